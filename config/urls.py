@@ -1,0 +1,10 @@
+"""Which page is where."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("", include("jiki.urls")),
+    path("", include("users.urls")),
+    path("admin/", admin.site.urls),
+]
