@@ -1,0 +1,6 @@
+"""Background jobs for Django: commands that run now or later, on a crash-safe worker, over RQ's data in Redis."""
+
+from jobs.job import MandateJob
+from jobs.mandate import Mandate
+
+__all__ = ["Mandate", "MandateJob"]

@@ -1,0 +1,378 @@
+"""
+Arguments <-> JSON, exactly or not at all.
+
+What JSON has no word for is tagged: an object whose first key starts with `$`. A model instance is sent as a reference,
+`{"$record": "users.User:7"}`, and fetched fresh when the job runs. Whatever orjson would change silently (large
+integers, Enum members, subclasses of str, int and dict) is tagged before orjson sees it; what cannot be sent exactly is
+refused at `defer`. Decoding imports nothing and runs no constructor that a payload could choose.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from math import isfinite
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import orjson
+from django.apps import apps
+from django.core.exceptions import ValidationError
+from django.db import DEFAULT_DB_ALIAS, models
+from django.utils.connection import ConnectionDoesNotExist
+from django.utils.functional import Promise
+
+from jobs import registry
+from jobs.errors import MissingRecordError, PayloadError, SerializationError
+
+# orjson refuses more than 254 levels, and a tag makes up to three levels of one.
+MAX_NESTING = 80
+_INT64 = range(-(2**63), 2**63)  # what every JSON reader in use keeps exact
+
+
+# --- to JSON ---------------------------------------------------------------------------------
+
+
+def encode(value: object, _depth: int = 0) -> Any:
+    """
+    The JSON form of one value.
+
+    Raises SerializationError for what cannot be sent exactly: an unsaved instance, NaN, an unsupported type, a lone
+    surrogate, more than MAX_NESTING levels.
+    """
+    kind = type(value)
+    if kind is str:
+        return _text(value)
+    if kind is int:
+        return value if value in _INT64 else {"$int": hex(value)}  # type: ignore[call-overload, operator]
+    if value is None or kind is bool:
+        return value
+    if _depth >= MAX_NESTING:
+        raise SerializationError(
+            f"nests deeper than {MAX_NESTING} levels. Send a flatter value, or store it and send its key"
+        )
+    encoder = _ENCODERS.get(kind) or _encoder_by_base(value)
+    return encoder(value, _depth + 1)
+
+
+def _text(value: Any) -> str:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise SerializationError("is text with a lone surrogate, which UTF-8 cannot hold. Clean it first") from None
+    return value  # type: ignore[no-any-return]
+
+
+def _float(value: float, _depth: int) -> float:
+    if not isfinite(value):
+        raise SerializationError(f"is the float {value}, which JSON cannot hold. Send None or a text instead")
+    return value
+
+
+def _decimal(value: Decimal, _depth: int) -> Any:
+    if not value.is_finite():
+        raise SerializationError(f"is the Decimal {value}, which is no number. Send None or a text instead")
+    return {"$decimal": str(value)}
+
+
+def _dict(value: dict[Any, Any], depth: int) -> Any:
+    if all(type(key) is str and key[:1] != "$" for key in value):
+        return {_text(key): encode(item, depth) for key, item in value.items()}
+    return {"$dict": [[encode(key, depth), encode(item, depth)] for key, item in value.items()]}
+
+
+def _items(value: Any, depth: int) -> list[Any]:
+    return [encode(item, depth) for item in value]
+
+
+def _sorted_items(value: Any, depth: int) -> list[Any]:
+    # A set has no order; in a payload it has one, so that equal arguments give equal payloads.
+    return sorted(_items(value, depth), key=lambda item: orjson.dumps(item, option=orjson.OPT_SORT_KEYS))
+
+
+def _zone(value: datetime | time) -> list[Any]:
+    """What the ISO text does not say: the zone's name, and which of two equal wall-clock times is meant."""
+    zone = value.tzinfo
+    if isinstance(zone, ZoneInfo) and zone.key is not None:
+        return [zone.key, value.fold]
+    if zone is None or type(zone) is timezone:
+        return [None, value.fold]
+    raise SerializationError(
+        f"has a time zone of type {type(zone).__name__}, whose name cannot be kept. Use zoneinfo.ZoneInfo"
+    )
+
+
+def _datetime(value: datetime, _depth: int) -> Any:
+    return {"$datetime": [value.replace(tzinfo=_fixed(value)).isoformat(), *_zone(value)]}
+
+
+def _time(value: time, _depth: int) -> Any:
+    return {"$time": [value.replace(tzinfo=_fixed(value)).isoformat(), *_zone(value)]}
+
+
+def _fixed(value: datetime | time) -> Any:
+    return value.tzinfo if type(value.tzinfo) is timezone else None
+
+
+def _record(value: models.Model, _depth: int) -> Any:
+    label = value._meta.label
+    if value._state.adding or value.pk is None:
+        raise SerializationError(f"is an unsaved {label}. Save it first: a job refers to its record")
+    reference = {"$record": f"{label}:{value._meta.pk.value_to_string(value)}"}
+    alias = value._state.db or DEFAULT_DB_ALIAS
+    return reference if alias == DEFAULT_DB_ALIAS else reference | {"using": alias}
+
+
+def _class(value: type, _depth: int) -> Any:
+    if issubclass(value, models.Model):
+        return {"$model": value._meta.label}
+    if value in registry.all_commands().values():
+        return {"$command": registry.name_of(value)}
+    raise SerializationError(f"is the class {value.__qualname__}; of classes only models and commands can be sent")
+
+
+def _path_of(kind: type) -> str:
+    path = f"{kind.__module__}:{kind.__qualname__}"
+    try:
+        if _loaded_class(path) is kind:
+            return path
+    except PayloadError:
+        pass
+    raise SerializationError(
+        f"is a {kind.__qualname__}, a class that cannot be found again by its name. Send its value"
+    )
+
+
+def _enum(value: Enum, _depth: int) -> Any:
+    if type(value).__members__.get(value._name_) is not value:
+        raise SerializationError(f"is {value!r}, which is no single member of its Enum. Send its value")
+    return {"$enum": [_path_of(type(value)), value._name_]}
+
+
+def _subclass(base: type) -> Callable[[Any, int], Any]:
+    def encoder(value: Any, depth: int) -> Any:
+        plain = _PLAIN[base](value)
+        if getattr(value, "__dict__", None) or not _rebuildable(base, type(value)):
+            raise SerializationError(
+                f"is a {type(value).__qualname__}, which is more than its items. Send a plain {base.__name__}"
+            )
+        return {"$subclass": [_path_of(type(value)), base.__name__, encode(plain, depth)]}
+
+    return encoder
+
+
+# Not `str(value)` and the like: a subclass may answer those with itself (SafeString does) or with something else.
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+    dict: lambda value: dict(dict.items(value)),
+    list: lambda value: list(list.__iter__(value)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+}
+
+
+def _rebuildable(base: type, kind: type) -> bool:
+    """Whether its items are all there is to it. OrderedDict, defaultdict and Counter say otherwise."""
+    return kind.__reduce__ is object.__reduce__
+
+
+_ENCODERS: dict[type, Callable[[Any, int], Any]] = {
+    float: _float,
+    list: _items,
+    dict: _dict,
+    tuple: lambda value, depth: {"$tuple": _items(value, depth)},
+    set: lambda value, depth: {"$set": _sorted_items(value, depth)},
+    frozenset: lambda value, depth: {"$frozenset": _sorted_items(value, depth)},
+    bytes: lambda value, _: {"$bytes": value.hex()},
+    datetime: _datetime,
+    date: lambda value, _: {"$date": value.isoformat()},
+    time: _time,
+    timedelta: lambda value, _: {"$timedelta": [value.days, value.seconds, value.microseconds]},
+    Decimal: _decimal,
+    UUID: lambda value, _: {"$uuid": value.hex},
+    range: lambda value, depth: {"$range": _items((value.start, value.stop, value.step), depth)},
+}
+
+# By base class, the more special first: an IntEnum is an Enum before it is an int, freezegun's datetime is a datetime.
+_BASES: list[tuple[type, Callable[[Any, int], Any]]] = [
+    (models.Model, _record),
+    (Enum, _enum),
+    (Promise, lambda value, depth: encode(str(value), depth)),
+    (type, _class),
+    (datetime, _datetime),
+    (date, _ENCODERS[date]),
+    *((base, _subclass(base)) for base in _PLAIN),
+]
+
+
+def _encoder_by_base(value: object) -> Callable[[Any, int], Any]:
+    for base, encoder in _BASES:
+        if isinstance(value, base):
+            return encoder
+    raise SerializationError(
+        f"is of type {type(value).__module__}.{type(value).__qualname__}, which cannot be sent. "
+        "Send its data, or store it and send its key"
+    )
+
+
+# --- from JSON -------------------------------------------------------------------------------
+
+
+def decode(value: Any) -> Any:
+    """
+    The value of a JSON form; records are fetched fresh, one query per model and database.
+
+    Raises MissingRecordError naming every record that is gone, PayloadError for what no `encode` wrote or what this
+    release cannot read. A database that is down raises its own error.
+    """
+    return _decode(value, _fetch(_references(value)))
+
+
+def _references(value: Any) -> Iterator[tuple[str, str]]:
+    """Every (reference, database alias) in a JSON form."""
+    if type(value) is list:
+        for item in value:
+            yield from _references(item)
+    elif type(value) is dict:
+        if "$record" in value:
+            yield value["$record"], value.get("using", DEFAULT_DB_ALIAS)
+        else:
+            for item in value.values():
+                yield from _references(item)
+
+
+_Records = dict[tuple[str, str], models.Model]
+
+
+def _fetch(references: Iterator[tuple[str, str]]) -> _Records:
+    wanted: dict[tuple[type[models.Model], str], dict[str, Any]] = {}
+    for reference, alias in references:
+        try:
+            label, _, key = reference.partition(":")
+            model = apps.get_model(label)
+            wanted.setdefault((model, alias), {})[reference] = model._meta.pk.to_python(key)
+        except (AttributeError, LookupError, TypeError, ValueError, ValidationError) as error:
+            raise PayloadError(f"Unreadable reference {reference!r}: {error}") from error
+
+    found: _Records = {}
+    missing = []
+    for (model, alias), keys in wanted.items():
+        try:
+            records = model._base_manager.using(alias).in_bulk(list(set(keys.values())))
+        except ConnectionDoesNotExist as error:
+            raise PayloadError(f"No database {alias!r} here, but a reference names it: {error}") from error
+        for reference, key in keys.items():
+            if key in records:
+                found[reference, alias] = records[key]
+            else:
+                missing.append(reference)
+    if missing:
+        raise MissingRecordError(missing)
+    return found
+
+
+def _decode(value: Any, records: _Records) -> Any:
+    if type(value) is list:
+        return [_decode(item, records) for item in value]
+    if type(value) is not dict:
+        return value
+    tag = next(iter(value), "")
+    if tag[:1] != "$":
+        return {key: _decode(item, records) for key, item in value.items()}
+    if tag == "$record":
+        return records[value["$record"], value.get("using", DEFAULT_DB_ALIAS)]
+    decoder = _DECODERS.get(tag)
+    if decoder is None:
+        raise PayloadError(f"Unknown kind of argument {tag!r}: this release cannot read it.")
+    try:
+        return decoder(_decode(value[tag], records))
+    except PayloadError:
+        raise
+    except Exception as error:
+        raise PayloadError(f"Malformed argument {str(value)[:200]}: {error}") from error
+
+
+def _zoned(value: Any, zone: str | None, fold: int) -> Any:
+    return value.replace(tzinfo=ZoneInfo(zone) if zone else value.tzinfo, fold=fold)
+
+
+def _datetime_of(value: list[Any]) -> datetime:
+    return _zoned(datetime.fromisoformat(value[0]), *value[1:])  # type: ignore[no-any-return]
+
+
+def _loaded_class(path: str) -> type:
+    """A class by `module:Qualified.Name`, if its module is loaded: nothing is imported, nothing but classes walked."""
+    module, _, qualname = path.partition(":")
+    found: Any = sys.modules.get(module)
+    for name in qualname.split("."):
+        found = vars(found).get(name) if found is not None else None
+        if not isinstance(found, type):
+            raise PayloadError(f"Unknown class {path!r}: no loaded module defines it.")
+    return found  # type: ignore[no-any-return]
+
+
+def _enum_of(value: list[str]) -> Enum:
+    kind = _loaded_class(value[0])
+    if not issubclass(kind, Enum):
+        raise PayloadError(f"{value[0]!r} is no Enum.")
+    return kind.__members__[value[1]]
+
+
+def _subclass_of(value: list[Any]) -> Any:
+    kind = _loaded_class(value[0])
+    base = next(base for base in _PLAIN if base.__name__ == value[1])
+    if not issubclass(kind, base):
+        raise PayloadError(f"{value[0]!r} is no {value[1]}.")
+    # The base's own constructor: the class's `__new__` and `__init__` are code that a payload must not choose to run.
+    instance = base.__new__(kind, value[2])
+    if base is dict or base is list:
+        base.__init__(instance, value[2])  # type: ignore[misc]
+    return instance
+
+
+_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "$int": lambda value: int(value, 16),
+    "$dict": dict,
+    "$tuple": tuple,
+    "$set": set,
+    "$frozenset": frozenset,
+    "$bytes": bytes.fromhex,
+    "$datetime": _datetime_of,
+    "$date": date.fromisoformat,
+    "$time": lambda value: _zoned(time.fromisoformat(value[0]), *value[1:]),
+    "$timedelta": lambda value: timedelta(*value),
+    "$decimal": Decimal,
+    "$uuid": UUID,
+    "$range": lambda value: range(*value),
+    "$enum": _enum_of,
+    "$subclass": _subclass_of,
+    "$model": apps.get_model,
+    "$command": registry.get,
+}
+
+
+# --- for people ------------------------------------------------------------------------------
+
+
+def show(value: Any) -> str:
+    """One JSON form as a person reads it, without fetching anything: a reference reads `users.User:7`."""
+    if type(value) is list:
+        return f"[{', '.join(map(show, value))}]"
+    if type(value) is not dict:
+        return repr(value)
+    tag = next(iter(value), "")
+    if tag[:1] != "$":
+        return f"{{{', '.join(f'{key!r}: {show(item)}' for key, item in value.items())}}}"
+    if tag == "$record":
+        return str(value[tag])
+    return f"{tag[1:]}({show(value[tag])})"
+
+
+def show_call(name: str, args: list[Any], kwargs: dict[str, Any]) -> str:
+    """A call as a person reads it: `jiki.ProcessSubmission(7, force=True)`."""
+    shown = [*map(show, args), *(f"{key}={show(value)}" for key, value in kwargs.items())]
+    return f"{name}({', '.join(shown)})"

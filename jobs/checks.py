@@ -1,0 +1,102 @@
+"""System checks: what `manage.py check` says before a job would find out. Ids are listed in docs/reference.md."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error
+from redis.exceptions import RedisError
+
+from jobs import conf, registry
+from jobs.connections import address, get_connection
+
+TAG = "jobs"
+OLDEST_REDIS = (5, 0)
+
+
+def check_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """jobs.E001: a command's queue is not listed. jobs.E002: RQ_QUEUES and JOBS["QUEUES"] differ."""
+    listed = list(conf.queues())
+    messages: list[CheckMessage] = []
+    if sorted(listed) != sorted(settings.RQ_QUEUES):
+        messages.append(
+            Error(
+                f"RQ_QUEUES has {sorted(settings.RQ_QUEUES)}, but JOBS['QUEUES'] has {sorted(listed)}.",
+                hint="Derive RQ_QUEUES from the one table: config.queues.rq_queues(REDIS_URL).",
+                id="jobs.E002",
+            )
+        )
+    messages += [
+        Error(
+            f"{name} names the queue {command.queue!r}, which does not exist.",  # type: ignore[attr-defined]
+            hint=f"The queues are: {', '.join(listed)}.",
+            obj=command,
+            id="jobs.E001",
+        )
+        for name, command in registry.all_commands().items()
+        if command.queue not in listed  # type: ignore[attr-defined]
+    ]
+    return messages
+
+
+def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """jobs.E003: two commands have one name, so a payload could mean either."""
+    return [
+        Error(
+            f"Two commands are called {name}: {first.__module__}.{first.__qualname__} and "
+            f"{second.__module__}.{second.__qualname__}.",
+            hint="Rename one: a payload names its command as app_label.ClassName.",
+            id="jobs.E003",
+        )
+        for name, first, second in registry.conflicts()
+    ]
+
+
+def check_installed_order(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """jobs.E004: django_rq stands before jobs, so that its rqworker command would win."""
+    order = [app.name for app in apps.get_app_configs()]
+    if "django_rq" in order and order.index("django_rq") < order.index("jobs"):
+        return [
+            Error(
+                "'django_rq' stands before 'jobs' in INSTALLED_APPS, so `manage.py rqworker` is django-rq's own.",
+                hint="Put 'jobs' first: the first app listed gives the command.",
+                id="jobs.E004",
+            )
+        ]
+    return []
+
+
+def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """
+    jobs.E005: a queue has no Redis address. jobs.E006: its server is too old.
+
+    A server that does not answer is no finding: checks run where things are built, too.
+    """
+    without_address = [name for name, config in settings.RQ_QUEUES.items() if config.get("URL") == ""]
+    if without_address:
+        return [
+            Error(
+                f"No Redis address for the queues {', '.join(without_address)}.",
+                hint="Set REDIS_URL, for instance redis://localhost:6379/0. Only DEBUG has a default.",
+                id="jobs.E005",
+            )
+        ]
+    messages: list[CheckMessage] = []
+    for client in {id(c): c for c in map(get_connection, settings.RQ_QUEUES)}.values():
+        try:
+            version = str(client.info("server")["redis_version"])  # type: ignore[index]
+        except RedisError:
+            continue
+        if tuple(map(int, version.split(".")[:2])) < OLDEST_REDIS:
+            messages.append(
+                Error(
+                    f"Redis at {address(client)} is {version}; jobs needs {'.'.join(map(str, OLDEST_REDIS))} or newer.",
+                    hint="Upgrade the server; Redis 7 or Valkey 8 and newer are recommended.",
+                    id="jobs.E006",
+                )
+            )
+    return messages
+
+
+ALL = (check_queues, check_names, check_installed_order, check_redis)

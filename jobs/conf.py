@@ -1,0 +1,27 @@
+"""The package's settings: the `JOBS` dict of a project, read when used, each name with its default here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+
+DEFAULTS: dict[str, Any] = {
+    # Queue names, highest priority first, with a line each on what belongs there. Default: the keys of RQ_QUEUES.
+    "QUEUES": None,
+    # Dotted paths of functions outside the installed apps that plain RQ jobs may call.
+    "ALLOWED_FUNCTIONS": (),
+}
+
+
+def get(name: str) -> Any:
+    """The project's value of one setting, or its default. KeyError for a name that is no setting of ours."""
+    default = DEFAULTS[name]
+    return getattr(settings, "JOBS", {}).get(name, default)
+
+
+def queues() -> Mapping[str, str]:
+    """The queues in priority order, each with what it is for."""
+    listed = get("QUEUES")
+    if listed is None:
+        listed = settings.RQ_QUEUES
+    return listed if all(isinstance(listed[name], str) for name in listed) else dict.fromkeys(listed, "")

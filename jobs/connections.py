@@ -1,0 +1,83 @@
+"""Connections to Redis: one pool per server and process, with time-outs that a web request can bear."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import django_rq.connection_utils
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from redis import ConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from jobs.errors import RedisUnavailableError
+
+# One attempt, a second each to connect and to be answered: a page that defers a job must not hang with Redis.
+# `can_read` in redis-py's pool already replaces a connection that the server closed meanwhile.
+CLIENT_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1}
+
+
+def get_connection(queue: str) -> Redis:
+    """
+    The client for one queue's server, thread-safe and shared: queues of one server get the same one.
+
+    Raises KeyError for a queue that RQ_QUEUES does not have, ImproperlyConfigured when it has no address.
+    """
+    config = settings.RQ_QUEUES[queue]
+    if "URL" in config and not config["URL"]:
+        raise ImproperlyConfigured(
+            f"Queue {queue!r} has no Redis. Set REDIS_URL, for instance redis://localhost:6379/0."
+        )
+    known = _by_queue.get(queue)
+    if known is None or known[0] is not config:
+        known = _by_queue[queue] = (config, _client(queue, config))
+    return known[1]
+
+
+_by_queue: dict[str, tuple[dict[str, Any], Redis]] = {}
+_by_server: dict[str, Redis] = {}
+
+
+def _client(queue: str, config: dict[str, Any]) -> Redis:
+    parameters = django_rq.connection_utils.filter_connection_params(config)
+    server = json.dumps(parameters, sort_keys=True, default=str)
+    if server not in _by_server:
+        _by_server.setdefault(server, Redis(connection_pool=new_pool(queue, **CLIENT_OPTIONS)))
+    return _by_server[server]
+
+
+def new_pool(queue: str, **options: Any) -> ConnectionPool:
+    """
+    A pool of connections to one queue's server, with these options of redis-py's Connection and no retries.
+
+    django-rq reads every form of RQ_QUEUES (URL, socket, Sentinel, TLS); options it has no word for are set on the
+    pool before it opens its first connection.
+    """
+    pool = django_rq.connection_utils.get_connection(queue).connection_pool
+    pool.connection_kwargs.update(protocol=2, retry=Retry(NoBackoff(), 0), **options)
+    return pool
+
+
+def address(client: Redis) -> str:
+    """Where a client connects to, for messages: never with the password."""
+    options: dict[str, Any] = client.connection_pool.connection_kwargs
+    if "path" in options:
+        return f"unix://{options['path']}"
+    if "host" not in options:
+        return "the Sentinel's master"
+    return f"{options['host']}:{options.get('port', 6379)}/{options.get('db') or 0}"
+
+
+@contextmanager
+def reaching(client: Redis) -> Iterator[None]:
+    """Turn redis-py's ways of saying "no answer" into one error that names the address and what to check."""
+    try:
+        yield
+    except (RedisConnectionError, RedisTimeoutError) as error:
+        raise RedisUnavailableError(
+            f"No answer from Redis at {address(client)}: {error}. Check that it runs and that REDIS_URL is right."
+        ) from error

@@ -1,0 +1,45 @@
+"""Every error of the package, in one tree. Each says what was refused, its value, and what to do."""
+
+
+class JobsError(Exception):
+    """The root: `except JobsError` catches whatever this package raises on purpose."""
+
+
+class CommandDefinitionError(JobsError, TypeError):
+    """Raised when a command class cannot work: a field with a reserved name, an impossible option, no `call`."""
+
+
+class UnknownQueueError(JobsError, ValueError):
+    """Raised when a command or a caller names a queue that `config/queues.py` does not list."""
+
+
+class SerializationError(JobsError, TypeError):
+    """Raised at `defer` when an argument cannot be sent exactly: the message names the argument and its type."""
+
+
+class RedisUnavailableError(JobsError, ConnectionError):
+    """Raised when Redis gave no answer within a second. Nothing is known to have been enqueued."""
+
+
+class PayloadError(JobsError):
+    """Raised when what lies in Redis cannot be run: malformed, or naming what no installed app defines."""
+
+
+class UnknownCommandError(PayloadError):
+    """Raised when a payload names a command that this release does not have."""
+
+
+class ForbiddenFunctionError(PayloadError):
+    """Raised when a payload asks for a function that is neither an installed app's own nor in ALLOWED_FUNCTIONS."""
+
+
+class MissingRecordError(JobsError):
+    """
+    Raised when a record that an argument refers to is gone.
+
+    `references` names them all, as the dashboard shows them: `["users.User:7"]`.
+    """
+
+    def __init__(self, references: list[str]) -> None:
+        super().__init__(f"Records that the arguments refer to are gone: {', '.join(references)}.")
+        self.references = references

@@ -1,0 +1,125 @@
+"""MandateJob: an rq Job that knows which command it runs, in which state it is, and whom it may call."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+from redis import Redis
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+
+from jobs import allowed, arguments, registry
+from jobs.errors import UnknownCommandError
+
+DESCRIPTION_LENGTH = 500  # characters
+
+
+class JobState(StrEnum):
+    """Where a job is in its life, in this project's words."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SCHEDULED = "scheduled"
+    WAITING = "waiting"
+    FINISHED = "finished"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+_STATES = {
+    JobStatus.CREATED: JobState.WAITING,
+    JobStatus.READY_TO_ENQUEUE: JobState.WAITING,
+    JobStatus.DEFERRED: JobState.WAITING,
+    JobStatus.RATE_LIMITED: JobState.WAITING,
+    JobStatus.QUEUED: JobState.QUEUED,
+    JobStatus.SCHEDULED: JobState.SCHEDULED,
+    JobStatus.STARTED: JobState.RUNNING,
+    JobStatus.FINISHED: JobState.FINISHED,
+    JobStatus.FAILED: JobState.DEAD,
+    JobStatus.STOPPED: JobState.DEAD,
+    JobStatus.CANCELED: JobState.CANCELLED,
+}
+
+
+class MandateJob(Job):  # type: ignore[misc]
+    """
+    One deferred run of a command, with one id for life.
+
+    `defer` returns it before anything is in Redis, so inside a transaction it has an id but no record yet. It is an
+    rq Job, and can be used as one.
+    """
+
+    def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None) -> None:
+        super().__init__(id, connection=connection, serializer=serializer or JSONSerializer)
+
+    @classmethod
+    def handle(cls, id: str, *, queue: str, payload: bytes, connection: Redis) -> "MandateJob":
+        """The job that is about to be written: what is known of it without asking Redis."""
+        job = cls(id, connection=connection)
+        job.origin = queue
+        job.data = payload
+        return job
+
+    @property
+    def state(self) -> JobState | None:
+        """
+        Its state now, as Redis says. None when Redis has no record: the transaction has not committed or was rolled
+        back, or the job finished more than its `result_ttl` ago.
+        """
+        status = self.connection.hget(self.key, "status")
+        return _STATES[JobStatus(status.decode())] if status else None
+
+    @property
+    def command_name(self) -> str | None:
+        """The command it runs, `users.SendWelcomeEmail`; None for a plain RQ job."""
+        return self.args[0] if self._runs_a_command() else None
+
+    @property
+    def command_args(self) -> list[Any]:
+        """The command's positional arguments, decoded: records are fetched."""
+        return arguments.decode(self.args[1:])  # type: ignore[no-any-return]
+
+    @property
+    def command_kwargs(self) -> dict[str, Any]:
+        """The command's named arguments, decoded: records are fetched."""
+        return {name: arguments.decode(value) for name, value in self.kwargs.items()}
+
+    @property
+    def func(self) -> Callable[..., Any]:
+        """
+        What the job calls, where RQ's own Job would import whatever the payload names.
+
+        Raises ForbiddenFunctionError for what jobs may not call.
+        """
+        if self.instance is not None:
+            return allowed.resolve(self.instance)  # always refused: no method of anything is called
+        return allowed.resolve(self.func_name)
+
+    @property
+    def description(self) -> str | None:
+        """The call as a person reads it; derived, so that it need not be stored with each job."""
+        if self._description is not None:
+            return self._description
+        try:
+            if not self._runs_a_command():
+                return self.get_call_string()  # type: ignore[no-any-return]
+            name, *args = self.args
+            if not _shows_arguments(name):
+                return f"{name}(...)"
+            return arguments.show_call(name, args, self.kwargs)[:DESCRIPTION_LENGTH]
+        except Exception:  # a page that lists jobs must show an unreadable one too
+            return "(unreadable payload)"
+
+    @description.setter
+    def description(self, value: str | None) -> None:
+        self._description = value
+
+    def _runs_a_command(self) -> bool:
+        return self.func_name == allowed.PERFORM and bool(self.args) and isinstance(self.args[0], str)
+
+
+def _shows_arguments(name: str) -> bool:
+    try:
+        return bool(registry.get(name).log_arguments)  # type: ignore[attr-defined]
+    except UnknownCommandError:
+        return False  # whether they are private is not known here

@@ -1,0 +1,137 @@
+"""
+The one place that writes new jobs: when the surrounding transactions commit, in one atomic step per queue.
+
+`Mandate.defer` -> `push` -> Redis.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.resources import files
+
+from django.db import connections, transaction
+from redis import Redis
+from redis.commands.core import Script
+from rq import Queue
+from rq.defaults import RQ_KEY_PREFIX
+
+from jobs import conf
+from jobs.connections import get_connection, reaching
+from jobs.errors import UnknownQueueError
+from jobs.job import JSONSerializer, MandateJob
+
+COMPRESS_OVER = 1_024  # bytes; below it zlib costs more time than it saves room
+SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to hold Redis up
+
+_SCRIPT = files("jobs").joinpath("lua/push.lua").read_text()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewJob:
+    """A job about to be written. `due` is None for now, else seconds since the epoch."""
+
+    id: str
+    queue: str
+    payload: bytes
+    due: float | None = None
+    fields: dict[str, str | int] = field(default_factory=dict)
+
+
+def check(queue: str) -> str:
+    """The queue's name, if it is one. UnknownQueueError listing the queues otherwise."""
+    known = conf.queues()
+    if queue not in known:
+        raise UnknownQueueError(f"Unknown queue: {queue!r}. The queues are: {', '.join(known)}.")
+    return queue
+
+
+def get_queue(name: str) -> Queue:
+    """RQ's view of a queue, for reading: its length, its job ids, its registries."""
+    return Queue(
+        check(name),
+        connection=get_connection(name),
+        job_class=MandateJob,
+        serializer=JSONSerializer,
+    )
+
+
+def lengths() -> dict[str, int]:
+    """How many jobs wait in each queue, in priority order; one round trip a server."""
+    counts: dict[str, int] = {}
+    by_client: dict[Redis, list[str]] = {}
+    for name in conf.queues():
+        by_client.setdefault(get_connection(name), []).append(name)
+    for client, names in by_client.items():
+        with reaching(client), client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.llen(f"{RQ_KEY_PREFIX}:queue:{name}")
+            counts.update(zip(names, pipeline.execute(), strict=True))
+    return {name: counts[name] for name in conf.queues()}
+
+
+def push(jobs: Sequence[NewJob]) -> None:
+    """
+    Write jobs once every transaction that is open now, on whichever database, has committed; at once if none is.
+
+    One rollback, of a savepoint too, drops them all.
+
+    Raises RedisUnavailableError, here or where the transaction ends, when Redis does not answer.
+    """
+    _on_commit(lambda: _write(jobs))
+
+
+def _on_commit(write: Callable[[], None]) -> None:
+    open_aliases = [c.alias for c in connections.all(initialized_only=True) if c.in_atomic_block]
+    if not open_aliases:
+        write()
+        return
+    # A transaction that rolls back never calls back, so its alias stays in `awaited` and nothing is written.
+    awaited = set(open_aliases)
+
+    def committed(alias: str) -> None:
+        awaited.discard(alias)
+        if not awaited:
+            write()
+
+    for alias in open_aliases:
+        transaction.on_commit(lambda alias=alias: committed(alias), using=alias)  # type: ignore[misc]
+
+
+def _write(jobs: Sequence[NewJob]) -> None:
+    by_queue: dict[str, list[NewJob]] = {}
+    for job in jobs:
+        by_queue.setdefault(job.queue, []).append(job)
+    for queue, of_queue in by_queue.items():
+        client = get_connection(queue)
+        with reaching(client):
+            for first in range(0, len(of_queue), SLICE):
+                _write_slice(client, queue, of_queue[first : first + SLICE])
+
+
+def _write_slice(client: Redis, queue: str, jobs: Sequence[NewJob]) -> None:
+    prefix = RQ_KEY_PREFIX
+    arguments: list[str | bytes | float] = [f"{prefix}:job:", queue, _iso_now()]
+    for job in jobs:
+        data = zlib.compress(job.payload, 1) if len(job.payload) > COMPRESS_OVER else job.payload
+        arguments += (job.id, "" if job.due is None else repr(job.due), data, len(job.fields))
+        for pair in job.fields.items():
+            arguments += pair
+    _script(client)(
+        keys=[f"{prefix}:queues", f"{prefix}:queue:{queue}", f"{prefix}:scheduled:{queue}"],
+        args=arguments,
+        client=client,
+    )
+
+
+_scripts: dict[int, Script] = {}
+
+
+def _script(client: Redis) -> Script:
+    if id(client) not in _scripts:
+        _scripts[id(client)] = Script(client, _SCRIPT)  # type: ignore[no-untyped-call]
+    return _scripts[id(client)]
+
+
+def _iso_now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # as RQ writes times

@@ -1,0 +1,98 @@
+"""
+Commands by name. A payload names its command `app_label.ClassName`, as a model's label, so that moving a module strands
+no job; only what is registered here is ever run from one.
+"""
+
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+
+from django.apps import apps
+
+from jobs.errors import CommandDefinitionError, UnknownCommandError
+
+_waiting: list[type] = []  # defined, but not named yet: a name needs the app registry
+_commands: dict[str, type] = {}
+_conflicts: list[tuple[str, type, type]] = []
+
+
+def register(command: type) -> None:
+    """Take note of a command class. Its name is worked out at the first look-up, when all apps are known."""
+    _waiting.append(command)
+
+
+def name_of(command: type) -> str:
+    """
+    The command's name, `app_label.ClassName`.
+
+    Raises CommandDefinitionError when its module belongs to no installed app: no worker could find it.
+    """
+    try:
+        return command.__dict__["_command_name"]  # type: ignore[no-any-return]
+    except KeyError:
+        pass
+    app = apps.get_containing_app_config(command.__module__)
+    if app is None:
+        raise CommandDefinitionError(
+            f"{command.__module__}.{command.__qualname__} cannot be deferred: its module belongs to no installed app, "
+            "so no worker would find it. Move it into an app's `commands`, or add its app to INSTALLED_APPS."
+        )
+    name = f"{app.label}.{command.__name__}"
+    command._command_name = name  # type: ignore[attr-defined]
+    return name
+
+
+def get(name: str) -> type:
+    """The command class of that name. UnknownCommandError when no installed app defines it."""
+    if _waiting:
+        _settle()
+    try:
+        return _commands[name]
+    except (KeyError, TypeError):  # a payload may hold anything where the name should be
+        raise UnknownCommandError(
+            f"Unknown command: {name!r}. No `commands` module of an installed app defines it. Either this release is "
+            "older than the one that enqueued the job, or the command was renamed or removed."
+        ) from None
+
+
+def all_commands() -> dict[str, type]:
+    """Every registered command by name."""
+    _settle()
+    return dict(_commands)
+
+
+def conflicts() -> list[tuple[str, type, type]]:
+    """Names that two different classes claim: (name, first class, second class). The first keeps it."""
+    _settle()
+    return list(_conflicts)
+
+
+def autodiscover() -> None:
+    """Import the `commands` module, or every module of the `commands` package, of each installed app."""
+    for app in apps.get_app_configs():
+        for module in _modules_of(f"{app.name}.commands"):
+            import_module(module)
+
+
+def _modules_of(path: str) -> Iterator[str]:
+    spec = find_spec(path)
+    if spec is None:
+        return
+    yield path
+    for module in pkgutil.walk_packages(spec.submodule_search_locations or (), prefix=f"{path}."):
+        yield module.name
+
+
+def _settle() -> None:
+    while _waiting:
+        command = _waiting.pop(0)
+        try:
+            name = name_of(command)
+        except CommandDefinitionError:
+            continue  # it can still be run; `defer` says why it cannot be deferred
+        known = _commands.setdefault(name, command)
+        if (known.__module__, known.__qualname__) == (command.__module__, command.__qualname__):
+            _commands[name] = command  # the same class, defined anew: a reload
+        else:
+            _conflicts.append((name, known, command))

@@ -1,0 +1,63 @@
+"""No payload can name `os.system`, by any way round."""
+
+import pytest
+
+from jobs import allowed
+from jobs.errors import ForbiddenFunctionError
+from jobs.execution import perform
+from tests.sample import functions
+
+
+def test_what_every_command_calls_is_allowed():
+    assert allowed.resolve(allowed.PERFORM) is perform
+
+
+def test_a_function_of_an_installed_app_is_allowed():
+    assert allowed.resolve("tests.sample.functions.add") is functions.add
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "os.system",
+        "subprocess.run",
+        "builtins.eval",
+        "tests.sample.functions.system",  # imported there, defined elsewhere
+        "tests.sample.functions.os.system",
+        "tests.sample.functions.Counter.grow",
+        "tests.sample.functions.Counter",
+        "tests.sample.functions.missing",
+        "tests.sample.nowhere.add",
+        "tests.sample.models.Note.delete",
+        "tests.jobs.test_allowed.outside",
+        "add",
+        "",
+        None,
+        ["os.system"],
+        {"instance": 1},
+    ],
+)
+def test_everything_else_is_refused(path):
+    with pytest.raises(ForbiddenFunctionError):
+        allowed.resolve(path)
+
+
+def test_nothing_is_imported_to_find_out_that_it_is_refused():
+    import sys
+
+    sys.modules.pop("this", None)
+    with pytest.raises(ForbiddenFunctionError):
+        allowed.resolve("this.s")
+    assert "this" not in sys.modules
+
+
+def test_the_setting_allows_more(settings):
+    settings.JOBS = settings.JOBS | {"ALLOWED_FUNCTIONS": ["math.sqrt"]}
+
+    assert allowed.resolve("math.sqrt")(9) == 3
+    with pytest.raises(ForbiddenFunctionError, match="math.sin"):
+        allowed.resolve("math.sin")
+
+
+def outside() -> None:
+    pass

@@ -1,0 +1,134 @@
+"""One attempt, by a real worker process: what runs, what is refused, and that the next job runs all the same."""
+
+import orjson
+import pytest
+from rq.job import Job
+
+import django_rq
+from jobs import MandateJob, queues
+from jobs.connections import get_connection
+from jobs.job import JobState
+from jobs.queues import NewJob, get_queue
+from tests.sample import functions
+from tests.sample.commands.notes import Fail, KeepSecret, ShoutNote, WriteNote, WriteNoteSlowly
+from tests.sample.models import Note
+
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+
+QUEUES = ("critical", "default", "mailers", "background", "low")
+
+
+def drain(worker_process):
+    worker = worker_process(*QUEUES, burst=True)
+    assert worker.wait() == 0, worker.output
+    return worker
+
+
+def why_dead(job):
+    return Job.fetch(job.id, connection=job.connection).latest_result().exc_string
+
+
+def test_commands_run_with_their_records_fetched_fresh(worker_process):
+    note = Note.objects.create(text="old")
+    shout = ShoutNote.defer(note, times=2)
+    slow = WriteNoteSlowly.defer("async")
+    Note.objects.filter(pk=note.pk).update(text="new")
+
+    drain(worker_process)
+
+    assert Note.objects.get(pk=note.pk).text == "NEW!!"
+    assert Note.objects.filter(text="async").exists()
+    assert shout.state is JobState.FINISHED
+    assert shout.return_value() == "NEW!!"
+    assert slow.state is None  # result_ttl = 0
+
+
+def test_a_failing_command_is_dead_with_its_error(worker_process):
+    failing, after = Fail.defer("bad luck"), WriteNote.defer("after")
+
+    drain(worker_process)
+
+    assert failing.state is JobState.DEAD
+    assert "RuntimeError: bad luck" in why_dead(failing)
+    assert after.state is JobState.FINISHED
+
+
+def test_a_deleted_record_does_not_stop_the_worker(worker_process):
+    note = Note.objects.create(text="x")
+    reference = f"sample.Note:{note.pk}"
+    orphan, after = ShoutNote.defer(note), WriteNote.defer("after")
+    note.delete()
+
+    drain(worker_process)
+
+    assert reference in why_dead(orphan)
+    assert after.state is JobState.FINISHED
+
+
+PAYLOADS = {
+    "an unknown command": (["jobs.execution.perform", None, ["sample.Gone"], {}], "Unknown command: 'sample.Gone'"),
+    "a class that is no command": (["jobs.execution.perform", None, ["sample.Note", 1], {}], "Unknown command"),
+    "no command at all": (["jobs.execution.perform", None, [], {}], "perform"),
+    "a command that is no text": (["jobs.execution.perform", None, [{"$a": 1}], {}], "Unknown command"),
+    "arguments that do not fit": (["jobs.execution.perform", None, ["sample.WriteNote"], {}], "do not fit"),
+    "an unknown kind of argument": (
+        ["jobs.execution.perform", None, ["sample.WriteNote", {"$odd": 1}], {}],
+        "Unknown kind of argument",
+    ),
+    "an unknown model": (
+        ["jobs.execution.perform", None, ["sample.WriteNote", {"$record": "no.Model:1"}], {}],
+        "Unreadable reference",
+    ),
+    "a function of the system": (["os.system", None, ["touch {marker}"], {}], "Jobs may not call 'os.system'"),
+    "a method of a text": (["format", "{marker}", [], {}], "Jobs may not call"),
+}
+
+
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
+def test_what_cannot_be_run_is_dead_with_the_reason_and_the_next_job_runs(payload, worker_process, tmp_path):
+    data, reason = payload
+    marker = tmp_path / "touched"
+    queues.push([NewJob(id="bad", queue="default", payload=orjson.dumps(data).replace(b"{marker}", bytes(marker)))])
+    after = WriteNote.defer("after")
+
+    drain(worker_process)
+
+    bad = MandateJob.fetch("bad", connection=get_connection("default"))
+    assert bad.state is JobState.DEAD
+    assert reason in why_dead(bad)
+    assert after.state is JobState.FINISHED
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("garbage", [b"\x80\x04N.", b"{", b"\xff\xfe", b"[]", b"7", b'["a"]'])
+def test_a_payload_that_is_no_job_is_dead_and_the_next_job_runs(garbage, worker_process):
+    queues.push([NewJob(id="bad", queue="default", payload=garbage)])
+    after = WriteNote.defer("after")
+
+    drain(worker_process)
+
+    assert "bad" in get_queue("default").failed_job_registry.get_job_ids()
+    assert after.state is JobState.FINISHED
+
+
+def test_plain_rq_jobs_of_an_installed_app_run_too(worker_process):
+    job = django_rq.get_queue("background").enqueue(functions.add, 2, 3)
+
+    drain(worker_process)
+
+    assert job.return_value() == 5
+
+
+def test_a_delayed_job_is_not_run_before_its_time(worker_process):
+    later = WriteNote.defer("later", wait=3_600)
+
+    drain(worker_process)
+
+    assert later.state is JobState.SCHEDULED
+    assert not Note.objects.exists()
+
+
+def test_private_arguments_are_in_no_log(worker_process):
+    KeepSecret.defer("hunter2")
+
+    assert "hunter2" not in drain(worker_process).output

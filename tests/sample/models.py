@@ -1,0 +1,42 @@
+"""
+Models for tests. The app has no migrations: the test database gets its tables directly, so there are
+no foreign keys to an app that has some.
+"""
+
+import uuid
+
+from django.db import models
+
+
+class Note(models.Model):
+    """Any record that a command may be given."""
+
+    class Mood(models.TextChoices):
+        CALM = "calm"
+        LOUD = "loud"
+
+    text = models.TextField(default="")
+
+
+class Parcel(models.Model):
+    """A record whose key is known before it is saved."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+
+
+class Folder(models.Model):
+    """A record whose key is a text with a colon in it."""
+
+    path = models.CharField(max_length=100, primary_key=True)
+
+
+class Visible(models.Manager["Guarded"]):
+    def get_queryset(self) -> models.QuerySet["Guarded"]:
+        return super().get_queryset().filter(hidden=False)
+
+
+class Guarded(models.Model):
+    """A record that the default manager may hide."""
+
+    hidden = models.BooleanField(default=False)
+    objects = Visible()
