@@ -11,6 +11,7 @@ import stat
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -59,8 +60,9 @@ def stop_with_us(pid: int, signal: str = "TERM") -> "subprocess.Popen[bytes]":
 
 
 def dismiss(guard: "subprocess.Popen[bytes]") -> None:
-    """Send the guard home: what it watched over has been stopped."""
-    guard.communicate(b"\n")
+    """Send the guard home: what it watched over has been stopped. A second time does nothing."""
+    if guard.returncode is None:
+        guard.communicate(b"\n")
 
 
 class EmbeddedValkey:
@@ -84,7 +86,7 @@ class EmbeddedValkey:
     def start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         socket = socket_path(self.directory)
-        if socket.parent != self.directory.resolve():
+        if self._shortened():
             make_private(socket.parent)
         with self._lock() as lock:
             self.process = subprocess.Popen(
@@ -122,6 +124,9 @@ class EmbeddedValkey:
             self.process.wait()
         dismiss(self._guard)
         self.process = self._guard = None
+        if self._shortened():
+            with suppress(OSError):  # not empty: a server that was killed leaves its socket
+                socket_path(self.directory).parent.rmdir()
 
     def is_running(self) -> bool:
         """Whether a server runs in this directory, whoever started it."""
@@ -140,6 +145,9 @@ class EmbeddedValkey:
                 return bool(client.ping())
             except RedisConnectionError:
                 return False
+
+    def _shortened(self) -> bool:
+        return socket_path(self.directory).parent != self.directory.resolve()
 
     def _lock(self) -> IO[str]:
         lock = (self.directory / "valkey.lock").open("w")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import django
 import environ
 
 from config import embedded, queues
@@ -16,7 +17,7 @@ from config import embedded, queues
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR = BASE_DIR / "var"
 
-env = environ.Env()
+env = environ.Env()  # type: ignore[no-untyped-call]
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="only-for-development") if DEBUG else env.str("SECRET_KEY")
@@ -89,7 +90,13 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default=embedded.url(VAR) if DEBUG else "")
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},  # seconds; a page must not hang with Redis
+    }
+}
 
 # --- jobs ------------------------------------------------------------------------------------
 
@@ -114,8 +121,29 @@ LOGIN_URL = "users:login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "home"
 
-# `env.email_url` gives EMAIL_HOST and its siblings as one dict.
-vars().update(env.email_url("EMAIL_URL", default=f"filemail://{VAR / 'mail'}" if DEBUG else "smtp://localhost:25"))
+_email = env.email_url("EMAIL_URL", default=f"filemail:///{VAR / 'mail'}" if DEBUG else "smtp://localhost:25")
+_email["EMAIL_TIMEOUT"] = 10  # seconds; the mail is sent in a transaction
+if django.VERSION < (6, 1):
+    vars().update(_email)
+else:
+    # The name of each option there, for the backends that know it.
+    _options = {"EMAIL_FILE_PATH": "file_path"}
+    if _email["EMAIL_BACKEND"].endswith("smtp.EmailBackend"):
+        _options = {
+            "EMAIL_HOST": "host",
+            "EMAIL_PORT": "port",
+            "EMAIL_HOST_USER": "username",
+            "EMAIL_HOST_PASSWORD": "password",
+            "EMAIL_USE_TLS": "use_tls",
+            "EMAIL_USE_SSL": "use_ssl",
+            "EMAIL_TIMEOUT": "timeout",
+        }
+    MAILERS = {
+        "default": {
+            "BACKEND": _email["EMAIL_BACKEND"],
+            "OPTIONS": {_options[name]: value for name, value in _email.items() if name in _options and value},
+        }
+    }
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Jiki <hello@jiki.io>")
 
 LANGUAGE_CODE = "en"
@@ -144,6 +172,7 @@ if _site.scheme == "https" and not DEBUG:
 if env.bool("BEHIND_PROXY", default=False):
     # Only for a proxy that sets this header itself and drops the client's.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    RATELIMIT_IP_META_KEY = "users.throttle.proxied_address"  # else the whole site shares one address's limits
 
 LOGGING = {
     "version": 1,

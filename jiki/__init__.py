@@ -1,0 +1,1 @@
+"""The product: what learners do on Jiki."""

@@ -1,0 +1,1 @@
+"""Mail: one module per kind, each with a `send` that a job calls."""

@@ -1,0 +1,8 @@
+"""The app."""
+
+from django.apps import AppConfig
+
+
+class MailersConfig(AppConfig):
+    name = "mailers"
+    verbose_name = "Mail"

@@ -1,0 +1,86 @@
+"""The commands that send mail, run as a worker runs them: from what lies in Redis."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+from django.core import mail
+
+from jobs import Mandate, MandateJob
+from jobs.errors import MissingRecordError
+from jobs.execution import perform
+from jobs.queues import get_queue
+from users.commands.send_already_registered_email import SendAlreadyRegisteredEmail
+from users.commands.send_password_reset_email import SendPasswordResetEmail
+from users.commands.send_welcome_email import SendWelcomeEmail
+from users.models import User
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def deferred(command: type[Mandate], *args: object) -> MandateJob:
+    command.defer(*args)
+    (job,) = get_queue("mailers").jobs
+    assert isinstance(job, MandateJob)
+    return job
+
+
+def jobs_for(user: User) -> list[tuple[type[Mandate], tuple[object, ...]]]:
+    return [
+        (SendWelcomeEmail, (user,)),
+        (SendAlreadyRegisteredEmail, (user, date(2026, 3, 1))),
+        (SendPasswordResetEmail, (user, datetime(2026, 3, 1, 12, tzinfo=UTC))),
+    ]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_job_that_runs_twice_sends_once(user: User, number: int) -> None:
+    command, args = jobs_for(user)[number]
+    job = deferred(command, *args)
+
+    perform(*job.args)
+    perform(*job.args)
+
+    assert [message.to for message in mail.outbox] == [[user.email]]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_user_who_is_gone_gets_no_mail(user: User, number: int) -> None:
+    command, args = jobs_for(user)[number]
+    job = deferred(command, *args)
+    user.delete()
+
+    with pytest.raises(MissingRecordError, match=r"users\.User:"):
+        perform(*job.args)
+
+    assert mail.outbox == []
+
+
+def test_the_user_is_fetched_when_the_job_runs(user: User) -> None:
+    job = deferred(SendWelcomeEmail, user)
+    User.objects.filter(pk=user.pk).update(email="moved@example.org")
+
+    perform(*job.args)
+
+    assert mail.outbox[0].to == ["moved@example.org"]
+
+
+def test_the_welcome_mail_leads_to_the_login(user: User) -> None:
+    SendWelcomeEmail.run(user)
+
+    assert "http://test.host/login\n" in str(mail.outbox[0].body)
+
+
+def test_an_owner_is_told_once_a_day_at_most(user: User) -> None:
+    for day in (date(2026, 3, 1), date(2026, 3, 1), date(2026, 3, 2)):
+        SendAlreadyRegisteredEmail.run(user, day)
+
+    assert len(mail.outbox) == 2
+    assert "http://test.host/login\n" in str(mail.outbox[0].body)
+    assert "http://test.host/password-reset/\n" in str(mail.outbox[0].body)
+
+
+def test_who_asks_twice_for_a_link_gets_two(user: User) -> None:
+    for minute in (1, 2):
+        SendPasswordResetEmail.run(user, datetime(2026, 3, 1, 12, minute, tzinfo=UTC))
+
+    assert len(mail.outbox) == 2

@@ -1,0 +1,182 @@
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.servers import Valkey
+from tests.users.conftest import PASSWORD
+from users import views
+from users.models import User
+
+Jobs = Callable[[], list[tuple[str, list[Any]]]]
+pytestmark = pytest.mark.django_db(transaction=True)
+URL = "/signup/"
+
+
+def sign_up(client: Client, email: str = "ada@example.org", password: str = PASSWORD) -> Any:
+    return client.post(URL, {"email": email, "password": password})
+
+
+def test_the_page_asks_for_an_address_and_a_password(client: Client) -> None:
+    page = client.get(URL)
+
+    assert page.status_code == 200
+    assert list(page.context["form"].fields) == ["email", "password"]
+
+
+def test_signing_up_makes_an_account_and_defers_the_welcome_mail(client: Client, mailer_jobs: Jobs) -> None:
+    answer = sign_up(client)
+
+    user = User.objects.get()
+    assert user.email == "ada@example.org"
+    assert user.check_password(PASSWORD)
+    assert mailer_jobs() == [("users.SendWelcomeEmail", [user])]
+    assert answer.url == reverse("users:signed_up")
+    assert "Check your mail" in client.get(answer.url).content.decode()
+
+
+def test_signing_up_does_not_log_in(client: Client) -> None:
+    sign_up(client)
+
+    assert "_auth_user_id" not in client.session
+
+
+def test_who_is_logged_in_has_no_use_for_it(client: Client, user: User) -> None:
+    client.force_login(user)
+
+    assert client.get(URL).url == reverse("home")
+
+
+@pytest.mark.parametrize("taken", ["Ada@example.org", "aDA@Example.org"])
+def test_a_taken_address_is_not_revealed(client: Client, user: User, mailer_jobs: Jobs, taken: str) -> None:
+    new, old = sign_up(client, "new@example.org"), sign_up(client, taken)
+
+    assert (old.status_code, old.url, old.content) == (new.status_code, new.url, new.content)
+    assert set(old.headers.items()) == set(new.headers.items())
+    assert old.cookies.keys() == new.cookies.keys()
+    assert client.get(old.url).content == client.get(new.url).content
+    assert mailer_jobs()[1:] == [("users.SendAlreadyRegisteredEmail", [user, timezone.localdate()])]
+    assert User.objects.count() == 2
+
+
+def test_a_taken_address_keeps_its_password(client: Client, user: User) -> None:
+    sign_up(client, user.email, "another-quilt-43")
+
+    user.refresh_from_db()
+    assert user.check_password(PASSWORD)
+
+
+def test_a_taken_address_costs_a_hash_too(client: Client, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+    monkeypatch.setattr("users.commands.sign_up.make_password", lambda raw: hashed.append(raw) or "!")
+
+    sign_up(client, user.email)
+
+    assert hashed == [PASSWORD]
+
+
+def test_two_signups_at_the_same_moment_make_one_account(mailer_jobs: Jobs) -> None:
+    both_ready = threading.Barrier(2, timeout=20)
+    answers: list[Any] = []
+
+    def one(email: str) -> None:
+        both_ready.wait()
+        answers.append(sign_up(Client(), email))
+        connection.close()
+
+    threads = [threading.Thread(target=one, args=(email,)) for email in ("ada@example.org", "ADA@example.org")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [(answer.status_code, answer.url) for answer in answers] == [(302, reverse("users:signed_up"))] * 2
+    user = User.objects.get()
+    assert sorted(mailer_jobs(), key=lambda job: job[0]) == [  # either may be the first to reach Redis
+        ("users.SendAlreadyRegisteredEmail", [user, timezone.localdate()]),
+        ("users.SendWelcomeEmail", [user]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "complaint"),
+    [
+        ("", PASSWORD, "This field is required"),
+        ("ada", PASSWORD, "Enter a valid email address"),
+        ("ada@example.org\nBcc: bob@example.org", PASSWORD, "Enter a valid email address"),
+        ("ada\0@example.org", PASSWORD, "Null characters are not allowed"),
+        (f"{'a' * 250}@example.org", PASSWORD, "at most 254 characters"),
+        ("ada@example.org", "", "This field is required"),
+        ("ada@example.org", "short1!", "too short"),
+        ("ada@example.org", "password", "too common"),
+        ("ada@example.org", "8463926105", "entirely numeric"),
+        ("adalovelace@example.org", "adalovelace", "too similar to the email address"),
+        ("ada@example.org", "quilt\0zebra-42", "Null characters are not allowed"),
+        ("ada@example.org", "x" * 5000, "at most 4096 characters"),
+    ],
+)
+def test_bad_input_is_sent_back_with_the_reason(
+    client: Client, mailer_jobs: Jobs, email: str, password: str, complaint: str
+) -> None:
+    page = sign_up(client, email, password)
+
+    assert page.status_code == 200
+    assert complaint in page.content.decode()
+    assert not User.objects.exists()
+    assert mailer_jobs() == []
+
+
+def test_bytes_that_are_no_text_are_sent_back_too(client: Client) -> None:
+    body = b"email=%ff%fe%40example.org&password=quilt-zebra-42"
+
+    page = client.post(URL, body, content_type="application/x-www-form-urlencoded")
+
+    assert page.status_code == 200
+    assert "Enter a valid email address" in page.content.decode()
+
+
+def test_the_same_form_is_needed_that_was_shown() -> None:
+    answer = sign_up(Client(enforce_csrf_checks=True))
+
+    assert answer.status_code == 403
+    assert "Please send it again" in answer.content.decode()
+
+
+def test_too_many_signups_from_one_address_are_told_to_wait(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "SIGNUP_RATE", "1/h")
+    # Half of the hour is left, whenever the test runs.
+    monkeypatch.setattr("django_ratelimit.core._get_window", lambda value, period: 2_000_000_000)
+    monkeypatch.setattr("django_ratelimit.core.time.time", lambda: 2_000_000_000 - 1800)
+
+    sign_up(client)
+    page = sign_up(client, "bob@example.org")
+
+    assert page.status_code == 429
+    assert page["Retry-After"] == "1800"
+    assert "in\n    30 minutes" in page.content.decode()
+    assert User.objects.count() == 1
+
+
+def test_a_form_with_mistakes_does_not_count_as_a_signup(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "SIGNUP_RATE", "1/h")
+    for _ in range(3):
+        sign_up(client, password="short")
+
+    assert sign_up(client).status_code == 302
+
+
+def test_without_redis_she_has_her_account_and_can_go_on(
+    client: Client, valkey: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    valkey.stop()
+
+    first, second = sign_up(client), sign_up(client)
+
+    assert (first.status_code, first.url) == (second.status_code, second.url) == (302, reverse("users:signed_up"))
+    assert User.objects.count() == 1
+    assert "A mail of a signup was not deferred" in caplog.text

@@ -1,0 +1,11 @@
+"""The app: on start-up it connects what happens when somebody signs up."""
+
+from django.apps import AppConfig
+
+
+class UsersConfig(AppConfig):
+    name = "users"
+    verbose_name = "Users"
+
+    def ready(self) -> None:
+        from users import receivers  # noqa: F401

@@ -1,0 +1,29 @@
+"""Tell somebody that her address was used to sign up again."""
+
+from datetime import date
+
+from jobs import Mandate
+from mailers import already_registered
+from users.links import absolute_url
+from users.models import User
+
+
+class SendAlreadyRegisteredEmail(Mandate):
+    """
+    Mail the owner of an address that somebody tried to sign up with.
+
+    Once a day at most, so that the signup page cannot be used to flood a stranger's inbox.
+    """
+
+    queue = "mailers"
+
+    user: User
+    day: date
+
+    def call(self) -> None:
+        already_registered.send(
+            self.user,
+            day=self.day,
+            login_url=absolute_url("users:login"),
+            reset_url=absolute_url("users:password_reset"),
+        )
