@@ -35,7 +35,7 @@ _INT64 = range(-(2**63), 2**63)  # what every JSON reader in use keeps exact
 # --- to JSON ---------------------------------------------------------------------------------
 
 
-def encode(value: object, _depth: int = 0) -> Any:
+def encode(value: Any, _depth: int = 0) -> Any:
     """
     The JSON form of one value.
 
@@ -46,7 +46,7 @@ def encode(value: object, _depth: int = 0) -> Any:
     if kind is str:
         return _text(value)
     if kind is int:
-        return value if value in _INT64 else {"$int": hex(value)}  # type: ignore[call-overload, operator]
+        return value if value in _INT64 else {"$int": hex(value)}
     if value is None or kind is bool:
         return value
     if _depth >= MAX_NESTING:
@@ -177,7 +177,7 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
 
 def _rebuildable(base: type, kind: type) -> bool:
     """Whether its items are all there is to it. OrderedDict, defaultdict and Counter say otherwise."""
-    return kind.__reduce__ is object.__reduce__
+    return getattr(kind, "__reduce__", None) is object.__reduce__
 
 
 _ENCODERS: dict[type, Callable[[Any, int], Any]] = {
@@ -324,13 +324,13 @@ def _enum_of(value: list[str]) -> Enum:
 
 def _subclass_of(value: list[Any]) -> Any:
     kind = _loaded_class(value[0])
-    base = next(base for base in _PLAIN if base.__name__ == value[1])
+    base: Any = next(base for base in _PLAIN if base.__name__ == value[1])
     if not issubclass(kind, base):
         raise PayloadError(f"{value[0]!r} is no {value[1]}.")
     # The base's own constructor: the class's `__new__` and `__init__` are code that a payload must not choose to run.
     instance = base.__new__(kind, value[2])
-    if base is dict or base is list:
-        base.__init__(instance, value[2])  # type: ignore[misc]
+    if base in (dict, list):
+        base.__init__(instance, value[2])
     return instance
 
 

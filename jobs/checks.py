@@ -85,7 +85,7 @@ def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     messages: list[CheckMessage] = []
     for client in {id(c): c for c in map(get_connection, settings.RQ_QUEUES)}.values():
         try:
-            version = str(client.info("server")["redis_version"])  # type: ignore[index]
+            version = str(client.info("server")["redis_version"])
         except RedisError:
             continue
         if tuple(map(int, version.split(".")[:2])) < OLDEST_REDIS:

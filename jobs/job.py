@@ -7,6 +7,7 @@ from typing import Any
 from redis import Redis
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
+from rq.utils import as_text
 
 from jobs import allowed, arguments, registry
 from jobs.errors import UnknownCommandError
@@ -23,6 +24,7 @@ class JobState(StrEnum):
     WAITING = "waiting"
     FINISHED = "finished"
     DEAD = "dead"
+    DISCARDED = "discarded"
     CANCELLED = "cancelled"
 
 
@@ -41,7 +43,7 @@ _STATES = {
 }
 
 
-class MandateJob(Job):  # type: ignore[misc]
+class MandateJob(Job):
     """
     One deferred run of a command, with one id for life.
 
@@ -66,8 +68,18 @@ class MandateJob(Job):  # type: ignore[misc]
         Its state now, as Redis says. None when Redis has no record: the transaction has not committed or was rolled
         back, or the job finished more than its `result_ttl` ago.
         """
-        status = self.connection.hget(self.key, "status")
-        return _STATES[JobStatus(status.decode())] if status else None
+        status, reason = self.connection.hmget(self.key, "status", "reason")
+        if not status:
+            return None
+        if reason and status == JobStatus.CANCELED.value.encode():
+            return JobState.DISCARDED
+        return _STATES[JobStatus(as_text(status))]
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is dead or was discarded, in a line; None otherwise."""
+        reason = self.connection.hget(self.key, "reason")
+        return as_text(reason) if reason else None
 
     @property
     def command_name(self) -> str | None:
@@ -102,7 +114,7 @@ class MandateJob(Job):  # type: ignore[misc]
             return self._description
         try:
             if not self._runs_a_command():
-                return self.get_call_string()  # type: ignore[no-any-return]
+                return self.get_call_string()
             name, *args = self.args
             if not _shows_arguments(name):
                 return f"{name}(...)"

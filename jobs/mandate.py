@@ -61,20 +61,34 @@ class Mandate:
     result_ttl: ClassVar[int] = options.DEFAULTS["result_ttl"]
     log_arguments: ClassVar[bool] = options.DEFAULTS["log_arguments"]
 
-    #: The job that is running this command; None when it was called with `run`.
-    job: ClassVar[MandateJob | None] = None
+    is_async: ClassVar[bool] = False  # whether `call` is a coroutine function
 
     def __init_subclass__(cls, *, kw_only: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         options.check_fields(cls)
         options.check_options(cls)
         dataclasses.dataclass(eq=False, repr=False, kw_only=kw_only)(cls)
+        cls.is_async = inspect.iscoroutinefunction(cls.call)
         if cls.call is not Mandate.call:  # else it is a base for commands, not one
             registry.register(cls)
 
     def call(self) -> Any:
         """What the command does. Every command defines it."""
         raise CommandDefinitionError(f"{type(self).__qualname__} has no `call`. Define what the command does there.")
+
+    @property
+    def job(self) -> MandateJob | None:
+        """The job that is running this command; None when it was called with `run`."""
+        own = vars(self)
+        if "_job" not in own and "_claim" in own:  # made when it is asked for: few commands ask
+            claim = own["_claim"]
+            own["_job"] = MandateJob.handle(
+                claim.job_id,
+                queue=claim.queue_name,
+                payload=claim.payload,
+                connection=get_connection(claim.queue_name),
+            )
+        return own.get("_job")
 
     def __repr__(self) -> str:
         name = type(self).__qualname__
@@ -102,8 +116,8 @@ class Mandate:
     async def arun(cls: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Any:
         """`run`, for async code: an `async def call` is awaited, another runs in Django's thread for such work."""
         command = cls(*args, **kwargs)
-        if inspect.iscoroutinefunction(command.call):
-            return _finished(command, await command.call())
+        if command.is_async:
+            return finished(command, await command.call())
         return await sync_to_async(invoke)(command)
 
     @overload
@@ -118,7 +132,7 @@ class Mandate:
     @overload
     @classmethod
     def defer(cls, *args: Any, queue: str, **fields: Any) -> MandateJob: ...
-    @classmethod
+    @classmethod  # type: ignore[misc]  # mypy cannot see that options are never fields
     def defer(
         cls,
         *args: Any,
@@ -172,9 +186,7 @@ class Mandate:
                 raise
         queues.push(new_jobs)
         connection = get_connection(queue)
-        return [
-            MandateJob.handle(new.id, queue=queue, payload=new.payload, connection=connection) for new in new_jobs
-        ]
+        return [MandateJob.handle(new.id, queue=queue, payload=new.payload, connection=connection) for new in new_jobs]
 
     @classmethod
     def using(
@@ -201,12 +213,13 @@ class Deferral(Generic[P]):
 
 def invoke(command: Mandate) -> Any:
     """Run a command's `call`, of either colour, to its end."""
-    if inspect.iscoroutinefunction(command.call):
-        return _finished(command, async_to_sync(command.call)())
-    return _finished(command, command.call())
+    if command.is_async:
+        return finished(command, async_to_sync(command.call)())
+    return finished(command, command.call())
 
 
-def _finished(command: Mandate, result: Any) -> Any:
+def finished(command: Mandate, result: Any) -> Any:
+    """What `call` returned; TypeError for a coroutine that nobody awaited, which would look like success."""
     if inspect.iscoroutine(result):
         result.close()
         raise TypeError(

@@ -15,11 +15,12 @@ from redis import Redis
 from redis.commands.core import Script
 from rq import Queue
 from rq.defaults import RQ_KEY_PREFIX
+from rq.serializers import JSONSerializer
 
 from jobs import conf
 from jobs.connections import get_connection, reaching
 from jobs.errors import UnknownQueueError
-from jobs.job import JSONSerializer, MandateJob
+from jobs.job import MandateJob
 
 COMPRESS_OVER = 1_024  # bytes; below it zlib costs more time than it saves room
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to hold Redis up
@@ -129,7 +130,7 @@ _scripts: dict[int, Script] = {}
 
 def _script(client: Redis) -> Script:
     if id(client) not in _scripts:
-        _scripts[id(client)] = Script(client, _SCRIPT)  # type: ignore[no-untyped-call]
+        _scripts[id(client)] = Script(client, _SCRIPT)
     return _scripts[id(client)]
 
 

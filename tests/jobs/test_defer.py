@@ -248,10 +248,9 @@ def test_every_form_leaves_nothing_after_a_rollback(defer):
     with pytest.raises(RuntimeError), transaction.atomic():
         defer()
         raise RuntimeError
-    with transaction.atomic():
-        with pytest.raises(RuntimeError), transaction.atomic():
-            defer()
-            raise RuntimeError
+    with transaction.atomic(), pytest.raises(RuntimeError), transaction.atomic():
+        defer()
+        raise RuntimeError
     assert get_connection("default").dbsize() == 0
 
 

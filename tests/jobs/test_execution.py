@@ -1,14 +1,14 @@
 """One attempt, by a real worker process: what runs, what is refused, and that the next job runs all the same."""
 
+import django_rq
 import orjson
 import pytest
 from rq.job import Job
 
-import django_rq
 from jobs import MandateJob, queues
 from jobs.connections import get_connection
 from jobs.job import JobState
-from jobs.queues import NewJob, get_queue
+from jobs.queues import NewJob
 from tests.sample import functions
 from tests.sample.commands.notes import Fail, KeepSecret, ShoutNote, WriteNote, WriteNoteSlowly
 from tests.sample.models import Note
@@ -61,15 +61,16 @@ def test_a_deleted_record_does_not_stop_the_worker(worker_process):
 
     drain(worker_process)
 
-    assert reference in why_dead(orphan)
+    assert orphan.state is JobState.DISCARDED
+    assert reference in orphan.reason
     assert after.state is JobState.FINISHED
 
 
 PAYLOADS = {
     "an unknown command": (["jobs.execution.perform", None, ["sample.Gone"], {}], "Unknown command: 'sample.Gone'"),
     "a class that is no command": (["jobs.execution.perform", None, ["sample.Note", 1], {}], "Unknown command"),
-    "no command at all": (["jobs.execution.perform", None, [], {}], "perform"),
-    "a command that is no text": (["jobs.execution.perform", None, [{"$a": 1}], {}], "Unknown command"),
+    "no command at all": (["jobs.execution.perform", None, [], {}], "names no command"),
+    "a command that is no text": (["jobs.execution.perform", None, [{"$a": 1}], {}], "names no command"),
     "arguments that do not fit": (["jobs.execution.perform", None, ["sample.WriteNote"], {}], "do not fit"),
     "an unknown kind of argument": (
         ["jobs.execution.perform", None, ["sample.WriteNote", {"$odd": 1}], {}],
@@ -107,7 +108,9 @@ def test_a_payload_that_is_no_job_is_dead_and_the_next_job_runs(garbage, worker_
 
     drain(worker_process)
 
-    assert "bad" in get_queue("default").failed_job_registry.get_job_ids()
+    bad = MandateJob.fetch("bad", connection=get_connection("default"))
+    assert bad.state is JobState.DEAD
+    assert "ayload" in bad.reason
     assert after.state is JobState.FINISHED
 
 

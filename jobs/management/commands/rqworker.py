@@ -1,20 +1,100 @@
-"""`manage.py rqworker critical default mailers background low`: django-rq's command and options, with our defaults."""
+"""`manage.py rqworker critical default mailers background low`: the worker, under django-rq's name and options."""
 
+import os
+from pathlib import Path
 from typing import Any
 
-from django.core.management.base import CommandParser
-from django_rq.management.commands.rqworker import Command as RqWorkerCommand
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
 
-from jobs import conf
+from jobs import conf, queues
+from jobs.connections import get_connection
+from jobs.worker.board import PAUSABLE
+from jobs.worker.parent import Parent
+from jobs.worker.settings import WorkerSettings
+
+# What django-rq's command takes that makes no sense here, and why.
+REFUSED = {
+    "worker_class": "this command is a worker of its own kind",
+    "job_class": "jobs are jobs.MandateJob, which is an rq Job",
+    "queue_class": "queues are RQ's, read by this worker's own scripts",
+}
 
 
-class Command(RqWorkerCommand):  # type: ignore[misc]
-    help = "Run jobs of these queues, highest priority first. Without names: of every queue, in priority order."
+class Command(BaseCommand):
+    help = (
+        "Run jobs of these queues, in strict order: a job of the first listed goes before all others. "
+        "As `name,weight` they take turns by weight. Without names: every queue, in priority order."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
-        # django-rq's default is pickle, with which every JSON job fails.
-        parser.set_defaults(serializer="rq.serializers.JSONSerializer", with_scheduler=True)
+        parser.add_argument("queues", nargs="*", metavar="queue[,weight]")
+        parser.add_argument("--concurrency", type=int, help="threads a process (default 10; on SQLite 2)")
+        parser.add_argument("--processes", type=int, default=1, help="processes (default 1)")
+        parser.add_argument("--burst", action="store_true", help="end when the queues are empty")
+        parser.add_argument("--name", default="", help="the worker's name (default: host and process)")
+        parser.add_argument("--pid", help="file to write the process id to")
+        parser.add_argument("--max-jobs", type=int, help="replace a process after so many jobs")
+        parser.add_argument("--max-memory", type=int, metavar="MB", help="replace a process that has grown larger")
+        parser.add_argument("--max-idle-time", type=int, metavar="SECONDS", help="replace a process idle for so long")
+        parser.add_argument("--worker-ttl", type=int, help="accepted, as django-rq's: beats decide here who is dead")
+        parser.add_argument("--with-scheduler", action="store_true", help="accepted: it is always on")
+        parser.add_argument("--serializer", default="json", help="json, the only one")
+        for option, reason in REFUSED.items():
+            parser.add_argument(f"--{option.replace('_', '-')}", help=f"refused: {reason}")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        super().handle(*(args or conf.queues()), **options)
+        for option, reason in REFUSED.items():
+            if options[option]:
+                raise CommandError(f"--{option.replace('_', '-')} {options[option]} is refused: {reason}.")
+        if options["serializer"] not in {"json", "rq.serializers.JSONSerializer"}:
+            raise CommandError(f"--serializer {options['serializer']} is refused: payloads are JSON. Leave it out.")
+        for option in ("concurrency", "processes", "max_jobs", "max_memory", "max_idle_time"):
+            if options[option] is not None and options[option] < 1:
+                raise CommandError(
+                    f"--{option.replace('_', '-')} {options[option]} is impossible: it must be 1 or more."
+                )
+        if options["with_scheduler"]:
+            self.stdout.write("--with-scheduler: the scheduler is always on.")
+        settings = WorkerSettings(
+            queues=self._queues(options["queues"]),
+            concurrency=options["concurrency"] or self._default_concurrency(),
+            processes=options["processes"],
+            name=options["name"],
+            burst=options["burst"],
+            max_jobs=options["max_jobs"],
+            max_memory=options["max_memory"],
+            max_idle_time=options["max_idle_time"],
+        )
+        if options["pid"]:
+            Path(options["pid"]).expanduser().write_text(str(os.getpid()))
+        raise SystemExit(Parent(settings).run())
+
+    def _queues(self, words: list[str]) -> dict[str, int | None]:
+        """`["critical", "low"]` in strict order, or `["critical,4", "low,1"]` by weight."""
+        chosen: dict[str, int | None] = {}
+        for word in words or conf.queues():
+            name, comma, weight = word.partition(",")
+            try:
+                chosen[queues.check(name)] = int(weight) if comma else None
+            except ValueError as error:
+                raise CommandError(f"{word!r} is no queue: {error}") from error
+            if comma and int(weight) < 1:
+                raise CommandError(f"{word!r}: a weight must be 1 or more.")
+        if len({weight is None for weight in chosen.values()}) > 1:
+            raise CommandError("Give every queue a weight, or none: strict and weighted order do not mix.")
+        if len(chosen) > PAUSABLE:
+            raise CommandError(f"{len(chosen)} queues are too many for one worker; it serves {PAUSABLE} at most.")
+        by_server: dict[int, list[str]] = {}
+        for name in chosen:
+            by_server.setdefault(id(get_connection(name)), []).append(name)
+        if len(by_server) > 1:
+            commands = "\n".join(f"  manage.py rqworker {' '.join(names)}" for names in by_server.values())
+            raise CommandError(f"These queues are on different Redis servers. Run a worker for each:\n{commands}")
+        return chosen
+
+    def _default_concurrency(self) -> int:
+        if any(connection.vendor == "sqlite" for connection in connections.all()):
+            self.stdout.write("2 threads: SQLite has one writer at a time. --concurrency says otherwise.")
+            return 2
+        return 10

@@ -1,0 +1,69 @@
+"""
+Interrupting a job in its thread: at its time-out, when it is cancelled, when the worker must leave.
+
+The interrupt is an exception raised asynchronously (PyThreadState_SetAsyncExc), so it comes between two bytecodes: it
+may be armed around `call` alone, never while arguments load or an outcome is handed over.
+"""
+
+import ctypes
+import threading
+from collections.abc import Callable
+from typing import Any
+
+_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+
+
+class JobInterrupt(BaseException):
+    """Raised inside `call`. A BaseException, so that `except Exception` in a command cannot swallow it."""
+
+
+class TimedOut(JobInterrupt):
+    """Raised when the attempt has used up its `timeout`."""
+
+
+class Stopped(JobInterrupt):
+    """Raised when a person, or RQ's stop-job command, stops the job."""
+
+
+class Interruptible:
+    """One worker thread, seen by whoever may interrupt what it runs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread = 0
+        self._armed: object = None  # the claim that may be interrupted
+        self._sent = False
+
+    def run(self, claim: object, call: Callable[[], Any]) -> Any:
+        """Run `call`; from its start to its end `interrupt(claim, ...)` raises inside it."""
+        try:
+            try:
+                self.arm(claim)
+                return call()
+            finally:
+                self.disarm()
+        except JobInterrupt:
+            self.disarm()  # the interrupt may have come in the middle of disarming
+            raise
+
+    def arm(self, claim: object) -> None:
+        """From here on `interrupt(claim, ...)` raises in the calling thread."""
+        with self._lock:
+            self._thread, self._armed, self._sent = threading.get_ident(), claim, False
+
+    def disarm(self) -> None:
+        """From here on nothing is raised any more."""
+        with self._lock:
+            self._armed = None
+            if self._sent:
+                _set_async_exc(self._thread, ctypes.py_object())  # one that has not arrived never will
+
+    def interrupt(self, claim: object, interrupt: type[JobInterrupt]) -> bool:
+        """Raise in the thread, if that claim is what it is running; True the first time it was sent."""
+        with self._lock:
+            if self._armed is not claim or self._sent:
+                return False
+            self._sent = True
+            _set_async_exc(self._thread, interrupt)
+            return True

@@ -1,0 +1,240 @@
+"""
+One worker process. Its threads run jobs; its main thread minds them.
+
+Minding is: interrupt what is out of time, tell short jobs from long ones, write the counts on the board, obey signals
+and the parent. The parent's end of the control socket closing means that nobody beats for us any more: leave.
+"""
+
+import contextlib
+import faulthandler
+import logging
+import os
+import select
+import signal
+import socket
+import statistics
+import sys
+import time
+
+from django.db import connections
+from rq.defaults import RQ_KEY_PREFIX
+
+from jobs.connections import get_connection
+from jobs.interrupt import Stopped, TimedOut
+from jobs.job import MandateJob
+from jobs.outcomes import Dead
+from jobs.queues import get_queue
+from jobs.worker.board import Board
+from jobs.worker.fetch import Fetch
+from jobs.worker.plain import attempt
+from jobs.worker.settings import WorkerSettings
+from jobs.worker.threads import JobThread
+
+logger = logging.getLogger("jobs.worker")
+
+SHORT = 0.001  # seconds: while the median attempt takes less, claims are batched
+HOSTAGE = 0.020  # seconds: a running job that takes longer must not hold claimed ones up
+COMEBACK = 30  # seconds that an interrupted thread has to come back
+GRACE = 25  # seconds that running jobs have to end when the worker is stopped
+PERSIST = 600  # seconds that a thread's database connection is kept, where the project says 0
+
+DONE, RECYCLE = 0, 3  # exit codes: not to be replaced, and to be
+
+
+class Child:
+    """
+    1. starts its threads; 2. minds them until it is told to stop, or has had enough; 3. gives back what nobody has
+    begun and waits for what runs; 4. commits, and leaves.
+    """
+
+    def __init__(
+        self, settings: WorkerSettings, name: str, board: Board, control: socket.socket, *, blocks: bool
+    ) -> None:
+        self._settings, self._board, self._control = settings, board, control
+        self._name = name
+        self._fetch = Fetch(
+            name,
+            settings.queues,
+            threads=settings.concurrency,
+            board=board,
+            blocks=blocks,
+            release=release_dependents,
+            burst=settings.burst,
+            max_jobs=settings.max_jobs,
+        )
+        self._wake, self._waker = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(self._waker, False)
+        self._threads = [
+            JobThread(number, self._fetch, board, attempt(name), self._wake_up)
+            for number in range(settings.concurrency)
+        ]
+        self._leave_by: float | None = None  # monotonic seconds
+        self._exit_code = DONE
+        self._busy_at = time.monotonic()
+        self._looked_at_memory = 0.0
+        self._lost: set[JobThread] = set()  # threads that did not come back
+
+    def run(self) -> int:
+        """Live. Returns the exit code."""
+        self._handle_signals()
+        keep_database_connections()
+        for thread in self._threads:
+            thread.start()
+        while any(thread.is_alive() for thread in self._threads if thread not in self._lost):
+            readable, _, _ = select.select([self._control.fileno(), self._wake], [], [], self._tick())
+            if self._wake in readable:
+                os.read(self._wake, 4_096)
+            if self._control.fileno() in readable:
+                self._obey()
+            self._mind()
+            if self._leave_by is not None and time.monotonic() > self._leave_by:
+                break
+        return self._end()
+
+    # --- minding ---------------------------------------------------------------------------------
+
+    def _tick(self) -> float:
+        if self._fetch.short_jobs and self._fetch.has_ready:
+            return HOSTAGE / 2
+        return 0.1 if self._fetch.held or self._fetch.stopping else 1.0
+
+    def _mind(self) -> None:
+        now = time.monotonic()
+        running = [(thread, claim) for thread in self._threads if (claim := thread.claim) is not None]
+        if running or self._fetch.held:
+            self._busy_at = now
+        for thread, claim in running:
+            if now > claim.deadline:
+                if thread.interruptible.interrupt(claim, TimedOut):
+                    logger.warning("timed out: job %s, after %g s", claim.job_id, claim.limit)
+                elif now > claim.deadline + COMEBACK and thread not in self._lost:
+                    self._give_up(thread)
+        self._fetch.short_jobs = self._jobs_are_short()
+        if self._fetch.has_ready and any(now - claim.started > HOSTAGE for _, claim in running):
+            self._fetch.short_jobs = False
+            self._fetch.give_back()
+        self._board.count(
+            sum(thread.finished for thread in self._threads),
+            sum(thread.failed for thread in self._threads),
+            sum(thread.working for thread in self._threads),
+        )
+        self._recycle_if_due(now)
+
+    def _jobs_are_short(self) -> bool:
+        return statistics.median(duration for thread in self._threads for duration in thread.durations) < SHORT
+
+    def _give_up(self, thread: JobThread) -> None:
+        """A thread sits in code that no interrupt reaches. Its job has timed out; the process is spoilt."""
+        claim = thread.claim
+        if claim is None:
+            return
+        logger.error("job %s did not come back %d s after its time-out; this process drains", claim.job_id, COMEBACK)
+        self._lost.add(thread)
+        stack = "The thread did not come back; where it was is in the worker's log."
+        self._dump_stacks()
+        self._fetch.commits.add(claim, Dead("timed out", stack), "(timed out)", time.monotonic() - claim.started)
+        self._fetch.flush()
+        self._stop(RECYCLE)
+
+    def _recycle_if_due(self, now: float) -> None:
+        if self._fetch.stopping:
+            if self._leave_by is None:  # the fetch has stopped by itself: burst, or enough jobs
+                self._stop(DONE if self._settings.burst else RECYCLE)
+            return
+        idle, most = self._settings.max_idle_time, self._settings.max_memory
+        if idle is not None and now - self._busy_at > idle:
+            logger.info("idle for %d s: this process ends", idle)
+            self._stop(RECYCLE)
+        elif most is not None and now - self._looked_at_memory > 1:
+            self._looked_at_memory = now
+            if (used := resident_megabytes()) > most:
+                logger.warning("%d MB in use, over the %d of --max-memory: this process ends", used, most)
+                self._stop(RECYCLE)
+
+    # --- being told ------------------------------------------------------------------------------
+
+    def _handle_signals(self) -> None:
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
+        signal.signal(signal.SIGTERM, lambda *_: self._stop(DONE))
+        signal.signal(signal.SIGTSTP, lambda *_: self._quiet())
+        signal.signal(signal.SIGTTIN, lambda *_: self._dump_stacks())
+
+    def _wake_up(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it is being woken already
+            os.write(self._waker, b"!")
+
+    def _obey(self) -> None:
+        message = self._control.recv(65_536)
+        if not message:
+            logger.error("the parent is gone: nobody beats for this process, so it stops")
+            self._stop(DONE)
+            self._control = socket.socketpair()[0]  # one that is never readable
+            return
+        for line in message.decode().splitlines():
+            word, _, job_id = line.partition(" ")
+            if word == "stop":
+                for thread in self._threads:
+                    claim = thread.claim
+                    if claim is not None and claim.job_id == job_id:
+                        thread.interruptible.interrupt(claim, Stopped)
+
+    def _stop(self, code: int) -> None:
+        if self._leave_by is None:
+            self._leave_by = time.monotonic() + GRACE
+            self._exit_code = code
+            self._fetch.stop()
+
+    def _quiet(self) -> None:
+        logger.info("quiet: taking no more jobs")
+        self._fetch.quiet()
+
+    def _dump_stacks(self) -> None:
+        faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def _end(self) -> int:
+        self._fetch.give_back()
+        deadline = time.monotonic() + GRACE
+        while not self._fetch.flush() and time.monotonic() < deadline:
+            time.sleep(0.2)  # the server is away: what is done waits for it
+        if self._fetch.held:
+            self._fetch.put_back_running()
+        self._mind_counts()
+        return self._exit_code
+
+    def _mind_counts(self) -> None:
+        self._board.count(
+            sum(thread.finished for thread in self._threads),
+            sum(thread.failed for thread in self._threads),
+            sum(thread.working for thread in self._threads),
+        )
+
+
+def keep_database_connections() -> None:
+    """Opening a connection for each job costs more than most jobs: keep one a thread, and check it before use."""
+    connections.close_all()
+    for database in connections.settings.values():
+        if database["CONN_MAX_AGE"] == 0:
+            database["CONN_MAX_AGE"] = PERSIST
+        database["CONN_HEALTH_CHECKS"] = True
+
+
+def release_dependents(job_id: str, queue: str) -> None:
+    """RQ's own way to enqueue the plain RQ jobs that depend on this one."""
+    try:
+        job = MandateJob.handle(job_id, queue=queue, payload=b"", connection=get_connection(queue))
+        get_queue(queue).enqueue_dependents(job)
+    except Exception:
+        logger.exception(
+            "could not release the dependents of job %s; %s:job:%s:dependents keeps them", job_id, RQ_KEY_PREFIX, job_id
+        )
+
+
+def resident_megabytes() -> float:
+    """This process's resident memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -1,0 +1,63 @@
+"""A claim: one job that this worker has taken, as the step script returns it."""
+
+import zlib
+from typing import Any
+
+from jobs.options import DEFAULTS
+
+DEFAULT_TIMEOUT: float = DEFAULTS["timeout"]  # seconds
+
+
+class Claim:
+    """
+    What is needed to run a job, in the bytes that came from Redis: most of it is looked at once, or never.
+
+    `execution` identifies this taking of the job: `<worker name>.<number>`. The outcome is committed only while Redis
+    still holds the claim under it.
+    """
+
+    __slots__ = (
+        "data",
+        "deadline",
+        "execution",
+        "id",
+        "interruptions",
+        "is_plain",
+        "queue",
+        "result_ttl",
+        "started",
+        "timeout",
+    )
+
+    def __init__(self, row: list[Any]) -> None:
+        (
+            self.id,
+            self.queue,
+            self.execution,
+            self.data,
+            self.timeout,
+            self.result_ttl,
+            self.interruptions,
+            self.is_plain,
+        ) = row
+        self.started = 0.0  # monotonic seconds
+        self.deadline = 0.0
+
+    @property
+    def limit(self) -> float | None:
+        """Seconds that the attempt may take; None: as long as it likes. RQ writes that as -1."""
+        seconds = float(self.timeout) if self.timeout else DEFAULT_TIMEOUT
+        return seconds if seconds > 0 else None
+
+    @property
+    def payload(self) -> bytes:
+        """The payload as text, whether it was compressed or not."""
+        return self.data if self.data[:1] == b"[" else zlib.decompress(self.data)
+
+    @property
+    def job_id(self) -> str:
+        return self.id.decode()  # type: ignore[no-any-return]
+
+    @property
+    def queue_name(self) -> str:
+        return self.queue.decode()  # type: ignore[no-any-return]

@@ -1,0 +1,250 @@
+"""Taking work: threads fetch for themselves, one at a time, and hand over what they have done in the same call."""
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from redis.exceptions import ResponseError
+from rq.defaults import RQ_KEY_PREFIX
+
+from jobs.outcomes import GivenBack
+from jobs.worker.board import Board
+from jobs.worker.claim import Claim
+from jobs.worker.commit import Commits, Handed, iso
+from jobs.worker.doorbell import Doorbell
+from jobs.worker.recovery import recover
+from jobs.worker.wire import UNREACHABLE, Script, Wire, Word
+
+logger = logging.getLogger("jobs.worker")
+
+PREFIX = f"{RQ_KEY_PREFIX}:"
+BATCH = 16  # jobs claimed at once while jobs are short; more gains nothing
+COUNTS_TTL = 73 * 3600  # seconds that a minute's counts are kept: 72 hours of charts
+LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
+TROUBLE = (*UNREACHABLE, ResponseError)
+
+_STEP = Script("step")
+
+
+class Fetch:
+    """
+    Where the threads of one worker get their work.
+
+    `take` returns one claim. Whoever finds none ready makes one step: it commits everything that is done and claims as
+    many jobs as threads are idle (a batch, while jobs are short). Whoever then still finds none waits at the doorbell;
+    the others wait behind that one. A claim is in `held` from the answer that brought it to the one that committed it.
+    """
+
+    def __init__(
+        self,
+        worker: str,
+        queues: Mapping[str, int | None],
+        *,
+        threads: int,
+        board: Board,
+        blocks: bool,
+        release: Callable[[str, str], None],
+        burst: bool = False,
+        max_jobs: int | None = None,
+    ) -> None:
+        """
+        `queues` in the order of their priority; with weights, in an order drawn by weight each time. `release(job id,
+        queue)` tells RQ's dependents of a job that it has finished.
+        """
+        self.stopping = False
+        self.short_jobs = False  # whether to claim batches; the child decides
+        self.held: dict[bytes, Claim] = {}
+        self.commits = Commits()
+        self._worker, self._queues, self._threads, self._board = worker, dict(queues), threads, board
+        self._burst, self._jobs_left, self._release = burst, max_jobs, release
+        self._weighted = any(weight is not None for weight in queues.values())
+        self._wire = Wire(next(iter(queues)))
+        self._doorbell = Doorbell({name: f"{PREFIX}queue:{name}" for name in queues}, blocks=blocks)
+        self._ready: deque[Claim] = deque()
+        self._using_wire = threading.Lock()
+        self._at_the_door = threading.Lock()
+        self._stopped = threading.Event()
+        self._unsent: list[Handed] = []
+        self._in_doubt = False  # whether an answer was lost, so that Redis may hold claims we know nothing of
+        self._executions = 0
+        self._quiet = False
+        self._wait = 0.0
+
+    # --- for the threads -------------------------------------------------------------------------
+
+    def take(self) -> Claim | None:
+        """The next job for the calling thread, waiting until there is one; None when it is time to leave."""
+        while True:
+            try:
+                return self._ready.popleft()
+            except IndexError:
+                pass
+            if self._look():
+                continue
+            if self.stopping:
+                return None
+            self._await_work()
+
+    def _look(self) -> bool:
+        """Make a step, unless another thread has just claimed for us. Whether it is worth looking again at once."""
+        with self._using_wire:
+            if self._ready:
+                return True
+            try:
+                dependents = self._step(claims=not self.stopping)
+            except TROUBLE as error:
+                self._outage(error)
+                return not self.stopping
+            if self._burst and not self.held:
+                self.stop()
+            found = bool(self._ready)
+        if found and self._at_the_door.locked():
+            self._doorbell.ring()
+        for job_id, queue in dependents:
+            self._release(job_id, queue)
+        return found
+
+    def _await_work(self) -> None:
+        with self._at_the_door:
+            if self._ready or self.stopping:
+                return
+            try:
+                self._doorbell.wait(self._order())
+            except TROUBLE as error:
+                self._outage(error)
+
+    # --- one step --------------------------------------------------------------------------------
+
+    def _step(self, *, claims: bool) -> list[tuple[str, str]]:
+        """
+        Commit what is done and claim what there is room for. Returns the (job id, queue) of jobs with RQ dependents.
+
+        The caller holds the wire, and hears of redis-py's errors; nothing is lost with them.
+        """
+        if self._in_doubt:
+            self._reconcile()
+        again = len(self._unsent)
+        outcomes = self._unsent + self.commits.take()
+        words: list[Word] = []
+        for handed in outcomes:
+            words += handed.words
+        want = self._room(len(outcomes)) if claims and not self._quiet else 0
+        now = time.time()
+        self._unsent, self._in_doubt = outcomes, True  # until the answer is here
+        refused, failed, dependents, rows, registered = self._wire.run(
+            _STEP,
+            [f"{PREFIX}queue:{name}" for name in self._order()] if want else [],
+            *(PREFIX, self._worker, iso(now), repr(now), want, self._executions),
+            *(f"jobs:counts:{int(now // 60)}", COUNTS_TTL, len(outcomes)),
+            *words,
+        )
+        self._unsent, self._in_doubt, self._wait = [], False, 0.0
+        for handed in outcomes:
+            self.held.pop(handed.claim.execution, None)
+        for position in refused:
+            if position >= again:  # what is sent again may have been written the first time
+                job_id = outcomes[position].claim.job_id
+                logger.warning("refused late result of job %s: another worker has taken it over", job_id)
+        for position, error in failed:
+            handed = outcomes[position]
+            logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, error.decode())
+            self.held[handed.claim.execution] = handed.claim
+            self._unsent.append(handed)
+        for row in rows:
+            claim = Claim(row)
+            self.held[claim.execution] = claim
+            self._ready.append(claim)
+        self._executions += len(rows)
+        if self._jobs_left is not None:
+            self._jobs_left -= len(rows)
+            if self._jobs_left <= 0:
+                self.stop()
+        if failed or not registered:
+            # A full server, or one on which our parent has yet to beat: neither mends by asking again at once.
+            self._stopped.wait(0.25)
+        return [(job_id.decode(), queue.decode()) for job_id, queue in dependents]
+
+    def _room(self, done: int) -> int:
+        """How many jobs to claim: no more than threads are idle, or a batch while jobs are short."""
+        room = self._threads - (len(self.held) - done)
+        if self.short_jobs:
+            room = max(room, BATCH)
+        if self._jobs_left is not None:
+            room = min(room, self._jobs_left)
+        return max(room, 0)
+
+    def _order(self) -> list[str]:
+        if self._quiet:
+            return []
+        queues = [name for at, name in enumerate(self._queues) if not self._board.is_paused(at)]
+        if not self._weighted:
+            return queues
+        # Weighted order without replacement: the largest of random ** (1 / weight) first (Efraimidis and Spirakis,
+        # "Weighted random sampling with a reservoir", 2006).
+        return sorted(queues, key=lambda name: -(random.random() ** (1 / (self._queues[name] or 1))))
+
+    def _reconcile(self) -> None:
+        """After a lost answer: give back what Redis says we hold and we know nothing of."""
+        for name in self._queues:
+            back, _ = recover(self._wire, name, only=self._worker, counts=False, kept=list(self.held))
+            for job_id, _ in back:
+                logger.info("gave back job %s: the answer that brought it was lost", job_id)
+
+    def _outage(self, error: BaseException) -> None:
+        self._wire.close()
+        if self._wait == 0.0:
+            logger.warning("no answer from Redis, waiting for it: %s", error)
+        self._wait = min(max(0.05, self._wait * 2), LONGEST_WAIT)
+        self._stopped.wait(self._wait)
+
+    # --- for the child's main thread -------------------------------------------------------------
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether claims lie here that no thread has begun."""
+        return bool(self._ready)
+
+    def give_back(self) -> None:
+        """Return the claims that no thread has begun to the heads of their queues."""
+        while self._ready:
+            try:
+                claim = self._ready.pop()  # the last first, so that the first ends at the head
+            except IndexError:
+                break
+            self.commits.add(claim, GivenBack(), "", 0.0)
+        self.flush()
+
+    def flush(self) -> bool:
+        """Commit what is done, claim nothing. Whether all of it is written now."""
+        with self._using_wire:
+            try:
+                dependents = self._step(claims=False)
+            except TROUBLE as error:
+                self._wire.close()
+                logger.warning("could not commit what is done yet: %s", error)
+                return False
+        for job_id, queue in dependents:
+            self._release(job_id, queue)
+        return not self._unsent and not self.commits
+
+    def put_back_running(self) -> None:
+        """Put the jobs that still run back at the heads of their queues: this process ends before they do."""
+        with self._using_wire:
+            for name in self._queues:
+                back, dead = recover(self._wire, name, only=self._worker)
+                for job_id, _ in back + dead:
+                    logger.warning("interrupted job %s: the worker is stopping", job_id)
+
+    def quiet(self) -> None:
+        """Take nothing more, but stay."""
+        self._quiet = True
+        self.give_back()
+
+    def stop(self) -> None:
+        """Take nothing more: `take` returns None to each thread once what it did is committed."""
+        self.stopping = True
+        self._stopped.set()
+        self._doorbell.ring()

@@ -1,0 +1,79 @@
+"""Beating for a worker, and being an rq worker to whoever looks."""
+
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterable
+
+from rq.defaults import RQ_KEY_PREFIX
+from rq.version import VERSION
+
+from jobs.worker.board import Board
+from jobs.worker.commit import iso
+from jobs.worker.wire import Script, Wire, Word
+
+PREFIX = f"{RQ_KEY_PREFIX}:"
+EVERY = 5.0  # seconds between beats
+RECORD_TTL = 90  # seconds that RQ's records of a worker live without another beat
+RECORDED_AFTER = 1.0  # seconds that a job must have run before RQ's record of its execution is written
+
+_BEAT = Script("beat")
+
+
+def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], board: Board) -> None:
+    """Tell Redis that this worker lives and what it runs. Raises redis-py's errors."""
+    now, monotonic = time.time(), time.monotonic()
+    running = board.running()
+    finished, failed, working = board.counted()
+    fields: dict[str, Word] = {
+        "birth": iso(born),
+        "last_heartbeat": iso(now),
+        "queues": ",".join(queues),
+        "pid": pid,
+        "hostname": socket.gethostname(),
+        "ip_address": "unknown",
+        "version": VERSION,
+        "python_version": platform.python_version(),
+        "state": "busy" if running else "idle",
+        "successful_job_count": finished,
+        "failed_job_count": failed,
+        "total_working_time": working,
+        "threads": board.threads,
+        "running": len(running),
+    }
+    words: list[Word] = [len(fields)]
+    for pair in fields.items():
+        words += pair
+    for job in running:
+        age = monotonic - job.started
+        if age > RECORDED_AFTER:
+            words += (job.job_id, job.execution, job.queue, repr(age))
+    key = f"{PREFIX}worker:{worker}"
+    wire.run(_BEAT, [key, f"{key}:executions"], PREFIX, worker, RECORD_TTL, repr(now), *words)
+
+
+def register(wire: Wire, worker: str, queues: Iterable[str]) -> None:
+    """Enter a worker in RQ's lists of workers. Its first beat must have been written before."""
+    key = f"{PREFIX}worker:{worker}"
+    wire.call("SADD", f"{PREFIX}workers", key)
+    for queue in queues:
+        wire.call("SADD", f"{PREFIX}workers:{queue}", key)
+
+
+def unregister(wire: Wire, worker: str, queues: Iterable[str]) -> None:
+    """Strike a worker off: what it still held counts as a dead worker's from here on."""
+    key = f"{PREFIX}worker:{worker}"
+    wire.call("ZREM", "jobs:workers", worker)
+    wire.call("SREM", f"{PREFIX}workers", key)
+    for queue in queues:
+        wire.call("SREM", f"{PREFIX}workers:{queue}", key)
+    wire.call("DEL", key, f"{key}:executions")
+
+
+def new_name(given: str, number: int, processes: int) -> str:
+    """A name that no worker had before: two lives of one process must not be taken for each other."""
+    first = given or f"{socket.gethostname()}.{os.getpid()}"
+    if given and processes == 1 and number == 0:
+        return given
+    return f"{first}.{number}.{os.urandom(3).hex()}"

@@ -1,0 +1,13 @@
+-- Take or renew a lease. Only its owner can renew or free it; it ends by itself when its owner does.
+--
+-- KEYS  the lease
+-- ARGV  the owner's token, milliseconds to hold it (0 frees it)
+-- Returns 1 when the caller holds it now.
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return 0 end
+if ARGV[2] == '0' then
+  redis.call('DEL', KEYS[1])
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1

@@ -1,0 +1,60 @@
+-- Give claims of dead workers back to the heads of their queues.
+--
+-- KEYS  the wip registry of one queue, the queue's list, the queue's failed registry
+-- ARGV  1 RQ's key prefix   2 queue name   3 now (ISO)   4 seconds after which an unseen worker is dead
+--       5 most interruptions of a job before it is dead ("poison")   6 when to forget a dead job (seconds)
+--       7 the text of a poisoned job's result, as RQ stores one
+--       8 '' for the claims of every dead worker, else the name of one worker: its claims, but for those listed after
+--       9 whether what is given back had been running: '1' counts an interruption, '0' does not
+--       10... executions of that worker that it still runs
+-- Returns { given back, dead }, each a list of id and worker.
+--
+-- Who runs it does not matter, nor how many at once: a claim is there once, and goes in the same step.
+-- Claims of stock RQ workers have no dot in their execution id, and are RQ's own to clean up.
+local prefix, queue, iso, only, counts = ARGV[1], ARGV[2], ARGV[3], ARGV[8], ARGV[9] == '1'
+local time = redis.call('TIME')
+local deadline = time[1] + time[2] / 1000000 - ARGV[4]
+local kept = {}
+for i = 10, #ARGV do kept[ARGV[i]] = true end
+
+local function is_dead(worker)
+  if only ~= '' then return worker == only end
+  local seen = redis.call('ZSCORE', 'jobs:workers', worker)
+  return not seen or tonumber(seen) < deadline
+end
+
+local back, dead = {}, {}
+local members = redis.call('ZRANGE', KEYS[1], 0, -1)
+for i = #members, 1, -1 do -- the last first, so that the first ends at the head
+  local id, execution, worker = string.match(members[i], '^(.*):((.*)%.%d+)$')
+  if worker and is_dead(worker) and not kept[execution] then
+    local key = prefix .. 'job:' .. id
+    local done, outcome = pcall(function()
+      if redis.call('EXISTS', key) == 0 then return nil end
+      local interruptions = 0
+      if counts then
+        interruptions = redis.call('HINCRBY', key, 'interruptions', 1)
+        local by = redis.call('HGET', key, 'interrupted_by')
+        redis.call('HSET', key, 'interrupted_by', by and (by .. ' ' .. worker) or worker)
+      end
+      redis.call('HDEL', key, 'started_at', 'worker_name')
+      if interruptions >= tonumber(ARGV[5]) then
+        redis.call('HSET', key, 'status', 'failed', 'ended_at', iso, 'reason', 'poison')
+        redis.call('XADD', prefix .. 'results:' .. id, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker,
+          'exc_string', ARGV[7])
+        redis.call('ZADD', KEYS[3], ARGV[6], id)
+        return dead
+      end
+      redis.call('HSET', key, 'status', 'queued')
+      redis.call('LPUSH', KEYS[2], id)
+      return back
+    end)
+    if done then -- else the server is full: the claim stays, and the next recovery tries again
+      redis.call('ZREM', KEYS[1], members[i])
+      redis.call('DEL', prefix .. 'execution:' .. members[i])
+      redis.call('ZREM', prefix .. 'executions:' .. id, execution)
+      if outcome then outcome[#outcome + 1] = { id, worker } end
+    end
+  end
+end
+return { back, dead }

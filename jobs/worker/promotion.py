@@ -1,0 +1,42 @@
+"""Due jobs, from the scheduled registries to their queues: one worker does it at a time, all are ready to."""
+
+import os
+import time
+from collections.abc import Iterable
+
+from rq.defaults import RQ_KEY_PREFIX
+
+from jobs.worker.commit import iso
+from jobs.worker.wire import Script, Wire
+
+PREFIX = f"{RQ_KEY_PREFIX}:"
+LEASE = 5_000  # milliseconds: how long nobody promotes after the one who did has died
+SLICE = 1_000  # jobs a call: some milliseconds of the server's time
+LONGEST = 2.0  # seconds of slices in a row, after which the parent sees to its children again
+
+_PROMOTE, _LEASE = Script("promote"), Script("lease")
+
+
+class Promotion:
+    """This worker's part in promoting. The lease saves the others the work; promoting twice would do no harm."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._token = os.urandom(8).hex()
+
+    def run(self, queues: Iterable[str]) -> int:
+        """Promote what is due, if it is our turn. Returns how many jobs. Raises redis-py's errors."""
+        if not self._wire.run(_LEASE, ["jobs:lease:promotion"], self._token, LEASE):
+            return 0
+        promoted, until = 0, time.monotonic() + LONGEST
+        for queue in queues:
+            moved = SLICE
+            while moved == SLICE and time.monotonic() < until:
+                keys = [f"{PREFIX}scheduled:{queue}", f"{PREFIX}queue:{queue}"]
+                moved = self._wire.run(_PROMOTE, keys, PREFIX, iso(time.time()), SLICE)
+                promoted += moved
+        return promoted
+
+    def end(self) -> None:
+        """Leave the turn to another. Raises redis-py's errors."""
+        self._wire.run(_LEASE, ["jobs:lease:promotion"], self._token, 0)

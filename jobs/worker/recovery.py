@@ -1,0 +1,45 @@
+"""Giving back what dead workers held: every job of theirs returns to the head of its queue, once."""
+
+import time
+import zlib
+from base64 import b64encode
+from collections.abc import Iterable
+
+from rq.defaults import RQ_KEY_PREFIX
+
+from jobs.worker.commit import DEAD_TTL, iso
+from jobs.worker.wire import Script, Wire
+
+PREFIX = f"{RQ_KEY_PREFIX}:"
+UNSEEN = 30  # seconds without a beat after which a worker is dead
+POISON = 3  # interruptions after which a job is dead: it probably kills its workers
+
+_RECOVER = Script("recover")
+_POISONED = b64encode(
+    zlib.compress(
+        f"Poison: {POISON} workers died, or were stopped, while they ran this job. Their names are in the job's "
+        "field `interrupted_by`.".encode()
+    )
+).decode()
+
+
+def recover(
+    wire: Wire, queue: str, *, only: str = "", counts: bool = True, kept: Iterable[str | bytes] = ()
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """
+    Give back one queue's claims of every dead worker; with `only`, those of that worker, dead or not, but for the
+    executions `kept`. `counts`: whether the jobs were interrupted, or had not begun.
+
+    Returns (given back, dead as poison), each a list of (job id, worker name). Raises redis-py's errors.
+    """
+    now = time.time()
+    back, dead = wire.run(
+        _RECOVER,
+        [f"{PREFIX}wip:{queue}", f"{PREFIX}queue:{queue}", f"{PREFIX}failed:{queue}"],
+        *(PREFIX, queue, iso(now), UNSEEN, POISON, int(now) + DEAD_TTL, _POISONED, only, "1" if counts else "0"),
+        *kept,
+    )
+    return (
+        [(job.decode(), worker.decode()) for job, worker in back],
+        [(job.decode(), worker.decode()) for job, worker in dead],
+    )

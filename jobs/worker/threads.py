@@ -1,0 +1,70 @@
+"""The threads that run jobs."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from math import inf
+
+from django.db import connections
+
+from jobs.interrupt import Interruptible
+from jobs.outcomes import Finished, Outcome
+from jobs.worker.board import Board
+from jobs.worker.claim import Claim
+from jobs.worker.fetch import Fetch
+
+logger = logging.getLogger("jobs.worker")
+
+Attempt = Callable[[Claim, Interruptible], tuple[Outcome, str]]
+
+
+class JobThread(threading.Thread):
+    """
+    1. takes a claim; 2. puts it on the board; 3. makes the attempt; 4. returns its database connections; 5. hands the
+    outcome over, which the next `take` of any thread commits. Ends when `take` has nothing more to give.
+    """
+
+    def __init__(self, number: int, fetch: Fetch, board: Board, attempt: Attempt, ended: Callable[[], object]) -> None:
+        super().__init__(name=f"jobs-{number}", daemon=True)
+        self.claim: Claim | None = None  # what it runs now
+        self.interruptible = Interruptible()
+        self.finished = self.failed = 0
+        self.working = 0.0  # seconds
+        self.durations = [1.0] * 16  # of the last attempts, in seconds
+        self._number, self._fetch, self._board, self._attempt = number, fetch, board, attempt
+        self._ended = ended
+
+    def run(self) -> None:
+        fetch, board, number = self._fetch, self._board, self._number
+        at = 0
+        while (claim := fetch.take()) is not None:
+            claim.started = started = time.monotonic()
+            claim.deadline = inf if claim.limit is None else started + claim.limit
+            board.start(number, started, claim.deadline, b"%b %b %b" % (claim.id, claim.execution, claim.queue))
+            self.claim = claim
+            outcome, command = self._attempt(claim, self.interruptible)
+            self.claim = None
+            board.end(number)
+            return_connections()
+            seconds = time.monotonic() - started
+            self.working += seconds
+            self.durations[at] = seconds
+            at = (at + 1) & 15
+            if isinstance(outcome, Finished):
+                self.finished += 1
+            else:
+                self.failed += 1
+            fetch.commits.add(claim, outcome, command, seconds)
+        connections.close_all()
+        self._ended()
+
+
+def return_connections() -> None:
+    """What Django does after a request: drop connections that broke or are too old, keep the others."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is not None:
+            try:
+                connection.close_if_unusable_or_obsolete()
+            except Exception:
+                logger.exception("could not return the database connection %r", connection.alias)
