@@ -1,0 +1,88 @@
+# Every target sets up what it needs: a machine with Python 3.11 or newer and make is enough.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DB ?= sqlite
+QUEUES := critical default mailers background low
+
+# Development defaults for the targets that start the product; the process environment wins.
+DEV := DEBUG=$${DEBUG:-1}
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+# --- set-up: made once, made again only when a lock file changes -----------------------------
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Jiki needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
+	       "Install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "'$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.installed: requirements.txt | $(BIN)/python
+	@echo "Installing the product's requirements into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@echo "Installing the development tools into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.installed-dev ## Make .venv and install everything, without running anything
+
+# --- use it ----------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(VENV)/.installed ## Sign a learner up and watch a worker send the welcome mail
+	@$(DEV) $(BIN)/python manage.py demo $(ARGS)
+
+.PHONY: run
+run: $(VENV)/.installed-dev ## Web server on :8000, one worker and a Valkey; Ctrl-C stops all
+	@$(DEV) $(BIN)/python manage.py dev $(ARGS)
+
+# --- check it --------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(VENV)/.installed-dev ## The whole test suite (DB=postgres: on PostgreSQL; ARGS=... to pytest)
+	DB=$(DB) $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-matrix
+# The lock gives Django 5.2 to Python 3.11 and Django 6.1 to 3.12 and newer.
+NEWER_PYTHON ?= $(firstword $(foreach v,14 13 12,$(shell python3.$(v) -c 'import sys; print(sys.executable)' 2>/dev/null)) \
+  $(lastword $(sort $(wildcard $(HOME)/.pyenv/versions/3.1[2-9].*/bin/python3))))
+test-matrix: ## The suite on SQLite and PostgreSQL, and on a newer Python with Django 6.1 if there is one
+	$(MAKE) test DB=sqlite
+	$(MAKE) test DB=postgres
+	$(if $(NEWER_PYTHON),$(MAKE) test VENV=.venv-newer PYTHON=$(NEWER_PYTHON),@echo "No Python 3.12 or newer on this machine: Django 6.1 was not tested.")
+
+.PHONY: lint
+lint: $(VENV)/.installed-dev ## Style, types, layers, deployment checks, missing migrations
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	DEBUG=1 $(BIN)/mypy
+	$(BIN)/lint-imports
+	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))') \
+	  REDIS_URL=redis://localhost:6379/0 SITE_URL=https://jiki.example \
+	  $(BIN)/python -W error manage.py check --deploy --fail-level WARNING
+	DEBUG=1 $(BIN)/python manage.py makemigrations --check --dry-run
+
+.PHONY: fix
+fix: $(VENV)/.installed-dev ## Format, and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+# `make lock UPGRADE=--upgrade` takes the newest versions that pyproject.toml allows.
+lock: $(VENV)/.installed-dev ## Write requirements*.txt from pyproject.toml
+	$(BIN)/uv pip compile -q pyproject.toml $(UPGRADE) --universal --generate-hashes --python-version 3.11 \
+	  --no-emit-index-url --custom-compile-command "make lock" -o requirements.txt
+	$(BIN)/uv pip compile -q pyproject.toml $(UPGRADE) --extra dev -c requirements.txt --universal --generate-hashes \
+	  --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" -o requirements-dev.txt

@@ -1,0 +1,190 @@
+"""`manage.py demo`: sign a learner up through the web form and watch a worker send the welcome mail."""
+
+import logging
+import os
+import secrets
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from config.embedded import EmbeddedServerError, EmbeddedValkey
+from jiki.management.commands._processes import Child, ended_as_by_ctrl_c, free_port
+from jiki.management.commands._signup import SignupError, sign_up
+from jobs import MandateJob, conf
+from jobs.queues import get_queue
+
+EMAIL = "ada@jiki.example"
+COMMAND = "users.SendWelcomeEmail"
+QUEUE = "mailers"
+MARKER = ".jiki-demo"  # a folder that is not empty and does not hold it is never wiped
+POLL = 0.02  # seconds
+WEB_TIMEOUT = 20  # seconds until the web server must listen
+
+Found = TypeVar("Found")
+
+
+class Command(BaseCommand):
+    help = "Sign a learner up through the web form and watch a worker send the welcome mail."
+    requires_system_checks = ()  # the worker's and the web server's own start runs them
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--directory",
+            type=Path,
+            default=settings.VAR / "demo",
+            help="where everything of the demo is kept; emptied at each start (default: var/demo)",
+        )
+        parser.add_argument(
+            "--queues", nargs="+", default=list(conf.queues()), help="that the worker serves (default: all)"
+        )
+        parser.add_argument("--timeout", type=float, default=30, help="seconds to wait for the mail (default: 30)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.directory: Path = options["directory"].resolve()
+        self.valkey = EmbeddedValkey(self.directory / "valkey")
+        self._start_over_with_own_settings()
+        logging.disable()  # what the web server and the worker log is in their own files
+        began = time.monotonic()
+        try:
+            with ended_as_by_ctrl_c():
+                self._play(options["queues"], options["timeout"])
+        except EmbeddedServerError as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            self.stderr.write("\nStopped before the mail was sent. Nothing is left running.")
+            sys.exit(130)
+        took = time.monotonic() - began
+        self.stdout.write(self.style.SUCCESS(f"\nThe worker sent the mail. {took:.1f} s; everything is stopped again."))
+
+    def _start_over_with_own_settings(self) -> None:
+        """Django has read its settings already; this process, too, gets the demo's by its environment."""
+        environment = {
+            "DEBUG": "1",
+            "DATABASE_URL": f"sqlite:///{quote(str(self.directory / 'jiki.sqlite3'))}",
+            "REDIS_URL": self.valkey.url,
+            "EMAIL_URL": f"filemail:///{quote(str(self.directory / 'mail'))}",
+            "LOG_LEVEL": "INFO",
+        }
+        if os.environ.items() >= environment.items():
+            return
+        self.stdout.flush()
+        site = {"SITE_URL": f"http://127.0.0.1:{free_port()}"}
+        os.execve(  # noqa: S606
+            sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **environment, **site}
+        )
+
+    def _play(self, queues: list[str], timeout: float) -> None:
+        self.stdout.write("A learner signs up, and a worker sends the welcome mail.\n\n")
+        self._wipe()
+        with ExitStack() as running:
+            running.enter_context(self.valkey)
+            call_command("migrate", interactive=False, verbosity=0)
+            self._say("database", f"SQLite, migrated: {_shown(self.directory / 'jiki.sqlite3')}")
+            self._say("valkey", f"on {_shown(Path(self.valkey.url.removeprefix('unix://')))}")
+            worker_name = f"demo-{secrets.token_hex(4)}"
+            worker = running.enter_context(
+                Child("worker", "rqworker", "--name", worker_name, *queues, log=self.directory / "worker.log")
+            )
+            self._say("worker", f"process {worker.pid}: rqworker {' '.join(queues)}")
+            address = settings.SITE_URL.removeprefix("http://")
+            web = running.enter_context(
+                Child("web", "runserver", address, "--noreload", log=self.directory / "web.log")
+            )
+            self._wait(lambda: _listens(address), WEB_TIMEOUT, "the web server to listen", web)
+            self._say("web", f"process {web.pid}: {settings.SITE_URL}/")
+
+            try:
+                sign_up(settings.SITE_URL, EMAIL, secrets.token_urlsafe(12))
+            except SignupError as error:
+                raise CommandError(f"{error}\n{web.report()}") from error
+            user = get_user_model().objects.get(email=EMAIL)
+            self._say("sign-up", f"{user} is user {user.pk}, by the form at {settings.SITE_URL}/signup/")
+
+            what = f"the worker to finish {COMMAND} (queue {QUEUE})"
+            job = self._wait(_finished_job, timeout, what, worker, web)
+            if not (job.worker_name or "").startswith(worker_name):
+                raise CommandError(f"Job {job.id} was run by {job.worker_name!r}, not by {worker_name!r}.")
+            self._say("job", f"{job.id} ({job.command_name}, queue {job.origin})")
+            waited, took = _between(job.enqueued_at, job.started_at), _between(job.started_at, job.ended_at)
+            self._say("", f"waited {waited}, took {took}, run by {job.worker_name}, process {worker.pid}")
+            file, mail = self._mail(worker)
+            self._say("mail", f"{mail['subject']!r} to {mail['to']}: {_shown(file)}")
+
+    def _wipe(self) -> None:
+        if self.valkey.is_running():
+            raise CommandError(f"A demo is already running in {self.directory}. Stop it, or name another --directory.")
+        if self.directory.exists():
+            if any(self.directory.iterdir()) and not (self.directory / MARKER).exists():
+                raise CommandError(
+                    f"Not a folder of an earlier demo: {self.directory}. A demo empties its folder first, "
+                    "so name an empty or a new one with --directory."
+                )
+            shutil.rmtree(self.directory)
+        self.directory.mkdir(parents=True)
+        (self.directory / MARKER).touch()
+
+    def _wait(self, look: Callable[[], Found | None], timeout: float, what: str, *children: Child) -> Found:
+        deadline = time.monotonic() + timeout
+        while not (found := look()):
+            ended = [child for child in children if child.ended]
+            if ended or time.monotonic() > deadline:
+                why = f"Waited {timeout:g} s for {what}, in vain." if not ended else f"Waiting for {what}, in vain."
+                raise CommandError("\n".join([why, *(child.report() for child in ended or children)]))
+            time.sleep(POLL)
+        return found
+
+    def _mail(self, worker: Child) -> tuple[Path, EmailMessage]:
+        for file in (self.directory / "mail").glob("*"):
+            mail = message_from_bytes(file.read_bytes(), policy=policy.default)
+            if mail["to"] == EMAIL and isinstance(mail, EmailMessage):
+                return file, mail
+        raise CommandError(f"No mail to {EMAIL} is in {self.directory / 'mail'}.\n{worker.report()}")
+
+    def _say(self, label: str, text: str) -> None:
+        self.stdout.write(f"  {label:10}{text}")
+        self.stdout.flush()
+
+
+def _finished_job() -> MandateJob | None:
+    """The job that sends the welcome mail, once it has finished. CommandError as soon as it has failed."""
+    queue = get_queue(QUEUE)
+    failed = queue.failed_job_registry.get_job_ids() + queue.scheduled_job_registry.get_job_ids()
+    for id in failed + queue.finished_job_registry.get_job_ids():
+        job = queue.fetch_job(id)
+        if not isinstance(job, MandateJob) or job.command_name != COMMAND:
+            continue
+        if id in failed:
+            raise CommandError(f"Job {id} failed. It is {job.state} now.\n{job.exc_info or ''}")
+        return job
+    return None
+
+
+def _listens(address: str) -> bool:
+    host, port = address.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _between(start: datetime | None, end: datetime | None) -> str:
+    return f"{(end - start).total_seconds() * 1000:.0f} ms" if start and end else "an unknown time"
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,74 @@
+"""What every test may ask for. The servers run in the processes that run tests, and nowhere else."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.core.cache import cache
+
+from tests import environment
+from tests.processes import WorkerProcess
+from tests.servers import Postgres, Valkey
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Valkey]:
+    with Valkey(environment.folder() / "valkey") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[None]:
+    if not environment.postgres_wanted():
+        yield
+        return
+    server = Postgres(environment.folder() / "postgres")
+    try:
+        server.start()
+        yield
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(database_server: None) -> None:
+    """pytest-django's hook before it makes the test database; each process has a server of its own."""
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """The test database goes with its server or folder: dropping it would only wait for open connections."""
+    return True
+
+
+@pytest.fixture(autouse=True)
+def clean_slate(valkey_server: Valkey) -> None:
+    """Nothing of the last test is left in Valkey or in the cache (rate limits, for instance)."""
+    valkey_server.clean()
+    cache.clear()
+
+
+@pytest.fixture
+def valkey(valkey_server: Valkey) -> Valkey:
+    """The server of this test process: `url`, `client()`, `restart()`, `kill()`, `start()`."""
+    return valkey_server
+
+
+@pytest.fixture
+def worker_process(transactional_db: None, valkey: Valkey, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """
+    Start a real worker: `worker_process("critical", "mailers", burst=True, env={...})`.
+
+    It has registered itself when the call returns (a burst one may be through already), and is
+    stopped at the end of the test.
+    """
+    with contextlib.ExitStack() as workers:
+
+        def start(*queues: str, **options: object) -> WorkerProcess:
+            log = tmp_path / f"worker-{len(list(tmp_path.glob('worker-*.log')))}.log"
+            worker = WorkerProcess(*queues, log=log, **options)
+            workers.callback(worker.stop)
+            return worker
+
+        yield start

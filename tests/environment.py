@@ -1,0 +1,66 @@
+"""
+What a test process and the processes it starts find in their environment.
+
+Each test process (each of `pytest -n`, too) has a folder of its own for its servers, database and
+logs. The addresses follow from the folder, so they are known before any server runs.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
+from config import embedded
+
+DATABASE = "outside"  # never created: tests use the test database that Django makes beside it
+UNSET = ["ALLOWED_HOSTS", "BEHIND_PROXY", "DEFAULT_FROM_EMAIL", "LOG_LEVEL"]
+
+
+def prepare() -> None:
+    """Set this process's environment, unless a test has started it: then the test has set it."""
+    process = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    if os.environ.get("TEST_PROCESS") == process:
+        return
+    if "TEST_PROCESS" not in os.environ:
+        os.environ["TEST_FOLDERS"] = _new_folder()
+    directory = Path(os.environ["TEST_FOLDERS"], process)
+    directory.mkdir(mode=0o711)
+    for name in UNSET:
+        os.environ.pop(name, None)
+    os.environ |= {
+        "TEST_PROCESS": process,
+        "SECRET_KEY": "only-for-tests",
+        "DEBUG": "0",
+        "SITE_URL": "http://test.host",
+        "EMAIL_URL": "memorymail://",
+        "REDIS_URL": embedded.url(directory / "valkey"),
+        "DATABASE_URL": database_url(directory),
+    }
+
+
+def folder() -> Path:
+    """The folder of this test process."""
+    return Path(os.environ["TEST_FOLDERS"], os.environ["TEST_PROCESS"])
+
+
+def postgres_wanted() -> bool:
+    database = os.environ.get("DB", "sqlite")
+    if database not in {"sqlite", "postgres"}:
+        raise ValueError(f"No such database to test on: DB={database}. Say sqlite or postgres.")
+    return database == "postgres"
+
+
+def database_url(directory: Path, name: str = DATABASE) -> str:
+    if postgres_wanted():
+        return f"postgres://jiki@/{quote(str(directory / 'postgres'))}/{name}"
+    return f"sqlite:///{quote(str(directory / name))}"
+
+
+def _new_folder() -> str:
+    created = tempfile.mkdtemp(prefix="jiki-")
+    # PostgreSQL refuses to run as root, and the user that it then runs as must reach its own folder.
+    Path(created).chmod(0o711)
+    atexit.register(shutil.rmtree, created, ignore_errors=True)
+    return created

