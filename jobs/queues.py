@@ -16,6 +16,7 @@ from redis.commands.core import Script
 from rq import Queue
 from rq.defaults import RQ_KEY_PREFIX
 from rq.serializers import JSONSerializer
+from rq.utils import as_text
 
 from jobs import conf
 from jobs.connections import get_connection, reaching
@@ -25,6 +26,7 @@ from jobs.job import MandateJob
 COMPRESS_OVER = 1_024  # bytes; below it zlib costs more time than it saves room
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to hold Redis up
 
+_PAUSED = "jobs:paused"
 _SCRIPT = files("jobs").joinpath("lua/push.lua").read_text()
 
 
@@ -55,6 +57,22 @@ def get_queue(name: str) -> Queue:
         job_class=MandateJob,
         serializer=JSONSerializer,
     )
+
+
+def pause(name: str) -> None:
+    """Take no more jobs from this queue; every worker sees it within a second. What runs is not touched."""
+    get_connection(check(name)).sadd(_PAUSED, name)
+
+
+def resume(name: str) -> None:
+    """Take jobs from this queue again."""
+    get_connection(check(name)).srem(_PAUSED, name)
+
+
+def paused() -> set[str]:
+    """The queues that are paused."""
+    clients = {id(client): client for client in map(get_connection, conf.queues())}
+    return {as_text(name) for client in clients.values() for name in client.smembers(_PAUSED)}
 
 
 def lengths() -> dict[str, int]:

@@ -16,6 +16,7 @@ from jobs.worker.wire import Script, Wire, Word
 PREFIX = f"{RQ_KEY_PREFIX}:"
 EVERY = 5.0  # seconds between beats
 RECORD_TTL = 90  # seconds that RQ's records of a worker live without another beat
+FORGOTTEN = 24 * 3_600  # seconds after which a dead worker is struck off the lists
 RECORDED_AFTER = 1.0  # seconds that a job must have run before RQ's record of its execution is written
 
 _BEAT = Script("beat")

@@ -1,0 +1,153 @@
+"""The children of a parent: started under a registered name, buried when they die, killed when they are beyond help."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+
+from jobs.worker import heartbeat
+from jobs.worker.board import Board
+from jobs.worker.child import COMEBACK, DONE, RECYCLE, Child
+from jobs.worker.recovery import UNSEEN
+from jobs.worker.settings import WorkerSettings
+
+logger = logging.getLogger("jobs.worker")
+
+OVERDUE = 2 * COMEBACK  # seconds past its time-out after which a job's process cannot be minding itself any more
+CALM = 1.0  # seconds before a child that died at once is replaced
+
+
+class Process:
+    """One child as its parent sees it."""
+
+    def __init__(self, name: str, number: int, board: Board) -> None:
+        self.name, self.number, self.board = name, number, board
+        self.born = time.time()
+        self.pid = 0
+        self.control: socket.socket  # ours; the child leaves when it closes
+        self.stopped_at: float | None = None  # since when it is SIGSTOPped (monotonic seconds)
+        self.killed = False
+
+
+class Children:
+    """
+    `register(process)` is called before a fork: nothing may be claimed under a name that is not registered. It returns
+    whether that worked. `settle(process)` is called when a child is gone, with what it held still in its name.
+    """
+
+    def __init__(
+        self, settings: WorkerSettings, register: Callable[[Process], bool], settle: Callable[[Process], object]
+    ) -> None:
+        self.failed = False  # whether a burst ended badly
+        self._settings, self._register, self._settle = settings, register, settle
+        self._alive: list[Process] = []
+        self._to_start = [(0.0, number) for number in range(settings.processes)]  # when, and which
+        self._stopping = False
+
+    def __iter__(self) -> Iterator[Process]:
+        return iter(list(self._alive))
+
+    @property
+    def are_gone(self) -> bool:
+        """Whether none lives, and none is to be started."""
+        return not self._alive and (self._stopping or not self._to_start)
+
+    def next_start(self) -> float:
+        """When the next child is due (monotonic seconds)."""
+        return min((at for at, _ in self._to_start), default=float("inf"))
+
+    def start_due(self, *, blocks: bool) -> None:
+        """Start whoever is due. `blocks`: whether the server has BLMOVE."""
+        now = time.monotonic()
+        due = [number for at, number in self._to_start if at <= now]
+        self._to_start = [(at, number) for at, number in self._to_start if at > now]
+        for number in due:
+            if not self._stopping and not self._start(number, blocks):
+                self._to_start.append((now + CALM, number))
+
+    def _start(self, number: int, blocks: bool) -> bool:
+        name = heartbeat.new_name(self._settings.name, number, self._settings.processes)
+        process = Process(name, number, Board(self._settings.concurrency))
+        if not self._register(process):
+            return False
+        process.control, theirs = socket.socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        process.pid = os.fork()
+        if process.pid == 0:
+            process.control.close()
+            os._exit(self._live(process, theirs, blocks))
+        theirs.close()
+        self._alive.append(process)
+        logger.info("worker %s started, pid %d, %d threads", name, process.pid, self._settings.concurrency)
+        return True
+
+    def _live(self, process: Process, control: socket.socket, blocks: bool) -> int:
+        """The child's whole life, on its side of the fork. Returns its exit code."""
+        try:
+            for sibling in self._alive:
+                sibling.control.close()
+            return Child(self._settings, process.name, process.board, control, blocks=blocks).run()
+        except BaseException:
+            traceback.print_exc()
+            return 1
+        finally:
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+    def reap(self) -> None:
+        """See who has died, was stopped, or goes on."""
+        for process in self:
+            pid, status = os.waitpid(process.pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+            if pid == 0:
+                continue
+            if os.WIFSTOPPED(status):
+                process.stopped_at = time.monotonic()
+            elif os.WIFCONTINUED(status):
+                process.stopped_at = None
+            else:
+                self._bury(process, os.waitstatus_to_exitcode(status))
+
+    def _bury(self, process: Process, code: int) -> None:
+        self._alive.remove(process)
+        process.control.close()
+        crashed_in_burst = self._settings.burst and code > 0 and code != RECYCLE
+        self.failed = self.failed or crashed_in_burst
+        if code not in (DONE, RECYCLE):
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            logger.error("worker %s (pid %d) %s", process.name, process.pid, how)
+        self._settle(process)
+        if code != DONE and not crashed_in_burst and not self._stopping:
+            soon = time.time() - process.born < CALM
+            self._to_start.append((time.monotonic() + (CALM if soon else 0.0), process.number))
+
+    def judge(self) -> None:
+        """Kill those that cannot be minding themselves any more."""
+        now = time.monotonic()
+        for process in self:
+            overdue = [job for job in process.board.running() if job.deadline + OVERDUE < now]
+            if process.killed:
+                continue
+            if overdue:
+                logger.error("worker %s: job %s is far past its time-out; killing it", process.name, overdue[0].job_id)
+            elif process.stopped_at is not None and now - process.stopped_at > UNSEEN:
+                logger.error("worker %s has been stopped for %d s; killing it", process.name, UNSEEN)
+            else:
+                continue
+            process.killed = True
+            os.kill(process.pid, signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Pass a signal on to each."""
+        for process in self:
+            os.kill(process.pid, number)
+
+    def stop(self) -> None:
+        """Tell each to stop, and start no more."""
+        self._stopping = True
+        self.signal(signal.SIGTERM)

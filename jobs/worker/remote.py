@@ -1,0 +1,53 @@
+"""RQ's remote commands, as `rq` and django-rq's pages publish them: shutdown, stop-job, stop-execution."""
+
+import json
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from redis import Redis
+from rq.defaults import RQ_KEY_PREFIX
+
+from jobs.connections import new_pool
+from jobs.worker.children import Process
+
+logger = logging.getLogger("jobs.worker")
+
+PREFIX = f"{RQ_KEY_PREFIX}:"
+
+
+class Remote:
+    """The channels of our children. redis-py's client subscribes again by itself when a connection was lost."""
+
+    def __init__(self, queue: str) -> None:
+        client = Redis(connection_pool=new_pool(queue, socket_timeout=2, socket_connect_timeout=2))
+        self._channels: Any = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+
+    def listen(self, worker: str) -> None:
+        """Hear what is said to that worker. Raises redis-py's errors, as the others do."""
+        self._channels.subscribe(f"{PREFIX}pubsub:{worker}")
+
+    def forget(self, worker: str) -> None:
+        """Hear that worker's channel no more."""
+        self._channels.unsubscribe(f"{PREFIX}pubsub:{worker}")
+
+    def obey(self, processes: Iterable[Process]) -> bool:
+        """Carry out what has been said since. Whether we were told to shut down."""
+        shutdown = False
+        by_channel = {f"{PREFIX}pubsub:{process.name}": process for process in processes}
+        while by_channel and (message := self._channels.get_message(timeout=0)) is not None:
+            try:
+                process = by_channel[message["channel"].decode()]
+                words = json.loads(message["data"])
+                command = words["command"]
+                if command in {"stop-job", "stop-execution"}:
+                    process.control.send(f"stop {words['job_id']}\n".encode())
+                    continue
+            except (AttributeError, KeyError, TypeError, ValueError, OSError):
+                logger.warning("unreadable remote command: %r", message)
+                continue
+            if command == "shutdown":
+                shutdown = True
+            else:
+                logger.warning("no such thing here: the remote command %r", command)
+        return shutdown
