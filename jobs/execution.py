@@ -18,7 +18,6 @@ from jobs.errors import MissingRecordError, PayloadError, SerializationError
 from jobs.interrupt import Interruptible, JobInterrupt, Stopped
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, finished, invoke
-from jobs.options import DEFAULTS
 from jobs.outcomes import Dead, Discarded, Finished, Outcome
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def attempt(claim: "Claim", thread: Interruptible) -> tuple[Outcome, str]:
     except BaseException as error:  # SystemExit too: a command must not end the worker
         logger.error("dead: %s (job %s)", name, claim.job_id, exc_info=True)
         return Dead(_reason(error), traceback.format_exc()), name
-    ttl = int(claim.result_ttl) if claim.result_ttl else DEFAULTS["result_ttl"]
+    ttl = claim.ttl
     return Finished(_result(result) if ttl else None, ttl), name
 
 

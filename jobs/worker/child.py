@@ -25,7 +25,7 @@ from jobs.job import MandateJob
 from jobs.outcomes import Dead
 from jobs.queues import get_queue
 from jobs.worker.board import Board
-from jobs.worker.fetch import Fetch
+from jobs.worker.fetch import TROUBLE, Fetch
 from jobs.worker.plain import attempt
 from jobs.worker.settings import WorkerSettings
 from jobs.worker.threads import JobThread
@@ -119,6 +119,9 @@ class Child:
             sum(thread.failed for thread in self._threads),
             sum(thread.working for thread in self._threads),
         )
+        if not self._fetch.stopping and not all(thread.is_alive() for thread in self._threads):
+            logger.error("a thread of this process has died; the process drains")
+            self._stop(RECYCLE)
         self._recycle_if_due(now)
 
     def _jobs_are_short(self) -> bool:
@@ -202,7 +205,10 @@ class Child:
         while not self._fetch.flush() and time.monotonic() < deadline:
             time.sleep(0.2)  # the server is away: what is done waits for it
         if self._fetch.held:
-            self._fetch.put_back_running()
+            try:
+                self._fetch.put_back_running()
+            except TROUBLE as error:  # the parent, or another worker, gives them back
+                logger.error("could not put %d running jobs back: %s", len(self._fetch.held), error)
         self._mind_counts()
         return self._exit_code
 

@@ -6,6 +6,8 @@ from typing import Any
 from jobs.options import DEFAULTS
 
 DEFAULT_TIMEOUT: float = DEFAULTS["timeout"]  # seconds
+DEFAULT_TTL: int = DEFAULTS["result_ttl"]  # seconds
+TEN_YEARS = 10 * 365 * 24 * 3_600  # seconds
 
 
 class Claim:
@@ -46,8 +48,20 @@ class Claim:
     @property
     def limit(self) -> float | None:
         """Seconds that the attempt may take; None: as long as it likes. RQ writes that as -1."""
-        seconds = float(self.timeout) if self.timeout else DEFAULT_TIMEOUT
+        try:
+            seconds = float(self.timeout)
+        except ValueError:  # not given, or not a number: a payload never stops a thread
+            seconds = DEFAULT_TIMEOUT
         return seconds if seconds > 0 else None
+
+    @property
+    def ttl(self) -> int:
+        """Seconds that the finished job is kept. RQ's -1, for ever, is ten years here."""
+        try:
+            seconds = int(self.result_ttl)
+        except ValueError:
+            seconds = DEFAULT_TTL
+        return seconds if seconds >= 0 else TEN_YEARS
 
     @property
     def payload(self) -> bytes:

@@ -15,7 +15,7 @@ from jobs.worker.board import Board
 from jobs.worker.claim import Claim
 from jobs.worker.commit import Commits, Handed, iso
 from jobs.worker.doorbell import Doorbell
-from jobs.worker.recovery import recover
+from jobs.worker.recovery import UNSEEN, recover
 from jobs.worker.wire import UNREACHABLE, Script, Wire, Word
 
 logger = logging.getLogger("jobs.worker")
@@ -113,8 +113,8 @@ class Fetch:
                 return
             try:
                 self._doorbell.wait(self._order())
-            except TROUBLE as error:
-                self._outage(error)
+            except TROUBLE:
+                self._stopped.wait(0.05)  # the next step finds out what is wrong, and how long to wait
 
     # --- one step --------------------------------------------------------------------------------
 
@@ -138,16 +138,16 @@ class Fetch:
             _STEP,
             [f"{PREFIX}queue:{name}" for name in self._order()] if want else [],
             *(PREFIX, self._worker, iso(now), repr(now), want, self._executions),
-            *(f"jobs:counts:{int(now // 60)}", COUNTS_TTL, len(outcomes)),
+            *(f"jobs:counts:{int(now // 60)}", COUNTS_TTL, len(outcomes), UNSEEN),
             *words,
         )
         self._unsent, self._in_doubt, self._wait = [], False, 0.0
         for handed in outcomes:
             self.held.pop(handed.claim.execution, None)
-        for position in refused:
+        for position, worker in refused:
             if position >= again:  # what is sent again may have been written the first time
-                job_id = outcomes[position].claim.job_id
-                logger.warning("refused late result of job %s: another worker has taken it over", job_id)
+                job_id, by = outcomes[position].claim.job_id, worker.decode() or "nobody yet"
+                logger.warning("refused late result of job %s: taken over by %s", job_id, by)
         for position, error in failed:
             handed = outcomes[position]
             logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, error.decode())

@@ -36,6 +36,13 @@ class JobThread(threading.Thread):
         self._ended = ended
 
     def run(self) -> None:
+        try:
+            self._work()
+        finally:  # a thread that dies otherwise is found missing by the main thread
+            connections.close_all()
+            self._ended()
+
+    def _work(self) -> None:
         fetch, board, number = self._fetch, self._board, self._number
         at = 0
         while (claim := fetch.take()) is not None:
@@ -56,8 +63,6 @@ class JobThread(threading.Thread):
             else:
                 self.failed += 1
             fetch.commits.add(claim, outcome, command, seconds)
-        connections.close_all()
-        self._ended()
 
 
 def return_connections() -> None:

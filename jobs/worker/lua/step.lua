@@ -3,13 +3,13 @@
 -- KEYS  the queue lists to claim from, in the order to try them
 -- ARGV  1 RQ's key prefix ('rq:')   2 worker name   3 now (ISO)   4 now (seconds)   5 jobs wanted
 --       6 number of the first execution to hand out   7 key of this minute's counts   8 seconds to keep those
---       9 number of outcomes, then for each:
+--       9 number of outcomes   10 seconds without a beat after which a worker is dead   11... for each outcome:
 --         id, execution, queue, kind, time, label, slow, result type, result, n, n names and values of job fields
 --       kind  F finished (time: result_ttl)  S scheduled (time: due)  H, T head or tail of its queue
 --             D dead  C discarded (time: when to forget it, for both)  W waiting  N written by RQ's own code
 --       slow  '1' when the attempt ran long enough for a beat to have written RQ's execution record
 -- Returns { outcomes refused, outcomes that failed, jobs with RQ dependents, claims, registered }:
---       refused  positions (from 0) of outcomes whose claim this worker no longer holds
+--       refused  position (from 0) of each outcome whose claim this worker no longer holds, and who took the job over
 --       failed   position and error of outcomes that could not be written; their claims are still held
 --       claims   id, queue, execution, payload, timeout, result_ttl, interruptions, whether RQ's own code made the job
 --
@@ -26,11 +26,14 @@ local function forget_execution(id, execution)
   redis.call('SREM', prefix .. 'worker:' .. worker .. ':executions', id .. ':' .. execution)
 end
 
-local function commit(at)
+local function commit(at, position)
   local id, execution, queue, kind, time = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local result_type, result, n = ARGV[at + 7], ARGV[at + 8], tonumber(ARGV[at + 9])
   local wip, member, key = prefix .. 'wip:' .. queue, id .. ':' .. execution, prefix .. 'job:' .. id
-  if not redis.call('ZSCORE', wip, member) then return false end
+  if not redis.call('ZSCORE', wip, member) then
+    refused[#refused + 1] = { position, redis.call('HGET', key, 'worker_name') or '' }
+    return false
+  end
   if kind == 'F' then
     if redis.call('EXISTS', key .. ':dependents') == 1 then dependents[#dependents + 1] = { id, queue } end
     if time == '0' and (#dependents == 0 or dependents[#dependents][1] ~= id) then
@@ -75,15 +78,13 @@ local function commit(at)
   return true
 end
 
-local at = 10
+local at = 11
 for position = 0, tonumber(ARGV[9]) - 1 do
   local ok, held = true, true
-  if ARGV[at + 3] ~= 'N' then ok, held = pcall(commit, at) end
+  if ARGV[at + 3] ~= 'N' then ok, held = pcall(commit, at, position) end
   if not ok then
     failed[#failed + 1] = { position, type(held) == 'table' and held.err or tostring(held) }
-  elseif not held then
-    refused[#refused + 1] = position
-  else
+  elseif held then
     local label = ARGV[at + 5]
     if label ~= '' then counts[label] = (counts[label] or 0) + 1 end
   end
@@ -114,9 +115,14 @@ local function claim(queue, id)
   return true
 end
 
--- A worker that the others have declared dead must not claim before its parent has beaten again.
-local registered = want == 0 or redis.call('ZSCORE', 'jobs:workers', worker)
-if registered then
+-- A worker that others may declare dead (its parent has not beaten for long) must not claim: they would take the new
+-- claims for old ones.
+local registered = want == 0
+if want > 0 then
+  local seen = redis.call('ZSCORE', 'jobs:workers', worker)
+  registered = seen and redis.call('TIME')[1] - seen < tonumber(ARGV[10])
+end
+if registered and want > 0 then
   for _, key in ipairs(KEYS) do
     if want <= 0 then break end
     local queue = string.sub(key, #prefix + 7) -- 'rq:' .. 'queue:'
