@@ -13,7 +13,7 @@ import orjson
 from asgiref.sync import async_to_sync
 from rq.job import get_current_job
 
-from jobs import allowed, arguments, registry
+from jobs import allowed, arguments, logs, registry
 from jobs.errors import MissingRecordError, PayloadError, SerializationError
 from jobs.interrupt import Interruptible, JobInterrupt, Stopped
 from jobs.job import MandateJob
@@ -46,12 +46,13 @@ def perform(name: str, /, *args: Any, **kwargs: Any) -> Any:
 def attempt(claim: "Claim", thread: Interruptible) -> tuple[Outcome, str]:
     """Run a claimed command in this thread. Returns what it ended as, and the command's name; raises nothing."""
     name = UNREADABLE
+    lines = logs.begin()
     try:
         payload, tagged = read(claim.data)
         name, *args = payload[2]
         command = _build(name, args, payload[3], tagged=tagged)
         vars(command)["_claim"] = claim
-        call = async_to_sync(command.call) if type(command).is_async else command.call
+        call = async_to_sync(command.call) if command.is_async else command.call
         if logger.isEnabledFor(logging.INFO):
             logger.info("performing %s (job %s) from %s", name, claim.job_id, claim.queue_name)
         result = finished(command, thread.run(claim, call))
@@ -59,16 +60,19 @@ def attempt(claim: "Claim", thread: Interruptible) -> tuple[Outcome, str]:
         logger.warning("discarded %s (job %s): %s", name, claim.job_id, error)
         return Discarded(str(error)), name
     except Stopped:
-        return Dead("stopped on request", "The job was stopped on request while it ran."), name
+        logger.warning("dead: %s (job %s): stopped on request", name, claim.job_id)
+        return Dead("stopped on request", traceback.format_exc(), "\n".join(lines)), name
     except JobInterrupt:
         limit = f"The attempt took longer than its {claim.limit:g} seconds."
         logger.error("dead: %s (job %s): %s", name, claim.job_id, limit)
-        return Dead("timed out", f"{traceback.format_exc()}\n{limit}"), name
+        return Dead("timed out", f"{traceback.format_exc()}\n{limit}", "\n".join(lines)), name
     except BaseException as error:  # SystemExit too: a command must not end the worker
         logger.error("dead: %s (job %s)", name, claim.job_id, exc_info=True)
-        return Dead(_reason(error), traceback.format_exc()), name
-    ttl = claim.ttl
-    return Finished(_result(result) if ttl else None, ttl), name
+        return Dead(_reason(error), traceback.format_exc(), "\n".join(lines)), name
+    finally:
+        logs.end()
+    kept = "\n".join(lines) if lines and command.keep_log else ""
+    return Finished(_result(result) if claim.ttl else None, claim.ttl, kept), name
 
 
 def read(data: bytes) -> tuple[list[Any], bool]:

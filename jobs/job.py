@@ -82,6 +82,16 @@ class MandateJob(Job):
         return as_text(reason) if reason else None
 
     @property
+    def call_log(self) -> str:
+        """The last lines that its last attempt logged, where kept: if it failed, or the command has `keep_log`."""
+        return as_text(self.connection.hget(self.key, "log") or b"")
+
+    def return_value(self, refresh: bool = False) -> Any:
+        """What `call` returned, while the finished job is kept; None before. Records in it are fetched."""
+        value = super().return_value(refresh)
+        return arguments.decode(value) if isinstance(value, dict | list) else value
+
+    @property
     def command_name(self) -> str | None:
         """The command it runs, `users.SendWelcomeEmail`; None for a plain RQ job."""
         return self.args[0] if self._runs_a_command() else None

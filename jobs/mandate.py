@@ -59,6 +59,7 @@ class Mandate:
     queue: ClassVar[str] = options.DEFAULTS["queue"]
     timeout: ClassVar[float | None] = options.DEFAULTS["timeout"]
     result_ttl: ClassVar[int] = options.DEFAULTS["result_ttl"]
+    keep_log: ClassVar[bool] = options.DEFAULTS["keep_log"]
     log_arguments: ClassVar[bool] = options.DEFAULTS["log_arguments"]
 
     is_async: ClassVar[bool] = False  # whether `call` is a coroutine function

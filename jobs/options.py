@@ -19,6 +19,8 @@ DEFAULTS: dict[str, Any] = {
     "timeout": 180,
     # Seconds that a finished job and its result stay visible; 0 forgets it at once.
     "result_ttl": 500,
+    # Whether the last lines that `call` logged are kept with a job that finished, too; with a failed one they are.
+    "keep_log": False,
     # Whether arguments may be shown in logs and on the dashboard.
     "log_arguments": True,
 }
@@ -68,8 +70,9 @@ def check_options(command: Any) -> None:
         refuse("timeout", "a number of seconds above 0, or None for no limit")
     if not (type(command.result_ttl) is int and command.result_ttl >= 0):
         refuse("result_ttl", "a whole number of seconds, 0 or more")
-    if type(command.log_arguments) is not bool:
-        refuse("log_arguments", "True or False")
+    for switch in ("keep_log", "log_arguments"):
+        if type(getattr(command, switch)) is not bool:
+            refuse(switch, "True or False")
 
 
 def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | None:

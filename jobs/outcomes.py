@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Done. `result` is the return value as JSON (None: nothing), kept `ttl` seconds (0: the job is forgotten)."""
+    """
+    Done. `result` is the return value as JSON (None: nothing), kept `ttl` seconds (0: the job is forgotten), and with
+    it `log`, what `call` logged, where the command asks for that.
+    """
 
     result: bytes | None
     ttl: int
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,7 @@ class Dead:
 
     reason: str
     traceback: str
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from jobs.connections import get_connection
 from jobs.interrupt import Stopped, TimedOut
 from jobs.job import MandateJob
+from jobs.logs import AttemptLog
 from jobs.outcomes import Dead
 from jobs.queues import get_queue
 from jobs.worker.board import Board
@@ -79,6 +80,7 @@ class Child:
         """Live. Returns the exit code."""
         self._handle_signals()
         keep_database_connections()
+        logging.getLogger().addHandler(AttemptLog())
         for thread in self._threads:
             thread.start()
         while any(thread.is_alive() for thread in self._threads if thread not in self._lost):

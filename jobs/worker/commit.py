@@ -64,12 +64,13 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
         kind, when, counted = "F", outcome.ttl, "finished"
         if outcome.ttl:
             result_type = "1"
+            fields = ("log", outcome.log) if outcome.log else ()
             if outcome.result is not None:
                 result = b64encode(outcome.result).decode()
     elif isinstance(outcome, Dead):
         kind, when, counted = "D", int(time.time()) + DEAD_TTL, "dead"
         result_type, result = "2", _b64(outcome.traceback[-TRACEBACK_LENGTH:])
-        fields = ("reason", outcome.reason)
+        fields = ("reason", outcome.reason, "log", outcome.log) if outcome.log else ("reason", outcome.reason)
     elif isinstance(outcome, Discarded):
         kind, when, counted = "C", int(time.time()) + DISCARDED_TTL, "discarded"
         fields = ("reason", outcome.reason)

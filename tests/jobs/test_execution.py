@@ -11,6 +11,7 @@ from jobs.job import JobState
 from jobs.queues import NewJob
 from tests.sample import functions
 from tests.sample.commands.notes import Fail, KeepSecret, ShoutNote, WriteNote, WriteNoteSlowly
+from tests.sample.commands.talk import Echo, EchoType, NameJob, Talk, TalkKept
 from tests.sample.models import Note
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
@@ -129,6 +130,37 @@ def test_a_delayed_job_is_not_run_before_its_time(worker_process):
 
     assert later.state is JobState.SCHEDULED
     assert not Note.objects.exists()
+
+
+def test_what_a_failing_command_logged_is_kept_and_others_only_where_asked(worker_process):
+    failing, quiet, asked = Talk.defer(300, fail=True), Talk.defer(1), TalkKept.defer(2)
+
+    drain(worker_process)
+
+    lines = failing.call_log.splitlines()
+    assert len(lines) == 200
+    assert lines[-1].endswith("WARNING talk: line 299")
+    assert quiet.call_log == ""
+    assert len(asked.call_log.splitlines()) == 2
+
+
+def test_a_result_with_records_comes_back_as_it_was(worker_process):
+    note = Note.objects.create(text="x")
+    job, odd = Echo.defer({"note": note, "pair": (1, 2)}), EchoType.defer()
+
+    drain(worker_process)
+
+    assert job.return_value() == {"note": note, "pair": (1, 2)}
+    assert odd.state is JobState.FINISHED
+    assert odd.return_value() == "<object>"
+
+
+def test_a_command_knows_its_job(worker_process):
+    job = NameJob.defer("x" * 2_000)
+
+    drain(worker_process)
+
+    assert job.return_value() == [job.id, "default", "x" * 2_000]
 
 
 def test_private_arguments_are_in_no_log(worker_process):
