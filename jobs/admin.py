@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 
 from jobs import conf, queues
 from jobs.errors import RedisUnavailableError
@@ -15,6 +16,11 @@ from jobs.models import Dashboard
 @admin.register(Dashboard)
 class DashboardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """One page instead of a list of records; whoever may view it sees it."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """Nothing but the page: there are no records to add, change or delete, nor a table to look them up in."""
+        page = self.admin_site.admin_view(self.changelist_view)
+        return [path("", page, name="jobs_dashboard_changelist")]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -1,0 +1,97 @@
+"""What `manage.py check` says before a job would find out, each with a hint."""
+
+import pytest
+from django.core.management import call_command
+from django.test import override_settings
+
+from config.queues import rq_queues
+from jobs import Mandate, checks, registry
+from tests.sample.commands import notes
+
+
+def ids(*messages):
+    assert all(message.hint for message in messages)
+    return [message.id for message in messages]
+
+
+@pytest.fixture
+def registered():
+    """Define commands in the sample app that are gone after the test."""
+    names = set(registry.all_commands())
+    conflicts = len(registry._conflicts)
+
+    def define(name, **options):
+        return type(name, (Mandate,), {"__module__": notes.__name__, "call": lambda self: None, **options})
+
+    yield define
+    registry._settle()
+    for name in registry._commands.keys() - names:
+        del registry._commands[name]
+    del registry._conflicts[conflicts:]
+
+
+def test_this_project_passes():
+    call_command("check")
+
+
+def test_a_command_on_an_unknown_queue_is_found(registered):
+    registered("Misplaced", queue="urgent")
+
+    (message,) = checks.check_queues(None)
+
+    assert ids(message) == ["jobs.E001"]
+    assert "sample.Misplaced names the queue 'urgent'" in message.msg
+    assert "critical, default, mailers, background, low" in message.hint
+
+
+def test_queues_that_differ_from_rq_queues_are_found(settings):
+    settings.JOBS = {"QUEUES": {"critical": "", "default": "", "mailers": "", "background": ""}}
+
+    assert "jobs.E002" in ids(*checks.check_queues(None))
+
+
+def test_two_commands_of_one_name_are_found(registered):
+    registered("Twin")
+    registered("Twin", __qualname__="Other.Twin")
+
+    (message,) = checks.check_names(None)
+
+    assert ids(message) == ["jobs.E003"]
+    assert "sample.Twin" in message.msg
+
+
+def test_a_class_defined_anew_is_no_second_command(registered):
+    registered("Again")
+    again = registered("Again")
+
+    assert checks.check_names(None) == []
+    assert registry.get("sample.Again") is again
+
+
+def test_django_rq_before_jobs_is_found(settings):
+    order = [app for app in settings.INSTALLED_APPS if app != "jobs"]
+    with override_settings(INSTALLED_APPS=[*order, "jobs"]):
+        assert ids(*checks.check_installed_order(None)) == ["jobs.E004"]
+    assert checks.check_installed_order(None) == []
+
+
+def test_a_missing_redis_address_is_found(settings):
+    settings.RQ_QUEUES = rq_queues("")
+
+    (message,) = checks.check_redis(None)
+
+    assert ids(message) == ["jobs.E005"]
+    assert "REDIS_URL" in message.hint
+
+
+@pytest.mark.parametrize(("version", "found"), [("4.0.14", ["jobs.E006"]), ("5.0.0", []), ("8.2.1", [])])
+def test_an_old_server_is_found(version, found, monkeypatch):
+    monkeypatch.setattr("redis.Redis.info", lambda self, section: {"redis_version": version})
+
+    assert ids(*checks.check_redis(None)) == found
+
+
+def test_a_server_that_does_not_answer_is_no_finding(settings, tmp_path):
+    settings.RQ_QUEUES = rq_queues(f"unix://{tmp_path}/none.sock")
+
+    assert checks.check_redis(None) == []

@@ -1,0 +1,73 @@
+"""What a type checker says of `run`, `defer` and `using`: it sees the command's own fields."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+SAMPLE = """
+from datetime import timedelta
+from jobs import Mandate, MandateJob
+
+
+class Greet(Mandate):
+    queue = "mailers"
+    user_id: int
+    greeting: str = "hello"
+
+    def call(self) -> str:
+        return self.greeting
+
+
+class Fetch(Mandate):
+    url: str
+
+    async def call(self) -> bytes:
+        return b""
+
+
+class Again(Greet):
+    times: int = 1
+
+
+text: str = Greet.run(7)
+data: bytes = Fetch.run("x")
+job: MandateJob = Greet.defer(7, greeting="hi")
+Greet.defer(7, wait=5)
+Greet.defer(7, wait=timedelta(minutes=5), queue="low")
+Greet.using(queue="low", wait=60).defer(7, greeting="hi")
+Again.run(7, "hi", 3)
+Greet.run("seven")  # refused: arg-type
+Greet.run()  # refused: call-arg
+Greet.run(7, greetin="x")  # refused: call-arg
+number: int = Greet.run(7)  # refused: assignment
+Greet.defer("seven")  # refused: call-overload
+Greet.defer()  # refused: call-overload
+Greet.using(queue="low").defer("seven")  # refused: arg-type
+Greet.using(queue=7)  # refused: arg-type
+Again.run(7, "hi", "three")  # refused: arg-type
+"""
+
+
+def test_a_type_checker_sees_the_fields(tmp_path):
+    sample = tmp_path / "sample.py"
+    sample.write_text(SAMPLE)
+    found = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--follow-imports=silent", str(sample)],
+        cwd=ROOT,
+        env=os.environ | {"DEBUG": "1", "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    refused = {
+        number: line.rpartition("refused: ")[2]
+        for number, line in enumerate(SAMPLE.splitlines(), start=1)
+        if "refused: " in line
+    }
+    errors = dict(re.findall(r"sample\.py:(\d+): error: .*\[([\w-]+)\]", found.stdout))
+    assert {int(number): code for number, code in errors.items()} == refused, found.stdout + found.stderr
