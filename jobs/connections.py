@@ -1,8 +1,10 @@
 """Connections to Redis: one pool per server and process, with time-outs that a web request can bear."""
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from typing import Any
 
 import django_rq.connection_utils
@@ -11,10 +13,13 @@ from django.core.exceptions import ImproperlyConfigured
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from jobs.errors import RedisUnavailableError
+
+Word = str | bytes | int | float  # of a command
 
 # One attempt, a second each to connect and to be answered: a page that defers a job must not hang with Redis.
 # `can_read` in redis-py's pool already replaces a connection that the server closed meanwhile.
@@ -70,6 +75,35 @@ def address(client: Redis) -> str:
     if "host" not in options:
         return "the Sentinel's master"
     return f"{options['host']}:{options.get('port', 6379)}/{options.get('db') or 0}"
+
+
+class Script:
+    """A Lua script of this package, by its path in it."""
+
+    def __init__(self, path: str) -> None:
+        self.text = files("jobs").joinpath(path).read_text()
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+def run_script(client: Redis, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
+    """
+    Run a script on a connection of the client's pool, by its digest; a server that lost it is given the text again.
+
+    The client's own layers above the connection (retries, callbacks, metrics) cost more than the call itself.
+    """
+    connection: Any = client.connection_pool.get_connection()
+    try:
+        try:
+            return _ask(connection, "EVALSHA", script.sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return _ask(connection, "EVAL", script.text, len(keys), *keys, *arguments)
+    finally:
+        client.connection_pool.release(connection)
+
+
+def _ask(connection: Any, *words: Word) -> Any:
+    connection.send_packed_command(connection.pack_command(*words), check_health=False)
+    return connection.read_response(disable_decoding=True)
 
 
 @contextmanager

@@ -57,10 +57,20 @@ class MandateJob(Job):
     @classmethod
     def handle(cls, id: str, *, queue: str, payload: bytes, connection: Redis) -> "MandateJob":
         """The job that is about to be written: what is known of it without asking Redis."""
-        job = cls(id, connection=connection)
-        job.origin = queue
-        job.data = payload
+        job = cls.__new__(cls)
+        vars(job).update(_id=id, origin=queue, _data=payload, connection=connection)
         return job
+
+    def __getattr__(self, name: str) -> Any:
+        # A handle has not been through rq's `__init__`, which costs more than all the rest of `defer`: it goes through
+        # it when something is asked for that it does not have.
+        own = vars(self)
+        if "serializer" in own or "connection" not in own:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        known = dict(own)
+        MandateJob.__init__(self, connection=own["connection"])
+        own.update(known)
+        return getattr(self, name)
 
     @property
     def state(self) -> JobState | None:

@@ -15,7 +15,6 @@ from typing import (
     dataclass_transform,
     overload,
 )
-from uuid import uuid4
 
 import orjson
 from asgiref.sync import async_to_sync, sync_to_async
@@ -251,12 +250,12 @@ def _new_job(
             _encoded_named(name, fields),
         ]
     )
-    own: dict[str, str | int] = {}
+    own: tuple[str | int, ...] = ()
     if command.timeout != options.DEFAULTS["timeout"]:
-        own["timeout"] = -1 if command.timeout is None else repr(command.timeout)
+        own += ("timeout", -1 if command.timeout is None else repr(command.timeout))
     if command.result_ttl != options.DEFAULTS["result_ttl"]:
-        own["result_ttl"] = command.result_ttl
-    return NewJob(id=str(uuid4()), queue=queue, payload=payload, due=due, fields=own)
+        own += ("result_ttl", command.result_ttl)
+    return NewJob(queues.new_id(), queue, payload, due, own)
 
 
 def _misfit(command: type, name: str, args: Sequence[Any], fields: Mapping[str, Any]) -> TypeError | None:

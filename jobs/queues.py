@@ -4,22 +4,21 @@ The one place that writes new jobs: when the surrounding transactions commit, in
 `Mandate.defer` -> `push` -> Redis.
 """
 
+import os
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.resources import files
+from typing import NamedTuple
 
 from django.db import connections, transaction
 from redis import Redis
-from redis.commands.core import Script
 from rq import Queue
 from rq.defaults import RQ_KEY_PREFIX
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
 from jobs import conf
-from jobs.connections import get_connection, reaching
+from jobs.connections import Script, Word, get_connection, reaching, run_script
 from jobs.errors import UnknownQueueError
 from jobs.job import MandateJob
 
@@ -27,18 +26,24 @@ COMPRESS_OVER = 1_024  # bytes; below it zlib costs more time than it saves room
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to hold Redis up
 
 _PAUSED = "jobs:paused"
-_SCRIPT = files("jobs").joinpath("lua/push.lua").read_text()
+_PUSH = Script("lua/push.lua")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job about to be written. `due` is None for now, else seconds since the epoch."""
 
     id: str
     queue: str
     payload: bytes
     due: float | None = None
-    fields: dict[str, str | int] = field(default_factory=dict)
+    fields: tuple[str | int, ...] = ()  # names and values of further fields of its record, in turn
+
+
+def new_id() -> str:
+    """A random UUID (version 4, RFC 9562), as text; the standard library's way there takes four times as long."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def check(queue: str) -> str:
@@ -130,26 +135,13 @@ def _write(jobs: Sequence[NewJob]) -> None:
 
 def _write_slice(client: Redis, queue: str, jobs: Sequence[NewJob]) -> None:
     prefix = RQ_KEY_PREFIX
-    arguments: list[str | bytes | float] = [f"{prefix}:job:", queue, _iso_now()]
+    arguments: list[Word] = [f"{prefix}:job:", queue, _iso_now()]
     for job in jobs:
         data = zlib.compress(job.payload, 1) if len(job.payload) > COMPRESS_OVER else job.payload
-        arguments += (job.id, "" if job.due is None else repr(job.due), data, len(job.fields))
-        for pair in job.fields.items():
-            arguments += pair
-    _script(client)(
-        keys=[f"{prefix}:queues", f"{prefix}:queue:{queue}", f"{prefix}:scheduled:{queue}"],
-        args=arguments,
-        client=client,
-    )
-
-
-_scripts: dict[int, Script] = {}
-
-
-def _script(client: Redis) -> Script:
-    if id(client) not in _scripts:
-        _scripts[id(client)] = Script(client, _SCRIPT)
-    return _scripts[id(client)]
+        arguments += (job.id, "" if job.due is None else repr(job.due), data, len(job.fields) // 2)
+        arguments += job.fields
+    keys = (f"{prefix}:queues", f"{prefix}:queue:{queue}", f"{prefix}:scheduled:{queue}")
+    run_script(client, _PUSH, keys, arguments)
 
 
 def _iso_now() -> str:

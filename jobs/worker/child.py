@@ -97,7 +97,7 @@ class Child:
     # --- minding ---------------------------------------------------------------------------------
 
     def _tick(self) -> float:
-        if self._fetch.short_jobs and self._fetch.has_ready:
+        if self._fetch.short_jobs and self._fetch.held:
             return HOSTAGE / 2
         return 0.1 if self._fetch.held or self._fetch.stopping else 1.0
 

@@ -7,9 +7,9 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from jobs.connections import Word
 from jobs.outcomes import Dead, Discarded, Finished, GivenBack, Outcome, Recorded
 from jobs.worker.claim import Claim
-from jobs.worker.wire import Word
 
 DEAD_TTL = 180 * 24 * 3600  # seconds that a dead job is kept
 DISCARDED_TTL = 24 * 3600  # seconds that a discarded one is

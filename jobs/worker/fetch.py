@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from redis.exceptions import ResponseError
 from rq.defaults import RQ_KEY_PREFIX
 
+from jobs.connections import Script, Word
 from jobs.outcomes import GivenBack
 from jobs.worker.board import Board
 from jobs.worker.claim import Claim
 from jobs.worker.commit import Commits, Handed, iso
 from jobs.worker.doorbell import Doorbell
 from jobs.worker.recovery import UNSEEN, recover
-from jobs.worker.wire import UNREACHABLE, Script, Wire, Word
+from jobs.worker.wire import UNREACHABLE, Wire
 
 logger = logging.getLogger("jobs.worker")
 
@@ -26,7 +27,7 @@ COUNTS_TTL = 73 * 3600  # seconds that a minute's counts are kept: 72 hours of c
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
 TROUBLE = (*UNREACHABLE, ResponseError)
 
-_STEP = Script("step")
+_STEP = Script("worker/lua/step.lua")
 
 
 class Fetch:

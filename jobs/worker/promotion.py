@@ -6,15 +6,16 @@ from collections.abc import Iterable
 
 from rq.defaults import RQ_KEY_PREFIX
 
+from jobs.connections import Script
 from jobs.worker.commit import iso
-from jobs.worker.wire import Script, Wire
+from jobs.worker.wire import Wire
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
 LEASE = 5_000  # milliseconds: how long nobody promotes after the one who did has died
 SLICE = 1_000  # jobs a call: some milliseconds of the server's time
 LONGEST = 2.0  # seconds of slices in a row, after which the parent sees to its children again
 
-_PROMOTE, _LEASE = Script("promote"), Script("lease")
+_PROMOTE, _LEASE = Script("worker/lua/promote.lua"), Script("worker/lua/lease.lua")
 
 
 class Promotion:

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 
 from rq.defaults import RQ_KEY_PREFIX
 
+from jobs.connections import Script
 from jobs.worker.commit import DEAD_TTL, iso
-from jobs.worker.wire import Script, Wire
+from jobs.worker.wire import Wire
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
 UNSEEN = 30  # seconds without a beat after which a worker is dead
 POISON = 3  # interruptions after which a job is dead: it probably kills its workers
 
-_RECOVER = Script("recover")
+_RECOVER = Script("worker/lua/recover.lua")
 _POISONED = b64encode(
     zlib.compress(
         f"Poison: {POISON} workers died, or were stopped, while they ran this job. Their names are in the job's "

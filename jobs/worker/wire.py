@@ -6,26 +6,15 @@ than the server does. After an error the caller decides what to send again, beca
 may have done.
 """
 
-import hashlib
-from importlib.resources import files
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from jobs.connections import new_pool
+from jobs.connections import Script, Word, new_pool
 
-Word = str | bytes | int | float
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
-
-
-class Script:
-    """A Lua script of this package, by name."""
-
-    def __init__(self, name: str) -> None:
-        self.text = files("jobs.worker").joinpath(f"lua/{name}.lua").read_text()
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
 class Wire:
