@@ -10,6 +10,10 @@ DEFAULTS: dict[str, Any] = {
     "QUEUES": None,
     # Dotted paths of functions outside the installed apps that plain RQ jobs may call.
     "ALLOWED_FUNCTIONS": (),
+    # Whether plain RQ jobs may arrive pickled. Whoever can write to Redis can then run any code.
+    "ALLOW_PICKLE": False,
+    # Hosts that the webhooks of plain RQ jobs may be sent to.
+    "WEBHOOK_HOSTS": (),
 }
 
 

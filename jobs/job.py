@@ -1,16 +1,20 @@
 """MandateJob: an rq Job that knows which command it runs, in which state it is, and whom it may call."""
 
+import logging
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis import Redis
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from jobs import allowed, arguments, registry
+from jobs import allowed, arguments, conf, registry
 from jobs.errors import UnknownCommandError
+
+logger = logging.getLogger("jobs")
 
 DESCRIPTION_LENGTH = 500  # characters
 
@@ -126,6 +130,32 @@ class MandateJob(Job):
         if self.instance is not None:
             return allowed.resolve(self.instance)  # always refused: no method of anything is called
         return allowed.resolve(self.func_name)
+
+    @property
+    def success_callback(self) -> Any:
+        """RQ's callbacks, which a payload names too, pass the same rule as functions: ForbiddenFunctionError."""
+        return allowed.resolve(self._success_callback_name) if self._success_callback_name else None
+
+    @property
+    def failure_callback(self) -> Any:
+        """As `success_callback`."""
+        return allowed.resolve(self._failure_callback_name) if self._failure_callback_name else None
+
+    @property
+    def stopped_callback(self) -> Any:
+        """As `success_callback`."""
+        return allowed.resolve(self._stopped_callback_name) if self._stopped_callback_name else None
+
+    def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
+        """RQ's webhooks, to the hosts in JOBS["WEBHOOK_HOSTS"] alone: a payload must not choose whom we talk to."""
+        hosts = conf.get("WEBHOOK_HOSTS")
+        for webhook in self.webhooks:
+            if urlsplit(webhook.url).hostname not in hosts:
+                logger.warning(
+                    "job %s: no webhook to %s: its host is not in JOBS['WEBHOOK_HOSTS']", self.id, webhook.url
+                )
+        self.webhooks = [webhook for webhook in self.webhooks if urlsplit(webhook.url).hostname in hosts]
+        super().send_webhooks(status, exc_string=exc_string)
 
     @property
     def description(self) -> str | None:

@@ -7,18 +7,19 @@ the thread, and the rule about what a payload may call.
 
 import logging
 import traceback
+import zlib
 from collections.abc import Callable
 from typing import Any, cast
 
 from redis import Redis
 from rq import SimpleWorker
 from rq.executions import Execution
-from rq.serializers import JSONSerializer
+from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import BaseDeathPenalty
 
-from jobs import allowed, execution
+from jobs import allowed, conf, execution
 from jobs.connections import new_pool
-from jobs.errors import JobsError
+from jobs.errors import JobsError, PayloadError
 from jobs.interrupt import Interruptible, JobInterrupt
 from jobs.job import MandateJob
 from jobs.outcomes import Dead, Outcome, Recorded
@@ -49,7 +50,8 @@ class PlainRunner(SimpleWorker):
         name = execution.UNREADABLE
         try:
             client = _client(claim.queue_name)
-            job = cast(MandateJob, MandateJob.fetch(claim.job_id, connection=client))
+            serializer = _serializer(claim)
+            job = cast(MandateJob, MandateJob.fetch(claim.job_id, connection=client, serializer=serializer))
             name = str(job.func_name)
             if name == allowed.PERFORM and job.command_name:
                 return execution.attempt(claim, thread)  # a command that RQ's own tools have written anew
@@ -58,7 +60,7 @@ class PlainRunner(SimpleWorker):
                 name=worker,
                 connection=client,
                 job_class=MandateJob,
-                serializer=JSONSerializer,
+                serializer=serializer,
                 prepare_for_work=False,
             )
             runner.death_penalty_class = _penalty(claim, thread)
@@ -74,6 +76,22 @@ class PlainRunner(SimpleWorker):
 
     def procline(self, message: str) -> None:
         """The process has many threads; its title tells of none."""
+
+
+def _serializer(claim: Claim) -> Any:
+    """JSON; pickle, which starts with its own mark, where the project allows it."""
+    try:
+        data = zlib.decompress(claim.data)
+    except zlib.error:
+        data = claim.data
+    if not data.startswith(b"\x80"):
+        return JSONSerializer
+    if not conf.get("ALLOW_PICKLE"):
+        raise PayloadError(
+            "The payload is pickled, and reading a pickle can run any code. Enqueue with the JSON serializer, "
+            'or set JOBS["ALLOW_PICKLE"] = True if nobody else can write to this Redis.'
+        )
+    return DefaultSerializer
 
 
 def _penalty(claim: Claim, thread: Interruptible) -> type[BaseDeathPenalty]:
