@@ -25,4 +25,4 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
 USER jiki
 EXPOSE 8000
 # WEB_CONCURRENCY sets the number of processes.
-CMD ["gunicorn", "config.wsgi:application", "--bind", "0.0.0.0:8000", "--worker-tmp-dir", "/dev/shm"]
+CMD ["gunicorn", "config.wsgi:application", "--bind", "0.0.0.0:8000", "--worker-tmp-dir", "/dev/shm", "--no-control-socket"]
