@@ -27,7 +27,7 @@ def test_a_learner_signs_up_and_a_worker_sends_the_welcome_mail(tmp_path: Path) 
         code = demo.wait()
 
     assert code == 0, demo.output
-    assert "ada@jiki.example is user 1, by the form at http://127.0.0.1:" in demo.output
+    assert "learner@jiki.example is user 1, by the form at http://127.0.0.1:" in demo.output
     assert "(users.SendWelcomeEmail, queue mailers)" in demo.output
     assert "run by demo-" in demo.output
     assert "The worker sent the mail." in demo.output

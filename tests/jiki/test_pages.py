@@ -22,11 +22,11 @@ def test_the_start_page_leads_to_signing_up_and_to_the_login(client: Client) -> 
 
 @pytest.mark.django_db
 def test_who_is_logged_in_can_log_out_from_every_page(client: Client) -> None:
-    client.force_login(User.objects.create_user("ada@example.org"))
+    client.force_login(User.objects.create_user("learner@example.org"))
 
     page = client.get("/").content.decode()
 
-    assert "ada@example.org" in page
+    assert "learner@example.org" in page
     assert f'<form method="post" action="{reverse("users:logout")}">' in page
 
 

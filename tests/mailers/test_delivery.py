@@ -15,7 +15,7 @@ real_send = EmailMultiAlternatives.send
 
 def send(key: str = "7") -> bool:
     return send_once(
-        "welcome", key, to="ada@example.org", subject="Welcome", context={"login_url": "http://test.host/login"}
+        "welcome", key, to="learner@example.org", subject="Welcome", context={"login_url": "http://test.host/login"}
     )
 
 

@@ -51,7 +51,7 @@ def test_a_mail_has_a_text_and_an_html_part_with_its_links(send: Send, subject: 
 
 @pytest.mark.django_db
 def test_a_mail_is_sent_once() -> None:
-    user = User.objects.create_user("ada@example.org")
+    user = User.objects.create_user("learner@example.org")
 
     for send, _, _ in MAILS:
         assert [send(user), send(user)] == [True, False]

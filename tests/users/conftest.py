@@ -13,7 +13,7 @@ PASSWORD = "quilt-zebra-42"
 
 @pytest.fixture
 def user(db: None) -> User:
-    return User.objects.create_user("Ada@example.org", PASSWORD)
+    return User.objects.create_user("Learner@example.org", PASSWORD)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def change_url(user: User) -> str:
 
 
 def test_users_are_listed_and_found_by_address(staff: Client, user: User) -> None:
-    page = staff.get(reverse(LIST), {"q": "ADA"}).content.decode()
+    page = staff.get(reverse(LIST), {"q": "LEARNER"}).content.decode()
 
     assert user.email in page
     assert change_url(user) in page
@@ -37,7 +37,7 @@ def test_a_user_is_added(staff: Client) -> None:
 
 
 def test_a_taken_address_is_refused_in_any_case(staff: Client, user: User) -> None:
-    fields = {"email": "ADA@example.org", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
+    fields = {"email": "LEARNER@example.org", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
 
     page = staff.post(reverse(ADD), fields)
 
@@ -48,19 +48,19 @@ def test_a_taken_address_is_refused_in_any_case(staff: Client, user: User) -> No
 def test_a_user_is_changed(staff: Client, user: User) -> None:
     assert staff.get(change_url(user)).status_code == 200
 
-    answer = staff.post(change_url(user), {"email": "ada@example.com", "is_staff": "on"})
+    answer = staff.post(change_url(user), {"email": "learner@example.com", "is_staff": "on"})
 
     assert answer.url == reverse(LIST)
     user.refresh_from_db()
-    assert (user.email, user.is_active, user.is_staff) == ("ada@example.com", False, True)
+    assert (user.email, user.is_active, user.is_staff) == ("learner@example.com", False, True)
     assert user.check_password(PASSWORD)
 
 
 def test_the_change_of_nothing_but_the_case_of_an_address_is_allowed(staff: Client, user: User) -> None:
-    staff.post(change_url(user), {"email": "ADA@example.org", "is_active": "on"})
+    staff.post(change_url(user), {"email": "LEARNER@example.org", "is_active": "on"})
 
     user.refresh_from_db()
-    assert user.email == "ADA@example.org"
+    assert user.email == "LEARNER@example.org"
 
 
 def test_a_password_is_set(staff: Client, user: User) -> None:

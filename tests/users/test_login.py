@@ -23,7 +23,7 @@ def test_the_page_is_served_with_and_without_a_slash(client: Client, url: str) -
 
 
 def test_who_logs_in_is_greeted_on_the_start_page(client: Client, user: User) -> None:
-    answer = log_in(client, "ada@EXAMPLE.org")
+    answer = log_in(client, "learner@EXAMPLE.org")
 
     assert answer.url == reverse("home")
     assert user.email in client.get(answer.url).content.decode()
@@ -32,7 +32,7 @@ def test_who_logs_in_is_greeted_on_the_start_page(client: Client, user: User) ->
 @pytest.mark.parametrize(
     ("email", "password"),
     [
-        ("ada@example.org", "wrong"),
+        ("learner@example.org", "wrong"),
         ("bob@example.org", PASSWORD),
         ("a" * 5000, PASSWORD),
         ("a\0@example.org", PASSWORD),

@@ -21,7 +21,7 @@ def test_who_signed_up_is_bootstrapped(user: User, mailer_jobs: Jobs) -> None:
 def test_a_signup_that_is_rolled_back_leaves_no_job(mailer_jobs: Jobs) -> None:
     def sign_up_and_fail() -> None:
         with transaction.atomic():
-            user_signed_up.send(sender=User, user=User.objects.create_user("ada@example.org"))
+            user_signed_up.send(sender=User, user=User.objects.create_user("learner@example.org"))
             assert mailer_jobs() == []
             raise KeyError("something after it")
 

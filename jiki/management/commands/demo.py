@@ -27,7 +27,7 @@ from jiki.management.commands._signup import SignupError, sign_up
 from jobs import MandateJob, conf
 from jobs.queues import get_queue
 
-EMAIL = "ada@jiki.example"
+EMAIL = "learner@jiki.example"
 COMMAND = "users.SendWelcomeEmail"
 QUEUE = "mailers"
 MARKER = ".jiki-demo"  # a folder that is not empty and does not hold it is never wiped

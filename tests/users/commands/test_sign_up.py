@@ -29,21 +29,21 @@ def test_listeners_get_a_user_who_is_saved() -> None:
         heard.append((user.email, User.objects.filter(pk=user.pk).exists()))
 
     user_signed_up.connect(listen)
-    SignUp.run("ada@example.org", PASSWORD)
+    SignUp.run("learner@example.org", PASSWORD)
     user_signed_up.disconnect(listen)
 
-    assert heard == [("ada@example.org", True)]
+    assert heard == [("learner@example.org", True)]
 
 
 def test_a_step_that_fails_undoes_the_signup_and_is_not_taken_for_a_taken_address(
     failing_step: None, mailer_jobs: Callable[[], list[tuple[str, list[Any]]]]
 ) -> None:
     with pytest.raises(IntegrityError, match="a step of another app"):
-        SignUp.run("ada@example.org", PASSWORD)
+        SignUp.run("learner@example.org", PASSWORD)
 
     assert not User.objects.exists()
     assert mailer_jobs() == []
 
 
 def test_the_password_is_not_shown() -> None:
-    assert PASSWORD not in repr(SignUp("ada@example.org", PASSWORD))
+    assert PASSWORD not in repr(SignUp("learner@example.org", PASSWORD))

@@ -1,0 +1,137 @@
+"""The pages keep up with the code: what is there is documented, what is documented is true, and examples run."""
+
+import ast
+import importlib
+import re
+import sys
+import tomllib
+import types
+from pathlib import Path
+
+import pytest
+
+from jobs import checks, conf, errors, options
+from jobs.management.commands.rqworker import Command
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+REFERENCE = (ROOT / "docs/reference.md").read_text()
+BLOCK = re.compile(r"(<!-- not run: .+? -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def section(title):
+    """The text of one section of the reference, down to the next of its level."""
+    return REFERENCE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def documented(text):
+    """The names in the first column of a section's tables."""
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def test_every_environment_setting_is_in_the_reference():
+    read = set(re.findall(r'env\.\w+\(\s*"(\w+)"', (ROOT / "config/settings.py").read_text()))
+
+    assert len(read) > 8
+    assert documented(section("Environment")) == read
+
+
+def test_every_setting_of_the_package_is_in_the_reference():
+    assert documented(section("JOBS")) == conf.DEFAULTS.keys()
+
+
+def test_every_class_option_is_in_the_reference_with_its_default():
+    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \|", section("Class options"), re.MULTILINE)
+
+    assert {name: ast.literal_eval(default) for name, default in rows} == options.DEFAULTS
+    assert all(f"`{name}`" in section("Class options") for name in options.RESERVED)
+
+
+def test_every_worker_option_is_in_the_reference():
+    parser = Command().create_parser("manage.py", "rqworker")
+    ours = {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
+    django = {"--help", "--version", "--verbosity", "--settings", "--pythonpath", "--traceback"}
+    django |= {"--no-color", "--force-color", "--skip-checks"}
+
+    assert documented(section("rqworker")) == ours - django
+
+
+def test_every_check_is_in_the_reference():
+    found = set(re.findall(r'id="(jobs\.\w+)"', Path(checks.__file__).read_text()))
+
+    assert documented(section("Checks")) == found
+
+
+def test_every_error_is_in_the_reference():
+    found = {
+        name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == "jobs.errors"
+    }
+
+    assert documented(section("Errors")) == found - {"JobsError"}
+
+
+def test_every_time_in_the_reference_is_the_codes():
+    rows = re.findall(
+        r"^\| [^|]+ \| ([\d.]+)[^|]* \| `(\w+)` in `([\w/]+)\.py` \|", section("Times and bounds"), re.MULTILINE
+    )
+
+    assert len(rows) > 10
+    for value, name, path in rows:
+        assert getattr(importlib.import_module(path.replace("/", ".")), name) == float(value), name
+
+
+def test_every_dependency_has_its_reason():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    reasons = re.findall(r"^\| `([\w-]+)` \| \S", (ROOT / "docs/decisions.md").read_text(), re.MULTILINE)
+
+    assert sorted(reasons) == sorted(re.match(r"[\w-]+", line)[0] for line in wanted)
+
+
+def test_every_make_target_is_documented():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z-]*):.*## ", makefile, re.MULTILINE))
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+
+    assert {"demo", "test", "run", "lint"} <= targets
+    assert set(re.findall(r"^\| `make ([a-z-]+)` \|", text, re.MULTILINE)) == targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([\w-]+))?\)", page.read_text()):
+        linked = (page.parent / target) if target else page
+        assert linked.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_examples_exist(page):
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    known = {path.stem for path in ROOT.glob("*/management/commands/*.py")} | {"shell", "migrate", "check"}
+    for _, language, text in BLOCK.findall(page.read_text()):
+        if language == "sh":
+            assert set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)) <= targets
+            assert set(re.findall(r"manage\.py (\w+)", text)) <= known
+
+
+@pytest.fixture
+def page_module():
+    """A module of an installed app, in which a page's examples run: the commands they define can be deferred."""
+    module = types.ModuleType("tests.sample.commands.page")
+    sys.modules[module.__name__] = module
+    yield module
+    del sys.modules[module.__name__]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_run(page, page_module, django_user_model):
+    django_user_model.objects.create_user("learner@jiki.example", "x" * 12)
+
+    for reason, language, text in BLOCK.findall(page.read_text()):
+        if language == "python" and not reason:
+            exec(compile(text, str(page), "exec"), vars(page_module))  # noqa: S102
