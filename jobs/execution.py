@@ -10,7 +10,6 @@ import zlib
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
-from asgiref.sync import async_to_sync
 from rq.job import get_current_job
 
 from jobs import allowed, arguments, logs, registry
@@ -52,10 +51,10 @@ def attempt(claim: "Claim", thread: Interruptible) -> tuple[Outcome, str]:
         name, *args = payload[2]
         command = _build(name, args, payload[3], tagged=tagged)
         vars(command)["_claim"] = claim
-        call = async_to_sync(command.call) if command.is_async else command.call
         if logger.isEnabledFor(logging.INFO):
             logger.info("performing %s (job %s) from %s", name, claim.job_id, claim.queue_name)
-        result = finished(command, thread.run(claim, call))
+        run = thread.run_async if command.is_async else thread.run
+        result = finished(command, run(claim, command.call))
     except MissingRecordError as error:
         logger.warning("discarded %s (job %s): %s", name, claim.job_id, error)
         return Discarded(str(error)), name

@@ -5,10 +5,13 @@ The interrupt is an exception raised asynchronously (PyThreadState_SetAsyncExc),
 may be armed around `call` alone, never while arguments load or an outcome is handed over.
 """
 
+import asyncio
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
+
+from asgiref.sync import async_to_sync
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
@@ -33,7 +36,8 @@ class Interruptible:
         self._lock = threading.Lock()
         self._thread = 0
         self._armed: object = None  # the claim that may be interrupted
-        self._sent = False
+        self._cancel: Callable[[], object] | None = None  # how, where an exception in the thread would not arrive
+        self._sent: type[JobInterrupt] | None = None
 
     def run(self, claim: object, call: Callable[[], Any]) -> Any:
         """Run `call`; from its start to its end `interrupt(claim, ...)` raises inside it."""
@@ -47,16 +51,38 @@ class Interruptible:
             self.disarm()  # the interrupt may have come in the middle of disarming
             raise
 
-    def arm(self, claim: object) -> None:
-        """From here on `interrupt(claim, ...)` raises in the calling thread."""
+    def run_async(self, claim: object, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """
+        `run` for a coroutine function. asgiref runs its loop in another thread while ours waits for a lock, where no
+        exception would reach it: the interrupt cancels the task instead, at its next `await`.
+        """
+
+        async def interruptible() -> Any:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+            assert task is not None  # noqa: S101
+            self.arm(claim, lambda: loop.call_soon_threadsafe(task.cancel))
+            try:
+                return await call()
+            finally:
+                self.disarm()
+
+        try:
+            return async_to_sync(interruptible)()
+        except asyncio.CancelledError:
+            if self._sent is not None:
+                raise self._sent from None
+            raise
+
+    def arm(self, claim: object, cancel: Callable[[], object] | None = None) -> None:
+        """From here on `interrupt(claim, ...)` raises in the calling thread, or calls `cancel`."""
         with self._lock:
-            self._thread, self._armed, self._sent = threading.get_ident(), claim, False
+            self._thread, self._armed, self._cancel, self._sent = threading.get_ident(), claim, cancel, None
 
     def disarm(self) -> None:
         """From here on nothing is raised any more."""
         with self._lock:
             self._armed = None
-            if self._sent:
+            if self._sent and self._cancel is None:
                 _set_async_exc(self._thread, ctypes.py_object())  # one that has not arrived never will
 
     def interrupt(self, claim: object, interrupt: type[JobInterrupt]) -> bool:
@@ -64,6 +90,9 @@ class Interruptible:
         with self._lock:
             if self._armed is not claim or self._sent:
                 return False
-            self._sent = True
-            _set_async_exc(self._thread, interrupt)
+            self._sent = interrupt
+            if self._cancel is not None:
+                self._cancel()
+            else:
+                _set_async_exc(self._thread, interrupt)
             return True

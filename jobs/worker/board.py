@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 
 _SLOT = struct.Struct("dd240s")  # started, deadline (monotonic seconds; 0: idle, no limit), then the claim
+_TIMES = struct.Struct("dd")  # how a slot begins
 _HEAD = struct.Struct("qqd")  # finished, failed, working seconds
 PAUSABLE = 64  # queues that a worker may serve
 
@@ -38,8 +39,18 @@ class Board:
         _SLOT.pack_into(self._memory, self._slots + thread * _SLOT.size, started, deadline, claim)
 
     def end(self, thread: int) -> None:
-        """The child: this thread is idle again."""
-        _SLOT.pack_into(self._memory, self._slots + thread * _SLOT.size, 0.0, 0.0, b"")
+        """The child: this thread is idle again. Which claim it was stays: its outcome is still to be committed."""
+        _TIMES.pack_into(self._memory, self._slots + thread * _SLOT.size, 0.0, 0.0)
+
+    def begun(self) -> int:
+        """The parent: the number of the last execution that was begun, -1 for none. Those after it lie untouched."""
+        last = -1
+        for thread in range(self.threads):
+            _, _, claim = _SLOT.unpack_from(self._memory, self._slots + thread * _SLOT.size)
+            words = claim.rstrip(b"\0").split(b" ")
+            if len(words) == 3 and (number := words[1].rpartition(b".")[2]).isdigit():
+                last = max(last, int(number))
+        return last
 
     def running(self) -> list[Running]:
         """The parent: what runs now. A slot caught half-written is left out."""

@@ -193,7 +193,7 @@ class Child:
             self._fetch.stop()
 
     def _quiet(self) -> None:
-        logger.info("quiet: taking no more jobs")
+        logger.warning("quiet: taking no more jobs")
         self._fetch.quiet()
 
     def _dump_stacks(self) -> None:

@@ -34,7 +34,7 @@ class Doorbell:
         with contextlib.suppress(BlockingIOError):  # it rings already
             os.write(self._outside, b"!")
 
-    def wait(self, queues: list[str], limit: float = 30) -> None:
+    def wait(self, queues: list[str], limit: float) -> None:
         """
         Return when one of these queues may have work, when `ring` was called, or after `limit` seconds.
 

@@ -16,7 +16,7 @@ from jobs.worker.board import Board
 from jobs.worker.claim import Claim
 from jobs.worker.commit import Commits, Handed, iso
 from jobs.worker.doorbell import Doorbell
-from jobs.worker.recovery import UNSEEN, recover
+from jobs.worker.recovery import NONE, UNSEEN, recover
 from jobs.worker.wire import UNREACHABLE, Wire
 
 logger = logging.getLogger("jobs.worker")
@@ -24,6 +24,7 @@ logger = logging.getLogger("jobs.worker")
 PREFIX = f"{RQ_KEY_PREFIX}:"
 BATCH = 16  # jobs claimed at once while jobs are short; more gains nothing
 COUNTS_TTL = 73 * 3600  # seconds that a minute's counts are kept: 72 hours of charts
+LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
 TROUBLE = (*UNREACHABLE, ResponseError)
 
@@ -113,7 +114,9 @@ class Fetch:
             if self._ready or self.stopping:
                 return
             try:
-                self._doorbell.wait(self._order())
+                queues = self._order()
+                # Nobody rings when a queue is resumed: while one is paused, look again soon.
+                self._doorbell.wait(queues, LONG if len(queues) == len(self._queues) else SOON)
             except TROUBLE:
                 self._stopped.wait(0.05)  # the next step finds out what is wrong, and how long to wait
 
@@ -190,7 +193,7 @@ class Fetch:
     def _reconcile(self) -> None:
         """After a lost answer: give back what Redis says we hold and we know nothing of."""
         for name in self._queues:
-            back, _ = recover(self._wire, name, only=self._worker, counts=False, kept=list(self.held))
+            back, _ = recover(self._wire, name, only=self._worker, begun=NONE, kept=list(self.held))
             for job_id, _ in back:
                 logger.info("gave back job %s: the answer that brought it was lost", job_id)
 

@@ -54,7 +54,8 @@ class Parent:
         connections.close_all()  # the children open their own
         blocks = self._wait_for_server()
         wake = self._handle_signals()
-        if self._settings.burst:
+        if self._settings.burst:  # what is there to do must be in the queues before a child finds them empty
+            self._try(self._recover)
             self._try(lambda: self._promotion.run(self._every_queue))
         while not self._children.are_gone:
             self._children.start_due(blocks=blocks)
@@ -98,11 +99,9 @@ class Parent:
         self._try(lambda: self._settle_now(process))
 
     def _settle_now(self, process: Process) -> None:
-        """Give back what a child held: first what it had not begun, which is no interruption, then the rest."""
-        interrupted = [job.execution for job in process.board.running()]
+        """Give back what a child held. What it had claimed and not begun was not interrupted."""
         for queue in self._queues:
-            recover(self._wire, queue, only=process.name, counts=False, kept=interrupted)
-            self._report(*recover(self._wire, queue, only=process.name))
+            self._report(*recover(self._wire, queue, only=process.name, begun=process.board.begun()))
         heartbeat.unregister(self._wire, process.name, self._queues)
         self._remote.forget(process.name)
 

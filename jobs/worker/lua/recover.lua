@@ -5,13 +5,13 @@
 --       5 most interruptions of a job before it is dead ("poison")   6 when to forget a dead job (seconds)
 --       7 the text of a poisoned job's result, as RQ stores one
 --       8 '' for the claims of every dead worker, else the name of one worker: its claims, but for those listed after
---       9 whether what is given back had been running: '1' counts an interruption, '0' does not
+--       9 number of the last execution that had begun: those up to it count an interruption
 --       10... executions of that worker that it still runs
 -- Returns { given back, dead }, each a list of id and worker.
 --
 -- Who runs it does not matter, nor how many at once: a claim is there once, and goes in the same step.
 -- Claims of stock RQ workers have no dot in their execution id, and are RQ's own to clean up.
-local prefix, queue, iso, only, counts = ARGV[1], ARGV[2], ARGV[3], ARGV[8], ARGV[9] == '1'
+local prefix, queue, iso, only, begun = ARGV[1], ARGV[2], ARGV[3], ARGV[8], tonumber(ARGV[9])
 local time = redis.call('TIME')
 local deadline = time[1] + time[2] / 1000000 - ARGV[4]
 local kept = {}
@@ -27,12 +27,13 @@ local back, dead = {}, {}
 local members = redis.call('ZRANGE', KEYS[1], 0, -1)
 for i = #members, 1, -1 do -- the last first, so that the first ends at the head
   local id, execution, worker = string.match(members[i], '^(.*):((.*)%.%d+)$')
+  local number = tonumber(string.match(members[i], '%d+$'))
   if worker and is_dead(worker) and not kept[execution] then
     local key = prefix .. 'job:' .. id
     local done, outcome = pcall(function()
       if redis.call('EXISTS', key) == 0 then return nil end
       local interruptions = 0
-      if counts then
+      if number <= begun then
         interruptions = redis.call('HINCRBY', key, 'interruptions', 1)
         local by = redis.call('HGET', key, 'interrupted_by')
         redis.call('HSET', key, 'interrupted_by', by and (by .. ' ' .. worker) or worker)

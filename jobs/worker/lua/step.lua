@@ -18,7 +18,9 @@
 local prefix, worker, iso, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local want, execution = tonumber(ARGV[5]), tonumber(ARGV[6])
 local refused, failed, dependents, claims, counts = {}, {}, {}, {}, {}
-local FAR = '9999999999' -- a wip score that no clean-up reaches: heartbeats alone decide that a claim is dead
+-- A wip score that no clean-up reaches, since heartbeats alone decide that a claim is dead; the order of claims is
+-- kept in it, because recovery gives them back in that order.
+local FAR = 8000000000 + now
 
 local function forget_execution(id, execution)
   redis.call('DEL', prefix .. 'execution:' .. id .. ':' .. execution)
@@ -100,11 +102,12 @@ local function claim(queue, id)
   local key = prefix .. 'job:' .. id
   local read, job = pcall(redis.call, 'HMGET', key, 'data', 'timeout', 'result_ttl', 'interruptions', 'success_callback_name')
   if not read then -- the job's key is no hash: show it among the dead, and go on
-    return (pcall(redis.call, 'ZADD', prefix .. 'failed:' .. queue, FAR, id))
+    return (pcall(redis.call, 'ZADD', prefix .. 'failed:' .. queue, '9999999999', id))
   end
   if not job[1] then return true end -- deleted meanwhile: only its id was left in the list
   local name = worker .. '.' .. execution
-  if not pcall(redis.call, 'ZADD', prefix .. 'wip:' .. queue, FAR, id .. ':' .. name) then return false end
+  local score = string.format('%.5f', FAR + #claims / 100000)
+  if not pcall(redis.call, 'ZADD', prefix .. 'wip:' .. queue, score, id .. ':' .. name) then return false end
   if not pcall(redis.call, 'HSET', key, 'status', 'started', 'started_at', iso, 'worker_name', worker) then
     redis.call('ZREM', prefix .. 'wip:' .. queue, id .. ':' .. name)
     return false

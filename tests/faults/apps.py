@@ -1,0 +1,80 @@
+"""`FAULT=<step>:<number>`: the worker's child is killed when it comes to that step so often, once per FAULT_MARKER."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.apps import AppConfig
+
+from jobs.worker import child, children, fetch, threads, wire
+
+
+class FaultsConfig(AppConfig):
+    name = "tests.faults"
+    label = "faults"
+
+    def ready(self) -> None:
+        step, _, number = os.environ.get("FAULT", "").partition(":")
+        if step:
+            POINTS[step](Fault(int(number)))
+        for name in ("COMEBACK", "GRACE"):
+            if name in os.environ:
+                setattr(child, name, float(os.environ[name]))
+                setattr(children, name, float(os.environ[name]))
+
+
+class Fault:
+    """Strikes at its n-th call, in one process of all that share the marker."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            try:
+                Path(os.environ["FAULT_MARKER"]).touch(exist_ok=False)
+            except FileExistsError:
+                return
+            if os.environ.get("FAULT_KILLS") == "all":
+                os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def around(owner: Any, name: str, before: Callable[..., None] | None = None, after: Callable[..., None] | None = None):
+    original = getattr(owner, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if before:
+            before(*args)
+        result = original(*args, **kwargs)
+        if after:
+            after(*args)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def is_step(*args: Any) -> bool:
+    return fetch._STEP.sha in args or fetch._STEP in args
+
+
+POINTS: dict[str, Callable[[Fault], None]] = {
+    "before the step is sent": lambda fault: around(
+        wire.Wire, "run", before=lambda *args: fault() if is_step(*args) else None
+    ),
+    "after the step is sent": lambda fault: around(
+        wire.Wire, "send", after=lambda *args: fault() if is_step(*args) else None
+    ),
+    "after the step is answered": lambda fault: around(
+        wire.Wire, "run", after=lambda *args: fault() if is_step(*args) else None
+    ),
+    "before the attempt": lambda fault: around(threads.Board, "start", before=lambda *args: fault()),
+    "on the board": lambda fault: around(threads.Board, "start", after=lambda *args: fault()),
+    "after the attempt": lambda fault: around(threads.Board, "end", before=lambda *args: fault()),
+    "before the outcome is handed over": lambda fault: around(fetch.Commits, "add", before=lambda *args: fault()),
+    "after the outcome is handed over": lambda fault: around(fetch.Commits, "add", after=lambda *args: fault()),
+    "before the doorbell": lambda fault: around(fetch.Doorbell, "wait", before=lambda *args: fault()),
+}

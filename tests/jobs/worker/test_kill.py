@@ -1,0 +1,56 @@
+"""kill -9 at each step of a job's life: nothing is lost, and nothing runs twice that had not begun."""
+
+from collections import Counter
+
+import pytest
+
+from jobs.connections import get_connection
+from tests.faults.apps import POINTS
+from tests.jobs.worker import eventually
+from tests.sample.commands.notes import WriteNote
+from tests.sample.models import Note
+
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+
+JOBS, THREADS = 12, 2
+
+
+@pytest.mark.parametrize("kills", ["child", "all"])
+@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("step", POINTS)
+def test_nothing_is_lost(step, number, kills, worker_process, tmp_path, places, valkey):
+    jobs = WriteNote.defer_many([(str(n),) for n in range(JOBS)])
+    marker = tmp_path / "struck"
+    burst = step != "before the doorbell"  # a burst never waits
+    faulty = worker_process(
+        "default",
+        concurrency=THREADS,
+        env={
+            "DJANGO_SETTINGS_MODULE": "tests.faulty",
+            "FAULT": f"{step}:{number if burst else 1}",
+            "FAULT_MARKER": str(marker),
+            "FAULT_KILLS": kills,
+        },
+        **({"burst": True} if burst else {}),
+    )
+    if kills == "all":
+        faulty.wait()
+    elif burst:
+        assert faulty.wait() == 0, faulty.output
+    else:
+        eventually(marker.exists)
+        faulty.stop()
+    assert marker.exists(), "the fault never struck"
+
+    with valkey.client() as client:  # the thirty seconds pass
+        for name in client.zrange("jobs:workers", 0, -1):
+            client.zadd("jobs:workers", {name: 1})
+    healthy = worker_process("default", concurrency=THREADS, burst=True)
+    assert healthy.wait() == 0, healthy.output
+
+    runs = Counter(Note.objects.values_list("text", flat=True))
+    interrupted = sum(bool(get_connection("default").hget(job.key, "interruptions")) for job in jobs)
+    assert set(runs) == {str(n) for n in range(JOBS)}
+    assert sum(runs.values()) - JOBS <= interrupted <= THREADS
+    assert [job.state for job in jobs] == ["finished"] * JOBS
+    assert places() == {job.id: ["finished:default"] for job in jobs}

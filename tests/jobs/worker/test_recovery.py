@@ -1,0 +1,154 @@
+"""What dead workers held goes back to the heads of its queues: each job once, whoever recovers, however many."""
+
+import threading
+
+import pytest
+from rq import Queue, Worker
+from rq.registry import FailedJobRegistry, StartedJobRegistry
+from rq.serializers import JSONSerializer
+
+from jobs.connections import get_connection
+from jobs.queues import get_queue
+from jobs.worker.promotion import Promotion
+from jobs.worker.recovery import recover
+from jobs.worker.wire import Wire
+from tests.sample.commands.notes import WriteNote
+
+
+@pytest.fixture
+def held(new_fetch):
+    """Six jobs, three of them claimed by a worker that is dead."""
+    jobs = WriteNote.defer_many([(str(n),) for n in range(6)])
+    fetch = new_fetch("dead", threads=3)
+    fetch._step(claims=True)
+    get_connection("default").zadd("jobs:workers", {"dead": 1})
+    return jobs
+
+
+def listed():
+    return [i.decode() for i in get_connection("default").lrange("rq:queue:default", 0, -1)]
+
+
+def test_claims_go_back_to_the_head_in_their_order(held, places):
+    back, dead = recover(Wire("default"), "default")
+
+    assert [job_id for job_id, _ in reversed(back)] == [job.id for job in held[:3]]
+    assert dead == []
+    assert listed() == [job.id for job in held]
+    assert all(job.state == "queued" for job in held)
+    assert int(get_connection("default").hget(held[0].key, "interruptions")) == 1
+
+
+def test_the_living_are_left_alone(held, new_fetch):
+    fetch = new_fetch("alive", threads=2)
+    fetch._step(claims=True)
+    assert len(fetch.held) == 2
+    recover(Wire("default"), "default")
+
+    assert len(listed()) == 4
+    assert get_connection("default").zcard("rq:wip:default") == 2
+
+
+def test_many_recover_at_once_and_each_job_goes_back_once(held, places):
+    results = []
+    start = threading.Barrier(8)
+
+    def one():
+        wire = Wire("default")
+        start.wait()
+        results.append(recover(wire, "default"))
+
+    threads = [threading.Thread(target=one) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(job for back, _ in results for job, _ in back) == sorted(job.id for job in held[:3])
+    assert listed() == [job.id for job in held]
+
+
+def test_what_is_known_to_be_held_is_kept_and_what_had_not_begun_was_not_interrupted(held, new_fetch):
+    back, _ = recover(Wire("default"), "default", only="dead", begun=0, kept=["dead.1"])
+
+    assert {job for job, _ in back} == {held[0].id, held[2].id}
+    assert [get_connection("default").hget(job.key, "interruptions") for job in held[:3]] == [b"1", None, None]
+
+
+def test_stock_rq_workers_claims_are_rqs_own(held):
+    client = get_connection("default")
+    client.zadd("rq:wip:default", {f"{held[5].id}:{'a' * 32}": 9_999_999_999})
+    recover(Wire("default"), "default")
+
+    assert client.zrange("rq:wip:default", 0, -1) == [f"{held[5].id}:{'a' * 32}".encode()]
+
+
+def test_the_third_interruption_is_poison_and_names_the_workers(new_fetch, places):
+    job = WriteNote.defer("x")
+    for life in range(3):
+        new_fetch(f"w{life}")._step(claims=True)
+        get_connection("default").zadd("jobs:workers", {f"w{life}": 1})
+        back, dead = recover(Wire("default"), "default")
+
+    assert (back, dead) == ([], [(job.id, "w2")])
+    assert places() == {job.id: ["failed:default"]}
+    assert (job.state, job.reason) == ("dead", "poison")
+    assert get_connection("default").hget(job.key, "interrupted_by") == b"w0 w1 w2"
+    assert "Poison: 3 workers died" in job.latest_result().exc_string
+
+
+def test_a_job_deleted_meanwhile_leaves_nothing(held, places):
+    get_connection("default").delete(held[0].key)
+    recover(Wire("default"), "default")
+
+    assert held[0].id not in places()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_reader_of_rq_fails_claims_that_no_worker_beats_for(held, admin_client, settings):
+    settings.ROOT_URLCONF = "tests.django_rq_urls"
+    client = get_connection("default")
+    queue = Queue("default", connection=client, serializer=JSONSerializer)
+    for _ in range(2):
+        assert StartedJobRegistry("default", client).count == 3
+        assert len(queue.started_job_registry.get_job_ids()) == 3
+        assert FailedJobRegistry("default", client).count == 0
+        Worker.all(connection=client)
+        Worker.count(connection=client)
+        worker = Worker([queue], connection=client, serializer=JSONSerializer)
+        worker.clean_registries()
+        worker.run_maintenance_tasks()
+        for page in ("", "queues/2/", "queues/2/started/", "queues/2/failed/", "workers/2/", "stats.json"):
+            assert admin_client.get(f"/django-rq/{page}").status_code == 200, page
+        assert get_queue("default").started_job_registry.count == 3
+
+    recover(Wire("default"), "default")
+    assert listed() == [job.id for job in held]
+
+
+def test_due_jobs_are_promoted_in_order_by_one_at_a_time(valkey):
+    jobs = [WriteNote.defer(str(n), wait=3_600) for n in range(3)]
+    client = get_connection("default")
+    for at, job in zip((30, 10, 20), jobs, strict=True):
+        client.zadd("rq:scheduled:default", {job.id: at})
+    later = WriteNote.defer("later", wait=60)
+
+    first, second = Promotion(Wire("default")), Promotion(Wire("default"))
+    assert first.run(["default"]) == 3
+    assert second.run(["default"]) == 0
+    assert listed() == [jobs[1].id, jobs[2].id, jobs[0].id]
+    assert (jobs[0].state, later.state) == ("queued", "scheduled")
+
+    WriteNote.defer("now due", wait=60)
+    client.zadd("rq:scheduled:default", dict.fromkeys(client.zrange("rq:scheduled:default", 0, -1), 1))
+    second.end()  # not its lease: frees nothing
+    assert second.run(["default"]) == 0
+    first.end()
+    assert second.run(["default"]) == 2
+
+
+def test_a_due_id_without_a_job_is_dropped(places):
+    get_connection("default").zadd("rq:scheduled:default", {"gone": 1})
+    Promotion(Wire("default")).run(["default"])
+
+    assert places() == {}

@@ -1,0 +1,247 @@
+"""The step script: claims and commits in one atomic step, each job by itself, whatever is sent twice."""
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from jobs.connections import get_connection
+from jobs.outcomes import Dead, Discarded, Finished, GivenBack
+from tests.sample.commands.notes import ShoutNote, WriteNote
+
+
+def claim_all(fetch):
+    fetch._step(claims=True)
+    claims = list(fetch._ready)
+    fetch._ready.clear()
+    return claims
+
+
+def finish(fetch, claim, outcome=None):
+    fetch.commits.add(claim, outcome or Finished(None, 500), "sample.WriteNote", 0.001)
+
+
+def test_a_claim_moves_the_job_and_marks_it_started_at_once(new_fetch, places):
+    job = WriteNote.defer("x")
+    (claim,) = claim_all(new_fetch("w1"))
+
+    assert (claim.job_id, claim.queue_name, claim.execution) == (job.id, "default", b"w1.0")
+    assert places() == {job.id: ["wip:default"]}
+    assert job.state == "running"
+
+
+def test_no_more_is_claimed_than_threads_are_idle(new_fetch):
+    WriteNote.defer_many([("x",)] * 10)
+    fetch = new_fetch("w1", threads=3)
+
+    first = claim_all(fetch)
+    assert len(first) == 3
+    assert claim_all(fetch) == []
+    finish(fetch, first[0])
+    assert len(claim_all(fetch)) == 1
+
+
+def test_short_jobs_are_claimed_in_batches_and_given_back_in_order(new_fetch):
+    jobs = WriteNote.defer_many([(str(n),) for n in range(30)])
+    fetch = new_fetch("w1", threads=3)
+    fetch.short_jobs = True
+    fetch._step(claims=True)
+    assert len(fetch.held) == 16
+
+    running = fetch._ready.popleft()
+    fetch.give_back()
+
+    ids = [i.decode() for i in get_connection("default").lrange("rq:queue:default", 0, -1)]
+    assert ids == [job.id for job in jobs[1:]]
+    assert list(fetch.held.values()) == [running]
+
+
+def test_priority_is_the_listed_order(new_fetch):
+    low = WriteNote.defer_many([("x",)] * 5, queue="low")
+    critical = ShoutNote.defer_many([("x",)] * 2)
+
+    claims = claim_all(new_fetch("w1", threads=3))
+
+    assert [c.job_id for c in claims] == [*(job.id for job in critical), low[0].id]
+
+
+def test_weights_share_the_turns_in_proportion(new_fetch):
+    WriteNote.defer_many([("x",)] * 400, queue="critical")
+    WriteNote.defer_many([("x",)] * 400, queue="low")
+    fetch = new_fetch("w1", threads=1, queues=("critical", "low"), weights=(3, 1))
+    taken = []
+    while len(taken) < 400:
+        (claim,) = claim_all(fetch)
+        taken.append(claim.queue_name)
+        finish(fetch, claim, Finished(None, 0))
+
+    assert 240 < taken.count("critical") < 360  # 300 expected; the bounds are 7 standard deviations away
+
+
+def test_a_paused_queue_is_left_alone(new_fetch):
+    WriteNote.defer("x")
+    fetch = new_fetch("w1")
+    fetch._board.pause(1, True)
+    assert claim_all(fetch) == []
+    fetch._board.pause(1, False)
+    assert len(claim_all(fetch)) == 1
+
+
+OUTCOMES = {
+    "finished": (Finished(b'"done"', 500), "finished:default", "finished"),
+    "dead": (Dead("why", "Traceback"), "failed:default", "dead"),
+    "discarded": (Discarded("why"), "canceled:default", "discarded"),
+    "given back": (GivenBack(), "queue:default", "queued"),
+}
+
+
+@pytest.mark.parametrize(("outcome", "place", "state"), OUTCOMES.values(), ids=OUTCOMES)
+def test_every_outcome_leaves_the_job_in_one_place(outcome, place, state, new_fetch, places):
+    job = WriteNote.defer("x")
+    fetch = new_fetch("w1")
+    (claim,) = claim_all(fetch)
+    finish(fetch, claim, outcome)
+    fetch.flush()
+
+    assert places() == {job.id: [place]}
+    assert job.state == state
+    assert fetch.held == {}
+
+
+def test_a_result_that_is_not_kept_leaves_nothing(new_fetch, valkey):
+    job = WriteNote.defer("x")
+    fetch = new_fetch("w1")
+    (claim,) = claim_all(fetch)
+    finish(fetch, claim, Finished(None, 0))
+    fetch.flush()
+
+    assert [key for key in valkey.client().scan_iter() if job.id.encode() in key] == []
+
+
+def test_counts_are_those_of_the_outcomes(new_fetch, valkey):
+    WriteNote.defer_many([("x",)] * 3)
+    fetch = new_fetch("w1")
+    claims = claim_all(fetch)
+    for claim in claims[:2]:
+        finish(fetch, claim)
+    finish(fetch, claims[2], Dead("why", "Traceback"))
+    fetch.flush()
+
+    client = valkey.client()
+    (key,) = client.keys("jobs:counts:*")
+    assert client.hgetall(key) == {
+        b"default|sample.WriteNote|finished|10": b"2",
+        b"default|sample.WriteNote|dead|10": b"1",
+    }
+    assert 0 < client.ttl(key) <= 73 * 3600
+
+
+@pytest.mark.parametrize("lost", ["the request", "the answer"])
+def test_after_a_lost_step_nothing_is_lost_and_nothing_counted_twice(lost, new_fetch, places, valkey, monkeypatch):
+    WriteNote.defer_many([("x",)] * 4)
+    fetch = new_fetch("w1", threads=2)
+    claims = claim_all(fetch)
+    for claim in claims:
+        finish(fetch, claim)
+    run = fetch._wire.run
+
+    def broken(*args):
+        if lost == "the answer":
+            run(*args)
+        raise RedisConnectionError("cut")
+
+    monkeypatch.setattr(fetch._wire, "run", broken)
+    with pytest.raises(RedisConnectionError):
+        fetch._step(claims=True)
+    monkeypatch.undo()
+    fetch._ready.clear()
+    again = claim_all(fetch)
+
+    assert len(again) == 2
+    assert sorted(fetch.held) == sorted(claim.execution for claim in again)
+    assert sorted(place for (place,) in places().values()) == ["finished:default"] * 2 + ["wip:default"] * 2
+    (counts,) = valkey.client().keys("jobs:counts:*")
+    assert sum(map(int, valkey.client().hvals(counts))) == 2
+
+
+def test_a_late_result_is_refused_and_said_so(new_fetch, places, caplog):
+    job = WriteNote.defer("x")
+    late, other = new_fetch("w1"), new_fetch("w2")
+    (claim,) = claim_all(late)
+    client = get_connection("default")
+    client.zrem("rq:wip:default", f"{job.id}:w1.0")
+    client.lpush("rq:queue:default", job.id)
+    claim_all(other)
+
+    finish(late, claim)
+    late.flush()
+
+    assert places() == {job.id: ["wip:default"]}
+    assert f"refused late result of job {job.id}: taken over by w2" in caplog.text
+
+
+def test_one_bad_key_stops_nothing_else(new_fetch, places, valkey):
+    jobs = WriteNote.defer_many([(str(n),) for n in range(3)])
+    client = valkey.client()
+    client.delete(jobs[0].key)
+    client.set(jobs[0].key, "no hash")
+    fetch = new_fetch("w1")
+
+    claims = claim_all(fetch)
+    assert [c.job_id for c in claims] == [jobs[1].id, jobs[2].id]
+    assert places()[jobs[0].id] == ["failed:default"]
+
+    client.set(f"rq:results:{jobs[1].id}", "no stream")
+    for claim in claims:
+        finish(fetch, claim, Finished(b"1", 500))
+    assert not fetch.flush()
+    assert places()[jobs[2].id] == ["finished:default"]
+    assert "wip:default" in places()[jobs[1].id]
+
+    client.delete(f"rq:results:{jobs[1].id}")
+    assert fetch.flush()
+    assert places()[jobs[1].id] == ["finished:default"]
+
+
+def test_an_id_whose_job_was_deleted_is_dropped(new_fetch, places):
+    jobs = WriteNote.defer_many([("x",), ("y",)])
+    get_connection("default").delete(jobs[0].key)
+
+    assert [c.job_id for c in claim_all(new_fetch("w1"))] == [jobs[1].id]
+    assert jobs[0].id not in places()
+
+
+def test_a_full_server_loses_nothing(new_fetch, places, valkey):
+    jobs = WriteNote.defer_many([("x",)] * 3)
+    client = valkey.client()
+    fetch = new_fetch("w1", threads=2)
+    claims = claim_all(fetch)
+    client.config_set("maxmemory", "1mb")
+    try:
+        for claim in claims:
+            finish(fetch, claim, Finished(b"1", 500))
+        fetch._step(claims=True)
+        assert len(fetch._unsent) == 2
+        assert [place for (place,) in places().values()].count("wip:default") == 2
+        assert places()[jobs[2].id] == ["queue:default"]
+    finally:
+        client.config_set("maxmemory", "0")
+    fetch._step(claims=True)
+
+    assert sorted(place for (place,) in places().values()) == ["finished:default"] * 2 + ["wip:default"]
+
+
+def test_a_script_that_the_server_has_lost_is_sent_again(new_fetch, valkey):
+    fetch = new_fetch("w1")
+    WriteNote.defer("x")
+    assert len(claim_all(fetch)) == 1
+    valkey.client().script_flush()
+    WriteNote.defer("y")
+    assert len(claim_all(fetch)) == 1
+
+
+def test_a_worker_that_may_be_declared_dead_claims_nothing(new_fetch, valkey):
+    WriteNote.defer("x")
+    fetch = new_fetch("w1")
+    valkey.client().zadd("jobs:workers", {"w1": 1})
+    assert claim_all(fetch) == []
+    valkey.client().zrem("jobs:workers", "w1")
+    assert claim_all(fetch) == []
