@@ -17,3 +17,23 @@ def write_note(text: str) -> int:
 class Counter:
     def grow(self) -> None:
         pass
+
+
+def fail() -> None:
+    raise RuntimeError("no luck")
+
+
+def fail_once(name: str) -> str:
+    """Fails the first time it is run under this name."""
+    _, is_first = Note.objects.get_or_create(text=name)
+    if is_first:
+        raise RuntimeError("not yet")
+    return name
+
+
+def note_success(job: object, connection: object, result: object, *args: object) -> None:
+    Note.objects.create(text=f"success: {result}")
+
+
+def note_failure(job: object, connection: object, kind: type, *args: object) -> None:
+    Note.objects.create(text=f"failure: {kind.__name__}")
