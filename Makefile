@@ -86,3 +86,28 @@ lock: $(VENV)/.installed-dev ## Write requirements*.txt from pyproject.toml
 	  --no-emit-index-url --custom-compile-command "make lock" -o requirements.txt
 	$(BIN)/uv pip compile -q pyproject.toml $(UPGRADE) --extra dev -c requirements.txt --universal --generate-hashes \
 	  --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" -o requirements-dev.txt
+
+# --- break it ---------------------------------------------------------------------------------
+
+.PHONY: chaos
+chaos: $(VENV)/.installed-dev ## Break things at random under load, then check the books (SECONDS=300, SEED=)
+	DB=postgres CHAOS_SECONDS=$(or $(SECONDS),300) SEED=$(SEED) $(BIN)/python -m pytest tests/chaos -q -p no:randomly
+
+# --- measure it ------------------------------------------------------------------------------
+
+PEERS := .venv-peers
+
+$(PEERS)/.installed: benchmarks/requirements.txt | $(BIN)/python
+	@echo "Installing the peers into $(PEERS) ..."
+	@test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
+	@touch $@
+
+.PHONY: bench
+bench: $(VENV)/.installed-dev $(PEERS)/.installed ## Us and the peers side by side (QUICK=1, SIDEKIQ=path, ARGS=...)
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(SIDEKIQ),--sidekiq $(SIDEKIQ)) $(ARGS)
+
+.PHONY: bench-lock
+bench-lock: $(VENV)/.installed-dev ## Write benchmarks/requirements.txt: the peers at their newest releases
+	$(BIN)/uv pip compile -q benchmarks/requirements.in --upgrade --universal --generate-hashes --python-version 3.11 \
+	  --no-emit-index-url --custom-compile-command "make bench-lock" -o benchmarks/requirements.txt

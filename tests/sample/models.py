@@ -40,3 +40,10 @@ class Guarded(models.Model):
 
     hidden = models.BooleanField(default=False)
     objects = Visible()
+
+
+class Run(models.Model):
+    """One beginning of a `Record` command; `ended` when it came to its end. Written outside any transaction."""
+
+    number = models.IntegerField()
+    ended = models.BooleanField(default=False)

@@ -21,26 +21,3 @@ def new_fetch(valkey):
         return Fetch(name, order, threads=threads, board=Board(threads), blocks=True, **options)
 
     return new
-
-
-@pytest.fixture
-def places(valkey):
-    """Where each job is: `places()["<id>"] == ["queue:default"]`."""
-
-    def look():
-        found = {}
-        with valkey.client() as client:
-            for key in client.scan_iter("rq:*"):
-                name = key.decode().removeprefix("rq:")
-                kind = name.partition(":")[0]
-                if kind == "queue":
-                    members = client.lrange(key, 0, -1)
-                elif kind in {"wip", "scheduled", "finished", "failed", "canceled", "deferred"}:
-                    members = client.zrange(key, 0, -1)
-                else:
-                    continue
-                for member in members:
-                    found.setdefault(member.decode().partition(":")[0], []).append(name)
-        return found
-
-    return look

@@ -1,0 +1,165 @@
+"""`python -m benchmarks`: every load, in rounds, each round all systems in turn; then the tables."""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from benchmarks import loads, results, servers, systems
+from benchmarks.loads import LOADS, Bench, Sizes
+from benchmarks.processes import ROOT, Client, ClientError
+from benchmarks.results import Results
+from benchmarks.systems import Places, System
+
+
+def main() -> int:
+    options = parse()
+    # A stop asked for by a signal is the same as Ctrl-C: everything that was started is stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sizes = loads.QUICK if options.quick else loads.FULL
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jiki-bench-")))
+        # PostgreSQL refuses to run as root, and the user that it then runs as must reach its own folder.
+        directory.chmod(0o711)
+        found = Results()
+        run = Run(options, sizes, directory, found, stack)
+        begun = time.monotonic()
+        try:
+            run.measure(options.systems, options.loads)
+        except KeyboardInterrupt:
+            print("\nStopped. What was measured so far:")
+        show(found, run.valkey.version(), options, time.monotonic() - begun)
+    return 1 if found.failed else 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run us and the peers side by side.")
+    parser.add_argument("--quick", action="store_true", help="one small round, under 3 minutes")
+    parser.add_argument("--rounds", type=int, help="instead of 3, or 1 when quick")
+    parser.add_argument("--only", default="", help=f"systems: {', '.join(s.name for s in systems.SYSTEMS)}")
+    parser.add_argument("--loads", default="", help=f"loads: {', '.join(LOADS)}")
+    parser.add_argument("--peers", type=Path, default=ROOT / ".venv-peers", help="the peers' virtual environment")
+    parser.add_argument("--sidekiq", type=Path, help="a checkout of Sidekiq")
+    options = parser.parse_args()
+    try:
+        options.systems = systems.chosen(names(options.only))
+    except ValueError as error:
+        parser.error(str(error))
+    options.loads = names(options.loads) or list(LOADS)
+    if unknown := [name for name in options.loads if name not in LOADS]:
+        parser.error(f"No such load: {', '.join(unknown)}. There are: {', '.join(LOADS)}.")
+    return options
+
+
+def names(listed: str) -> list[str]:
+    return [name for name in listed.replace(",", " ").split() if name]
+
+
+class Run:
+    """The servers of a run, and one client for each system, all of them stopped with the stack."""
+
+    def __init__(
+        self, options: argparse.Namespace, sizes: Sizes, directory: Path, found: Results, stack: contextlib.ExitStack
+    ) -> None:
+        self.sizes = sizes
+        self.rounds = options.rounds or sizes.rounds
+        self.directory = directory
+        self.found = found
+        self.stack = stack
+        self.clients: dict[str, Client] = {}
+        database = servers.Database(directory / "postgres")
+        stack.callback(database.stop)
+        database.start()
+        self.valkey = stack.enter_context(servers.Valkey(directory, os.environ))
+        self.places = Places(
+            python=Path(sys.executable),
+            peers=options.peers.absolute() / "bin",
+            env=environment(self.valkey.url, database.directory),
+            sidekiq=options.sidekiq and options.sidekiq.absolute(),
+        )
+
+    def measure(self, chosen: list[System], wanted: list[str]) -> None:
+        for name in LOADS:
+            if name not in wanted:
+                continue
+            for number in range(1, self.rounds + 1):
+                for system in chosen:
+                    if name in system.loads and self.ready(system):
+                        self.once(name, number, system)
+
+    def ready(self, system: System) -> bool:
+        """Whether it can take part; its client runs from now on. Says once why it cannot."""
+        if system.name in self.clients:
+            return True
+        if system.name in self.found.skipped:
+            return False
+        reason = system.unavailable(self.places)
+        if reason is None:
+            try:
+                self.start(system)
+                return True
+            except (ClientError, OSError) as error:
+                reason = str(error)
+        self.found.skipped[system.name] = reason
+        print(f"not run: {system.title}: {reason}", flush=True)
+        return False
+
+    def start(self, system: System) -> None:
+        client = Client(
+            system.client(self.places), env=system.env(self.places), log=self.directory / f"{system.name}-client.log"
+        )
+        self.clients[system.name] = self.stack.enter_context(client)
+        self.found.systems[system.name] = client.about
+
+    def once(self, name: str, number: int, system: System) -> None:
+        self.valkey.client.flushall()
+        bench = Bench(self.places, self.valkey, self.sizes, self.directory, self.clients[system.name])
+        what = f"{name} {number}/{self.rounds} {system.title}"
+        try:
+            for sample in LOADS[name](bench, system):
+                self.found.add(system.name, sample)
+                print(f"{what}: {sample.load}: {results.number(sample.value)} {sample.unit}", flush=True)
+        except (ClientError, RuntimeError, TimeoutError) as error:
+            self.found.failed.append(f"{what}: {error}")
+            print(f"FAILED {what}: {error}", flush=True)
+            if bench.client.ended():
+                del self.clients[system.name]  # the next load gets a new one
+
+
+def environment(redis_url: str, postgres: Path) -> dict[str, str]:
+    """What every process finds: production mode, warnings alone in the logs, the run's own servers."""
+    wanted = {name: value for name, value in os.environ.items() if name not in ("DEBUG", "DJANGO_SETTINGS_MODULE")}
+    return wanted | {
+        "PYTHONPATH": str(ROOT),
+        "SECRET_KEY": "only-for-benchmarks",
+        "LOG_LEVEL": "WARNING",
+        "REDIS_URL": redis_url,
+        "DATABASE_URL": f"postgres://jiki@/{quote(str(postgres))}/postgres",
+        "PGHOST": str(postgres),
+        "PGUSER": "jiki",
+        "PGDATABASE": "postgres",
+    }
+
+
+def show(found: Results, server: str, options: argparse.Namespace, seconds: float) -> None:
+    titles = {system.name: system.title for system in systems.SYSTEMS}
+    rows = found.rows()
+    if rows:
+        print(f"\n{results.table(rows, titles)}\n\n{results.summary(rows, titles)}\n")
+    for name, reason in found.skipped.items():
+        print(f"not run: {titles[name]}: {reason}")
+    for failure in found.failed:
+        print(f"FAILED {failure}")
+    machine = ", ".join(f"{key} {value}" for key, value in results.machine().items())
+    print(f"{machine}, {server}, at most {loads.THREADS} threads a process, {seconds:.0f} s in all")
+    if rows:
+        print(found.write(server=server, quick=options.quick).relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

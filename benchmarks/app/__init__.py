@@ -1,0 +1,1 @@
+"""The application that our own worker runs in the benchmarks."""

@@ -1,0 +1,54 @@
+"""Stock RQ, with its defaults: pickle, results kept 500 s."""
+
+import os
+from datetime import UTC, datetime
+
+import django
+from redis import Redis
+from rq import Queue
+
+from benchmarks import work
+
+if "DJANGO_SETTINGS_MODULE" in os.environ:
+    django.setup()
+
+
+def read_row() -> None:
+    """Defined here, so that the worker that looks it up sets Django up, above."""
+    work.read_row_as_integrations_do()
+
+
+PACKAGE = "rq"
+SLICE = 1_000  # jobs a pipeline, as ours
+JOBS = {
+    "noop": work.noop,
+    "wait_50ms": work.wait_50ms,
+    "wait_1ms": work.wait_1ms,
+    "read_row": read_row,
+}
+
+redis = Redis.from_url(os.environ["REDIS_URL"])
+queues = {name: Queue(name, connection=redis) for name in ("critical", "default", "low")}
+
+
+def enqueue_one(job: str, n: int) -> None:
+    for _ in range(n):
+        queues["default"].enqueue(JOBS[job])
+
+
+def enqueue_bulk(job: str, n: int, queue: str = "default") -> None:
+    for first in range(0, n, SLICE):
+        queues[queue].enqueue_many([Queue.prepare_data(JOBS[job])] * min(SLICE, n - first))
+
+
+def schedule(job: str, n: int, when: float) -> None:
+    due = datetime.fromtimestamp(when, UTC)
+    for first in range(0, n, SLICE):
+        with redis.pipeline() as pipeline:
+            for _ in range(min(SLICE, n - first)):
+                queues["default"].enqueue_at(due, JOBS[job], pipeline=pipeline)
+            pipeline.execute()
+
+
+def send_answer(queue: str, sent: float) -> None:
+    queues[queue].enqueue(work.answer, sent)

@@ -1,0 +1,116 @@
+"""The processes of a benchmark: workers, clients, the proxy. All end with this one, however that one ends."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from config.embedded import dismiss, stop_with_us
+
+ROOT = Path(__file__).resolve().parent.parent
+SECONDS_TO_STOP = 10  # between SIGTERM and SIGKILL
+PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+class Child:
+    """One process, in a process group of its own: Ctrl-C reaches the benchmark alone, which then stops the others."""
+
+    def __init__(self, command: list[str], *, env: Mapping[str, str], log: Path, **popen: Any) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            popen = {"stdin": subprocess.DEVNULL, "stdout": output} | popen
+            self.process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=output, start_new_session=True, **popen)
+        self._guard = stop_with_us(self.process.pid)
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def log_end(self, lines: int = 8) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self) -> None:
+        """SIGTERM; SIGKILL, to all of its group, when that is not enough."""
+        if self._guard.returncode is not None:
+            return
+        if not self.ended():
+            self.process.terminate()
+            try:
+                self.process.wait(SECONDS_TO_STOP)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+        dismiss(self._guard)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+
+class ClientError(RuntimeError):
+    """Raised when a client cannot do what it was asked, with its own words."""
+
+
+class Client(Child):
+    """The process that enqueues for one system: `call` sends it a verb and waits for the reply."""
+
+    def __init__(self, command: list[str], *, env: Mapping[str, str], log: Path) -> None:
+        super().__init__(command, env=env, log=log, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        #: What it said of itself: version and python.
+        self.about = self._reply()
+
+    def call(self, verb: str, *arguments: Any) -> Any:
+        """The verb's seconds, or for `probe` how late each job started. Raises ClientError."""
+        assert self.process.stdin
+        try:
+            self.process.stdin.write(json.dumps([verb, *arguments]) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise ClientError(f"The client is gone. {self.log_end()}") from None
+        reply = self._reply()
+        return reply["late"] if verb == "probe" else reply["seconds"]
+
+    def _reply(self) -> dict[str, Any]:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        reply = json.loads(line) if line else {"error": self.log_end(1) or "the client ended"}
+        if "error" in reply:
+            self.stop()
+            raise ClientError(reply["error"])
+        return reply
+
+
+def wait_for(condition: Any, seconds: float, what: str, *watched: Child, every: float = 0.01) -> None:
+    """Wait until `condition()` is true. RuntimeError when that takes longer, or one of `watched` ends meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        for child in watched:
+            if child.ended():
+                raise RuntimeError(f"The worker ended with code {child.process.returncode}:\n{child.log_end()}")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Not within {seconds:.0f} s: {what}.")
+        time.sleep(every)
+
+
+def memory(pids: list[int]) -> list[float]:
+    """Resident memory, in MB, of each of these processes and of their descendants. Empty where there is no /proc."""
+    parents: dict[int, int] = {}
+    resident: dict[int, float] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            # The command's name, in brackets, may hold anything.
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(entry.name)] = int(fields[1])
+        resident[int(entry.name)] = int(fields[21]) * PAGE_MB
+
+    def ours(pid: int) -> bool:
+        return pid in pids or (pid in parents and ours(parents[pid]))
+
+    return [size for pid, size in resident.items() if ours(pid)]

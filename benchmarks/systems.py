@@ -1,0 +1,283 @@
+"""
+The systems, as the benchmark sees them from outside: how a client and a worker are started, and where jobs wait.
+
+What a job is and how it is enqueued stands in `benchmarks.clients`, one module a system.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from redis import Redis
+
+from benchmarks.processes import ROOT
+from config.queues import QUEUES
+
+DRAIN = "drain"
+TWO_PROCESSES = "two"
+ENQUEUE = "enqueue"
+BULK = "bulk"
+WAITING = "io"
+ORM = "orm"
+LATENCY = "latency"
+PRIORITY = "critical"
+FAR = "far"
+SCHEDULED = "scheduled"
+
+PEERS_SETTINGS = "benchmarks.clients.settings"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The interpreters of a run and what its processes find in their environment."""
+
+    python: Path
+    peers: Path
+    env: Mapping[str, str]
+    sidekiq: Path | None = None
+
+
+@dataclass(frozen=True)
+class System:
+    """
+    One system, in one way of running it. Subclasses are the systems, `options` the ways.
+
+    `pace` is about how many no-op jobs a second one process does on one's own machine. It sizes the loads, so that
+    each takes about as long for every system, and decides nothing else.
+    """
+
+    #: Its module in `benchmarks.clients`.
+    module: ClassVar[str]
+    #: The Django settings that it always runs with; others load Django only where the jobs need it.
+    settings: ClassVar[str | None] = None
+    #: Where jobs wait for a worker, a list (* is the queue), and for their time, a sorted set.
+    queue_key: ClassVar[str]
+    schedule_key: ClassVar[str]
+    #: Where it notes the jobs that a worker has taken and not finished; None when it does not.
+    taken_key: ClassVar[str | None] = None
+    taken_count: ClassVar[str] = "ZCARD"
+
+    name: str
+    title: str
+    pace: int
+    loads: frozenset[str]
+    #: How many jobs a process of it runs at once; None: as many as it is told.
+    slots: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def job(self, name: str) -> str:
+        """This system's name of a job, where a way of running it is a different job."""
+        return name
+
+    def unavailable(self, places: Places) -> str | None:
+        """Why it cannot be run here, beyond what its client says when it starts; None when it can."""
+        return None
+
+    def env(self, places: Places, *, django: bool = False) -> dict[str, str]:
+        """The environment of its processes; `django`: the jobs use the ORM."""
+        settings = self.settings or (PEERS_SETTINGS if django else None)
+        return {**places.env} | ({"DJANGO_SETTINGS_MODULE": settings} if settings else {})
+
+    def client(self, places: Places) -> list[str]:
+        """The command of the process that enqueues."""
+        return [str(places.peers / "python"), "-m", "benchmarks.client", self.module]
+
+    def workers(self, places: Places, processes: int, threads: int, queues: Sequence[str]) -> list[list[str]]:
+        """The commands that start its workers: one that knows of processes, or one each."""
+        raise NotImplementedError
+
+    def waiting(self, redis: Redis, queue: str) -> int:
+        """How many jobs no worker has taken yet."""
+        return int(redis.llen(self.queue_key.replace("*", queue)))
+
+    def unfinished(self, redis: Redis) -> int:
+        """How many jobs are not done, as far as the system tells. Taken ones count: prefetching is no work."""
+        if self.taken_key is None:
+            return self.waiting(redis, "default")
+        with redis.pipeline() as pipeline:
+            pipeline.llen(self.queue_key.replace("*", "default"))
+            pipeline.execute_command(self.taken_count, self.taken_key)
+            return sum(pipeline.execute())
+
+    def scheduled(self, redis: Redis) -> int:
+        """How many jobs wait for their time."""
+        return int(redis.zcard(self.schedule_key))
+
+
+class Ours(System):
+    module = "ours"
+    settings = "benchmarks.settings"
+    queue_key = "rq:queue:*"
+    schedule_key = "rq:scheduled:default"
+    taken_key = "rq:wip:default"
+
+    def job(self, name: str) -> str:
+        return f"{name}_kept" if self.options.get("kept") and name == "noop" else name
+
+    def unavailable(self, places: Places) -> str | None:
+        told = _worker_help(self, places)
+        return f"rqworker does not start: {told.stderr.strip().splitlines()[-1]}" if told.returncode else None
+
+    def client(self, places: Places) -> list[str]:
+        return [str(places.python), "-m", "benchmarks.client", self.module]
+
+    def workers(self, places: Places, processes: int, threads: int, queues: Sequence[str]) -> list[list[str]]:
+        # All five queues are listed, as in production, whatever the load.
+        worker = [str(places.python), "manage.py", "rqworker", *QUEUES]
+        if "--processes" not in _worker_help(self, places).stdout:
+            return [worker] * processes
+        return [[*worker, "--processes", str(processes), "--concurrency", str(threads)]]
+
+
+def _worker_help(system: System, places: Places) -> "subprocess.CompletedProcess[str]":
+    return _told([str(places.python), "manage.py", "rqworker", "--help"], system.env(places))
+
+
+class StockRQ(System):
+    module = "rq"
+    queue_key = "rq:queue:*"
+    schedule_key = "rq:scheduled:default"
+    taken_key = "rq:wip:default"
+
+    def workers(self, places: Places, processes: int, threads: int, queues: Sequence[str]) -> list[list[str]]:
+        worker = [str(places.peers / "rq"), "worker", "--logging_level", "WARNING", "--with-scheduler"]
+        worker += ["--url", places.env["REDIS_URL"], "--worker-class", self.options["worker"], *queues]
+        return [worker] * processes
+
+
+class Huey(System):
+    module = "huey"
+    # It takes all due jobs out of its schedule, then enqueues them one by one: from outside nobody can tell when they
+    # are in their queue, so it has no part in that load.
+    queue_key = "huey.redis.bench"
+
+    def workers(self, places: Places, processes: int, threads: int, queues: Sequence[str]) -> list[list[str]]:
+        worker = [str(places.peers / "huey_consumer"), "benchmarks.clients.huey.huey", "--quiet"]
+        worker += ["--worker-type", "thread", "--workers", str(threads), "--graceful-signal", "TERM"]
+        return [worker] * processes
+
+
+class Dramatiq(System):
+    module = "dramatiq"
+    queue_key = "dramatiq:default"
+
+    def unfinished(self, redis: Redis) -> int:
+        return int(redis.hlen("dramatiq:default.msgs"))
+
+    def workers(self, places: Places, processes: int, threads: int, queues: Sequence[str]) -> list[list[str]]:
+        # Without its own set-up of logging the root logger's level holds: WARNING.
+        worker = [str(places.peers / "dramatiq"), "benchmarks.clients.dramatiq", "--skip-logging"]
+        return [[*worker, "--processes", str(processes), "--threads", str(threads)]]
+
+
+class Celery(System):
+    module = "celery"
+    queue_key = "celery"
+    taken_key = "unacked"
+    taken_count = "HLEN"
+
+    def workers(self, places: Places, processes: int, threads: int, queues: Sequence[str]) -> list[list[str]]:
+        worker = [str(places.peers / "celery"), "--app", "benchmarks.clients.celery", "worker"]
+        worker += ["--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
+        if self.options["pool"] == "prefork":
+            return [[*worker, "--pool", "prefork", "--concurrency", str(processes)]]
+        worker += ["--pool", "threads", "--concurrency", str(threads)]
+        return [[*worker, "--hostname", f"{number}@bench"] for number in range(processes)]
+
+
+class Taskiq(System):
+    module = "taskiq"
+    queue_key = "taskiq"
+
+    def workers(self, places: Places, processes: int, threads: int, queues: Sequence[str]) -> list[list[str]]:
+        worker = [str(places.peers / "taskiq"), "worker", "benchmarks.clients.taskiq:broker", "--log-level", "WARNING"]
+        return [[*worker, "--workers", str(processes), "--max-async-tasks", str(threads)]]
+
+
+class VTasks(System):
+    module = "vtasks"
+    settings = PEERS_SETTINGS
+    queue_key = "{vt}q:default"
+    schedule_key = "{vt}sched:default"
+
+    def unavailable(self, places: Places) -> str | None:
+        missing = _told([str(places.peers / "python"), "-c", "import django_vtasks"], places.env).returncode
+        return "it needs Python 3.12 or newer" if missing else None
+
+    def workers(self, places: Places, processes: int, threads: int, queues: Sequence[str]) -> list[list[str]]:
+        worker = [str(places.peers / "python"), "-m", "django", "runworker", "--concurrency", str(threads)]
+        return [worker] * processes
+
+
+class Sidekiq(System):
+    """Started from a checkout; its gems (redis-client, connection_pool, rack, logger) must be installed for `ruby`."""
+
+    module = "sidekiq"
+    queue_key = "queue:*"
+    schedule_key = "schedule"
+
+    def unavailable(self, places: Places) -> str | None:
+        if places.sidekiq is None:
+            return "no checkout was given (SIDEKIQ=path)"
+        if not (places.sidekiq / "bin" / "sidekiq").exists():
+            return f"there is no Sidekiq in {places.sidekiq}"
+        if shutil.which("ruby") is None:
+            return "no ruby is installed"
+        if self.options.get("yjit") and _told(["ruby", "--yjit", "-e", "1"], self.env(places)).returncode:
+            return "this ruby has no YJIT"
+        return None
+
+    def env(self, places: Places, *, django: bool = False) -> dict[str, str]:
+        yjit = {"RUBYOPT": f"{places.env.get('RUBYOPT', '')} --yjit".strip()} if self.options.get("yjit") else {}
+        return {**places.env} | yjit
+
+    def client(self, places: Places) -> list[str]:
+        return ["ruby", "-I", f"{places.sidekiq}/lib", "benchmarks/clients/sidekiq.rb"]
+
+    def workers(self, places: Places, processes: int, threads: int, queues: Sequence[str]) -> list[list[str]]:
+        worker = ["ruby", "-I", f"{places.sidekiq}/lib", f"{places.sidekiq}/bin/sidekiq"]
+        worker += ["--require", "./benchmarks/clients/sidekiq.rb", "--concurrency", str(threads)]
+        for queue in queues:
+            worker += ["--queue", queue]
+        return [worker] * processes
+
+
+_SINGLE = frozenset((DRAIN, TWO_PROCESSES, ENQUEUE, WAITING, ORM, LATENCY, FAR))
+_ALL = _SINGLE | {BULK, PRIORITY, SCHEDULED}
+_NOOP = frozenset((DRAIN, TWO_PROCESSES))
+
+# fmt: off
+SYSTEMS: tuple[System, ...] = (
+    Ours("ours", "ours, results not kept", 25_000, _ALL),
+    Ours("ours-kept", "ours, results kept", 18_000, _NOOP, options={"kept": "yes"}),
+    Sidekiq("sidekiq", "Sidekiq", 20_000, _ALL - {ORM}),
+    Sidekiq("sidekiq-yjit", "Sidekiq, YJIT", 22_000, _ALL - {ORM}, options={"yjit": "yes"}),
+    Huey("huey", "huey", 4_000, _SINGLE),
+    Dramatiq("dramatiq", "dramatiq", 2_500, _SINGLE),
+    Taskiq("taskiq", "taskiq", 4_000, _SINGLE),
+    VTasks("vtasks", "django-vtasks", 4_000, _ALL),
+    Celery("celery-threads", "celery, threads", 1_500, _SINGLE, options={"pool": "threads"}),
+    Celery("celery-prefork", "celery, prefork", 1_200, _NOOP, slots=1, options={"pool": "prefork"}),
+    StockRQ("rq-simple", "RQ, SimpleWorker", 600, _ALL, slots=1, options={"worker": "rq.SimpleWorker"}),
+    StockRQ("rq-fork", "RQ, Worker", 80, _NOOP | {LATENCY, FAR}, slots=1, options={"worker": "rq.Worker"}),
+)
+# fmt: on
+
+
+def chosen(names: Sequence[str]) -> list[System]:
+    """The systems of these names; a first part, as `rq`, means all of its ways. ValueError for an unknown one."""
+    for name in names:
+        if not any(_matches(system, name) for system in SYSTEMS):
+            raise ValueError(f"No such system: {name}. There are: {', '.join(s.name for s in SYSTEMS)}.")
+    return [system for system in SYSTEMS if not names or any(_matches(system, name) for name in names)]
+
+
+def _matches(system: System, name: str) -> bool:
+    return system.name == name or system.name.startswith(f"{name}-")
+
+
+def _told(command: list[str], env: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)

@@ -1,0 +1,1 @@
+"""Real workers under a steady load, while things break at random; then the books must balance."""
