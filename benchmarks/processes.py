@@ -1,18 +1,20 @@
 """The processes of a benchmark: workers, clients, the proxy. All end with this one, however that one ends."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from config.embedded import dismiss, stop_with_us
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS_TO_STOP = 10  # between SIGTERM and SIGKILL
+SECONDS_TO_STOP = 1  # between SIGTERM and SIGKILL
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
@@ -33,16 +35,17 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def stop(self) -> None:
-        """SIGTERM; SIGKILL, to all of its group, when that is not enough."""
+        """SIGTERM, and soon SIGKILL to it and all it started: the server is emptied next, nothing need be saved."""
         if self._guard.returncode is not None:
             return
+        family = descendants(self.process.pid)
         if not self.ended():
             self.process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(SECONDS_TO_STOP)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
+        for process in {*family, *descendants(self.process.pid)}:
+            process.kill()
+        self.process.wait()
         dismiss(self._guard)
 
     def __enter__(self) -> Self:
@@ -97,20 +100,36 @@ def wait_for(condition: Any, seconds: float, what: str, *watched: Child, every: 
         time.sleep(every)
 
 
-def memory(pids: list[int]) -> list[float]:
-    """Resident memory, in MB, of each of these processes and of their descendants. Empty where there is no /proc."""
-    parents: dict[int, int] = {}
-    resident: dict[int, float] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
+@dataclass(frozen=True)
+class Process:
+    """A process as /proc tells of it; with its start, so that no later process of the same id is taken for it."""
+
+    pid: int
+    parent: int = field(compare=False)
+    started: int
+    resident_mb: float = field(compare=False)
+
+    @classmethod
+    def read(cls, pid: int) -> "Process | None":
         try:
             # The command's name, in brackets, may hold anything.
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
-            continue
-        parents[int(entry.name)] = int(fields[1])
-        resident[int(entry.name)] = int(fields[21]) * PAGE_MB
+            return None
+        return cls(pid, int(fields[1]), int(fields[19]), int(fields[21]) * PAGE_MB)
 
-    def ours(pid: int) -> bool:
-        return pid in pids or (pid in parents and ours(parents[pid]))
+    def kill(self) -> None:
+        if Process.read(self.pid) == self:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
-    return [size for pid, size in resident.items() if ours(pid)]
+
+def descendants(root: int) -> list[Process]:
+    """A process of ours and all that it and its children started. Empty where there is no /proc."""
+    listed = [Process.read(int(entry.name)) for entry in Path("/proc").glob("[0-9]*")]
+    known = {process.pid: process for process in listed if process}
+
+    def belongs(process: Process) -> bool:
+        return process.pid == root or (process.parent in known and belongs(known[process.parent]))
+
+    return [process for process in known.values() if belongs(process)]

@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from django.db import connections
 from redis.exceptions import RedisError, ResponseError
@@ -90,6 +90,7 @@ class Parent:
         return self._try(lambda: self._register_now(process))
 
     def _register_now(self, process: Process) -> None:
+        self._show_paused([process])  # before its first claim
         self._beat_for(process)
         heartbeat.register(self._wire, process.name, self._queues)
         self._remote.listen(process.name)
@@ -108,14 +109,17 @@ class Parent:
     # --- duties ----------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        paused = {name.decode() for name in self._wire.call("SMEMBERS", "jobs:paused")}
-        suspended = bool(self._wire.call("EXISTS", f"{PREFIX}suspended"))  # RQ's `rq suspend` stops all queues
-        for process in self._children:
-            for at, queue in enumerate(self._queues):
-                process.board.pause(at, suspended or queue in paused)
+        self._show_paused(self._children)
         self._promotion.run(self._every_queue)
         if self._remote.obey(self._children):
             self._stop()
+
+    def _show_paused(self, processes: Iterable[Process]) -> None:
+        paused = {name.decode() for name in self._wire.call("SMEMBERS", "jobs:paused")}
+        suspended = bool(self._wire.call("EXISTS", f"{PREFIX}suspended"))  # RQ's `rq suspend` stops all queues
+        for process in processes:
+            for at, queue in enumerate(self._queues):
+                process.board.pause(at, suspended or queue in paused)
 
     def _beat(self) -> None:
         listed = {

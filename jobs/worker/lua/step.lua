@@ -106,7 +106,7 @@ local function claim(queue, id)
   end
   if not job[1] then return true end -- deleted meanwhile: only its id was left in the list
   local name = worker .. '.' .. execution
-  local score = string.format('%.5f', FAR + #claims / 100000)
+  local score = string.format('%.6f', FAR + #claims / 100000)
   if not pcall(redis.call, 'ZADD', prefix .. 'wip:' .. queue, score, id .. ':' .. name) then return false end
   if not pcall(redis.call, 'HSET', key, 'status', 'started', 'started_at', iso, 'worker_name', worker) then
     redis.call('ZREM', prefix .. 'wip:' .. queue, id .. ':' .. name)
