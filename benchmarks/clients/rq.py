@@ -12,12 +12,6 @@ from benchmarks import work
 if "DJANGO_SETTINGS_MODULE" in os.environ:
     django.setup()
 
-
-def read_row() -> None:
-    """Defined here, so that the worker that looks it up sets Django up, above."""
-    work.read_row_as_integrations_do()
-
-
 PACKAGE = "rq"
 SLICE = 1_000  # jobs a pipeline, as ours
 

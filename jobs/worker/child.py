@@ -116,11 +116,7 @@ class Child:
         if self._fetch.has_ready and any(now - claim.started > HOSTAGE for _, claim in running):
             self._fetch.short_jobs = False
             self._fetch.give_back()
-        self._board.count(
-            sum(thread.finished for thread in self._threads),
-            sum(thread.failed for thread in self._threads),
-            sum(thread.working for thread in self._threads),
-        )
+        self._show_counts()
         if not self._fetch.stopping and not all(thread.is_alive() for thread in self._threads):
             logger.error("a thread of this process has died; the process drains")
             self._stop(RECYCLE)
@@ -211,10 +207,10 @@ class Child:
                 self._fetch.put_back_running()
             except TROUBLE as error:  # the parent, or another worker, gives them back
                 logger.error("could not put %d running jobs back: %s", len(self._fetch.held), error)
-        self._mind_counts()
+        self._show_counts()
         return self._exit_code
 
-    def _mind_counts(self) -> None:
+    def _show_counts(self) -> None:
         self._board.count(
             sum(thread.finished for thread in self._threads),
             sum(thread.failed for thread in self._threads),
