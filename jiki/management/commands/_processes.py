@@ -40,6 +40,11 @@ class Child:
         self.environment = environment or {}
 
     def start(self) -> None:
+        """Start it; a Ctrl-C meanwhile waits: a process that is not known yet could not be stopped."""
+        with signals_held_back():
+            self._start()
+
+    def _start(self) -> None:
         output = self.log.open("ab") if self.log else None
         self.process = subprocess.Popen(
             [sys.executable, str(Path(settings.BASE_DIR, "manage.py")), *self.arguments],
@@ -78,7 +83,12 @@ class Child:
         return "\n".join([f"The {self.name} process {fate}.", *(log if self.log else [])])
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # the Ctrl-C that waited: the context was never entered, so nobody else stops it
+            if hasattr(self, "process"):
+                self.stop()
+            raise
         return self
 
     def __exit__(
@@ -103,6 +113,21 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Ctrl-C, TERM and HUP take effect when the block is over."""
+    held: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def free_port() -> int:
