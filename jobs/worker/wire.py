@@ -44,7 +44,8 @@ class Wire:
     def send(self, *words: Word) -> None:
         """Send one command without waiting for its answer."""
         if self._connection is None:
-            connection: Any = self._pool.make_connection()
+            # Not the pool's `make_connection`, which counts: after so many outages it would refuse for good.
+            connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
             connection.connect()
             self._connection = connection
         self._connection.send_packed_command(self._connection.pack_command(*words), check_health=False)

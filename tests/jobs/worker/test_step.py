@@ -245,3 +245,10 @@ def test_a_worker_that_may_be_declared_dead_claims_nothing(new_fetch, valkey):
     assert claim_all(fetch) == []
     valkey.client().zrem("jobs:workers", "w1")
     assert claim_all(fetch) == []
+
+
+def test_a_connection_may_be_lost_any_number_of_times(new_fetch):
+    wire = new_fetch("w1")._wire
+    for _ in range(300):
+        assert wire.call("PING") == b"PONG"
+        wire.close()
