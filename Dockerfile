@@ -10,7 +10,7 @@ RUN python -m venv /venv
 WORKDIR /app
 # Before the code: this layer is made again only when the lock changes.
 COPY requirements.txt .
-RUN /venv/bin/pip install --require-hashes -r requirements.txt
+RUN /venv/bin/pip install --require-hashes --no-deps -r requirements.txt
 COPY . .
 # Nothing of this key or address is in the result.
 RUN SECRET_KEY=unused REDIS_URL=redis://unused /venv/bin/python manage.py collectstatic --no-input \

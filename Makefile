@@ -18,6 +18,10 @@ help: ## List the targets
 
 # --- set-up: made once, made again only when a lock file changes -----------------------------
 
+# The lock names every package, so nothing is left to resolve; resolving anew would fail over an extra (`coverage[toml]`)
+# as soon as its package has a newer release than the lock's.
+FROM_LOCK := --quiet --disable-pip-version-check --require-hashes --no-deps
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Jiki needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
@@ -27,12 +31,12 @@ $(BIN)/python:
 
 $(VENV)/.installed: requirements.txt | $(BIN)/python
 	@echo "Installing the product's requirements into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install $(FROM_LOCK) -r requirements.txt
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install $(FROM_LOCK) -r requirements-dev.txt
 	@touch $@
 
 .PHONY: setup
@@ -100,7 +104,7 @@ PEERS := .venv-peers
 $(PEERS)/.installed: benchmarks/requirements.txt | $(BIN)/python
 	@echo "Installing the peers into $(PEERS) ..."
 	@test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
-	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
+	@$(PEERS)/bin/python -m pip install $(FROM_LOCK) -r benchmarks/requirements.txt
 	@touch $@
 
 .PHONY: bench
