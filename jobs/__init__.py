@@ -2,5 +2,6 @@
 
 from jobs.job import MandateJob
 from jobs.mandate import Mandate
+from jobs.retries import Deadlock, RetryOn
 
-__all__ = ["Mandate", "MandateJob"]
+__all__ = ["Deadlock", "Mandate", "MandateJob", "RetryOn"]

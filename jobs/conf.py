@@ -14,6 +14,12 @@ DEFAULTS: dict[str, Any] = {
     "ALLOW_PICKLE": False,
     # Hosts that the webhooks of plain RQ jobs may be sent to.
     "WEBHOOK_HOSTS": (),
+    # Dotted paths of functions `(job, error)` that hear of each failed attempt: error trackers, for instance.
+    "ON_FAILURE": (),
+    # The same for each job that has failed for good.
+    "ON_DEAD": (),
+    # Dead jobs that a queue keeps; of more the oldest go.
+    "DEAD_LIMIT": 10_000,
 }
 
 

@@ -78,10 +78,10 @@ def address(client: Redis) -> str:
 
 
 class Script:
-    """A Lua script of this package, by its path in it."""
+    """A Lua script of this package, by its path in it, after the parts that it shares with others."""
 
-    def __init__(self, path: str) -> None:
-        self.text = files("jobs").joinpath(path).read_text()
+    def __init__(self, *paths: str) -> None:
+        self.text = "\n".join(files("jobs").joinpath(path).read_text() for path in paths)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 

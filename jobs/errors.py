@@ -43,3 +43,19 @@ class MissingRecordError(JobsError):
     def __init__(self, references: list[str]) -> None:
         super().__init__(f"Records that the arguments refer to are gone: {', '.join(references)}.")
         self.references = references
+
+
+class PrerequisiteError(JobsError, ValueError):
+    """Raised at `defer` for a prerequisite that is no job, or that can never be done: deleted, cancelled, elsewhere."""
+
+
+class PrereqJobNotFinishedError(JobsError):
+    """Raised when a job is run although a prerequisite of it is not done: "Unfinished job: <id>"."""
+
+
+class NotInWorkerError(JobsError, RuntimeError):
+    """Raised by `requeue_job` where no worker is there to run the command again."""
+
+
+class ChangeRefusedError(JobsError):
+    """Raised when a person asks of a job what its state does not allow. The message names both."""

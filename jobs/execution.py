@@ -1,42 +1,47 @@
 """
-One attempt of a job: it decides the outcome, and nothing else does.
+One attempt of a job: it decides the outcome, and nothing else does; what follows a failure stands in `failures`.
 
 `perform` is what a command's payload calls, whoever runs it; `attempt` is how our worker runs a claim.
 """
 
 import logging
-import traceback
+import time
 import zlib
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from rq.job import get_current_job
 
-from jobs import allowed, arguments, logs, registry
-from jobs.errors import MissingRecordError, PayloadError, SerializationError
-from jobs.interrupt import Interruptible, JobInterrupt, Stopped
+from jobs import allowed, arguments, failures, logs, prerequisites, registry
+from jobs.connections import get_connection
+from jobs.context import restored
+from jobs.errors import PayloadError, PrereqJobNotFinishedError, SerializationError
+from jobs.interrupt import Interruptible, TimedOut
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, finished, invoke
-from jobs.outcomes import Dead, Discarded, Finished, Outcome
+from jobs.outcomes import Finished, Outcome
 
 if TYPE_CHECKING:
     from jobs.worker.claim import Claim
 
 logger = logging.getLogger("jobs")
 
-UNREADABLE = "(unreadable)"  # what an attempt is counted under when its command is not known
+_AS_IT_IS = nullcontext()
 
 
 def perform(name: str, /, *args: Any, **kwargs: Any) -> Any:
     """
     Run the command of that name with these arguments, as they lie in the payload, and return what it returns.
 
-    Raises UnknownCommandError, PayloadError for arguments that cannot be read or do not fit the command any more,
-    MissingRecordError when a record they refer to is gone, and whatever the command raises: a worker that is not ours
-    never takes an attempt that did not succeed for one that did.
+    Raises PrereqJobNotFinishedError, UnknownCommandError, PayloadError for arguments that cannot be read or do not fit
+    the command any more, MissingRecordError when a record they refer to is gone, and whatever the command raises: a
+    worker that is not ours never takes an attempt that did not succeed for one that did.
     """
-    command = _build(name, list(args), kwargs, tagged=True)
     job = get_current_job()
+    if job is not None and (lacking := prerequisites.lacking(job.connection, job.id)):
+        raise PrereqJobNotFinishedError(f"Unfinished job: {min(lacking)}")
+    command = _build(name, list(args), kwargs, tagged=True)
     if isinstance(job, MandateJob):
         vars(command)["_job"] = job
     return invoke(command)
@@ -44,34 +49,53 @@ def perform(name: str, /, *args: Any, **kwargs: Any) -> Any:
 
 def attempt(claim: "Claim", thread: Interruptible) -> tuple[Outcome, str]:
     """Run a claimed command in this thread. Returns what it ended as, and the command's name; raises nothing."""
-    name = UNREADABLE
-    lines = logs.begin()
+    current = logs.begin(claim)
+    command = None
     try:
         payload, tagged = read(claim.data)
-        name, *args = payload[2]
-        command = _build(name, args, payload[3], tagged=tagged)
-        vars(command)["_claim"] = claim
-        if logger.isEnabledFor(logging.INFO):
-            logger.info("performing %s (job %s) from %s", name, claim.job_id, claim.queue_name)
-        run = thread.run_async if command.is_async else thread.run
-        result = finished(command, run(claim, command.call))
-    except MissingRecordError as error:
-        logger.warning("discarded %s (job %s): %s", name, claim.job_id, error)
-        return Discarded(str(error)), name
-    except Stopped:
-        logger.warning("dead: %s (job %s): stopped on request", name, claim.job_id)
-        return Dead("stopped on request", traceback.format_exc(), "\n".join(lines)), name
-    except JobInterrupt:
-        limit = f"The attempt took longer than its {claim.limit:g} seconds."
-        logger.error("dead: %s (job %s): %s", name, claim.job_id, limit)
-        return Dead("timed out", f"{traceback.format_exc()}\n{limit}", "\n".join(lines)), name
+        current.command, *args = payload[2]
+        if claim.has_prerequisites and prerequisites.lacking(get_connection(claim.queue_name), claim.job_id):
+            return failures.not_yet(current), current.command
+        if claim.is_expired:
+            return failures.expired(current), current.command
+        with restored(claim.context) if claim.context else _AS_IT_IS:
+            command = _build(current.command, args, payload[3], tagged=tagged)
+            vars(command)["_claim"] = claim
+            told = logger.isEnabledFor(logging.INFO)
+            if told:
+                _tell_begin(current, args, payload[3])
+            run = thread.run_async if command.is_async else thread.run
+            result = finished(command, run(claim, command.call))
+            if told:
+                spent = (time.monotonic() - claim.started) * 1_000
+                logger.info("performed %s in %.0f ms", current, spent, extra=current.fields())
     except BaseException as error:  # SystemExit too: a command must not end the worker
-        logger.error("dead: %s (job %s)", name, claim.job_id, exc_info=True)
-        return Dead(_reason(error), traceback.format_exc(), "\n".join(lines)), name
+        if isinstance(error, TimedOut):
+            error = failures.timed_out(claim.limit).with_traceback(error.__traceback__)
+        return failures.outcome(error, current, command), current.command
     finally:
         logs.end()
-    kept = "\n".join(lines) if lines and command.keep_log else ""
-    return Finished(_result(result) if claim.ttl else None, claim.ttl, kept), name
+    log = "\n".join(current.lines) if current.lines and command.keep_log else ""
+    return Finished(_result(result) if claim.ttl else None, claim.ttl, log), current.command
+
+
+def given_up(claim: "Claim") -> tuple[Outcome, str]:
+    """What a job ends as whose thread did not come back from its time-out, and the command's name."""
+    current = logs.begin(claim)
+    try:
+        current.command = read(claim.data)[0][2][0]
+    except PayloadError:
+        pass  # a plain RQ job
+    finally:
+        logs.end()
+    error = failures.timed_out(claim.limit)
+    error.add_note("The thread did not come back either; where it was is in the worker's log.")
+    return failures.outcome(error, current, None), current.command
+
+
+def _tell_begin(current: logs.Attempt, args: list[Any], kwargs: dict[str, Any]) -> None:
+    call = logs.shown(current.command, args, kwargs)
+    logger.info("performing %s from %s: %s", current, current.claim.queue_name, call, extra=current.fields())
 
 
 def read(data: bytes) -> tuple[list[Any], bool]:
@@ -113,7 +137,3 @@ def _result(value: Any) -> bytes | None:
         return orjson.dumps(arguments.encode(value))
     except SerializationError:
         return orjson.dumps(f"<{type(value).__qualname__}>")  # the work is done, whatever it returned
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__qualname__}: {error}"[:500]

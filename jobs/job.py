@@ -6,17 +6,19 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
 from redis import Redis
+from rq import Queue
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
-from rq.utils import as_text
+from rq.utils import as_text, str_to_date
 
-from jobs import allowed, arguments, conf, registry
-from jobs.errors import UnknownCommandError
+from jobs import allowed, arguments, conf, control, history, logs, prerequisites, registry
+from jobs.connections import get_connection
+from jobs.errors import PrereqJobNotFinishedError
+from jobs.retries import Progress
 
 logger = logging.getLogger("jobs")
-
-DESCRIPTION_LENGTH = 500  # characters
 
 
 class JobState(StrEnum):
@@ -25,7 +27,9 @@ class JobState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     SCHEDULED = "scheduled"
+    RETRYING = "retrying"
     WAITING = "waiting"
+    BLOCKED = "blocked"
     FINISHED = "finished"
     DEAD = "dead"
     DISCARDED = "discarded"
@@ -45,6 +49,7 @@ _STATES = {
     JobStatus.STOPPED: JobState.DEAD,
     JobStatus.CANCELED: JobState.CANCELLED,
 }
+_WITH_REASON = {status.value for status in (JobStatus.SCHEDULED, JobStatus.FAILED, JobStatus.CANCELED)}
 
 
 class MandateJob(Job):
@@ -55,6 +60,12 @@ class MandateJob(Job):
     rq Job, and can be used as one.
     """
 
+    is_written = True  # a handle's: whether its record has been written; False too when it was rolled back
+    duplicate = False  # a handle's: whether it stands for an earlier job, because its command is unique
+
+    # The spelling of the original.
+    PreqJobNotFinishedError = PrereqJobNotFinishedError
+
     def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None) -> None:
         super().__init__(id, connection=connection, serializer=serializer or JSONSerializer)
 
@@ -62,8 +73,24 @@ class MandateJob(Job):
     def handle(cls, id: str, *, queue: str, payload: bytes, connection: Redis) -> "MandateJob":
         """The job that is about to be written: what is known of it without asking Redis."""
         job = cls.__new__(cls)
-        vars(job).update(_id=id, origin=queue, _data=payload, connection=connection)
+        vars(job).update(_id=id, origin=queue, _data=payload, connection=connection, is_written=False)
         return job
+
+    def become(self, id: str) -> None:
+        """Stand for an earlier job from here on: this one was its duplicate, and was not written."""
+        vars(self).update(_id=id, is_written=True, duplicate=True)
+
+    @staticmethod
+    def perform_now(name: str, /, *args: Any, prereq_jobs: prerequisites.Given | None = None, **kwargs: Any) -> Any:
+        """
+        Run a command by its name, in this process, and return what its `call` returns.
+
+        Raises PrereqJobNotFinishedError when one of `prereq_jobs` is not done, UnknownCommandError.
+        """
+        command: Any = registry.get(name)
+        client = get_connection(command.queue)
+        prerequisites.demand_finished(client, prerequisites.Prerequisites(tuple(prereq_jobs or ())).ids())
+        return command.run(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         # A handle has not been through rq's `__init__`, which costs more than all the rest of `defer`: it goes through
@@ -82,23 +109,87 @@ class MandateJob(Job):
         Its state now, as Redis says. None when Redis has no record: the transaction has not committed or was rolled
         back, or the job finished more than its `result_ttl` ago.
         """
-        status, reason = self.connection.hmget(self.key, "status", "reason")
+        status, state = self.connection.hmget(self.key, "status", "state")
         if not status:
             return None
-        if reason and status == JobStatus.CANCELED.value.encode():
-            return JobState.DISCARDED
-        return _STATES[JobStatus(as_text(status))]
+        found = state_of(as_text(status), as_text(state or b""))
+        if found is JobState.WAITING and prerequisites.blocking(self.connection, self.id):
+            return JobState.BLOCKED
+        return found
 
     @property
     def reason(self) -> str | None:
-        """Why it is dead or was discarded, in a line; None otherwise."""
-        reason = self.connection.hget(self.key, "reason")
-        return as_text(reason) if reason else None
+        """Why it is dead, discarded, cancelled, retrying or put off, in a line; None otherwise."""
+        status, reason = self.connection.hmget(self.key, "status", "reason")
+        return as_text(reason) if reason and status and as_text(status) in _WITH_REASON else None
+
+    @property
+    def history(self) -> list[history.Event]:
+        """
+        What has happened to it, the oldest first; of the special events the last 100. What each attempt failed with,
+        in full, is in `results()`: the last 10.
+        """
+        known: Any = self.connection.hmget(
+            self.key, "status", "created_at", "enqueued_at", "started_at", "ended_at", "history"
+        )
+        status, created, enqueued, started, ended, special = known
+        times = [("queued", enqueued or created), ("started", started)]
+        if status == JobStatus.FINISHED.value.encode():
+            times.append(("finished", ended))
+        events = [history.Event(name=name, at=str_to_date(at)) for name, at in times if at]
+        return sorted([*events, *history.read(special or b"")], key=lambda event: event.at)
+
+    @property
+    def progress(self) -> Progress:
+        """How many attempts it has made, retries it has used and requeues it has asked for."""
+        try:
+            return Progress.load(self._field("progress"))
+        except ValueError:
+            return Progress()
+
+    @property
+    def prerequisites(self) -> list[str]:
+        """The ids of the jobs that it was to wait for, done or not."""
+        return list(orjson.loads(self._field("prereqs") or b"[]"))
+
+    @property
+    def dependents(self) -> set[str]:
+        """The ids of the commands' jobs that wait for it."""
+        keys = [f"jobs:dependents:{self.id}", f"jobs:followers:{self.id}"]
+        return {as_text(member) for member in self.connection.sunion(keys)}
+
+    def cancel(
+        self, pipeline: Any = None, enqueue_dependents: bool = False, remove_from_dependencies: bool = False
+    ) -> Any:
+        """
+        See that it is not run, or not to its end: `jobs.control.cancel`. Plain RQ jobs, and plain dependents, are
+        treated as RQ does.
+        """
+        if self._is_plain():
+            return super().cancel(pipeline, enqueue_dependents, remove_from_dependencies)
+        control.cancel(self)
+        if enqueue_dependents:
+            Queue(self.origin, connection=self.connection, job_class=type(self)).enqueue_dependents(self)
+        return {}
+
+    def requeue(self, at_front: bool = False) -> "MandateJob":
+        """Run a dead job again, with a fresh budget: `jobs.control.retry`. A plain RQ job is requeued as RQ does."""
+        if self._is_plain():
+            return super().requeue(at_front)  # type: ignore[return-value]
+        control.retry(self, at_front=at_front)
+        return self
+
+    def delete(self, *args: Any, **kwargs: Any) -> None:
+        """Remove it: `jobs.control.delete`. A plain RQ job is deleted as RQ does."""
+        if self._is_plain():
+            super().delete(*args, **kwargs)
+        elif self.connection.exists(self.key):
+            control.delete(self)
 
     @property
     def call_log(self) -> str:
         """The last lines that its last attempt logged, where kept: if it failed, or the command has `keep_log`."""
-        return as_text(self.connection.hget(self.key, "log") or b"")
+        return self._field("log").decode(errors="replace")
 
     def return_value(self, refresh: bool = False) -> Any:
         """What `call` returned, while the finished job is kept; None before. Records in it are fetched."""
@@ -166,9 +257,7 @@ class MandateJob(Job):
             if not self._runs_a_command():
                 return self.get_call_string()
             name, *args = self.args
-            if not _shows_arguments(name):
-                return f"{name}(...)"
-            return arguments.show_call(name, args, self.kwargs)[:DESCRIPTION_LENGTH]
+            return logs.shown(name, args, self.kwargs)
         except Exception:  # a page that lists jobs must show an unreadable one too
             return "(unreadable payload)"
 
@@ -176,12 +265,24 @@ class MandateJob(Job):
     def description(self, value: str | None) -> None:
         self._description = value
 
+    def _field(self, name: str) -> bytes:
+        value: Any = self.connection.hget(self.key, name)
+        return value or b""
+
+    def _is_plain(self) -> bool:
+        try:
+            return not self._runs_a_command()
+        except Exception:  # an unreadable payload: our way needs none of it
+            return False
+
     def _runs_a_command(self) -> bool:
         return self.func_name == allowed.PERFORM and bool(self.args) and isinstance(self.args[0], str)
 
 
-def _shows_arguments(name: str) -> bool:
-    try:
-        return bool(registry.get(name).log_arguments)  # type: ignore[attr-defined]
-    except UnknownCommandError:
-        return False  # whether they are private is not known here
+def state_of(status: str, state: str) -> JobState:
+    """A job's state by the fields of its record. Whether a waiting one is blocked is known by its prerequisites."""
+    if state == "retrying" and status == JobStatus.SCHEDULED.value:
+        return JobState.RETRYING
+    if state == "discarded" and status == JobStatus.CANCELED.value:
+        return JobState.DISCARDED
+    return _STATES[JobStatus(status)]

@@ -1,13 +1,79 @@
-"""What `call` logged, kept for the job's page: the last lines of each attempt, committed when it failed."""
+"""
+What is logged of attempts: a job's own lines, kept for its page; and its id, on every line logged while it runs.
+"""
 
 import logging
 from collections import deque
 from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from jobs import arguments, registry
+from jobs.errors import JobsError
+
+if TYPE_CHECKING:
+    from jobs.worker.claim import Claim
 
 LINES = 200  # of an attempt, the last ones
 LINE_LENGTH = 1_000  # characters of a line
+CALL_LENGTH = 500  # characters of a call as it is shown
 
-_lines: ContextVar[deque[str] | None] = ContextVar("jobs_attempt_log", default=None)
+UNREADABLE = "(unreadable)"  # what stands for a command whose name is not known
+
+
+class Attempt:
+    """One attempt, as log lines name it. `lines` fills with what is logged meanwhile."""
+
+    __slots__ = ("claim", "command", "lines")
+
+    def __init__(self, claim: "Claim") -> None:
+        self.claim = claim
+        self.command = UNREADABLE
+        self.lines: deque[str] = deque(maxlen=LINES)
+
+    @property
+    def number(self) -> int:
+        """Which attempt at the job this is, interrupted ones counted: 1 for the first."""
+        try:
+            return 1 + self.claim.progress.attempts + int(self.claim.interruptions or 0)
+        except ValueError:  # tampered with: a log line must come out all the same
+            return 1
+
+    def fields(self) -> dict[str, Any]:
+        """For `extra=` of a log line."""
+        claim = self.claim
+        return {
+            "job_id": claim.job_id,
+            "command": self.command,
+            "queue": claim.queue_name,
+            "attempt": self.number,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.command} (job {self.claim.job_id}, attempt {self.number})"
+
+
+_attempt: ContextVar[Attempt | None] = ContextVar("jobs_attempt", default=None)
+
+
+def begin(claim: "Claim") -> Attempt:
+    """From here on, lines logged in this context, and threads and tasks begun in it, belong to this attempt."""
+    attempt = Attempt(claim)
+    _attempt.set(attempt)
+    return attempt
+
+
+def end() -> None:
+    """They no longer do."""
+    _attempt.set(None)
+
+
+def shown(name: str, args: list[Any], kwargs: dict[str, Any]) -> str:
+    """A call as a person may see it: without its arguments where the command has `log_arguments = False`."""
+    try:
+        private = not registry.get(name).log_arguments  # type: ignore[attr-defined]
+    except JobsError:
+        private = True  # whether they are private is not known here
+    return f"{name}(...)" if private else arguments.show_call(name, args, kwargs)[:CALL_LENGTH]
 
 
 class AttemptLog(logging.Handler):
@@ -18,21 +84,26 @@ class AttemptLog(logging.Handler):
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        lines = _lines.get()
-        if lines is not None and record.name != "jobs":  # the worker's own lines tell what the job's page tells
+        attempt = _attempt.get()
+        if attempt is not None and record.name != "jobs":  # the worker's own lines tell what the job's page tells
             try:
-                lines.append(self.format(record)[:LINE_LENGTH])
+                attempt.lines.append(self.format(record)[:LINE_LENGTH])
             except Exception:
                 self.handleError(record)
 
 
-def begin() -> deque[str]:
-    """Note this attempt's lines from here on; what comes back fills as they are logged, in other threads' parts too."""
-    lines: deque[str] = deque(maxlen=LINES)
-    _lines.set(lines)
-    return lines
+class JobFilter(logging.Filter):
+    """
+    Put on a project's handlers: gives every record `job_id`, `command`, `queue` and `attempt`, None outside an attempt,
+    and `job`, which is " [job <id>]" or nothing, for a plain format.
+    """
 
-
-def end() -> None:
-    """Note no more."""
-    _lines.set(None)
+    def filter(self, record: logging.LogRecord) -> bool:
+        attempt = _attempt.get()
+        known = attempt.fields() if attempt is not None else dict.fromkeys(("job_id", "command", "queue", "attempt"))
+        for name, value in known.items():
+            if not hasattr(record, name):
+                setattr(record, name, value)
+        named = record.job_id and record.job_id not in record.getMessage()  # type: ignore[attr-defined]
+        record.job = f" [job {record.job_id}]" if named else ""  # type: ignore[attr-defined]
+        return True

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -9,6 +10,8 @@ from typing import (
     Any,
     ClassVar,
     Generic,
+    Literal,
+    NoReturn,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -16,18 +19,29 @@ from typing import (
     overload,
 )
 
-import orjson
 from asgiref.sync import async_to_sync, sync_to_async
 
-from jobs import allowed, arguments, options, queues, registry
+from jobs import options, queues, registry
 from jobs.connections import get_connection
-from jobs.errors import CommandDefinitionError, SerializationError
+from jobs.context import Context, capture
+from jobs.deferral import new_job
+from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError
 from jobs.job import MandateJob
-from jobs.queues import NewJob
+from jobs.prerequisites import NONE, Given, resolve
+from jobs.retries import RetryOn
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 Row = Sequence[Any] | Mapping[str, Any]
+PrereqFailure = Literal["wait", "run"]
+
+
+class RequeueRequested(BaseException):
+    """Raised by `requeue_job`. A BaseException, so that `except Exception` in a command cannot swallow it."""
+
+    def __init__(self, delay: float) -> None:
+        super().__init__(f"requeue after {delay:g} s")
+        self.delay = delay
 
 
 class _Calls(Protocol[R]):
@@ -57,10 +71,18 @@ class Mandate:
 
     queue: ClassVar[str] = options.DEFAULTS["queue"]
     timeout: ClassVar[float | None] = options.DEFAULTS["timeout"]
+    retries: ClassVar[int] = options.DEFAULTS["retries"]
+    retry_on: ClassVar[Sequence[RetryOn]] = options.DEFAULTS["retry_on"]
+    discard_on: ClassVar[Sequence[type[BaseException]]] = options.DEFAULTS["discard_on"]
+    max_requeues: ClassVar[int | None] = options.DEFAULTS["max_requeues"]
+    expires_in: ClassVar[float | timedelta | None] = options.DEFAULTS["expires_in"]
+    unique_for: ClassVar[float | timedelta | None] = options.DEFAULTS["unique_for"]
+    guard_against_deserialization_errors: ClassVar[bool] = options.DEFAULTS["guard_against_deserialization_errors"]
     result_ttl: ClassVar[int] = options.DEFAULTS["result_ttl"]
     keep_log: ClassVar[bool] = options.DEFAULTS["keep_log"]
     log_arguments: ClassVar[bool] = options.DEFAULTS["log_arguments"]
 
+    context: ClassVar[Context] = Context()  # values that travel with every job deferred while they are set
     is_async: ClassVar[bool] = False  # whether `call` is a coroutine function
 
     def __init_subclass__(cls, *, kw_only: bool = False, **kwargs: Any) -> None:
@@ -69,12 +91,40 @@ class Mandate:
         options.check_options(cls)
         dataclasses.dataclass(eq=False, repr=False, kw_only=kw_only)(cls)
         cls.is_async = inspect.iscoroutinefunction(cls.call)
-        if cls.call is not Mandate.call:  # else it is a base for commands, not one
+        if cls.has_call():  # else it is a base for commands, not one
             registry.register(cls)
+
+    @classmethod
+    def has_call(cls) -> bool:
+        """Whether it can be run."""
+        return cls.call is not Mandate.call
 
     def call(self) -> Any:
         """What the command does. Every command defines it."""
         raise CommandDefinitionError(f"{type(self).__qualname__} has no `call`. Define what the command does there.")
+
+    unique_key: ClassVar[Callable[..., Any] | None] = None
+
+    def on_retry(self, error: BaseException, attempt: int, delay: float) -> None:
+        """Called when attempt number `attempt` has failed and another follows in `delay` seconds."""
+
+    def on_dead(self, error: BaseException) -> None:
+        """Called when the job has failed for good."""
+
+    def on_discard(self, reason: str) -> None:
+        """Called when the job is dropped on purpose: by `discard_on`, or because it expired."""
+
+    def requeue_job(self, wait: float | timedelta) -> NoReturn:
+        """
+        Stop here and run this job again after `wait` seconds (or a timedelta): same id, same arguments, no failure.
+
+        Raises NotInWorkerError when no worker runs the command, ValueError for an impossible `wait`.
+        """
+        if "_claim" not in vars(self):
+            raise NotInWorkerError(
+                f"{type(self).__qualname__} cannot be requeued: no worker runs it, so there is no job to run again."
+            )
+        raise RequeueRequested(options.span("wait", wait))
 
     @property
     def job(self) -> MandateJob | None:
@@ -125,10 +175,36 @@ class Mandate:
     def defer(cls: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> MandateJob: ...
     @overload
     @classmethod
-    def defer(cls, *args: Any, wait: float | timedelta, queue: str = ..., **fields: Any) -> MandateJob: ...
+    def defer(
+        cls,
+        *args: Any,
+        wait: float | timedelta,
+        queue: str = ...,
+        prereq_jobs: Given | None = ...,
+        prereq_failure: PrereqFailure = ...,
+        **fields: Any,
+    ) -> MandateJob: ...
     @overload
     @classmethod
-    def defer(cls, *args: Any, wait_until: datetime, queue: str = ..., **fields: Any) -> MandateJob: ...
+    def defer(
+        cls,
+        *args: Any,
+        wait_until: datetime,
+        queue: str = ...,
+        prereq_jobs: Given | None = ...,
+        prereq_failure: PrereqFailure = ...,
+        **fields: Any,
+    ) -> MandateJob: ...
+    @overload
+    @classmethod
+    def defer(
+        cls,
+        *args: Any,
+        prereq_jobs: Given | None,
+        prereq_failure: PrereqFailure = ...,
+        queue: str = ...,
+        **fields: Any,
+    ) -> MandateJob: ...
     @overload
     @classmethod
     def defer(cls, *args: Any, queue: str, **fields: Any) -> MandateJob: ...
@@ -139,21 +215,29 @@ class Mandate:
         wait: float | timedelta | None = None,
         wait_until: datetime | None = None,
         queue: str | None = None,
+        prereq_jobs: Given | None = None,
+        prereq_failure: PrereqFailure = "wait",
         **fields: Any,
     ) -> MandateJob:
         """
         Make a job of the command, once the transactions that are open now commit. Takes the command's fields, and:
 
-        `wait` seconds or a timedelta from now, or `wait_until` an aware datetime; `queue` instead of the class's own.
+        `wait` seconds or a timedelta from now, or `wait_until` an aware datetime; `queue` instead of the class's own;
+        `prereq_jobs`, jobs or their ids that must have finished first, and with `prereq_failure="run"` may end in any
+        way.
 
-        Returns the job; its `id` is known at once. Raises TypeError for fields that do not fit, SerializationError for
-        an argument that cannot be sent, ValueError for an impossible option, UnknownQueueError,
+        Returns the job; its `id` is known at once. With `unique_for` it stands for the earlier job that it would
+        double, and says so in `duplicate`. Raises TypeError for fields that do not fit, SerializationError for an
+        argument that cannot be sent, ValueError for an impossible option, UnknownQueueError, PrerequisiteError,
         RedisUnavailableError.
         """
         queue = queues.check(queue or cls.queue)
-        new = _new_job(cls, args, fields, queue, options.due(wait, wait_until))
-        queues.push((new,))
-        return MandateJob.handle(new.id, queue=queue, payload=new.payload, connection=get_connection(queue))
+        first = NONE
+        if prereq_jobs is not None or prereq_failure != "wait":
+            first = resolve(prereq_jobs, prereq_failure, get_connection(queue))
+        due = options.due(wait, wait_until)
+        new = new_job(cls, args, fields, queue=queue, due=due, prerequisites=first, context=capture())
+        return queues.push((new,))[0]
 
     @classmethod
     async def adefer(cls, *args: Any, **fields_and_options: Any) -> MandateJob:
@@ -167,26 +251,37 @@ class Mandate:
         *,
         wait: float | timedelta | None = None,
         wait_until: datetime | None = None,
+        spread: float | timedelta | None = None,
         queue: str | None = None,
+        prereq_jobs: Given | None = None,
+        prereq_failure: PrereqFailure = "wait",
     ) -> list[MandateJob]:
         """
         Make a job of each row, 1,000 a round trip. A row is a tuple of positional fields or a dict of named ones.
 
-        Returns the jobs in order. All rows are checked before any is written; errors and options are those of `defer`.
+        With `spread`, seconds or a timedelta, they become due evenly over that time instead of all at once; the other
+        options are those of `defer`. Returns the jobs in order. All rows are checked before any is written; errors are
+        those of `defer`.
         """
         queue = queues.check(queue or cls.queue)
-        due = options.due(wait, wait_until)
+        rows = list(rows)
+        due, step = options.due(wait, wait_until), 0.0
+        if spread is not None:
+            due, step = due or time.time(), options.span("spread", spread) / max(1, len(rows))
+        first = NONE
+        if prereq_jobs is not None or prereq_failure != "wait":
+            first = resolve(prereq_jobs, prereq_failure, get_connection(queue))
+        context = capture()
         new_jobs = []
         for number, row in enumerate(rows):
             args, fields = ((), row) if isinstance(row, Mapping) else (row, {})
+            at = due + number * step if due is not None else None
             try:
-                new_jobs.append(_new_job(cls, args, fields, queue, due))
+                new_jobs.append(new_job(cls, args, fields, queue=queue, due=at, prerequisites=first, context=context))
             except (TypeError, SerializationError) as error:
                 error.add_note(f"This was row {number} of defer_many; no row was enqueued.")
                 raise
-        queues.push(new_jobs)
-        connection = get_connection(queue)
-        return [MandateJob.handle(new.id, queue=queue, payload=new.payload, connection=connection) for new in new_jobs]
+        return queues.push(new_jobs)
 
     @classmethod
     def using(
@@ -195,9 +290,12 @@ class Mandate:
         wait: float | timedelta | None = None,
         wait_until: datetime | None = None,
         queue: str | None = None,
+        prereq_jobs: Given | None = None,
+        prereq_failure: PrereqFailure = "wait",
     ) -> "Deferral[P]":
         """The options of `defer` bound first, so that a type checker still sees the fields: `.using(...).defer(7)`."""
-        return Deferral(partial(cls.defer, wait=wait, wait_until=wait_until, queue=queue))  # type: ignore[attr-defined]
+        bound = {"wait": wait, "wait_until": wait_until, "queue": queue, "prereq_jobs": prereq_jobs}
+        return Deferral(partial(cls.defer, **bound, prereq_failure=prereq_failure))  # type: ignore[attr-defined]
 
 
 class Deferral(Generic[P]):
@@ -226,68 +324,3 @@ def finished(command: Mandate, result: Any) -> Any:
             f"{type(command).__qualname__}.call returned a coroutine nobody awaited. Make it `async def call`."
         )
     return result
-
-
-def _new_job(
-    command: type[Mandate],
-    args: Sequence[Any],
-    fields: Mapping[str, Any],
-    queue: str,
-    due: float | None,
-) -> NewJob:
-    name = registry.name_of(command)
-    if command.call is Mandate.call:
-        raise CommandDefinitionError(f"{name} cannot be deferred: it has no `call`.")
-    try:
-        command(*args, **fields)  # binds the arguments here, where the mistake is, and not in the worker
-    except TypeError as error:
-        raise _misfit(command, name, args, fields) or error from None
-    payload = orjson.dumps(
-        [
-            allowed.PERFORM,
-            None,
-            [name, *_encoded(command, name, args)],
-            _encoded_named(name, fields),
-        ]
-    )
-    own: tuple[str | int, ...] = ()
-    if command.timeout != options.DEFAULTS["timeout"]:
-        own += ("timeout", -1 if command.timeout is None else repr(command.timeout))
-    if command.result_ttl != options.DEFAULTS["result_ttl"]:
-        own += ("result_ttl", command.result_ttl)
-    return NewJob(queues.new_id(), queue, payload, due, own)
-
-
-def _misfit(command: type, name: str, args: Sequence[Any], fields: Mapping[str, Any]) -> TypeError | None:
-    signature = inspect.signature(command)
-    try:
-        signature.bind(*args, **fields)
-    except TypeError as error:
-        return TypeError(
-            f"{name} cannot be deferred: {error}. It takes {signature.replace(return_annotation=signature.empty)}."
-        )
-    return None
-
-
-def _encoded(command: type, name: str, args: Sequence[Any]) -> list[Any]:
-    encoded = []
-    for position, value in enumerate(args):
-        try:
-            encoded.append(arguments.encode(value))
-        except SerializationError as error:
-            raise _unsendable(name, list(inspect.signature(command).parameters)[position], error) from None
-    return encoded
-
-
-def _encoded_named(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    encoded = {}
-    for field, value in fields.items():
-        try:
-            encoded[field] = arguments.encode(value)
-        except SerializationError as error:
-            raise _unsendable(name, field, error) from None
-    return encoded
-
-
-def _unsendable(name: str, field: str, error: SerializationError) -> SerializationError:
-    return SerializationError(f"{name} cannot be deferred: its argument {field!r}, or something in it, {error}.")

@@ -1,7 +1,7 @@
 """What a command class may set and what `defer` takes; each value is checked where it is written, not in the worker."""
 
 import inspect
-import math
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from numbers import Real
 from time import time
@@ -11,12 +11,27 @@ from django.conf import settings
 from django.utils import timezone
 
 from jobs.errors import CommandDefinitionError
+from jobs.retries import RetryOn, seconds_of
 
 DEFAULTS: dict[str, Any] = {
     # Which of the five queues the command's jobs go to.
     "queue": "default",
     # Seconds that one attempt may take; None: no limit.
     "timeout": 180,
+    # Retries after a failure that no rule claims, along the default curve; 0: the first failure is the last.
+    "retries": 25,
+    # Rules for errors: `[RetryOn(SomeError, wait=3, attempts=5)]`.
+    "retry_on": (),
+    # Errors after which the job is dropped, visibly: `[SomeError]`.
+    "discard_on": (),
+    # How often `requeue_job` may be called in one job's life; None: without end.
+    "max_requeues": None,
+    # Seconds, or a timedelta, after it was due within which a job must begin, else it is discarded; None: no matter.
+    "expires_in": None,
+    # Seconds, or a timedelta, during which at most one job with the same arguments is unfinished; None: no matter.
+    "unique_for": None,
+    # Whether a job is discarded when a record that its arguments refer to is gone; else that is a failure.
+    "guard_against_deserialization_errors": True,
     # Seconds that a finished job and its result stay visible; 0 forgets it at once.
     "result_ttl": 500,
     # Whether the last lines that `call` logged are kept with a job that finished, too; with a failed one they are.
@@ -36,9 +51,19 @@ RESERVED = frozenset(
         "adefer",
         "defer_many",
         "using",
+        "requeue_job",
+        "context",
+        "unique_key",
+        "has_call",
+        "is_async",
+        "on_retry",
+        "on_dead",
+        "on_discard",
         "wait",
         "wait_until",
         "prereq_jobs",
+        "prereq_failure",
+        "spread",
     )
 )
 
@@ -70,7 +95,20 @@ def check_options(command: Any) -> None:
         refuse("timeout", "a number of seconds above 0, or None for no limit")
     if not (type(command.result_ttl) is int and command.result_ttl >= 0):
         refuse("result_ttl", "a whole number of seconds, 0 or more")
-    for switch in ("keep_log", "log_arguments"):
+    if not (type(command.retries) is int and command.retries >= 0):
+        refuse("retries", "a whole number, 0 or more")
+    if not _is_list_of(command.retry_on, lambda rule: isinstance(rule, RetryOn)):
+        refuse("retry_on", "a list of RetryOn(SomeError, ...)")
+    if not _is_list_of(command.discard_on, lambda kind: isinstance(kind, type) and issubclass(kind, BaseException)):
+        refuse("discard_on", "a list of exception classes")
+    if both := {kind for rule in command.retry_on for kind in rule.errors} & set(command.discard_on):
+        refuse("discard_on", f"free of what retry_on has: {', '.join(kind.__name__ for kind in both)}")
+    if command.max_requeues is not None and not (type(command.max_requeues) is int and command.max_requeues >= 0):
+        refuse("max_requeues", "a whole number, 0 or more, or None for no limit")
+    for option in ("expires_in", "unique_for"):
+        if getattr(command, option) is not None and not seconds_of(getattr(command, option)) > 0:
+            refuse(option, "a number of seconds above 0, a timedelta, or None")
+    for switch in ("keep_log", "log_arguments", "guard_against_deserialization_errors"):
         if type(getattr(command, switch)) is not bool:
             refuse(switch, "True or False")
 
@@ -93,10 +131,19 @@ def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | 
         return wait_until.timestamp()
     if wait is None:
         return None
-    seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
-    if not _is_number(seconds) or not math.isfinite(seconds) or seconds < 0:
-        raise ValueError(f"wait={wait!r} is impossible. Give seconds, 0 or more, or a timedelta.")
-    return time() + seconds if seconds else None
+    delay = span("wait", wait)
+    return time() + delay if delay else None
+
+
+def span(name: str, value: float | timedelta) -> float:
+    """Seconds of an option that takes them as a number or a timedelta. ValueError naming it for what is neither."""
+    if not seconds_of(value) >= 0:
+        raise ValueError(f"{name}={value!r} is impossible. Give seconds, 0 or more, or a timedelta.")
+    return seconds_of(value)
+
+
+def _is_list_of(value: object, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list | tuple) and all(map(fits, value))
 
 
 def _is_number(value: object) -> bool:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from jobs.retries import Progress
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -16,6 +18,39 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Retried:
+    """Failed, and to be tried again after `delay` seconds."""
+
+    delay: float
+    reason: str
+    traceback: str
+    progress: Progress
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """Stopped by the command itself, to be run again after `delay` seconds. No failure."""
+
+    delay: float
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """Could not begin yet, for that reason: looked at again after `delay` seconds. No failure, nothing was run."""
+
+    delay: float
+    reason: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Its prerequisites are not done: back to waiting, until the last of them is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Dead:
     """Failed for good, and kept for a person to look at."""
 
@@ -26,9 +61,10 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
-    """Dropped on purpose, visibly."""
+    """Dropped on purpose, visibly. `expired`: because it was not begun in time."""
 
     reason: str
+    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +79,4 @@ class Recorded:
     finished: bool
 
 
-Outcome = Finished | Dead | Discarded | GivenBack | Recorded
+Outcome = Finished | Retried | Requeued | Postponed | Waiting | Dead | Discarded | GivenBack | Recorded

@@ -4,12 +4,14 @@ The one place that writes new jobs: when the surrounding transactions commit, in
 `Mandate.defer` -> `push` -> Redis.
 """
 
+import logging
 import os
+import time
 import zlib
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
+import orjson
 from django.db import connections, transaction
 from redis import Redis
 from rq import Queue
@@ -19,14 +21,25 @@ from rq.utils import as_text
 
 from jobs import conf
 from jobs.connections import Script, Word, get_connection, reaching, run_script
-from jobs.errors import UnknownQueueError
+from jobs.errors import PrerequisiteError, UnknownQueueError
+from jobs.history import iso
 from jobs.job import MandateJob
+from jobs.prerequisites import NONE, Prerequisites
+
+logger = logging.getLogger("jobs")
 
 COMPRESS_OVER = 1_024  # bytes; below it zlib costs more time than it saves room
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to hold Redis up
 
 _PAUSED = "jobs:paused"
 _PUSH = Script("lua/push.lua")
+
+
+class Lock(NamedTuple):
+    """What keeps a unique command to one job: a key in Redis, held for so many seconds or until that job has ended."""
+
+    key: str
+    seconds: float
 
 
 class NewJob(NamedTuple):
@@ -36,7 +49,9 @@ class NewJob(NamedTuple):
     queue: str
     payload: bytes
     due: float | None = None
-    fields: tuple[str | int, ...] = ()  # names and values of further fields of its record, in turn
+    fields: tuple[Word, ...] = ()  # names and values of further fields of its record, in turn
+    prerequisites: Prerequisites = NONE
+    lock: Lock | None = None
 
 
 def new_id() -> str:
@@ -94,15 +109,21 @@ def lengths() -> dict[str, int]:
     return {name: counts[name] for name in conf.queues()}
 
 
-def push(jobs: Sequence[NewJob]) -> None:
+def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
     """
     Write jobs once every transaction that is open now, on whichever database, has committed; at once if none is.
 
-    One rollback, of a savepoint too, drops them all.
+    One rollback, of a savepoint too, drops them all. Returns a handle for each; what is found out in writing (it is
+    there now, it is another's duplicate) shows on the handles.
 
     Raises RedisUnavailableError, here or where the transaction ends, when Redis does not answer.
     """
-    _on_commit(lambda: _write(jobs))
+    handles = [
+        MandateJob.handle(job.id, queue=job.queue, payload=job.payload, connection=get_connection(job.queue))
+        for job in jobs
+    ]
+    _on_commit(lambda: _write(jobs, handles))
+    return handles
 
 
 def _on_commit(write: Callable[[], None]) -> None:
@@ -122,10 +143,10 @@ def _on_commit(write: Callable[[], None]) -> None:
         transaction.on_commit(lambda alias=alias: committed(alias), using=alias)  # type: ignore[misc]
 
 
-def _write(jobs: Sequence[NewJob]) -> None:
-    by_queue: dict[str, list[NewJob]] = {}
-    for job in jobs:
-        by_queue.setdefault(job.queue, []).append(job)
+def _write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
+    by_queue: dict[str, list[tuple[NewJob, MandateJob]]] = {}
+    for pair in zip(jobs, handles, strict=True):
+        by_queue.setdefault(pair[0].queue, []).append(pair)
     for queue, of_queue in by_queue.items():
         client = get_connection(queue)
         with reaching(client):
@@ -133,16 +154,39 @@ def _write(jobs: Sequence[NewJob]) -> None:
                 _write_slice(client, queue, of_queue[first : first + SLICE])
 
 
-def _write_slice(client: Redis, queue: str, jobs: Sequence[NewJob]) -> None:
+def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, MandateJob]]) -> None:
     prefix = RQ_KEY_PREFIX
-    arguments: list[Word] = [f"{prefix}:job:", queue, _iso_now()]
-    for job in jobs:
+    now = time.time()
+    arguments: list[Word] = [f"{prefix}:job:", queue, iso(now), repr(now)]
+    for job, _ in pairs:
         data = zlib.compress(job.payload, 1) if len(job.payload) > COMPRESS_OVER else job.payload
-        arguments += (job.id, "" if job.due is None else repr(job.due), data, len(job.fields) // 2)
-        arguments += job.fields
-    keys = (f"{prefix}:queues", f"{prefix}:queue:{queue}", f"{prefix}:scheduled:{queue}")
-    run_script(client, _PUSH, keys, arguments)
+        links, fields = _links(job) if job.lock or job.prerequisites.jobs else ("", job.fields)
+        arguments += (job.id, "" if job.due is None else repr(job.due), data, links, len(fields) // 2)
+        arguments += fields
+    keys = [f"{prefix}:{name}:{queue}" for name in ("queue", "scheduled", "deferred")]
+    duplicates = dict(run_script(client, _PUSH, (f"{prefix}:queues", *keys), arguments))
+    tells = logger.isEnabledFor(logging.INFO)
+    for position, (job, handle) in enumerate(pairs):
+        if position in duplicates:
+            handle.become(as_text(duplicates[position]))
+        else:
+            handle.is_written = True
+        if tells:
+            when = "" if job.due is None else f", due {iso(job.due)}"
+            what = f"is a duplicate of job {handle.id}" if handle.duplicate else f"enqueued to {queue}{when}"
+            logger.info("%s (job %s) %s", handle.description, job.id, what)
 
 
-def _iso_now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # as RQ writes times
+def _links(job: NewJob) -> tuple[bytes, tuple[Word, ...]]:
+    """What `push.lua` reads of a job that waits or is unique, and the fields of its record."""
+    links: dict[str, object] = {}
+    fields = job.fields
+    if ids := job.prerequisites.ids():
+        if job.id in ids:
+            raise PrerequisiteError(f"Job {job.id} cannot be a prerequisite of itself.")
+        links |= {"waits": ids, "sure": job.prerequisites.unwritten(), "any": job.prerequisites.any_end}
+        fields += ("prereqs", orjson.dumps(ids))
+    if job.lock:
+        links |= {"unique": job.lock.key, "unique_ms": max(1, int(job.lock.seconds * 1_000))}
+        fields += ("unique", job.lock.key)
+    return orjson.dumps(links), fields

@@ -1,30 +1,74 @@
--- Write new jobs of one queue: all of them now in its list, or each at its time in its scheduled registry.
+-- Write new jobs of one queue: all of them now in its list, or each at its time in its scheduled registry, or waiting.
 --
--- KEYS  the set of queues, the queue's list, the queue's scheduled registry
--- ARGV  job key prefix, queue name, time now (ISO), then for each job:
---       id, due ('' for now, else seconds since the epoch), payload, n, and n names and values of further fields
--- Returns how many were written. A job that exists is left alone, so the script may be sent twice.
-local prefix, queue, now = ARGV[1], ARGV[2], ARGV[3]
-local ready, written, i = {}, 0, 4
+-- KEYS  the set of queues, the queue's list, the queue's scheduled registry, its deferred registry
+-- ARGV  job key prefix, queue name, time now (ISO), time now (seconds), then for each job:
+--       id, due ('' for now, else seconds since the epoch), payload, links, n, and n names and values of further fields
+--       links  '' or a JSON object: `waits` ids of prerequisites, `sure` those of them that are not written yet,
+--              `any` whether they may end badly, `unique` the key of a lock and `unique_ms` how long it holds
+-- Returns position (from 0) and id for each job that was not written because another one holds its lock.
+--
+-- A job that exists is left alone, so the script may be sent twice. A lock names a job, and counts while that job is
+-- unfinished: it cannot outlive it, whatever happens to either.
+local prefix, queue, iso, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local ready, duplicates, i, position = {}, {}, 5, 0
+local ENDED = { finished = true, failed = true, canceled = true, stopped = true }
+
+local function holder(lock)
+  local id = redis.call('GET', lock)
+  local status = id and redis.call('HGET', prefix .. id, 'status')
+  return status and not ENDED[status] and id
+end
+
+-- Link a job to those of its prerequisites that are not done. Whether there is any.
+local function waits(id, links)
+  local sure, waiting = {}, false
+  for _, prerequisite in ipairs(links.sure or {}) do sure[prerequisite] = true end
+  for _, prerequisite in ipairs(links.waits) do
+    local status = redis.call('HGET', prefix .. prerequisite, 'status')
+    local done = status == 'finished' or (not status and not sure[prerequisite]) or (links.any and ENDED[status])
+    if not done then
+      redis.call('SADD', 'jobs:waits:' .. id, prerequisite)
+      redis.call('SADD', (links.any and 'jobs:followers:' or 'jobs:dependents:') .. prerequisite, id)
+      waiting = true
+    end
+  end
+  return waiting
+end
+
 redis.call('SADD', KEYS[1], KEYS[2])
 while i <= #ARGV do
-  local id, due, payload, extra = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
-  local key = prefix .. id
+  local id, due, payload, links, extra = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
+  local key, waiting, taken = prefix .. id, false, nil
   if redis.call('EXISTS', key) == 0 then
-    if due == '' then
-      redis.call('HSET', key, 'created_at', now, 'enqueued_at', now, 'origin', queue, 'status', 'queued', 'data', payload)
-      ready[#ready + 1] = id
-    else
-      redis.call('HSET', key, 'created_at', now, 'origin', queue, 'status', 'scheduled', 'data', payload)
-      redis.call('ZADD', KEYS[3], due, id)
+    if links ~= '' then
+      links = cjson.decode(links)
+      taken = links.unique and holder(links.unique)
+      if taken then
+        duplicates[#duplicates + 1] = { position, taken }
+      else
+        if links.unique then redis.call('SET', links.unique, id, 'PX', links.unique_ms) end
+        waiting = links.waits and waits(id, links)
+      end
     end
-    if extra > 0 then redis.call('HSET', key, unpack(ARGV, i + 4, i + 3 + 2 * extra)) end
-    written = written + 1
+    if not taken then
+      if waiting then
+        redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'deferred', 'data', payload)
+        if due ~= '' then redis.call('HSET', key, 'due', due) end
+        redis.call('ZADD', KEYS[4], now, id)
+      elseif due ~= '' then
+        redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'scheduled', 'data', payload)
+        redis.call('ZADD', KEYS[3], due, id)
+      else
+        redis.call('HSET', key, 'created_at', iso, 'enqueued_at', iso, 'origin', queue, 'status', 'queued', 'data', payload)
+        ready[#ready + 1] = id
+      end
+      if extra > 0 then redis.call('HSET', key, unpack(ARGV, i + 5, i + 4 + 2 * extra)) end
+    end
   end
-  i = i + 4 + 2 * extra
+  i, position = i + 5 + 2 * extra, position + 1
 end
 -- `unpack` fills Lua's stack, which holds a few thousand values.
 for first = 1, #ready, 1000 do
   redis.call('RPUSH', KEYS[2], unpack(ready, first, math.min(first + 999, #ready)))
 end
-return written
+return duplicates

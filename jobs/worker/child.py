@@ -17,17 +17,15 @@ import sys
 import time
 
 from django.db import connections
-from rq.defaults import RQ_KEY_PREFIX
 
+from jobs import execution
 from jobs.connections import get_connection
 from jobs.interrupt import Stopped, TimedOut
-from jobs.job import MandateJob
 from jobs.logs import AttemptLog
-from jobs.outcomes import Dead
-from jobs.queues import get_queue
 from jobs.worker.board import Board
 from jobs.worker.fetch import TROUBLE, Fetch
 from jobs.worker.plain import attempt
+from jobs.worker.release import release
 from jobs.worker.settings import WorkerSettings
 from jobs.worker.threads import JobThread
 
@@ -59,7 +57,7 @@ class Child:
             threads=settings.concurrency,
             board=board,
             blocks=blocks,
-            release=release_dependents,
+            release=lambda member: release(get_connection(next(iter(settings.queues))), member),
             burst=settings.burst,
             max_jobs=settings.max_jobs,
         )
@@ -132,9 +130,9 @@ class Child:
             return
         logger.error("job %s did not come back %d s after its time-out; this process drains", claim.job_id, COMEBACK)
         self._lost.add(thread)
-        stack = "The thread did not come back; where it was is in the worker's log."
         self._dump_stacks()
-        self._fetch.commits.add(claim, Dead("timed out", stack), "(timed out)", time.monotonic() - claim.started)
+        outcome, command = execution.given_up(claim)
+        self._fetch.commits.add(claim, outcome, command, time.monotonic() - claim.started)
         self._fetch.flush()
         self._stop(RECYCLE)
 
@@ -177,6 +175,7 @@ class Child:
         for line in message.decode().splitlines():
             word, _, job_id = line.partition(" ")
             if word == "stop":
+                self._fetch.forget(job_id)
                 for thread in self._threads:
                     claim = thread.claim
                     if claim is not None and claim.job_id == job_id:
@@ -225,17 +224,6 @@ def keep_database_connections() -> None:
         if database["CONN_MAX_AGE"] == 0:
             database["CONN_MAX_AGE"] = PERSIST
         database["CONN_HEALTH_CHECKS"] = True
-
-
-def release_dependents(job_id: str, queue: str) -> None:
-    """RQ's own way to enqueue the plain RQ jobs that depend on this one."""
-    try:
-        job = MandateJob.handle(job_id, queue=queue, payload=b"", connection=get_connection(queue))
-        get_queue(queue).enqueue_dependents(job)
-    except Exception:
-        logger.exception(
-            "could not release the dependents of job %s; %s:job:%s:dependents keeps them", job_id, RQ_KEY_PREFIX, job_id
-        )
 
 
 def resident_megabytes() -> float:

@@ -1,13 +1,18 @@
 """A claim: one job that this worker has taken, as the step script returns it."""
 
+import time
 import zlib
 from typing import Any
 
 from jobs.options import DEFAULTS
+from jobs.retries import Progress
 
 DEFAULT_TIMEOUT: float = DEFAULTS["timeout"]  # seconds
 DEFAULT_TTL: int = DEFAULTS["result_ttl"]  # seconds
 TEN_YEARS = 10 * 365 * 24 * 3_600  # seconds
+
+
+_NOTHING = (b"", b"", 0, b"")  # what most jobs have of the fields that only some have
 
 
 class Claim:
@@ -19,12 +24,16 @@ class Claim:
     """
 
     __slots__ = (
+        "context",
         "data",
         "deadline",
         "execution",
+        "expires_at",
+        "has_prerequisites",
         "id",
         "interruptions",
         "is_plain",
+        "progress_text",
         "queue",
         "result_ttl",
         "started",
@@ -41,9 +50,32 @@ class Claim:
             self.result_ttl,
             self.interruptions,
             self.is_plain,
-        ) = row
+        ) = row[:8]
+        further: Any = row[8:] or _NOTHING
+        self.progress_text, self.expires_at, self.has_prerequisites, self.context = further
         self.started = 0.0  # monotonic seconds
         self.deadline = 0.0
+
+    @property
+    def progress(self) -> Progress:
+        """What the job has been through before. ValueError when somebody has tampered with it."""
+        return Progress.load(self.progress_text)
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether it is too late to begin the job. One that has begun before is not."""
+        return bool(self.expires_at) and not self.progress_text and not self.interruptions and self._is_past()
+
+    def _is_past(self) -> bool:
+        try:
+            return float(self.expires_at) < time.time()
+        except ValueError:  # not a number: a payload never stops a thread
+            return False
+
+    @property
+    def worker(self) -> str:
+        """The worker that took it."""
+        return self.execution.decode().rpartition(".")[0]  # type: ignore[no-any-return]
 
     @property
     def limit(self) -> float | None:

@@ -4,26 +4,33 @@ import time
 import zlib
 from base64 import b64encode
 from collections import deque
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from jobs.connections import Word
-from jobs.outcomes import Dead, Discarded, Finished, GivenBack, Outcome, Recorded
+from jobs.history import KEPT_FOR, iso, line
+from jobs.outcomes import (
+    Dead,
+    Discarded,
+    Finished,
+    GivenBack,
+    Outcome,
+    Postponed,
+    Recorded,
+    Requeued,
+    Retried,
+    Waiting,
+)
 from jobs.worker.claim import Claim
 
 DEAD_TTL = 180 * 24 * 3600  # seconds that a dead job is kept
-DISCARDED_TTL = 24 * 3600  # seconds that a discarded one is
 SLOW = 2.0  # seconds: a beat may have written RQ's record of the execution
 TRACEBACK_LENGTH = 20_000  # characters of a traceback that are kept, from its end
 
+_SUCCESSFUL, _FAILED, _RETRIED = "1", "2", "4"  # RQ's types of results
+
 
 def _b64(text: str) -> str:
-    return b64encode(zlib.compress(text.encode(errors="replace"))).decode()
-
-
-def iso(seconds: float) -> str:
-    """A time as RQ writes it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return b64encode(zlib.compress(text[-TRACEBACK_LENGTH:].encode(errors="replace"))).decode()
 
 
 class Handed(NamedTuple):
@@ -58,24 +65,47 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
     """One outcome as `step.lua` reads it."""
     kind: str
     when: Word = ""
-    result_type, result = "", ""
+    result_type, result, counted, note = "", "", "", ""
+    began: Word = ""
     fields: tuple[Word, ...] = ()
+    now = time.time()
     if isinstance(outcome, Finished):
         kind, when, counted = "F", outcome.ttl, "finished"
         if outcome.ttl:
-            result_type = "1"
+            result_type = _SUCCESSFUL
             fields = ("log", outcome.log) if outcome.log else ()
             if outcome.result is not None:
                 result = b64encode(outcome.result).decode()
+    elif isinstance(outcome, Retried):
+        kind, when = _at(now, outcome.delay)
+        counted, began = "retried", now - seconds
+        result_type, result = _RETRIED, _b64(outcome.traceback)
+        fields = ("state", "retrying", "reason", outcome.reason, "progress", outcome.progress.dump())
+        fields += ("log", outcome.log)
+        note = line("failed", now, worker=claim.worker, reason=outcome.reason)
+        note += "\n" + line("retried", now, reason=f"due {iso(now + outcome.delay)}")
+    elif isinstance(outcome, Requeued):
+        kind, when = _at(now, outcome.delay)
+        counted = "requeued"
+        fields = ("state", "", "progress", outcome.progress.dump())
+        note = line("requeued", now, worker=claim.worker, reason=f"due {iso(now + outcome.delay)}")
+    elif isinstance(outcome, Postponed):
+        kind, when = _at(now, outcome.delay)
+        fields = ("state", "", "reason", outcome.reason, "progress", outcome.progress.dump())
+    elif isinstance(outcome, Waiting):
+        kind = "W"
     elif isinstance(outcome, Dead):
-        kind, when, counted = "D", int(time.time()) + DEAD_TTL, "dead"
-        result_type, result = "2", _b64(outcome.traceback[-TRACEBACK_LENGTH:])
-        fields = ("reason", outcome.reason, "log", outcome.log) if outcome.log else ("reason", outcome.reason)
+        kind, when, counted, began = "D", int(now) + DEAD_TTL, "dead", now - seconds
+        result_type, result = _FAILED, _b64(outcome.traceback)
+        fields = ("reason", outcome.reason, "log", outcome.log)
+        note = line("failed", now, worker=claim.worker, reason=outcome.reason)
     elif isinstance(outcome, Discarded):
-        kind, when, counted = "C", int(time.time()) + DISCARDED_TTL, "discarded"
-        fields = ("reason", outcome.reason)
+        kind, when, counted = "C", int(now) + KEPT_FOR, "discarded"
+        fields = ("state", "discarded", "reason", outcome.reason)
+        name = "expired" if outcome.expired else "discarded"
+        note = line(name, now, worker=claim.worker, reason=outcome.reason)
     elif isinstance(outcome, GivenBack):
-        kind, counted = "H", ""
+        kind = "H"
     elif isinstance(outcome, Recorded):
         kind, counted = "N", "finished" if outcome.finished else "dead"
     # Histogram buckets double: bucket n counts attempts that took less than 2**n microseconds.
@@ -91,6 +121,13 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
         slow,
         result_type,
         result,
+        began,
+        note,
         len(fields) // 2,
         *fields,
     ]
+
+
+def _at(now: float, delay: float) -> tuple[str, Word]:
+    """Scheduled for later, or at once to the tail of its queue."""
+    return ("S", repr(now + delay)) if delay > 0 else ("T", "")

@@ -1,5 +1,6 @@
 """Taking work: threads fetch for themselves, one at a time, and hand over what they have done in the same call."""
 
+import contextlib
 import logging
 import random
 import threading
@@ -10,11 +11,13 @@ from collections.abc import Callable, Mapping
 from redis.exceptions import ResponseError
 from rq.defaults import RQ_KEY_PREFIX
 
+from jobs import conf
 from jobs.connections import Script, Word
+from jobs.history import iso
 from jobs.outcomes import GivenBack
 from jobs.worker.board import Board
 from jobs.worker.claim import Claim
-from jobs.worker.commit import Commits, Handed, iso
+from jobs.worker.commit import Commits, Handed
 from jobs.worker.doorbell import Doorbell
 from jobs.worker.recovery import NONE, UNSEEN, recover
 from jobs.worker.wire import UNREACHABLE, Wire
@@ -28,7 +31,7 @@ LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
 TROUBLE = (*UNREACHABLE, ResponseError)
 
-_STEP = Script("worker/lua/step.lua")
+_STEP = Script("lua/shared.lua", "worker/lua/step.lua")
 
 
 class Fetch:
@@ -48,13 +51,13 @@ class Fetch:
         threads: int,
         board: Board,
         blocks: bool,
-        release: Callable[[str, str], None],
+        release: Callable[[str], None],
         burst: bool = False,
         max_jobs: int | None = None,
     ) -> None:
         """
-        `queues` in the order of their priority; with weights, in an order drawn by weight each time. `release(job id,
-        queue)` tells RQ's dependents of a job that it has finished.
+        `queues` in the order of their priority; with weights, in an order drawn by weight each time. `release(member)`
+        lets those go on that waited for a job which has ended: a member of `jobs:releasing`.
         """
         self.stopping = False
         self.short_jobs = False  # whether to claim batches; the child decides
@@ -74,6 +77,7 @@ class Fetch:
         self._executions = 0
         self._quiet = False
         self._wait = 0.0
+        self._dead_limit: int = conf.get("DEAD_LIMIT")
 
     # --- for the threads -------------------------------------------------------------------------
 
@@ -96,7 +100,7 @@ class Fetch:
             if self._ready:
                 return True
             try:
-                dependents = self._step(claims=not self.stopping)
+                releasing = self._step(claims=not self.stopping)
             except TROUBLE as error:
                 self._outage(error)
                 return not self.stopping
@@ -105,8 +109,8 @@ class Fetch:
             found = bool(self._ready)
         if found and self._at_the_door.locked():
             self._doorbell.ring()
-        for job_id, queue in dependents:
-            self._release(job_id, queue)
+        for member in releasing:
+            self._release(member)
         return found
 
     def _await_work(self) -> None:
@@ -122,9 +126,10 @@ class Fetch:
 
     # --- one step --------------------------------------------------------------------------------
 
-    def _step(self, *, claims: bool) -> list[tuple[str, str]]:
+    def _step(self, *, claims: bool) -> list[str]:
         """
-        Commit what is done and claim what there is room for. Returns the (job id, queue) of jobs with RQ dependents.
+        Commit what is done and claim what there is room for. Returns what is to be released: members of
+        `jobs:releasing`, for those that waited for jobs which have ended.
 
         The caller holds the wire, and hears of redis-py's errors; nothing is lost with them.
         """
@@ -138,20 +143,20 @@ class Fetch:
         want = self._room(len(outcomes)) if claims and not self._quiet else 0
         now = time.time()
         self._unsent, self._in_doubt = outcomes, True  # until the answer is here
-        refused, failed, dependents, rows, registered = self._wire.run(
+        refused, failed, releasing, rows, registered, trimmed = self._wire.run(
             _STEP,
             [f"{PREFIX}queue:{name}" for name in self._order()] if want else [],
             *(PREFIX, self._worker, iso(now), repr(now), want, self._executions),
             *(f"jobs:counts:{int(now // 60)}", COUNTS_TTL, len(outcomes), UNSEEN),
+            self._dead_limit,
             *words,
         )
         self._unsent, self._in_doubt, self._wait = [], False, 0.0
         for handed in outcomes:
             self.held.pop(handed.claim.execution, None)
-        for position, worker in refused:
+        for position, worker, status in refused:
             if position >= again:  # what is sent again may have been written the first time
-                job_id, by = outcomes[position].claim.job_id, worker.decode() or "nobody yet"
-                logger.warning("refused late result of job %s: taken over by %s", job_id, by)
+                self._tell_refused(outcomes[position].claim.job_id, worker.decode(), status.decode())
         for position, error in failed:
             handed = outcomes[position]
             logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, error.decode())
@@ -169,7 +174,15 @@ class Fetch:
         if failed or not registered:
             # A full server, or one on which our parent has yet to beat: neither mends by asking again at once.
             self._stopped.wait(0.25)
-        return [(job_id.decode(), queue.decode()) for job_id, queue in dependents]
+        if trimmed:
+            logger.warning("%d dead jobs were too many (JOBS['DEAD_LIMIT']): the oldest are gone", trimmed)
+        return [member.decode() for member in releasing]
+
+    def _tell_refused(self, job_id: str, worker: str, status: str) -> None:
+        if status == "canceled":
+            logger.info("refused late result of job %s: it was cancelled", job_id)
+        else:
+            logger.warning("refused late result of job %s: taken over by %s", job_id, worker or "nobody yet")
 
     def _room(self, done: int) -> int:
         """How many jobs to claim: no more than threads are idle, or a batch while jobs are short."""
@@ -221,17 +234,25 @@ class Fetch:
             self.commits.add(claim, GivenBack(), "", 0.0)
         self.flush()
 
+    def forget(self, job_id: str) -> None:
+        """Drop a claim that no thread has begun: the job was cancelled, and Redis has forgotten the claim, too."""
+        for claim in list(self._ready):
+            if claim.job_id == job_id:
+                with contextlib.suppress(ValueError):  # a thread has just taken it
+                    self._ready.remove(claim)
+                    self.held.pop(claim.execution, None)
+
     def flush(self) -> bool:
         """Commit what is done, claim nothing. Whether all of it is written now."""
         with self._using_wire:
             try:
-                dependents = self._step(claims=False)
+                releasing = self._step(claims=False)
             except TROUBLE as error:
                 self._wire.close()
                 logger.warning("could not commit what is done yet: %s", error)
                 return False
-        for job_id, queue in dependents:
-            self._release(job_id, queue)
+        for member in releasing:
+            self._release(member)
         return not self._unsent and not self.commits
 
     def put_back_running(self) -> None:

@@ -10,8 +10,8 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.version import VERSION
 
 from jobs.connections import Script, Word
+from jobs.history import iso
 from jobs.worker.board import Board
-from jobs.worker.commit import iso
 from jobs.worker.wire import Wire
 
 PREFIX = f"{RQ_KEY_PREFIX}:"

@@ -16,11 +16,13 @@ from django.db import connections
 from redis.exceptions import RedisError, ResponseError
 from rq.defaults import RQ_KEY_PREFIX
 
+from jobs.connections import get_connection
 from jobs.worker import heartbeat
 from jobs.worker.child import COMEBACK, GRACE
 from jobs.worker.children import Children, Process
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import recover
+from jobs.worker.release import release
 from jobs.worker.remote import Remote
 from jobs.worker.settings import WorkerSettings
 from jobs.worker.wire import UNREACHABLE, Wire
@@ -111,6 +113,7 @@ class Parent:
     def _tick(self) -> None:
         self._show_paused(self._children)
         self._promotion.run(self._every_queue)
+        self._release()
         if self._remote.obey(self._children):
             self._stop()
 
@@ -142,6 +145,11 @@ class Parent:
             self._report(*recover(self._wire, queue))
         for name in self._wire.call("ZRANGEBYSCORE", "jobs:workers", "-inf", repr(time.time() - heartbeat.FORGOTTEN)):
             heartbeat.unregister(self._wire, name.decode(), self._every_queue)
+
+    def _release(self) -> None:
+        """What a worker that died should have released."""
+        for member in self._wire.call("SRANDMEMBER", "jobs:releasing", 10):
+            release(get_connection(self._queues[0]), member.decode())
 
     def _report(self, back: list[tuple[str, str]], dead: list[tuple[str, str]]) -> None:
         for job_id, worker in back:

@@ -17,7 +17,7 @@ from rq.executions import Execution
 from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import BaseDeathPenalty
 
-from jobs import allowed, conf, execution
+from jobs import allowed, conf, execution, logs
 from jobs.connections import new_pool
 from jobs.errors import JobsError, PayloadError
 from jobs.interrupt import Interruptible, JobInterrupt
@@ -47,7 +47,7 @@ class PlainRunner(SimpleWorker):
     @classmethod
     def attempt(cls, worker: str, claim: Claim, thread: Interruptible) -> tuple[Outcome, str]:
         """Run one plain job. RQ's code writes the outcome; what it cannot even read is dead, with the reason."""
-        name = execution.UNREADABLE
+        name = logs.UNREADABLE
         try:
             client = _client(claim.queue_name)
             serializer = _serializer(claim)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rq.defaults import RQ_KEY_PREFIX
 
 from jobs.connections import Script
-from jobs.worker.commit import iso
+from jobs.history import iso
 from jobs.worker.wire import Wire
 
 PREFIX = f"{RQ_KEY_PREFIX}:"

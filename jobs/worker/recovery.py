@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from rq.defaults import RQ_KEY_PREFIX
 
 from jobs.connections import Script
-from jobs.worker.commit import DEAD_TTL, iso
+from jobs.history import iso
+from jobs.worker.commit import DEAD_TTL
 from jobs.worker.wire import Wire
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
@@ -17,7 +18,7 @@ POISON = 3  # interruptions after which a job is dead: it probably kills its wor
 
 ALL, NONE = 2**53, -1  # what had begun
 
-_RECOVER = Script("worker/lua/recover.lua")
+_RECOVER = Script("lua/shared.lua", "worker/lua/recover.lua")
 _POISONED = b64encode(
     zlib.compress(
         f"Poison: {POISON} workers died, or were stopped, while they ran this job. Their names are in the job's "

@@ -9,13 +9,14 @@ from math import inf
 from django.db import connections
 
 from jobs.interrupt import Interruptible
-from jobs.outcomes import Finished, Outcome
+from jobs.outcomes import Dead, Finished, Outcome, Retried
 from jobs.worker.board import Board
 from jobs.worker.claim import Claim
 from jobs.worker.fetch import Fetch
 
 logger = logging.getLogger("jobs.worker")
 
+FAILURES = (Dead, Retried)
 Attempt = Callable[[Claim, Interruptible], tuple[Outcome, str]]
 
 
@@ -60,7 +61,7 @@ class JobThread(threading.Thread):
             at = (at + 1) & 15
             if isinstance(outcome, Finished):
                 self.finished += 1
-            else:
+            elif isinstance(outcome, FAILURES):
                 self.failed += 1
             fetch.commits.add(claim, outcome, command, seconds)
 

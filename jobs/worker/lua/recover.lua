@@ -1,4 +1,4 @@
--- Give claims of dead workers back to the heads of their queues.
+-- Give claims of dead workers back to the heads of their queues. After shared.lua.
 --
 -- KEYS  the wip registry of one queue, the queue's list, the queue's failed registry
 -- ARGV  1 RQ's key prefix   2 queue name   3 now (ISO)   4 seconds after which an unseen worker is dead
@@ -37,13 +37,19 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
         interruptions = redis.call('HINCRBY', key, 'interruptions', 1)
         local by = redis.call('HGET', key, 'interrupted_by')
         redis.call('HSET', key, 'interrupted_by', by and (by .. ' ' .. worker) or worker)
+        note(key, cjson.encode({ event = 'interrupted', at = tonumber(time[1]), worker = worker }))
       end
       redis.call('HDEL', key, 'started_at', 'worker_name')
       if interruptions >= tonumber(ARGV[5]) then
         redis.call('HSET', key, 'status', 'failed', 'ended_at', iso, 'reason', 'poison')
+        redis.call('HDEL', key, 'progress', 'interruptions') -- whoever retries it gives it a fresh budget
+        note(key, cjson.encode({ event = 'poisoned', at = tonumber(time[1]), worker = worker }))
         redis.call('XADD', prefix .. 'results:' .. id, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker,
           'exc_string', ARGV[7])
         redis.call('ZADD', KEYS[3], ARGV[6], id)
+        redis.call('EXPIREAT', key, ARGV[6])
+        redis.call('EXPIREAT', prefix .. 'results:' .. id, ARGV[6])
+        ended(id, false)
         return dead
       end
       redis.call('HSET', key, 'status', 'queued')

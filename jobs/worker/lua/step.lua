@@ -1,23 +1,31 @@
--- Commit what a worker has done and claim what it does next, in one atomic step.
+-- Commit what a worker has done and claim what it does next, in one atomic step. After shared.lua.
 --
 -- KEYS  the queue lists to claim from, in the order to try them
 -- ARGV  1 RQ's key prefix ('rq:')   2 worker name   3 now (ISO)   4 now (seconds)   5 jobs wanted
 --       6 number of the first execution to hand out   7 key of this minute's counts   8 seconds to keep those
---       9 number of outcomes   10 seconds without a beat after which a worker is dead   11... for each outcome:
---         id, execution, queue, kind, time, label, slow, result type, result, n, n names and values of job fields
+--       9 number of outcomes   10 seconds without a beat after which a worker is dead   11 dead jobs that a queue keeps
+--       12... for each outcome:
+--         id, execution, queue, kind, time, label, slow, result type, result, began, event, n, n names and values of
+--         job fields
 --       kind  F finished (time: result_ttl)  S scheduled (time: due)  H, T head or tail of its queue
 --             D dead  C discarded (time: when to forget it, for both)  W waiting  N written by RQ's own code
 --       slow  '1' when the attempt ran long enough for a beat to have written RQ's execution record
--- Returns { outcomes refused, outcomes that failed, jobs with RQ dependents, claims, registered }:
---       refused  position (from 0) of each outcome whose claim this worker no longer holds, and who took the job over
+--       began  when the attempt did (seconds), where a result is kept;  event  for the job's history, or ''
+-- Returns { outcomes refused, outcomes that failed, what is to be released, claims, registered, trimmed }:
+--       refused  position (from 0) of each outcome whose claim this worker no longer holds, who took the job over, and
+--                the job's status
 --       failed   position and error of outcomes that could not be written; their claims are still held
---       claims   id, queue, execution, payload, timeout, result_ttl, interruptions, whether RQ's own code made the job
+--       to be released  members of `jobs:releasing`
+--       claims   id, queue, execution, payload, timeout, result_ttl, interruptions, whether RQ's own code made the job;
+--                where there are any: progress, expiry, prerequisites, context
+--       trimmed  dead jobs that were too many
 --
 -- It may be sent twice: an outcome is written only while its claim (the wip member `id:execution`) is held, and the
 -- claim goes last. Each job is written by itself (pcall): a key of a wrong type or a full server stops nothing else.
 local prefix, worker, iso, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local want, execution = tonumber(ARGV[5]), tonumber(ARGV[6])
-local refused, failed, dependents, claims, counts = {}, {}, {}, {}, {}
+local dead_limit = tonumber(ARGV[11])
+local refused, failed, releasing, claims, counts, trimmed = {}, {}, {}, {}, {}, 0
 -- A wip score that no clean-up reaches, since heartbeats alone decide that a claim is dead; the order of claims is
 -- kept in it, because recovery gives them back in that order.
 local FAR = 8000000000 + now
@@ -28,20 +36,59 @@ local function forget_execution(id, execution)
   redis.call('SREM', prefix .. 'worker:' .. worker .. ':executions', id .. ':' .. execution)
 end
 
+-- Jobs that wait for this one, in the ways in which they can. One look costs nothing when there are none.
+local function tell_waiting(id, queue, finished)
+  if redis.call('EXISTS', 'jobs:dependents:' .. id, 'jobs:followers:' .. id, prefix .. 'job:' .. id .. ':dependents') == 0 then
+    return false
+  end
+  for _, set in ipairs(ended(id, finished)) do releasing[#releasing + 1] = set end
+  if finished and redis.call('EXISTS', prefix .. 'job:' .. id .. ':dependents') == 1 then
+    local member = 'rq:' .. queue .. ':' .. id
+    redis.call('SADD', 'jobs:releasing', member)
+    releasing[#releasing + 1] = member
+    return true
+  end
+  return false
+end
+
+-- What RQ's code has recorded: finished and perhaps forgotten, ended badly, or to be run again.
+local function recorded(id, queue)
+  local status = redis.call('HGET', prefix .. 'job:' .. id, 'status')
+  if not status or status == 'finished' then
+    tell_waiting(id, queue, true)
+  elseif status == 'failed' or status == 'canceled' or status == 'stopped' then
+    tell_waiting(id, queue, false)
+  end
+end
+
+-- More dead jobs than a queue keeps: the oldest go, some a call. A trace is left, so that none is taken for finished.
+local function trim(queue)
+  local registry = prefix .. 'failed:' .. queue
+  local over = redis.call('ZCARD', registry) - dead_limit
+  if over <= 0 then return end
+  for _, id in ipairs(redis.call('ZRANGE', registry, 0, math.min(over, 100) - 1)) do
+    redis.call('DEL', prefix .. 'job:' .. id, prefix .. 'results:' .. id)
+    redis.call('SET', 'jobs:gone:' .. id, 'trimmed', 'EX', 86400)
+    redis.call('ZREM', registry, id)
+    trimmed = trimmed + 1
+  end
+end
+
 local function commit(at, position)
   local id, execution, queue, kind, time = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local result_type, result, n = ARGV[at + 7], ARGV[at + 8], tonumber(ARGV[at + 9])
+  local result_type, result, event, n = ARGV[at + 7], ARGV[at + 8], ARGV[at + 10], tonumber(ARGV[at + 11])
   local wip, member, key = prefix .. 'wip:' .. queue, id .. ':' .. execution, prefix .. 'job:' .. id
   if not redis.call('ZSCORE', wip, member) then
-    refused[#refused + 1] = { position, redis.call('HGET', key, 'worker_name') or '' }
+    local job = redis.call('HMGET', key, 'worker_name', 'status')
+    refused[#refused + 1] = { position, job[1] or '', job[2] or '' }
     return false
   end
   if kind == 'F' then
-    if redis.call('EXISTS', key .. ':dependents') == 1 then dependents[#dependents + 1] = { id, queue } end
-    if time == '0' and (#dependents == 0 or dependents[#dependents][1] ~= id) then
-      redis.call('DEL', key)
+    local told = tell_waiting(id, queue, true)
+    if time == '0' and not told then
+      redis.call('DEL', key, prefix .. 'results:' .. id)
     else
-      if time == '0' then time = '60' end -- its dependents are still to be told
+      if time == '0' then time = '60' end -- RQ's code reads the record to tell its dependents
       redis.call('HSET', key, 'status', 'finished', 'ended_at', iso)
       redis.call('EXPIRE', key, time)
       redis.call('ZADD', prefix .. 'finished:' .. queue, now + time, id)
@@ -55,42 +102,62 @@ local function commit(at, position)
     redis.call(kind == 'H' and 'LPUSH' or 'RPUSH', prefix .. 'queue:' .. queue, id)
   elseif kind == 'D' then
     redis.call('HSET', key, 'status', 'failed', 'ended_at', iso)
+    redis.call('HDEL', key, 'progress', 'interruptions') -- whoever retries it gives it a fresh budget
     redis.call('ZADD', prefix .. 'failed:' .. queue, time, id)
+    redis.call('EXPIREAT', key, time)
+    tell_waiting(id, queue, false)
+    trim(queue)
   elseif kind == 'C' then
     redis.call('HSET', key, 'status', 'canceled', 'ended_at', iso)
     redis.call('ZADD', prefix .. 'canceled:' .. queue, time, id)
     redis.call('EXPIREAT', key, time)
+    tell_waiting(id, queue, false)
   elseif kind == 'W' then
-    redis.call('HSET', key, 'status', 'deferred')
-    redis.call('ZADD', prefix .. 'deferred:' .. queue, now, id)
+    if redis.call('EXISTS', 'jobs:waits:' .. id) == 1 then
+      redis.call('HSET', key, 'status', 'deferred')
+      redis.call('ZADD', prefix .. 'deferred:' .. queue, now, id)
+    else -- the last one has ended since this was decided
+      start(prefix, id, key, queue, nil, iso, tonumber(now))
+    end
   end
-  if n > 0 then redis.call('HSET', key, unpack(ARGV, at + 10, at + 9 + 2 * n)) end
+  if n > 0 then redis.call('HSET', key, unpack(ARGV, at + 12, at + 11 + 2 * n)) end
+  if event ~= '' then note(key, event) end
   if result_type ~= '' then
     local results = prefix .. 'results:' .. id
-    if result == '' then
+    if result_type ~= '1' then
+      redis.call('XADD', results, 'MAXLEN', '10', '*', 'type', result_type, 'worker_name', worker,
+        'execution_started_at', ARGV[at + 9], 'execution_ended_at', now, 'exc_string', result)
+    elseif result == '' then
       redis.call('XADD', results, 'MAXLEN', '10', '*', 'type', result_type, 'worker_name', worker)
     else
-      redis.call('XADD', results, 'MAXLEN', '10', '*', 'type', result_type, 'worker_name', worker,
-        result_type == '1' and 'return_value' or 'exc_string', result)
+      redis.call('XADD', results, 'MAXLEN', '10', '*', 'type', result_type, 'worker_name', worker, 'return_value', result)
     end
-    redis.call('EXPIRE', results, kind == 'F' and time or math.ceil(time - now))
+    if kind == 'S' or kind == 'T' then
+      redis.call('PERSIST', results) -- it ends with the job
+    else
+      redis.call('EXPIRE', results, kind == 'F' and time or math.ceil(time - now))
+    end
   end
   if ARGV[at + 6] == '1' then forget_execution(id, execution) end
   redis.call('ZREM', wip, member)
   return true
 end
 
-local at = 11
+local at = 12
 for position = 0, tonumber(ARGV[9]) - 1 do
   local ok, held = true, true
-  if ARGV[at + 3] ~= 'N' then ok, held = pcall(commit, at, position) end
+  if ARGV[at + 3] == 'N' then
+    pcall(recorded, ARGV[at], ARGV[at + 2])
+  else
+    ok, held = pcall(commit, at, position)
+  end
   if not ok then
     failed[#failed + 1] = { position, type(held) == 'table' and held.err or tostring(held) }
   elseif held then
     local label = ARGV[at + 5]
     if label ~= '' then counts[label] = (counts[label] or 0) + 1 end
   end
-  at = at + 10 + 2 * tonumber(ARGV[at + 9])
+  at = at + 12 + 2 * tonumber(ARGV[at + 11])
 end
 pcall(function()
   for label, count in pairs(counts) do redis.call('HINCRBY', ARGV[7], label, count) end
@@ -100,7 +167,8 @@ end)
 -- Marks a job as taken; false when the server refuses to write. Nothing is popped before all of it is written.
 local function claim(queue, id)
   local key = prefix .. 'job:' .. id
-  local read, job = pcall(redis.call, 'HMGET', key, 'data', 'timeout', 'result_ttl', 'interruptions', 'success_callback_name')
+  local read, job = pcall(redis.call, 'HMGET', key, 'data', 'timeout', 'result_ttl', 'interruptions',
+    'success_callback_name', 'progress', 'expires_at', 'prereqs', 'context')
   if not read then -- the job's key is no hash: show it among the dead, and go on
     return (pcall(redis.call, 'ZADD', prefix .. 'failed:' .. queue, '9999999999', id))
   end
@@ -114,7 +182,11 @@ local function claim(queue, id)
   end
   if job[5] then redis.call('PERSIST', key) end -- RQ's `ttl` bounds the wait in the queue only
   execution, want = execution + 1, want - 1
-  claims[#claims + 1] = { id, queue, name, job[1], job[2] or '', job[3] or '', job[4] or '', job[5] and 1 or 0 }
+  local row = { id, queue, name, job[1], job[2] or '', job[3] or '', job[4] or '', job[5] and 1 or 0 }
+  if job[6] or job[7] or job[8] or job[9] then
+    row[9], row[10], row[11], row[12] = job[6] or '', job[7] or '', job[8] and 1 or 0, job[9] or ''
+  end
+  claims[#claims + 1] = row
   return true
 end
 
@@ -142,4 +214,4 @@ if registered and want > 0 then
     end
   end
 end
-return { refused, failed, dependents, claims, registered and 1 or 0 }
+return { refused, failed, releasing, claims, registered and 1 or 0, trimmed }

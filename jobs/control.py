@@ -1,0 +1,88 @@
+"""Every change a person may make to a job. Each takes it from where it is and puts it elsewhere in one atomic step."""
+
+import time
+
+from redis import Redis
+from rq.defaults import RQ_KEY_PREFIX
+from rq.job import Job, JobStatus
+from rq.utils import as_text
+
+from jobs.connections import Script, reaching, run_script
+from jobs.errors import ChangeRefusedError
+from jobs.history import KEPT_FOR, iso, line
+
+_CHANGE = Script("lua/shared.lua", "lua/change.lua")
+
+_ENDED = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
+_AHEAD = (JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED)
+
+
+def retry(job: Job, *, at_front: bool = False) -> None:
+    """
+    Run a dead, discarded or cancelled job again, or a retrying one at once; with a fresh budget of retries.
+
+    Raises ChangeRefusedError in any other state, and when another job holds the lock of a unique one.
+    """
+    _change(job, "queue", (*_ENDED, JobStatus.SCHEDULED), event="revived", verb="retried", at_front=at_front)
+
+
+def run_now(job: Job) -> None:
+    """
+    Run a scheduled job before its time, or a waiting one without its prerequisites.
+
+    Raises ChangeRefusedError in any other state.
+    """
+    _change(job, "queue", (JobStatus.SCHEDULED, JobStatus.DEFERRED), event="revived", verb="run now")
+
+
+def cancel(job: Job, reason: str = "cancelled") -> None:
+    """
+    See that a job is not run: neither now, nor to its end if it is running, nor again. Kept for a day.
+
+    A running one is interrupted in its thread; its late result is refused. Raises ChangeRefusedError when it has ended.
+    """
+    _change(job, "cancel", (*_AHEAD, JobStatus.STARTED), event="cancelled", reason=reason, verb="cancelled")
+
+
+def delete(job: Job) -> None:
+    """
+    Remove a job in whatever state. What waits for it stays blocked; for a day its id is refused as a prerequisite.
+
+    Raises ChangeRefusedError when it has no record.
+    """
+    _change(job, "delete", (*_ENDED, *_AHEAD, JobStatus.STARTED, JobStatus.FINISHED), reason="deleted", verb="deleted")
+
+
+def _change(
+    job: Job,
+    what: str,
+    possible: tuple[JobStatus, ...],
+    *,
+    verb: str,
+    event: str = "",
+    reason: str = "",
+    at_front: bool = False,
+) -> None:
+    now = time.time()
+    client: Redis = job.connection
+    statuses = f",{','.join(status.value for status in possible)},"
+    note = line(event, now, reason=reason) if event else ""
+    with reaching(client):
+        happened, further = run_script(
+            client,
+            _CHANGE,
+            [],
+            [
+                *(f"{RQ_KEY_PREFIX}:", job.id, what, iso(now), repr(now), statuses, KEPT_FOR, note, reason),
+                "LPUSH" if at_front else "RPUSH",
+            ],
+        )
+    match as_text(happened), as_text(further):
+        case "missing", _:
+            raise ChangeRefusedError(f"Job {job.id} cannot be {verb}: it has no record. It finished, or was deleted.")
+        case "status", status:
+            raise ChangeRefusedError(f"Job {job.id} cannot be {verb}: it is {status}.")
+        case "held", holder:
+            raise ChangeRefusedError(
+                f"Job {job.id} cannot be {verb}: its command is unique, and job {holder} is in its place."
+            )

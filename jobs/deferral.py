@@ -1,0 +1,115 @@
+"""A new job of a command: its arguments bound and encoded, its class's options noted where they are not the default."""
+
+import dataclasses
+import hashlib
+import inspect
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from jobs import allowed, arguments, options, queues, registry
+from jobs.connections import Word
+from jobs.errors import CommandDefinitionError, SerializationError
+from jobs.prerequisites import NONE, Prerequisites
+from jobs.queues import Lock, NewJob
+from jobs.retries import seconds_of
+
+if TYPE_CHECKING:
+    from jobs.mandate import Mandate
+
+
+def new_job(
+    command: type["Mandate"],
+    args: Sequence[Any],
+    fields: Mapping[str, Any],
+    *,
+    queue: str,
+    due: float | None = None,
+    prerequisites: Prerequisites = NONE,
+    context: bytes = b"",
+) -> NewJob:
+    """
+    The job that `defer` is about to write. `due` is seconds since the epoch, `context` what `context.capture` found.
+
+    Raises TypeError for fields that do not fit, SerializationError for an argument that cannot be sent.
+    """
+    name = registry.name_of(command)
+    if not command.has_call():
+        raise CommandDefinitionError(f"{name} cannot be deferred: it has no `call`.")
+    try:
+        bound = command(*args, **fields)  # binds the arguments here, where the mistake is, and not in the worker
+    except TypeError as error:
+        raise _misfit(command, name, args, fields) or error from None
+    payload = orjson.dumps(
+        [allowed.PERFORM, None, [name, *_encoded(command, name, args)], _encoded_named(name, fields)]
+    )
+    noted = _noted(command, due, context)
+    lock = None if command.unique_for is None else _lock(command, name, bound, args, fields)
+    return NewJob(queues.new_id(), queue, payload, due, noted, prerequisites, lock)
+
+
+def _noted(command: type["Mandate"], due: float | None, context: bytes) -> tuple[Word, ...]:
+    """What its record says beside the payload: what is at its default is left out."""
+    noted: tuple[Word, ...] = ()
+    if command.timeout != options.DEFAULTS["timeout"]:
+        noted += ("timeout", -1 if command.timeout is None else repr(command.timeout))
+    if command.result_ttl != options.DEFAULTS["result_ttl"]:
+        noted += ("result_ttl", command.result_ttl)
+    if command.expires_in is not None:
+        noted += ("expires_at", repr((due or time.time()) + seconds_of(command.expires_in)))
+    if context:
+        noted += ("context", context)
+    return noted
+
+
+def _lock(
+    command: type["Mandate"], name: str, bound: "Mandate", args: Sequence[Any], fields: Mapping[str, Any]
+) -> Lock:
+    """One lock for what counts as the same: every field, whichever way it was given, or what `unique_key` says."""
+    if command.unique_key is not None:
+        same = command.unique_key(*args, **fields)
+    else:
+        same = [getattr(bound, field.name) for field in dataclasses.fields(bound) if field.init]  # type: ignore[arg-type]
+    try:
+        text = orjson.dumps([name, arguments.encode(same)], option=orjson.OPT_SORT_KEYS)
+    except SerializationError as error:
+        raise _unsendable(name, "unique_key", error) from None
+    digest = hashlib.sha1(text, usedforsecurity=False).hexdigest()
+    return Lock(f"jobs:unique:{name}:{digest}", seconds_of(command.unique_for))
+
+
+def _misfit(command: type, name: str, args: Sequence[Any], fields: Mapping[str, Any]) -> TypeError | None:
+    signature = inspect.signature(command)
+    try:
+        signature.bind(*args, **fields)
+    except TypeError as error:
+        return TypeError(
+            f"{name} cannot be deferred: {error}. It takes {signature.replace(return_annotation=signature.empty)}."
+        )
+    return None
+
+
+def _encoded(command: type, name: str, args: Sequence[Any]) -> list[Any]:
+    encoded = []
+    for position, value in enumerate(args):
+        try:
+            encoded.append(arguments.encode(value))
+        except SerializationError as error:
+            raise _unsendable(name, list(inspect.signature(command).parameters)[position], error) from None
+    return encoded
+
+
+def _encoded_named(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    encoded = {}
+    for field, value in fields.items():
+        try:
+            encoded[field] = arguments.encode(value)
+        except SerializationError as error:
+            raise _unsendable(name, field, error) from None
+    return encoded
+
+
+def _unsendable(name: str, field: str, error: SerializationError) -> SerializationError:
+    return SerializationError(f"{name} cannot be deferred: its argument {field!r}, or something in it, {error}.")

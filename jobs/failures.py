@@ -1,0 +1,183 @@
+"""What an attempt that did not come to its end is followed by: the outcome, its log line, and who is told."""
+
+import logging
+import time
+import traceback
+from dataclasses import replace
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+from jobs import conf, registry, retries
+from jobs.connections import get_connection
+from jobs.errors import MissingRecordError, PayloadError, UnknownCommandError
+from jobs.history import iso
+from jobs.interrupt import Stopped, TimedOut
+from jobs.job import MandateJob
+from jobs.logs import Attempt
+from jobs.mandate import Mandate, RequeueRequested
+from jobs.outcomes import Dead, Discarded, Outcome, Postponed, Requeued, Retried, Waiting
+from jobs.retries import Progress
+
+logger = logging.getLogger("jobs")
+
+REASON_LENGTH = 500  # characters
+RECHECK_FOR = 5.0  # seconds that a missing record may still come: replicas lag
+RECHECK_EVERY = 1.0  # seconds
+UNKNOWN_FOR = 24 * 3_600.0  # seconds that an unknown command may still come: a newer release may be rolling out
+UNKNOWN_AT_MOST = 600.0  # seconds between two looks for it
+
+
+def outcome(error: BaseException, attempt: Attempt, command: Mandate | None) -> Outcome:
+    """
+    What follows this error; logged, and told to the command's hooks and the project's handlers.
+
+    `command` is None when it was not built yet: then the arguments could not be loaded.
+    """
+    try:
+        progress = attempt.claim.progress
+    except ValueError as unreadable:
+        return _dead(unreadable, attempt, command, f"unreadable progress: {unreadable}")
+    if isinstance(error, RequeueRequested) and command is not None:
+        return _requeued(error, attempt, command, progress)
+    if isinstance(error, Stopped):
+        return _dead(error, attempt, command, "stopped on request")
+    if command is None:
+        if isinstance(error, UnknownCommandError):
+            return _unknown(error, attempt, progress)
+        if isinstance(error, PayloadError):
+            return _dead(error, attempt, command, reason_of(error))
+        if isinstance(error, MissingRecordError) and (early := _recheck(error, attempt, progress)):
+            return early
+        if isinstance(error, MissingRecordError) and _policy(attempt, command).guard_against_deserialization_errors:
+            return _discarded(str(error), attempt, command)
+    return _failed(error, attempt, command, progress)
+
+
+def not_yet(attempt: Attempt) -> Waiting:
+    """A job whose prerequisites are not done, but which somebody has put into its queue."""
+    logger.info("waiting: %s has unfinished prerequisites", attempt, extra=attempt.fields())
+    return Waiting()
+
+
+def expired(attempt: Attempt) -> Discarded:
+    """A job that nobody has begun in time."""
+    reason = f"expired: not begun by {iso(float(attempt.claim.expires_at))}"
+    logger.warning("discarded %s: %s", attempt, reason, extra=attempt.fields())
+    return Discarded(reason, expired=True)
+
+
+def timed_out(limit: float | None) -> TimedOut:
+    """The error of an attempt that was interrupted at its time-out, or that did not even come back from that."""
+    return TimedOut(f"The attempt took longer than its {limit or 0:g} seconds.")
+
+
+def reason_of(error: BaseException) -> str:
+    """An error in a line."""
+    return f"{type(error).__qualname__}: {error}"[:REASON_LENGTH]
+
+
+# --- the ways on -----------------------------------------------------------------------------
+
+
+def _requeued(error: RequeueRequested, attempt: Attempt, command: Mandate, progress: Progress) -> Outcome:
+    most = command.max_requeues
+    if most is not None and progress.requeues >= most:
+        return _dead(error, attempt, command, f"requeued more than its {most} times")
+    logger.info("requeued %s: again in %g s", attempt, error.delay, extra=attempt.fields())
+    return Requeued(
+        error.delay,
+        replace(progress, attempts=progress.attempts + 1, requeues=progress.requeues + 1, since={}),
+    )
+
+
+def _unknown(error: UnknownCommandError, attempt: Attempt, progress: Progress) -> Outcome:
+    now = time.time()
+    since = progress.since.get("command", now)
+    if now - since >= UNKNOWN_FOR:
+        return _dead(error, attempt, None, f"unknown command: {reason_of(error)}")
+    looks = progress.failures.get("command", 0)
+    delay = min(UNKNOWN_AT_MOST, 15.0 * 2 ** min(looks, 10))
+    logger.warning("unknown command in job %s, again in %g s: %s", attempt.claim.job_id, delay, error)
+    again = replace(progress, failures={**progress.failures, "command": looks + 1}, since={"command": since})
+    return Retried(delay, "unknown command", _traceback(error), again)
+
+
+def _recheck(error: MissingRecordError, attempt: Attempt, progress: Progress) -> Postponed | None:
+    now = time.time()
+    since = progress.since.get("records", now)
+    if now - since >= RECHECK_FOR:
+        return None
+    logger.info("looking again in %g s: %s: %s", RECHECK_EVERY, attempt, error, extra=attempt.fields())
+    return Postponed(RECHECK_EVERY, str(error)[:REASON_LENGTH], replace(progress, since={"records": since}))
+
+
+def _failed(error: BaseException, attempt: Attempt, command: Mandate | None, progress: Progress) -> Outcome:
+    verdict = retries.decide(error, _policy(attempt, command), progress)
+    if isinstance(verdict, retries.Drop):
+        return _discarded(reason_of(error), attempt, command)
+    _tell("ON_FAILURE", attempt, error)
+    if isinstance(verdict, retries.GiveUp):
+        return _dead(error, attempt, command, reason_of(error))
+    logger.warning(
+        "retrying %s after %d attempts in %.0f s due to %s",
+        *(attempt, attempt.number, verdict.delay, reason_of(error)),
+        extra=attempt.fields(),
+    )
+    _hook(command, "on_retry", error, attempt.number, verdict.delay)
+    return Retried(verdict.delay, reason_of(error), _traceback(error), verdict.progress, "\n".join(attempt.lines))
+
+
+def _dead(error: BaseException, attempt: Attempt, command: Mandate | None, reason: str) -> Dead:
+    logger.error("dead: %s: %s", attempt, reason, exc_info=error, extra=attempt.fields())
+    _hook(command, "on_dead", error)
+    _tell("ON_DEAD", attempt, error)
+    return Dead(reason[:REASON_LENGTH], _traceback(error), "\n".join(attempt.lines))
+
+
+def _discarded(reason: str, attempt: Attempt, command: Mandate | None) -> Discarded:
+    logger.warning("discarded %s: %s", attempt, reason, extra=attempt.fields())
+    _hook(command, "on_discard", reason)
+    return Discarded(reason[:REASON_LENGTH])
+
+
+def _policy(attempt: Attempt, command: Mandate | None) -> Any:
+    """Whose class options count: those of the command, even if it could not be built."""
+    if command is not None:
+        return command
+    try:
+        return registry.get(attempt.command)
+    except UnknownCommandError:
+        return Mandate
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+# --- who is told -----------------------------------------------------------------------------
+
+
+def _hook(command: Mandate | None, name: str, *about: Any) -> None:
+    if command is None:
+        return
+    try:
+        getattr(command, name)(*about)
+    except BaseException:  # a hook changes nothing, whatever it does
+        logger.exception("%s of %s raised", name, type(command).__qualname__)
+
+
+def _tell(setting: str, attempt: Attempt, error: BaseException) -> None:
+    for path in conf.get(setting):
+        try:
+            claim = attempt.claim
+            job = MandateJob.handle(
+                claim.job_id,
+                queue=claim.queue_name,
+                payload=claim.payload,
+                connection=get_connection(claim.queue_name),
+            )
+            job.is_written = True
+            import_string(path)(job, error)
+        except BaseException:
+            logger.exception('the handler %s of JOBS["%s"] raised', path, setting)

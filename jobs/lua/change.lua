@@ -1,0 +1,65 @@
+-- Take a command's job from where it is and put it where a person wants it, in one step. After shared.lua.
+--
+-- ARGV  1 RQ's key prefix   2 job id   3 what: queue, cancel or delete   4 now (ISO)   5 now (seconds)
+--       6 the statuses from which that is possible, each between commas   7 seconds that what is left of it is kept
+--       8 an event for its history, or ''   9 reason   10 LPUSH or RPUSH, for the head or the tail of its queue
+-- Returns { what happened, further }: done; missing; status and the job's status, if it is not among those; held and
+--       the id of the job that holds its lock.
+--
+-- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is told.
+local prefix, id, what, iso, now, keep = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7])
+local key = prefix .. 'job:' .. id
+local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name')
+local status, queue, prerequisites, lock, worker = job[1], job[2], job[3], job[4], job[5]
+if not status then return { 'missing', '' } end
+if not string.find(ARGV[6], ',' .. status .. ',', 1, true) then return { 'status', status } end
+local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
+  canceled = 'canceled', finished = 'finished' }
+
+if what == 'queue' and lock then
+  local holder = redis.call('GET', lock)
+  local held_by = holder and holder ~= id and redis.call('HGET', prefix .. 'job:' .. holder, 'status')
+  if held_by and not ({ finished = 1, failed = 1, canceled = 1, stopped = 1 })[held_by] then return { 'held', holder } end
+end
+
+if status == 'queued' then
+  redis.call('LREM', prefix .. 'queue:' .. queue, 0, id)
+elseif status == 'started' then
+  for _, member in ipairs(redis.call('ZRANGE', prefix .. 'wip:' .. queue, 0, -1)) do
+    if string.sub(member, 1, #id + 1) == id .. ':' then redis.call('ZREM', prefix .. 'wip:' .. queue, member) end
+  end
+  if worker then
+    redis.call('PUBLISH', prefix .. 'pubsub:' .. worker, cjson.encode({ command = 'stop-job', job_id = id }))
+  end
+elseif REGISTRY[status] then
+  redis.call('ZREM', prefix .. REGISTRY[status] .. ':' .. queue, id)
+end
+
+redis.call('DEL', 'jobs:waits:' .. id)
+for _, prerequisite in ipairs(prerequisites and cjson.decode(prerequisites) or {}) do
+  redis.call('SREM', 'jobs:dependents:' .. prerequisite, id)
+  redis.call('SREM', 'jobs:followers:' .. prerequisite, id)
+end
+
+if what == 'delete' then
+  redis.call('DEL', key, prefix .. 'results:' .. id)
+  redis.call('SET', 'jobs:gone:' .. id, ARGV[9], 'EX', keep)
+  ended(id, false)
+  return { 'done', status }
+end
+if ARGV[8] ~= '' then note(key, ARGV[8]) end
+if what == 'cancel' then
+  redis.call('HSET', key, 'status', 'canceled', 'ended_at', iso, 'reason', ARGV[9])
+  redis.call('HDEL', key, 'state')
+  redis.call('ZADD', prefix .. 'canceled:' .. queue, now + keep, id)
+  redis.call('EXPIRE', key, keep)
+  ended(id, false)
+else
+  redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
+  redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'expires_at')
+  redis.call('PERSIST', key)
+  redis.call('PERSIST', prefix .. 'results:' .. id)
+  redis.call('SADD', prefix .. 'queues', prefix .. 'queue:' .. queue)
+  redis.call(ARGV[10], prefix .. 'queue:' .. queue, id)
+end
+return { 'done', status }

@@ -1,0 +1,39 @@
+-- What several scripts do alike. Put before them; each has its own KEYS and ARGV.
+
+local HISTORY = 100 -- events kept on a job; the oldest go first
+
+-- Note an event, a line of JSON, in a job's history.
+local function note(key, event)
+  local known = redis.call('HGET', key, 'history')
+  if known then
+    event = known .. '\n' .. event
+    local _, breaks = string.gsub(event, '\n', '')
+    for _ = HISTORY, breaks do event = string.sub(event, string.find(event, '\n', 1, true) + 1) end
+  end
+  redis.call('HSET', key, 'history', event)
+end
+
+-- A job has ended: those that wait for it are to be released, after this script and in slices. Until that is done the
+-- set of them stands in `jobs:releasing`, which recovery drains. `followers` wait for any end, `dependents` for a good
+-- one. Returns the sets, for a worker that releases them at once.
+local function ended(id, finished)
+  local sets = {}
+  for _, set in ipairs(finished and { 'jobs:dependents:' .. id, 'jobs:followers:' .. id } or { 'jobs:followers:' .. id }) do
+    if redis.call('EXISTS', set) == 1 then
+      redis.call('SADD', 'jobs:releasing', set)
+      sets[#sets + 1] = set
+    end
+  end
+  return sets
+end
+
+-- Put a job whose prerequisites are done where it belongs: in its queue, or for what is left of its wait.
+local function start(prefix, id, key, queue, due, iso, now)
+  if due and due ~= '' and tonumber(due) > now then
+    redis.call('HSET', key, 'status', 'scheduled')
+    redis.call('ZADD', prefix .. 'scheduled:' .. queue, due, id)
+  else
+    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
+    redis.call('RPUSH', prefix .. 'queue:' .. queue, id)
+  end
+end

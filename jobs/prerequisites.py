@@ -1,0 +1,118 @@
+"""
+Prerequisites: jobs that must be done first.
+
+What waits for what stands under keys of our own. `jobs:waits:<id>` holds the prerequisites that a waiting job still
+lacks; `jobs:dependents:<id>` holds the jobs that wait for a job to finish, `jobs:followers:<id>` those that wait for it
+to end in any way. `push.lua` links, the end of a prerequisite releases: nobody polls.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from redis import Redis
+from rq.defaults import RQ_KEY_PREFIX
+from rq.job import Job, JobStatus
+from rq.utils import as_text
+
+from jobs.connections import address
+from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
+
+Given = Iterable["Job | str"]
+
+WAIT, RUN = "wait", "run"  # what a job does when a prerequisite of it ends badly
+
+
+class Prerequisites(NamedTuple):
+    """What one new job waits for. `any_end`: a bad end will do, too."""
+
+    jobs: tuple["Job | str", ...] = ()
+    any_end: bool = False
+
+    def ids(self) -> list[str]:
+        """Their ids. Asked for when the job is written: a unique one may turn out to be another's duplicate."""
+        return [given if isinstance(given, str) else given.id for given in self.jobs]
+
+    def unwritten(self) -> list[str]:
+        """Those that are known not to be in Redis: rolled back, or waiting for another transaction."""
+        return [
+            given.id for given in self.jobs if not getattr(given, "is_written", True) and not isinstance(given, str)
+        ]
+
+
+NONE = Prerequisites()
+
+
+def resolve(given: Given | None, failure: str, client: Redis) -> Prerequisites:
+    """
+    What `defer` was given as `prereq_jobs` and `prereq_failure`, checked.
+
+    Raises PrerequisiteError for what is no job or id, for a job of another server than `client`'s, and for one that
+    was deleted or cancelled; ValueError for an impossible `prereq_failure`.
+    """
+    if failure not in (WAIT, RUN):
+        raise ValueError(f'prereq_failure={failure!r} is impossible. Give "{WAIT}" or "{RUN}".')
+    if given is None:
+        return NONE
+    if isinstance(given, str | bytes | Job) or not isinstance(given, Iterable):
+        raise PrerequisiteError(f"prereq_jobs={given!r} is no list. Give a list of jobs, or of their ids.")
+    jobs = tuple({_id(each, client): each for each in given}.values())
+    for job_id, end in _bad_ends(client, [each if isinstance(each, str) else each.id for each in jobs]):
+        raise PrerequisiteError(f"Job {job_id} cannot be a prerequisite: it was {end}, so it will never be done.")
+    return Prerequisites(jobs, failure == RUN)
+
+
+def _id(given: object, client: Redis) -> str:
+    if isinstance(given, Job):
+        if given.connection.connection_pool is not client.connection_pool and (
+            address(given.connection) != address(client)
+        ):
+            raise PrerequisiteError(
+                f"Job {given.id} cannot be a prerequisite: it is on another Redis ({address(given.connection)}) "
+                f"than the queue's ({address(client)})."
+            )
+        return str(given.id)
+    if isinstance(given, str) and given and given.replace("-", "").replace("_", "").isalnum() and given.isascii():
+        return given
+    raise PrerequisiteError(f"{given!r} cannot be a prerequisite. Give jobs, as `defer` returns them, or their ids.")
+
+
+def _bad_ends(client: Redis, ids: Sequence[str]) -> list[tuple[str, str]]:
+    with client.pipeline(transaction=False) as pipeline:
+        for job_id in ids:
+            pipeline.hmget(f"{RQ_KEY_PREFIX}:job:{job_id}", "status", "state")
+            pipeline.get(f"jobs:gone:{job_id}")
+        answers = pipeline.execute()
+    found = []
+    for job_id, (status, state), gone in zip(ids, answers[::2], answers[1::2], strict=True):
+        if gone is not None:
+            found.append((job_id, as_text(gone)))
+        elif status == JobStatus.CANCELED.value.encode() and state != b"discarded":
+            found.append((job_id, "cancelled"))
+    return found
+
+
+def demand_finished(client: Redis, ids: Iterable[str]) -> None:
+    """Raise PrereqJobNotFinishedError if a job of these has a record, and has not finished."""
+    for job_id in ids:
+        status = client.hget(f"{RQ_KEY_PREFIX}:job:{job_id}", "status")
+        if status is not None and status != JobStatus.FINISHED.value.encode():
+            raise PrereqJobNotFinishedError(f"Unfinished job: {job_id}")
+
+
+def lacking(client: Redis, job_id: str) -> set[str]:
+    """The prerequisites that a job still waits for."""
+    return {as_text(member) for member in client.smembers(f"jobs:waits:{job_id}")}
+
+
+def blocking(client: Redis, job_id: str) -> list[str]:
+    """
+    Of the prerequisites that a job waits for, those that will not be done by themselves: dead, discarded, cancelled,
+    or without a record (deleted, or rolled back).
+    """
+    ids = sorted(lacking(client, job_id))
+    with client.pipeline(transaction=False) as pipeline:
+        for each in ids:
+            pipeline.hget(f"{RQ_KEY_PREFIX}:job:{each}", "status")
+        statuses = pipeline.execute()
+    ended = {status.value.encode() for status in (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED)}
+    return [each for each, status in zip(ids, statuses, strict=True) if status is None or status in ended]

@@ -1,0 +1,238 @@
+"""
+Retry policy: what a failed attempt is followed by. Pure: no Redis, no clock, and the one random number is handed in.
+
+Rules match subclasses and the chain of causes. Of those that match an error, the one for the most special class counts.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from math import isfinite, nan
+from numbers import Real
+from typing import Any, Protocol
+
+import orjson
+from django.db import OperationalError
+
+from jobs.errors import CommandDefinitionError
+
+logger = logging.getLogger("jobs")
+
+Errors = type[BaseException] | tuple[type[BaseException], ...]
+Wait = float | timedelta | str | Callable[[int, BaseException], float | timedelta]
+
+POLYNOMIALLY_LONGER = "polynomially_longer"
+DEFAULT_CURVE = ""  # under which failures are counted that no rule claims
+
+
+def seconds_of(value: object) -> float:
+    """Seconds of a number or a timedelta; NaN, which no comparison lets pass, for anything else and for infinities."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Real) and not isinstance(value, bool) and isfinite(value):
+        return float(value)
+    return nan
+
+
+class _DeadlockType(type):
+    def __instancecheck__(cls, error: object) -> bool:
+        return isinstance(error, OperationalError) and _lost_a_lock(error)
+
+
+class Deadlock(OperationalError, metaclass=_DeadlockType):
+    """
+    Stands in rules for the database's "try again": a deadlock, a serialization failure, a lock not had in time.
+
+    PostgreSQL 40P01 and 40001, MySQL 1213 and 1205, SQLite's "database is locked"; as Django raises them.
+    """
+
+
+def _lost_a_lock(error: OperationalError) -> bool:
+    cause = error.__cause__
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    first = error.args[0] if error.args else None
+    return code in {"40P01", "40001"} or first in {1213, 1205} or "is locked" in str(first)
+
+
+class RetryOn:
+    """
+    Retry on these errors: `RetryOn(Timeout, ConnectionError, wait=3, attempts=5, jitter=0.15)`.
+
+    `wait` is seconds, a timedelta, a callable `(attempt, error)` that returns either, or "polynomially_longer"
+    (attempt**4 + 2 seconds). `attempts` counts the first run too. `jitter` is the part of the wait that is added at
+    most, at random; a callable's result is taken as it is. The meaning and the defaults are ActiveJob's `retry_on`.
+
+    Raises CommandDefinitionError for what cannot work.
+    """
+
+    def __init__(
+        self, *errors: type[BaseException], wait: Wait = 3, attempts: int = 5, jitter: float | None = None
+    ) -> None:
+        self.errors, self.wait, self.attempts = errors, wait, attempts
+        self.jitter = 0.15 if jitter is None else jitter
+        if not errors or not all(isinstance(error, type) and issubclass(error, BaseException) for error in errors):
+            raise CommandDefinitionError(f"{self!r}: the errors must be one or more exception classes.")
+        if not (type(attempts) is int and attempts >= 1):
+            raise CommandDefinitionError(f"{self!r}: attempts must be a whole number, 1 or more.")
+        if wait != POLYNOMIALLY_LONGER and not callable(wait) and not seconds_of(wait) >= 0:
+            raise CommandDefinitionError(
+                f"{self!r}: wait must be seconds (0 or more), a timedelta, a callable (attempt, error), "
+                f"or {POLYNOMIALLY_LONGER!r}."
+            )
+        if not (isinstance(self.jitter, int | float) and 0 <= self.jitter <= 1):
+            raise CommandDefinitionError(f"{self!r}: jitter must be a part of the wait, 0 to 1.")
+
+    def __repr__(self) -> str:
+        names = ", ".join(getattr(error, "__name__", repr(error)) for error in self.errors)
+        return f"RetryOn({names}, wait={self.wait!r}, attempts={self.attempts!r})"
+
+    @property
+    def key(self) -> str:
+        """What its failures are counted under."""
+        return "+".join(f"{error.__module__}.{error.__qualname__}" for error in self.errors)
+
+    def delay(self, attempt: int, error: BaseException, chance: float) -> float:
+        """Seconds to wait after this attempt (1 for the first); `chance` is a random number from 0 to 1."""
+        wait = self.wait
+        if callable(wait):
+            seconds = seconds_of(wait(attempt, error))
+            if not seconds >= 0:
+                raise ValueError(f"{self!r}: the callable must return seconds, 0 or more, or a timedelta.")
+            return seconds
+        if wait == POLYNOMIALLY_LONGER:
+            return float(attempt**4 * (1 + chance * self.jitter) + 2)
+        return seconds_of(wait) * (1 + chance * self.jitter)
+
+
+DEADLOCKS = RetryOn(Deadlock, wait=3, attempts=5)
+
+
+class Policy(Protocol):
+    """What of a command class is asked here."""
+
+    retries: int
+    retry_on: Sequence[RetryOn]
+    discard_on: Sequence[type[BaseException]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """
+    What a job has been through, kept with it from one attempt to the next. Empty again once it is dead, so that a job
+    that a person retries, in whichever way, has a fresh budget.
+    """
+
+    attempts: int = 0  # that ended in a retry or a requeue
+    requeues: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)  # by rule
+    since: Mapping[str, float] = field(default_factory=dict)  # seconds since the epoch, by what is being waited for
+
+    @classmethod
+    def load(cls, text: bytes) -> "Progress":
+        """Read it from the job's record. ValueError for what no `dump` wrote."""
+        if not text:
+            return _NONE
+        known = orjson.loads(text)
+        if not isinstance(known, dict) or not known.keys() <= {"attempts", "requeues", "failures", "since"}:
+            raise ValueError(f"no progress of a job: {text[:100]!r}")
+        progress = cls(**known)
+        counts = [progress.attempts, progress.requeues, *progress.failures.values()]
+        if not all(type(count) is int for count in counts):
+            raise ValueError(f"no progress of a job: {text[:100]!r}")
+        return progress
+
+    def dump(self) -> bytes:
+        """As it lies in the job's record: what is at its default is left out."""
+        known = {"attempts": self.attempts, "requeues": self.requeues, "failures": self.failures, "since": self.since}
+        return orjson.dumps({name: value for name, value in known.items() if value})
+
+    def failed(self, key: str) -> "Progress":
+        """One failure more."""
+        failures = {**self.failures, key: self.failures.get(key, 0) + 1}
+        return replace(self, attempts=self.attempts + 1, failures=failures, since={})
+
+
+_NONE = Progress()
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again in so many seconds."""
+
+    delay: float
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """No retry is left, or none was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The command says that this error is not worth keeping the job."""
+
+
+def decide(
+    error: BaseException, policy: Policy, progress: Progress, chance: Callable[[], float] = random.random
+) -> Retry | GiveUp | Drop:
+    """What follows an attempt that failed with this error."""
+    rule = _rule_for(error, [*policy.retry_on, *policy.discard_on]) or _rule_for(error, [DEADLOCKS])
+    if rule is None:
+        return _default(policy, progress, chance)
+    if not isinstance(rule, RetryOn):
+        return Drop()
+    attempt = progress.failures.get(rule.key, 0) + 1
+    if attempt >= rule.attempts:
+        return _default(policy, progress, chance) if rule is DEADLOCKS else GiveUp()
+    try:
+        delay = rule.delay(attempt, error, chance())
+    except Exception:
+        logger.exception("the wait of %r cannot be worked out; the default one is taken", rule)
+        delay = default_delay(attempt - 1, chance())
+    return Retry(delay, progress.failed(rule.key))
+
+
+def _default(policy: Policy, progress: Progress, chance: Callable[[], float]) -> Retry | GiveUp:
+    failures = progress.failures.get(DEFAULT_CURVE, 0)
+    if failures >= policy.retries:
+        return GiveUp()
+    return Retry(default_delay(failures, chance()), progress.failed(DEFAULT_CURVE))
+
+
+def default_delay(failures: int, chance: float) -> float:
+    """
+    Seconds to wait with so many failures before this one; 25 of them take about 20 days.
+
+    Sidekiq's curve (its wiki, "Error Handling"): n**4 + 15 + a random part of 10 * (n + 1).
+    """
+    return float(failures**4 + 15 + chance * 10 * (failures + 1))
+
+
+def _rule_for(error: BaseException, rules: Sequence[RetryOn | type[BaseException]]) -> Any:
+    for each in _chain(error):
+        matching = [
+            (_distance(type(each), kind), position, rule)
+            for position, rule in enumerate(rules)
+            for kind in (rule.errors if isinstance(rule, RetryOn) else (rule,))
+            if isinstance(each, kind)
+        ]
+        if matching:
+            return min(matching, key=lambda match: match[:2])[2]
+    return None
+
+
+def _distance(kind: type, rule: type) -> int:
+    """How far up from the error's class the rule's is; one that is not among its bases (Deadlock) is most special."""
+    return kind.__mro__.index(rule) if rule in kind.__mro__ else -1
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)

@@ -1,0 +1,60 @@
+"""Letting jobs go on that waited for one which has ended; in slices, so that thousands of them hold up nothing."""
+
+import logging
+import time
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.defaults import RQ_KEY_PREFIX
+from rq.utils import as_text
+
+from jobs.connections import Script, run_script
+from jobs.history import iso
+from jobs.job import MandateJob
+
+logger = logging.getLogger("jobs")
+
+SLICE = 500  # jobs a call
+
+_RELEASE = Script("lua/shared.lua", "lua/release.lua")
+
+
+def release(client: Redis, member: str) -> None:
+    """
+    Do what a member of `jobs:releasing` asks for. It stays there until that is done, so that recovery can go on with
+    it; raises nothing.
+
+    A member is the key of a set of commands' jobs, or `rq:<queue>:<id>` for a job with plain RQ dependents.
+    """
+    try:
+        if member.startswith("rq:"):
+            _release_plain(client, member)
+        else:
+            _release_commands(client, member)
+    except RedisError as error:
+        logger.warning("%s is released later: %s", member, error)
+    except Exception:
+        logger.exception("could not release %s", member)
+
+
+def _release_commands(client: Redis, members: str) -> None:
+    prerequisite = members.rpartition(":")[2]
+    before = None
+    while True:
+        now = time.time()
+        left, started = run_script(
+            client, _RELEASE, [members], [f"{RQ_KEY_PREFIX}:", prerequisite, SLICE, iso(now), repr(now)]
+        )
+        for job_id in started:
+            logger.info("enqueued job %s: its prerequisites are done", as_text(job_id))
+        if left == 0 or left == before:  # done; or a full server, where it is tried again later
+            return
+        before = left
+
+
+def _release_plain(client: Redis, member: str) -> None:
+    queue, _, job_id = member.removeprefix("rq:").rpartition(":")
+    job = MandateJob.handle(job_id, queue=queue, payload=b"", connection=client)
+    Queue(queue, connection=client, job_class=MandateJob).enqueue_dependents(job)
+    client.srem("jobs:releasing", member)
