@@ -9,6 +9,7 @@ from jobs import MandateJob, queues
 from jobs.connections import get_connection
 from jobs.job import JobState
 from jobs.queues import NewJob
+from tests.jobs.worker import eventually
 from tests.sample import functions
 from tests.sample.commands.notes import Fail, KeepSecret, ShoutNote, WriteNote, WriteNoteSlowly
 from tests.sample.commands.talk import Echo, EchoType, NameJob, Talk, TalkKept
@@ -60,7 +61,9 @@ def test_a_deleted_record_does_not_stop_the_worker(worker_process):
     orphan, after = ShoutNote.defer(note), WriteNote.defer("after")
     note.delete()
 
-    drain(worker_process)
+    worker = worker_process(*QUEUES)
+    eventually(lambda: orphan.state is JobState.DISCARDED)  # five seconds later: a replica may lag
+    worker.stop()
 
     assert orphan.state is JobState.DISCARDED
     assert reference in orphan.reason
@@ -68,8 +71,6 @@ def test_a_deleted_record_does_not_stop_the_worker(worker_process):
 
 
 PAYLOADS = {
-    "an unknown command": (["jobs.execution.perform", None, ["sample.Gone"], {}], "Unknown command: 'sample.Gone'"),
-    "a class that is no command": (["jobs.execution.perform", None, ["sample.Note", 1], {}], "Unknown command"),
     "no command at all": (["jobs.execution.perform", None, [], {}], "names no command"),
     "a command that is no text": (["jobs.execution.perform", None, [{"$a": 1}], {}], "names no command"),
     "arguments that do not fit": (["jobs.execution.perform", None, ["sample.WriteNote"], {}], "do not fit"),

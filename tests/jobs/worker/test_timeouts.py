@@ -21,7 +21,7 @@ def test_an_attempt_ends_at_its_timeout_and_the_next_job_runs(command, worker_pr
     worker = worker_process("default", concurrency=1, burst=True)
 
     assert worker.wait() == 0, worker.output
-    assert (job.state, job.reason) == ("dead", "timed out")
+    assert (job.state, job.reason) == ("dead", "TimedOut: The attempt took longer than its 1 seconds.")
     assert "longer than its 1 seconds" in job.latest_result().exc_string
     assert after.state == "finished"
 
@@ -47,7 +47,7 @@ def test_a_thread_that_does_not_come_back_costs_its_process_but_no_other_job(wor
     after = WriteNote.defer("after")
     eventually(lambda: after.state == "finished")
 
-    assert job.reason == "timed out"
+    assert "longer than its 1 seconds" in job.reason
     assert "this process drains" in worker.output
     assert get_connection("default").zcard("rq:wip:default") == 0
 

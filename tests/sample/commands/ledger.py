@@ -7,6 +7,7 @@ from tests.sample.models import Run
 
 
 class Record(Mandate):
+    retries = 0
     result_ttl = 3_600
     number: int
     seconds: float = 0.0

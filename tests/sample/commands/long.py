@@ -13,6 +13,7 @@ class Spin(Mandate):
     """Computes until it is stopped."""
 
     timeout = 1
+    retries = 0
     started: str = ""
 
     def call(self) -> None:
@@ -31,6 +32,7 @@ class SpinLong(Spin):
 
 class SleepAsync(Mandate):
     timeout = 1
+    retries = 0
 
     async def call(self) -> None:
         while True:
@@ -41,6 +43,7 @@ class Deaf(Mandate):
     """Sits in C code, where no interrupt reaches it."""
 
     timeout = 1
+    retries = 0
 
     def call(self) -> None:
         time.sleep(60)
@@ -61,10 +64,14 @@ class Patient(Mandate):
 
 
 class Exit(Mandate):
+    retries = 0
+
     def call(self) -> None:
         sys.exit("a command must not end the worker")
 
 
 class Interrupted(Mandate):
+    retries = 0
+
     def call(self) -> None:
         raise KeyboardInterrupt

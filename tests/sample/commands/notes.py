@@ -42,6 +42,7 @@ class KeepSecret(Mandate):
 
 
 class Fail(Mandate):
+    retries = 0
     message: str = "no luck"
 
     def call(self) -> None:

@@ -7,6 +7,7 @@ from jobs import Mandate
 
 
 class Talk(Mandate):
+    retries = 0
     lines: int
     fail: bool = False
 

@@ -1,0 +1,70 @@
+"""A worker in the test's own process: the real scripts and the real attempt, one job at a time, and no waiting."""
+
+import time
+
+import pytest
+
+from jobs import execution
+from jobs.connections import get_connection
+from jobs.interrupt import Interruptible
+from jobs.worker.board import Board
+from jobs.worker.fetch import Fetch
+from jobs.worker.promotion import Promotion
+from jobs.worker.release import release
+from jobs.worker.wire import Wire
+
+QUEUES = ("critical", "default", "mailers", "background", "low")
+
+
+class InlineWorker:
+    """Claims, runs and commits as a worker process does, in this thread. `attempts` counts what it ran."""
+
+    def __init__(self, name: str = "inline") -> None:
+        self.client = get_connection("default")
+        self.fetch = Fetch(
+            name,
+            dict.fromkeys(QUEUES),
+            threads=1,
+            board=Board(1),
+            blocks=True,
+            release=lambda member: release(self.client, member),
+        )
+        self.name, self.attempts = name, 0
+
+    def step(self) -> bool:
+        """Run the next job, if one is due. Whether there was one."""
+        self.client.zadd("jobs:workers", {self.name: time.time()})
+        self._look()
+        if not self.fetch.has_ready:
+            return False
+        claim = self.fetch._ready.popleft()
+        claim.started = time.monotonic()
+        outcome, command = execution.attempt(claim, Interruptible())
+        self.attempts += 1
+        self.fetch.commits.add(claim, outcome, command, time.monotonic() - claim.started)
+        self._look(claims=False)
+        return True
+
+    def run(self) -> int:
+        """Run what is due, and what becomes due by that. Returns how many attempts that took."""
+        before = self.attempts
+        Promotion(Wire("default")).run(QUEUES)
+        while self.step():
+            Promotion(Wire("default")).run(QUEUES)
+        return self.attempts - before
+
+    def hurry(self) -> "InlineWorker":
+        """Let the time pass that scheduled and retrying jobs have to wait."""
+        for queue in QUEUES:
+            for job_id in self.client.zrange(f"rq:scheduled:{queue}", 0, -1):
+                self.client.zadd(f"rq:scheduled:{queue}", {job_id: 1})
+        return self
+
+    def _look(self, *, claims: bool = True) -> None:
+        for member in self.fetch._step(claims=claims):
+            release(self.client, member)
+
+
+@pytest.fixture
+def worker(valkey) -> InlineWorker:
+    return InlineWorker()
