@@ -129,11 +129,9 @@ class MandateJob(Job):
         What has happened to it, the oldest first; of the special events the last 100. What each attempt failed with,
         in full, is in `results()`: the last 10.
         """
-        known: Any = self.connection.hmget(
-            self.key, "status", "created_at", "enqueued_at", "started_at", "ended_at", "history"
-        )
-        status, created, enqueued, started, ended, special = known
-        times = [("queued", enqueued or created), ("started", started)]
+        known: Any = self.connection.hmget(self.key, "status", "created_at", "started_at", "ended_at", "history")
+        status, created, started, ended, special = known
+        times = [("queued", created), ("started", started)]
         if status == JobStatus.FINISHED.value.encode():
             times.append(("finished", ended))
         events = [history.Event(name=name, at=str_to_date(at)) for name, at in times if at]

@@ -168,7 +168,12 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, Mandat
     tells = logger.isEnabledFor(logging.INFO)
     for position, (job, handle) in enumerate(pairs):
         if position in duplicates:
-            handle.become(as_text(duplicates[position]))
+            holder = as_text(duplicates[position])
+            if holder in job.prerequisites.ids():
+                raise PrerequisiteError(
+                    f"Job {holder} cannot be a prerequisite of its own duplicate: the command is unique."
+                )
+            handle.become(holder)
         else:
             handle.is_written = True
         if tells:

@@ -104,7 +104,7 @@ class Fetch:
             except TROUBLE as error:
                 self._outage(error)
                 return not self.stopping
-            if self._burst and not self.held:
+            if self._burst and not self.held and not releasing:
                 self.stop()
             found = bool(self._ready)
         if found and self._at_the_door.locked():

@@ -29,6 +29,7 @@ class InlineWorker:
             blocks=True,
             release=lambda member: release(self.client, member),
         )
+        self.promotion = Promotion(Wire("default"))
         self.name, self.attempts = name, 0
 
     def step(self) -> bool:
@@ -48,9 +49,9 @@ class InlineWorker:
     def run(self) -> int:
         """Run what is due, and what becomes due by that. Returns how many attempts that took."""
         before = self.attempts
-        Promotion(Wire("default")).run(QUEUES)
+        self.promotion.run(QUEUES)
         while self.step():
-            Promotion(Wire("default")).run(QUEUES)
+            self.promotion.run(QUEUES)
         return self.attempts - before
 
     def hurry(self) -> "InlineWorker":
