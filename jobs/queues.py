@@ -192,6 +192,7 @@ def _links(job: NewJob) -> tuple[bytes, tuple[Word, ...]]:
         links |= {"waits": ids, "sure": job.prerequisites.unwritten(), "any": job.prerequisites.any_end}
         fields += ("prereqs", orjson.dumps(ids))
     if job.lock:
-        links |= {"unique": job.lock.key, "unique_ms": max(1, int(job.lock.seconds * 1_000))}
-        fields += ("unique", job.lock.key)
+        milliseconds = max(1, int(job.lock.seconds * 1_000))
+        links |= {"unique": job.lock.key, "unique_ms": milliseconds}
+        fields += ("unique", job.lock.key, "unique_ms", milliseconds)
     return orjson.dumps(links), fields
