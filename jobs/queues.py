@@ -178,8 +178,9 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, Mandat
             handle.is_written = True
         if tells:
             when = "" if job.due is None else f", due {iso(job.due)}"
-            what = f"is a duplicate of job {handle.id}" if handle.duplicate else f"enqueued to {queue}{when}"
-            logger.info("%s (job %s) %s", handle.description, job.id, what)
+            what = f"duplicate of job {handle.id}" if handle.duplicate else f"enqueued to {queue}{when}"
+            told = {"job_id": handle.id, "command": handle.command_name, "queue": queue}
+            logger.info("%s: %s (job %s)", what, handle.description, job.id, extra=told)
 
 
 def _links(job: NewJob) -> tuple[bytes, tuple[Word, ...]]:

@@ -20,6 +20,7 @@ from jobs.connections import get_connection
 from jobs.worker import heartbeat
 from jobs.worker.child import COMEBACK, GRACE
 from jobs.worker.children import Children, Process
+from jobs.worker.cleaning import clean
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import recover
 from jobs.worker.release import release
@@ -82,6 +83,7 @@ class Parent:
             self._children.judge()
             self._try(self._beat)
             self._try(self._recover)
+            self._try(lambda: clean(self._wire, self._every_queue))
         if now >= self._kill_at:
             self._children.signal(signal.SIGKILL)
             self._kill_at = float("inf")
@@ -153,9 +155,11 @@ class Parent:
 
     def _report(self, back: list[tuple[str, str]], dead: list[tuple[str, str]]) -> None:
         for job_id, worker in back:
-            logger.warning("interrupted job %s: worker %s died; the job is back in its queue", job_id, worker)
+            message = "interrupted job %s: worker %s died; the job is back in its queue"
+            logger.warning(message, job_id, worker, extra={"job_id": job_id})
         for job_id, worker in dead:
-            logger.error("dead: job %s: poison, interrupted too often, last on worker %s", job_id, worker)
+            message = "dead: job %s: poison, interrupted too often, last on worker %s"
+            logger.error(message, job_id, worker, extra={"job_id": job_id})
 
     # --- signals, and a server that is away ------------------------------------------------------
 

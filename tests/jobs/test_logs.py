@@ -1,0 +1,136 @@
+"""Log lines: what each event of a job says, with which fields, and whose lines a job's page shows."""
+
+import json
+import logging
+
+import pytest
+
+from jobs.logs import JobFilter
+from tests.sample.commands.limits import Fresh, Once
+from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
+from tests.sample.commands.talk import Talk
+from tests.sample.commands.trouble import Again, Ruled, TroubleTwice
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def lines(caplog):
+    """The lines that the logger `jobs` has written since, each with a job's fields: `[("enqueued ...", {...})]`."""
+    caplog.set_level(logging.INFO, "jobs")
+
+    def read():
+        fields = ("job_id", "command", "queue", "attempt")
+        return [
+            (record.getMessage(), {name: getattr(record, name, None) for name in fields})
+            for record in caplog.records
+            if record.name == "jobs"
+        ]
+
+    return read
+
+
+def test_the_life_of_a_job_in_lines(worker, lines):
+    job = WriteNote.defer("hello")
+    worker.run()
+
+    (enqueued, told), (performing, _), (performed, told_then) = lines()
+    assert enqueued == f"enqueued to default: sample.WriteNote('hello') (job {job.id})"
+    assert told == {"job_id": job.id, "command": "sample.WriteNote", "queue": "default", "attempt": None}
+    assert (
+        performing == f"performing sample.WriteNote (job {job.id}, attempt 1) from default: sample.WriteNote('hello')"
+    )
+    assert performed.startswith(f"performed sample.WriteNote (job {job.id}, attempt 1) in ")
+    assert performed.endswith(" ms")
+    assert told_then == {"job_id": job.id, "command": "sample.WriteNote", "queue": "default", "attempt": 1}
+
+
+ENDS = {
+    "retrying": (lambda: TroubleTwice.defer(), "retrying sample.TroubleTwice ({}, attempt 1) after 1 attempts in "),
+    "dead": (lambda: Fail.defer("x"), "dead: sample.Fail ({}, attempt 1): RuntimeError: x"),
+    "discarded": (lambda: Ruled.defer("hopeless"), "discarded sample.Ruled ({}, attempt 1): HopelessError: as planned"),
+    "requeued": (lambda: Again.defer(), "requeued sample.Again ({}, attempt 1): again in 30 s"),
+}
+
+
+@pytest.mark.parametrize(("defer", "expected"), ENDS.values(), ids=ENDS)
+def test_every_end_has_its_line(defer, expected, worker, lines):
+    job = defer()
+    worker.run()
+
+    message, told = lines()[-1]
+    assert message.startswith(expected.format(f"job {job.id}"))
+    assert told == {"job_id": job.id, "command": job.command_name, "queue": "default", "attempt": 1}
+
+
+def test_attempts_are_counted_on(worker, lines):
+    TroubleTwice.defer()
+    for _ in range(3):
+        worker.hurry().run()
+
+    said = [message for message, _ in lines() if message.startswith(("retrying", "dead"))]
+    assert [("attempt 1" in said[0]), ("after 2 attempts" in said[1]), ("attempt 3" in said[2])] == [True] * 3
+
+
+def test_delays_and_duplicates_are_said(lines):
+    Fresh.defer(wait=60)
+    first = Once.defer(7)
+    Once.defer(7)
+
+    said = [message for message, _ in lines()]
+    assert "enqueued to default, due 20" in said[0]
+    assert said[2].startswith(f"duplicate of job {first.id}: sample.Once(7) (job ")
+
+
+def test_private_arguments_are_in_no_line(worker, lines):
+    KeepSecret.defer("hunter2")
+    worker.run()
+
+    assert len(lines()) == 3
+    assert "hunter2" not in str(lines())
+    assert "sample.KeepSecret(...)" in lines()[0][0]
+
+
+def test_no_line_is_built_when_nobody_reads_it(worker, caplog, monkeypatch):
+    caplog.set_level(logging.WARNING, "jobs")
+    monkeypatch.setattr("jobs.logs.shown", lambda *args: pytest.fail("a line was built"))
+    WriteNote.defer("x")
+    worker.run()
+    assert caplog.records == []
+
+
+def test_a_filter_names_the_job_on_every_line_logged_inside_call(worker, caplog):
+    caplog.set_level(logging.WARNING)
+    caplog.handler.addFilter(JobFilter())
+    job = Talk.defer(1)
+    worker.run()
+    logging.getLogger("talk").warning("outside")
+
+    inside, outside = [record for record in caplog.records if record.name == "talk"]
+    assert (inside.job_id, inside.command, inside.queue, inside.attempt) == (job.id, "sample.Talk", "default", 1)
+    assert inside.job == f" [job {job.id}]"
+    assert (outside.job_id, outside.command, outside.job) == (None, None, "")
+
+
+@pytest.mark.processes
+def test_as_json_each_line_is_an_object_with_the_jobs_fields(worker_process):
+    job = Talk.defer(1)
+    worker = worker_process("default", burst=True, env={"LOG_FORMAT": "json", "LOG_LEVEL": "INFO"})
+    assert worker.wait() == 0
+
+    found = [json.loads(line) for line in worker.output.splitlines() if line.startswith("{")]
+    (line,) = [line for line in found if line["name"] == "talk"]
+    assert line["levelname"] == "WARNING"
+    assert line["message"] == "line 0"
+    assert [line[name] for name in ("job_id", "command", "queue", "attempt")] == [job.id, "sample.Talk", "default", 1]
+    performed = [line for line in found if line["message"].startswith("performed")]
+    assert performed[0]["job_id"] == job.id
+    assert next(line for line in found if line["message"].startswith("worker "))["job_id"] is None
+
+
+@pytest.mark.processes
+def test_as_text_the_job_stands_behind_a_commands_own_lines(worker_process):
+    job = Talk.defer(1)
+    worker = worker_process("default", burst=True)
+    assert worker.wait() == 0
+    assert f"WARNING talk: line 0 [job {job.id}]" in worker.output
