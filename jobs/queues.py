@@ -9,6 +9,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from itertools import groupby, islice
 from typing import NamedTuple
 
 import orjson
@@ -118,9 +119,9 @@ def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
 
     Raises RedisUnavailableError, here or where the transaction ends, when Redis does not answer.
     """
+    clients = {queue: get_connection(queue) for queue in {job.queue for job in jobs}}
     handles = [
-        MandateJob.handle(job.id, queue=job.queue, payload=job.payload, connection=get_connection(job.queue))
-        for job in jobs
+        MandateJob.handle(job.id, queue=job.queue, payload=job.payload, connection=clients[job.queue]) for job in jobs
     ]
     _on_commit(lambda: _write(jobs, handles))
     return handles
@@ -144,14 +145,11 @@ def _on_commit(write: Callable[[], None]) -> None:
 
 
 def _write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
-    by_queue: dict[str, list[tuple[NewJob, MandateJob]]] = {}
-    for pair in zip(jobs, handles, strict=True):
-        by_queue.setdefault(pair[0].queue, []).append(pair)
-    for queue, of_queue in by_queue.items():
+    for queue, pairs in groupby(zip(jobs, handles, strict=True), key=lambda pair: pair[0].queue):
         client = get_connection(queue)
         with reaching(client):
-            for first in range(0, len(of_queue), SLICE):
-                _write_slice(client, queue, of_queue[first : first + SLICE])
+            while of_slice := list(islice(pairs, SLICE)):
+                _write_slice(client, queue, of_slice)
 
 
 def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, MandateJob]]) -> None:
@@ -165,22 +163,24 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, Mandat
         arguments += fields
     keys = [f"{prefix}:{name}:{queue}" for name in ("queue", "scheduled", "deferred")]
     duplicates = dict(run_script(client, _PUSH, (f"{prefix}:queues", *keys), arguments))
-    tells = logger.isEnabledFor(logging.INFO)
     for position, (job, handle) in enumerate(pairs):
-        if position in duplicates:
-            holder = as_text(duplicates[position])
-            if holder in job.prerequisites.ids():
-                raise PrerequisiteError(
-                    f"Job {holder} cannot be a prerequisite of its own duplicate: the command is unique."
-                )
-            handle.become(holder)
-        else:
+        if position not in duplicates:
             handle.is_written = True
-        if tells:
-            when = "" if job.due is None else f", due {iso(job.due)}"
-            what = f"duplicate of job {handle.id}" if handle.duplicate else f"enqueued to {queue}{when}"
-            told = {"job_id": handle.id, "command": handle.command_name, "queue": queue}
-            logger.info("%s: %s (job %s)", what, handle.description, job.id, extra=told)
+            continue
+        holder = as_text(duplicates[position])
+        if holder in job.prerequisites.ids():
+            raise PrerequisiteError(f"Job {holder} cannot be a prerequisite of its own duplicate: it is unique.")
+        handle.become(holder)
+    if logger.isEnabledFor(logging.INFO):
+        _tell(pairs)
+
+
+def _tell(pairs: Sequence[tuple[NewJob, MandateJob]]) -> None:
+    for job, handle in pairs:
+        when = "" if job.due is None else f", due {iso(job.due)}"
+        what = f"duplicate of job {handle.id}" if handle.duplicate else f"enqueued to {job.queue}{when}"
+        told = {"job_id": handle.id, "command": handle.command_name, "queue": job.queue}
+        logger.info("%s: %s (job %s)", what, handle.description, job.id, extra=told)
 
 
 def _links(job: NewJob) -> tuple[bytes, tuple[Word, ...]]:
