@@ -17,6 +17,7 @@ from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from jobs import seams
 from jobs.errors import RedisUnavailableError
 
 Word = str | bytes | int | float  # of a command
@@ -32,6 +33,8 @@ def get_connection(queue: str) -> Redis:
 
     Raises KeyError for a queue that RQ_QUEUES does not have, ImproperlyConfigured when it has no address.
     """
+    if seams.stand_in is not None:
+        return seams.stand_in()  # type: ignore[no-any-return]
     config = settings.RQ_QUEUES[queue]
     if "URL" in config and not config["URL"]:
         raise ImproperlyConfigured(
@@ -91,6 +94,8 @@ def run_script(client: Redis, script: Script, keys: Sequence[str], arguments: Se
 
     The client's own layers above the connection (retries, callbacks, metrics) cost more than the call itself.
     """
+    if seams.stand_in is not None and not isinstance(client, Redis):
+        return client.run(script, keys, arguments)
     connection: Any = client.connection_pool.get_connection()
     try:
         try:

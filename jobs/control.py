@@ -1,12 +1,11 @@
 """Every change a person may make to a job. Each takes it from where it is and puts it elsewhere in one atomic step."""
 
-import time
-
 from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
 from rq.utils import as_text
 
+from jobs import seams
 from jobs.connections import Script, reaching, run_script
 from jobs.errors import ChangeRefusedError
 from jobs.history import KEPT_FOR, iso, line
@@ -63,7 +62,7 @@ def _change(
     reason: str = "",
     at_front: bool = False,
 ) -> None:
-    now = time.time()
+    now = seams.now()
     client: Redis = job.connection
     statuses = f",{','.join(status.value for status in possible)},"
     note = line(event, now, reason=reason) if event else ""

@@ -3,13 +3,12 @@
 import dataclasses
 import hashlib
 import inspect
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from jobs import allowed, arguments, options, queues, registry
+from jobs import allowed, arguments, options, queues, registry, seams
 from jobs.connections import Word
 from jobs.errors import CommandDefinitionError, SerializationError
 from jobs.prerequisites import NONE, Prerequisites
@@ -58,7 +57,7 @@ def _noted(command: type["Mandate"], due: float | None, context: bytes) -> tuple
     if command.result_ttl != options.DEFAULTS["result_ttl"]:
         noted += ("result_ttl", command.result_ttl)
     if command.expires_in is not None:
-        noted += ("expires_at", repr((due or time.time()) + seconds_of(command.expires_in)))
+        noted += ("expires_at", repr((due or seams.now()) + seconds_of(command.expires_in)))
     if context:
         noted += ("context", context)
     return noted

@@ -74,7 +74,7 @@ def attempt(claim: "Claim", thread: Interruptible) -> tuple[Outcome, str]:
             error = failures.timed_out(claim.limit).with_traceback(error.__traceback__)
         return failures.outcome(error, current, command), current.command
     finally:
-        logs.end()
+        logs.end(current)
     log = "\n".join(current.lines) if current.lines and command.keep_log else ""
     return Finished(_result(result) if claim.ttl else None, claim.ttl, log), current.command
 
@@ -87,7 +87,7 @@ def given_up(claim: "Claim") -> tuple[Outcome, str]:
     except PayloadError:
         pass  # a plain RQ job
     finally:
-        logs.end()
+        logs.end(current)
     error = failures.timed_out(claim.limit)
     error.add_note("The thread did not come back either; where it was is in the worker's log.")
     return failures.outcome(error, current, None), current.command

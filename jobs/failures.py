@@ -1,14 +1,13 @@
 """What an attempt that did not come to its end is followed by: the outcome, its log line, and who is told."""
 
 import logging
-import time
 import traceback
 from dataclasses import replace
 from typing import Any
 
 from django.utils.module_loading import import_string
 
-from jobs import conf, registry, retries
+from jobs import conf, registry, retries, seams
 from jobs.connections import get_connection
 from jobs.errors import MissingRecordError, PayloadError, UnknownCommandError
 from jobs.history import iso
@@ -92,7 +91,7 @@ def _requeued(error: RequeueRequested, attempt: Attempt, command: Mandate, progr
 
 
 def _unknown(error: UnknownCommandError, attempt: Attempt, progress: Progress) -> Outcome:
-    now = time.time()
+    now = seams.now()
     since = progress.since.get("command", now)
     if now - since >= UNKNOWN_FOR:
         return _dead(error, attempt, None, f"unknown command: {reason_of(error)}")
@@ -104,7 +103,7 @@ def _unknown(error: UnknownCommandError, attempt: Attempt, progress: Progress) -
 
 
 def _recheck(error: MissingRecordError, attempt: Attempt, progress: Progress) -> Postponed | None:
-    now = time.time()
+    now = seams.now()
     since = progress.since.get("records", now)
     if now - since >= RECHECK_FOR:
         return None

@@ -4,7 +4,7 @@ What is logged of attempts: a job's own lines, kept for its page; and its id, on
 
 import logging
 from collections import deque
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 from jobs import arguments, registry
@@ -23,12 +23,13 @@ UNREADABLE = "(unreadable)"  # what stands for a command whose name is not known
 class Attempt:
     """One attempt, as log lines name it. `lines` fills with what is logged meanwhile."""
 
-    __slots__ = ("claim", "command", "lines")
+    __slots__ = ("claim", "command", "lines", "outer")
 
     def __init__(self, claim: "Claim") -> None:
         self.claim = claim
         self.command = UNREADABLE
         self.lines: deque[str] = deque(maxlen=LINES)
+        self.outer: Token[Attempt | None]
 
     @property
     def number(self) -> int:
@@ -58,13 +59,13 @@ _attempt: ContextVar[Attempt | None] = ContextVar("jobs_attempt", default=None)
 def begin(claim: "Claim") -> Attempt:
     """From here on, lines logged in this context, and threads and tasks begun in it, belong to this attempt."""
     attempt = Attempt(claim)
-    _attempt.set(attempt)
+    attempt.outer = _attempt.set(attempt)
     return attempt
 
 
-def end() -> None:
+def end(attempt: Attempt) -> None:
     """They no longer do."""
-    _attempt.set(None)
+    _attempt.reset(attempt.outer)
 
 
 def shown(name: str, args: list[Any], kwargs: dict[str, Any]) -> str:

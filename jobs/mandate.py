@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,7 +20,7 @@ from typing import (
 
 from asgiref.sync import async_to_sync, sync_to_async
 
-from jobs import options, queues, registry
+from jobs import options, queues, registry, seams
 from jobs.connections import get_connection
 from jobs.context import Context, capture
 from jobs.deferral import new_job
@@ -267,7 +266,7 @@ class Mandate:
         rows = list(rows)
         due, step = options.due(wait, wait_until), 0.0
         if spread is not None:
-            due, step = due or time.time(), options.span("spread", spread) / max(1, len(rows))
+            due, step = due or seams.now(), options.span("spread", spread) / max(1, len(rows))
         first = NONE
         if prereq_jobs is not None or prereq_failure != "wait":
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue))

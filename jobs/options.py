@@ -4,12 +4,12 @@ import inspect
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from numbers import Real
-from time import time
 from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
 
+from jobs import seams
 from jobs.errors import CommandDefinitionError
 from jobs.retries import RetryOn, seconds_of
 
@@ -132,7 +132,7 @@ def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | 
     if wait is None:
         return None
     delay = span("wait", wait)
-    return time() + delay if delay else None
+    return seams.now() + delay if delay else None
 
 
 def span(name: str, value: float | timedelta) -> float:

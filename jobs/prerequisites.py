@@ -63,9 +63,7 @@ def resolve(given: Given | None, failure: str, client: Redis) -> Prerequisites:
 
 def _id(given: object, client: Redis) -> str:
     if isinstance(given, Job):
-        if given.connection.connection_pool is not client.connection_pool and (
-            address(given.connection) != address(client)
-        ):
+        if given.connection is not client and address(given.connection) != address(client):
             raise PrerequisiteError(
                 f"Job {given.id} cannot be a prerequisite: it is on another Redis ({address(given.connection)}) "
                 f"than the queue's ({address(client)})."

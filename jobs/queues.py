@@ -6,21 +6,20 @@ The one place that writes new jobs: when the surrounding transactions commit, in
 
 import logging
 import os
-import time
 import zlib
 from collections.abc import Callable, Sequence
 from itertools import groupby, islice
 from typing import NamedTuple
 
 import orjson
-from django.db import connections, transaction
+from django.db import transaction
 from redis import Redis
 from rq import Queue
 from rq.defaults import RQ_KEY_PREFIX
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from jobs import conf
+from jobs import conf, seams
 from jobs.connections import Script, Word, get_connection, reaching, run_script
 from jobs.errors import PrerequisiteError, UnknownQueueError
 from jobs.history import iso
@@ -128,7 +127,7 @@ def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
 
 
 def _on_commit(write: Callable[[], None]) -> None:
-    open_aliases = [c.alias for c in connections.all(initialized_only=True) if c.in_atomic_block]
+    open_aliases = seams.open_transactions()
     if not open_aliases:
         write()
         return
@@ -154,7 +153,7 @@ def _write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
 
 def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, MandateJob]]) -> None:
     prefix = RQ_KEY_PREFIX
-    now = time.time()
+    now = seams.now()
     arguments: list[Word] = [f"{prefix}:job:", queue, iso(now), repr(now)]
     for job, _ in pairs:
         data = zlib.compress(job.payload, 1) if len(job.payload) > COMPRESS_OVER else job.payload

@@ -1,9 +1,9 @@
 """A claim: one job that this worker has taken, as the step script returns it."""
 
-import time
 import zlib
 from typing import Any
 
+from jobs import seams
 from jobs.options import DEFAULTS
 from jobs.retries import Progress
 
@@ -68,7 +68,7 @@ class Claim:
 
     def _is_past(self) -> bool:
         try:
-            return float(self.expires_at) < time.time()
+            return float(self.expires_at) < seams.now()
         except ValueError:  # not a number: a payload never stops a thread
             return False
 

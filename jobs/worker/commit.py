@@ -1,11 +1,11 @@
 """Outcomes on their way to Redis: each as the words that the step script reads."""
 
-import time
 import zlib
 from base64 import b64encode
 from collections import deque
 from typing import NamedTuple
 
+from jobs import seams
 from jobs.connections import Word
 from jobs.history import KEPT_FOR, iso, line
 from jobs.outcomes import (
@@ -68,7 +68,7 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
     result_type, result, counted, note = "", "", "", ""
     began: Word = ""
     fields: tuple[Word, ...] = ()
-    now = time.time()
+    now = seams.now()
     if isinstance(outcome, Finished):
         kind, when, counted = "F", outcome.ttl, "finished"
         if outcome.ttl:

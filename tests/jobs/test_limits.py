@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError, connection, models, transaction
 from django.utils import timezone, translation
 
-from jobs import Mandate, MandateJob, control, failures, queues
+from jobs import Mandate, MandateJob, control, queues, seams
 from jobs.connections import get_connection
 from jobs.errors import ChangeRefusedError, SerializationError
 from tests.sample.commands.limits import (
@@ -249,7 +249,7 @@ def test_looking_again_ends_after_five_seconds(worker, monkeypatch):
     job = Guarded.defer(note)
     note.delete()
     begun, looks = time.time(), 0
-    monkeypatch.setattr(failures.time, "time", lambda: begun + looks)
+    monkeypatch.setattr(seams, "now", lambda: begun + looks)
     while job.state in {"queued", "scheduled"}:
         worker.hurry().run()
         looks += 1
@@ -287,10 +287,10 @@ def test_an_unknown_command_is_looked_for_during_a_day(worker, monkeypatch):
 
     begun = time.time()
     for hours in (1, 12, 23.9):
-        monkeypatch.setattr(failures.time, "time", lambda hours=hours: begun + hours * 3_600)
+        monkeypatch.setattr(seams, "now", lambda hours=hours: begun + hours * 3_600)
         worker.hurry().run()
         assert job.state == "retrying"
-    monkeypatch.setattr(failures.time, "time", lambda: begun + 86_401)
+    monkeypatch.setattr(seams, "now", lambda: begun + 86_401)
     worker.hurry().run()
     assert job.state == "dead"
     assert job.reason.startswith("unknown command: UnknownCommandError: Unknown command: 'sample.NextRelease'")
