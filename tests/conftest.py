@@ -11,6 +11,8 @@ from tests import environment
 from tests.processes import WorkerProcess
 from tests.servers import Postgres, Valkey
 
+pytest_plugins = ["jobs.testing"]
+
 
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[Valkey]:

@@ -1,0 +1,1 @@
+"""The testing kit, tested with the test runner it is for."""
