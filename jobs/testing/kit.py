@@ -19,8 +19,8 @@ from jobs.job import MandateJob
 from jobs.outcomes import Dead, Retried
 from jobs.testing import stage
 from jobs.testing.assertions import Assertions, is_entered
-from jobs.testing.memory import Memory, queue_key
 from jobs.testing.recorded import Chosen, Recorded, Wanted, wanting
+from jobs.testing.scripts import ScriptedMemory, queue_key
 
 MOST_RUNS = 100  # of one job by one `perform_enqueued_jobs`: more is a job that will not end
 
@@ -34,7 +34,7 @@ class Kit(Assertions):
     """
 
     def __init__(self) -> None:
-        self.memory = Memory(self._pushed)
+        self.memory = ScriptedMemory(self._pushed)
         self.enqueued_jobs: list[Recorded] = []
         self.performed_jobs: list[Recorded] = []
         self._ahead = 0.0  # seconds that the clock was moved

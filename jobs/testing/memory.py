@@ -1,47 +1,25 @@
 """
 What lies in Redis, in memory: the same keys with the same meaning, for one test.
 
-Readers of jobs (`job.state`, prerequisites, RQ's own `Job.fetch`) read it as they read a server. Writing is done by the
-scripts alone, so each of them has its twin here; the scenarios in tests/jobs/testing run against both.
+Readers of jobs (`job.state`, prerequisites, RQ's own `Job.fetch`) read it as they read a server. What writes is in
+`scripts`.
 """
 
-import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
-import orjson
-from rq.defaults import RQ_KEY_PREFIX
-
-from jobs import control, queues, seams
-from jobs.connections import Script, Word
-from jobs.history import iso
-from jobs.outcomes import Outcome, Requeued, Retried
-from jobs.worker.claim import Claim
-from jobs.worker.commit import words
-
-ENDED = {b"finished", b"failed", b"canceled", b"stopped"}
-_REGISTRIES = {b"scheduled": "scheduled", b"deferred": "deferred", b"canceled": "canceled", b"finished": "finished"}
-_REGISTRIES |= {b"failed": "failed", b"stopped": "failed"}
-# What a person's retry forgets of a job.
-_FORGOTTEN = ("ended_at", "started_at", "reason", "state", "progress", "interruptions", "expires_at", "due")
-
-
-class Pushed(Protocol):
-    def __call__(self, job_id: str, *, released: bool) -> None: ...
+from jobs.connections import Word
 
 
 class Memory:
     """
     A client as far as this package and RQ's readers ask one. What it does not know raises AttributeError.
-
-    `pushed(job id, released=...)` is called when a job was written, requeued or retried, and when its prerequisites
-    have released it.
     """
 
-    def __init__(self, pushed: "Pushed") -> None:
+    def __init__(self) -> None:
         self.connection_pool = SimpleNamespace(connection_kwargs={"path": "memory"})
         self.hashes: dict[str, dict[str, bytes]] = defaultdict(dict)
         self.lists: dict[str, list[bytes]] = defaultdict(list)  # the queues
@@ -50,60 +28,58 @@ class Memory:
         self.texts: dict[str, bytes] = {}
         self.locks: dict[str, float] = {}  # when each ends
         self.streams: dict[str, list[tuple[bytes, dict[bytes, bytes]]]] = defaultdict(list)
-        self._pushed = pushed
-        self._numbers = itertools.count()
 
     # --- as a client -----------------------------------------------------------------------------
 
     def hget(self, key: Any, field: str) -> bytes | None:
-        return self.hashes.get(_text(key), {}).get(field)
+        return self.hashes.get(text_of(key), {}).get(field)
 
     def hmget(self, key: Any, *fields: Any) -> list[bytes | None]:
         names = fields[0] if len(fields) == 1 and not isinstance(fields[0], str) else fields
         return [self.hget(key, name) for name in names]
 
     def hgetall(self, key: Any) -> dict[bytes, bytes]:
-        return {name.encode(): value for name, value in self.hashes.get(_text(key), {}).items()}
+        return {name.encode(): value for name, value in self.hashes.get(text_of(key), {}).items()}
 
     def hexists(self, key: Any, field: str) -> bool:
         return self.hget(key, field) is not None
 
     def exists(self, *keys: Any) -> int:
-        return sum(any(kind.get(_text(key)) for kind in self._kinds()) for key in keys)
+        return sum(any(kind.get(text_of(key)) for kind in self._kinds()) for key in keys)
 
     def get(self, key: Any) -> bytes | None:
-        return self.texts.get(_text(key))
+        return self.texts.get(text_of(key))
 
     def smembers(self, key: Any) -> set[bytes]:
-        return set(self.sets.get(_text(key), ()))
+        return set(self.sets.get(text_of(key), ()))
 
     def sunion(self, keys: Sequence[Any]) -> set[bytes]:
         return set().union(*(self.smembers(key) for key in keys))
 
     def sadd(self, key: Any, *members: Word) -> int:
-        before = len(self.sets[_text(key)])
-        self.sets[_text(key)].update(map(_bytes, members))
-        return len(self.sets[_text(key)]) - before
+        before = len(self.sets[text_of(key)])
+        self.sets[text_of(key)].update(map(bytes_of, members))
+        return len(self.sets[text_of(key)]) - before
 
     def srem(self, key: Any, *members: Word) -> int:
-        before = len(self.sets[_text(key)])
-        self.sets[_text(key)].difference_update(map(_bytes, members))
-        return before - len(self.sets[_text(key)])
+        before = len(self.sets[text_of(key)])
+        self.sets[text_of(key)].difference_update(map(bytes_of, members))
+        return before - len(self.sets[text_of(key)])
 
     def llen(self, key: Any) -> int:
-        return len(self.lists.get(_text(key), ()))
+        return len(self.lists.get(text_of(key), ()))
 
     def lrange(self, key: Any, first: int, last: int) -> list[bytes]:
-        return self.lists.get(_text(key), [])[first : None if last == -1 else last + 1]
+        return self.lists.get(text_of(key), [])[first : None if last == -1 else last + 1]
 
     def zcard(self, key: Any) -> int:
-        return len(self.scores.get(_text(key), ()))
+        return len(self.scores.get(text_of(key), ()))
 
     def zscore(self, key: Any, member: Word) -> float | None:
-        return self.scores.get(_text(key), {}).get(_bytes(member))
+        return self.scores.get(text_of(key), {}).get(bytes_of(member))
 
     def xrevrange(self, key: Any, last: str = "+", first: str = "-", count: int | None = None) -> list[Any]:
-        return list(reversed(self.streams.get(_text(key), [])))[:count]
+        return list(reversed(self.streams.get(text_of(key), [])))[:count]
 
     @contextmanager
     def pipeline(self, transaction: bool = True) -> Iterator["_Pipeline"]:
@@ -111,218 +87,6 @@ class Memory:
 
     def _kinds(self) -> tuple[dict[str, Any], ...]:
         return self.hashes, self.lists, self.scores, self.sets, self.texts, self.streams
-
-    # --- the scripts' twins ----------------------------------------------------------------------
-
-    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
-        """What a script does, by its twin; the same arguments, the same answer."""
-        return {queues._PUSH: self._push, control._CHANGE: self._change}[script](list(arguments))
-
-    def _push(self, arguments: list[Any]) -> list[list[Any]]:
-        _, queue, now_iso, now, *rest = arguments
-        duplicates, written, position = [], [], 0
-        while rest:
-            job_id, due, payload, links, extra = rest[:5]
-            fields, rest = rest[5 : 5 + 2 * extra], rest[5 + 2 * extra :]
-            links = orjson.loads(links) if links else {}
-            holder = self._holder(links.get("unique"))
-            if holder:
-                duplicates.append([position, holder.encode()])
-            else:
-                if lock := links.get("unique"):
-                    self.texts[lock], self.locks[lock] = job_id.encode(), seams.now() + links["unique_ms"] / 1_000
-                waits = self._link(job_id, links)
-                record = {"created_at": now_iso, "origin": queue, "data": payload, "due": due}
-                record |= dict(zip(fields[::2], fields[1::2], strict=True))
-                self.hashes[_key(job_id)] = {name: _bytes(value) for name, value in record.items() if value != ""}
-                if waits:
-                    self._set(job_id, status="deferred")
-                    self.scores[_registry("deferred", queue)][_bytes(job_id)] = float(now)
-                else:
-                    self._start(job_id)
-                written.append(job_id)
-            position += 1
-        for job_id in written:
-            self._pushed(job_id, released=False)
-        return duplicates
-
-    def _link(self, job_id: str, links: dict[str, Any]) -> bool:
-        waiting = False
-        for prerequisite in links.get("waits", ()):
-            status = self.hget(_key(prerequisite), "status")
-            forgotten = status is None and prerequisite not in links["sure"]
-            if not (status == b"finished" or forgotten or (links["any"] and status in ENDED)):
-                self.sadd(f"jobs:waits:{job_id}", prerequisite)
-                self.sadd(f"jobs:{'followers' if links['any'] else 'dependents'}:{prerequisite}", job_id)
-                waiting = True
-        return waiting
-
-    def _holder(self, lock: str | None) -> str | None:
-        if not lock or lock not in self.texts or self.locks[lock] <= seams.now():
-            return None
-        holder = self.texts[lock].decode()
-        status = self.hget(_key(holder), "status")
-        return holder if status and status not in ENDED else None
-
-    def _change(self, arguments: list[Any]) -> list[bytes]:
-        _, job_id, what, now_iso, now, possible, keep, event, reason, end = arguments
-        record = self.hashes.get(_key(job_id))
-        if not record:
-            return [b"missing", b""]
-        status, queue = record["status"], record["origin"].decode()
-        if f",{status.decode()}," not in possible:
-            return [b"status", status]
-        lock = record.get("unique", b"").decode()
-        if what == "queue" and lock:
-            holder = self._holder(lock)
-            if holder and holder != job_id:
-                return [b"held", holder.encode()]
-            self.texts[lock] = job_id.encode()
-            self.locks[lock] = seams.now() + int(record["unique_ms"]) / 1_000
-        self._take_out(job_id, status, queue)
-        self.sets.pop(f"jobs:waits:{job_id}", None)
-        for prerequisite in orjson.loads(record.get("prereqs", b"[]")):
-            self.srem(f"jobs:dependents:{prerequisite}", job_id)
-            self.srem(f"jobs:followers:{prerequisite}", job_id)
-        if event and what != "delete":
-            self._note(job_id, event)
-        if what == "delete":
-            del self.hashes[_key(job_id)]
-            self.streams.pop(f"{RQ_KEY_PREFIX}:results:{job_id}", None)
-            self.texts[f"jobs:gone:{job_id}"] = _bytes(reason)
-        elif what == "cancel":
-            self._set(job_id, status="canceled", ended_at=now_iso, reason=reason)
-            record.pop("state", None)
-            self.scores[_registry("canceled", queue)][_bytes(job_id)] = float(now) + keep
-        else:
-            for field in _FORGOTTEN:
-                record.pop(field, None)
-            self._start(job_id, at_front=end == "LPUSH")
-        if what != "queue":
-            self._release(job_id, finished=False)
-        else:
-            self._pushed(job_id, released=False)
-        return [b"done", status]
-
-    # --- what a worker does ----------------------------------------------------------------------
-
-    def claim(self, job_id: str) -> Claim:
-        """Take a queued job, as `step.lua` does."""
-        record = self.hashes[_key(job_id)]
-        queue = record["origin"]
-        self.lists[queue_key(queue.decode())].remove(_bytes(job_id))
-        execution = f"testing.{next(self._numbers)}"
-        self.scores[_registry("wip", queue.decode())][_bytes(f"{job_id}:{execution}")] = seams.now()
-        self._set(job_id, status="started", started_at=iso(seams.now()), worker_name="testing")
-        row: list[Any] = [_bytes(job_id), queue, execution.encode()]
-        row += [record.get(field, b"") for field in ("data", "timeout", "result_ttl", "interruptions")]
-        row += [0, *(record.get(field, b"") for field in ("progress", "expires_at"))]
-        row += [int("prereqs" in record), record.get("context", b"")]
-        return Claim(row)
-
-    def commit(self, claim: Claim, outcome: Outcome, command: str, seconds: float) -> None:
-        """Write what an attempt ended as, as `step.lua` does."""
-        job_id, queue = claim.job_id, claim.queue_name
-        _, _, _, kind, when, _, _, result_type, result, began, event, _, *fields = words(
-            claim, outcome, command, seconds
-        )
-        member = claim.id + b":" + claim.execution
-        if self.scores[_registry("wip", queue)].pop(member, None) is None:
-            return  # it was cancelled while it ran
-        now, key = seams.now(), _key(job_id)
-        record = self.hashes[key]
-        record.update(zip(fields[::2], map(_bytes, fields[1::2]), strict=True))  # type: ignore[arg-type]
-        if event:
-            self._note(job_id, str(event))
-        if result_type:
-            entry = {"type": result_type, "worker_name": "testing", "execution_started_at": began}
-            entry |= {"execution_ended_at": now, "return_value" if result_type == "1" else "exc_string": result}
-            known = {_bytes(name): _bytes(value) for name, value in entry.items() if value != ""}
-            stream = self.streams[f"{RQ_KEY_PREFIX}:results:{job_id}"]
-            stream.append((f"{int(now * 1_000)}-{next(self._numbers)}".encode(), known))
-            del stream[:-10]
-        match kind:
-            case "F":
-                self._end(job_id, "finished", queue, now + int(when))
-                if not when:
-                    del self.hashes[key], self.scores[_registry("finished", queue)][_bytes(job_id)]
-                    self.streams.pop(f"{RQ_KEY_PREFIX}:results:{job_id}", None)
-            case "D" | "C":
-                if kind == "D":
-                    record.pop("progress", None)
-                self._end(job_id, "failed" if kind == "D" else "canceled", queue, float(when))
-            case "S":
-                self._set(job_id, status="scheduled", due=str(when))
-                self.scores[_registry("scheduled", queue)][_bytes(job_id)] = float(when)
-            case "T":
-                record.pop("due", None)
-                self._start(job_id)
-            case "W" if self.exists(f"jobs:waits:{job_id}"):
-                self._set(job_id, status="deferred")
-                self.scores[_registry("deferred", queue)][_bytes(job_id)] = now
-            case "W":
-                self._start(job_id)
-        if kind in ("F", "D", "C"):
-            self._release(job_id, finished=kind == "F")
-        elif isinstance(outcome, Retried | Requeued):
-            self._pushed(job_id, released=False)
-
-    def promote(self) -> list[str]:
-        """Put the jobs that have become due into their queues. Returns their ids, in the order of their times."""
-        due = sorted(
-            (score, member, key)
-            for key, members in self.scores.items()
-            if key.startswith(f"{RQ_KEY_PREFIX}:scheduled:")
-            for member, score in members.items()
-            if score <= seams.now()
-        )
-        for _, member, key in due:
-            del self.scores[key][member]
-            self.hashes[_key(member.decode())].pop("due", None)
-            self._start(member.decode())
-        return [member.decode() for _, member, _ in due]
-
-    def _end(self, job_id: str, status: str, queue: str, until: float) -> None:
-        self._set(job_id, status=status, ended_at=iso(seams.now()))
-        self.scores[_registry(status, queue)][_bytes(job_id)] = until
-
-    def _release(self, job_id: str, *, finished: bool) -> None:
-        for name in ("dependents", "followers") if finished else ("followers",):
-            for member in sorted(self.sets.pop(f"jobs:{name}:{job_id}", ())):
-                dependent = member.decode()
-                self.srem(f"jobs:waits:{dependent}", job_id)
-                if not self.exists(f"jobs:waits:{dependent}") and self.hget(_key(dependent), "status") == b"deferred":
-                    queue = self.hashes[_key(dependent)]["origin"].decode()
-                    del self.scores[_registry("deferred", queue)][member]
-                    self._start(dependent)
-                    self._pushed(dependent, released=True)
-
-    def _start(self, job_id: str, *, at_front: bool = False) -> None:
-        record = self.hashes[_key(job_id)]
-        queue, due = record["origin"].decode(), float(record.get("due", 0))
-        if due > seams.now():
-            self._set(job_id, status="scheduled")
-            self.scores[_registry("scheduled", queue)][_bytes(job_id)] = due
-        else:
-            self._set(job_id, status="queued", enqueued_at=iso(seams.now()))
-            self.lists[queue_key(queue)].insert(0 if at_front else self.llen(queue_key(queue)), _bytes(job_id))
-
-    def _take_out(self, job_id: str, status: bytes, queue: str) -> None:
-        if status == b"queued":
-            self.lists[queue_key(queue)].remove(_bytes(job_id))
-        elif status == b"started":
-            claims = self.scores[_registry("wip", queue)]
-            for member in [member for member in claims if member.startswith(_bytes(f"{job_id}:"))]:
-                del claims[member]
-        else:
-            self.scores[_registry(_REGISTRIES[status], queue)].pop(_bytes(job_id), None)
-
-    def _note(self, job_id: str, event: str) -> None:
-        record = self.hashes[_key(job_id)]
-        record["history"] = b"\n".join(filter(None, [record.get("history", b""), event.encode()]))
-
-    def _set(self, job_id: str, **fields: str) -> None:
-        self.hashes[_key(job_id)].update((name, value.encode()) for name, value in fields.items())
 
 
 class _Pipeline:
@@ -339,22 +103,11 @@ class _Pipeline:
         return self._answers
 
 
-def _key(job_id: str) -> str:
-    return f"{RQ_KEY_PREFIX}:job:{job_id}"
-
-
-def queue_key(name: str) -> str:
-    """The list of a queue."""
-    return f"{RQ_KEY_PREFIX}:queue:{name}"
-
-
-def _registry(name: str, queue: str) -> str:
-    return f"{RQ_KEY_PREFIX}:{name}:{queue}"
-
-
-def _text(key: Any) -> str:
+def text_of(key: Any) -> str:
+    """A key, as text."""
     return key.decode() if isinstance(key, bytes) else str(key)
 
 
-def _bytes(word: Any) -> bytes:
+def bytes_of(word: Any) -> bytes:
+    """A word of a command, as it lies in the server."""
     return word if isinstance(word, bytes) else str(word).encode()
