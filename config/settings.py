@@ -106,9 +106,13 @@ CACHES = {
 # --- jobs ------------------------------------------------------------------------------------
 
 RQ_QUEUES = queues.rq_queues(REDIS_URL)
-RQ = {"JOB_CLASS": "jobs.job.MandateJob", "COMMIT_MODE": "on_db_commit"}
+RQ = {
+    "JOB_CLASS": "jobs.job.MandateJob",
+    "SCHEDULER_CLASS": "jobs.scheduler.Scheduler",
+    "COMMIT_MODE": "on_db_commit",
+}
 RQ_SHOW_ADMIN_LINK = False
-JOBS = {"QUEUES": queues.QUEUES}
+JOBS = {"QUEUES": queues.QUEUES, "SCHEDULE": "config.schedule.SCHEDULE"}
 
 # --- who it serves ---------------------------------------------------------------------------
 

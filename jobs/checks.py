@@ -8,8 +8,9 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error
 from redis.exceptions import RedisError
 
-from jobs import conf, registry
+from jobs import conf, recurrence, registry
 from jobs.connections import address, get_connection
+from jobs.errors import ScheduleError
 
 TAG = "jobs"
 OLDEST_REDIS = (5, 0)
@@ -99,4 +100,28 @@ def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     return messages
 
 
-ALL = (check_queues, check_names, check_installed_order, check_redis)
+def check_schedule(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """jobs.E007: a recurring entry cannot work. jobs.E008: two of them would share their runs' ids."""
+    try:
+        listed = recurrence.listed()
+    except ScheduleError as error:
+        return [Error(str(error), hint="Name a list of jobs.scheduler.Entry.", id="jobs.E007")]
+    messages: list[CheckMessage] = [
+        Error(f"The recurring entry {entry.name!r}: {problem}", hint="Mend it in the list.", id="jobs.E007")
+        for entry in listed
+        for problem in entry.problems()
+    ]
+    for at, entry in enumerate(listed):
+        for other in listed[:at]:
+            if entry.slug == other.slug:
+                messages.append(
+                    Error(
+                        f"Two recurring entries are called {entry.name!r} and {other.name!r}.",
+                        hint="Their runs are named by letters, digits, _ and - alone. Rename one.",
+                        id="jobs.E008",
+                    )
+                )
+    return messages
+
+
+ALL = (check_schedule, check_queues, check_names, check_installed_order, check_redis)

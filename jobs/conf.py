@@ -18,6 +18,8 @@ DEFAULTS: dict[str, Any] = {
     "ON_FAILURE": (),
     # The same for each job that has failed for good.
     "ON_DEAD": (),
+    # The dotted path of the list of recurring entries; None: there are none.
+    "SCHEDULE": None,
     # Dead jobs that a queue keeps; of more the oldest go.
     "DEAD_LIMIT": 10_000,
 }

@@ -59,3 +59,7 @@ class NotInWorkerError(JobsError, RuntimeError):
 
 class ChangeRefusedError(JobsError):
     """Raised when a person asks of a job what its state does not allow. The message names both."""
+
+
+class ScheduleError(JobsError, ValueError):
+    """Raised for a recurring entry that cannot work, or that does not exist. The message names it and what is wrong."""

@@ -6,9 +6,9 @@ no job; only what is registered here is ever run from one.
 import pkgutil
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.util import find_spec
 
 from django.apps import apps
+from django.utils.module_loading import module_has_submodule
 
 from jobs.errors import CommandDefinitionError, UnknownCommandError
 
@@ -71,16 +71,15 @@ def conflicts() -> list[tuple[str, type, type]]:
 def autodiscover() -> None:
     """Import the `commands` module, or every module of the `commands` package, of each installed app."""
     for app in apps.get_app_configs():
-        for module in _modules_of(f"{app.name}.commands"):
-            import_module(module)
+        if module_has_submodule(app.module, "commands"):
+            for module in _modules_of(f"{app.name}.commands"):
+                import_module(module)
 
 
 def _modules_of(path: str) -> Iterator[str]:
-    spec = find_spec(path)
-    if spec is None:
-        return
+    package = import_module(path)
     yield path
-    for module in pkgutil.walk_packages(spec.submodule_search_locations or (), prefix=f"{path}."):
+    for module in pkgutil.walk_packages(getattr(package, "__path__", ()), prefix=f"{path}."):
         yield module.name
 
 

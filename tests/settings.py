@@ -5,7 +5,7 @@ from tests import environment
 environment.prepare()
 
 from config.settings import *  # noqa: E402, F403
-from config.settings import DATABASES, INSTALLED_APPS, STORAGES  # noqa: E402
+from config.settings import DATABASES, INSTALLED_APPS, JOBS, STORAGES  # noqa: E402
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.sample"]
 
@@ -16,6 +16,7 @@ if not environment.postgres_wanted():
 else:
     DATABASES["other"] = DATABASES["default"] | {"NAME": "other"}
 
+JOBS = JOBS | {"SCHEDULE": None}  # the workers of tests do what the test gave them, nothing else
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 WHITENOISE_AUTOREFRESH = True  # no collected static files here
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

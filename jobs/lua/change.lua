@@ -42,6 +42,7 @@ for _, prerequisite in ipairs(prerequisites and cjson.decode(prerequisites) or {
   redis.call('SREM', 'jobs:followers:' .. prerequisite, id)
 end
 
+if what ~= 'queue' then run_ended(key, id, what == 'cancel' and 'cancelled' or 'deleted') end
 if what == 'delete' then
   redis.call('DEL', key, prefix .. 'results:' .. id)
   redis.call('SET', 'jobs:gone:' .. id, ARGV[9], 'EX', keep)

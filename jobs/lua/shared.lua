@@ -27,6 +27,12 @@ local function ended(id, finished)
   return sets
 end
 
+-- If the job is a run of a recurring entry, its history says how it ended.
+local function run_ended(key, id, outcome)
+  local entry = redis.call('HGET', key, 'schedule')
+  if entry then redis.call('HSET', 'jobs:schedule:ended:' .. entry, id, outcome) end
+end
+
 -- Put a job whose prerequisites are done where it belongs: in its queue, or for what is left of its wait.
 local function start(prefix, id, key, queue, due, iso, now)
   if due and due ~= '' and tonumber(due) > now then

@@ -146,13 +146,13 @@ class ScriptedMemory(Memory):
         row: list[Any] = [bytes_of(job_id), queue, execution.encode()]
         row += [record.get(field, b"") for field in ("data", "timeout", "result_ttl", "interruptions")]
         row += [0, *(record.get(field, b"") for field in ("progress", "expires_at"))]
-        row += [int("prereqs" in record), record.get("context", b"")]
+        row += [int("prereqs" in record), record.get("context", b""), record.get("schedule", b"")]
         return Claim(row)
 
     def commit(self, claim: Claim, outcome: Outcome, command: str, seconds: float) -> None:
         """Write what an attempt ended as, as `step.lua` does."""
         job_id, queue = claim.job_id, claim.queue_name
-        _, _, _, kind, when, _, _, result_type, result, began, event, _, *fields = words(
+        _, _, _, kind, when, _, _, result_type, result, began, event, _, _, *fields = words(
             claim, outcome, command, seconds
         )
         member = claim.id + b":" + claim.execution

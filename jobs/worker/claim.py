@@ -12,7 +12,7 @@ DEFAULT_TTL: int = DEFAULTS["result_ttl"]  # seconds
 TEN_YEARS = 10 * 365 * 24 * 3_600  # seconds
 
 
-_NOTHING = (b"", b"", 0, b"")  # what most jobs have of the fields that only some have
+_NOTHING = (b"", b"", 0, b"", b"")  # what most jobs have of the fields that only some have
 
 
 class Claim:
@@ -36,6 +36,7 @@ class Claim:
         "progress_text",
         "queue",
         "result_ttl",
+        "schedule",
         "started",
         "timeout",
     )
@@ -52,7 +53,7 @@ class Claim:
             self.is_plain,
         ) = row[:8]
         further: Any = row[8:] or _NOTHING
-        self.progress_text, self.expires_at, self.has_prerequisites, self.context = further
+        self.progress_text, self.expires_at, self.has_prerequisites, self.context, self.schedule = further
         self.started = 0.0  # monotonic seconds
         self.deadline = 0.0
 

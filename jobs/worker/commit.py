@@ -123,6 +123,7 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
         result,
         began,
         note,
+        claim.schedule,
         len(fields) // 2,
         *fields,
     ]

@@ -13,10 +13,14 @@ import time
 from collections.abc import Callable, Iterable
 
 from django.db import connections
+from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from rq.defaults import RQ_KEY_PREFIX
 
-from jobs.connections import get_connection
+from jobs import recurrence, scheduler
+from jobs.connections import get_connection, new_pool
+from jobs.errors import ScheduleError
+from jobs.scheduler import Scheduler
 from jobs.worker import heartbeat
 from jobs.worker.child import COMEBACK, GRACE
 from jobs.worker.children import Children, Process
@@ -47,6 +51,9 @@ class Parent:
         self._wire = Wire(self._queues[0], timeout=2)
         self._promotion = Promotion(self._wire)
         self._remote = Remote(self._queues[0])
+        client = Redis(connection_pool=new_pool(self._queues[0], socket_timeout=2, socket_connect_timeout=2))
+        self._scheduler = Scheduler(connection=client)
+        self._synced = False
         self._children = Children(settings, self._register, self._settle)
         self._kill_at = float("inf")
         self._next_tick = self._next_beat = 0.0
@@ -68,6 +75,7 @@ class Parent:
             self._children.reap()
             self._do_what_is_due(time.monotonic())
         self._try(self._promotion.end)
+        self._try(self._scheduler.remove_lock)
         return 1 if self._children.failed else 0
 
     def _patience(self) -> float:
@@ -115,9 +123,23 @@ class Parent:
     def _tick(self) -> None:
         self._show_paused(self._children)
         self._promotion.run(self._every_queue)
+        self._schedule()
         self._release()
         if self._remote.obey(self._children):
             self._stop()
+
+    def _schedule(self) -> None:
+        if self._settings.burst:  # it ends with what is there
+            return
+        if not self._synced:
+            try:
+                wrong = scheduler.sync(recurrence.listed(), only=get_connection(self._queues[0]))
+            except ScheduleError as error:
+                wrong = [str(error)]
+            for sentence in wrong:
+                logger.error("%s", sentence)
+            self._synced = True
+        self._scheduler.tick()
 
     def _show_paused(self, processes: Iterable[Process]) -> None:
         paused = {name.decode() for name in self._wire.call("SMEMBERS", "jobs:paused")}

@@ -1,6 +1,5 @@
 """Due jobs, from the scheduled registries to their queues: one worker does it at a time, all are ready to."""
 
-import os
 import time
 from collections.abc import Iterable
 
@@ -8,6 +7,7 @@ from rq.defaults import RQ_KEY_PREFIX
 
 from jobs.connections import Script
 from jobs.history import iso
+from jobs.lease import Lease
 from jobs.worker.wire import Wire
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
@@ -15,7 +15,7 @@ LEASE = 5_000  # milliseconds: how long nobody promotes after the one who did ha
 SLICE = 1_000  # jobs a call: some milliseconds of the server's time
 LONGEST = 2.0  # seconds of slices in a row, after which the parent sees to its children again
 
-_PROMOTE, _LEASE = Script("worker/lua/promote.lua"), Script("worker/lua/lease.lua")
+_PROMOTE = Script("worker/lua/promote.lua")
 
 
 class Promotion:
@@ -23,11 +23,11 @@ class Promotion:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._token = os.urandom(8).hex()
+        self._lease = Lease("jobs:lease:promotion", LEASE, wire.run)
 
     def run(self, queues: Iterable[str]) -> int:
         """Promote what is due, if it is our turn. Returns how many jobs. Raises redis-py's errors."""
-        if not self._wire.run(_LEASE, ["jobs:lease:promotion"], self._token, LEASE):
+        if not self._lease.hold():
             return 0
         promoted, until = 0, time.monotonic() + LONGEST
         for queue in queues:
@@ -40,4 +40,4 @@ class Promotion:
 
     def end(self) -> None:
         """Leave the turn to another. Raises redis-py's errors."""
-        self._wire.run(_LEASE, ["jobs:lease:promotion"], self._token, 0)
+        self._lease.free()

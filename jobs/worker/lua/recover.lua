@@ -50,6 +50,7 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
         redis.call('EXPIREAT', key, ARGV[6])
         redis.call('EXPIREAT', prefix .. 'results:' .. id, ARGV[6])
         ended(id, false)
+        run_ended(key, id, 'dead')
         return dead
       end
       redis.call('HSET', key, 'status', 'queued')

@@ -5,19 +5,20 @@
 --       6 number of the first execution to hand out   7 key of this minute's counts   8 seconds to keep those
 --       9 number of outcomes   10 seconds without a beat after which a worker is dead   11 dead jobs that a queue keeps
 --       12... for each outcome:
---         id, execution, queue, kind, time, label, slow, result type, result, began, event, n, n names and values of
---         job fields
+--         id, execution, queue, kind, time, label, slow, result type, result, began, event, entry, n, n names and
+--         values of job fields
 --       kind  F finished (time: result_ttl)  S scheduled (time: due)  H, T head or tail of its queue
 --             D dead  C discarded (time: when to forget it, for both)  W waiting  N written by RQ's own code
 --       slow  '1' when the attempt ran long enough for a beat to have written RQ's execution record
 --       began  when the attempt did (seconds), where a result is kept;  event  for the job's history, or ''
+--       entry  the recurring entry whose run this is, or ''
 -- Returns { outcomes refused, outcomes that failed, what is to be released, claims, registered, trimmed }:
 --       refused  position (from 0) of each outcome whose claim this worker no longer holds, who took the job over, and
 --                the job's status
 --       failed   position and error of outcomes that could not be written; their claims are still held
 --       to be released  members of `jobs:releasing`
 --       claims   id, queue, execution, payload, timeout, result_ttl, interruptions, whether RQ's own code made the job;
---                where there are any: progress, expiry, prerequisites, context
+--                where there are any: progress, expiry, prerequisites, context, recurring entry
 --       trimmed  dead jobs that were too many
 --
 -- It may be sent twice: an outcome is written only while its claim (the wip member `id:execution`) is held, and the
@@ -51,13 +52,21 @@ local function tell_waiting(id, queue, finished)
   return false
 end
 
+-- What a recurring entry's history says of a run.
+local function entry_ended(entry, id, kind)
+  local outcome = ({ F = 'finished', D = 'dead', C = 'discarded' })[kind]
+  if outcome then redis.call('HSET', 'jobs:schedule:ended:' .. entry, id, outcome) end
+end
+
 -- What RQ's code has recorded: finished and perhaps forgotten, ended badly, or to be run again.
-local function recorded(id, queue)
+local function recorded(id, queue, entry)
   local status = redis.call('HGET', prefix .. 'job:' .. id, 'status')
   if not status or status == 'finished' then
     tell_waiting(id, queue, true)
+    if entry ~= '' then entry_ended(entry, id, 'F') end
   elseif status == 'failed' or status == 'canceled' or status == 'stopped' then
     tell_waiting(id, queue, false)
+    if entry ~= '' then entry_ended(entry, id, status == 'canceled' and 'C' or 'D') end
   end
 end
 
@@ -76,7 +85,7 @@ end
 
 local function commit(at, position)
   local id, execution, queue, kind, time = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local result_type, result, event, n = ARGV[at + 7], ARGV[at + 8], ARGV[at + 10], tonumber(ARGV[at + 11])
+  local result_type, result, event, n = ARGV[at + 7], ARGV[at + 8], ARGV[at + 10], tonumber(ARGV[at + 12])
   local wip, member, key = prefix .. 'wip:' .. queue, id .. ':' .. execution, prefix .. 'job:' .. id
   if not redis.call('ZSCORE', wip, member) then
     local job = redis.call('HMGET', key, 'worker_name', 'status')
@@ -120,7 +129,7 @@ local function commit(at, position)
       start(prefix, id, key, queue, nil, iso, tonumber(now))
     end
   end
-  if n > 0 then redis.call('HSET', key, unpack(ARGV, at + 12, at + 11 + 2 * n)) end
+  if n > 0 then redis.call('HSET', key, unpack(ARGV, at + 13, at + 12 + 2 * n)) end
   if event ~= '' then note(key, event) end
   if result_type ~= '' then
     local results = prefix .. 'results:' .. id
@@ -138,6 +147,7 @@ local function commit(at, position)
       redis.call('EXPIRE', results, kind == 'F' and time or math.ceil(time - now))
     end
   end
+  if ARGV[at + 11] ~= '' then entry_ended(ARGV[at + 11], id, kind) end
   if ARGV[at + 6] == '1' then forget_execution(id, execution) end
   redis.call('ZREM', wip, member)
   return true
@@ -147,7 +157,7 @@ local at = 12
 for position = 0, tonumber(ARGV[9]) - 1 do
   local ok, held = true, true
   if ARGV[at + 3] == 'N' then
-    pcall(recorded, ARGV[at], ARGV[at + 2])
+    pcall(recorded, ARGV[at], ARGV[at + 2], ARGV[at + 11])
   else
     ok, held = pcall(commit, at, position)
   end
@@ -157,7 +167,7 @@ for position = 0, tonumber(ARGV[9]) - 1 do
     local label = ARGV[at + 5]
     if label ~= '' then counts[label] = (counts[label] or 0) + 1 end
   end
-  at = at + 12 + 2 * tonumber(ARGV[at + 11])
+  at = at + 13 + 2 * tonumber(ARGV[at + 12])
 end
 pcall(function()
   for label, count in pairs(counts) do redis.call('HINCRBY', ARGV[7], label, count) end
@@ -168,7 +178,7 @@ end)
 local function claim(queue, id)
   local key = prefix .. 'job:' .. id
   local read, job = pcall(redis.call, 'HMGET', key, 'data', 'timeout', 'result_ttl', 'interruptions',
-    'success_callback_name', 'progress', 'expires_at', 'prereqs', 'context')
+    'success_callback_name', 'progress', 'expires_at', 'prereqs', 'context', 'schedule')
   if not read then -- the job's key is no hash: show it among the dead, and go on
     return (pcall(redis.call, 'ZADD', prefix .. 'failed:' .. queue, '9999999999', id))
   end
@@ -183,8 +193,9 @@ local function claim(queue, id)
   if job[5] then redis.call('PERSIST', key) end -- RQ's `ttl` bounds the wait in the queue only
   execution, want = execution + 1, want - 1
   local row = { id, queue, name, job[1], job[2] or '', job[3] or '', job[4] or '', job[5] and 1 or 0 }
-  if job[6] or job[7] or job[8] or job[9] then
+  if job[6] or job[7] or job[8] or job[9] or job[10] then
     row[9], row[10], row[11], row[12] = job[6] or '', job[7] or '', job[8] and 1 or 0, job[9] or ''
+    row[13] = job[10] or ''
   end
   claims[#claims + 1] = row
   return true

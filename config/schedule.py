@@ -1,0 +1,9 @@
+"""What recurs, and when. Data only; docs/howto/schedule.md says how to change it."""
+
+from jobs.scheduler import Entry
+
+SCHEDULE = [
+    Entry("collect queue metrics", "jobs.CollectMetrics", cron="* * * * *", catch_up="none"),
+    Entry("clean up sessions", "users.CleanUpSessions", cron="17 3 * * *"),
+    Entry("clean up sent mail", "mailers.CleanUpSentMail", cron="47 3 * * *"),
+]

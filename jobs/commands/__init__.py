@@ -1,0 +1,1 @@
+"""What the package does for itself, as jobs."""

@@ -1,0 +1,16 @@
+"""Take a sample of the queues."""
+
+from jobs import metrics
+from jobs.mandate import Mandate
+
+
+class CollectMetrics(Mandate):
+    """Note how long each queue is, and how long its oldest job has waited."""
+
+    queue = "low"
+    result_ttl = 0
+    retries = 0  # the next one comes in a minute
+    expires_in = 60
+
+    def call(self) -> None:
+        metrics.collect()

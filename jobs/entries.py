@@ -1,0 +1,240 @@
+"""
+Recurring entries as they lie in Redis, and what may be done with them at run time.
+
+An entry has the record of a job, under the id `entry-<slug>`: its payload, queue and options are what each of its runs
+is a copy of, and rq-scheduler and django-rq show it as one of their jobs. Its field `entry` says when it recurs.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from redis import Redis
+from rq.defaults import RQ_KEY_PREFIX
+from rq.utils import as_text
+
+from jobs import conf, recurrence, seams
+from jobs.connections import get_connection
+from jobs.definitions import dump, entry_of, for_rq
+from jobs.errors import ScheduleError
+from jobs.history import iso
+from jobs.job import MandateJob
+from jobs.recurrence import Entry
+
+SCHEDULED = f"{RQ_KEY_PREFIX}:scheduler:scheduled_jobs"
+ENTRIES = "jobs:schedule"  # the ids of all entries
+RUNS_KEPT = 100  # of each entry's history
+
+_UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One line of an entry's history: what became of one of its times."""
+
+    what: str  # run, skipped (the last one was unfinished), missed (no scheduler ran)
+    at: datetime
+    job_id: str = ""
+    outcome: str = ""  # finished, dead, discarded, cancelled, deleted; unfinished until then
+
+
+class StoredEntry:
+    """An entry as it is now, for pages and people."""
+
+    def __init__(self, client: Redis, entry_id: str, record: dict[bytes, bytes], score: float | None) -> None:
+        self._client, self.id = client, entry_id
+        known = orjson.loads(record[b"entry"])
+        self.entry = entry_of(known)
+        self.name = self.entry.name
+        self.from_file: bool = known["from_file"]
+        self.paused = b"paused" in record
+        self.next_at = None if score is None else datetime.fromtimestamp(score, UTC)
+        self.queue = as_text(record[b"origin"])
+        self._data = record[b"data"]
+
+    @property
+    def description(self) -> str:
+        """What it runs, as a person reads it: `users.CleanUpSessions()`."""
+        job = MandateJob.handle(self.id, queue=self.queue, payload=self._data, connection=self._client)
+        return job.description or ""
+
+    def runs(self, most: int = RUNS_KEPT) -> list[Run]:
+        """Its history, the newest first."""
+        lines: Any = self._client.lrange(f"jobs:schedule:runs:{self.id}", 0, most - 1)
+        outcomes: Any = self._client.hgetall(f"jobs:schedule:ended:{self.id}")
+        found = []
+        for line in map(orjson.loads, lines):
+            outcome = as_text(outcomes.get(line["id"].encode(), _UNFINISHED)) if line["what"] == "run" else ""
+            found.append(Run(line["what"], datetime.fromtimestamp(line["at"], UTC), line["id"], outcome))
+        return found
+
+
+# --- at run time -----------------------------------------------------------------------------
+
+
+def add(entry: Entry) -> StoredEntry:
+    """
+    Add an entry, or change the one of that name. It stays until `remove`, whatever the project's list says.
+
+    Raises ScheduleError for one that cannot work, or whose name is the list's.
+    """
+    entry.check()
+    if any(each.slug == entry.slug for each in recurrence.listed()):
+        raise ScheduleError(f'The entry {entry.name!r} is in JOBS["SCHEDULE"]. Change it there.')
+    client = get_connection(entry.queue_name)
+    _write(client, entry, from_file=False)
+    return get(entry.name)
+
+
+def remove(name: str) -> None:
+    """Remove an entry that was added at run time; its runs stay. ScheduleError for another."""
+    found = get(name)
+    if found.from_file:
+        raise ScheduleError(f'The entry {name!r} is in JOBS["SCHEDULE"]. Remove it there.')
+    _remove(found._client, found.id)
+
+
+def pause(name: str) -> None:
+    """Let an entry rest until `resume`, restarts included. Its times pass. ScheduleError for an unknown name."""
+    found = get(name)
+    with found._client.pipeline() as pipeline:
+        pipeline.hset(_key(found.id), "paused", "1")
+        pipeline.zrem(SCHEDULED, found.id)
+        pipeline.execute()
+
+
+def resume(name: str) -> None:
+    """Let a paused entry go on with its next time. ScheduleError for an unknown name."""
+    found = get(name)
+    with found._client.pipeline() as pipeline:
+        pipeline.hdel(_key(found.id), "paused")
+        if found.entry.enabled and found.paused:
+            pipeline.zadd(SCHEDULED, {found.id: _next_score(found.entry)})
+        pipeline.execute()
+
+
+def run_now(name: str) -> str:
+    """Run an entry now, beside its times. Returns the job's id. ScheduleError for an unknown name."""
+    found = get(name)
+    return push_run(found._client, found.id)
+
+
+def entries() -> list[StoredEntry]:
+    """All entries, by name."""
+    found: list[StoredEntry] = []
+    for client in _clients():
+        ids = sorted(as_text(entry_id) for entry_id in client.smembers(ENTRIES))
+        with client.pipeline(transaction=False) as pipeline:
+            for entry_id in ids:
+                pipeline.hgetall(_key(entry_id))
+                pipeline.zscore(SCHEDULED, entry_id)
+            answers = pipeline.execute()
+        for entry_id, record, score in zip(ids, answers[::2], answers[1::2], strict=True):
+            if b"entry" in record:
+                found.append(StoredEntry(client, entry_id, record, score))
+    return sorted(found, key=lambda each: each.name)
+
+
+def get(name: str) -> StoredEntry:
+    """The entry of that name. ScheduleError when there is none."""
+    for found in entries():
+        if found.name == name:
+            return found
+    raise ScheduleError(f"There is no recurring entry {name!r}.")
+
+
+def sync(listed: Iterable[Entry], *, only: Redis | None = None) -> list[str]:
+    """
+    Make what is stored that of the project's list: add, change and remove. An entry that has not changed keeps its next
+    time, a paused one stays so. Returns what was wrong, a sentence an entry: one that cannot work is left out.
+
+    `only`: entries of that server alone.
+    """
+    wrong: list[str] = []
+    wanted: dict[str, Entry] = {}
+    for entry in listed:
+        try:
+            entry.check()
+            client = get_connection(entry.queue_name)
+        except ScheduleError as error:
+            wrong.append(str(error))
+            continue
+        if only is None or client is only:
+            wanted[_id(entry)] = entry
+            _write(client, entry, from_file=True)
+    for found in entries():
+        if found.from_file and found.id not in wanted and (only is None or found._client is only):
+            _remove(found._client, found.id)
+    return wrong
+
+
+# --- how it lies there -----------------------------------------------------------------------
+
+
+def push_run(client: Redis, entry_id: str) -> str:
+    """Write a run of an entry, or of one of rq-scheduler's jobs, now. Returns its id."""
+    now = seams.now()
+    run_id = f"{entry_id.removeprefix('entry-')}-now-{int(now * 1_000)}"
+    record: Any = client.hgetall(_key(entry_id))
+    if not record:
+        raise ScheduleError(f"There is no recurring entry {entry_id!r}.")
+    fields = {as_text(name): value for name, value in record.items()}
+    kept: dict[Any, Any] = {name: value for name, value in fields.items() if name not in _OWN}
+    kept |= {"status": "queued", "created_at": iso(now), "enqueued_at": iso(now), "schedule": entry_id}
+    queue = as_text(fields["origin"])
+    with client.pipeline() as pipeline:
+        pipeline.hset(_key(run_id), mapping=kept)
+        pipeline.sadd(f"{RQ_KEY_PREFIX}:queues", f"{RQ_KEY_PREFIX}:queue:{queue}")
+        pipeline.rpush(f"{RQ_KEY_PREFIX}:queue:{queue}", run_id)
+        pipeline.lpush(f"jobs:schedule:runs:{entry_id}", orjson.dumps({"what": "run", "id": run_id, "at": now}))
+        pipeline.execute()
+    return run_id
+
+
+# What is an entry's own, and no run's: as in lua/occur.lua.
+_OWN = {"entry", "paused", "last_run", "runs_written", "created_at", "enqueued_at", "status"}
+
+
+def _write(client: Redis, entry: Entry, *, from_file: bool) -> None:
+    entry_id, key = _id(entry), _key(_id(entry))
+    new = entry.job(datetime.now(UTC))
+    definition = dump(entry, from_file=from_file)
+    before, paused = client.hmget(key, "entry", "paused")
+    record: dict[Any, Any] = {"entry": definition, "data": new.payload, "origin": new.queue, "status": "scheduled"}
+    record |= {"created_at": iso(seams.now()), "meta": orjson.dumps(for_rq(entry))}
+    record |= dict(zip(map(str, new.fields[::2]), new.fields[1::2], strict=True))
+    with client.pipeline() as pipeline:
+        pipeline.sadd(ENTRIES, entry_id)
+        pipeline.hset(key, mapping=record)
+        if not entry.enabled:
+            pipeline.zrem(SCHEDULED, entry_id)
+        elif not paused:
+            changed = before != definition
+            pipeline.zadd(SCHEDULED, {entry_id: _next_score(entry)}, nx=not changed)
+        pipeline.execute()
+
+
+def _remove(client: Redis, entry_id: str) -> None:
+    with client.pipeline() as pipeline:
+        pipeline.zrem(SCHEDULED, entry_id)
+        pipeline.srem(ENTRIES, entry_id)
+        pipeline.delete(_key(entry_id), f"jobs:schedule:runs:{entry_id}", f"jobs:schedule:ended:{entry_id}")
+        pipeline.execute()
+
+
+def _next_score(entry: Entry) -> float:
+    return entry.next_after(datetime.fromtimestamp(seams.now(), UTC)).timestamp()
+
+
+def _id(entry: Entry) -> str:
+    return f"entry-{entry.slug}"
+
+
+def _key(job_id: str) -> str:
+    return f"{RQ_KEY_PREFIX}:job:{job_id}"
+
+
+def _clients() -> Iterable[Redis]:
+    return {id(client): client for client in map(get_connection, conf.queues())}.values()

@@ -1,0 +1,75 @@
+-- A recurring entry is due: write its runs and its next time, in one step.
+--
+-- KEYS  rq-scheduler's set of entries by their next time
+-- ARGV  1 RQ's key prefix   2 the entry's id   3 the time that it was found due at (its score)
+--       4 its next time, '' for none   5 now (ISO)   6 '0' when a run must not overlap the last one
+--       7 runs that are kept in its history   8 a line of history about runs that were missed, or ''
+--       9... its runs: id and time (seconds) of each
+-- Returns the ids of the runs that were written; nothing when another scheduler was here first.
+--
+-- Whoever finds the entry at the time that it was read at is the first. A run is a copy of the entry's record under an
+-- id made of the entry and the time, so it exists once, whatever happens.
+local prefix, entry, iso = ARGV[1], ARGV[2], ARGV[5]
+local template = prefix .. 'job:' .. entry
+local history, outcomes = 'jobs:schedule:runs:' .. entry, 'jobs:schedule:ended:' .. entry
+local score = redis.call('ZSCORE', KEYS[1], entry)
+if not score or tonumber(score) ~= tonumber(ARGV[3]) then return {} end
+
+local record = redis.call('HGETALL', template)
+if #record == 0 then -- deleted as any job may be
+  redis.call('ZREM', KEYS[1], entry)
+  return {}
+end
+local OWN = { entry = 1, paused = 1, last_run = 1, runs_written = 1, created_at = 1, enqueued_at = 1, status = 1 }
+local fields, queue, last = { 'created_at', iso, 'enqueued_at', iso, 'status', 'queued', 'schedule', entry }, nil, nil
+for i = 1, #record, 2 do
+  if record[i] == 'origin' then queue = record[i + 1] end
+  if record[i] == 'last_run' then last = record[i + 1] end
+  if not OWN[record[i]] then
+    fields[#fields + 1] = record[i]
+    fields[#fields + 1] = record[i + 1]
+  end
+end
+
+local function is_unfinished(id)
+  local status = id and redis.call('HGET', prefix .. 'job:' .. id, 'status')
+  return status and not ({ finished = 1, failed = 1, canceled = 1, stopped = 1 })[status]
+end
+
+local function remember(what, id, at)
+  redis.call('LPUSH', history, cjson.encode({ what = what, id = id, at = tonumber(at) }))
+end
+
+local written = {}
+if ARGV[8] ~= '' then redis.call('LPUSH', history, ARGV[8]) end
+for i = 9, #ARGV, 2 do
+  local id, at = ARGV[i], ARGV[i + 1]
+  local key = prefix .. 'job:' .. id
+  if ARGV[6] == '0' and is_unfinished(last) then
+    remember('skipped', last, at)
+  elseif id == entry then -- it is due this once
+    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
+    redis.call('RPUSH', prefix .. 'queue:' .. queue, id)
+    written[#written + 1] = id
+  elseif redis.call('EXISTS', key) == 0 then
+    redis.call('HSET', key, unpack(fields))
+    redis.call('SADD', prefix .. 'queues', prefix .. 'queue:' .. queue)
+    redis.call('RPUSH', prefix .. 'queue:' .. queue, id)
+    remember('run', id, at)
+    last, written[#written + 1] = id, id
+  end
+end
+if ARGV[4] ~= '' then
+  if last then redis.call('HSET', template, 'last_run', last) end
+  redis.call('HINCRBY', template, 'runs_written', #written)
+end
+for _, forgotten in ipairs(redis.call('LRANGE', history, ARGV[7], -1)) do
+  redis.call('HDEL', outcomes, cjson.decode(forgotten).id)
+end
+redis.call('LTRIM', history, 0, ARGV[7] - 1)
+if ARGV[4] == '' then
+  redis.call('ZREM', KEYS[1], entry)
+else
+  redis.call('ZADD', KEYS[1], ARGV[4], entry)
+end
+return written

@@ -1,0 +1,42 @@
+"""`manage.py rqscheduler`: the scheduler in a process of its own, under django-rq's name. Every worker is one, too."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any, cast
+
+import django_rq
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from jobs import conf, queues, recurrence, scheduler
+from jobs.connections import get_connection
+from jobs.errors import ScheduleError
+
+
+class Command(BaseCommand):
+    help = "Push the runs of recurring entries. Workers do that, too; this is for those who want a process for it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--interval", "-i", type=float, default=scheduler.POLL, help="seconds between two looks")
+        parser.add_argument("--queue", default="", help="a queue of the server to serve (default: the first queue)")
+        parser.add_argument("--pid", help="file to write the process id to")
+        parser.add_argument("--burst", action="store_true", help="look once, then end")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not options["interval"] > 0:
+            raise CommandError(f"--interval {options['interval']} is impossible: it must be above 0.")
+        queue = queues.check(options["queue"] or next(iter(conf.queues())))
+        if options["pid"]:
+            Path(options["pid"]).expanduser().write_text(str(os.getpid()))
+        try:
+            for wrong in scheduler.sync(recurrence.listed(), only=get_connection(queue)):
+                self.stderr.write(wrong)
+        except ScheduleError as error:
+            raise CommandError(str(error)) from error
+        wake, other_end = os.pipe()
+        os.set_blocking(other_end, False)
+        signal.set_wakeup_fd(other_end)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        process = cast(scheduler.Scheduler, django_rq.get_scheduler(queue, interval=options["interval"]))
+        process.run(burst=options["burst"], stop=wake)

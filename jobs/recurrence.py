@@ -1,0 +1,208 @@
+"""
+Recurring entries, and when they are due. Pure: what lies in Redis, and who pushes, is the scheduler's.
+
+A cron expression is read on the wall clock of the entry's zone. Where that clock jumps, each time of day still comes
+once: one that is skipped comes as much later as the clock jumps, one that comes twice counts the first time. An entry
+for every hour (its hour field starts with `*`) goes on every hour all the same.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from croniter import croniter
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from jobs import conf, deferral, queues, registry
+from jobs.errors import JobsError, ScheduleError
+from jobs.queues import NewJob
+from jobs.retries import seconds_of
+
+CatchUp = Literal["latest", "none", "all"]
+
+CATCH_UPS = ("latest", "none", "all")
+MARGIN = timedelta(hours=3)  # no clock is set back further
+ALIASES = {"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    A command that recurs: `Entry("clean-up", "users.CleanUpSessions", cron="30 2 * * *", timezone="Europe/Berlin")`.
+
+    `name` is its own; `command` a command's name or class, with `args` and `kwargs`. Either `cron`, five fields or an
+    alias as `@hourly`, in `timezone` (an IANA name; default: the project's); or `every`, a timedelta or seconds.
+    `queue` instead of the command's own; `enabled=False` keeps it from running. `catch_up` says what becomes of runs
+    that were missed while no scheduler ran: the "latest" of them is made up for, "none", or "all" (100 at most).
+    `overlap=False` skips a run while the last one is unfinished.
+    """
+
+    name: str
+    command: "str | type"
+    _: KW_ONLY
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    cron: str | None = None
+    every: timedelta | float | None = None
+    timezone: str | None = None
+    queue: str | None = None
+    enabled: bool = True
+    catch_up: CatchUp = "latest"
+    overlap: bool = True
+
+    # --- what is wrong with it -------------------------------------------------------------------
+
+    def problems(self) -> Iterator[str]:
+        """What keeps it from working, each in a sentence."""
+        if not self.slug:
+            yield f"The name {self.name!r} has no letter or digit."
+        yield from self._problems_of_the_job()
+        yield from self._problems_of_its_times()
+        if self.catch_up not in CATCH_UPS:
+            yield f"catch_up={self.catch_up!r} is unknown. Say one of: {', '.join(CATCH_UPS)}."
+
+    def _problems_of_the_job(self) -> Iterator[str]:
+        try:
+            self.job(datetime.now(UTC))
+        except (JobsError, TypeError) as error:
+            yield str(error)
+
+    def _problems_of_its_times(self) -> Iterator[str]:
+        if (self.cron is None) == (self.every is None):
+            yield "It needs either cron= or every=."
+        if self.cron is not None and not _is_cron(self.cron):
+            known = ", ".join(sorted(ALIASES))
+            yield f"cron={self.cron!r} is no cron expression. Give five fields, or one of: {known}."
+        if self.every is not None and not seconds_of(self.every) >= 1:
+            yield f"every={self.every!r} is impossible. Give a timedelta or seconds, 1 or more."
+        if self.timezone is not None:
+            try:
+                ZoneInfo(self.timezone)
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                yield f"timezone={self.timezone!r} is unknown. Give an IANA name, as Europe/Berlin."
+
+    def check(self) -> None:
+        """Raise ScheduleError naming the entry and what is wrong with it."""
+        if found := list(self.problems()):
+            raise ScheduleError(f"The entry {self.name!r} cannot work. {' '.join(found)}")
+
+    # --- what it stands for ----------------------------------------------------------------------
+
+    @property
+    def slug(self) -> str:
+        """Its name as it stands in ids and keys: letters, digits, `_` and `-`."""
+        return re.sub(r"[^A-Za-z0-9_-]+", "-", self.name).strip("-")
+
+    @property
+    def command_class(self) -> Any:
+        """The command. UnknownCommandError when there is none of that name."""
+        return registry.get(self.command) if isinstance(self.command, str) else self.command
+
+    @property
+    def queue_name(self) -> str:
+        """The queue of its jobs. UnknownQueueError for one that is not listed."""
+        return queues.check(self.queue or self.command_class.queue)
+
+    def job(self, at: datetime) -> NewJob:
+        """The job of its run at that time; its id says which."""
+        new = deferral.new_job(self.command_class, self.args, self.kwargs, queue=self.queue_name)
+        return new._replace(id=self.run_id(at))
+
+    def run_id(self, at: datetime) -> str:
+        """The id of its run at that time: the same for whoever works it out, so that a run can exist once only."""
+        return f"{self.slug}-{at.astimezone(UTC):%Y%m%dT%H%M%S}Z"
+
+    # --- its times -------------------------------------------------------------------------------
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """The zone of its wall clock."""
+        return ZoneInfo(self.timezone or settings.TIME_ZONE)
+
+    def next_after(self, time: datetime) -> datetime:
+        """The first of its times after this one (aware). An `every` counts from there."""
+        if self.every is not None:
+            return time + timedelta(seconds=seconds_of(self.every))
+        wall = self._wall(time)
+        walls: Any = croniter(self.cron or "", wall, ret_type=datetime)
+        first = walls.get_next()
+        if self._offset(wall - MARGIN) == self._offset(first + MARGIN):  # the usual day: no jump is near
+            return first.replace(tzinfo=self.zone).astimezone(UTC)  # type: ignore[no-any-return]
+        return self._next_near_a_jump(time, wall)
+
+    def _offset(self, wall: datetime) -> timedelta | None:
+        return wall.replace(tzinfo=self.zone).utcoffset()
+
+    def _next_near_a_jump(self, time: datetime, wall: datetime) -> datetime:
+        walls: Any = croniter(self.cron or "", wall - MARGIN, ret_type=datetime)
+        best: datetime | None = None
+        while True:
+            each = walls.get_next()
+            if best is not None and each - MARGIN > self._wall(best):
+                return best
+            for instant in self._instants(each):
+                if instant > time and (best is None or instant < best):
+                    best = instant
+
+    def _instants(self, wall: datetime) -> Iterator[datetime]:
+        first = wall.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
+        yield first
+        second = wall.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
+        comes_twice = second > first  # for a time that is skipped, fold=1 is the earlier one
+        if comes_twice and self._is_hourly:
+            yield second
+
+    @property
+    def _is_hourly(self) -> bool:
+        minute, _, rest = (self.cron or "").partition(" ")
+        return minute == "@hourly" or rest.lstrip().startswith("*")
+
+    def due_by(self, first: datetime, now: datetime, most: int) -> tuple[list[datetime], datetime]:
+        """Its times from `first`, when it is due, to `now`: the latest `most` of them; and the next one after."""
+        if self.every is not None:
+            step = timedelta(seconds=seconds_of(self.every))
+            passed = (now - first) // step
+            last = first + passed * step
+            return [last - n * step for n in reversed(range(min(most, passed + 1)))], last + step
+        found: set[datetime] = set()
+        walls: Any = croniter(self.cron or "", self._wall(now) + MARGIN, ret_type=datetime)
+        earliest = self._wall(first) - MARGIN
+        while (each := walls.get_prev()) >= earliest:
+            found.update(instant for instant in self._instants(each) if first <= instant <= now)
+            if len(found) >= most:
+                earliest = max(earliest, self._wall(sorted(found)[-most]) - MARGIN)
+        return sorted(found)[-most:], self.next_after(now)
+
+    def _wall(self, time: datetime) -> datetime:
+        return time.astimezone(self.zone).replace(tzinfo=None)
+
+
+def _is_cron(expression: object) -> bool:
+    if not isinstance(expression, str):
+        return False
+    if expression.startswith("@"):
+        return expression in ALIASES
+    return len(expression.split()) == 5 and bool(croniter.is_valid(expression))
+
+
+def listed() -> list[Entry]:
+    """
+    The project's entries, as JOBS["SCHEDULE"] names them: the dotted path of a list.
+
+    Raises ScheduleError when there is no such list, or what is in it is no Entry.
+    """
+    path = conf.get("SCHEDULE")
+    if path is None:
+        return []
+    try:
+        found = import_string(path)
+    except ImportError as error:
+        raise ScheduleError(f'JOBS["SCHEDULE"] = {path!r} cannot be imported: {error}.') from error
+    if not isinstance(found, Sequence) or not all(isinstance(entry, Entry) for entry in found):
+        raise ScheduleError(f'JOBS["SCHEDULE"] = {path!r} must be a list of jobs.scheduler.Entry.')
+    return list(found)

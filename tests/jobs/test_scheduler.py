@@ -1,0 +1,373 @@
+"""Recurring entries on a real server: each run once, whoever looks, whatever was missed."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+
+import django_rq
+import pytest
+from django.core.checks import run_checks
+from django.core.management import call_command
+from rq_scheduler.scheduler import Scheduler as StockScheduler
+
+from jobs import MandateJob, control, scheduler
+from jobs.connections import get_connection
+from jobs.errors import ScheduleError
+from jobs.scheduler import Entry, Scheduler
+from tests.sample import functions
+from tests.sample.commands.notes import Fail, WriteNote
+from tests.sample.models import Note
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOUR = timedelta(hours=1)
+
+
+def entry(name="hourly", **options):
+    return Entry(name, WriteNote, args=(name,), **({"every": HOUR} if "cron" not in options else {}) | options)
+
+
+@pytest.fixture
+def ticks(valkey):
+    """A scheduler whose turn it is."""
+    return Scheduler(connection=get_connection("default"))
+
+
+def late(name, seconds):
+    """Let the next time of an entry have been so many seconds ago."""
+    client = get_connection("default")
+    client.zadd("rq:scheduler:scheduled_jobs", {scheduler.get(name).id: time.time() - seconds})
+
+
+def queued():
+    return [job_id.decode() for job_id in get_connection("default").lrange("rq:queue:default", 0, -1)]
+
+
+def test_a_due_entry_is_run_as_a_job_of_its_own_and_is_due_again(ticks, worker):
+    found = scheduler.add(entry())
+    assert found.next_at - datetime.now(UTC) == pytest.approx(HOUR, abs=timedelta(seconds=2))
+    assert ticks.tick() == 0
+    late("hourly", 1)
+
+    assert ticks.tick() == 1
+    (run,) = queued()
+    assert run.startswith("hourly-20")
+    assert ticks.tick() == 0
+    assert worker.run() == 1
+    assert Note.objects.get().text == "hourly"
+    now = scheduler.get("hourly")
+    assert 3_590 < (now.next_at - datetime.now(UTC)).total_seconds() <= 3_600
+    assert [(run.what, run.outcome) for run in now.runs()] == [("run", "finished")]
+
+
+def test_each_run_has_an_id_of_its_own_and_none_overwrites_another(ticks):
+    scheduler.add(entry())
+    for seconds in (9, 6, 3):
+        late("hourly", seconds)
+        assert ticks.tick() == 1
+    assert len(set(queued())) == 3
+
+
+def test_a_run_that_exists_is_never_written_again(ticks):
+    scheduler.add(entry())
+    at = time.time() - 5
+    client = get_connection("default")
+    for _ in range(2):
+        client.zadd("rq:scheduler:scheduled_jobs", {"entry-hourly": at})
+        ticks.tick()
+    assert len(queued()) == 1
+
+
+def test_two_schedulers_at_the_same_moment_write_one_run(ticks, monkeypatch):
+    scheduler.add(entry())
+    late("hourly", 1)
+    other = Scheduler(connection=get_connection("default"))
+    pipelined = Scheduler._pipelined
+
+    def meanwhile(self, steps):
+        if self is ticks:
+            assert other.enqueue_jobs() == 1  # its lease had run out, say
+        return pipelined(self, steps)
+
+    monkeypatch.setattr(Scheduler, "_pipelined", meanwhile)
+    assert ticks.tick() == 0
+    assert len(queued()) == 1
+
+
+def test_only_the_owner_of_the_turn_schedules_and_frees_it(ticks):
+    other = Scheduler(connection=get_connection("default"))
+    scheduler.add(entry())
+    ticks.tick()
+    late("hourly", 1)
+
+    assert other.tick() == 0
+    other.remove_lock()
+    assert other.tick() == 0
+    ticks.remove_lock()
+    assert other.tick() == 1
+
+
+def test_rq_schedulers_own_process_sees_that_the_turn_is_taken(ticks):
+    ticks.tick()
+    assert not StockScheduler(connection=get_connection("default")).acquire_lock()
+
+
+# --- what was missed -------------------------------------------------------------------------
+
+MISSED = {
+    "latest": ("latest", 1, ["run", "missed"]),
+    "none": ("none", 0, ["missed"]),
+    "all": ("all", 4, ["run", "run", "run", "run"]),
+}
+
+
+@pytest.mark.parametrize(("catch_up", "runs", "history"), MISSED.values(), ids=MISSED)
+def test_runs_that_were_missed(catch_up, runs, history, ticks):
+    scheduler.add(entry(every=60, catch_up=catch_up))
+    late("hourly", 60 * 3 + 30)
+
+    assert ticks.tick() == runs
+    assert [run.what for run in scheduler.get("hourly").runs()] == history
+    assert 0 < (scheduler.get("hourly").next_at - datetime.now(UTC)).total_seconds() <= 31
+
+
+def test_a_run_that_is_only_a_little_late_is_not_missed(ticks):
+    scheduler.add(entry(catch_up="none"))
+    late("hourly", 3)
+    assert ticks.tick() == 1
+
+
+def test_all_is_bounded(ticks):
+    scheduler.add(entry(every=1, catch_up="all"))
+    late("hourly", 5_000)
+    assert ticks.tick() == 100
+    assert len(scheduler.get("hourly").runs()) == 100
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_run_may_be_skipped_while_the_last_one_is_unfinished(overlap, ticks, worker):
+    scheduler.add(entry(every=60, overlap=overlap))
+    late("hourly", 9)
+    ticks.tick()
+    late("hourly", 5)
+    assert ticks.tick() == (1 if overlap else 0)
+    if not overlap:
+        assert scheduler.get("hourly").runs()[0].what == "skipped"
+        worker.run()
+        late("hourly", 1)
+        assert ticks.tick() == 1
+
+
+def test_the_history_keeps_the_last_hundred_runs_and_their_outcomes(ticks, worker):
+    scheduler.add(entry(every=1, catch_up="all"))
+    late("hourly", 200)
+    ticks.tick()
+    client = get_connection("default")
+    control.cancel(MandateJob.fetch(queued()[0], connection=client))
+    worker.run()
+    runs = scheduler.get("hourly").runs()
+    assert [run.outcome for run in runs if run.what == "run"] == ["finished"] * 99 + ["cancelled"]
+
+    for _ in range(5):
+        scheduler.run_now("hourly")
+    worker.run()
+    late("hourly", 600)
+    client.hset("rq:job:entry-hourly", "entry", client.hget("rq:job:entry-hourly", "entry").replace(b"all", b"none"))
+    ticks.tick()
+
+    runs = scheduler.get("hourly").runs()
+    assert {runs[0].what, runs[1].what} == {"run", "missed"}
+    assert len(runs) == client.llen("jobs:schedule:runs:entry-hourly") == 100
+    assert client.hlen("jobs:schedule:ended:entry-hourly") <= 99
+
+
+@pytest.mark.parametrize("command", [Fail])
+def test_a_run_that_dies_is_in_the_history(command, ticks, worker):
+    scheduler.add(Entry("fails", command, every=HOUR))
+    late("fails", 1)
+    ticks.tick()
+    worker.run()
+    assert scheduler.get("fails").runs()[0].outcome == "dead"
+
+
+# --- changing it -----------------------------------------------------------------------------
+
+
+def test_the_list_decides_what_there_is_and_what_has_not_changed_keeps_its_time():
+    scheduler.sync([entry("a"), entry("b"), entry("c", enabled=False)])
+    late("a", -77)
+    before = scheduler.get("a").next_at
+    scheduler.sync([entry("a"), entry("b", every=60)])
+
+    assert [each.name for each in scheduler.entries()] == ["a", "b"]
+    assert scheduler.get("a").next_at == before
+    assert (scheduler.get("b").next_at - datetime.now(UTC)).total_seconds() <= 60
+
+
+def test_a_change_of_the_zone_changes_the_next_time():
+    scheduler.sync([entry(cron="0 12 * * *", timezone="Europe/Berlin")])
+    berlin = scheduler.get("hourly").next_at
+    scheduler.sync([entry(cron="0 12 * * *", timezone="America/New_York")])
+    assert scheduler.get("hourly").next_at != berlin
+    assert scheduler.get("hourly").next_at.astimezone(scheduler.get("hourly").entry.zone).hour == 12
+
+
+def test_changed_arguments_and_options_reach_the_next_run(ticks, worker):
+    scheduler.sync([entry()])
+    scheduler.sync([Entry("hourly", WriteNote, args=("changed",), every=HOUR, queue="low")])
+    late("hourly", 1)
+    ticks.tick()
+    worker.run()
+    assert Note.objects.get().text == "changed"
+    assert scheduler.get("hourly").queue == "low"
+    assert scheduler.get("hourly").description == "sample.WriteNote('changed')"
+
+
+def test_one_bad_entry_of_the_list_is_said_and_the_others_stand():
+    wrong = scheduler.sync([entry("good"), Entry("bad", "sample.Gone", every=HOUR)])
+    assert [each.name for each in scheduler.entries()] == ["good"]
+    assert wrong[0].startswith("The entry 'bad' cannot work. Unknown command: 'sample.Gone'")
+
+
+def test_pausing_survives_a_restart_and_resuming_goes_on_with_the_next_time(ticks):
+    scheduler.sync([entry()])
+    scheduler.pause("hourly")
+    scheduler.sync([entry()])
+    assert (scheduler.get("hourly").paused, scheduler.get("hourly").next_at) == (True, None)
+    assert ticks.tick() == 0
+    scheduler.resume("hourly")
+    assert not scheduler.get("hourly").paused
+    assert 3_590 < (scheduler.get("hourly").next_at - datetime.now(UTC)).total_seconds() <= 3_600
+
+
+def test_entries_added_at_run_time_persist_and_are_removed_by_hand(settings):
+    scheduler.add(entry("mine"))
+    scheduler.sync([entry("listed")])
+    assert [each.name for each in scheduler.entries()] == ["listed", "mine"]
+    scheduler.remove("mine")
+    with pytest.raises(ScheduleError, match="Remove it there"):
+        scheduler.remove("listed")
+    with pytest.raises(ScheduleError, match="no recurring entry 'mine'"):
+        scheduler.pause("mine")
+    settings.JOBS = {**settings.JOBS, "SCHEDULE": f"{__name__}.LISTED"}
+    with pytest.raises(ScheduleError, match="Change it there"):
+        scheduler.add(entry("listed"))
+    with pytest.raises(ScheduleError, match="cannot work"):
+        scheduler.add(entry("odd", every=0))
+
+
+LISTED = [entry("listed"), entry("listed!"), Entry("bad", "sample.Gone", every=HOUR)]
+
+
+def test_run_now_is_beside_its_times(worker):
+    scheduler.add(entry())
+    before = scheduler.get("hourly").next_at
+    job_id = scheduler.run_now("hourly")
+    worker.run()
+    found = scheduler.get("hourly")
+    assert job_id.startswith("hourly-now-")
+    assert found.next_at == before
+    assert [(run.job_id, run.outcome) for run in found.runs()] == [(job_id, "finished")]
+
+
+def test_an_entry_whose_record_was_deleted_is_dropped(ticks):
+    scheduler.add(entry())
+    get_connection("default").delete("rq:job:entry-hourly")
+    get_connection("default").zadd("rq:scheduler:scheduled_jobs", {"entry-hourly": 1})
+    assert ticks.tick() == 0
+    assert get_connection("default").zcard("rq:scheduler:scheduled_jobs") == 0
+
+
+@pytest.mark.parametrize("broken", [b"{", b'{"cron": "x"}'])
+def test_one_that_cannot_be_read_stops_no_other(broken, ticks, caplog):
+    scheduler.sync([entry("a"), entry("b")])
+    get_connection("default").hset("rq:job:entry-a", "entry", broken)
+    late_client = get_connection("default")
+    late_client.zadd("rq:scheduler:scheduled_jobs", {"entry-a": 1, "entry-b": time.time() - 1})
+
+    assert ticks.tick() == 1
+    assert "the recurring entry entry-a cannot be read" in caplog.text
+    assert late_client.zscore("rq:scheduler:scheduled_jobs", "entry-a") > time.time() + 50
+
+
+def test_a_script_that_the_server_has_lost_is_sent_again(ticks, valkey):
+    scheduler.add(entry())
+    late("hourly", 1)
+    valkey.client().script_flush()
+    assert ticks.tick() == 1
+
+
+# --- rq-scheduler's own jobs, through django-rq ----------------------------------------------
+
+
+def test_django_rq_gives_our_scheduler():
+    assert type(django_rq.get_scheduler("default")) is Scheduler
+
+
+def test_a_job_of_rq_scheduler_runs_once_at_its_time(worker_process):
+    stock = django_rq.get_scheduler("default")
+    job = stock.enqueue_in(timedelta(seconds=-1), functions.add, 2, 3)
+    later = stock.enqueue_at(datetime.now(UTC) + HOUR, functions.add, 2, 3)
+    assert stock.count() == 2
+    assert stock.tick() == 1
+    assert later in stock
+    assert job not in stock
+    worker_process("default", burst=True).wait()
+    assert job.return_value() == 5
+
+
+@pytest.mark.parametrize("repeat", [None, 2])
+def test_a_repeated_job_of_rq_scheduler_has_an_id_for_each_run(repeat, worker_process):
+    stock = django_rq.get_scheduler("default")
+    job = stock.schedule(datetime.now(UTC) - timedelta(seconds=1), functions.add, [2, 3], interval=60, repeat=repeat)
+    client = get_connection("default")
+    for seconds, expected in ((9, 1), (6, 1), (3, 0 if repeat else 1)):
+        client.zadd("rq:scheduler:scheduled_jobs", {job.id: time.time() - seconds}, xx=True)
+        assert stock.tick() == expected
+    assert len(set(queued())) == (2 if repeat else 3)
+    worker_process("default", burst=True).wait()
+    assert client.zcard("rq:finished:default") == (2 if repeat else 3)
+
+
+def test_a_cron_job_of_rq_scheduler_goes_by_utc_or_the_projects_zone(settings):
+    settings.TIME_ZONE = "Asia/Kolkata"
+    stock = django_rq.get_scheduler("default")
+    utc = stock.cron("0 5 * * *", functions.add, [1, 2])
+    local = stock.cron("0 5 * * *", functions.add, [1, 2], use_local_timezone=True)
+    found = {job.id: at for job, at in stock.get_jobs(with_times=True)}
+    assert (found[utc.id].hour, found[utc.id].minute) == (5, 0)
+    assert (found[local.id].hour, found[local.id].minute) == (23, 30)
+
+
+def test_django_rqs_page_lists_entries(admin_client, settings):
+    settings.ROOT_URLCONF = "tests.django_rq_urls"
+    scheduler.add(entry(cron="0 5 * * *"))
+    page = admin_client.get("/django-rq/schedulers/0/")
+    assert page.status_code == 200
+    assert b"entry-hourly" in page.content
+    assert b"cron: &#x27;0 5 * * *&#x27;" in page.content
+
+
+# --- the command, and the checks -------------------------------------------------------------
+
+
+def test_the_command_looks_once_in_a_burst(settings):
+    settings.JOBS = {**settings.JOBS, "SCHEDULE": f"{__name__}.LISTED"}
+    said = StringIO()
+    call_command("rqscheduler", burst=True, stderr=said)
+    assert [each.name for each in scheduler.entries()] == ["listed!"]
+    assert "The entry 'bad' cannot work" in said.getvalue()
+
+
+def test_checks_find_what_cannot_work(settings):
+    settings.JOBS = {**settings.JOBS, "SCHEDULE": f"{__name__}.LISTED"}
+    found = [(message.id, str(message.msg)) for message in run_checks(tags=["jobs"])]
+    assert ("jobs.E008", "Two recurring entries are called 'listed!' and 'listed'.") in found
+    assert any(id == "jobs.E007" and "sample.Gone" in text for id, text in found)
+    settings.JOBS = {**settings.JOBS, "SCHEDULE": "nowhere.X"}
+    assert [m.id for m in run_checks(tags=["jobs"])] == ["jobs.E007"]
+
+
+def test_the_products_own_list_works(settings):
+    settings.JOBS = {**settings.JOBS, "SCHEDULE": "config.schedule.SCHEDULE"}
+    assert run_checks(tags=["jobs"]) == []
