@@ -169,7 +169,7 @@ class Entry:
             passed = (now - first) // step
             last = first + passed * step
             return [last - n * step for n in reversed(range(min(most, passed + 1)))], last + step
-        found: set[datetime] = set()
+        found = {first} if first <= now else set()  # whatever it is: a person may have set it
         walls: Any = croniter(self.cron or "", self._wall(now) + MARGIN, ret_type=datetime)
         earliest = self._wall(first) - MARGIN
         while (each := walls.get_prev()) >= earliest:

@@ -106,6 +106,11 @@ def test_intervals_count_on_from_the_last_time():
     assert entry.due_by(start, start + timedelta(minutes=35), 1)[0] == found[-1:]
 
 
+def test_a_time_that_a_person_has_set_counts():
+    at = datetime(2026, 1, 1, 7, 7, 7, tzinfo=UTC)
+    assert cron("0 5 * * *").due_by(at, at, 1)[0] == [at]
+
+
 def test_a_run_is_named_by_the_entry_and_the_time():
     entry = Entry("clean up: über all!", WriteNote, cron="@daily")
     at = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
