@@ -6,7 +6,8 @@ lacks; `jobs:dependents:<id>` holds the jobs that wait for a job to finish, `job
 to end in any way. `push.lua` links, the end of a prerequisite releases: nobody polls.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from redis import Redis
@@ -18,6 +19,8 @@ from jobs.connections import address
 from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
 
 Given = Iterable["Job | str"]
+
+_BAD_ENDS = {status.value.encode() for status in (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED)}
 
 WAIT, RUN = "wait", "run"  # what a job does when a prerequisite of it ends badly
 
@@ -102,6 +105,27 @@ def lacking(client: Redis, job_id: str) -> set[str]:
     return {as_text(member) for member in client.smembers(f"jobs:waits:{job_id}")}
 
 
+def blocked(client: Redis, ids: Sequence[str]) -> set[str]:
+    """Which of these waiting jobs are blocked, in two round trips; of each, up to 100 prerequisites are looked at."""
+    with client.pipeline(transaction=False) as pipeline:
+        for job_id in ids:
+            pipeline.srandmember(f"jobs:waits:{job_id}", 100)
+        waits = dict(zip(ids, pipeline.execute(), strict=True))
+        for lacked in waits.values():
+            for each in lacked:
+                pipeline.hget(f"{RQ_KEY_PREFIX}:job:{as_text(each)}", "status")
+        statuses = iter(pipeline.execute())
+    return {job_id for job_id, lacked in waits.items() if _bad_among(statuses, len(lacked))}
+
+
+def _bad_among(statuses: Iterator[bytes | None], count: int) -> bool:
+    return any(list(map(_is_bad, islice(statuses, count))))  # all of them are taken, for the next job's come after
+
+
+def _is_bad(status: bytes | None) -> bool:
+    return status is None or status in _BAD_ENDS
+
+
 def blocking(client: Redis, job_id: str) -> list[str]:
     """
     Of the prerequisites that a job waits for, those that will not be done by themselves: dead, discarded, cancelled,
@@ -112,5 +136,4 @@ def blocking(client: Redis, job_id: str) -> list[str]:
         for each in ids:
             pipeline.hget(f"{RQ_KEY_PREFIX}:job:{each}", "status")
         statuses = pipeline.execute()
-    ended = {status.value.encode() for status in (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED)}
-    return [each for each, status in zip(ids, statuses, strict=True) if status is None or status in ended]
+    return [each for each, status in zip(ids, statuses, strict=True) if _is_bad(status)]

@@ -1,0 +1,261 @@
+"""
+Jobs as a person looks for them: one lazy query over jobs in any state, read a page at a time.
+
+Nothing reads a whole queue or registry. A page costs a few round trips, whatever there is; a search looks at so many
+jobs and says how far it came. A job that vanishes meanwhile is left out; one that cannot be read is a row that says so.
+"""
+
+import heapq
+from base64 import b64decode, urlsafe_b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import orjson
+from redis import Redis
+from rq.defaults import RQ_KEY_PREFIX
+from rq.utils import as_text
+
+from jobs import conf, prerequisites, queues
+from jobs.connections import get_connection
+from jobs.job import JobState
+from jobs.rows import FIELDS, LARGEST, Row
+
+CHUNK = 200  # jobs a round trip
+SEARCHED = 2_000  # jobs that one page of a search looks at
+COUNTED = 10_000  # what has to be looked at to be counted is counted up to here
+
+# Where jobs of a state are, and what else must be so of a job that is there.
+_PLACES: dict[JobState, str] = {
+    JobState.QUEUED: "queue",
+    JobState.RUNNING: "wip",
+    JobState.SCHEDULED: "scheduled",
+    JobState.RETRYING: "scheduled",
+    JobState.WAITING: "deferred",
+    JobState.BLOCKED: "deferred",
+    JobState.FINISHED: "finished",
+    JobState.DEAD: "failed",
+    JobState.DISCARDED: "canceled",
+    JobState.CANCELLED: "canceled",
+}
+_SHARED = {JobState.SCHEDULED, JobState.RETRYING, JobState.WAITING, JobState.BLOCKED}
+_SHARED |= {JobState.DISCARDED, JobState.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many there are; `more` when that is only how far was counted."""
+
+    value: int
+    more: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.value:,}{'+' if self.more else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows, and where to go on. `looked_at`: how many jobs were looked at to find them."""
+
+    rows: list[Row]
+    next_cursor: str
+    looked_at: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobQuery:
+    """
+    Jobs in one state: `JobQuery(state=JobState.DEAD, queue="mailers", error="SMTPException").page()`.
+
+    `queue`, `command` (its name), `error` (the class's name), `text` (in arguments, reason or id) and a time range
+    (aware datetimes, of what the list is sorted by) narrow it down. Queued jobs come in the order in which they will be
+    taken, others by time; `newest_first` turns that round.
+    """
+
+    state: JobState
+    queue: str | None = None
+    command: str = ""
+    error: str = ""
+    text: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    newest_first: bool = False
+
+    def where(self, **narrower: Any) -> "JobQuery":
+        """The same, with these changed."""
+        return replace(self, **narrower)
+
+    @property
+    def is_search(self) -> bool:
+        """Whether jobs have to be looked at to know which are meant."""
+        return bool(self.command or self.error or self.text or self.since or self.until)
+
+    def count(self) -> Count:
+        """How many there are; exact where that needs no look at the jobs themselves."""
+        total = sum(_sizes(self._sources()))
+        if not self.is_search and self.state not in _SHARED:
+            return Count(total)
+        found = looked_at = 0
+        for rows in self._chunks({}, COUNTED):
+            looked_at += len(rows)
+            found += sum(map(self._fits, (row for _, row in rows if row)))
+        return Count(found, more=looked_at < total)
+
+    def page(self, cursor: str = "", size: int = 25) -> Page:
+        """The rows after a cursor: of the first page, or as the last one gave it. ValueError for what is no cursor."""
+        offsets = _read_cursor(cursor)
+        rows: list[Row] = []
+        looked_at = 0
+        for chunk in self._chunks(offsets, SEARCHED if self.is_search else CHUNK):
+            for source, row in chunk:
+                looked_at += 1
+                offsets[source] = offsets.get(source, 0) + 1
+                if row is not None and self._fits(row):
+                    rows.append(row)
+                    if len(rows) == size:
+                        return Page(rows, _cursor(offsets), looked_at)
+        ended = looked_at < (SEARCHED if self.is_search else CHUNK)
+        return Page(rows, "" if ended else _cursor(offsets), looked_at)
+
+    def all(self, most: int = 100_000) -> Iterator[Row]:
+        """Every row, for a bulk action; the list may change meanwhile, so a job may come twice or be missed."""
+        for chunk in self._chunks({}, most):
+            yield from (row for _, row in chunk if row is not None and self._fits(row))
+
+    # --- where they are --------------------------------------------------------------------------
+
+    def _sources(self) -> list["_Source"]:
+        names = [queues.check(self.queue)] if self.queue else list(conf.queues())
+        return [_Source(get_connection(name), _PLACES[self.state], name) for name in names]
+
+    def _chunks(self, offsets: dict[str, int], most: int) -> Iterator[list[tuple[str, Row | None]]]:
+        """Jobs in their order from these offsets on, with the source of each, CHUNK at a time."""
+        sources = self._sources()
+        ids = [source.ids(offsets.get(source.queue, 0), newest_first=self.newest_first) for source in sources]
+        if _PLACES[self.state] == "queue":
+            merged: Iterator[_Found] = (found for each in ids for found in each)  # queues in priority order
+        else:
+            merged = heapq.merge(*ids, key=lambda found: found.score, reverse=self.newest_first)
+        merged = islice(merged, most)
+        while found := list(islice(merged, CHUNK)):
+            yield list(zip([each.source.queue for each in found], read(found), strict=True))
+
+    def _fits(self, row: Row) -> bool:
+        if row.state is not self.state and (self.state, row.state) != (JobState.WAITING, JobState.BLOCKED):
+            return False  # who waits may be blocked, too
+        if self.command and self.command != row.command:
+            return False
+        if self.error and self.error != row.error:
+            return False
+        if self.text and self.text.lower() not in row.searchable.lower():
+            return False
+        at = row.at
+        early = self.since is not None and (at is None or at < self.since)
+        late = self.until is not None and (at is None or at > self.until)
+        return not (early or late)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A job's id, where it was found, and by what it is sorted there."""
+
+    job_id: str
+    score: float
+    source: "_Source"
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One queue's list, or one of its registries."""
+
+    client: Redis
+    place: str
+    queue: str
+
+    @property
+    def key(self) -> str:
+        return f"{RQ_KEY_PREFIX}:{self.place}:{self.queue}"
+
+    def ids(self, offset: int, *, newest_first: bool) -> Iterator[_Found]:
+        """Ids from an offset on, read CHUNK at a time."""
+        while True:
+            found = list(self._read(offset, newest_first=newest_first))
+            yield from found
+            if len(found) < CHUNK:
+                return
+            offset += CHUNK
+
+    def _read(self, offset: int, *, newest_first: bool) -> Iterable[_Found]:
+        last = offset + CHUNK - 1
+        if self.place == "queue":
+            listed: Any = (
+                reversed(self.client.lrange(self.key, -last - 1, -offset - 1))
+                if newest_first
+                else self.client.lrange(self.key, offset, last)
+            )
+            return [_Found(as_text(job_id), 0.0, self) for job_id in listed]
+        scored: Any = self.client.zrange(self.key, offset, last, desc=newest_first, withscores=True)
+        # A claim is `<id>:<execution>`.
+        return [_Found(as_text(member).partition(":")[0], score, self) for member, score in scored]
+
+
+def _sizes(sources: Sequence[_Source]) -> list[int]:
+    by_client: dict[int, list[_Source]] = {}
+    for source in sources:
+        by_client.setdefault(id(source.client), []).append(source)
+    sizes: list[int] = []
+    for of_client in by_client.values():
+        with of_client[0].client.pipeline(transaction=False) as pipeline:
+            for source in of_client:
+                pipeline.llen(source.key) if source.place == "queue" else pipeline.zcard(source.key)
+            sizes += pipeline.execute()
+    return sizes
+
+
+def read(found: Sequence[_Found]) -> list[Row | None]:
+    """The rows of these jobs, two round trips a server; None for one that has vanished."""
+    rows: dict[int, Row | None] = {}
+    by_client: dict[int, list[int]] = {}
+    for at, each in enumerate(found):
+        by_client.setdefault(id(each.source.client), []).append(at)
+    for positions in by_client.values():
+        client = found[positions[0]].source.client
+        with client.pipeline(transaction=False) as pipeline:
+            for at in positions:
+                key = f"{RQ_KEY_PREFIX}:job:{found[at].job_id}"
+                pipeline.hmget(key, *FIELDS)
+                pipeline.hstrlen(key, "data")
+            answers = pipeline.execute(raise_on_error=False)
+            for at, size in zip(positions, answers[1::2], strict=True):
+                # A payload of many megabytes is not worth a row.
+                key = f"{RQ_KEY_PREFIX}:job:{found[at].job_id}"
+                pipeline.hmget(key, "data") if isinstance(size, int) and size <= LARGEST else pipeline.ping()
+            payloads = pipeline.execute(raise_on_error=False)
+        waiting = [found[at].job_id for at in positions if found[at].source.place == "deferred"]
+        blocked = prerequisites.blocked(client, waiting) if waiting else set()
+        for at, fields, size, payload in zip(positions, answers[::2], answers[1::2], payloads, strict=True):
+            each = found[at]
+            data = payload[0] if isinstance(payload, list) else None
+            row = Row.of(each.job_id, each.source.client, fields, data, size, each.score, each.source.queue)
+            if row is not None and each.job_id in blocked and row.state is JobState.WAITING:
+                row = replace(row, state=JobState.BLOCKED)
+            rows[at] = row
+    return [rows[at] for at in range(len(found))]
+
+
+def _cursor(offsets: dict[str, int]) -> str:
+    return urlsafe_b64encode(orjson.dumps(offsets)).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> dict[str, int]:
+    if not cursor:
+        return {}
+    try:
+        known = orjson.loads(b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        if not isinstance(known, dict) or not all(type(offset) is int and offset >= 0 for offset in known.values()):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"No cursor of a list of jobs: {cursor[:50]!r}.") from None
+    return known

@@ -1,0 +1,135 @@
+"""One job as a list shows it, from the fields of its record; nothing is fetched for it, and nothing in it can fail."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from redis import Redis
+from rq.utils import as_text, str_to_date
+
+from jobs.job import JobState, MandateJob, state_of
+from jobs.retries import Progress
+
+LARGEST = 64 * 1_024  # bytes of a stored payload that a list reads
+
+FIELDS = (
+    "status",
+    "state",
+    "reason",
+    "created_at",
+    "enqueued_at",
+    "started_at",
+    "ended_at",
+    "worker_name",
+    "progress",
+    "interruptions",
+)
+
+UNREADABLE = "(unreadable job)"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A job in a list. `at` is what its list is sorted by: when it was enqueued, is due, started or ended."""
+
+    id: str
+    queue: str
+    state: JobState | None
+    command: str  # its name; of a plain RQ job the function's path
+    description: str  # the call, as a person may see it
+    reason: str
+    at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    worker: str
+    attempts: int
+    client: Redis
+
+    @classmethod
+    def of(
+        cls, job_id: str, client: Redis, fields: Any, data: bytes | None, size: Any, score: float, queue: str
+    ) -> "Row | None":
+        """
+        From what the server said: `fields` the values of FIELDS, or an error; `data` the payload, None when it is too
+        large, `size` its bytes. None when the job has vanished.
+        """
+        if not isinstance(fields, list):
+            return cls(job_id, queue, None, "", UNREADABLE, str(fields)[:200], None, None, None, "", 0, client)
+        known = dict(zip(FIELDS, fields, strict=True))
+        if not known["status"]:
+            return None
+        command, description = _call(job_id, queue, client, data, size)
+        state = _state(known)
+        return cls(
+            id=job_id,
+            queue=queue,
+            state=state,
+            command=command,
+            description=description,
+            reason=_text(known["reason"]),
+            at=_at(state, known, score),
+            started_at=_time(known["started_at"]),
+            ended_at=_time(known["ended_at"]),
+            worker=_text(known["worker_name"]),
+            attempts=_attempts(known),
+            client=client,
+        )
+
+    @property
+    def error(self) -> str:
+        """The class of the error that its reason tells of."""
+        return self.reason.partition(":")[0]
+
+    @property
+    def searchable(self) -> str:
+        """What a free text is looked for in."""
+        return f"{self.id} {self.description} {self.reason}"
+
+    @property
+    def job(self) -> MandateJob:
+        """The job itself, for what may be done with it."""
+        return MandateJob(self.id, connection=self.client)
+
+
+def _call(job_id: str, queue: str, client: Redis, data: bytes | None, size: Any) -> tuple[str, str]:
+    if data is None:
+        return "", f"(a payload of {size:,} bytes)" if isinstance(size, int) and size else UNREADABLE
+    try:
+        job = MandateJob(job_id, connection=client)
+        job.restore({b"data": data, b"origin": queue.encode()})
+        return job.command_name or str(job.func_name), job.description or UNREADABLE
+    except Exception:  # whatever lies there, the list goes on
+        return "", UNREADABLE
+
+
+def _state(known: dict[str, Any]) -> JobState | None:
+    try:
+        return state_of(as_text(known["status"]), _text(known["state"]))
+    except ValueError:
+        return None
+
+
+def _at(state: JobState | None, known: dict[str, Any], score: float) -> datetime | None:
+    if state in (JobState.SCHEDULED, JobState.RETRYING):
+        return datetime.fromtimestamp(score, UTC)
+    name = {JobState.QUEUED: "enqueued_at", JobState.RUNNING: "started_at"}.get(state or JobState.DEAD, "ended_at")
+    return _time(known[name]) or _time(known["created_at"])
+
+
+def _attempts(known: dict[str, Any]) -> int:
+    try:
+        progress = Progress.load(known["progress"] or b"")
+        return progress.attempts + int(known["interruptions"] or 0) + (1 if known["started_at"] else 0)
+    except ValueError:
+        return 0
+
+
+def _time(value: bytes | None) -> datetime | None:
+    try:
+        return str_to_date(value) if value else None
+    except ValueError:
+        return None
+
+
+def _text(value: bytes | None) -> str:
+    return value.decode(errors="replace") if value else ""

@@ -1,0 +1,168 @@
+"""What the counts say that the workers' commits have written: jobs by queue, command, outcome and time; durations."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis import Redis
+from rq.utils import as_text
+
+from jobs import conf
+from jobs.connections import get_connection
+
+MINUTE, HOUR = 60, 3_600  # seconds
+FAILED = ("dead", "retried")
+HOURS_KEPT = 8 * 24 * HOUR  # seconds that an hour's sum is kept
+
+
+@dataclass(slots=True)
+class Tally:
+    """Attempts of one time: how many ended how, and how long they took, in buckets that double."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    buckets: Counter[int] = field(default_factory=Counter)  # bucket n: under 2**n microseconds
+
+    def add(self, outcome: str, bucket: int, count: int) -> None:
+        """Count some attempts."""
+        self.outcomes[outcome] += count
+        self.buckets[bucket] += count
+
+    @property
+    def attempts(self) -> int:
+        """All of them."""
+        return self.outcomes.total()
+
+    @property
+    def failed(self) -> int:
+        """Those that raised or timed out, retried or not."""
+        return sum(self.outcomes[outcome] for outcome in FAILED)
+
+    def quantile(self, part: float) -> float:
+        """
+        Seconds within which this part of the attempts ended, at the most: the upper end of the bucket, so at most
+        double the truth.
+        """
+        wanted, passed = part * self.buckets.total(), 0
+        for bucket in sorted(self.buckets):
+            passed += self.buckets[bucket]
+            if passed >= wanted:
+                return float(2**bucket / 1e6)
+        return 0.0
+
+    @property
+    def seconds(self) -> float:
+        """What they took together, from the middle of each bucket."""
+        return float(sum(count * 0.75 * 2**bucket / 1e6 for bucket, count in self.buckets.items()))
+
+
+Labels = tuple[str, str]  # queue and command
+
+
+def by_time(span: int, step: int) -> list[tuple[int, Tally]]:
+    """
+    All attempts of the last `span` seconds, in steps of `step` seconds (a multiple of a minute): when each step began
+    (seconds since the epoch), and what happened in it.
+    """
+    now = int(time.time())
+    first = (now - span) // step * step + step
+    tallies: dict[int, Tally] = {start: Tally() for start in range(first, now + 1, step)}
+    for start, labels in _read(first, now, step):
+        tally = tallies.get(start // step * step)
+        if tally is not None:
+            for (_, _, outcome, bucket), count in labels:
+                tally.add(outcome, bucket, count)
+    return sorted(tallies.items())
+
+
+def by_command(span: int) -> dict[Labels, Tally]:
+    """The attempts of the last `span` seconds, by queue and command."""
+    now = int(time.time())
+    found: dict[Labels, Tally] = {}
+    for _, labels in _read(now - span, now, HOUR if span > 2 * HOUR else MINUTE):
+        for (queue, command, outcome, bucket), count in labels:
+            found.setdefault((queue, command), Tally()).add(outcome, bucket, count)
+    return found
+
+
+def by_queue(span: int) -> dict[str, Tally]:
+    """The attempts of the last `span` seconds, by queue."""
+    found: dict[str, Tally] = {name: Tally() for name in conf.queues()}
+    for (queue, _), tally in by_command(span).items():
+        into = found.setdefault(queue, Tally())
+        into.outcomes.update(tally.outcomes)
+        into.buckets.update(tally.buckets)
+    return found
+
+
+def roll_up() -> None:
+    """Add up the last hour that has ended, so that three days are read as so many sums. Doing it twice does no harm."""
+    hour = int(time.time()) // HOUR * HOUR - HOUR
+    for client in _clients():
+        if not client.exists(_hour_key(hour)):
+            _sum_up(client, hour)
+
+
+_Counted = list[tuple[tuple[str, str, str, int], int]]
+
+
+def _read(first: int, last: int, step: int) -> Iterable[tuple[int, _Counted]]:
+    """The counts from a time to a time, by the minute, or by the hour where that is fine enough."""
+    for client in _clients():
+        minutes: list[int] = []
+        hours: list[int] = []
+        start = first // MINUTE * MINUTE
+        while start <= last:
+            if step >= HOUR and start % HOUR == 0 and start + HOUR <= last // HOUR * HOUR:
+                hours.append(start)
+                start += HOUR
+            else:
+                minutes.append(start)
+                start += MINUTE
+        sums = _hash_many(client, [_hour_key(hour) for hour in hours])
+        for hour, counted in zip(hours, sums, strict=True):
+            yield hour, _labels(counted or _sum_up(client, hour))
+        found = _hash_many(client, [f"jobs:counts:{minute // MINUTE}" for minute in minutes])
+        for minute, counted in zip(minutes, found, strict=True):
+            if counted:
+                yield minute, _labels(counted)
+
+
+def _sum_up(client: Redis, hour: int) -> dict[bytes, Any]:
+    total: Counter[bytes] = Counter()
+    keys = [f"jobs:counts:{minute}" for minute in range(hour // MINUTE, (hour + HOUR) // MINUTE)]
+    for counted in _hash_many(client, keys):
+        for label, count in counted.items():
+            total[label] += int(count)
+    # An hour without any is noted as well, or it would be added up again at each look.
+    with client.pipeline() as pipeline:
+        pipeline.delete(_hour_key(hour))
+        pipeline.hset(_hour_key(hour), mapping=total or {"": 0})  # type: ignore[arg-type]
+        pipeline.expire(_hour_key(hour), HOURS_KEPT)
+        pipeline.execute()
+    return dict(total)
+
+
+def _hash_many(client: Redis, keys: Sequence[str]) -> list[dict[bytes, Any]]:
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.hgetall(key)
+        return list(pipeline.execute())
+
+
+def _labels(counted: dict[bytes, Any]) -> _Counted:
+    found: _Counted = []
+    for label, count in counted.items():
+        parts = as_text(label).split("|")
+        if len(parts) == 4 and parts[3].isdigit():
+            found.append(((parts[0], parts[1], parts[2], int(parts[3])), int(count)))
+    return found
+
+
+def _hour_key(hour: int) -> str:
+    return f"jobs:counts:hour:{hour // HOUR}"
+
+
+def _clients() -> Iterable[Redis]:
+    return {id(client): client for client in map(get_connection, conf.queues())}.values()

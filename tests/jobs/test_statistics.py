@@ -1,0 +1,89 @@
+"""The counts of the commits, read by time, by command and by queue."""
+
+import time
+
+import pytest
+
+from jobs import statistics
+from jobs.connections import get_connection
+from jobs.statistics import HOUR, MINUTE, Tally
+from tests.sample.commands.notes import Fail, WriteNote
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def count(minutes_ago, label, number):
+    minute = int(time.time()) // MINUTE - minutes_ago
+    get_connection("default").hincrby(f"jobs:counts:{minute}", label, number)
+
+
+def test_what_a_worker_did_is_there_at_once(worker):
+    WriteNote.defer_many([("x",)] * 3, queue="low")
+    Fail.defer()
+    worker.run()
+
+    found = statistics.by_command(HOUR)
+    assert {label: dict(tally.outcomes) for label, tally in found.items()} == {
+        ("low", "sample.WriteNote"): {"finished": 3},
+        ("default", "sample.Fail"): {"dead": 1},
+    }
+    assert found["low", "sample.WriteNote"].attempts == 3
+    assert found["default", "sample.Fail"].failed == 1
+    assert 0 < found["low", "sample.WriteNote"].quantile(0.5) < 1
+    assert statistics.by_queue(HOUR)["low"].attempts == 3
+    assert sum(tally.attempts for _, tally in statistics.by_time(HOUR, MINUTE)) == 4
+
+
+def test_by_the_minute(valkey):
+    count(0, "low|a.B|finished|10", 5)
+    count(7, "low|a.B|retried|10", 2)
+    count(70, "low|a.B|finished|10", 100)
+    steps = statistics.by_time(HOUR, MINUTE)
+
+    assert len(steps) == 60
+    assert steps[-1][1].attempts == 5
+    assert [tally.failed for _, tally in steps if tally.failed] == [2]
+    assert sum(tally.attempts for _, tally in steps) == 7
+
+
+def test_by_the_hour_over_three_days_each_hour_is_added_up_once(valkey):
+    for minutes_ago in (90, 91, 26 * 60, 71 * 60):
+        count(minutes_ago, "low|a.B|finished|10", 3)
+    before = [tally.attempts for _, tally in statistics.by_time(72 * HOUR, HOUR)]
+    client = get_connection("default")
+    assert sum(before) == 12
+    assert len(before) in {72, 73}
+    sums = client.keys("jobs:counts:hour:*")
+    assert 70 <= len(sums) <= 73
+    for key in client.keys("jobs:counts:[0-9]*"):
+        if int(key.rpartition(b":")[2]) < time.time() // 60 - 125:
+            client.delete(key)  # the minutes are gone, their sums are not
+
+    assert [tally.attempts for _, tally in statistics.by_time(72 * HOUR, HOUR)] == before
+    assert 0 < client.ttl(sums[0]) <= statistics.HOURS_KEPT
+
+
+def test_rolling_up_twice_does_no_harm(valkey):
+    hour = int(time.time()) // HOUR * HOUR - HOUR
+    client = get_connection("default")
+    client.hincrby(f"jobs:counts:{hour // MINUTE + 3}", "low|a.B|finished|10", 4)
+    statistics.roll_up()
+    statistics.roll_up()
+    assert client.hgetall(f"jobs:counts:hour:{hour // HOUR}") == {b"low|a.B|finished|10": b"4"}
+
+
+def test_quantiles_are_the_upper_end_of_their_bucket():
+    tally = Tally()
+    tally.add("finished", 10, 98)  # under 1.024 ms
+    tally.add("finished", 20, 2)  # under 1.05 s
+    assert tally.quantile(0.5) == 2**10 / 1e6
+    assert tally.quantile(0.95) == 2**10 / 1e6
+    assert tally.quantile(0.99) == 2**20 / 1e6
+    assert tally.seconds == pytest.approx(98 * 0.75 * 2**10 / 1e6 + 2 * 0.75 * 2**20 / 1e6)
+    assert Tally().quantile(0.99) == 0.0
+
+
+@pytest.mark.parametrize("label", ["nonsense", "a|b|c", "a|b|finished|x", ""])
+def test_a_label_that_nobody_wrote_is_left_out(label, valkey):
+    count(0, label, 5)
+    assert statistics.by_command(HOUR) == {}
