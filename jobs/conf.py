@@ -20,6 +20,8 @@ DEFAULTS: dict[str, Any] = {
     "ON_DEAD": (),
     # The dotted path of the list of recurring entries; None: there are none.
     "SCHEDULE": None,
+    # Names of fields that the dashboard shows as [filtered], of whichever command.
+    "FILTERED_FIELDS": ("password", "token", "secret", "api_key"),
     # Dead jobs that a queue keeps; of more the oldest go.
     "DEAD_LIMIT": 10_000,
 }

@@ -43,6 +43,15 @@ def cancel(job: Job, reason: str = "cancelled") -> None:
     _change(job, "cancel", (*_AHEAD, JobStatus.STARTED), event="cancelled", reason=reason, verb="cancelled")
 
 
+def move(job: Job, queue: str) -> None:
+    """
+    Move a queued job to the tail of another queue, of the same server.
+
+    Raises ChangeRefusedError in any other state.
+    """
+    _change(job, "queue", (JobStatus.QUEUED,), verb="moved", queue=queue)
+
+
 def delete(job: Job) -> None:
     """
     Remove a job in whatever state. What waits for it stays blocked; for a day its id is refused as a prerequisite.
@@ -61,6 +70,7 @@ def _change(
     event: str = "",
     reason: str = "",
     at_front: bool = False,
+    queue: str = "",
 ) -> None:
     now = seams.now()
     client: Redis = job.connection
@@ -73,7 +83,7 @@ def _change(
             [],
             [
                 *(f"{RQ_KEY_PREFIX}:", job.id, what, iso(now), repr(now), statuses, KEPT_FOR, note, reason),
-                "LPUSH" if at_front else "RPUSH",
+                *("LPUSH" if at_front else "RPUSH", queue),
             ],
         )
     match as_text(happened), as_text(further):

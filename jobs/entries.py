@@ -22,6 +22,7 @@ from jobs.errors import ScheduleError
 from jobs.history import iso
 from jobs.job import MandateJob
 from jobs.recurrence import Entry
+from jobs.retries import seconds_of
 
 SCHEDULED = f"{RQ_KEY_PREFIX}:scheduler:scheduled_jobs"
 ENTRIES = "jobs:schedule"  # the ids of all entries
@@ -182,6 +183,8 @@ def push_run(client: Redis, entry_id: str) -> str:
         raise ScheduleError(f"There is no recurring entry {entry_id!r}.")
     fields = {as_text(name): value for name, value in record.items()}
     kept: dict[Any, Any] = {name: value for name, value in fields.items() if name not in _OWN}
+    if expires_in := fields.get("expires_in"):
+        kept["expires_at"] = repr(now + float(expires_in))
     kept |= {"status": "queued", "created_at": iso(now), "enqueued_at": iso(now), "schedule": entry_id}
     queue = as_text(fields["origin"])
     with client.pipeline() as pipeline:
@@ -194,7 +197,7 @@ def push_run(client: Redis, entry_id: str) -> str:
 
 
 # What is an entry's own, and no run's: as in lua/occur.lua.
-_OWN = {"entry", "paused", "last_run", "runs_written", "created_at", "enqueued_at", "status"}
+_OWN = {"entry", "paused", "last_run", "runs_written", "created_at", "enqueued_at", "status", "expires_in"}
 
 
 def _write(client: Redis, entry: Entry, *, from_file: bool) -> None:
@@ -205,6 +208,8 @@ def _write(client: Redis, entry: Entry, *, from_file: bool) -> None:
     record: dict[Any, Any] = {"entry": definition, "data": new.payload, "origin": new.queue, "status": "scheduled"}
     record |= {"created_at": iso(seams.now()), "meta": orjson.dumps(for_rq(entry))}
     record |= dict(zip(map(str, new.fields[::2]), new.fields[1::2], strict=True))
+    if record.pop("expires_at", None):  # each run expires by its own time
+        record["expires_in"] = seconds_of(entry.command_class.expires_in)
     with client.pipeline() as pipeline:
         pipeline.sadd(ENTRIES, entry_id)
         pipeline.hset(key, mapping=record)

@@ -9,6 +9,14 @@ class Dashboard(models.Model):
     class Meta:
         managed = False
         default_permissions = ("view",)
+        permissions = [
+            ("retry_job", "Can retry jobs and run them now"),
+            ("delete_job", "Can delete jobs"),
+            ("cancel_job", "Can cancel and interrupt jobs"),
+            ("pause_queue", "Can pause queues and recurring entries"),
+            ("control_workers", "Can quiet and stop workers"),
+            ("view_payloads", "Can view raw payloads"),
+        ]
         verbose_name = verbose_name_plural = "dashboard"
 
     def __str__(self) -> str:

@@ -3,6 +3,7 @@
 -- ARGV  1 RQ's key prefix   2 job id   3 what: queue, cancel or delete   4 now (ISO)   5 now (seconds)
 --       6 the statuses from which that is possible, each between commas   7 seconds that what is left of it is kept
 --       8 an event for its history, or ''   9 reason   10 LPUSH or RPUSH, for the head or the tail of its queue
+--       11 another queue, or ''
 -- Returns { what happened, further }: done; missing; status and the job's status, if it is not among those; held and
 --       the id of the job that holds its lock.
 --
@@ -57,6 +58,10 @@ if what == 'cancel' then
   redis.call('EXPIRE', key, keep)
   ended(id, false)
 else
+  if ARGV[11] ~= '' then
+    queue = ARGV[11]
+    redis.call('HSET', key, 'origin', queue)
+  end
   redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
   redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'expires_at')
   redis.call('PERSIST', key)

@@ -20,11 +20,13 @@ if #record == 0 then -- deleted as any job may be
   redis.call('ZREM', KEYS[1], entry)
   return {}
 end
-local OWN = { entry = 1, paused = 1, last_run = 1, runs_written = 1, created_at = 1, enqueued_at = 1, status = 1 }
-local fields, queue, last = { 'created_at', iso, 'enqueued_at', iso, 'status', 'queued', 'schedule', entry }, nil, nil
+local OWN = { entry = 1, paused = 1, last_run = 1, runs_written = 1, created_at = 1, enqueued_at = 1, status = 1,
+  expires_in = 1 }
+local fields, queue, last, expires_in = { 'created_at', iso, 'enqueued_at', iso, 'status', 'queued', 'schedule', entry }, nil, nil, nil
 for i = 1, #record, 2 do
   if record[i] == 'origin' then queue = record[i + 1] end
   if record[i] == 'last_run' then last = record[i + 1] end
+  if record[i] == 'expires_in' then expires_in = tonumber(record[i + 1]) end
   if not OWN[record[i]] then
     fields[#fields + 1] = record[i]
     fields[#fields + 1] = record[i + 1]
@@ -53,6 +55,7 @@ for i = 9, #ARGV, 2 do
     written[#written + 1] = id
   elseif redis.call('EXISTS', key) == 0 then
     redis.call('HSET', key, unpack(fields))
+    if expires_in then redis.call('HSET', key, 'expires_at', string.format('%.6f', at + expires_in)) end
     redis.call('SADD', prefix .. 'queues', prefix .. 'queue:' .. queue)
     redis.call('RPUSH', prefix .. 'queue:' .. queue, id)
     remember('run', id, at)

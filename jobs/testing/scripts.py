@@ -94,7 +94,7 @@ class ScriptedMemory(Memory):
         return holder if status and status not in ENDED else None
 
     def _change(self, arguments: list[Any]) -> list[bytes]:
-        _, job_id, what, now_iso, now, possible, keep, event, reason, end = arguments
+        _, job_id, what, now_iso, now, possible, keep, event, reason, end, moved_to = arguments
         record = self.hashes.get(_key(job_id))
         if not record:
             return [b"missing", b""]
@@ -126,6 +126,8 @@ class ScriptedMemory(Memory):
         else:
             for field in _FORGOTTEN:
                 record.pop(field, None)
+            if moved_to:
+                self._set(job_id, origin=moved_to)
             self._start(job_id, at_front=end == "LPUSH")
         if what != "queue":
             self._release(job_id, finished=False)

@@ -24,6 +24,7 @@ from jobs.interrupt import Stopped, TimedOut
 from jobs.logs import AttemptLog
 from jobs.worker.board import Board
 from jobs.worker.fetch import TROUBLE, Fetch
+from jobs.worker.heartbeat import resident_megabytes
 from jobs.worker.plain import attempt
 from jobs.worker.release import release
 from jobs.worker.settings import WorkerSettings
@@ -147,7 +148,7 @@ class Child:
             self._stop(RECYCLE)
         elif most is not None and now - self._looked_at_memory > 1:
             self._looked_at_memory = now
-            if (used := resident_megabytes()) > most:
+            if (used := resident_megabytes(os.getpid())) > most:
                 logger.warning("%d MB in use, over the %d of --max-memory: this process ends", used, most)
                 self._stop(RECYCLE)
 
@@ -224,9 +225,3 @@ def keep_database_connections() -> None:
         if database["CONN_MAX_AGE"] == 0:
             database["CONN_MAX_AGE"] = PERSIST
         database["CONN_HEALTH_CHECKS"] = True
-
-
-def resident_megabytes() -> float:
-    """This process's resident memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -42,6 +42,7 @@ def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], 
         "failed_job_count": failed,
         "total_working_time": working,
         "threads": board.threads,
+        "memory_mb": round(resident_megabytes(pid), 1),
         "running": len(running),
     }
     words: list[Word] = [len(fields)]
@@ -53,6 +54,15 @@ def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], 
             words += (job.job_id, job.execution, job.queue, repr(age))
     key = f"{PREFIX}worker:{worker}"
     wire.run(_BEAT, [key, f"{key}:executions"], PREFIX, worker, RECORD_TTL, repr(now), *words)
+
+
+def resident_megabytes(pid: int) -> float:
+    """A process's resident memory; 0 where the system does not tell, or when it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except OSError:
+        return 0.0
 
 
 def register(wire: Wire, worker: str, queues: Iterable[str]) -> None:

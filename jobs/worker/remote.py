@@ -1,7 +1,9 @@
-"""RQ's remote commands, as `rq` and django-rq's pages publish them: shutdown, stop-job, stop-execution."""
+"""Remote commands: RQ's, as `rq` and django-rq publish them (shutdown, stop-job, stop-execution), and quiet, stacks."""
 
 import json
 import logging
+import os
+import signal
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +16,7 @@ from jobs.worker.children import Process
 logger = logging.getLogger("jobs.worker")
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
+SIGNALS = {"quiet": signal.SIGTSTP, "stacks": signal.SIGTTIN}  # commands of our own, to one child
 
 
 class Remote:
@@ -40,6 +43,9 @@ class Remote:
                 process = by_channel[message["channel"].decode()]
                 words = json.loads(message["data"])
                 command = words["command"]
+                if command in SIGNALS:
+                    os.kill(process.pid, SIGNALS[command])
+                    continue
                 if command in {"stop-job", "stop-execution"}:
                     process.control.send(f"stop {words['job_id']}\n".encode())
                     continue

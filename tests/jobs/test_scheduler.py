@@ -15,6 +15,7 @@ from jobs.connections import get_connection
 from jobs.errors import ScheduleError
 from jobs.scheduler import Entry, Scheduler
 from tests.sample import functions
+from tests.sample.commands.limits import Fresh
 from tests.sample.commands.notes import Fail, WriteNote
 from tests.sample.models import Note
 
@@ -268,6 +269,22 @@ def test_run_now_is_beside_its_times(worker):
     assert job_id.startswith("hourly-now-")
     assert found.next_at == before
     assert [(run.job_id, run.outcome) for run in found.runs()] == [(job_id, "finished")]
+
+
+@pytest.mark.parametrize("how", ["due", "run now"])
+def test_each_run_expires_by_its_own_time(how, ticks, worker):
+    scheduler.add(Entry("fresh", Fresh, every=HOUR))
+    late("fresh", 3)
+    before = time.time()
+    if how == "due":
+        ticks.tick()
+    else:
+        scheduler.run_now("fresh")
+    (run,) = queued()
+    assert float(get_connection("default").hget(f"rq:job:{run}", "expires_at")) == pytest.approx(before + 60, abs=5)
+    assert not get_connection("default").hexists("rq:job:entry-fresh", "expires_at")
+    worker.run()
+    assert scheduler.get("fresh").runs()[0].outcome == "finished"
 
 
 def test_an_entry_whose_record_was_deleted_is_dropped(ticks):

@@ -1,0 +1,116 @@
+"""What the pages' buttons do: each a change of `control`, `queues`, `scheduler` or `workers`, told in a sentence."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.http import HttpRequest
+from rq.job import Job
+
+from jobs import control, queues, registry, scheduler, workers
+from jobs.dashboard.detail import find
+from jobs.dashboard.lists import query_of
+from jobs.errors import ChangeRefusedError
+from jobs.rows import Row
+
+MOST_AT_ONCE = 500  # jobs that a request changes itself; more are changed by a job
+
+CHANGES: dict[str, Callable[[Job], object]] = {
+    "retry": control.retry,
+    "run_now": control.run_now,
+    "cancel": control.cancel,
+    "delete": control.delete,
+}
+NEEDS = {"retry": "retry", "run_now": "retry", "cancel": "cancel", "delete": "delete", "move": "retry"}
+DONE = {"retry": "retried", "run_now": "set running", "cancel": "cancelled", "delete": "deleted"}
+
+
+def change_job(name: str) -> Callable[..., str]:
+    """The action of that name on one job."""
+
+    def change(request: HttpRequest, job_id: str) -> str:
+        job = find(job_id)
+        if job is None:
+            raise ChangeRefusedError(f"There is no record of job {job_id} any more.")
+        CHANGES[name](job)
+        return f"Job {job_id} was {DONE[name]}."
+
+    return change
+
+
+def move_job(request: HttpRequest, job_id: str) -> str:
+    """Move a queued job to another queue of its server."""
+    job = find(job_id)
+    if job is None:
+        raise ChangeRefusedError(f"There is no record of job {job_id} any more.")
+    queue = queues.check(request.POST.get("queue", ""))
+    control.move(job, queue)
+    return f"Job {job_id} was moved to {queue}."
+
+
+def change_many(name: str) -> Callable[..., str]:
+    """The action of that name on the jobs selected in a list, or on all that its filters mean."""
+
+    def change(request: HttpRequest, state: str) -> str:
+        if request.POST.get("all"):
+            query = query_of(request.POST, state)
+            count = query.count()
+            if count.value > MOST_AT_ONCE or count.more:
+                change_many: Any = registry.get("jobs.ChangeMany")
+                job = change_many.defer(name, state, _filters(request))
+                return f"{count} jobs are being {DONE[name]} by job {job.id}."
+            return apply(name, query.all())
+        return apply(name, filter(None, map(find, request.POST.getlist("job"))))
+
+    return change
+
+
+def apply(name: str, found: Iterable[Row | Job]) -> str:
+    """Do it to each. Returns how many were changed, and how many refused, in a sentence."""
+    changed = refused = 0
+    for each in found:
+        try:
+            CHANGES[name](each.job if isinstance(each, Row) else each)
+            changed += 1
+        except ChangeRefusedError:
+            refused += 1
+    told = f"{changed:,} jobs were {DONE[name]}."
+    return f"{told} {refused:,} could not be: they are in another state by now." if refused else told
+
+
+def _filters(request: HttpRequest) -> dict[str, str]:
+    names = ("queue", "command", "error", "text", "since", "until", "order")
+    return {name: request.POST[name] for name in names if request.POST.get(name)}
+
+
+def pause_queue(request: HttpRequest, queue: str) -> str:
+    queues.pause(queue)
+    return f"The queue {queue} is paused."
+
+
+def resume_queue(request: HttpRequest, queue: str) -> str:
+    queues.resume(queue)
+    return f"The queue {queue} goes on."
+
+
+def pause_entry(request: HttpRequest, name: str) -> str:
+    scheduler.pause(name)
+    return f"The recurring entry {name} is paused."
+
+
+def resume_entry(request: HttpRequest, name: str) -> str:
+    scheduler.resume(name)
+    return f"The recurring entry {name} goes on."
+
+
+def run_entry(request: HttpRequest, name: str) -> str:
+    return f"The recurring entry {name} runs now, as job {scheduler.run_now(name)}."
+
+
+def tell_worker(command: str) -> Callable[..., str]:
+    """The action that tells a worker something."""
+
+    def change(request: HttpRequest, name: str) -> str:
+        workers.tell(name, command)
+        return f"The worker {name} was told: {command}."
+
+    return change

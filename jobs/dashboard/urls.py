@@ -1,0 +1,36 @@
+"""Which page is where, below the dashboard's place in the admin. Every change is a POST to an address of its own."""
+
+from django.contrib.admin.sites import AdminSite
+from django.urls import URLPattern, path
+
+from jobs.dashboard import actions, detail, lists, machinery, overview
+from jobs.dashboard.access import action, page
+
+
+def patterns(site: AdminSite) -> list[URLPattern]:
+    """The pages and actions, for one admin site."""
+    pages = [
+        path("", page(site, overview.overview), name="jobs_dashboard_changelist"),
+        path("jobs/<str:state>/", page(site, lists.jobs), name="jobs_list"),
+        path("job/<str:job_id>/", page(site, detail.job), name="jobs_job"),
+        path("workers/", page(site, machinery.worker_list), name="jobs_workers"),
+        path("recurring/", page(site, machinery.recurring), name="jobs_recurring"),
+        path("commands/", page(site, machinery.commands), name="jobs_commands"),
+    ]
+    changes = [
+        path("job/<str:job_id>/move/", action(site, "retry", actions.move_job), name="jobs_job_move"),
+        path("queue/<str:queue>/pause/", action(site, "pause", actions.pause_queue), name="jobs_queue_pause"),
+        path("queue/<str:queue>/resume/", action(site, "pause", actions.resume_queue), name="jobs_queue_resume"),
+        path("recurring/<str:name>/pause/", action(site, "pause", actions.pause_entry), name="jobs_entry_pause"),
+        path("recurring/<str:name>/resume/", action(site, "pause", actions.resume_entry), name="jobs_entry_resume"),
+        path("recurring/<str:name>/run/", action(site, "retry", actions.run_entry), name="jobs_entry_run"),
+    ]
+    for name in actions.CHANGES:
+        one = action(site, actions.NEEDS[name], actions.change_job(name))
+        many = action(site, actions.NEEDS[name], actions.change_many(name))
+        changes.append(path(f"job/<str:job_id>/{name}/", one, name=f"jobs_job_{name}"))
+        changes.append(path(f"jobs/<str:state>/{name}/", many, name=f"jobs_many_{name}"))
+    for command in ("quiet", "stop", "stacks"):
+        told = action(site, "workers", actions.tell_worker(command))
+        changes.append(path(f"workers/<str:name>/{command}/", told, name=f"jobs_worker_{command}"))
+    return pages + changes

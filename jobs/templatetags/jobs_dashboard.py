@@ -1,0 +1,54 @@
+"""How the dashboard shows times."""
+
+from datetime import UTC, datetime
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+NONE = "-"
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"), (0.001, "ms"))
+
+
+@register.filter
+def span(seconds: float | None) -> str:
+    """Seconds as a person reads them: 1.2 ms, 14 s, 3.5 h; a hyphen for none."""
+    if seconds is None:
+        return NONE
+    for size, unit in _UNITS:
+        if abs(seconds) >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return "0"
+
+
+@register.filter
+def moment(at: datetime | str | None) -> SafeString | str:
+    """A time in the reader's zone; how long ago or ahead it is stands in its title."""
+    if isinstance(at, str):
+        at = datetime.fromisoformat(at) if at else None
+    if at is None:
+        return NONE
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    away = (at - datetime.now(UTC)).total_seconds()
+    told = f"in {span(away)}" if away > 0 else f"{span(-away)} ago"
+    local = timezone.localtime(at)
+    return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), told, f"{local:%d %b %H:%M:%S}")
+
+
+@register.filter
+def away(at: datetime | None) -> str:
+    """How long ago or ahead a time is."""
+    if at is None:
+        return NONE
+    seconds = (at - datetime.now(UTC)).total_seconds()
+    return f"in {span(seconds)}" if seconds > 0 else f"{span(-seconds)} ago"
+
+
+@register.filter
+def label(name: str) -> str:
+    """A name of an action or state as a button says it."""
+    return {"run_now": "Run now"}.get(name, name.replace("_", " ").capitalize())
