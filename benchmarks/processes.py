@@ -14,7 +14,6 @@ from typing import Any, Self
 from config.embedded import dismiss, stop_with_us
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS_TO_STOP = 1  # between SIGTERM and SIGKILL
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
@@ -35,16 +34,15 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def stop(self) -> None:
-        """SIGTERM, and soon SIGKILL to it and all it started: the server is emptied next, nothing need be saved."""
+        """SIGKILL to it and all it started: the server is emptied next, nothing need be saved."""
         if self._guard.returncode is not None:
             return
-        family = descendants(self.process.pid)
-        if not self.ended():
-            self.process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(SECONDS_TO_STOP)
-        for process in {*family, *descendants(self.process.pid)}:
+        # Stopped first, so that it starts no more while its family is read.
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGSTOP)
+        for process in descendants(self.process.pid):
             process.kill()
+        self.process.kill()
         self.process.wait()
         dismiss(self._guard)
 
