@@ -131,11 +131,16 @@ class Bench:
         return (first - last) / (end - start)
 
 
-def resident(workers: Sequence[Child]) -> float | None:
-    """
-    The memory of the largest process, in MB; None where it cannot be seen.
+def memory(workers: Sequence[Child]) -> float | None:
+    """What these workers occupy, in MB, pages that their processes share counted once; None where it cannot be seen."""
+    family = [process for worker in workers for process in descendants(worker.process.pid)]
+    if not family:
+        return None
+    largest = max(family, key=lambda process: process.resident_mb)
+    return largest.resident_mb + sum(process.private_mb for process in family if process is not largest)
 
-    Not the sum of all: pages shared by parent and children would count several times.
-    """
-    sizes = [process.resident_mb for worker in workers for process in descendants(worker.process.pid)]
-    return max(sizes, default=None)
+
+def memory_of_newest(worker: Child) -> float | None:
+    """The resident memory of the process that the worker started last, in MB: with us, the one that runs jobs."""
+    family = descendants(worker.process.pid)
+    return max(family, key=lambda process: process.started).resident_mb if family else None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks import systems
-from benchmarks.bench import SECONDS_TO_START, Bench, Sample, resident
+from benchmarks.bench import SECONDS_TO_START, Bench, Sample, memory, memory_of_newest
 from benchmarks.processes import wait_for
 from benchmarks.servers import DelayedValkey
 from benchmarks.systems import System
@@ -14,7 +14,7 @@ from config.queues import QUEUES
 
 JOBS_PER_SECOND = "jobs/s"
 NOOP = "no-op jobs"
-MEMORY = "memory of the largest process"
+MEMORY = "memory of the worker"
 ONE_AT_A_TIME = "enqueue, one at a time"
 IN_BULK = "enqueue, in bulk"
 IO_JOBS = "50 ms I/O jobs, 50 threads"
@@ -33,7 +33,7 @@ def drain(bench: Bench, system: System) -> Iterator[Sample]:
     jobs = bench.fill(system, "noop", system.pace)
     with bench.working(system) as workers:
         yield Sample(NOOP, JOBS_PER_SECOND, bench.drain_rate(system, jobs, workers), 1)
-        if size := resident(workers):
+        if size := memory(workers):
             yield Sample(MEMORY, "MB", size, 1)
 
 
@@ -140,7 +140,7 @@ def scheduled(bench: Bench, system: System) -> Iterator[Sample]:
 
 
 def long_run(bench: Bench, system: System) -> Iterator[Sample]:
-    """One process under load for a long time: whether its memory grows."""
+    """One process under load for a long time: whether the memory of the process that runs the jobs grows."""
     total = bench.sizes.long_run
     slice_of = min(total, LONGEST_QUEUE) // 10
     enqueued = 0
@@ -158,7 +158,7 @@ def long_run(bench: Bench, system: System) -> Iterator[Sample]:
     with bench.working(system) as workers:
         for jobs, when in ((total // 20, "at the start"), (total // 2, "in the middle"), (total, "at the end")):
             wait_for(lambda jobs=jobs: done() >= jobs, 60 + total / 1_000, f"{jobs} jobs are done", *workers)
-            if size := resident(workers):
+            if size := memory_of_newest(workers[0]):
                 yield Sample(f"memory over {total:,} jobs, {when}", "MB", size, 1)
 
 

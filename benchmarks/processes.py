@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -115,6 +116,12 @@ class Process:
         except OSError:
             return None
         return cls(pid, int(fields[1]), int(fields[19]), int(fields[21]) * PAGE_MB)
+
+    @property
+    def private_mb(self) -> float:
+        """Of its resident memory, what it shares with no other process."""
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        return sum(int(kilobytes) for kilobytes in re.findall(r"^Private_\w+:\s+(\d+) kB", rollup, re.MULTILINE)) / 1024
 
     def kill(self) -> None:
         if Process.read(self.pid) == self:

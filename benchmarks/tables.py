@@ -70,54 +70,55 @@ def _spread(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 #: The columns of the compact table: a heading, and the loads and processes whose medians stand there.
 COMPACT: dict[str, tuple[int | None, Sequence[str]]] = {
-    "no-op jobs/s, one process": (1, [loads.NOOP]),
+    "no-op jobs/s": (1, [loads.NOOP]),
     "two processes": (2, [loads.NOOP]),
-    "enqueued one by one, /s": (None, [loads.ONE_AT_A_TIME]),
-    "in bulk, /s": (None, [loads.IN_BULK]),
-    "50 ms I/O, /s": (1, [loads.IO_JOBS]),
-    "ORM read, /s": (1, [loads.ORM_JOBS]),
-    "server 2 ms away, /s": (1, [loads.AWAY]),
-    "due jobs moved, /s": (1, [loads.DUE]),
-    "idle, p50 / p99 ms": (1, [f"{loads.IDLE}, p50", f"{loads.IDLE}, p99"]),
-    "behind a backlog, p50 / p99 ms": (1, [f"{loads.BEHIND}, p50", f"{loads.BEHIND}, p99"]),
+    "enqueue /s": (None, [loads.ONE_AT_A_TIME]),
+    "in bulk /s": (None, [loads.IN_BULK]),
+    "50 ms I/O /s": (1, [loads.IO_JOBS]),
+    "ORM read /s": (1, [loads.ORM_JOBS]),
+    "2 ms away /s": (1, [loads.AWAY]),
+    "due /s": (1, [loads.DUE]),
+    "idle, ms": (1, [f"{loads.IDLE}, p50", f"{loads.IDLE}, p99"]),
+    "backlog, ms": (1, [f"{loads.BEHIND}, p50", f"{loads.BEHIND}, p99"]),
     "memory, MB": (1, [loads.MEMORY]),
 }
 
 
 def compact(record: dict[str, Any]) -> str:
-    """One line a system, and below what was measured where."""
+    """One line a system, for a page; and below, what was measured on what."""
     medians = {(row["system"], row["load"], row["processes"]): row["median"] for row in record["rows"]}
     measured = list(dict.fromkeys(row["system"] for row in record["rows"]))
     columns = {"": [TITLES[system] for system in measured]}
     for heading, (processes, names) in COMPACT.items():
-        cells = [
-            " / ".join(
-                number(medians[system, load, processes]) for load in names if (system, load, processes) in medians
-            )
-            for system in measured
-        ]
+        places = [[(system, load, processes) for load in names] for system in measured]
+        cells = [" / ".join(number(medians[place]) for place in several if place in medians) for several in places]
         if any(cells):
             columns[heading] = cells
-    return "\n".join([*_table(columns), "", caption(record)])
+    table = [*_table(columns), ""] if len(columns) > 1 else []
+    return "\n".join([*table, caption(record)])
 
 
 def caption(record: dict[str, Any]) -> str:
-    machine = record["machine"]
-    rounds = (
-        "one small round (`--quick`), good for nothing but a look" if record["quick"] else f"{record['rounds']} rounds"
+    """How to read the table, and where its figures come from."""
+    machine, commit = record["machine"], record["commit"] or "unknown"
+    rounds = "One small round (`--quick`): a look, no measurement" if record["quick"] else f"Rounds: {record['rounds']}"
+    peers = dict.fromkeys(
+        _with_version(TITLES[system].partition(",")[0], about)
+        for system, about in record["systems"].items()
+        if about["version"]
     )
-    peers = {}
-    for system, about in record["systems"].items():
-        if about["version"]:
-            ruby = f" on {' '.join(about['ruby'].split()[:2])}" if about.get("ruby") else ""
-            peers.setdefault(f"{TITLES[system].partition(',')[0]} {about['version']}{ruby}", None)
     return (
-        f"Medians of {rounds}. {record['date'][:10]}, {machine['cores']} cores, Python {machine['python']}, "
-        f"{machine['server']}, {record['threads']} threads a process unless said otherwise, "
-        f"commit {(record['commit'] or 'unknown')[:10]}{'+' if (record['commit'] or '').endswith('+') else ''}. "
-        f"Ours claims short jobs in batches and keeps no results, unless its line says otherwise. "
-        f"Peers: {', '.join(peers) or 'none'}."
+        "Medians; of latencies p50 / p99, from the call that enqueues to the job's first line. Ours claims short jobs "
+        "in batches and keeps no results, unless its line says otherwise. "
+        f"{rounds}. {record['date'][:10]}, commit {commit[:10]}{'+' if commit.endswith('+') else ''}, "
+        f"{machine['cores']} cores, {machine['server']}, Python {machine['python']}, "
+        f"{record['threads']} threads a process; {', '.join(peers) or 'no peers'}."
     )
+
+
+def _with_version(name: str, about: dict[str, str]) -> str:
+    ruby = f" (Ruby {about['ruby']}, {about['driver']})" if "ruby" in about else ""
+    return f"{name} {about['version']}{ruby}"
 
 
 def _table(columns: dict[str, list[str]]) -> Iterator[str]:

@@ -113,7 +113,8 @@ module Client
     replies = $stdout.dup
     replies.sync = true
     $stdout.reopen($stderr)
-    replies.puts(JSON.generate(version: Sidekiq::VERSION, ruby: RUBY_DESCRIPTION, driver: RedisClient.default_driver.name))
+    driver = defined?(RedisClient::HiredisConnection) ? "hiredis" : "pure Ruby"
+    replies.puts(JSON.generate(version: Sidekiq::VERSION, ruby: RUBY_VERSION, driver: driver))
     $stdin.each_line do |line|
       verb, *arguments = JSON.parse(line)
       replies.puts(JSON.generate(answer(verb, arguments)))
