@@ -94,7 +94,8 @@ class Run:
                 continue
             rounds = 1 if name in ONCE else self.rounds
             for number in range(1, rounds + 1):
-                for system in chosen:
+                # Every other round goes backwards, so that no system always follows the same neighbour.
+                for system in chosen if number % 2 else reversed(chosen):
                     if name in system.loads and self.ready(system):
                         self.once(name, f"{number}/{rounds}", system)
 

@@ -50,7 +50,7 @@ FULL = Sizes(
     rounds=3,
 )
 QUICK = Sizes(
-    seconds=0.8,
+    seconds=0.7,
     one_at_a_time=1_500,
     bulk=10_000,
     probes=20,

@@ -25,7 +25,7 @@ AWAY = "no-op jobs, server 2 ms away, 32 threads"
 DUE = "due jobs into their queue"
 WAITING_THREADS = 50
 FAR_THREADS = 32
-BURSTS = 4  # seconds that a system has to move due jobs, at least: some move a few once a second
+BURSTS = 3  # seconds that a system has to move due jobs, at least: some move a few once a second
 LONGEST_QUEUE = 100_000  # jobs; a long run is fed so that the queue never holds more
 
 
@@ -38,7 +38,7 @@ def drain(bench: Bench, system: System) -> Iterator[Sample]:
 
 
 def two_processes(bench: Bench, system: System) -> Iterator[Sample]:
-    jobs = bench.fill(system, "noop", 2 * system.pace)
+    jobs = bench.fill(system, "noop", 1.6 * system.pace)
     with bench.working(system, processes=2) as workers:
         yield Sample(NOOP, JOBS_PER_SECOND, bench.drain_rate(system, jobs, workers), 2)
 

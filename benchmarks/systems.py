@@ -235,7 +235,8 @@ class Sidekiq(System):
             return "no ruby is installed"
         loaded = _told(["ruby", "-I", f"{places.sidekiq}/lib", "-e", 'require "sidekiq"'], places.env)
         if loaded.returncode:
-            return f"it does not load: {loaded.stderr.strip().splitlines()[0]}"
+            error = loaded.stderr.splitlines()[0].rpartition("': ")[2]
+            return f"it does not load: {error}"
         if self.options.get("yjit") and _told(["ruby", "--yjit", "-e", "1"], self.env(places)).returncode:
             return "this ruby has no YJIT"
         return None

@@ -8,6 +8,10 @@ from benchmarks.results import Row
 from benchmarks.systems import SYSTEMS
 
 US = "ours"
+HOW_TO_READ = (
+    '"ours is": how many times as good ours is as that system, more of a rate, less of a time or of memory. '
+    "Under 1, that system is ahead."
+)
 TITLES = {system.name: system.title for system in SYSTEMS}
 
 
@@ -15,7 +19,7 @@ def details(rows: Sequence[Row]) -> str:
     """
     A table a load, the fastest first, each figure compared with ours; then one of what only one system did.
 
-    "ours is" says how many times better ours is: more of a rate, less of a time or of memory.
+    "ours is" says how many times as good ours is: more of a rate, less of a time or of memory.
     """
     by_load: dict[tuple[str, int | None, str], list[Row]] = {}
     for row in rows:
@@ -23,7 +27,7 @@ def details(rows: Sequence[Row]) -> str:
     tables = ["\n".join(_block(of_load)) for of_load in by_load.values() if len(of_load) > 1]
     if alone := [of_load[0] for of_load in by_load.values() if len(of_load) == 1]:
         tables.append("\n".join(_alone(alone)))
-    return "\n\n".join(tables)
+    return "\n\n".join([*tables, HOW_TO_READ])
 
 
 def _heading(row: Row) -> str:
@@ -42,7 +46,7 @@ def _block(rows: list[Row]) -> Iterator[str]:
     }
     if us:
         times = [us / row.median if more_is_better else row.median / us for row in ordered if row.median]
-        columns["ours is"] = [f"{number(ratio)} x" for ratio in times]
+        columns["ours is"] = [f"{ratio:.2f} x" if ratio < 10 else f"{number(ratio)} x" for ratio in times]
     return _table(columns)
 
 
@@ -138,6 +142,6 @@ def _table(columns: dict[str, list[str]]) -> Iterator[str]:
 
 def number(value: float) -> str:
     """Three digits that mean something; a spread shows how few of them do."""
-    if value >= 1_000:
+    if value >= 999.5:
         return f"{round(value, 2 - len(str(int(value))) + 1):,.0f}"
     return f"{value:.3g}"
