@@ -99,7 +99,8 @@ chaos: $(VENV)/.installed-dev ## Break things at random under load, then check t
 
 # --- measure it ------------------------------------------------------------------------------
 
-PEERS := .venv-peers
+# Of the same interpreter as ours: one peer needs Python 3.12.
+PEERS := $(VENV)-peers
 
 $(PEERS)/.installed: benchmarks/requirements.txt | $(BIN)/python
 	@echo "Installing the peers into $(PEERS) ..."
@@ -109,7 +110,7 @@ $(PEERS)/.installed: benchmarks/requirements.txt | $(BIN)/python
 
 .PHONY: bench
 bench: $(VENV)/.installed-dev $(PEERS)/.installed ## Us and the peers side by side (QUICK=1, SIDEKIQ=path, ARGS=...)
-	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(SIDEKIQ),--sidekiq $(SIDEKIQ)) $(ARGS)
+	$(BIN)/python -m benchmarks --peers $(PEERS) $(if $(QUICK),--quick) $(if $(SIDEKIQ),--sidekiq $(SIDEKIQ)) $(ARGS)
 
 .PHONY: bench-lock
 bench-lock: $(VENV)/.installed-dev ## Write benchmarks/requirements.txt: the peers at their newest releases

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-from benchmarks import loads, results, servers, systems
-from benchmarks.loads import LOADS, Bench, Sizes
+from benchmarks import bench, results, servers, systems, tables
+from benchmarks.bench import Bench, Sizes
+from benchmarks.loads import LOADS, ONCE
 from benchmarks.processes import ROOT, Client, ClientError
 from benchmarks.results import Results
 from benchmarks.systems import Places, System
@@ -19,9 +20,11 @@ from benchmarks.systems import Places, System
 
 def main() -> int:
     options = parse()
+    if options.show:
+        return show()
     # A stop asked for by a signal is the same as Ctrl-C: everything that was started is stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sizes = loads.QUICK if options.quick else loads.FULL
+    sizes = bench.QUICK if options.quick else bench.FULL
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jiki-bench-")))
         # PostgreSQL refuses to run as root, and the user that it then runs as must reach its own folder.
@@ -33,17 +36,19 @@ def main() -> int:
             run.measure(options.systems, options.loads)
         except KeyboardInterrupt:
             print("\nStopped. What was measured so far:")
-        show(found, run.valkey.version(), options, time.monotonic() - begun)
+        told(found, run, quick=options.quick, seconds=time.monotonic() - begun)
     return 1 if found.failed else 0
 
 
 def parse() -> argparse.Namespace:
+    all_systems = ", ".join(system.name for system in systems.SYSTEMS)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run us and the peers side by side.")
+    parser.add_argument("--show", action="store_true", help="run nothing: the last run, as a small Markdown table")
     parser.add_argument("--quick", action="store_true", help="one small round, under 3 minutes")
     parser.add_argument("--rounds", type=int, help="instead of 3, or 1 when quick")
-    parser.add_argument("--only", default="", help=f"systems: {', '.join(s.name for s in systems.SYSTEMS)}")
+    parser.add_argument("--only", default="", help=f"systems, or patterns as 'ours*': {all_systems}")
     parser.add_argument("--loads", default="", help=f"loads: {', '.join(LOADS)}")
-    parser.add_argument("--peers", type=Path, default=ROOT / ".venv-peers", help="the peers' virtual environment")
+    parser.add_argument("--peers", type=Path, default=f"{sys.prefix}-peers", help="the peers' virtual environment")
     parser.add_argument("--sidekiq", type=Path, help="a checkout of Sidekiq")
     options = parser.parse_args()
     try:
@@ -87,10 +92,12 @@ class Run:
         for name in LOADS:
             if name not in wanted:
                 continue
-            for number in range(1, self.rounds + 1):
-                for system in chosen:
+            rounds = 1 if name in ONCE else self.rounds
+            for number in range(1, rounds + 1):
+                # Every other round goes backwards, so that no system always follows the same neighbour.
+                for system in chosen if number % 2 else reversed(chosen):
                     if name in system.loads and self.ready(system):
-                        self.once(name, number, system)
+                        self.once(name, f"{number}/{rounds}", system)
 
     def ready(self, system: System) -> bool:
         """Whether it can take part; its client runs from now on. Says once why it cannot."""
@@ -116,14 +123,14 @@ class Run:
         self.clients[system.name] = self.stack.enter_context(client)
         self.found.systems[system.name] = client.about
 
-    def once(self, name: str, number: int, system: System) -> None:
+    def once(self, name: str, number: str, system: System) -> None:
         self.valkey.client.flushall()
         bench = Bench(self.places, self.valkey, self.sizes, self.directory, self.clients[system.name])
-        what = f"{name} {number}/{self.rounds} {system.title}"
+        what = f"{name} {number} {system.title}"
         try:
             for sample in LOADS[name](bench, system):
                 self.found.add(system.name, sample)
-                print(f"{what}: {sample.load}: {results.number(sample.value)} {sample.unit}", flush=True)
+                print(f"{what}: {sample.load}: {tables.number(sample.value)} {sample.unit}", flush=True)
         except (ClientError, RuntimeError, TimeoutError) as error:
             self.found.failed.append(f"{what}: {error}")
             print(f"FAILED {what}: {error}", flush=True)
@@ -146,19 +153,27 @@ def environment(redis_url: str, postgres: Path) -> dict[str, str]:
     }
 
 
-def show(found: Results, server: str, options: argparse.Namespace, seconds: float) -> None:
-    titles = {system.name: system.title for system in systems.SYSTEMS}
-    rows = found.rows()
-    if rows:
-        print(f"\n{results.table(rows, titles)}\n\n{results.summary(rows, titles)}\n")
+def told(found: Results, run: Run, *, quick: bool, seconds: float) -> None:
+    """Print what came out, and keep it."""
+    record = found.record(server=run.valkey.version(), quick=quick, rounds=run.rounds)
+    if rows := found.rows():
+        results.write(record)
+        print(f"\n{tables.details(rows)}\n\n{tables.compact(record)}\n")
     for name, reason in found.skipped.items():
-        print(f"not run: {titles[name]}: {reason}")
+        print(f"not run: {tables.TITLES[name]}: {reason}")
     for failure in found.failed:
         print(f"FAILED {failure}")
-    machine = ", ".join(f"{key} {value}" for key, value in results.machine().items())
-    print(f"{machine}, {server}, at most {loads.THREADS} threads a process, {seconds:.0f} s in all")
-    if rows:
-        print(found.write(server=server, quick=options.quick).relative_to(ROOT))
+    kept = f"; kept in {results.LATEST.relative_to(ROOT)}, which --show reads" if rows else ""
+    print(f"{seconds:.0f} s in all{kept}")
+
+
+def show() -> int:
+    try:
+        print(tables.compact(results.read()))
+    except FileNotFoundError:
+        print(f"There is no {results.LATEST.relative_to(ROOT)} yet: `make bench` writes it.", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

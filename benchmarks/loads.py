@@ -1,150 +1,44 @@
-"""
-The loads: what is measured, by which rule. The rules are the same for every system.
+"""The loads: what is measured. `benchmarks.bench` has the rule for those that drain a queue."""
 
-A drain: the jobs are enqueued first, then the workers start, and the clock runs from when a tenth is done to when nine
-tenths are (or time is up), seen by looking every 10 ms at where the system keeps unfinished jobs. Thus starting up, the
-first connection and the last stragglers do not count, and no job does anything for the measurement's sake.
-
-A worker that logs an error fails the measurement: jobs that fail go fast, too.
-"""
-
-import contextlib
-import re
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 from benchmarks import systems
-from benchmarks.processes import Child, Client, descendants, wait_for
-from benchmarks.servers import DelayedValkey, Valkey
-from benchmarks.systems import Places, System
+from benchmarks.bench import SECONDS_TO_START, Bench, Sample, memory, memory_of_newest
+from benchmarks.processes import wait_for
+from benchmarks.servers import DelayedValkey
+from benchmarks.systems import System
 from config.queues import QUEUES
 
 JOBS_PER_SECOND = "jobs/s"
 NOOP = "no-op jobs"
-MEMORY = "memory of the largest process"
+MEMORY = "memory of the worker"
 ONE_AT_A_TIME = "enqueue, one at a time"
 IN_BULK = "enqueue, in bulk"
 IO_JOBS = "50 ms I/O jobs, 50 threads"
 ORM_JOBS = "ORM read (PostgreSQL)"
 IDLE = "idle latency"
-BEHIND = "critical job behind a backlog"
+BEHIND = "critical job behind a backlog of 1 ms jobs"
 AWAY = "no-op jobs, server 2 ms away, 32 threads"
 DUE = "due jobs into their queue"
-THREADS = 10  # of each process, or coroutines of it, where a load does not say otherwise
 WAITING_THREADS = 50
 FAR_THREADS = 32
-SECONDS_TO_START = 60  # until a worker must have taken its first job
-LOOK_EVERY = 0.01  # seconds
-_ERROR = re.compile(r"Traceback|ERROR|CRITICAL")
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much of each load: what a figure takes, and how far it can be trusted."""
-
-    seconds: float  # of work that a drain has, at the system's pace
-    one_at_a_time: int
-    bulk: int
-    probes: int
-    backlog: int
-    scheduled: int
-    rounds: int
-
-
-FULL = Sizes(seconds=8, one_at_a_time=20_000, bulk=100_000, probes=300, backlog=1_000_000, scheduled=100_000, rounds=3)
-QUICK = Sizes(seconds=1.5, one_at_a_time=1_500, bulk=10_000, probes=25, backlog=20_000, scheduled=10_000, rounds=1)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One figure of one round. More is better for rates, less for all other units."""
-
-    load: str
-    unit: str
-    value: float
-    processes: int | None = None  # None where no worker takes part
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What one measurement of one system has to work with."""
-
-    places: Places
-    valkey: Valkey
-    sizes: Sizes
-    directory: Path
-    client: Client
-
-    @contextlib.contextmanager
-    def working(
-        self,
-        system: System,
-        *,
-        processes: int = 1,
-        threads: int = THREADS,
-        queues: Sequence[str] = ("default",),
-        django: bool = False,
-        url: str | None = None,
-    ) -> Iterator[list[Child]]:
-        """The system's workers, while the context is open. `url`: of the server, where that is not the nearest."""
-        places = self.places
-        if url:
-            places = replace(places, env={**places.env, "REDIS_URL": url})
-        with contextlib.ExitStack() as stack:
-            workers = []
-            for number, command in enumerate(system.workers(places, processes, threads, queues)):
-                log = self.directory / f"{system.name}-{number}.log"
-                log.unlink(missing_ok=True)
-                worker = Child(command, env=system.env(places, django=django), log=log)
-                workers.append(stack.enter_context(worker))
-            yield workers
-            for worker in workers:
-                if error := _ERROR.search(worker.log.read_text(errors="replace")):
-                    raise RuntimeError(f"The worker logged {error[0]}:\n{worker.log_end()}")
-
-    def fill(self, system: System, job: str, rate: float) -> int:
-        """Enqueue as many jobs as the system does in a load's time at this rate; returns how many."""
-        jobs = max(20, int(rate * self.sizes.seconds))
-        bulk = systems.BULK in system.loads
-        self.client.call("enqueue_bulk" if bulk else "enqueue_one", system.job(job), jobs)
-        return jobs
-
-    def drain_rate(self, system: System, jobs: int, workers: Sequence[Child]) -> float:
-        """Jobs a second, by the rule above."""
-
-        def left() -> int:
-            return system.unfinished(self.valkey.client)
-
-        wait_for(lambda: left() <= jobs * 0.9, SECONDS_TO_START, "a tenth of the jobs is done", *workers)
-        start, first = time.perf_counter(), left()
-        end, last = start, first
-        while last > jobs * 0.1 and end - start < 2 * self.sizes.seconds:
-            time.sleep(LOOK_EVERY)
-            end, last = time.perf_counter(), left()
-        if last == first:
-            raise RuntimeError(f"{jobs} jobs are too few to measure: they are gone between two looks.")
-        return (first - last) / (end - start)
+BURSTS = 3  # seconds that a system has to move due jobs, at least: some move a few once a second
+LONGEST_QUEUE = 100_000  # jobs; a long run is fed so that the queue never holds more
 
 
 def drain(bench: Bench, system: System) -> Iterator[Sample]:
     jobs = bench.fill(system, "noop", system.pace)
     with bench.working(system) as workers:
         yield Sample(NOOP, JOBS_PER_SECOND, bench.drain_rate(system, jobs, workers), 1)
-        yield from _memory(workers)
-
-
-def _memory(workers: Sequence[Child]) -> Iterator[Sample]:
-    sizes = [process.resident_mb for worker in workers for process in descendants(worker.process.pid)]
-    if sizes:
-        # Not their sum: pages shared by parent and children would count several times.
-        yield Sample(MEMORY, "MB", max(sizes), 1)
+        if size := memory(workers):
+            yield Sample(MEMORY, "MB", size, 1)
 
 
 def two_processes(bench: Bench, system: System) -> Iterator[Sample]:
-    jobs = bench.fill(system, "noop", 2 * system.pace)
+    jobs = bench.fill(system, "noop", 1.6 * system.pace)
     with bench.working(system, processes=2) as workers:
         yield Sample(NOOP, JOBS_PER_SECOND, bench.drain_rate(system, jobs, workers), 2)
 
@@ -184,14 +78,20 @@ def latency(bench: Bench, system: System) -> Iterator[Sample]:
 
 
 def critical(bench: Bench, system: System) -> Iterator[Sample]:
-    """The same, while all threads work on a long backlog of lower priority."""
+    """
+    The same, while all threads work on a long backlog of lower priority.
+
+    Its jobs sleep 1 ms, so a thread is free within that time, and the wait for it is in the figures.
+    """
     bench.client.call("enqueue_bulk", "wait_1ms", bench.sizes.backlog, "low")
     with bench.working(system, queues=("critical", "low")) as workers:
         jobs = bench.sizes.backlog
         wait_for(lambda: system.waiting(bench.valkey.client, "low") < jobs, SECONDS_TO_START, "it works", *workers)
         late: list[float] = []
-        while len(late) < bench.sizes.probes and system.waiting(bench.valkey.client, "low") > bench.sizes.backlog * 0.1:
+        while len(late) < bench.sizes.probes:
             late += bench.client.call("probe", "critical", 5)
+            if system.waiting(bench.valkey.client, "low") < jobs * 0.1:
+                raise RuntimeError(f"The backlog was nearly gone after {len(late)} critical jobs.")
     yield from _percentiles(BEHIND, late)
 
 
@@ -207,25 +107,59 @@ def far(bench: Bench, system: System) -> Iterator[Sample]:
 
 
 def scheduled(bench: Bench, system: System) -> Iterator[Sample]:
-    """From the last look before the first due job moved to its queue until all have; all are due when it starts."""
-    jobs = bench.sizes.scheduled
-    due = time.time() + jobs / 5_000  # time enough to write them for those who refuse a time that has passed
-    bench.client.call("schedule", system.job("noop"), jobs, due)
+    """
+    All jobs are due when the worker starts. From the last look before the first one moved to its queue until all have,
+    or time is up.
+    """
+    jobs, redis, client = bench.sizes.scheduled, bench.valkey.client, bench.client
+    # A job whose time has come when it is written would not be scheduled: try a few to see how long all of them take.
+    trial = jobs // 20
+    seconds = client.call("schedule", system.job("noop"), trial, time.time() + 3_600)
+    redis.flushall()
+    due = time.time() + 1 + 1.5 * seconds * jobs / trial
+    client.call("schedule", system.job("noop"), jobs, due)
     time.sleep(max(0, due - time.time()))
-    looked = start = time.perf_counter()
+    if (lie := system.scheduled(redis)) < jobs:
+        raise RuntimeError(f"Only {lie} of {jobs} jobs lie in the schedule.")
+    limit = max(BURSTS, 2 * bench.sizes.seconds)
+    begun = math.inf
 
-    def left() -> int:
-        nonlocal looked, start
-        start, looked = looked, time.perf_counter()
-        return system.scheduled(bench.valkey.client)
+    def moving() -> bool:
+        nonlocal begun
+        now = time.perf_counter()
+        if system.scheduled(redis) < jobs:
+            return True
+        begun = now
+        return False
 
-    if left() < jobs:
-        raise RuntimeError(f"Only {left()} of {jobs} jobs lie in the schedule.")
     with bench.working(system) as workers:
-        wait_for(lambda: left() < jobs, SECONDS_TO_START, "the first is in its queue", *workers, every=0.001)
-        begun = start
-        wait_for(lambda: left() == 0, jobs / 200, "all are in their queues", *workers, every=0.001)
-        yield Sample(DUE, "s", time.perf_counter() - begun, 1)
+        wait_for(moving, SECONDS_TO_START, "the first is in its queue", *workers, every=0.001)
+        while (left := system.scheduled(redis)) and time.perf_counter() - begun < limit:
+            time.sleep(0.001)
+        yield Sample(DUE, JOBS_PER_SECOND, (jobs - left) / (time.perf_counter() - begun), 1)
+
+
+def long_run(bench: Bench, system: System) -> Iterator[Sample]:
+    """One process under load for a long time: whether the memory of the process that runs the jobs grows."""
+    total = bench.sizes.long_run
+    slice_of = min(total, LONGEST_QUEUE) // 10
+    enqueued = 0
+
+    def done() -> int:
+        nonlocal enqueued
+        unfinished = system.unfinished(bench.valkey.client)
+        if enqueued < total and unfinished <= LONGEST_QUEUE - slice_of:
+            bench.client.call("enqueue_bulk", system.job("noop"), slice_of)
+            enqueued += slice_of
+            unfinished += slice_of
+        return enqueued - unfinished
+
+    done()
+    with bench.working(system) as workers:
+        for jobs, when in ((total // 20, "at the start"), (total // 2, "in the middle"), (total, "at the end")):
+            wait_for(lambda jobs=jobs: done() >= jobs, 60 + total / 1_000, f"{jobs} jobs are done", *workers)
+            if size := memory_of_newest(workers[0]):
+                yield Sample(f"memory over {total:,} jobs, {when}", "MB", size, 1)
 
 
 def _percentiles(load: str, late: Sequence[float]) -> Iterator[Sample]:
@@ -246,4 +180,7 @@ LOADS: dict[str, Callable[[Bench, System], Iterator[Sample]]] = {
     systems.PRIORITY: critical,
     systems.FAR: far,
     systems.SCHEDULED: scheduled,
+    systems.LONG_RUN: long_run,
 }
+#: Loads of which a run makes one round alone: they are long enough in themselves.
+ONCE = frozenset((systems.PRIORITY, systems.LONG_RUN))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -14,7 +15,6 @@ from typing import Any, Self
 from config.embedded import dismiss, stop_with_us
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS_TO_STOP = 1  # between SIGTERM and SIGKILL
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
@@ -35,16 +35,15 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def stop(self) -> None:
-        """SIGTERM, and soon SIGKILL to it and all it started: the server is emptied next, nothing need be saved."""
+        """SIGKILL to it and all it started: the server is emptied next, nothing need be saved."""
         if self._guard.returncode is not None:
             return
-        family = descendants(self.process.pid)
-        if not self.ended():
-            self.process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(SECONDS_TO_STOP)
-        for process in {*family, *descendants(self.process.pid)}:
+        # Stopped first, so that it starts no more while its family is read.
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGSTOP)
+        for process in descendants(self.process.pid):
             process.kill()
+        self.process.kill()
         self.process.wait()
         dismiss(self._guard)
 
@@ -117,6 +116,12 @@ class Process:
         except OSError:
             return None
         return cls(pid, int(fields[1]), int(fields[19]), int(fields[21]) * PAGE_MB)
+
+    @property
+    def private_mb(self) -> float:
+        """Of its resident memory, what it shares with no other process."""
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        return sum(int(kilobytes) for kilobytes in re.findall(r"^Private_\w+:\s+(\d+) kB", rollup, re.MULTILINE)) / 1024
 
     def kill(self) -> None:
         if Process.read(self.pid) == self:

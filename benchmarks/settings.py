@@ -1,6 +1,11 @@
 """Jiki's own settings, in production mode, with the benchmarks' commands beside the product's."""
 
+import os
+
 from config.settings import *  # noqa: F403
-from config.settings import INSTALLED_APPS
+from config.settings import INSTALLED_APPS, JOBS
+
+if batch := os.environ.get("JOBS_BATCH"):
+    JOBS = JOBS | {"BATCH": int(batch)}
 
 INSTALLED_APPS = [*INSTALLED_APPS, "benchmarks.app"]

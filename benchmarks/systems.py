@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,6 +27,7 @@ LATENCY = "latency"
 PRIORITY = "critical"
 FAR = "far"
 SCHEDULED = "scheduled"
+LONG_RUN = "memory"
 
 PEERS_SETTINGS = "benchmarks.clients.settings"
 
@@ -53,6 +55,8 @@ class System:
     module: ClassVar[str]
     #: The Django settings that it always runs with; others load Django only where the jobs need it.
     settings: ClassVar[str | None] = None
+    #: Whether its client can enqueue many jobs at once.
+    bulk: ClassVar[bool] = False
     #: Where jobs wait for a worker, a list (* is the queue), and for their time, a sorted set.
     queue_key: ClassVar[str]
     schedule_key: ClassVar[str]
@@ -109,6 +113,7 @@ class System:
 
 class Ours(System):
     module = "ours"
+    bulk = True
     settings = "benchmarks.settings"
     queue_key = "rq:queue:*"
     schedule_key = "rq:scheduled:default"
@@ -117,9 +122,9 @@ class Ours(System):
     def job(self, name: str) -> str:
         return f"{name}_kept" if self.options.get("kept") and name == "noop" else name
 
-    def unavailable(self, places: Places) -> str | None:
-        told = _worker_help(self, places)
-        return f"rqworker does not start: {told.stderr.strip().splitlines()[-1]}" if told.returncode else None
+    def env(self, places: Places, *, django: bool = False) -> dict[str, str]:
+        batch = {"JOBS_BATCH": "1"} if self.options.get("fair") else {}
+        return super().env(places, django=django) | batch
 
     def client(self, places: Places) -> list[str]:
         return [str(places.python), "-m", "benchmarks.client", self.module]
@@ -127,17 +132,12 @@ class Ours(System):
     def workers(self, places: Places, processes: int, threads: int, queues: Sequence[str]) -> list[list[str]]:
         # All five queues are listed, as in production, whatever the load.
         worker = [str(places.python), "manage.py", "rqworker", *QUEUES]
-        if "--processes" not in _worker_help(self, places).stdout:
-            return [worker] * processes
         return [[*worker, "--processes", str(processes), "--concurrency", str(threads)]]
-
-
-def _worker_help(system: System, places: Places) -> "subprocess.CompletedProcess[str]":
-    return _told([str(places.python), "manage.py", "rqworker", "--help"], system.env(places))
 
 
 class StockRQ(System):
     module = "rq"
+    bulk = True
     queue_key = "rq:queue:*"
     schedule_key = "rq:scheduled:default"
     taken_key = "rq:wip:default"
@@ -163,6 +163,10 @@ class Huey(System):
 class Dramatiq(System):
     module = "dramatiq"
     queue_key = "dramatiq:default"
+
+    def env(self, places: Places, *, django: bool = False) -> dict[str, str]:
+        # By default it holds twice as many messages as it has threads; with more it need not look so often.
+        return super().env(places, django=django) | {"dramatiq_queue_prefetch": "100"}
 
     def unfinished(self, redis: Redis) -> int:
         return int(redis.hlen("dramatiq:default.msgs"))
@@ -194,14 +198,16 @@ class Taskiq(System):
 
     def workers(self, places: Places, processes: int, threads: int, queues: Sequence[str]) -> list[list[str]]:
         worker = [str(places.peers / "taskiq"), "worker", "benchmarks.clients.taskiq:broker", "--log-level", "WARNING"]
-        return [[*worker, "--workers", str(processes), "--max-async-tasks", str(threads)]]
+        worker += ["--max-async-tasks", str(threads), "--max-threadpool-threads", str(threads)]
+        return [[*worker, "--workers", str(processes)]]
 
 
 class VTasks(System):
     module = "vtasks"
+    bulk = True
     settings = PEERS_SETTINGS
-    queue_key = "{vt}q:default"
-    schedule_key = "{vt}sched:default"
+    queue_key = "{vt}:q:default"
+    schedule_key = "{vt}:sched:default"
 
     def unavailable(self, places: Places) -> str | None:
         missing = _told([str(places.peers / "python"), "-c", "import django_vtasks"], places.env).returncode
@@ -213,9 +219,10 @@ class VTasks(System):
 
 
 class Sidekiq(System):
-    """Started from a checkout; its gems (redis-client, connection_pool, rack, logger) must be installed for `ruby`."""
+    """Started from a checkout. `ruby` must find its gems, installed or by RUBYLIB: docs/benchmarks.md tells how."""
 
     module = "sidekiq"
+    bulk = True
     queue_key = "queue:*"
     schedule_key = "schedule"
 
@@ -226,13 +233,20 @@ class Sidekiq(System):
             return f"there is no Sidekiq in {places.sidekiq}"
         if shutil.which("ruby") is None:
             return "no ruby is installed"
+        loaded = _told(["ruby", "-I", f"{places.sidekiq}/lib", "-e", 'require "sidekiq"'], places.env)
+        if loaded.returncode:
+            error = loaded.stderr.splitlines()[0].rpartition("': ")[2]
+            return f"it does not load: {error}"
         if self.options.get("yjit") and _told(["ruby", "--yjit", "-e", "1"], self.env(places)).returncode:
             return "this ruby has no YJIT"
         return None
 
     def env(self, places: Places, *, django: bool = False) -> dict[str, str]:
-        yjit = {"RUBYOPT": f"{places.env.get('RUBYOPT', '')} --yjit".strip()} if self.options.get("yjit") else {}
-        return {**places.env} | yjit
+        if not self.options.get("yjit"):
+            return dict(places.env)
+        # 64 MB for compiled code, far more than it needs: Ruby 3.1 would fill 256 MB at once.
+        wanted = f"{places.env.get('RUBYOPT', '')} --yjit --yjit-exec-mem-size=64"
+        return {**places.env, "RUBYOPT": wanted.strip()}
 
     def client(self, places: Places) -> list[str]:
         return ["ruby", "-I", f"{places.sidekiq}/lib", "benchmarks/clients/sidekiq.rb"]
@@ -248,35 +262,35 @@ class Sidekiq(System):
 _SINGLE = frozenset((DRAIN, TWO_PROCESSES, ENQUEUE, WAITING, ORM, LATENCY, FAR))
 _ALL = _SINGLE | {BULK, PRIORITY, SCHEDULED}
 _NOOP = frozenset((DRAIN, TWO_PROCESSES))
+_FAIR = {"fair": "yes"}
+_KEPT = {"kept": "yes"}
 
 # fmt: off
 SYSTEMS: tuple[System, ...] = (
-    Ours("ours", "ours, results not kept", 25_000, _ALL),
-    Ours("ours-kept", "ours, results kept", 18_000, _NOOP, options={"kept": "yes"}),
-    Sidekiq("sidekiq", "Sidekiq", 20_000, _ALL - {ORM}),
-    Sidekiq("sidekiq-yjit", "Sidekiq, YJIT", 22_000, _ALL - {ORM}, options={"yjit": "yes"}),
-    Huey("huey", "huey", 4_000, _SINGLE),
-    Dramatiq("dramatiq", "dramatiq", 2_500, _SINGLE),
-    Taskiq("taskiq", "taskiq", 4_000, _SINGLE),
-    VTasks("vtasks", "django-vtasks", 4_000, _ALL),
-    Celery("celery-threads", "celery, threads", 1_500, _SINGLE, options={"pool": "threads"}),
-    Celery("celery-prefork", "celery, prefork", 1_200, _NOOP, slots=1, options={"pool": "prefork"}),
-    StockRQ("rq-simple", "RQ, SimpleWorker", 600, _ALL, slots=1, options={"worker": "rq.SimpleWorker"}),
+    Ours("ours", "ours", 25_000, _ALL | {LONG_RUN}),
+    Ours("ours-kept", "ours, results kept", 18_000, _NOOP, options=_KEPT),
+    Ours("ours-fair", "ours, fair claims", 20_000, _NOOP, options=_FAIR),
+    Ours("ours-fair-kept", "ours, fair claims, results kept", 15_000, _NOOP, options=_FAIR | _KEPT),
+    Sidekiq("sidekiq", "Sidekiq", 18_000, _ALL - {ORM}),
+    Sidekiq("sidekiq-yjit", "Sidekiq, YJIT", 27_000, _ALL - {ORM}, options={"yjit": "yes"}),
+    Huey("huey", "huey", 5_000, _SINGLE),
+    Dramatiq("dramatiq", "dramatiq", 6_000, _SINGLE),
+    Taskiq("taskiq", "taskiq", 3_500, _SINGLE),
+    VTasks("vtasks", "django-vtasks", 4_500, _ALL),
+    Celery("celery-threads", "celery, threads", 1_000, _SINGLE, options={"pool": "threads"}),
+    Celery("celery-prefork", "celery, prefork", 900, _NOOP, slots=1, options={"pool": "prefork"}),
+    StockRQ("rq-simple", "RQ, SimpleWorker", 400, _ALL, slots=1, options={"worker": "rq.SimpleWorker"}),
     StockRQ("rq-fork", "RQ, Worker", 80, _NOOP | {LATENCY, FAR}, slots=1, options={"worker": "rq.Worker"}),
 )
 # fmt: on
 
 
 def chosen(names: Sequence[str]) -> list[System]:
-    """The systems of these names; a first part, as `rq`, means all of its ways. ValueError for an unknown one."""
+    """The systems of these names, which may be patterns as `ours*`. ValueError for one that nothing matches."""
     for name in names:
-        if not any(_matches(system, name) for system in SYSTEMS):
+        if not any(fnmatchcase(system.name, name) for system in SYSTEMS):
             raise ValueError(f"No such system: {name}. There are: {', '.join(s.name for s in SYSTEMS)}.")
-    return [system for system in SYSTEMS if not names or any(_matches(system, name) for name in names)]
-
-
-def _matches(system: System, name: str) -> bool:
-    return system.name == name or system.name.startswith(f"{name}-")
+    return [system for system in SYSTEMS if not names or any(fnmatchcase(system.name, name) for name in names)]
 
 
 def _told(command: list[str], env: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":

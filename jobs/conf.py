@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 DEFAULTS: dict[str, Any] = {
     # Queue names, highest priority first, with a line each on what belongs there. Default: the keys of RQ_QUEUES.
@@ -24,6 +25,8 @@ DEFAULTS: dict[str, Any] = {
     "FILTERED_FIELDS": ("password", "token", "secret", "api_key"),
     # Dead jobs that a queue keeps; of more the oldest go.
     "DEAD_LIMIT": 10_000,
+    # How many jobs are claimed at once while jobs are short; 1: never more than threads are idle.
+    "BATCH": 16,
 }
 
 
@@ -31,6 +34,14 @@ def get(name: str) -> Any:
     """The project's value of one setting, or its default. KeyError for a name that is no setting of ours."""
     default = DEFAULTS[name]
     return getattr(settings, "JOBS", {}).get(name, default)
+
+
+def batch() -> int:
+    """How many jobs a worker claims at once while jobs are short. ImproperlyConfigured when it cannot be that."""
+    value = get("BATCH")
+    if type(value) is not int or value < 1:
+        raise ImproperlyConfigured(f"JOBS['BATCH'] is {value!r}; it must be a whole number, 1 or more.")
+    return value
 
 
 def queues() -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Stock RQ, with its defaults: pickle, results kept 500 s."""
+"""Stock RQ, with its defaults but that no result is kept."""
 
 import os
 from datetime import UTC, datetime
@@ -34,12 +34,12 @@ queues = {name: Queue(name, connection=redis) for name in ("critical", "default"
 
 def enqueue_one(job: str, n: int) -> None:
     for _ in range(n):
-        queues["default"].enqueue(JOBS[job])
+        queues["default"].enqueue(JOBS[job], result_ttl=0)
 
 
 def enqueue_bulk(job: str, n: int, queue: str = "default") -> None:
     for first in range(0, n, SLICE):
-        queues[queue].enqueue_many([Queue.prepare_data(JOBS[job])] * min(SLICE, n - first))
+        queues[queue].enqueue_many([Queue.prepare_data(JOBS[job], result_ttl=0)] * min(SLICE, n - first))
 
 
 def schedule(job: str, n: int, when: float) -> None:
@@ -47,9 +47,9 @@ def schedule(job: str, n: int, when: float) -> None:
     for first in range(0, n, SLICE):
         with redis.pipeline() as pipeline:
             for _ in range(min(SLICE, n - first)):
-                queues["default"].enqueue_at(due, JOBS[job], pipeline=pipeline)
+                queues["default"].enqueue_at(due, JOBS[job], result_ttl=0, pipeline=pipeline)
             pipeline.execute()
 
 
 def send_answer(queue: str, sent: float) -> None:
-    queues[queue].enqueue(work.answer, sent)
+    queues[queue].enqueue(work.answer, sent, result_ttl=0)

@@ -1,4 +1,4 @@
-"""taskiq on a Redis list, its fastest broker. Jobs are coroutines, but for the ORM's, which run in its thread pool."""
+"""taskiq on a Redis list, its fastest broker, with uvloop. Jobs are coroutines, the ORM's in its thread pool."""
 
 import asyncio
 import os

@@ -1,5 +1,5 @@
 """
-django-vtasks on Valkey. Its worker is one event loop, so jobs are coroutines, but for the ORM's.
+django-vtasks on Valkey, with uvloop. Its worker is one event loop, so jobs are coroutines, but for the ORM's.
 
 Within a queue a task of higher priority goes first; its queues have no order.
 """
@@ -42,7 +42,7 @@ async def answer(sent: float) -> None:
 
 @task
 def read_row() -> None:
-    work.read_row_as_integrations_do()
+    work.read_row()  # its worker checks connections itself
 
 
 JOBS = {"noop": noop, "wait_50ms": wait_50ms, "wait_1ms": wait_1ms, "read_row": read_row}

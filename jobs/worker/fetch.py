@@ -25,7 +25,6 @@ from jobs.worker.wire import UNREACHABLE, Wire
 logger = logging.getLogger("jobs.worker")
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
-BATCH = 16  # jobs claimed at once while jobs are short; more gains nothing
 COUNTS_TTL = 73 * 3600  # seconds that a minute's counts are kept: 72 hours of charts
 LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
@@ -65,6 +64,7 @@ class Fetch:
         self.commits = Commits()
         self._worker, self._queues, self._threads, self._board = worker, dict(queues), threads, board
         self._burst, self._jobs_left, self._release = burst, max_jobs, release
+        self._batch = conf.batch()
         self._weighted = any(weight is not None for weight in queues.values())
         self._wire = Wire(next(iter(queues)))
         self._doorbell = Doorbell({name: f"{PREFIX}queue:{name}" for name in queues}, blocks=blocks)
@@ -188,7 +188,7 @@ class Fetch:
         """How many jobs to claim: no more than threads are idle, or a batch while jobs are short."""
         room = self._threads - (len(self.held) - done)
         if self.short_jobs:
-            room = max(room, BATCH)
+            room = max(room, self._batch)
         if self._jobs_left is not None:
             room = min(room, self._jobs_left)
         return max(room, 0)

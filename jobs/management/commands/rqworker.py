@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
@@ -54,6 +55,10 @@ class Command(BaseCommand):
                 raise CommandError(
                     f"--{option.replace('_', '-')} {options[option]} is impossible: it must be 1 or more."
                 )
+        try:
+            conf.batch()
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
         if options["with_scheduler"]:
             self.stdout.write("--with-scheduler: the scheduler is always on.")
         settings = WorkerSettings(

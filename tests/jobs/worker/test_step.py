@@ -1,6 +1,9 @@
 """The step script: claims and commits in one atomic step, each job by itself, whatever is sent twice."""
 
+import re
+
 import pytest
+from django.core.management import CommandError, call_command
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs.connections import get_connection
@@ -52,6 +55,27 @@ def test_short_jobs_are_claimed_in_batches_and_given_back_in_order(new_fetch):
     ids = [i.decode() for i in get_connection("default").lrange("rq:queue:default", 0, -1)]
     assert ids == [job.id for job in jobs[1:]]
     assert list(fetch.held.values()) == [running]
+
+
+def test_a_batch_of_one_is_never_more_than_threads_are_idle(new_fetch, settings):
+    settings.JOBS = settings.JOBS | {"BATCH": 1}
+    WriteNote.defer_many([("x",)] * 30)
+    fetch = new_fetch("w1", threads=3)
+    fetch.short_jobs = True
+    assert len(claim_all(fetch)) == 3
+
+    settings.JOBS = settings.JOBS | {"BATCH": 5}
+    fetch = new_fetch("w2", threads=3)
+    fetch.short_jobs = True
+    assert len(claim_all(fetch)) == 5
+
+
+@pytest.mark.parametrize("impossible", [0, -1, 2.0, "16", True, None])
+def test_a_worker_with_an_impossible_batch_does_not_start(impossible, settings):
+    settings.JOBS = settings.JOBS | {"BATCH": impossible}
+
+    with pytest.raises(CommandError, match=re.escape(f"JOBS['BATCH'] is {impossible!r}")):
+        call_command("rqworker", burst=True)
 
 
 def test_priority_is_the_listed_order(new_fetch):
