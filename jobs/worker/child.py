@@ -40,6 +40,7 @@ GRACE = 25  # seconds that running jobs have to end when the worker is stopped
 PERSIST = 600  # seconds that a thread's database connection is kept, where the project says 0
 
 DONE, RECYCLE = 0, 3  # exit codes: not to be replaced, and to be
+PASSED_ON = {signal.SIGTERM, signal.SIGTSTP, signal.SIGTTIN}  # by the parent
 
 
 class Child:
@@ -76,6 +77,7 @@ class Child:
         self._looked_at_memory = 0.0
         self._lost: set[JobThread] = set()  # threads that did not come back
 
+        self._told: list[int] = []  # signals that are still to be obeyed
     def run(self) -> int:
         """Live. Returns the exit code."""
         self._handle_signals()
@@ -90,6 +92,11 @@ class Child:
             if self._control.fileno() in readable:
                 self._obey()
             self._mind()
+            told, self._told = self._told, []
+            if signal.SIGTSTP in told:
+                self._quiet()
+            if signal.SIGTERM in told:
+                self._stop(DONE)
             if self._leave_by is not None and time.monotonic() > self._leave_by:
                 break
         return self._end()
@@ -159,8 +166,8 @@ class Child:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
-        signal.signal(signal.SIGTERM, lambda *_: self._stop(DONE))
-        signal.signal(signal.SIGTSTP, lambda *_: self._quiet())
+        for number in (signal.SIGTERM, signal.SIGTSTP):  # not obeyed at once: we may hold the lock of the connection
+            signal.signal(number, lambda number, _: self._told.append(number))
         signal.signal(signal.SIGTTIN, lambda *_: self._dump_stacks())
 
     def _wake_up(self) -> None:
@@ -168,6 +175,7 @@ class Child:
             os.write(self._waker, b"!")
 
     def _obey(self) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         message = self._control.recv(65_536)
         if not message:
             logger.error("the parent is gone: nobody beats for this process, so it stops")

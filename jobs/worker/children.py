@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from jobs.worker import heartbeat
 from jobs.worker.board import Board
-from jobs.worker.child import COMEBACK, DONE, RECYCLE, Child
+from jobs.worker.child import COMEBACK, DONE, PASSED_ON, RECYCLE, Child
 from jobs.worker.recovery import UNSEEN
 from jobs.worker.settings import WorkerSettings
 
@@ -89,10 +89,12 @@ class Children:
     def _live(self, process: Process, control: socket.socket, blocks: bool) -> int:
         """The child's whole life, on its side of the fork. Returns its exit code."""
         try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # what comes before the child can obey waits until it can
             for sibling in self._alive:
                 sibling.control.close()
             return Child(self._settings, process.name, process.board, control, blocks=blocks).run()
         except BaseException:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
             traceback.print_exc()
             return 1
         finally:

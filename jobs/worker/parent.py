@@ -17,7 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 from rq.defaults import RQ_KEY_PREFIX
 
 from jobs.worker import heartbeat
-from jobs.worker.child import COMEBACK, GRACE
+from jobs.worker.child import COMEBACK, GRACE, PASSED_ON
 from jobs.worker.children import Children, Process
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import recover
@@ -49,6 +49,7 @@ class Parent:
         self._next_tick = self._next_beat = 0.0
         self._away = False
 
+        self._told: list[int] = []  # signals that are still to be obeyed
     def run(self) -> int:
         """Live. Returns the exit code: 0 when it was told to stop, or its queues are empty."""
         connections.close_all()  # the children open their own
@@ -68,6 +69,9 @@ class Parent:
         return 1 if self._children.failed else 0
 
     def _patience(self) -> float:
+            told, self._told = self._told, []
+            for number in told:
+                self._obey(number)
         until = min(self._next_tick, self._next_beat, self._kill_at, self._children.next_start())
         return max(0.0, until - time.monotonic())
 
@@ -157,10 +161,8 @@ class Parent:
         os.set_blocking(other_end, False)
         signal.set_wakeup_fd(other_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop())
-        for number in (signal.SIGTSTP, signal.SIGTTIN):
-            signal.signal(number, lambda number, _: self._children.signal(number))
+        for number in (signal.SIGINT, *PASSED_ON):  # not obeyed at once: a child may be starting just now
+            signal.signal(number, lambda number, _: self._told.append(number))
         return wake
 
     def _stop(self) -> None:
@@ -180,6 +182,12 @@ class Parent:
             self._away = True
             return False
         if self._away:
+    def _obey(self, number: int) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._stop()
+        else:
+            self._children.signal(number)
+
             logger.warning("Redis answers again")
         self._away = False
         return True
