@@ -73,6 +73,8 @@ class Parent:
             for number in told:
                 self._obey(number)
         until = min(self._next_tick, self._next_beat, self._kill_at, self._children.next_start())
+            if self._children.are_hopeless:
+                self._stop()
         return max(0.0, until - time.monotonic())
 
     def _do_what_is_due(self, now: float) -> None:
@@ -101,6 +103,8 @@ class Parent:
 
     def _settle(self, process: Process) -> None:
         # If the server is away now, the others find the worker dead in time, and so do we.
+        if self._wire.call("ZSCORE", "jobs:workers", process.name) is not None:
+            process.name = heartbeat.new_life(process.name)  # what an earlier life left behind is a dead worker's
         self._try(lambda: self._settle_now(process))
 
     def _settle_now(self, process: Process) -> None:
