@@ -30,6 +30,7 @@ logger = logging.getLogger("jobs.worker")
 PREFIX = f"{RQ_KEY_PREFIX}:"
 TICK = 0.5  # seconds between looks at what is due and what is paused
 
+MISSED = 3 * heartbeat.EVERY  # seconds: after a longer silence of ours, others have as long to be heard again
 
 class Parent:
     """
@@ -51,6 +52,8 @@ class Parent:
 
         self._told: list[int] = []  # signals that are still to be obeyed
     def run(self) -> int:
+        self._beaten_at: int | None = None  # by the server's clock, in seconds
+        self._recover_from = 0.0  # monotonic seconds
         """Live. Returns the exit code: 0 when it was told to stop, or its queues are empty."""
         connections.close_all()  # the children open their own
         blocks = self._wait_for_server()
@@ -84,8 +87,9 @@ class Parent:
         if now >= self._next_beat:
             self._next_beat = now + heartbeat.EVERY
             self._children.judge()
-            self._try(self._beat)
-            self._try(self._recover)
+            if self._try(self._beat) and time.monotonic() >= self._recover_from:
+                self._try(self._recover)
+            self._try(lambda: self._housekeeping.run(self._every_queue))
         if now >= self._kill_at:
             self._children.signal(signal.SIGKILL)
             self._kill_at = float("inf")
@@ -137,12 +141,18 @@ class Parent:
         for process in self._children:
             if process.stopped_at is not None:
                 continue
-            if self._wire.call("ZSCORE", "jobs:workers", process.name) is None:  # struck off while we were away
+            if not self._wire.call("SISMEMBER", f"{PREFIX}workers", f"{PREFIX}worker:{process.name}"):
+                # Struck off while we were away, by us or by a reader of RQ's.
                 heartbeat.register(self._wire, process.name, self._queues)
             self._beat_for(process)
 
     def _beat_for(self, process: Process) -> None:
         pid = process.pid or os.getpid()
+        seconds = int(self._wire.call("TIME")[0])
+        if self._beaten_at is not None and seconds - self._beaten_at > MISSED:
+            # The server was away or took nothing, or everything stood still: the living have been silent as the dead.
+            self._recover_from = time.monotonic() + MISSED
+        self._beaten_at = seconds
         heartbeat.beat(self._wire, process.name, pid, process.born, self._queues, process.board)
 
     def _recover(self) -> None:
@@ -209,6 +219,7 @@ class Parent:
                 time.sleep(pause)
                 pause = min(pause * 2, 5.0)
         blocks = bool(known and known[0])
+                self._recover_from = time.monotonic() + MISSED
         if not blocks:
             logger.warning("this Redis has no BLMOVE (it came with 6.2): polling every 50 ms instead of waiting")
         return blocks
