@@ -26,6 +26,7 @@ BATCH = 16  # jobs claimed at once while jobs are short; more gains nothing
 COUNTS_TTL = 73 * 3600  # seconds that a minute's counts are kept: 72 hours of charts
 LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
+STRAY = 30.0  # seconds between looks for claims in our name that we know nothing of
 TROUBLE = (*UNREACHABLE, ResponseError)
 
 _STEP = Script("worker/lua/step.lua")
@@ -71,7 +72,8 @@ class Fetch:
         self._stopped = threading.Event()
         self._unsent: list[Handed] = []
         self._in_doubt = False  # whether an answer was lost, so that Redis may hold claims we know nothing of
-        self._executions = 0
+        self._reconcile_at = 0.0  # monotonic seconds
+        self._executions = 0  # the number of the next one; none is used twice
         self._quiet = False
         self._wait = 0.0
 
@@ -128,7 +130,7 @@ class Fetch:
 
         The caller holds the wire, and hears of redis-py's errors; nothing is lost with them.
         """
-        if self._in_doubt:
+        if self._in_doubt or time.monotonic() > self._reconcile_at:
             self._reconcile()
         again = len(self._unsent)
         outcomes = self._unsent + self.commits.take()
@@ -136,12 +138,13 @@ class Fetch:
         for handed in outcomes:
             words += handed.words
         want = self._room(len(outcomes)) if claims and not self._quiet else 0
-        now = time.time()
+        now, first = time.time(), self._executions
+        self._executions += want
         self._unsent, self._in_doubt = outcomes, True  # until the answer is here
         refused, failed, dependents, rows, registered = self._wire.run(
             _STEP,
             [f"{PREFIX}queue:{name}" for name in self._order()] if want else [],
-            *(PREFIX, self._worker, iso(now), repr(now), want, self._executions),
+            *(PREFIX, self._worker, iso(now), repr(now), want, first),
             *(f"jobs:counts:{int(now // 60)}", COUNTS_TTL, len(outcomes), UNSEEN),
             *words,
         )
@@ -161,7 +164,7 @@ class Fetch:
             claim = Claim(row)
             self.held[claim.execution] = claim
             self._ready.append(claim)
-        self._executions += len(rows)
+        self._executions = first + len(rows)
         if self._jobs_left is not None:
             self._jobs_left -= len(rows)
             if self._jobs_left <= 0:
@@ -191,9 +194,14 @@ class Fetch:
         return sorted(queues, key=lambda name: -(random.random() ** (1 / (self._queues[name] or 1))))
 
     def _reconcile(self) -> None:
-        """After a lost answer: give back what Redis says we hold and we know nothing of."""
+        """
+        Give back what Redis says we hold and we know nothing of: the answer that brought it was lost. A step that we
+        gave up waiting for may still arrive after this, so we look now and then. And this may arrive late itself, so it
+        leaves alone what we claim from now on.
+        """
         for name in self._queues:
-            back, _ = recover(self._wire, name, only=self._worker, begun=NONE, kept=list(self.held))
+            held = list(self.held)
+            back, _ = recover(self._wire, name, only=self._worker, begun=NONE, before=self._executions, kept=held)
             for job_id, _ in back:
                 logger.info("gave back job %s: the answer that brought it was lost", job_id)
 
@@ -213,6 +221,7 @@ class Fetch:
 
     def give_back(self) -> None:
         """Return the claims that no thread has begun to the heads of their queues."""
+        self._reconcile_at = time.monotonic() + STRAY
         while self._ready:
             try:
                 claim = self._ready.pop()  # the last first, so that the first ends at the head
