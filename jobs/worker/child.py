@@ -26,6 +26,7 @@ from jobs.logs import AttemptLog
 from jobs.outcomes import Dead
 from jobs.queues import get_queue
 from jobs.worker.board import Board
+from jobs.worker.claim import Claim
 from jobs.worker.fetch import TROUBLE, Fetch
 from jobs.worker.plain import attempt
 from jobs.worker.settings import WorkerSettings
@@ -39,8 +40,8 @@ COMEBACK = 30  # seconds that an interrupted thread has to come back
 GRACE = 25  # seconds that running jobs have to end when the worker is stopped
 PERSIST = 600  # seconds that a thread's database connection is kept, where the project says 0
 
-DONE, RECYCLE = 0, 3  # exit codes: not to be replaced, and to be
 PASSED_ON = {signal.SIGTERM, signal.SIGTSTP, signal.SIGTTIN}  # by the parent
+DONE, RECYCLE = 0, 3  # exit codes: not to be replaced, and to be
 
 
 class Child:
@@ -68,7 +69,7 @@ class Child:
         os.set_blocking(self._wake, False)
         os.set_blocking(self._waker, False)
         self._threads = [
-            JobThread(number, self._fetch, board, attempt(name), self._wake_up)
+            JobThread(number, self._fetch, board, attempt(name, self._let_go), self._wake_up)
             for number in range(settings.concurrency)
         ]
         self._leave_by: float | None = None  # monotonic seconds
@@ -76,8 +77,8 @@ class Child:
         self._busy_at = time.monotonic()
         self._looked_at_memory = 0.0
         self._lost: set[JobThread] = set()  # threads that did not come back
-
         self._told: list[int] = []  # signals that are still to be obeyed
+
     def run(self) -> int:
         """Live. Returns the exit code."""
         self._handle_signals()
@@ -91,12 +92,12 @@ class Child:
                 os.read(self._wake, 4_096)
             if self._control.fileno() in readable:
                 self._obey()
-            self._mind()
             told, self._told = self._told, []
             if signal.SIGTSTP in told:
                 self._quiet()
             if signal.SIGTERM in told:
                 self._stop(DONE)
+            self._mind()
             if self._leave_by is not None and time.monotonic() > self._leave_by:
                 break
         return self._end()
@@ -145,6 +146,11 @@ class Child:
         self._fetch.flush()
         self._stop(RECYCLE)
 
+    def _let_go(self, claim: Claim) -> None:
+        for thread in self._threads:
+            if thread.claim is claim:
+                thread.let_go()
+
     def _recycle_if_due(self, now: float) -> None:
         if self._fetch.stopping:
             if self._leave_by is None:  # the fetch has stopped by itself: burst, or enough jobs
@@ -169,13 +175,13 @@ class Child:
         for number in (signal.SIGTERM, signal.SIGTSTP):  # not obeyed at once: we may hold the lock of the connection
             signal.signal(number, lambda number, _: self._told.append(number))
         signal.signal(signal.SIGTTIN, lambda *_: self._dump_stacks())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
 
     def _wake_up(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it is being woken already
             os.write(self._waker, b"!")
 
     def _obey(self) -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         message = self._control.recv(65_536)
         if not message:
             logger.error("the parent is gone: nobody beats for this process, so it stops")

@@ -19,6 +19,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from jobs.worker import heartbeat
 from jobs.worker.child import COMEBACK, GRACE, PASSED_ON
 from jobs.worker.children import Children, Process
+from jobs.worker.housekeeping import Housekeeping
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import recover
 from jobs.worker.remote import Remote
@@ -45,6 +46,7 @@ class Parent:
         self._wire = Wire(self._queues[0], timeout=2)
         self._promotion = Promotion(self._wire)
         self._remote = Remote(self._queues[0])
+        self._housekeeping = Housekeeping(self._queues[0])
         self._children = Children(settings, self._register, self._settle)
         self._kill_at = float("inf")
         self._next_tick = self._next_beat = 0.0
@@ -60,6 +62,7 @@ class Parent:
         wake = self._handle_signals()
         if self._settings.burst:  # what is there to do must be in the queues before a child finds them empty
             self._try(self._recover)
+            self._try(lambda: self._housekeeping.run(self._every_queue))
             self._try(lambda: self._promotion.run(self._every_queue))
         while not self._children.are_gone:
             self._children.start_due(blocks=blocks)
