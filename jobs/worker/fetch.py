@@ -75,7 +75,8 @@ class Fetch:
         self._reconcile_at = 0.0  # monotonic seconds
         self._executions = 0  # the number of the next one; none is used twice
         self._quiet = False
-        self._wait = 0.0
+        self._may_claim = True  # whether the last step found us among the living
+        self._wait = self._deaf = 0.0  # seconds before the next step, the next wait at the doorbell, after an error
 
     # --- for the threads -------------------------------------------------------------------------
 
@@ -102,7 +103,7 @@ class Fetch:
             except TROUBLE as error:
                 self._outage(error)
                 return not self.stopping
-            if self._burst and not self.held:
+            if self._burst and self._may_claim and not self.held:
                 self.stop()
             found = bool(self._ready)
         if found and self._at_the_door.locked():
@@ -119,8 +120,21 @@ class Fetch:
                 queues = self._order()
                 # Nobody rings when a queue is resumed: while one is paused, look again soon.
                 self._doorbell.wait(queues, LONG if len(queues) == len(self._queues) else SOON)
-            except TROUBLE:
-                self._stopped.wait(0.05)  # the next step finds out what is wrong, and how long to wait
+                self._deaf = 0.0
+            except TROUBLE as error:
+                self._ask_anew(error)
+
+    def _ask_anew(self, error: BaseException) -> None:
+        """
+        The doorbell is out of order: work is asked for, but not all the time. Where the connection was lost, the next
+        step finds out; a server that answers, and refuses (a replica, a full one), says so to the doorbell alone.
+        """
+        if isinstance(error, ResponseError) and self._deaf == 0.0:
+            logger.warning("cannot wait for work, asking for it now and then: %s", error)
+        self._deaf = min(max(0.05, self._deaf * 2), LONGEST_WAIT)
+        with self._using_wire:
+            self._wire.close()  # Sentinel may know a better server by now
+        self._stopped.wait(self._deaf)
 
     # --- one step --------------------------------------------------------------------------------
 
@@ -148,7 +162,7 @@ class Fetch:
             *(f"jobs:counts:{int(now // 60)}", COUNTS_TTL, len(outcomes), UNSEEN),
             *words,
         )
-        self._unsent, self._in_doubt, self._wait = [], False, 0.0
+        self._unsent, self._in_doubt, self._wait, self._may_claim = [], False, 0.0, bool(registered)
         for handed in outcomes:
             self.held.pop(handed.claim.execution, None)
         for position, worker in refused:
@@ -157,7 +171,8 @@ class Fetch:
                 logger.warning("refused late result of job %s: taken over by %s", job_id, by)
         for position, error in failed:
             handed = outcomes[position]
-            logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, error.decode())
+            if position >= again:  # once is enough
+                logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, error.decode())
             self.held[handed.claim.execution] = handed.claim
             self._unsent.append(handed)
         for row in rows:
@@ -169,7 +184,9 @@ class Fetch:
             self._jobs_left -= len(rows)
             if self._jobs_left <= 0:
                 self.stop()
-        if failed or not registered:
+        if any(error.startswith(b"READONLY") for _, error in failed):
+            self._wire.close()  # Sentinel may know a better server by now
+        if (failed and not rows) or not registered:
             # A full server, or one on which our parent has yet to beat: neither mends by asking again at once.
             self._stopped.wait(0.25)
         return [(job_id.decode(), queue.decode()) for job_id, queue in dependents]
@@ -204,6 +221,7 @@ class Fetch:
             back, _ = recover(self._wire, name, only=self._worker, begun=NONE, before=self._executions, kept=held)
             for job_id, _ in back:
                 logger.info("gave back job %s: the answer that brought it was lost", job_id)
+        self._reconcile_at = time.monotonic() + STRAY
 
     def _outage(self, error: BaseException) -> None:
         self._wire.close()
@@ -221,7 +239,6 @@ class Fetch:
 
     def give_back(self) -> None:
         """Return the claims that no thread has begun to the heads of their queues."""
-        self._reconcile_at = time.monotonic() + STRAY
         while self._ready:
             try:
                 claim = self._ready.pop()  # the last first, so that the first ends at the head

@@ -30,8 +30,8 @@ logger = logging.getLogger("jobs.worker")
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
 TICK = 0.5  # seconds between looks at what is due and what is paused
-
 MISSED = 3 * heartbeat.EVERY  # seconds: after a longer silence of ours, others have as long to be heard again
+
 
 class Parent:
     """
@@ -49,13 +49,13 @@ class Parent:
         self._housekeeping = Housekeeping(self._queues[0])
         self._children = Children(settings, self._register, self._settle)
         self._kill_at = float("inf")
+        self._told: list[int] = []  # signals that are still to be obeyed
         self._next_tick = self._next_beat = 0.0
         self._away = False
-
-        self._told: list[int] = []  # signals that are still to be obeyed
-    def run(self) -> int:
         self._beaten_at: int | None = None  # by the server's clock, in seconds
         self._recover_from = 0.0  # monotonic seconds
+
+    def run(self) -> int:
         """Live. Returns the exit code: 0 when it was told to stop, or its queues are empty."""
         connections.close_all()  # the children open their own
         blocks = self._wait_for_server()
@@ -69,18 +69,18 @@ class Parent:
             readable, _, _ = select.select([wake], [], [], self._patience())
             if readable:
                 os.read(wake, 4_096)
+            told, self._told = self._told, []
+            for number in told:
+                self._obey(number)
             self._children.reap()
+            if self._children.are_hopeless:
+                self._stop()
             self._do_what_is_due(time.monotonic())
         self._try(self._promotion.end)
         return 1 if self._children.failed else 0
 
     def _patience(self) -> float:
-            told, self._told = self._told, []
-            for number in told:
-                self._obey(number)
         until = min(self._next_tick, self._next_beat, self._kill_at, self._children.next_start())
-            if self._children.are_hopeless:
-                self._stop()
         return max(0.0, until - time.monotonic())
 
     def _do_what_is_due(self, now: float) -> None:
@@ -103,6 +103,8 @@ class Parent:
         return self._try(lambda: self._register_now(process))
 
     def _register_now(self, process: Process) -> None:
+        if self._wire.call("ZSCORE", "jobs:workers", process.name) is not None:
+            process.name = heartbeat.new_life(process.name)  # what an earlier life left behind is a dead worker's
         self._show_paused([process])  # before its first claim
         self._beat_for(process)
         heartbeat.register(self._wire, process.name, self._queues)
@@ -110,8 +112,6 @@ class Parent:
 
     def _settle(self, process: Process) -> None:
         # If the server is away now, the others find the worker dead in time, and so do we.
-        if self._wire.call("ZSCORE", "jobs:workers", process.name) is not None:
-            process.name = heartbeat.new_life(process.name)  # what an earlier life left behind is a dead worker's
         self._try(lambda: self._settle_now(process))
 
     def _settle_now(self, process: Process) -> None:
@@ -148,14 +148,14 @@ class Parent:
                 # Struck off while we were away, by us or by a reader of RQ's.
                 heartbeat.register(self._wire, process.name, self._queues)
             self._beat_for(process)
-
-    def _beat_for(self, process: Process) -> None:
-        pid = process.pid or os.getpid()
         seconds = int(self._wire.call("TIME")[0])
         if self._beaten_at is not None and seconds - self._beaten_at > MISSED:
             # The server was away or took nothing, or everything stood still: the living have been silent as the dead.
             self._recover_from = time.monotonic() + MISSED
         self._beaten_at = seconds
+
+    def _beat_for(self, process: Process) -> None:
+        pid = process.pid or os.getpid()
         heartbeat.beat(self._wire, process.name, pid, process.born, self._queues, process.board)
 
     def _recover(self) -> None:
@@ -182,6 +182,12 @@ class Parent:
             signal.signal(number, lambda number, _: self._told.append(number))
         return wake
 
+    def _obey(self, number: int) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._stop()
+        else:
+            self._children.signal(number)
+
     def _stop(self) -> None:
         if self._kill_at == float("inf"):
             logger.info("stopping: running jobs have %d s to end", GRACE)
@@ -199,12 +205,6 @@ class Parent:
             self._away = True
             return False
         if self._away:
-    def _obey(self, number: int) -> None:
-        if number in (signal.SIGTERM, signal.SIGINT):
-            self._stop()
-        else:
-            self._children.signal(number)
-
             logger.warning("Redis answers again")
         self._away = False
         return True
@@ -219,10 +219,10 @@ class Parent:
             except (*UNREACHABLE, ResponseError) as error:
                 logger.warning("no answer from Redis, waiting for it: %s", error)
                 self._wire.close()
+                self._recover_from = time.monotonic() + MISSED
                 time.sleep(pause)
                 pause = min(pause * 2, 5.0)
         blocks = bool(known and known[0])
-                self._recover_from = time.monotonic() + MISSED
         if not blocks:
             logger.warning("this Redis has no BLMOVE (it came with 6.2): polling every 50 ms instead of waiting")
         return blocks
