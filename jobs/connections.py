@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
 
 from jobs import seams
 from jobs.errors import RedisUnavailableError
@@ -25,6 +26,7 @@ Word = str | bytes | int | float  # of a command
 # One attempt, a second each to connect and to be answered: a page that defers a job must not hang with Redis.
 # `can_read` in redis-py's pool already replaces a connection that the server closed meanwhile.
 CLIENT_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1}
+SENTINEL_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1}  # where SENTINEL_KWARGS says nothing
 
 
 def get_connection(queue: str) -> Redis:
@@ -67,6 +69,10 @@ def new_pool(queue: str, **options: Any) -> ConnectionPool:
     """
     pool = django_rq.connection_utils.get_connection(queue).connection_pool
     pool.connection_kwargs.update(protocol=2, retry=Retry(NoBackoff(), 0), **options)
+    if isinstance(pool, SentinelConnectionPool):
+        own = settings.RQ_QUEUES[queue].get("SENTINEL_KWARGS") or {}
+        for sentinel in pool.sentinel_manager.sentinels:  # one that hangs must not keep us from asking the next
+            sentinel.connection_pool.connection_kwargs.update(SENTINEL_OPTIONS | own, retry=Retry(NoBackoff(), 0))
     return pool
 
 

@@ -23,6 +23,7 @@ from jobs.connections import get_connection
 from jobs.interrupt import Stopped, TimedOut
 from jobs.logs import AttemptLog
 from jobs.worker.board import Board
+from jobs.worker.claim import Claim
 from jobs.worker.fetch import TROUBLE, Fetch
 from jobs.worker.heartbeat import resident_megabytes
 from jobs.worker.plain import attempt
@@ -38,6 +39,7 @@ COMEBACK = 30  # seconds that an interrupted thread has to come back
 GRACE = 25  # seconds that running jobs have to end when the worker is stopped
 PERSIST = 600  # seconds that a thread's database connection is kept, where the project says 0
 
+PASSED_ON = {signal.SIGTERM, signal.SIGTSTP, signal.SIGTTIN}  # by the parent
 DONE, RECYCLE = 0, 3  # exit codes: not to be replaced, and to be
 
 
@@ -66,7 +68,7 @@ class Child:
         os.set_blocking(self._wake, False)
         os.set_blocking(self._waker, False)
         self._threads = [
-            JobThread(number, self._fetch, board, attempt(name), self._wake_up)
+            JobThread(number, self._fetch, board, attempt(name, self._let_go), self._wake_up)
             for number in range(settings.concurrency)
         ]
         self._leave_by: float | None = None  # monotonic seconds
@@ -74,6 +76,7 @@ class Child:
         self._busy_at = time.monotonic()
         self._looked_at_memory = 0.0
         self._lost: set[JobThread] = set()  # threads that did not come back
+        self._told: list[int] = []  # signals that are still to be obeyed
 
     def run(self) -> int:
         """Live. Returns the exit code."""
@@ -88,6 +91,11 @@ class Child:
                 os.read(self._wake, 4_096)
             if self._control.fileno() in readable:
                 self._obey()
+            told, self._told = self._told, []
+            if signal.SIGTSTP in told:
+                self._quiet()
+            if signal.SIGTERM in told:
+                self._stop(DONE)
             self._mind()
             if self._leave_by is not None and time.monotonic() > self._leave_by:
                 break
@@ -137,6 +145,11 @@ class Child:
         self._fetch.flush()
         self._stop(RECYCLE)
 
+    def _let_go(self, claim: Claim) -> None:
+        for thread in self._threads:
+            if thread.claim is claim:
+                thread.let_go()
+
     def _recycle_if_due(self, now: float) -> None:
         if self._fetch.stopping:
             if self._leave_by is None:  # the fetch has stopped by itself: burst, or enough jobs
@@ -158,9 +171,10 @@ class Child:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
-        signal.signal(signal.SIGTERM, lambda *_: self._stop(DONE))
-        signal.signal(signal.SIGTSTP, lambda *_: self._quiet())
+        for number in (signal.SIGTERM, signal.SIGTSTP):  # not obeyed at once: we may hold the lock of the connection
+            signal.signal(number, lambda number, _: self._told.append(number))
         signal.signal(signal.SIGTTIN, lambda *_: self._dump_stacks())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
 
     def _wake_up(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it is being woken already
@@ -187,6 +201,7 @@ class Child:
             self._leave_by = time.monotonic() + GRACE
             self._exit_code = code
             self._fetch.stop()
+            logger.info("taking no more jobs; those that run have %g s", GRACE)
 
     def _quiet(self) -> None:
         logger.warning("quiet: taking no more jobs")

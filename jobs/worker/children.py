@@ -1,5 +1,6 @@
 """The children of a parent: started under a registered name, buried when they die, killed when they are beyond help."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from jobs.worker import heartbeat
 from jobs.worker.board import Board
-from jobs.worker.child import COMEBACK, DONE, RECYCLE, Child
+from jobs.worker.child import COMEBACK, DONE, PASSED_ON, RECYCLE, Child
 from jobs.worker.recovery import UNSEEN
 from jobs.worker.settings import WorkerSettings
 
@@ -19,6 +20,7 @@ logger = logging.getLogger("jobs.worker")
 
 OVERDUE = 2 * COMEBACK  # seconds past its time-out after which a job's process cannot be minding itself any more
 CALM = 1.0  # seconds before a child that died at once is replaced
+FAILURES = 5  # children in a row that may die at once, with no job begun, before the worker gives up
 
 
 class Process:
@@ -32,6 +34,14 @@ class Process:
         self.stopped_at: float | None = None  # since when it is SIGSTOPped (monotonic seconds)
         self.killed = False
 
+    def last_words(self) -> str:
+        """The last line that a child which failed has left us; nothing from one that was killed."""
+        try:
+            text = self.control.recv(65_536, socket.MSG_DONTWAIT).decode(errors="replace")
+        except OSError:
+            return ""
+        return text.strip().rpartition("\n")[2]
+
 
 class Children:
     """
@@ -42,11 +52,13 @@ class Children:
     def __init__(
         self, settings: WorkerSettings, register: Callable[[Process], bool], settle: Callable[[Process], object]
     ) -> None:
-        self.failed = False  # whether a burst ended badly
+        self.failed = False  # whether the worker ends badly
+        self.are_hopeless = False  # whether it should end, because its children cannot even start
         self._settings, self._register, self._settle = settings, register, settle
         self._alive: list[Process] = []
         self._to_start = [(0.0, number) for number in range(settings.processes)]  # when, and which
         self._stopping = False
+        self._failures = [0] * settings.processes  # in a row, of each number
 
     def __iter__(self) -> Iterator[Process]:
         return iter(list(self._alive))
@@ -77,10 +89,12 @@ class Children:
         process.control, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # what comes before the child can obey waits until it can
         process.pid = os.fork()
         if process.pid == 0:
             process.control.close()
             os._exit(self._live(process, theirs, blocks))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         theirs.close()
         self._alive.append(process)
         logger.info("worker %s started, pid %d, %d threads", name, process.pid, self._settings.concurrency)
@@ -92,8 +106,10 @@ class Children:
             for sibling in self._alive:
                 sibling.control.close()
             return Child(self._settings, process.name, process.board, control, blocks=blocks).run()
-        except BaseException:
+        except BaseException as error:
             traceback.print_exc()
+            with contextlib.suppress(OSError):  # the parent is gone
+                control.send("".join(traceback.format_exception_only(error)).encode())
             return 1
         finally:
             logging.shutdown()
@@ -115,16 +131,29 @@ class Children:
 
     def _bury(self, process: Process, code: int) -> None:
         self._alive.remove(process)
+        words = process.last_words()
         process.control.close()
         crashed_in_burst = self._settings.burst and code > 0 and code != RECYCLE
         self.failed = self.failed or crashed_in_burst
         if code not in (DONE, RECYCLE):
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            how += f": {words}" if words else ""
             logger.error("worker %s (pid %d) %s", process.name, process.pid, how)
+            self._despair(process, how)
         self._settle(process)
         if code != DONE and not crashed_in_burst and not self._stopping:
             soon = time.time() - process.born < CALM
             self._to_start.append((time.monotonic() + (CALM if soon else 0.0), process.number))
+
+    def _despair(self, process: Process, how: str) -> None:
+        """Give up when one child after the other dies before it could do anything: the next one would, too."""
+        at_once = time.time() - process.born < CALM and process.board.begun() < 0
+        self._failures[process.number] = self._failures[process.number] + 1 if at_once else 0
+        if self._failures[process.number] == FAILURES:
+            logger.error(
+                "giving up: %d processes in a row died as soon as they started; the last one %s", FAILURES, how
+            )
+            self.failed = self.are_hopeless = True
 
     def judge(self) -> None:
         """Kill those that cannot be minding themselves any more."""

@@ -28,6 +28,7 @@ PREFIX = f"{RQ_KEY_PREFIX}:"
 COUNTS_TTL = 73 * 3600  # seconds that a minute's counts are kept: 72 hours of charts
 LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
+STRAY = 30.0  # seconds between looks for claims in our name that we know nothing of
 TROUBLE = (*UNREACHABLE, ResponseError)
 
 _STEP = Script("lua/shared.lua", "worker/lua/step.lua")
@@ -74,9 +75,11 @@ class Fetch:
         self._stopped = threading.Event()
         self._unsent: list[Handed] = []
         self._in_doubt = False  # whether an answer was lost, so that Redis may hold claims we know nothing of
-        self._executions = 0
+        self._reconcile_at = 0.0  # monotonic seconds
+        self._executions = 0  # the number of the next one; none is used twice
         self._quiet = False
-        self._wait = 0.0
+        self._may_claim = True  # whether the last step found us among the living
+        self._wait = self._deaf = 0.0  # seconds before the next step, the next wait at the doorbell, after an error
         self._dead_limit: int = conf.get("DEAD_LIMIT")
 
     # --- for the threads -------------------------------------------------------------------------
@@ -104,7 +107,7 @@ class Fetch:
             except TROUBLE as error:
                 self._outage(error)
                 return not self.stopping
-            if self._burst and not self.held and not releasing:
+            if self._burst and self._may_claim and not self.held and not releasing:
                 self.stop()
             found = bool(self._ready)
         if found and self._at_the_door.locked():
@@ -121,8 +124,21 @@ class Fetch:
                 queues = self._order()
                 # Nobody rings when a queue is resumed: while one is paused, look again soon.
                 self._doorbell.wait(queues, LONG if len(queues) == len(self._queues) else SOON)
-            except TROUBLE:
-                self._stopped.wait(0.05)  # the next step finds out what is wrong, and how long to wait
+                self._deaf = 0.0
+            except TROUBLE as error:
+                self._ask_anew(error)
+
+    def _ask_anew(self, error: BaseException) -> None:
+        """
+        The doorbell is out of order: work is asked for, but not all the time. Where the connection was lost, the next
+        step finds out; a server that answers, and refuses (a replica, a full one), says so to the doorbell alone.
+        """
+        if isinstance(error, ResponseError) and self._deaf == 0.0:
+            logger.warning("cannot wait for work, asking for it now and then: %s", error)
+        self._deaf = min(max(0.05, self._deaf * 2), LONGEST_WAIT)
+        with self._using_wire:
+            self._wire.close()  # Sentinel may know a better server by now
+        self._stopped.wait(self._deaf)
 
     # --- one step --------------------------------------------------------------------------------
 
@@ -133,7 +149,7 @@ class Fetch:
 
         The caller holds the wire, and hears of redis-py's errors; nothing is lost with them.
         """
-        if self._in_doubt:
+        if self._in_doubt or time.monotonic() > self._reconcile_at:
             self._reconcile()
         again = len(self._unsent)
         outcomes = self._unsent + self.commits.take()
@@ -141,17 +157,18 @@ class Fetch:
         for handed in outcomes:
             words += handed.words
         want = self._room(len(outcomes)) if claims and not self._quiet else 0
-        now = time.time()
+        now, first = time.time(), self._executions
+        self._executions += want
         self._unsent, self._in_doubt = outcomes, True  # until the answer is here
         refused, failed, releasing, rows, registered, trimmed = self._wire.run(
             _STEP,
             [f"{PREFIX}queue:{name}" for name in self._order()] if want else [],
-            *(PREFIX, self._worker, iso(now), repr(now), want, self._executions),
+            *(PREFIX, self._worker, iso(now), repr(now), want, first),
             *(f"jobs:counts:{int(now // 60)}", COUNTS_TTL, len(outcomes), UNSEEN),
             self._dead_limit,
             *words,
         )
-        self._unsent, self._in_doubt, self._wait = [], False, 0.0
+        self._unsent, self._in_doubt, self._wait, self._may_claim = [], False, 0.0, bool(registered)
         for handed in outcomes:
             self.held.pop(handed.claim.execution, None)
         for position, worker, status in refused:
@@ -159,19 +176,22 @@ class Fetch:
                 self._tell_refused(outcomes[position].claim.job_id, worker.decode(), status.decode())
         for position, error in failed:
             handed = outcomes[position]
-            logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, error.decode())
+            if position >= again:  # once is enough
+                logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, error.decode())
             self.held[handed.claim.execution] = handed.claim
             self._unsent.append(handed)
         for row in rows:
             claim = Claim(row)
             self.held[claim.execution] = claim
             self._ready.append(claim)
-        self._executions += len(rows)
+        self._executions = first + len(rows)
         if self._jobs_left is not None:
             self._jobs_left -= len(rows)
             if self._jobs_left <= 0:
                 self.stop()
-        if failed or not registered:
+        if any(error.startswith(b"READONLY") for _, error in failed):
+            self._wire.close()  # Sentinel may know a better server by now
+        if (failed and not rows) or not registered:
             # A full server, or one on which our parent has yet to beat: neither mends by asking again at once.
             self._stopped.wait(0.25)
         if trimmed:
@@ -204,11 +224,17 @@ class Fetch:
         return sorted(queues, key=lambda name: -(random.random() ** (1 / (self._queues[name] or 1))))
 
     def _reconcile(self) -> None:
-        """After a lost answer: give back what Redis says we hold and we know nothing of."""
+        """
+        Give back what Redis says we hold and we know nothing of: the answer that brought it was lost. A step that we
+        gave up waiting for may still arrive after this, so we look now and then. And this may arrive late itself, so it
+        leaves alone what we claim from now on.
+        """
         for name in self._queues:
-            back, _ = recover(self._wire, name, only=self._worker, begun=NONE, kept=list(self.held))
+            held = list(self.held)
+            back, _ = recover(self._wire, name, only=self._worker, begun=NONE, before=self._executions, kept=held)
             for job_id, _ in back:
                 logger.info("gave back job %s: the answer that brought it was lost", job_id)
+        self._reconcile_at = time.monotonic() + STRAY
 
     def _outage(self, error: BaseException) -> None:
         self._wire.close()

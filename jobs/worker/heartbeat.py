@@ -84,8 +84,13 @@ def unregister(wire: Wire, worker: str, queues: Iterable[str]) -> None:
 
 
 def new_name(given: str, number: int, processes: int) -> str:
-    """A name that no worker had before: two lives of one process must not be taken for each other."""
+    """A name for a worker; the one given goes to a single process. `new_life` makes it one that nobody had before."""
     first = given or f"{socket.gethostname()}.{os.getpid()}"
     if given and processes == 1 and number == 0:
         return given
-    return f"{first}.{number}.{os.urandom(3).hex()}"
+    return new_life(f"{first}.{number}")
+
+
+def new_life(name: str) -> str:
+    """Another name for a worker that has lived before under this one."""
+    return f"{name}.{os.urandom(3).hex()}"

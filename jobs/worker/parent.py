@@ -22,9 +22,10 @@ from jobs.connections import get_connection, new_pool
 from jobs.errors import ScheduleError
 from jobs.scheduler import Scheduler
 from jobs.worker import heartbeat
-from jobs.worker.child import COMEBACK, GRACE
+from jobs.worker.child import COMEBACK, GRACE, PASSED_ON
 from jobs.worker.children import Children, Process
 from jobs.worker.cleaning import clean
+from jobs.worker.housekeeping import Housekeeping
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import recover
 from jobs.worker.release import release
@@ -36,6 +37,7 @@ logger = logging.getLogger("jobs.worker")
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
 TICK = 0.5  # seconds between looks at what is due and what is paused
+MISSED = 3 * heartbeat.EVERY  # seconds: after a longer silence of ours, others have as long to be heard again
 
 
 class Parent:
@@ -51,13 +53,17 @@ class Parent:
         self._wire = Wire(self._queues[0], timeout=2)
         self._promotion = Promotion(self._wire)
         self._remote = Remote(self._queues[0])
+        self._housekeeping = Housekeeping(self._queues[0])
         client = Redis(connection_pool=new_pool(self._queues[0], socket_timeout=2, socket_connect_timeout=2))
         self._scheduler = Scheduler(connection=client)
         self._synced = False
         self._children = Children(settings, self._register, self._settle)
         self._kill_at = float("inf")
+        self._told: list[int] = []  # signals that are still to be obeyed
         self._next_tick = self._next_beat = 0.0
         self._away = False
+        self._beaten_at: int | None = None  # by the server's clock, in seconds
+        self._recover_from = 0.0  # monotonic seconds
 
     def run(self) -> int:
         """Live. Returns the exit code: 0 when it was told to stop, or its queues are empty."""
@@ -66,13 +72,19 @@ class Parent:
         wake = self._handle_signals()
         if self._settings.burst:  # what is there to do must be in the queues before a child finds them empty
             self._try(self._recover)
+            self._try(lambda: self._housekeeping.run(self._every_queue))
             self._try(lambda: self._promotion.run(self._every_queue))
         while not self._children.are_gone:
             self._children.start_due(blocks=blocks)
             readable, _, _ = select.select([wake], [], [], self._patience())
             if readable:
                 os.read(wake, 4_096)
+            told, self._told = self._told, []
+            for number in told:
+                self._obey(number)
             self._children.reap()
+            if self._children.are_hopeless:
+                self._stop()
             self._do_what_is_due(time.monotonic())
         self._try(self._promotion.end)
         self._try(self._scheduler.remove_lock)
@@ -89,8 +101,9 @@ class Parent:
         if now >= self._next_beat:
             self._next_beat = now + heartbeat.EVERY
             self._children.judge()
-            self._try(self._beat)
-            self._try(self._recover)
+            if self._try(self._beat) and time.monotonic() >= self._recover_from:
+                self._try(self._recover)
+            self._try(lambda: self._housekeeping.run(self._every_queue))
             self._try(lambda: clean(self._wire, self._every_queue))
         if now >= self._kill_at:
             self._children.signal(signal.SIGKILL)
@@ -102,6 +115,8 @@ class Parent:
         return self._try(lambda: self._register_now(process))
 
     def _register_now(self, process: Process) -> None:
+        if self._wire.call("ZSCORE", "jobs:workers", process.name) is not None:
+            process.name = heartbeat.new_life(process.name)  # what an earlier life left behind is a dead worker's
         self._show_paused([process])  # before its first claim
         self._beat_for(process)
         heartbeat.register(self._wire, process.name, self._queues)
@@ -156,9 +171,15 @@ class Parent:
         for process in self._children:
             if process.stopped_at is not None:
                 continue
-            if self._wire.call("ZSCORE", "jobs:workers", process.name) is None:  # struck off while we were away
+            if not self._wire.call("SISMEMBER", f"{PREFIX}workers", f"{PREFIX}worker:{process.name}"):
+                # Struck off while we were away, by us or by a reader of RQ's.
                 heartbeat.register(self._wire, process.name, self._queues)
             self._beat_for(process)
+        seconds = int(self._wire.call("TIME")[0])
+        if self._beaten_at is not None and seconds - self._beaten_at > MISSED:
+            # The server was away or took nothing, or everything stood still: the living have been silent as the dead.
+            self._recover_from = time.monotonic() + MISSED
+        self._beaten_at = seconds
 
     def _beat_for(self, process: Process) -> None:
         pid = process.pid or os.getpid()
@@ -191,11 +212,15 @@ class Parent:
         os.set_blocking(other_end, False)
         signal.set_wakeup_fd(other_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop())
-        for number in (signal.SIGTSTP, signal.SIGTTIN):
-            signal.signal(number, lambda number, _: self._children.signal(number))
+        for number in (signal.SIGINT, *PASSED_ON):  # not obeyed at once: a child may be starting just now
+            signal.signal(number, lambda number, _: self._told.append(number))
         return wake
+
+    def _obey(self, number: int) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._stop()
+        else:
+            self._children.signal(number)
 
     def _stop(self) -> None:
         if self._kill_at == float("inf"):
@@ -228,6 +253,7 @@ class Parent:
             except (*UNREACHABLE, ResponseError) as error:
                 logger.warning("no answer from Redis, waiting for it: %s", error)
                 self._wire.close()
+                self._recover_from = time.monotonic() + MISSED
                 time.sleep(pause)
                 pause = min(pause * 2, 5.0)
         blocks = bool(known and known[0])

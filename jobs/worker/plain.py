@@ -2,18 +2,22 @@
 Plain RQ jobs: whatever RQ's or django-rq's own code enqueued, run with RQ's meaning by RQ's own code.
 
 Callbacks, Retry, depends_on, Repeat, Group, rate limits: all of it is RQ's, off the fast path. Ours are the time-out,
-the thread, and the rule about what a payload may call.
+the thread, the rule about what a payload may call, and patience: to RQ's code a server that is away is a failed job.
 """
 
 import logging
+import time
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from redis import Redis
+from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError
 from rq import SimpleWorker
+from rq.defaults import RQ_KEY_PREFIX
 from rq.executions import Execution
+from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import BaseDeathPenalty
 
@@ -22,19 +26,33 @@ from jobs.connections import new_pool
 from jobs.errors import JobsError, PayloadError
 from jobs.interrupt import Interruptible, JobInterrupt
 from jobs.job import MandateJob
-from jobs.outcomes import Dead, Outcome, Recorded
+from jobs.outcomes import Dead, GivenBack, Outcome, Recorded
 from jobs.worker.claim import Claim
+from jobs.worker.fetch import LONGEST_WAIT
+from jobs.worker.wire import UNREACHABLE
 
 logger = logging.getLogger("jobs")
 
+AWAY = (*UNREACHABLE, MasterDownError, OutOfMemoryError, ReadOnlyError)  # it is the server, not the job
+FIRST_PAUSE = 0.05  # seconds
+TRIES = 5  # of writing an outcome that the server, which answers, does not take
 
-def attempt(worker: str) -> Callable[[Claim, Interruptible], tuple[Outcome, str]]:
-    """How this worker's threads make an attempt: a command's here, a plain RQ job's through RQ."""
+
+class NotOurs(Exception):
+    """Raised when nothing is to be written of an attempt: it never began, or its claim is held no more."""
+
+
+def attempt(worker: str, let_go: Callable[[Claim], object]) -> Callable[[Claim, Interruptible], tuple[Outcome, str]]:
+    """
+    How this worker's threads make an attempt: a command's here, a plain RQ job's through RQ.
+
+    `let_go(claim)` tells that the call is over and its outcome has to wait for the server: no time-out is to run.
+    """
 
     def make(claim: Claim, thread: Interruptible) -> tuple[Outcome, str]:
         if not claim.is_plain:
             return execution.attempt(claim, thread)
-        return PlainRunner.attempt(worker, claim, thread)
+        return PlainRunner.attempt(worker, claim, thread, let_go)
 
     return make
 
@@ -43,15 +61,24 @@ class PlainRunner(SimpleWorker):
     """RQ's worker as far as performing one job goes; it fetches nothing and never beats."""
 
     log_result_lifespan = False
+    _claim: Claim
+    _let_go: Callable[[Claim], object]
+    _begun = False
 
     @classmethod
-    def attempt(cls, worker: str, claim: Claim, thread: Interruptible) -> tuple[Outcome, str]:
+    def attempt(
+        cls, worker: str, claim: Claim, thread: Interruptible, let_go: Callable[[Claim], object]
+    ) -> tuple[Outcome, str]:
         """Run one plain job. RQ's code writes the outcome; what it cannot even read is dead, with the reason."""
         name = logs.UNREADABLE
         try:
             client = _client(claim.queue_name)
             serializer = _serializer(claim)
-            job = cast(MandateJob, MandateJob.fetch(claim.job_id, connection=client, serializer=serializer))
+            try:
+                job = cast(MandateJob, MandateJob.fetch(claim.job_id, connection=client, serializer=serializer))
+            except AWAY as error:
+                raise NotOurs from error
+            job.origin = claim.queue_name  # where its claim is, whatever its record says
             name = str(job.func_name)
             if name == allowed.PERFORM and job.command_name:
                 return execution.attempt(claim, thread)  # a command that RQ's own tools have written anew
@@ -64,18 +91,87 @@ class PlainRunner(SimpleWorker):
                 prepare_for_work=False,
             )
             runner.death_penalty_class = _penalty(claim, thread)
+            runner._claim, runner._let_go = claim, let_go
             execution_id = claim.execution.decode()
             ok = runner.perform_job(job, runner.queues[0], Execution(execution_id, job.id, client, worker))
+        except NotOurs:
+            return GivenBack(), name  # refused, and said, where another has the job by now
         except BaseException as error:
             logger.error("dead: %s (job %s): %s", name, claim.job_id, error, exc_info=not isinstance(error, JobsError))
             return Dead(f"{type(error).__qualname__}: {error}"[:500], traceback.format_exc()), name
         return Recorded(finished=bool(ok)), name
+
+    # --- what RQ's worker writes -----------------------------------------------------------------
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
+        super().prepare_job_execution(job, remove_from_intermediate_queue)
+        self._begun = True
+
+    def handle_execution_ended(self, job: Job, queue: Any, heartbeat_ttl: int) -> None:
+        if not self._begun or not self._holds_claim():
+            raise NotOurs
+        self._patiently(lambda: super(PlainRunner, self).handle_execution_ended(job, queue, heartbeat_ttl))
+
+    def handle_job_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        self._write(job, lambda: super(PlainRunner, self).handle_job_success(job, *args, **kwargs))
+
+    def handle_job_failure(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        self._write(job, lambda: super(PlainRunner, self).handle_job_failure(job, *args, **kwargs))
+
+    def handle_job_retry(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        self._write(job, lambda: super(PlainRunner, self).handle_job_retry(job, *args, **kwargs))
+
+    def _write(self, job: Job, write: Callable[[], None]) -> None:
+        """
+        Have RQ's code write an outcome, once. The transaction that writes it takes the claim away: while that is there
+        nothing has been written, whatever answer was lost, and whatever error RQ's code has kept to itself.
+        """
+        before = dict(vars(job))  # RQ counts retries and repeats on the object
+        tries = 0
+        for pause in _pauses():
+            failure: Exception | None = None
+            try:
+                write()
+                tries += 1
+            except AWAY:
+                self._let_go(self._claim)
+            except Exception as error:
+                failure = error
+                tries += 1
+            if not self._holds_claim():
+                return  # what may have been left to do after it, such as dependents, housekeeping does
+            if tries == TRIES:
+                raise failure or JobsError("RQ's code could not write the outcome; why is in the log.")
+            vars(job).update(before)
+            time.sleep(pause)
+
+    def _holds_claim(self) -> bool:
+        wip, member = f"{RQ_KEY_PREFIX}:wip:{self._claim.queue_name}", self._claim.id + b":" + self._claim.execution
+        return self._patiently(lambda: self.connection.zscore(wip, member)) is not None
+
+    def _patiently(self, call: Callable[[], Any]) -> Any:
+        for pause in _pauses():
+            try:
+                return call()
+            except AWAY as error:
+                if pause == FIRST_PAUSE:
+                    logger.warning("job %s has ended; waiting for Redis to take it: %s", self._claim.job_id, error)
+                self._let_go(self._claim)
+                time.sleep(pause)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """The parent beats."""
 
     def procline(self, message: str) -> None:
         """The process has many threads; its title tells of none."""
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between attempts to reach a server that is away."""
+    pause = FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(pause * 2, LONGEST_WAIT)
 
 
 def _serializer(claim: Claim) -> Any:

@@ -16,7 +16,7 @@ PREFIX = f"{RQ_KEY_PREFIX}:"
 UNSEEN = 30  # seconds without a beat after which a worker is dead
 POISON = 3  # interruptions after which a job is dead: it probably kills its workers
 
-ALL, NONE = 2**53, -1  # what had begun
+ALL, NONE = 2**53, -1  # execution numbers
 
 _RECOVER = Script("lua/shared.lua", "worker/lua/recover.lua")
 _POISONED = b64encode(
@@ -28,11 +28,12 @@ _POISONED = b64encode(
 
 
 def recover(
-    wire: Wire, queue: str, *, only: str = "", begun: int = ALL, kept: Iterable[str | bytes] = ()
+    wire: Wire, queue: str, *, only: str = "", begun: int = ALL, before: int = ALL, kept: Iterable[str | bytes] = ()
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """
     Give back one queue's claims of every dead worker; with `only`, those of that worker, dead or not, but for the
-    executions `kept`. `begun` is the number of the last execution that had begun: jobs up to it were interrupted.
+    executions `kept` and those from number `before` on. `begun` is the number of the last execution that had begun:
+    jobs up to it were interrupted.
 
     Returns (given back, dead as poison), each a list of (job id, worker name). Raises redis-py's errors.
     """
@@ -40,7 +41,7 @@ def recover(
     back, dead = wire.run(
         _RECOVER,
         [f"{PREFIX}wip:{queue}", f"{PREFIX}queue:{queue}", f"{PREFIX}failed:{queue}"],
-        *(PREFIX, queue, iso(now), UNSEEN, POISON, int(now) + DEAD_TTL, _POISONED, only, begun),
+        *(PREFIX, queue, iso(now), UNSEEN, POISON, int(now) + DEAD_TTL, _POISONED, only, begun, before),
         *kept,
     )
     return (

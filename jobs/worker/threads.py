@@ -43,6 +43,12 @@ class JobThread(threading.Thread):
             connections.close_all()
             self._ended()
 
+    def let_go(self) -> None:
+        """What it runs has come to its end, and only the server is waited for: nobody is to stop it for its time."""
+        if self.claim is not None:
+            self.claim.deadline = inf
+            self._board.end(self._number)
+
     def _work(self) -> None:
         fetch, board, number = self._fetch, self._board, self._number
         at = 0

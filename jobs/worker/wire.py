@@ -17,10 +17,14 @@ from jobs.connections import Script, Word, new_pool
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
+PATIENCE = 5.0  # seconds without an answer after which a connection is given up, if nothing else is said
+
+
 class Wire:
     """One connection to one queue's server, used by one thread at a time. `timeout` bounds each answer, in seconds."""
 
-    def __init__(self, queue: str, timeout: float = 5) -> None:
+    def __init__(self, queue: str, timeout: float | None = None) -> None:
+        timeout = PATIENCE if timeout is None else timeout
         self._pool = new_pool(queue, socket_timeout=timeout, socket_connect_timeout=min(timeout, 5))
         self._connection: Any = None  # redis-py's Connection, of whichever kind the pool makes
 

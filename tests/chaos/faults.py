@@ -1,46 +1,81 @@
-"""What breaks. Each fault is over when its function returns, but for workers that stay dead until they are replaced."""
+"""What breaks. A fault is over when its function returns, but for those that last: they go on beside the next ones."""
 
 import contextlib
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from tests.processes import WorkerProcess
+from config import embedded
+from tests.processes import ROOT, WorkerProcess, wait_until
 from tests.servers import Valkey
+
+LASTING = 60.0  # seconds that a run must have for faults that take more than half a minute each
 
 
 class Faults:
-    """Breaks one thing at a time, drawn with one random generator, so that a seed repeats the order of faults."""
+    """
+    Breaks one thing at a time, drawn with one random generator, so that a seed repeats the order of faults.
 
-    def __init__(self, chance: random.Random, valkey: Valkey, start: Callable[[], WorkerProcess], workers: int) -> None:
-        self._chance, self._valkey, self._start = chance, valkey, start
-        self._workers = [start() for _ in range(workers)]
-        self.count = 0
+    `start(address)` starts a worker that reaches the server through the proxy at that address.
+    """
+
+    def __init__(
+        self, chance: random.Random, valkey: Valkey, start: Callable[[str], WorkerProcess], workers: int, seconds: float
+    ) -> None:
+        self._chance, self._valkey = chance, valkey
+        self._proxy = ProxyProcess(valkey)
+        self._start = lambda: start(self._proxy.url)
+        self._workers = [self._start() for _ in range(workers)]
+        self._frozen: WorkerProcess | None = None
+        self._halted: list[int] = []  # its processes
+        self._thaw_at = float("inf")
+        self._faults = [
+            *(self.kill_child, self.kill_child, self.kill_worker, self.terminate, self.stall),
+            *(self.cut, self.kill_server, self.lose_requests, self.lose_answers, self.swallow, self.delay),
+        ]
+        self._longest = 12.0 if seconds >= LASTING else 6.0  # seconds that the way to the server may be blocked
+        if seconds >= LASTING:
+            self._faults.append(self.freeze)
 
     def strike(self) -> str:
         """Break something. Returns what."""
-        fault = self._chance.choice(
-            [self.kill_child, self.kill_child, self.kill_worker, self.terminate, self.stall, self.cut, self.kill_server]
-        )
-        self.count += 1
+        self._thaw_if_due()
+        fault = self._chance.choice(self._faults)
+        if fault == self.freeze and self._frozen is not None:
+            fault = self.stall
         fault()
         return fault.__name__
 
+    def stop(self) -> None:
+        """The end: everything answers again, workers are told to stop, and do."""
+        self._thaw_at = 0.0
+        self._thaw_if_due()
+        for worker in self._workers:
+            worker.stop()
+        self._proxy.stop()
+
+    # --- processes -------------------------------------------------------------------------------
+
     def kill_child(self) -> None:
-        for child in self._children(self._any()):
-            _kill(child)
+        """One of a worker's, or all of them."""
+        children = _children(self._any().pid)
+        for child in children[: self._chance.choice([1, len(children)])]:
+            _send(signal.SIGKILL, child)
 
     def kill_worker(self) -> None:
         """Parent first, then children: as when the machine's memory is gone."""
         worker = self._any()
-        children = self._children(worker)
+        children = _children(worker.pid)
         worker.kill()
         for child in children:
-            _kill(child)
+            _send(signal.SIGKILL, child)
         self._replace(worker)
 
     def terminate(self) -> None:
@@ -49,13 +84,24 @@ class Faults:
         self._replace(worker)
 
     def stall(self) -> None:
+        """A whole worker stops for less time than makes it dead."""
         worker = self._any()
-        stalled = [worker.pid, *self._children(worker)]
-        for pid in stalled:
-            os.kill(pid, signal.SIGSTOP)
+        stalled = _halt(worker)
         time.sleep(self._chance.uniform(0.1, 3))
-        for pid in reversed(stalled):
-            os.kill(pid, signal.SIGCONT)
+        _resume(stalled)
+
+    def freeze(self) -> None:
+        """A whole worker stops for longer: the other takes its jobs over, while faults go on there. One at a time."""
+        self._frozen = self._any()
+        self._thaw_at = time.monotonic() + self._chance.uniform(32, 45)
+        self._halted = _halt(self._frozen)
+
+    def _thaw_if_due(self) -> None:
+        if self._frozen is not None and time.monotonic() >= self._thaw_at:
+            _resume(self._halted)
+            self._frozen = None
+
+    # --- the server, and the way to it -----------------------------------------------------------
 
     def cut(self) -> None:
         """Drop every connection to the server, several times."""
@@ -74,29 +120,74 @@ class Faults:
         time.sleep(self._chance.uniform(0, 2))
         self._valkey.start()
 
-    def stop(self) -> None:
-        """The end: workers are told to stop, and do."""
-        for worker in self._workers:
-            worker.stop()
+    def lose_requests(self) -> None:
+        self._proxy.order(*["request"] * self._chance.randint(1, 5))
+
+    def lose_answers(self) -> None:
+        """What the server has done, and nobody hears of."""
+        self._proxy.order(*self._chance.choices(["answer", "half"], k=self._chance.randint(1, 5)))
+
+    def swallow(self) -> None:
+        """No answer for longer than any time-out of a worker's."""
+        self._proxy.order(f"{self._chance.choice(['swallow', 'hole'])} {self._chance.uniform(1, self._longest):.1f}")
+
+    def delay(self) -> None:
+        """What a worker has given up waiting for is done after all, when it asks for other things already."""
+        self._proxy.order(f"late {self._chance.uniform(1, 8):.1f}")
+
+    # --- workers ---------------------------------------------------------------------------------
 
     def _any(self) -> WorkerProcess:
-        return self._chance.choice(self._workers)
+        return self._chance.choice([worker for worker in self._workers if worker is not self._frozen])
 
     def _replace(self, worker: WorkerProcess) -> None:
         self._workers[self._workers.index(worker)] = self._start()
 
-    def _children(self, worker: WorkerProcess) -> list[int]:
-        return list(_children(worker.pid))
+
+class ProxyProcess:
+    """tests/chaos/proxy.py between workers and this server. It ends with us."""
+
+    def __init__(self, valkey: Valkey) -> None:
+        address = valkey.directory.parent / "proxy.sock"
+        self.url = f"unix://{address}"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.proxy", address, embedded.socket_path(valkey.directory)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+        )
+        wait_until(address.exists)
+
+    def order(self, *words: str) -> None:
+        self._process.stdin.write("".join(f"{word}\n" for word in words).encode())
+        self._process.stdin.flush()
+
+    def stop(self) -> None:
+        self._process.communicate()
+        assert self._process.returncode == 0
+        Path(self.url.removeprefix("unix://")).unlink()
 
 
-def _children(pid: int) -> Iterator[int]:
+def _children(pid: int) -> list[int]:
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
-            yield from map(int, file.read().split())
+            return [int(child) for child in file.read().split()]
     except OSError:
-        return
+        return []
 
 
-def _kill(pid: int) -> None:
+def _halt(worker: WorkerProcess) -> list[int]:
+    """SIGSTOP to the parent, then to its children. Returns them all."""
+    halted = [worker.pid, *_children(worker.pid)]
+    for pid in halted:
+        _send(signal.SIGSTOP, pid)
+    return halted
+
+
+def _resume(halted: list[int]) -> None:
+    for pid in reversed(halted):
+        _send(signal.SIGCONT, pid)
+
+
+def _send(number: int, pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)

@@ -2,13 +2,15 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from django.apps import AppConfig
+from rq import Queue
 
-from jobs.worker import child, children, fetch, threads, wire
+from jobs.worker import child, children, doorbell, fetch, heartbeat, parent, plain, recovery, threads, wire
 
 
 class FaultsConfig(AppConfig):
@@ -18,11 +20,15 @@ class FaultsConfig(AppConfig):
     def ready(self) -> None:
         step, _, number = os.environ.get("FAULT", "").partition(":")
         if step:
-            POINTS[step](Fault(int(number)))
-        for name in ("COMEBACK", "GRACE"):
+            (POINTS | PLAIN_POINTS)[step](Fault(int(number)))
+        if "FAILING_START" in os.environ:
+            around(child.Child, "run", before=fail_at_start)
+        if "SIGNAL_IN_STEP" in os.environ:
+            around(fetch.Fetch, "_step", before=be_told_in_a_step)
+        for name, modules in TIMES.items():
             if name in os.environ:
-                setattr(child, name, float(os.environ[name]))
-                setattr(children, name, float(os.environ[name]))
+                for module in modules:
+                    setattr(module, name, float(os.environ[name]))
 
 
 class Fault:
@@ -61,6 +67,30 @@ def is_step(*args: Any) -> bool:
     return fetch._STEP.sha in args or fetch._STEP in args
 
 
+# Seconds that a test may shorten, and where they are used.
+TIMES = {
+    "CALM": [children],
+    "COMEBACK": [child, children],
+    "EVERY": [heartbeat],
+    "GRACE": [child, children],
+    "MISSED": [parent],
+    "PATIENCE": [doorbell, wire],
+    "UNSEEN": [recovery, fetch, children],
+}
+
+
+def be_told_in_a_step(*args: Any) -> None:
+    """The process gets SIGTSTP, once, while its main thread holds the lock of its connection."""
+    if threading.current_thread() is threading.main_thread() and os.environ.pop("SIGNAL_IN_STEP", None):
+        os.kill(os.getpid(), signal.SIGTSTP)
+
+
+def fail_at_start(process: child.Child) -> None:
+    """In children whose name has this in it."""
+    if os.environ["FAILING_START"] in process._name:
+        raise ImportError("No module named 'nowhere'")
+
+
 POINTS: dict[str, Callable[[Fault], None]] = {
     "before the step is sent": lambda fault: around(
         wire.Wire, "run", before=lambda *args: fault() if is_step(*args) else None
@@ -77,4 +107,23 @@ POINTS: dict[str, Callable[[Fault], None]] = {
     "before the outcome is handed over": lambda fault: around(fetch.Commits, "add", before=lambda *args: fault()),
     "after the outcome is handed over": lambda fault: around(fetch.Commits, "add", after=lambda *args: fault()),
     "before the doorbell": lambda fault: around(fetch.Doorbell, "wait", before=lambda *args: fault()),
+}
+
+# Where RQ's own code writes what a plain job ended as.
+PLAIN_POINTS: dict[str, Callable[[Fault], None]] = {
+    "before a success is written": lambda fault: around(
+        plain.PlainRunner, "handle_job_success", before=lambda *args: fault()
+    ),
+    "between a success and its dependents": lambda fault: around(
+        Queue, "enqueue_ready_jobs_by_queue", before=lambda *args: fault()
+    ),
+    "after a success is written": lambda fault: around(
+        plain.PlainRunner, "handle_job_success", after=lambda *args: fault()
+    ),
+    "before a failure is written": lambda fault: around(
+        plain.PlainRunner, "handle_job_failure", before=lambda *args: fault()
+    ),
+    "after a failure is written": lambda fault: around(
+        plain.PlainRunner, "handle_job_failure", after=lambda *args: fault()
+    ),
 }

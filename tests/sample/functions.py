@@ -1,8 +1,11 @@
 """Plain functions that jobs may call, and things beside them that they may not."""
 
 import os  # noqa: F401
+import time
 from os import system  # noqa: F401
+from pathlib import Path
 
+from tests.sample.commands.ledger import Record
 from tests.sample.models import Note
 
 
@@ -37,3 +40,21 @@ def note_success(job: object, connection: object, result: object, *args: object)
 
 def note_failure(job: object, connection: object, kind: type, *args: object) -> None:
     Note.objects.create(text=f"failure: {kind.__name__}")
+
+
+def record(number: int, seconds: float, fails: bool) -> None:
+    """What the command `sample.Record` does."""
+    Record(number, seconds, fails).call()
+
+
+def wait(release: str) -> None:
+    """Takes as long as its file says: until there is one of that name."""
+    Note.objects.create(text="begun")
+    while not Path(release).exists():
+        time.sleep(0.01)
+    Note.objects.create(text="over")
+
+
+def wait_and_fail(release: str) -> None:
+    wait(release)
+    raise RuntimeError("no luck")

@@ -6,16 +6,18 @@
 --       7 the text of a poisoned job's result, as RQ stores one
 --       8 '' for the claims of every dead worker, else the name of one worker: its claims, but for those listed after
 --       9 number of the last execution that had begun: those up to it count an interruption
---       10... executions of that worker that it still runs
+--       10 number from which on that worker's executions are left alone: it may have claimed them since it asked
+--       11... executions of that worker that it still runs
 -- Returns { given back, dead }, each a list of id and worker.
 --
 -- Who runs it does not matter, nor how many at once: a claim is there once, and goes in the same step.
 -- Claims of stock RQ workers have no dot in their execution id, and are RQ's own to clean up.
-local prefix, queue, iso, only, begun = ARGV[1], ARGV[2], ARGV[3], ARGV[8], tonumber(ARGV[9])
+local prefix, queue, iso, only = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
+local begun, before = tonumber(ARGV[9]), tonumber(ARGV[10])
 local time = redis.call('TIME')
 local deadline = time[1] + time[2] / 1000000 - ARGV[4]
 local kept = {}
-for i = 10, #ARGV do kept[ARGV[i]] = true end
+for i = 11, #ARGV do kept[ARGV[i]] = true end
 
 local function is_dead(worker)
   if only ~= '' then return worker == only end
@@ -28,7 +30,7 @@ local members = redis.call('ZRANGE', KEYS[1], 0, -1)
 for i = #members, 1, -1 do -- the last first, so that the first ends at the head
   local id, execution, worker = string.match(members[i], '^(.*):((.*)%.%d+)$')
   local number = tonumber(string.match(members[i], '%d+$'))
-  if worker and is_dead(worker) and not kept[execution] then
+  if worker and number < before and is_dead(worker) and not kept[execution] then
     local key = prefix .. 'job:' .. id
     local done, outcome = pcall(function()
       if redis.call('EXISTS', key) == 0 then return nil end

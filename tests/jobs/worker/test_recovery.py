@@ -3,12 +3,8 @@
 import threading
 
 import pytest
-from rq import Queue, Worker
-from rq.registry import FailedJobRegistry, StartedJobRegistry
-from rq.serializers import JSONSerializer
 
 from jobs.connections import get_connection
-from jobs.queues import get_queue
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import recover
 from jobs.worker.wire import Wire
@@ -102,28 +98,6 @@ def test_a_job_deleted_meanwhile_leaves_nothing(held, places):
     recover(Wire("default"), "default")
 
     assert held[0].id not in places()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_no_reader_of_rq_fails_claims_that_no_worker_beats_for(held, admin_client, settings):
-    settings.ROOT_URLCONF = "tests.django_rq_urls"
-    client = get_connection("default")
-    queue = Queue("default", connection=client, serializer=JSONSerializer)
-    for _ in range(2):
-        assert StartedJobRegistry("default", client).count == 3
-        assert len(queue.started_job_registry.get_job_ids()) == 3
-        assert FailedJobRegistry("default", client).count == 0
-        Worker.all(connection=client)
-        Worker.count(connection=client)
-        worker = Worker([queue], connection=client, serializer=JSONSerializer)
-        worker.clean_registries()
-        worker.run_maintenance_tasks()
-        for page in ("", "queues/2/", "queues/2/started/", "queues/2/failed/", "workers/2/", "stats.json"):
-            assert admin_client.get(f"/django-rq/{page}").status_code == 200, page
-        assert get_queue("default").started_job_registry.count == 3
-
-    recover(Wire("default"), "default")
-    assert listed() == [job.id for job in held]
 
 
 def test_due_jobs_are_promoted_in_order_by_one_at_a_time(valkey):

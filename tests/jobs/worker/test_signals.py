@@ -37,10 +37,11 @@ def make_old(client):
 
 
 def test_term_lets_running_jobs_end_and_takes_no_more(worker_process, patient):
-    worker = worker_process("default", concurrency=1)
+    worker = worker_process("default", concurrency=1, env={"LOG_LEVEL": "INFO"})
     eventually(patient.begun.exists)
     waiting = WriteNote.defer("waiting")
     worker.process.terminate()
+    eventually(lambda: "taking no more jobs" in worker.output)
     patient.release.touch()
 
     assert worker.wait() == 0, worker.output
@@ -185,3 +186,14 @@ def test_connections_cut_under_load_lose_and_repeat_nothing(worker_process, valk
 
     assert Note.objects.count() == 2_000
     assert worker.process.poll() is None
+
+
+def test_a_signal_that_comes_while_the_process_commits_does_not_stop_it_for_ever(worker_process, patient):
+    env = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "SIGNAL_IN_STEP": "1"}
+    worker = worker_process("default", concurrency=2, env=env)
+    eventually(patient.begun.exists)
+    os.kill(worker.pid, signal.SIGTSTP)
+    eventually(lambda: worker.output.count("quiet") > 1)
+    patient.release.touch()
+    eventually(lambda: patient.state == "finished")
+    assert worker.stop() == 0

@@ -1,0 +1,55 @@
+"""What RQ's own workers do now and then, and ours must: finish what was left half done, forget what is over."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq.defaults import RQ_KEY_PREFIX
+from rq.group import Group
+from rq.rate_limit import RateLimitRegistry
+from rq.registry import BaseRegistry, ReadyJobRegistry
+from rq.serializers import JSONSerializer
+
+from jobs.connections import new_pool
+from jobs.job import MandateJob
+from jobs.worker.wire import UNREACHABLE
+
+logger = logging.getLogger("jobs.worker")
+
+RARELY = 60.0  # seconds between the rounds that are for tidiness
+
+
+class Housekeeping:
+    """RQ's registries, by RQ's code. Who runs it does not matter, nor how many at once."""
+
+    def __init__(self, queue: str) -> None:
+        self._client = Redis(connection_pool=new_pool(queue, socket_timeout=2, socket_connect_timeout=2))
+        self._next_round = 0.0
+
+    def run(self, queues: Iterable[str]) -> None:
+        """
+        Enqueue dependents of plain RQ jobs that were released and not enqueued; now and then, free rate limits' slots
+        that nobody holds, and forget groups that are over. Raises redis-py's errors.
+        """
+        for queue in queues:
+            if self._client.exists(f"{RQ_KEY_PREFIX}:ready:{queue}"):
+                self._do(self._registry(ReadyJobRegistry, queue).cleanup)
+        if time.monotonic() < self._next_round:
+            return
+        self._next_round = time.monotonic() + RARELY
+        for limit in RateLimitRegistry.all(self._client):
+            self._do(limit.cleanup)
+        self._do(lambda: Group.clean_registries(self._client))
+
+    def _registry(self, kind: type[BaseRegistry], queue: str) -> BaseRegistry:
+        return kind(queue, self._client, job_class=MandateJob, serializer=JSONSerializer)
+
+    def _do(self, duty: Callable[[], object]) -> None:
+        try:
+            duty()
+        except (*UNREACHABLE, RedisError):
+            raise
+        except Exception:  # a job that RQ cannot read must not end the parent
+            logger.exception("RQ's housekeeping failed")

@@ -1,0 +1,110 @@
+"""A failover with real Sentinels, under load: workers find the new primary by themselves, and run all that it knows."""
+
+import contextlib
+import itertools
+import socket
+import threading
+from collections import Counter
+
+import pytest
+from redis.exceptions import RedisError
+
+from jobs.errors import RedisUnavailableError
+from tests.jobs.worker import eventually
+from tests.jobs.worker.servers import Server
+from tests.sample.commands.notes import WriteNote
+from tests.sample.models import Note
+from tests.sentinel import MASTER_NAME, rq_queues
+
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+
+DURABLE = ("appendonly yes", "appendfsync always", "repl-diskless-sync-delay 0")
+
+
+@pytest.fixture
+def cluster(tmp_path, settings, monkeypatch):
+    """A primary, its replica, and three Sentinels that know both. A fourth, that the test asks first, never answers."""
+    with contextlib.ExitStack() as servers:
+        primary = servers.enter_context(Server(tmp_path / "primary", *DURABLE))
+        replica = Server(tmp_path / "replica", *DURABLE, f"replicaof 127.0.0.1 {primary.port}")
+        servers.enter_context(replica)
+        watch = f"sentinel monitor {MASTER_NAME} 127.0.0.1 {primary.port} 2"
+        times = {"down-after-milliseconds": 500, "failover-timeout": 3_000}
+        lines = [watch, *(f"sentinel {name} {MASTER_NAME} {time}" for name, time in times.items())]
+        sentinels = [servers.enter_context(Server(tmp_path / f"sentinel-{n}", *lines)) for n in range(3)]
+        for sentinel in sentinels:
+            with sentinel.client() as client:
+                eventually(lambda client=client: knows_all(client))
+        deaf = servers.enter_context(socket.socket())
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        ports = [sentinel.port for sentinel in sentinels]
+        settings.RQ_QUEUES = rq_queues([deaf.getsockname()[1], *ports])
+        monkeypatch.setenv("SENTINELS", ",".join(map(str, ports)))
+        monkeypatch.setenv("REDIS_URL", primary.url)
+        yield primary, replica
+
+
+def knows_all(sentinel):
+    state = sentinel.sentinel_master(MASTER_NAME)
+    return (state["num-slaves"], state["num-other-sentinels"]) == (1, 2)
+
+
+class Load:
+    """Defers jobs one after the other, and knows which were accepted."""
+
+    def __init__(self):
+        self.accepted, self.refused = {}, []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        for number in itertools.count():
+            if self._ended.wait(0.002):
+                return
+            try:
+                self.accepted[number] = WriteNote.defer(str(number))
+            except (RedisUnavailableError, RedisError):
+                self.refused.append(number)
+
+    def grow(self, by):
+        """Wait until so many more have been accepted. Returns all that have been."""
+        enough = len(self.accepted) + by
+        eventually(lambda: len(self.accepted) >= enough)
+        return set(self.accepted)
+
+    def end(self):
+        self._ended.set()
+        self._thread.join()
+
+
+def test_workers_follow_a_failover(cluster, worker_process, capsys):
+    primary, replica = cluster
+    found_through_sentinels = {"DJANGO_SETTINGS_MODULE": "tests.sentinel"}
+    workers = [worker_process("default", concurrency=2, env=found_through_sentinels) for _ in range(2)]
+    load = Load()
+    replicated = load.grow(by=200)
+    with primary.client() as client:
+        assert client.wait(1, 5_000) == 1
+    load.grow(by=50)
+    primary.kill()
+    (failed_first, *_) = eventually(lambda: load.refused)
+    load.grow(by=200)
+    load.end()
+    after = {number for number in load.accepted if number > failed_first}
+
+    with replica.client() as client:
+        eventually(lambda: client.exists("rq:queue:default", "rq:wip:default") == 0)
+    runs = Counter(int(text) for text in Note.objects.values_list("text", flat=True))
+    accepted = set(load.accepted)
+    finished = {number for number, job in load.accepted.items() if job.state == "finished"}
+    lost = accepted - finished
+    with capsys.disabled():
+        twice = sum(runs[number] > 1 for number in accepted)
+        print(f"\nfailover: accepted={len(accepted)} finished={len(finished)} lost={len(lost)} run_twice={twice}")
+
+    assert replicated | after <= finished
+    assert finished <= runs.keys()
+    assert [worker.process.poll() for worker in workers] == [None, None]
+    assert [worker.stop() for worker in workers] == [0, 0]

@@ -1,0 +1,80 @@
+"""How a worker's processes come to life: under names of their own, or not at all."""
+
+import os
+import signal
+
+import pytest
+
+from jobs.connections import get_connection
+from tests.jobs.worker import eventually
+from tests.sample.commands.long import Patient
+from tests.sample.models import Note
+
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+
+FAULTY = {"DJANGO_SETTINGS_MODULE": "tests.faulty"}
+
+
+@pytest.fixture
+def patient(tmp_path):
+    """A job that runs until `release` is touched; `begun` tells that it runs."""
+    begun, release = tmp_path / "begun", tmp_path / "release"
+    job = Patient.defer(str(begun), str(release))
+    job.begun, job.release = begun, release
+    return job
+
+
+def test_a_worker_whose_children_fail_at_their_start_gives_up_and_says_why(worker_process, patient):
+    """The other child's job goes back to its queue, as at any stop."""
+    env = FAULTY | {"FAILING_START": "ours.1.", "CALM": "0.2", "GRACE": "0.5"}
+    worker = worker_process("default", name="ours", processes=2, env=env)
+    eventually(patient.begun.exists)
+
+    assert worker.wait() == 1
+    said = "giving up: 5 processes in a row died as soon as they started; the last one ended with code 1"
+    assert f"{said}: ImportError: No module named 'nowhere'\n" in worker.output
+    assert worker.output.count("Traceback") == 5
+    client = get_connection("default")
+    assert client.lrange("rq:queue:default", 0, -1) == [patient.id.encode()]
+    assert client.hget(patient.key, "interruptions") == b"1"
+    assert client.smembers("rq:workers") == set()
+
+
+def test_children_that_are_killed_at_work_are_always_replaced(worker_process, patient):
+    worker = worker_process("default", concurrency=1, env=FAULTY | {"CALM": "0.1"})
+    for _ in range(2):  # the third time it would be poison
+        eventually(patient.begun.exists)
+        patient.begun.unlink()
+        (child,) = children(worker.pid)
+        os.kill(child, signal.SIGKILL)
+    eventually(patient.begun.exists)
+    patient.release.touch()
+    eventually(lambda: patient.state == "finished")
+
+
+def test_a_worker_started_under_the_name_of_a_killed_one_does_not_pass_for_it(worker_process, patient):
+    first = worker_process("default", name="ours")
+    eventually(patient.begun.exists)
+    first.kill()
+    os.killpg(first.pid, signal.SIGKILL)  # its children, in the session that it had made
+    patient.begun.unlink()
+    worker_process("default", name="ours")
+    get_connection("default").zadd("jobs:workers", {"ours": 1})  # the thirty seconds pass
+    eventually(patient.begun.exists)
+    patient.release.touch()
+    eventually(lambda: patient.state == "finished")
+
+    assert get_connection("default").hget(patient.key, "interrupted_by") == b"ours"
+    assert Note.objects.count() == 1
+
+
+def test_a_name_is_free_again_after_a_stop(worker_process):
+    for _ in range(2):
+        worker = worker_process("default", name="ours")
+        assert worker.names == {"ours"}
+        assert worker.stop() == 0
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
