@@ -65,7 +65,7 @@ class Fetch:
         self.commits = Commits()
         self._worker, self._queues, self._threads, self._board = worker, dict(queues), threads, board
         self._burst, self._jobs_left, self._release = burst, max_jobs, release
-        self._batch = conf.batch()
+        self._batch, self._dead_limit = conf.batch(), int(conf.get("DEAD_LIMIT"))
         self._weighted = any(weight is not None for weight in queues.values())
         self._wire = Wire(next(iter(queues)))
         self._doorbell = Doorbell({name: f"{PREFIX}queue:{name}" for name in queues}, blocks=blocks)
@@ -80,7 +80,6 @@ class Fetch:
         self._quiet = False
         self._may_claim = True  # whether the last step found us among the living
         self._wait = self._deaf = 0.0  # seconds before the next step, the next wait at the doorbell, after an error
-        self._dead_limit: int = conf.get("DEAD_LIMIT")
 
     # --- for the threads -------------------------------------------------------------------------
 
