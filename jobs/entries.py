@@ -138,6 +138,12 @@ def entries() -> list[StoredEntry]:
     return sorted(found, key=lambda each: each.name)
 
 
+def lag() -> float:
+    """How many seconds ago the most overdue entry should have run; 0 when none is overdue."""
+    firsts: list[Any] = [client.zrange(SCHEDULED, 0, 0, withscores=True) for client in _clients()]
+    return max((seams.now() - score for first in firsts for _, score in first if score < seams.now()), default=0.0)
+
+
 def get(name: str) -> StoredEntry:
     """The entry of that name. ScheduleError when there is none."""
     for found in entries():

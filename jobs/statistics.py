@@ -10,11 +10,15 @@ from redis import Redis
 from rq.utils import as_text
 
 from jobs import conf
-from jobs.connections import get_connection
+from jobs.connections import Script, get_connection, run_script
 
 MINUTE, HOUR = 60, 3_600  # seconds
 FAILED = ("dead", "retried")
 HOURS_KEPT = 8 * 24 * HOUR  # seconds that an hour's sum is kept
+MINUTES_KEPT = 73 * HOUR  # seconds that the workers keep a minute's counts
+TOTAL, SUMMED = "jobs:counts:total", "jobs:counts:summed"
+
+_SUM_UP = Script("lua/sum_up.lua")
 
 
 @dataclass(slots=True)
@@ -96,12 +100,33 @@ def by_queue(span: int) -> dict[str, Tally]:
     return found
 
 
-def roll_up() -> None:
-    """Add up the last hour that has ended, so that three days are read as so many sums. Doing it twice does no harm."""
-    hour = int(time.time()) // HOUR * HOUR - HOUR
+def totals() -> dict[tuple[str, str, str], Counter[int]]:
+    """
+    All that was ever counted, by queue, command and outcome: how many attempts in each bucket. It only grows, whoever
+    asks, so it serves as Prometheus's counters.
+    """
+    found: dict[tuple[str, str, str], Counter[int]] = {}
     for client in _clients():
-        if not client.exists(_hour_key(hour)):
-            _sum_up(client, hour)
+        summed = int(client.get(SUMMED) or 0)
+        now = int(time.time())
+        first = max((summed + 1) * HOUR, now - MINUTES_KEPT) // MINUTE
+        minutes = [f"jobs:counts:{minute}" for minute in range(first, now // MINUTE + 1)]
+        for counted in _hash_many(client, [TOTAL, *minutes]):
+            for (queue, command, outcome, bucket), count in _labels(counted):
+                found.setdefault((queue, command, outcome), Counter())[bucket] += count
+    return found
+
+
+def roll_up() -> None:
+    """
+    Add up the hours that have ended since the last time, so that three days are read as so many sums, and nothing is
+    missing from the total when its minutes expire. Doing it twice does no harm.
+    """
+    this_hour = int(time.time()) // HOUR
+    for client in _clients():
+        last = int(client.get(SUMMED) or 0)
+        for hour in range(max(last + 1, this_hour - MINUTES_KEPT // HOUR), this_hour):
+            _sum_up(client, hour * HOUR, into_total=True)
 
 
 _Counted = list[tuple[tuple[str, str, str, int], int]]
@@ -129,19 +154,11 @@ def _read(first: int, last: int, step: int) -> Iterable[tuple[int, _Counted]]:
                 yield minute, _labels(counted)
 
 
-def _sum_up(client: Redis, hour: int) -> dict[bytes, Any]:
-    total: Counter[bytes] = Counter()
-    keys = [f"jobs:counts:{minute}" for minute in range(hour // MINUTE, (hour + HOUR) // MINUTE)]
-    for counted in _hash_many(client, keys):
-        for label, count in counted.items():
-            total[label] += int(count)
-    # An hour without any is noted as well, or it would be added up again at each look.
-    with client.pipeline() as pipeline:
-        pipeline.delete(_hour_key(hour))
-        pipeline.hset(_hour_key(hour), mapping=total or {"": 0})  # type: ignore[arg-type]
-        pipeline.expire(_hour_key(hour), HOURS_KEPT)
-        pipeline.execute()
-    return dict(total)
+def _sum_up(client: Redis, hour: int, *, into_total: bool = False) -> dict[bytes, Any]:
+    minutes = [f"jobs:counts:{minute}" for minute in range(hour // MINUTE, (hour + HOUR) // MINUTE)]
+    keys = [_hour_key(hour), TOTAL, SUMMED, *minutes]
+    answer = run_script(client, _SUM_UP, keys, [hour // HOUR, HOURS_KEPT, int(into_total)])
+    return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
 def _hash_many(client: Redis, keys: Sequence[str]) -> list[dict[bytes, Any]]:

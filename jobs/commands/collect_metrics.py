@@ -1,11 +1,11 @@
 """Take a sample of the queues."""
 
-from jobs import metrics
+from jobs import metrics, statistics
 from jobs.mandate import Mandate
 
 
 class CollectMetrics(Mandate):
-    """Note how long each queue is, and how long its oldest job has waited."""
+    """Note how long each queue is, and how long its oldest job has waited; add up the counts of hours that are over."""
 
     queue = "low"
     result_ttl = 0
@@ -14,3 +14,4 @@ class CollectMetrics(Mandate):
 
     def call(self) -> None:
         metrics.collect()
+        statistics.roll_up()

@@ -3,7 +3,7 @@
 from django.contrib.admin.sites import AdminSite
 from django.urls import URLPattern, path
 
-from jobs.dashboard import actions, detail, lists, machinery, overview
+from jobs.dashboard import actions, api, detail, lists, machinery, overview
 from jobs.dashboard.access import action, page
 
 
@@ -16,6 +16,15 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("workers/", page(site, machinery.worker_list), name="jobs_workers"),
         path("recurring/", page(site, machinery.recurring), name="jobs_recurring"),
         path("commands/", page(site, machinery.commands), name="jobs_commands"),
+    ]
+    data = [
+        path("api/overview/", api.endpoint(api.overview), name="jobs_api_overview"),
+        path("api/jobs/<str:state>/", api.endpoint(api.jobs), name="jobs_api_jobs"),
+        path("api/job/<str:job_id>/", api.endpoint(api.job), name="jobs_api_job"),
+        path("api/workers/", api.endpoint(api.worker_list), name="jobs_api_workers"),
+        path("api/recurring/", api.endpoint(api.recurring), name="jobs_api_recurring"),
+        path("api/commands/", api.endpoint(api.commands), name="jobs_api_commands"),
+        path("metrics/", api.prometheus, name="jobs_metrics"),
     ]
     changes = [
         path("job/<str:job_id>/move/", action(site, "retry", actions.move_job), name="jobs_job_move"),
@@ -33,4 +42,4 @@ def patterns(site: AdminSite) -> list[URLPattern]:
     for command in ("quiet", "stop", "stacks"):
         told = action(site, "workers", actions.tell_worker(command))
         changes.append(path(f"workers/<str:name>/{command}/", told, name=f"jobs_worker_{command}"))
-    return pages + changes
+    return pages + data + changes

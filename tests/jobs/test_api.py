@@ -1,0 +1,135 @@
+"""The API and the metrics: for who may read them, the same data as the pages, counted once."""
+
+import pytest
+from django.test import override_settings
+from django.urls import reverse
+
+from config.queues import rq_queues
+from jobs import scheduler, statistics
+from jobs.connections import get_connection
+from jobs.scheduler import Entry
+from tests.jobs.test_admin import staff
+from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+API = ["api_overview", "api_workers", "api_recurring", "api_commands", "metrics"]
+
+
+def url(name, *args):
+    return reverse(f"admin:jobs_{name}", args=args)
+
+
+@pytest.fixture(autouse=True)
+def tokens(settings):
+    settings.JOBS = {**settings.JOBS, "API_TOKENS": ["right"]}
+
+
+def get(client, name, *args, token="right", **query):
+    return client.get(url(name, *args), query, headers={"Authorization": f"Bearer {token}"})
+
+
+@pytest.mark.parametrize("name", API)
+def test_it_is_for_who_may_view_or_has_a_token(name, client):
+    assert client.get(url(name)).status_code == 404
+    assert get(client, name, token="wrong").status_code == 404
+    assert get(client, name, token="").status_code == 404
+    assert get(client, name).status_code == 200
+    client.force_login(staff())
+    assert client.get(url(name)).status_code == 404
+    client.force_login(staff("view"))
+    assert client.get(url(name)).status_code == 200
+    assert client.post(url(name)).status_code == 405
+
+
+@pytest.mark.parametrize("name", API)
+def test_without_redis_it_is_unavailable(name, client, tmp_path):
+    with override_settings(RQ_QUEUES=rq_queues(f"unix://{tmp_path}/none.sock")):
+        assert get(client, name).status_code == 503
+
+
+def test_jobs_are_read_page_by_page(client, worker):
+    Fail.defer_many([(str(n),) for n in range(7)])
+    worker.run()
+    first = get(client, "api_jobs", "dead", size=5).json()
+    second = get(client, "api_jobs", "dead", size=5, cursor=first["next_cursor"]).json()
+    assert (len(first["jobs"]), len(second["jobs"])) == (5, 2)
+    assert first["jobs"][0]["reason"].startswith("RuntimeError: ")
+    assert get(client, "api_jobs", "dead", text="('3')").json()["jobs"][0]["description"] == "sample.Fail('3')"
+    assert get(client, "api_jobs", "dead", cursor="x!").status_code == 400
+    assert get(client, "api_jobs", "dead", size="x").status_code == 400
+    assert get(client, "api_jobs", "nonsense").status_code == 404
+
+
+def test_one_job_with_its_history(client, worker):
+    job = Fail.defer("bad luck")
+    worker.run()
+    found = get(client, "api_job", job.id).json()
+    assert (found["state"], found["reason"]) == ("dead", "RuntimeError: bad luck")
+    assert "failed" in [event["name"] for event in found["history"]]
+    assert get(client, "api_job", "x").status_code == 404
+
+
+def test_private_arguments_are_not_there(client):
+    job = KeepSecret.defer("hunter2")
+    assert b"hunter2" not in get(client, "api_job", job.id).content + get(client, "api_jobs", "queued").content
+
+
+def test_the_overview_entries_and_commands(client, worker):
+    WriteNote.defer("x")
+    scheduler.add(Entry("hourly", WriteNote, args=("x",), every=3_600))
+    worker.run()
+    overview = get(client, "api_overview").json()
+    assert overview["counts"]["finished"] == {"value": 1, "more": False}
+    assert overview["queues"][1]["last_hour"] == {"finished": 1}
+    (entry,) = get(client, "api_recurring").json()["entries"]
+    assert (entry["name"], entry["every_seconds"]) == ("hourly", 3_600)
+    (command,) = get(client, "api_commands").json()["commands"]
+    assert (command["command"], command["outcomes"]) == ("sample.WriteNote", {"finished": 1})
+
+
+def samples(client):
+    found = {}
+    for line in get(client, "metrics").content.decode().splitlines():
+        if not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            found[name] = float(value)
+    return found
+
+
+def test_metrics(client, worker):
+    WriteNote.defer_many([("x",)] * 3)
+    Fail.defer()
+    worker.run()
+    WriteNote.defer("waits", queue="low")
+    found = samples(client)
+
+    assert found['jobs_queue_length{queue="low"}'] == 1
+    assert found['jobs_dead{queue="default"}'] == 1
+    assert found['jobs_attempts_total{command="sample.WriteNote",outcome="finished",queue="default"}'] == 3
+    assert found['jobs_attempts_total{command="sample.Fail",outcome="dead",queue="default"}'] == 1
+    assert found['jobs_attempt_seconds_count{command="sample.WriteNote",queue="default"}'] == 3
+    buckets = [value for name, value in found.items() if "seconds_bucket" in name and "WriteNote" in name]
+    assert buckets == sorted(buckets)
+    assert found["jobs_workers"] == 0
+    assert found["jobs_scheduler_lag_seconds"] == 0
+
+
+def test_counters_stay_when_the_minutes_are_summed_and_gone(client, worker):
+    WriteNote.defer("x")
+    worker.run()
+    redis = get_connection("default")
+    (key,) = redis.keys("jobs:counts:[0-9]*")
+    redis.rename(key, f"jobs:counts:{int(key.rpartition(b':')[2]) - 120}")
+    name = 'jobs_attempts_total{command="sample.WriteNote",outcome="finished",queue="default"}'
+    assert samples(client)[name] == 1
+    statistics.roll_up()
+    assert samples(client)[name] == 1
+    redis.delete(*redis.keys("jobs:counts:[0-9]*"))
+    assert samples(client)[name] == 1
+
+
+def test_the_lag_is_that_of_the_most_overdue_entry(client):
+    scheduler.add(Entry("hourly", WriteNote, args=("x",), every=3_600))
+    get_connection("default").zadd("rq:scheduler:scheduled_jobs", {"entry-hourly": 1})
+    assert samples(client)["jobs_scheduler_lag_seconds"] > 1e9
