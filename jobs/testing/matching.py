@@ -75,10 +75,11 @@ class Expected:
     def differences(self, recorded: Recorded) -> list[str]:
         """What of a job of this command is not as expected, a line each; empty when all is."""
         found = []
-        try:
-            found += self._differing_arguments(recorded)
-        except JobsError as error:  # a record is gone
-            found.append(f"its arguments cannot be read: {error}")
+        if self._args is not ANYTHING or self._kwargs is not ANYTHING:
+            try:
+                found += self._differing_arguments(recorded)
+            except JobsError as error:  # a record is gone
+                found.append(f"its arguments cannot be read: {error}")
         if self._queue is not ANYTHING and not _fits(self._queue, recorded.queue):
             found.append(f"queue is {recorded.queue}, not {_wanted(self._queue, str)}")
         if self._at is not ANYTHING and not _fits(self._at, recorded.at):
