@@ -6,10 +6,9 @@ Readers of jobs (`job.state`, prerequisites, RQ's own `Job.fetch`) read it as th
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from jobs import seams
 from jobs.connections import Word
@@ -86,9 +85,8 @@ class Memory:
     def xrevrange(self, key: Any, last: str = "+", first: str = "-", count: int | None = None) -> list[Any]:
         return list(reversed(self.streams.get(self._alive(key), [])))[:count]
 
-    @contextmanager
-    def pipeline(self, transaction: bool = True) -> Iterator["_Pipeline"]:
-        yield _Pipeline(self)
+    def pipeline(self, transaction: bool = True) -> "_Pipeline":
+        return _Pipeline(self)
 
     # --- as a server -----------------------------------------------------------------------------
 
@@ -115,6 +113,12 @@ class _Pipeline:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._answers: list[Any] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
 
     def __getattr__(self, command: str) -> Callable[..., Any]:
         run = getattr(self._memory, command)

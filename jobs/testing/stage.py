@@ -119,7 +119,10 @@ def _exit_and_write(self: Any, *error: Any) -> None:
     ours: list[Any] = []
     others: list[Any] = []
     for entry in connection.run_on_commit:  # those of a savepoint that was rolled back are gone by now
-        (ours if getattr(entry[1], "__module__", "") == queues.__name__ else others).append(entry)
+        is_ours = getattr(entry[1], "__module__", "") == queues.__name__
+        # What was enqueued in the test's own transaction before there was a kit stays there.
+        is_of_block = not set(entry[0]) <= set(connection.savepoint_ids)
+        (ours if is_ours and is_of_block else others).append(entry)
     connection.run_on_commit = others
     if not connection.needs_rollback:  # a block without a savepoint leaves the rollback to the test's transaction
         for _, write, *_ in ours:

@@ -1,6 +1,6 @@
 """Commands that look at their own job, or go on to others."""
 
-from jobs import Mandate, RetryOn
+from jobs import Mandate, MandateJob, RetryOn
 from tests.sample.models import Note
 
 
@@ -31,10 +31,15 @@ class CancelOther(Mandate):
     other: str
 
     def call(self) -> None:
-        from jobs import MandateJob
-
         assert self.job is not None
         MandateJob.fetch(self.other, connection=self.job.connection).cancel()
+
+
+class Forever(Mandate):
+    """Never comes to its end."""
+
+    def call(self) -> None:
+        self.requeue_job(0)
 
 
 class Hooked(Mandate):
