@@ -7,13 +7,15 @@ jobs and says how far it came. A job that vanishes meanwhile is left out; one th
 
 import heapq
 from base64 import b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 import orjson
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
@@ -83,9 +85,26 @@ class JobQuery:
     until: datetime | None = None
     newest_first: bool = False
 
-    def where(self, **narrower: Any) -> "JobQuery":
-        """The same, with these changed."""
-        return replace(self, **narrower)
+    @classmethod
+    def of(cls, state: str, filters: Mapping[str, Any]) -> "JobQuery":
+        """
+        A query from texts, as a page's address has them: `queue`, `command`, `error`, `text`, `since`, `until` (ISO; in
+        the current time zone, if they have none) and `order` (newest or oldest).
+
+        Raises ValueError for a state or queue that there is not. A time that is none does not matter.
+        """
+        wanted = JobState(state)
+        in_turn = wanted in (JobState.QUEUED, JobState.SCHEDULED)
+        return cls(
+            state=wanted,
+            queue=queues.check(filters["queue"]) if filters.get("queue") else None,
+            command=filters.get("command", "").strip(),
+            error=filters.get("error", "").strip(),
+            text=filters.get("text", "").strip(),
+            since=_time(filters.get("since", "")),
+            until=_time(filters.get("until", "")),
+            newest_first=filters.get("order", "oldest" if in_turn else "newest") == "newest",
+        )
 
     @property
     def is_search(self) -> bool:
@@ -243,6 +262,14 @@ def read(found: Sequence[_Found]) -> list[Row | None]:
                 row = replace(row, state=JobState.BLOCKED)
             rows[at] = row
     return [rows[at] for at in range(len(found))]
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        found = parse_datetime(text) if text else None
+    except ValueError:
+        return None
+    return timezone.make_aware(found) if found and timezone.is_naive(found) else found
 
 
 def _cursor(offsets: dict[str, int]) -> str:

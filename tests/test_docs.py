@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import re
 import sys
 import tomllib
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import checks, conf, errors, options
+from jobs import checks, conf, errors, options, testing
 from jobs.management.commands.rqworker import Command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,6 +72,23 @@ def test_every_error_is_in_the_reference():
     assert documented(section("Errors")) == found - {"JobsError"}
 
 
+def test_all_of_the_testing_kit_is_in_the_reference_with_its_options():
+    # The page of its own is where the section stands until it is in the reference.
+    text = section("Testing")
+    methods = dict(inspect.getmembers(testing.Kit, inspect.isfunction)) | {
+        "run_worker": testing.run_worker,
+        "assert_idempotent": testing.assert_idempotent,
+    }
+    ours = {name for name in methods if not name.startswith("_")} | {"enqueued_jobs", "performed_jobs"}
+    fields = {name for name, _ in inspect.getmembers(testing.Recorded, lambda member: isinstance(member, property))}
+
+    assert {re.match(r"\w+", name)[0] for name in documented(text)} >= ours | {*testing.__all__} - {"Recorded"}
+    assert {*fields, "job", "name", "queue", "at"} <= set(re.findall(r"`(\w+)`", text))
+    for name, options_ in re.findall(r"^\| `(\w+)\(([\w, ]*)\)`", text, re.MULTILINE):
+        taken = [option for option in inspect.signature(methods[name]).parameters if option != "self"]
+        assert re.findall(r"\w+", options_) == taken, name
+
+
 def test_every_time_in_the_reference_is_the_codes():
     rows = re.findall(
         r"^\| [^|]+ \| ([\d.]+)[^|]* \| `(\w+)` in `([\w/]+)\.py` \|", section("Times and bounds"), re.MULTILINE
@@ -116,6 +134,15 @@ def test_commands_in_examples_exist(page):
         if language == "sh":
             assert set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)) <= targets
             assert set(re.findall(r"manage\.py (\w+)", text)) <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_that_a_test_has_are_as_it_has_them(page):
+    for reason, _, text in BLOCK.findall(page.read_text()):
+        if found := re.search(r"it is in (tests/\S+\.py)", reason):
+            source = (ROOT / found[1]).read_text()
+            for part in text.strip().split("\n\n\n"):
+                assert part in source, part
 
 
 @pytest.fixture

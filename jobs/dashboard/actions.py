@@ -1,27 +1,19 @@
 """What the pages' buttons do: each a change of `control`, `queues`, `scheduler` or `workers`, told in a sentence."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest
-from rq.job import Job
 
 from jobs import control, queues, registry, scheduler, workers
+from jobs.bulk import CHANGES, DONE, apply
 from jobs.dashboard.detail import find
 from jobs.dashboard.lists import query_of
 from jobs.errors import ChangeRefusedError
-from jobs.rows import Row
 
 MOST_AT_ONCE = 500  # jobs that a request changes itself; more are changed by a job
 
-CHANGES: dict[str, Callable[[Job], object]] = {
-    "retry": control.retry,
-    "run_now": control.run_now,
-    "cancel": control.cancel,
-    "delete": control.delete,
-}
 NEEDS = {"retry": "retry", "run_now": "retry", "cancel": "cancel", "delete": "delete", "move": "retry"}
-DONE = {"retry": "retried", "run_now": "set running", "cancel": "cancelled", "delete": "deleted"}
 
 
 def change_job(name: str) -> Callable[..., str]:
@@ -62,19 +54,6 @@ def change_many(name: str) -> Callable[..., str]:
         return apply(name, filter(None, map(find, request.POST.getlist("job"))))
 
     return change
-
-
-def apply(name: str, found: Iterable[Row | Job]) -> str:
-    """Do it to each. Returns how many were changed, and how many refused, in a sentence."""
-    changed = refused = 0
-    for each in found:
-        try:
-            CHANGES[name](each.job if isinstance(each, Row) else each)
-            changed += 1
-        except ChangeRefusedError:
-            refused += 1
-    told = f"{changed:,} jobs were {DONE[name]}."
-    return f"{told} {refused:,} could not be: they are in another state by now." if refused else told
 
 
 def _filters(request: HttpRequest) -> dict[str, str]:

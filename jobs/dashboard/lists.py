@@ -1,13 +1,11 @@
 """Lists of jobs: by state, with filters; the dead and the retrying also grouped."""
 
 from collections import Counter
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from django.http import Http404, HttpRequest
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from jobs import conf
 from jobs.dashboard.access import Screen
@@ -61,26 +59,12 @@ def jobs(request: HttpRequest, state: str) -> Screen:
     }
 
 
-def query_of(given: Any, state: str) -> JobQuery:
+def query_of(given: Mapping[str, Any], state: str) -> JobQuery:
     """The query that a page's address or a form means. Http404 for a state or queue that there is not."""
     try:
-        wanted = JobState(state)
+        return JobQuery.of(state, given)
     except ValueError as error:
-        raise Http404(f"There is no state {state!r}.") from error
-    queue = given.get("queue") or None
-    if queue is not None and queue not in conf.queues():
-        raise Http404(f"There is no queue {queue!r}.")
-    return JobQuery(
-        state=wanted,
-        queue=queue,
-        command=given.get("command", "").strip(),
-        error=given.get("error", "").strip(),
-        text=given.get("text", "").strip(),
-        since=_time(given.get("since", "")),
-        until=_time(given.get("until", "")),
-        newest_first=given.get("order", "newest" if wanted not in (JobState.QUEUED, JobState.SCHEDULED) else "")
-        == "newest",
-    )
+        raise Http404(str(error)) from error
 
 
 def groups(query: JobQuery, by: str) -> list[tuple[str, int, Row]]:
@@ -92,11 +76,3 @@ def groups(query: JobQuery, by: str) -> list[tuple[str, int, Row]]:
         counted[key] += 1
         examples.setdefault(key, row)
     return [(key, count, examples[key]) for key, count in counted.most_common()]
-
-
-def _time(text: str) -> datetime | None:
-    try:
-        found = parse_datetime(text) if text else None
-    except ValueError:
-        return None
-    return timezone.make_aware(found) if found and timezone.is_naive(found) else found

@@ -3,6 +3,7 @@
 from django.contrib.admin.sites import AdminSite
 from django.urls import URLPattern, path
 
+from jobs.bulk import CHANGES
 from jobs.dashboard import actions, api, detail, lists, machinery, overview
 from jobs.dashboard.access import action, page
 
@@ -34,7 +35,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("recurring/<str:name>/resume/", action(site, "pause", actions.resume_entry), name="jobs_entry_resume"),
         path("recurring/<str:name>/run/", action(site, "retry", actions.run_entry), name="jobs_entry_run"),
     ]
-    for name in actions.CHANGES:
+    for name in CHANGES:
         one = action(site, actions.NEEDS[name], actions.change_job(name))
         many = action(site, actions.NEEDS[name], actions.change_many(name))
         changes.append(path(f"job/<str:job_id>/{name}/", one, name=f"jobs_job_{name}"))

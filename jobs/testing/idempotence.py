@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.db import router
+from django.test.testcases import DatabaseOperationForbidden  # type: ignore[attr-defined]
+
+from jobs import arguments
 
 if TYPE_CHECKING:
     from jobs.mandate import Mandate
@@ -15,12 +18,14 @@ def assert_idempotent(command: "type[Mandate]", *args: Any, **fields: Any) -> No
     """
     Run a command twice with the same arguments: the second run must leave the database as the first did.
 
-    Every managed model of every installed app is compared, on the database that it is written to. AssertionError
-    naming each row that the second run has added, changed or removed.
+    Both runs get their arguments as a job does: through JSON, records fetched. Every managed model of every installed
+    app is compared, on the database that it is written to, where the test may use that one. AssertionError naming each
+    row that the second run has added, changed or removed.
     """
-    command.run(*args, **fields)
+    sent = arguments.encode([list(args), fields])
+    _run(command, sent)
     first = _rows()
-    command.run(*args, **fields)
+    _run(command, sent)
     second = _rows()
     changes = [
         f"\n  {model} {key}: {_difference(first[model].get(key), second[model].get(key))}"
@@ -29,15 +34,26 @@ def assert_idempotent(command: "type[Mandate]", *args: Any, **fields: Any) -> No
         if first[model].get(key) != second[model].get(key)
     ]
     if changes:
-        raise AssertionError(f"{command.__qualname__} is not idempotent. The second run changed:{''.join(changes)}")
+        raise AssertionError(f"{command.__qualname__} is not idempotent. Its second run changed:{''.join(changes)}")
+
+
+def _run(command: "type[Mandate]", sent: Any) -> None:
+    args, fields = arguments.decode(sent)
+    command.run(*args, **fields)
 
 
 def _rows() -> Rows:
     found: Rows = {}
-    for model in apps.get_models():
-        if model._meta.managed and not model._meta.proxy:
-            rows = model._base_manager.using(router.db_for_write(model)).values()
-            found[model._meta.label] = {row[model._meta.pk.attname]: row for row in rows}
+    for model in apps.get_models(include_auto_created=True):
+        database = router.db_for_write(model)
+        if not model._meta.managed or model._meta.proxy or not router.allow_migrate_model(database, model):
+            continue
+        names = [field.attname for field in model._meta.local_concrete_fields]
+        try:
+            rows = {row[model._meta.pk.attname]: row for row in model._base_manager.using(database).values(*names)}
+        except DatabaseOperationForbidden:  # the test may not use that database, so the command did not
+            continue
+        found[model._meta.label] = rows
     return found
 
 

@@ -6,18 +6,16 @@ Readers of jobs (`job.state`, prerequisites, RQ's own `Job.fetch`) read it as th
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn, Self
 
+from jobs import seams
 from jobs.connections import Word
 
 
 class Memory:
-    """
-    A client as far as this package and RQ's readers ask one. What it does not know raises AttributeError.
-    """
+    """A client as far as this package and RQ's readers ask one; AttributeError for what it does not know."""
 
     def __init__(self) -> None:
         self.connection_pool = SimpleNamespace(connection_kwargs={"path": "memory"})
@@ -26,29 +24,35 @@ class Memory:
         self.scores: dict[str, dict[bytes, float]] = defaultdict(dict)  # the registries
         self.sets: dict[str, set[bytes]] = defaultdict(set)
         self.texts: dict[str, bytes] = {}
-        self.locks: dict[str, float] = {}  # when each ends
         self.streams: dict[str, list[tuple[bytes, dict[bytes, bytes]]]] = defaultdict(list)
+        self.ends: dict[str, float] = {}  # when a key is forgotten, in seconds since the epoch
+
+    def __getattr__(self, command: str) -> NoReturn:
+        raise AttributeError(
+            f"The testing kit keeps jobs in memory and knows no {command!r}. Plain RQ jobs, and RQ's tools that write, "
+            "need a server: jobs.testing.run_worker()."
+        )
 
     # --- as a client -----------------------------------------------------------------------------
 
     def hget(self, key: Any, field: str) -> bytes | None:
-        return self.hashes.get(text_of(key), {}).get(field)
+        return self.hashes.get(self._alive(key), {}).get(field)
 
     def hmget(self, key: Any, *fields: Any) -> list[bytes | None]:
         names = fields[0] if len(fields) == 1 and not isinstance(fields[0], str) else fields
         return [self.hget(key, name) for name in names]
 
     def hgetall(self, key: Any) -> dict[bytes, bytes]:
-        return {name.encode(): value for name, value in self.hashes.get(text_of(key), {}).items()}
+        return {name.encode(): value for name, value in self.hashes.get(self._alive(key), {}).items()}
 
     def hexists(self, key: Any, field: str) -> bool:
         return self.hget(key, field) is not None
 
     def exists(self, *keys: Any) -> int:
-        return sum(any(kind.get(text_of(key)) for kind in self._kinds()) for key in keys)
+        return sum(any(kind.get(self._alive(key)) for kind in self._kinds()) for key in keys)
 
     def get(self, key: Any) -> bytes | None:
-        return self.texts.get(text_of(key))
+        return self.texts.get(self._alive(key))
 
     def smembers(self, key: Any) -> set[bytes]:
         return set(self.sets.get(text_of(key), ()))
@@ -79,11 +83,25 @@ class Memory:
         return self.scores.get(text_of(key), {}).get(bytes_of(member))
 
     def xrevrange(self, key: Any, last: str = "+", first: str = "-", count: int | None = None) -> list[Any]:
-        return list(reversed(self.streams.get(text_of(key), [])))[:count]
+        return list(reversed(self.streams.get(self._alive(key), [])))[:count]
 
-    @contextmanager
-    def pipeline(self, transaction: bool = True) -> Iterator["_Pipeline"]:
-        yield _Pipeline(self)
+    def pipeline(self, transaction: bool = True) -> "_Pipeline":
+        return _Pipeline(self)
+
+    # --- as a server -----------------------------------------------------------------------------
+
+    def forget(self, key: str) -> None:
+        """DEL."""
+        self.ends.pop(key, None)
+        for kind in self._kinds():
+            kind.pop(key, None)
+
+    def _alive(self, key: Any) -> str:
+        """The key, as text; what has come to its end is gone."""
+        name = text_of(key)
+        if name in self.ends and self.ends[name] <= seams.now():
+            self.forget(name)
+        return name
 
     def _kinds(self) -> tuple[dict[str, Any], ...]:
         return self.hashes, self.lists, self.scores, self.sets, self.texts, self.streams
@@ -96,8 +114,15 @@ class _Pipeline:
         self._memory = memory
         self._answers: list[Any] = []
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
     def __getattr__(self, command: str) -> Callable[..., Any]:
-        return lambda *words: self._answers.append(getattr(self._memory, command)(*words))
+        run = getattr(self._memory, command)
+        return lambda *words: self._answers.append(run(*words))
 
     def execute(self) -> list[Any]:
         return self._answers

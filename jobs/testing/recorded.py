@@ -1,13 +1,14 @@
-"""What a test is shown of a job that was enqueued or performed."""
+"""What a test is shown of a job that was enqueued or performed, and which of them it means."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs import arguments, logs, registry
+from jobs import arguments, logs, queues, registry
 from jobs.errors import JobsError
 from jobs.job import MandateJob
+from jobs.mandate import Mandate
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,23 +16,20 @@ class Recorded:
     """
     One push of a job into its queue or its schedule, or one attempt at it. `at` is when it is due; None for at once.
 
-    `args` and `kwargs` are as the job will get them: decoded anew, records fetched fresh.
+    `job` tells its state, reason, result and history as they are now.
     """
 
     job: MandateJob
+    name: str  # the command's, `sample.WriteNote`
     queue: str
-    at: datetime | None = None
-    name: str = ""
-    sent: tuple[list[Any], dict[str, Any]] = field(default=((), {}), repr=False)  # type: ignore[assignment]
+    at: datetime | None
+    sent: tuple[list[Any], dict[str, Any]] = field(repr=False)  # the arguments as they lie in the payload
 
     @classmethod
-    def of(cls, job: MandateJob, *, due: float | None = None) -> "Recorded":
-        """What is known of a job now. `due`: seconds since the epoch."""
-        at = None if due is None else datetime.fromtimestamp(due, UTC)
-        if job.func_name is None or job.command_name is None:
-            return cls(job, job.origin, at, str(job.func_name), (list(job.args), dict(job.kwargs)))
+    def of(cls, job: MandateJob, *, due: float | None) -> "Recorded":
+        """What is known of a command's job now. `due`: seconds since the epoch."""
         name, *args = job.args
-        return cls(job, job.origin, at, name, (args, dict(job.kwargs)))
+        return cls(job, name, job.origin, None if due is None else datetime.fromtimestamp(due, UTC), (args, job.kwargs))
 
     @property
     def command(self) -> type | None:
@@ -43,43 +41,73 @@ class Recorded:
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """Its positional arguments. MissingRecordError when a record is gone."""
+        """Its positional arguments, as the job gets them: records fetched. MissingRecordError when one is gone."""
         return tuple(arguments.decode(self.sent[0]))
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """Its named arguments. MissingRecordError when a record is gone."""
+        """Its named arguments, likewise."""
         return {name: arguments.decode(value) for name, value in self.sent[1].items()}
 
     def __str__(self) -> str:
-        when = f" at {self.at.isoformat(timespec='seconds')}" if self.at else ""
+        when = f", due {self.at.isoformat(timespec='seconds')}" if self.at else ""
         return f"{logs.shown(self.name, *self.sent)} in {self.queue}{when}"
 
 
 Chosen = type | Collection[type] | Callable[[Recorded], bool] | None
-Wanted = Callable[[Recorded], bool]
 
 
-def wanting(only: Chosen = None, exclude: Chosen = None, queue: str | None = None) -> Wanted:
+class Wanted:
     """
-    Whether a recorded job is meant by these filters: a command, several commands, or a function of the recorded job.
+    Which recorded jobs are meant: those of a command or of several, or those of which a function says so.
 
-    A command means exactly that class. ValueError for `only` and `exclude` together.
+    A command means exactly that class. Raises ValueError for `only` and `exclude` together, TypeError for what is no
+    command, UnknownQueueError: what can never match would make a test that cannot fail.
     """
-    if only is not None and exclude is not None:
-        raise ValueError("only and exclude cannot be given together.")
 
-    def fits(recorded: Recorded) -> bool:
-        if queue is not None and recorded.queue != queue:
-            return False
-        return (only is None or _means(only, recorded)) and (exclude is None or not _means(exclude, recorded))
+    def __init__(self, only: Chosen = None, exclude: Chosen = None, queue: str | None = None) -> None:
+        if only is not None and exclude is not None:
+            raise ValueError("only and exclude exclude each other. Give one.")
+        self._only, self._exclude = _function(only), _function(exclude)
+        self._queue = None if queue is None else queues.check(queue)
+        named = {"only": _named(only), "all but": _named(exclude), "in": queue}
+        self._text = ", ".join(f"{word} {what}" for word, what in named.items() if what)
 
-    return fits
+    def __call__(self, recorded: Recorded) -> bool:
+        return (
+            self._queue in (None, recorded.queue)
+            and (self._only is None or bool(self._only(recorded)))
+            and not (self._exclude is not None and self._exclude(recorded))
+        )
+
+    def __str__(self) -> str:
+        return f" ({self._text})" if self._text else ""
 
 
-def _means(chosen: Any, recorded: Recorded) -> bool:
-    if isinstance(chosen, type):
-        return recorded.command is chosen
-    if isinstance(chosen, Collection):
-        return recorded.command in chosen
-    return bool(chosen(recorded))
+def command_name(command: object) -> str:
+    """A command's name. TypeError for what is none (a base without `call`, for instance) or can never be deferred."""
+    if isinstance(command, type) and issubclass(command, Mandate) and command.has_call():
+        return registry.name_of(command)
+    raise TypeError(f"{command!r} is no command.")
+
+
+def _function(chosen: Any) -> Callable[[Recorded], bool] | None:
+    if chosen is None or (callable(chosen) and not isinstance(chosen, type)):
+        return chosen
+    commands = _commands(chosen)
+    return lambda recorded: recorded.command in commands
+
+
+def _commands(chosen: Any) -> list[type]:
+    commands = list(chosen) if isinstance(chosen, Collection) else [chosen]
+    for command in commands:
+        command_name(command)
+    return commands
+
+
+def _named(chosen: Any) -> str:
+    if chosen is None:
+        return ""
+    if callable(chosen) and not isinstance(chosen, type):
+        return getattr(chosen, "__qualname__", repr(chosen))
+    return " and ".join(map(command_name, _commands(chosen)))

@@ -1,11 +1,11 @@
 """
-The scripts' twins, for one test: what writes jobs on a server is done by Lua, and here by the same steps in memory.
+The scripts' twins, for one test: what Lua does on a server is done here by the same steps in memory.
 
-The scenarios in tests/jobs/testing run against both.
+`tests/jobs/testing/test_scenarios.py` runs against both.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -14,28 +14,28 @@ from rq.defaults import RQ_KEY_PREFIX
 from jobs import control, queues, seams
 from jobs.connections import Script, Word
 from jobs.history import iso
-from jobs.outcomes import Outcome, Requeued, Retried
+from jobs.outcomes import Outcome, Postponed, Requeued, Retried
 from jobs.testing.memory import Memory, bytes_of
 from jobs.worker.claim import Claim
 from jobs.worker.commit import words
 
-ENDED = {b"finished", b"failed", b"canceled", b"stopped"}
-_REGISTRIES = {b"scheduled": "scheduled", b"deferred": "deferred", b"canceled": "canceled", b"finished": "finished"}
-_REGISTRIES |= {b"failed": "failed", b"stopped": "failed"}
-# What a person's retry forgets of a job.
+HISTORY = 100  # events kept on a job, as shared.lua has it
+_ENDED = {b"finished", b"failed", b"canceled", b"stopped"}
+_REGISTRIES = {b"stopped": "failed"}  # by status, where they are not called alike
+# What a person's retry forgets of a job. Its due time, too: a server would not look at it.
 _FORGOTTEN = ("ended_at", "started_at", "reason", "state", "progress", "interruptions", "expires_at", "due")
 
 
 class Pushed(Protocol):
-    def __call__(self, job_id: str, *, released: bool) -> None: ...
+    def __call__(self, job_id: str, *, counts: bool) -> None: ...
 
 
 class ScriptedMemory(Memory):
     """
     Jobs that can be written, claimed and committed.
 
-    `pushed(job id, released=...)` is called when a job was written, requeued or retried, and when its prerequisites
-    have released it.
+    `pushed(job id, counts=...)` is called when a job was written, requeued or retried, which counts as a push; and when
+    its prerequisites have released it, or it was put off, which does not.
     """
 
     def __init__(self, pushed: Pushed) -> None:
@@ -47,6 +47,14 @@ class ScriptedMemory(Memory):
         """What a script does, by its twin; the same arguments, the same answer."""
         return {queues._PUSH: self._push, control._CHANGE: self._change}[script](list(arguments))
 
+    def waiting(self) -> Iterator[str]:
+        """The jobs that wait for prerequisites."""
+        for key, members in self.scores.items():
+            if key.startswith(_registry("deferred", "")):
+                yield from (member.decode() for member in members)
+
+    # --- push.lua --------------------------------------------------------------------------------
+
     def _push(self, arguments: list[Any]) -> list[list[Any]]:
         _, queue, now_iso, now, *rest = arguments
         duplicates, written, position = [], [], 0
@@ -54,92 +62,107 @@ class ScriptedMemory(Memory):
             job_id, due, payload, links, extra = rest[:5]
             fields, rest = rest[5 : 5 + 2 * extra], rest[5 + 2 * extra :]
             links = orjson.loads(links) if links else {}
-            holder = self._holder(links.get("unique"))
-            if holder:
+            if self.exists(job_key(job_id)):
+                pass  # it was sent twice
+            elif holder := self._holder(links.get("unique")):
                 duplicates.append([position, holder.encode()])
             else:
                 if lock := links.get("unique"):
-                    self.texts[lock], self.locks[lock] = job_id.encode(), seams.now() + links["unique_ms"] / 1_000
+                    self._lock(lock, job_id, links["unique_ms"])
                 waits = self._link(job_id, links)
                 record = {"created_at": now_iso, "origin": queue, "data": payload, "due": due}
                 record |= dict(zip(fields[::2], fields[1::2], strict=True))
-                self.hashes[_key(job_id)] = {name: bytes_of(value) for name, value in record.items() if value != ""}
+                self.hashes[job_key(job_id)] = {name: bytes_of(value) for name, value in record.items() if value != ""}
                 if waits:
-                    self._set(job_id, status="deferred")
-                    self.scores[_registry("deferred", queue)][bytes_of(job_id)] = float(now)
+                    self._put(job_id, "deferred", float(now))
+                elif due != "":
+                    self._put(job_id, "scheduled", float(due))
                 else:
-                    self._start(job_id)
+                    self._enqueue(job_id)
                 written.append(job_id)
             position += 1
         for job_id in written:
-            self._pushed(job_id, released=False)
+            self._pushed(job_id, counts=True)
         return duplicates
 
     def _link(self, job_id: str, links: dict[str, Any]) -> bool:
         waiting = False
         for prerequisite in links.get("waits", ()):
-            status = self.hget(_key(prerequisite), "status")
+            status = self.hget(job_key(prerequisite), "status")
             forgotten = status is None and prerequisite not in links["sure"]
-            if not (status == b"finished" or forgotten or (links["any"] and status in ENDED)):
+            if not (status == b"finished" or forgotten or (links["any"] and status in _ENDED)):
                 self.sadd(f"jobs:waits:{job_id}", prerequisite)
                 self.sadd(f"jobs:{'followers' if links['any'] else 'dependents'}:{prerequisite}", job_id)
                 waiting = True
         return waiting
 
     def _holder(self, lock: str | None) -> str | None:
-        if not lock or lock not in self.texts or self.locks[lock] <= seams.now():
-            return None
-        holder = self.texts[lock].decode()
-        status = self.hget(_key(holder), "status")
-        return holder if status and status not in ENDED else None
+        holder = (self.get(lock) or b"").decode() if lock else ""
+        status = self.hget(job_key(holder), "status") if holder else None
+        return holder if status and status not in _ENDED else None
+
+    def _lock(self, lock: str, job_id: str, milliseconds: int) -> None:
+        self.texts[lock], self.ends[lock] = job_id.encode(), seams.now() + milliseconds / 1_000
+
+    # --- change.lua ------------------------------------------------------------------------------
 
     def _change(self, arguments: list[Any]) -> list[bytes]:
         _, job_id, what, now_iso, now, possible, keep, event, reason, end, moved_to = arguments
-        record = self.hashes.get(_key(job_id))
-        if not record:
+        key = job_key(job_id)
+        if (status := self.hget(key, "status")) is None:
             return [b"missing", b""]
-        status, queue = record["status"], record["origin"].decode()
         if f",{status.decode()}," not in possible:
             return [b"status", status]
-        lock = record.get("unique", b"").decode()
-        if what == "queue" and lock:
-            holder = self._holder(lock)
-            if holder and holder != job_id:
-                return [b"held", holder.encode()]
-            self.texts[lock] = job_id.encode()
-            self.locks[lock] = seams.now() + int(record["unique_ms"]) / 1_000
-        self._take_out(job_id, status, queue)
-        self.sets.pop(f"jobs:waits:{job_id}", None)
+        record = self.hashes[key]
+        if what == "queue" and (lock := record.get("unique", b"").decode()):
+            if (holder := self._holder(lock)) not in (None, job_id):
+                return [b"held", bytes_of(holder)]
+            self._lock(lock, job_id, int(record["unique_ms"]))
+        self._take_out(job_id)
+        self.forget(f"jobs:waits:{job_id}")
         for prerequisite in orjson.loads(record.get("prereqs", b"[]")):
             self.srem(f"jobs:dependents:{prerequisite}", job_id)
             self.srem(f"jobs:followers:{prerequisite}", job_id)
         if event and what != "delete":
             self._note(job_id, event)
         if what == "delete":
-            del self.hashes[_key(job_id)]
-            self.streams.pop(f"{RQ_KEY_PREFIX}:results:{job_id}", None)
-            self.texts[f"jobs:gone:{job_id}"] = bytes_of(reason)
+            self._forget_job(job_id)
+            gone = f"jobs:gone:{job_id}"
+            self.texts[gone], self.ends[gone] = bytes_of(reason), float(now) + keep
         elif what == "cancel":
-            self._set(job_id, status="canceled", ended_at=now_iso, reason=reason)
+            self._set(job_id, ended_at=now_iso, reason=reason)
             record.pop("state", None)
-            self.scores[_registry("canceled", queue)][bytes_of(job_id)] = float(now) + keep
+            self._put(job_id, "canceled", float(now) + keep)
+            self.ends[key] = float(now) + keep
         else:
             for field in _FORGOTTEN:
                 record.pop(field, None)
-            if moved_to:
-                self._set(job_id, origin=moved_to)
-            self._start(job_id, at_front=end == "LPUSH")
-        if what != "queue":
-            self._release(job_id, finished=False)
+            record["origin"] = moved_to.encode() or record["origin"]
+            self.ends.pop(key, None)
+            self._enqueue(job_id, at_front=end == "LPUSH")
+        if what == "queue":
+            self._pushed(job_id, counts=True)
         else:
-            self._pushed(job_id, released=False)
+            self._release(job_id, finished=False)
         return [b"done", status]
 
-    # --- what a worker does ----------------------------------------------------------------------
+    def _take_out(self, job_id: str) -> None:
+        record = self.hashes[job_key(job_id)]
+        status, queue = record["status"], record["origin"].decode()
+        if status == b"queued":
+            self.lists[queue_key(queue)].remove(bytes_of(job_id))
+        elif status == b"started":
+            claims = self.scores[_registry("wip", queue)]
+            for member in [member for member in claims if member.startswith(bytes_of(f"{job_id}:"))]:
+                del claims[member]
+        else:
+            self.scores[_registry(_REGISTRIES.get(status, status.decode()), queue)].pop(bytes_of(job_id), None)
+
+    # --- step.lua, promote.lua, release.lua ------------------------------------------------------
 
     def claim(self, job_id: str) -> Claim:
-        """Take a queued job, as `step.lua` does."""
-        record = self.hashes[_key(job_id)]
+        """Take a queued job."""
+        record = self.hashes[job_key(job_id)]
         queue = record["origin"]
         self.lists[queue_key(queue.decode())].remove(bytes_of(job_id))
         execution = f"testing.{next(self._numbers)}"
@@ -152,111 +175,115 @@ class ScriptedMemory(Memory):
         return Claim(row)
 
     def commit(self, claim: Claim, outcome: Outcome, command: str, seconds: float) -> None:
-        """Write what an attempt ended as, as `step.lua` does."""
-        job_id, queue = claim.job_id, claim.queue_name
-        _, _, _, kind, when, _, _, result_type, result, began, event, _, _, *fields = words(
-            claim, outcome, command, seconds
-        )
+        """Write what an attempt ended as, if the claim is still held."""
+        job_id = claim.job_id
+        sent = words(claim, outcome, command, seconds)
+        _, _, _, kind, when, _, _, result_type, result, began, event, _, _, *fields = sent
         member = claim.id + b":" + claim.execution
-        if self.scores[_registry("wip", queue)].pop(member, None) is None:
+        if self.scores[_registry("wip", claim.queue_name)].pop(member, None) is None:
             return  # it was cancelled while it ran
-        now, key = seams.now(), _key(job_id)
-        record = self.hashes[key]
-        record.update(zip(fields[::2], map(bytes_of, fields[1::2]), strict=True))  # type: ignore[arg-type]
+        now, record = seams.now(), self.hashes[job_key(job_id)]
+        record.update((str(name), bytes_of(value)) for name, value in zip(fields[::2], fields[1::2], strict=True))
         if event:
             self._note(job_id, str(event))
         if result_type:
             entry = {"type": result_type, "worker_name": "testing", "execution_started_at": began}
             entry |= {"execution_ended_at": now, "return_value" if result_type == "1" else "exc_string": result}
-            known = {bytes_of(name): bytes_of(value) for name, value in entry.items() if value != ""}
-            stream = self.streams[f"{RQ_KEY_PREFIX}:results:{job_id}"]
-            stream.append((f"{int(now * 1_000)}-{next(self._numbers)}".encode(), known))
-            del stream[:-10]
+            self._keep_result(job_id, {bytes_of(name): bytes_of(value) for name, value in entry.items() if value != ""})
         match kind:
             case "F":
-                self._end(job_id, "finished", queue, now + int(when))
+                self._end(job_id, "finished", now + int(when))
                 if not when:
-                    del self.hashes[key], self.scores[_registry("finished", queue)][bytes_of(job_id)]
-                    self.streams.pop(f"{RQ_KEY_PREFIX}:results:{job_id}", None)
-            case "D" | "C":
-                if kind == "D":
-                    record.pop("progress", None)
-                self._end(job_id, "failed" if kind == "D" else "canceled", queue, float(when))
+                    self._take_out(job_id)
+                    self._forget_job(job_id)
+            case "D":
+                record.pop("progress", None)
+                record.pop("interruptions", None)
+                self._end(job_id, "failed", float(when))
+            case "C":
+                self._end(job_id, "canceled", float(when))
             case "S":
-                self._set(job_id, status="scheduled", due=str(when))
-                self.scores[_registry("scheduled", queue)][bytes_of(job_id)] = float(when)
+                self._set(job_id, due=str(when))  # which a test is shown; a server does not note it
+                self._put(job_id, "scheduled", float(when))
             case "T":
-                record.pop("due", None)
-                self._start(job_id)
+                for field in ("started_at", "worker_name", "due"):
+                    record.pop(field, None)
+                self._enqueue(job_id)
             case "W" if self.exists(f"jobs:waits:{job_id}"):
-                self._set(job_id, status="deferred")
-                self.scores[_registry("deferred", queue)][bytes_of(job_id)] = now
+                self._put(job_id, "deferred", now)
             case "W":
-                self._start(job_id)
+                self._enqueue(job_id)
         if kind in ("F", "D", "C"):
             self._release(job_id, finished=kind == "F")
-        elif isinstance(outcome, Retried | Requeued):
-            self._pushed(job_id, released=False)
+        elif isinstance(outcome, Retried | Requeued | Postponed):
+            self._pushed(job_id, counts=not isinstance(outcome, Postponed))
 
-    def promote(self) -> list[str]:
-        """Put the jobs that have become due into their queues. Returns their ids, in the order of their times."""
+    def promote(self) -> None:
+        """Put the jobs that have become due into their queues, in the order of their times."""
         due = sorted(
-            (score, member, key)
+            (score, member.decode(), key)
             for key, members in self.scores.items()
-            if key.startswith(f"{RQ_KEY_PREFIX}:scheduled:")
+            if key.startswith(_registry("scheduled", ""))
             for member, score in members.items()
             if score <= seams.now()
         )
-        for _, member, key in due:
-            del self.scores[key][member]
-            self.hashes[_key(member.decode())].pop("due", None)
-            self._start(member.decode())
-        return [member.decode() for _, member, _ in due]
-
-    def _end(self, job_id: str, status: str, queue: str, until: float) -> None:
-        self._set(job_id, status=status, ended_at=iso(seams.now()))
-        self.scores[_registry(status, queue)][bytes_of(job_id)] = until
+        for _, job_id, key in due:
+            del self.scores[key][bytes_of(job_id)]
+            self._enqueue(job_id)
 
     def _release(self, job_id: str, *, finished: bool) -> None:
         for name in ("dependents", "followers") if finished else ("followers",):
             for member in sorted(self.sets.pop(f"jobs:{name}:{job_id}", ())):
                 dependent = member.decode()
                 self.srem(f"jobs:waits:{dependent}", job_id)
-                if not self.exists(f"jobs:waits:{dependent}") and self.hget(_key(dependent), "status") == b"deferred":
-                    queue = self.hashes[_key(dependent)]["origin"].decode()
-                    del self.scores[_registry("deferred", queue)][member]
-                    self._start(dependent)
-                    self._pushed(dependent, released=True)
+                if (
+                    not self.exists(f"jobs:waits:{dependent}")
+                    and self.hget(job_key(dependent), "status") == b"deferred"
+                ):
+                    self._take_out(dependent)
+                    due = float(self.hashes[job_key(dependent)].get("due", 0))
+                    if due > seams.now():
+                        self._put(dependent, "scheduled", due)
+                    else:
+                        self._enqueue(dependent)
+                    self._pushed(dependent, counts=False)
 
-    def _start(self, job_id: str, *, at_front: bool = False) -> None:
-        record = self.hashes[_key(job_id)]
-        queue, due = record["origin"].decode(), float(record.get("due", 0))
-        if due > seams.now():
-            self._set(job_id, status="scheduled")
-            self.scores[_registry("scheduled", queue)][bytes_of(job_id)] = due
-        else:
-            self._set(job_id, status="queued", enqueued_at=iso(seams.now()))
-            self.lists[queue_key(queue)].insert(0 if at_front else self.llen(queue_key(queue)), bytes_of(job_id))
+    # --- what they share -------------------------------------------------------------------------
 
-    def _take_out(self, job_id: str, status: bytes, queue: str) -> None:
-        if status == b"queued":
-            self.lists[queue_key(queue)].remove(bytes_of(job_id))
-        elif status == b"started":
-            claims = self.scores[_registry("wip", queue)]
-            for member in [member for member in claims if member.startswith(bytes_of(f"{job_id}:"))]:
-                del claims[member]
-        else:
-            self.scores[_registry(_REGISTRIES[status], queue)].pop(bytes_of(job_id), None)
+    def _enqueue(self, job_id: str, *, at_front: bool = False) -> None:
+        self._set(job_id, status="queued", enqueued_at=iso(seams.now()))
+        queue = self.lists[queue_key(self.hashes[job_key(job_id)]["origin"].decode())]
+        queue.insert(0 if at_front else len(queue), bytes_of(job_id))
+
+    def _put(self, job_id: str, status: str, score: float) -> None:
+        self._set(job_id, status=status)
+        self.scores[_registry(status, self.hashes[job_key(job_id)]["origin"].decode())][bytes_of(job_id)] = score
+
+    def _end(self, job_id: str, status: str, until: float) -> None:
+        self._set(job_id, ended_at=iso(seams.now()))
+        self._put(job_id, status, until)
+        self.ends[job_key(job_id)] = until
+
+    def _forget_job(self, job_id: str) -> None:
+        self.forget(job_key(job_id))
+        self.forget(_results(job_id))
+
+    def _keep_result(self, job_id: str, entry: dict[bytes, bytes]) -> None:
+        stream = self.streams[_results(job_id)]
+        stream.append((f"{int(seams.now() * 1_000)}-{next(self._numbers)}".encode(), entry))
+        del stream[:-10]
 
     def _note(self, job_id: str, event: str) -> None:
-        record = self.hashes[_key(job_id)]
-        record["history"] = b"\n".join(filter(None, [record.get("history", b""), event.encode()]))
+        known = self.hashes[job_key(job_id)].get("history", b"")
+        events = [*known.split(b"\n"), *event.encode().split(b"\n")] if known else event.encode().split(b"\n")
+        self.hashes[job_key(job_id)]["history"] = b"\n".join(events[-HISTORY:])
 
     def _set(self, job_id: str, **fields: str) -> None:
-        self.hashes[_key(job_id)].update((name, value.encode()) for name, value in fields.items())
+        self.hashes[job_key(job_id)].update((name, value.encode()) for name, value in fields.items())
 
 
-def _key(job_id: str) -> str:
+def job_key(job_id: str) -> str:
+    """The record of a job."""
     return f"{RQ_KEY_PREFIX}:job:{job_id}"
 
 
@@ -267,3 +294,7 @@ def queue_key(name: str) -> str:
 
 def _registry(name: str, queue: str) -> str:
     return f"{RQ_KEY_PREFIX}:{name}:{queue}"
+
+
+def _results(job_id: str) -> str:
+    return f"{RQ_KEY_PREFIX}:results:{job_id}"

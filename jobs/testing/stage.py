@@ -1,61 +1,97 @@
 """
-Putting a kit in place of the machine's clock and servers, and taking it away again; each thread sees its own.
+Putting a kit in place of the machine's clock and servers, and taking it away again.
 
-A thread that has no kit, because the code under test has started it, sees the one kit that is open. The transaction in
-which Django wraps a TestCase counts as committed: only those that the code under test opens are waited for.
+Each context (thread, async task) sees its own kit. One that has none, because the code under test has started its
+thread, sees the one kit that is open. The transaction in which Django wraps a TestCase counts as committed: only those
+that the code under test opens are waited for.
 """
 
+import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, transaction
 
 from jobs import queues, seams
+from jobs.logs import AttemptLog
 
 if TYPE_CHECKING:
     from jobs.testing.kit import Kit
 
-_kits: list["Kit"] = []  # those that are open, the newest last
-_of_thread = threading.local()
+_kits: list["Kit"] = []  # those that are open
+_mine: ContextVar["Kit | None"] = ContextVar("jobs_testing_kit", default=None)
 _lock = threading.Lock()
+_log = AttemptLog()
 _exit = transaction.Atomic.__exit__
-_open_transactions = seams.open_transactions
+# In a tuple, where tools that freeze the clock do not look for `time.time`.
+_SEAMS = (seams.now, seams.stand_in, seams.open_transactions)
 
 
 def enter(kit: "Kit") -> None:
-    """Show this kit to the calling thread, until it leaves."""
+    """Show this kit in the calling context, until it leaves."""
+    kit.below = _mine.get()
     with _lock:
         if not _kits:
-            seams.now, seams.stand_in, seams.open_transactions = _now, _stand_in, _open_in_test
-            transaction.Atomic.__exit__ = _exit_and_write  # type: ignore[method-assign]
+            _set_up()
         _kits.append(kit)
-    _own().append(kit)
+    _mine.set(kit)
 
 
 def leave(kit: "Kit") -> None:
     """Show it no more."""
-    _own().remove(kit)
+    if _mine.get() is kit:
+        _mine.set(kit.below)
     with _lock:
         _kits.remove(kit)
         if not _kits:
-            seams.now, seams.stand_in, seams.open_transactions = time.time, None, _open_transactions
-            transaction.Atomic.__exit__ = _exit  # type: ignore[method-assign]
+            _take_down()
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """The real clock, servers and transactions again, in every thread, until the block ends."""
+    with _lock:
+        _take_down()
+    try:
+        yield
+    finally:
+        with _lock:
+            if _kits:
+                _set_up()
 
 
 def current() -> "Kit":
-    """The kit of this thread; without one, the one that is open."""
-    if own := _own():
-        return own[-1]
-    if len(_kits) == 1:
-        return _kits[0]
+    """The kit of this context; without one, the one that is open."""
+    if (mine := _mine.get()) is not None:
+        return mine
+    covered = [kit.below for kit in _kits]
+    on_top = [kit for kit in _kits if kit not in covered]
+    if len(on_top) == 1:
+        return on_top[0]
     raise RuntimeError(
-        f"This thread has no testing kit of its own, and {len(_kits)} are open. Open one in it: `with Kit() as jobs:`."
+        f"This thread has no testing kit of its own, and {len(on_top)} are open. Open one in it: `with Kit() as jobs:`."
     )
 
 
-def _own() -> list["Kit"]:
-    return _of_thread.__dict__.setdefault("kits", [])  # type: ignore[no-any-return]
+def is_test_transaction(connection: Any) -> bool:
+    """Whether Django has wrapped the test in a transaction of this database."""
+    return any(block._from_testcase for block in connection.atomic_blocks)
+
+
+def _set_up() -> None:
+    seams.now, seams.stand_in, seams.open_transactions = _now, _stand_in, _open_in_test
+    transaction.Atomic.__exit__ = _exit_and_write  # type: ignore[method-assign]
+    logging.getLogger().addHandler(_log)
+
+
+def _take_down() -> None:
+    seams.now, seams.stand_in, seams.open_transactions = _SEAMS
+    transaction.Atomic.__exit__ = _exit  # type: ignore[method-assign]
+    logging.getLogger().removeHandler(_log)
 
 
 def _now() -> float:
@@ -67,7 +103,7 @@ def _stand_in() -> Any:
 
 
 def _open_in_test() -> list[str]:
-    return [c.alias for c in connections.all(initialized_only=True) if _is_open(c)]
+    return [connection.alias for connection in connections.all(initialized_only=True) if _is_open(connection)]
 
 
 def _is_open(connection: Any) -> bool:
@@ -78,9 +114,16 @@ def _exit_and_write(self: Any, *error: Any) -> None:
     """Where the outermost block of the code under test ends, jobs that waited for it are written, as at a commit."""
     _exit(self, *error)
     connection: Any = connections[self.using or "default"]
-    if not connection.in_atomic_block or _is_open(connection):
+    if self._from_testcase or not connection.in_atomic_block or _is_open(connection):
         return
-    ours = [entry for entry in connection.run_on_commit if getattr(entry[1], "__module__", "") == queues.__name__]
-    for entry in ours:  # those of a savepoint that was rolled back are gone by now
-        connection.run_on_commit.remove(entry)
-        entry[1]()
+    ours: list[Any] = []
+    others: list[Any] = []
+    for entry in connection.run_on_commit:  # those of a savepoint that was rolled back are gone by now
+        is_ours = getattr(entry[1], "__module__", "") == queues.__name__
+        # What was enqueued in the test's own transaction before there was a kit stays there.
+        is_of_block = not set(entry[0]) <= set(connection.savepoint_ids)
+        (ours if is_ours and is_of_block else others).append(entry)
+    connection.run_on_commit = others
+    if not connection.needs_rollback:  # a block without a savepoint leaves the rollback to the test's transaction
+        for _, write, *_ in ours:
+            write()

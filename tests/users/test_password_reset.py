@@ -1,34 +1,30 @@
 import re
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from django.core import mail
 from django.test import Client
 from django.urls import reverse
 
-from jobs.execution import perform
-from jobs.queues import get_queue
+from jobs.testing import Kit
 from tests.servers import Valkey
 from users import views
+from users.commands.send_password_reset_email import SendPasswordResetEmail
 from users.models import User
 
-Jobs = Callable[[], list[tuple[str, list[Any]]]]
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 URL = "/password-reset/"
 
 
-def link_in_the_mail() -> str:
-    (job,) = get_queue("mailers").jobs
-    perform(*job.args)
+def link_in_the_mail(jobs: Kit) -> str:
+    assert jobs.perform_enqueued_jobs(queue="mailers") == 1
     found = re.search(r"http://test\.host(\S+)", str(mail.outbox[0].body))
     assert found
     return found[1]
 
 
-def test_the_mailed_link_sets_a_new_password(client: Client, user: User) -> None:
+def test_the_mailed_link_sets_a_new_password(client: Client, user: User, jobs: Kit) -> None:
     asked = client.post(URL, {"email": "LEARNER@example.org"})
-    form = client.get(link_in_the_mail(), follow=True)
+    form = client.get(link_in_the_mail(jobs), follow=True)
     fields = {"new_password1": "another-quilt-43", "new_password2": "another-quilt-43"}
     saved = client.post(form.redirect_chain[-1][0], fields)
 
@@ -39,40 +35,41 @@ def test_the_mailed_link_sets_a_new_password(client: Client, user: User) -> None
     assert user.check_password("another-quilt-43")
 
 
-def test_a_link_that_was_used_works_no_more(client: Client, user: User) -> None:
+def test_a_link_that_was_used_works_no_more(client: Client, user: User, jobs: Kit) -> None:
     client.post(URL, {"email": user.email})
-    link = link_in_the_mail()
+    link = link_in_the_mail(jobs)
     user.set_password("another-quilt-43")
     user.save()
 
     assert "no longer works" in client.get(link).content.decode()
 
 
-def test_the_new_password_goes_through_the_validators(client: Client, user: User) -> None:
+def test_the_new_password_goes_through_the_validators(client: Client, user: User, jobs: Kit) -> None:
     client.post(URL, {"email": user.email})
-    form = client.get(link_in_the_mail(), follow=True)
+    form = client.get(link_in_the_mail(jobs), follow=True)
     page = client.post(form.redirect_chain[-1][0], {"new_password1": "password", "new_password2": "password"})
 
     assert "too common" in page.content.decode()
 
 
-def test_the_token_does_not_lie_in_redis(client: Client, user: User) -> None:
+def test_the_token_does_not_lie_in_redis(client: Client, user: User, jobs: Kit) -> None:
     client.post(URL, {"email": user.email})
 
-    (job,) = get_queue("mailers").jobs
-    assert job.description.startswith("users.SendPasswordResetEmail(")
-    assert "password-reset" not in repr(job.args)
+    job = jobs.assert_enqueued_with(SendPasswordResetEmail, queue="mailers")
+    assert b"password-reset" not in job.data
 
 
-def test_an_address_without_an_account_is_not_revealed(client: Client, user: User, mailer_jobs: Jobs) -> None:
-    known, unknown = client.post(URL, {"email": user.email}), client.post(URL, {"email": "nobody@example.org"})
+def test_an_address_without_an_account_is_not_revealed(client: Client, user: User, jobs: Kit) -> None:
+    with jobs.assert_enqueued_jobs(1):
+        known = client.post(URL, {"email": user.email})
+    with jobs.assert_no_enqueued_jobs():
+        unknown = client.post(URL, {"email": "nobody@example.org"})
 
     assert (known.status_code, known.url, known.content) == (unknown.status_code, unknown.url, unknown.content)
     assert client.get(known.url).status_code == 200
-    assert len(mailer_jobs()) == 1
 
 
-def test_who_may_not_log_in_gets_no_link(client: Client, user: User, mailer_jobs: Jobs) -> None:
+def test_who_may_not_log_in_gets_no_link(client: Client, user: User, jobs: Kit) -> None:
     user.is_active = False
     user.save()
     User.objects.create_user("elsewhere@example.org")
@@ -80,7 +77,7 @@ def test_who_may_not_log_in_gets_no_link(client: Client, user: User, mailer_jobs
     client.post(URL, {"email": user.email})
     client.post(URL, {"email": "elsewhere@example.org"})
 
-    assert mailer_jobs() == []
+    jobs.assert_no_enqueued_jobs()
 
 
 @pytest.mark.parametrize("email", ["", "learner", "learner\0@example.org", f"{'a' * 250}@example.org"])
@@ -97,6 +94,7 @@ def test_too_many_requests_from_one_address_are_told_to_wait(client: Client, mon
     assert client.post(URL, {"email": "learner@example.org"}).status_code == 429
 
 
+@pytest.mark.django_db(transaction=True)
 def test_without_redis_nothing_is_revealed_either(
     client: Client, user: User, valkey: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,20 +1,21 @@
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import connection
-from django.test import Client
+from django.test import Client, TestCase
 from django.urls import reverse
 from django.utils import timezone
 
+from jobs.testing import JobsTestMixin, Kit
 from tests.servers import Valkey
 from tests.users.conftest import PASSWORD
 from users import views
+from users.commands.send_already_registered_email import SendAlreadyRegisteredEmail
+from users.commands.send_welcome_email import SendWelcomeEmail
 from users.models import User
 
-Jobs = Callable[[], list[tuple[str, list[Any]]]]
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 URL = "/signup/"
 
 
@@ -29,13 +30,21 @@ def test_the_page_asks_for_an_address_and_a_password(client: Client) -> None:
     assert list(page.context["form"].fields) == ["email", "password"]
 
 
-def test_signing_up_makes_an_account_and_defers_the_welcome_mail(client: Client, mailer_jobs: Jobs) -> None:
+class SignupTest(JobsTestMixin, TestCase):
+    def test_who_signs_up_is_welcomed(self):
+        self.client.post("/signup/", {"email": "learner@example.org", "password": PASSWORD})
+
+        self.assert_enqueued_with(SendWelcomeEmail, args=(User.objects.get(),), queue="mailers")
+
+
+def test_signing_up_makes_an_account_and_defers_the_welcome_mail(client: Client, jobs: Kit) -> None:
     answer = sign_up(client)
 
     user = User.objects.get()
     assert user.email == "learner@example.org"
     assert user.check_password(PASSWORD)
-    assert mailer_jobs() == [("users.SendWelcomeEmail", [user])]
+    jobs.assert_enqueued_jobs(1)
+    jobs.assert_enqueued_with(SendWelcomeEmail, args=(user,), queue="mailers")
     assert answer.url == reverse("users:signed_up")
     assert "Check your mail" in client.get(answer.url).content.decode()
 
@@ -53,14 +62,17 @@ def test_who_is_logged_in_has_no_use_for_it(client: Client, user: User) -> None:
 
 
 @pytest.mark.parametrize("taken", ["Learner@example.org", "lEARNER@Example.org"])
-def test_a_taken_address_is_not_revealed(client: Client, user: User, mailer_jobs: Jobs, taken: str) -> None:
-    new, old = sign_up(client, "new@example.org"), sign_up(client, taken)
+def test_a_taken_address_is_not_revealed(client: Client, user: User, jobs: Kit, taken: str) -> None:
+    with jobs.assert_enqueued_jobs(1, queue="mailers"):
+        new = sign_up(client, "new@example.org")
+    with jobs.assert_enqueued_jobs(1, queue="mailers"):
+        old = sign_up(client, taken)
 
     assert (old.status_code, old.url, old.content) == (new.status_code, new.url, new.content)
     assert set(old.headers.items()) == set(new.headers.items())
     assert old.cookies.keys() == new.cookies.keys()
     assert client.get(old.url).content == client.get(new.url).content
-    assert mailer_jobs()[1:] == [("users.SendAlreadyRegisteredEmail", [user, timezone.localdate()])]
+    jobs.assert_enqueued_with(SendAlreadyRegisteredEmail, args=(user, timezone.localdate()))
     assert User.objects.count() == 2
 
 
@@ -80,7 +92,8 @@ def test_a_taken_address_costs_a_hash_too(client: Client, user: User, monkeypatc
     assert hashed == [PASSWORD]
 
 
-def test_two_signups_at_the_same_moment_make_one_account(mailer_jobs: Jobs) -> None:
+@pytest.mark.django_db(transaction=True)
+def test_two_signups_at_the_same_moment_make_one_account(jobs: Kit) -> None:
     both_ready = threading.Barrier(2, timeout=20)
     answers: list[Any] = []
 
@@ -97,10 +110,9 @@ def test_two_signups_at_the_same_moment_make_one_account(mailer_jobs: Jobs) -> N
 
     assert [(answer.status_code, answer.url) for answer in answers] == [(302, reverse("users:signed_up"))] * 2
     user = User.objects.get()
-    assert sorted(mailer_jobs(), key=lambda job: job[0]) == [  # either may be the first to reach Redis
-        ("users.SendAlreadyRegisteredEmail", [user, timezone.localdate()]),
-        ("users.SendWelcomeEmail", [user]),
-    ]
+    jobs.assert_enqueued_jobs(2)
+    jobs.assert_enqueued_with(SendWelcomeEmail, args=(user,))
+    jobs.assert_enqueued_with(SendAlreadyRegisteredEmail, args=(user, timezone.localdate()))
 
 
 @pytest.mark.parametrize(
@@ -121,14 +133,14 @@ def test_two_signups_at_the_same_moment_make_one_account(mailer_jobs: Jobs) -> N
     ],
 )
 def test_bad_input_is_sent_back_with_the_reason(
-    client: Client, mailer_jobs: Jobs, email: str, password: str, complaint: str
+    client: Client, jobs: Kit, email: str, password: str, complaint: str
 ) -> None:
     page = sign_up(client, email, password)
 
     assert page.status_code == 200
     assert complaint in page.content.decode()
     assert not User.objects.exists()
-    assert mailer_jobs() == []
+    jobs.assert_no_enqueued_jobs()
 
 
 def test_bytes_that_are_no_text_are_sent_back_too(client: Client) -> None:
@@ -170,6 +182,7 @@ def test_a_form_with_mistakes_does_not_count_as_a_signup(client: Client, monkeyp
     assert sign_up(client).status_code == 302
 
 
+@pytest.mark.django_db(transaction=True)
 def test_without_redis_she_has_her_account_and_can_go_on(
     client: Client, valkey: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,16 +1,9 @@
-from collections.abc import Callable
-from typing import Any
-
-import pytest
-
+from jobs.testing import Kit
 from users.commands.bootstrap import Bootstrap
+from users.commands.send_welcome_email import SendWelcomeEmail
 from users.models import User
 
 
-@pytest.mark.django_db(transaction=True)
-def test_it_defers_the_welcome_mail_with_the_user(
-    user: User, mailer_jobs: Callable[[], list[tuple[str, list[Any]]]]
-) -> None:
-    Bootstrap.run(user)
-
-    assert mailer_jobs() == [("users.SendWelcomeEmail", [user])]
+def test_it_defers_the_welcome_mail_with_the_user(user: User, jobs: Kit) -> None:
+    with jobs.assert_enqueued_with(SendWelcomeEmail, args=(user,)):
+        Bootstrap.run(user)

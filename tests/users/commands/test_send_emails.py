@@ -1,27 +1,18 @@
-"""The commands that send mail, run as a worker runs them: from what lies in Redis."""
+"""The commands that send mail, run as a worker runs them: from their payload."""
 
 from datetime import UTC, date, datetime
 
 import pytest
 from django.core import mail
 
-from jobs import Mandate, MandateJob
-from jobs.errors import MissingRecordError
-from jobs.execution import perform
-from jobs.queues import get_queue
+from jobs import Mandate
+from jobs.testing import Kit, assert_idempotent
 from users.commands.send_already_registered_email import SendAlreadyRegisteredEmail
 from users.commands.send_password_reset_email import SendPasswordResetEmail
 from users.commands.send_welcome_email import SendWelcomeEmail
 from users.models import User
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def deferred(command: type[Mandate], *args: object) -> MandateJob:
-    command.defer(*args)
-    (job,) = get_queue("mailers").jobs
-    assert isinstance(job, MandateJob)
-    return job
+pytestmark = pytest.mark.django_db
 
 
 def jobs_for(user: User) -> list[tuple[type[Mandate], tuple[object, ...]]]:
@@ -35,31 +26,30 @@ def jobs_for(user: User) -> list[tuple[type[Mandate], tuple[object, ...]]]:
 @pytest.mark.parametrize("number", range(3))
 def test_a_job_that_runs_twice_sends_once(user: User, number: int) -> None:
     command, args = jobs_for(user)[number]
-    job = deferred(command, *args)
 
-    perform(*job.args)
-    perform(*job.args)
+    assert_idempotent(command, *args)
 
     assert [message.to for message in mail.outbox] == [[user.email]]
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_user_who_is_gone_gets_no_mail(user: User, number: int) -> None:
+def test_a_user_who_is_gone_gets_no_mail(user: User, number: int, jobs: Kit) -> None:
     command, args = jobs_for(user)[number]
-    job = deferred(command, *args)
+    job = command.defer(*args)
     user.delete()
 
-    with pytest.raises(MissingRecordError, match=r"users\.User:"):
-        perform(*job.args)
+    jobs.perform_enqueued_jobs()
+    jobs.travel(5)
 
+    assert (job.state, "users.User:" in job.reason) == ("discarded", True)
     assert mail.outbox == []
 
 
-def test_the_user_is_fetched_when_the_job_runs(user: User) -> None:
-    job = deferred(SendWelcomeEmail, user)
+def test_the_user_is_fetched_when_the_job_runs(user: User, jobs: Kit) -> None:
+    SendWelcomeEmail.defer(user)
     User.objects.filter(pk=user.pk).update(email="moved@example.org")
 
-    perform(*job.args)
+    jobs.perform_enqueued_jobs(queue="mailers")
 
     assert mail.outbox[0].to == ["moved@example.org"]
 

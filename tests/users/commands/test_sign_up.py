@@ -1,15 +1,15 @@
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from django.db import IntegrityError
 
+from jobs.testing import Kit
 from tests.users.conftest import PASSWORD
 from users.commands.sign_up import SignUp
 from users.models import User
 from users.signals import user_signed_up
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def failing_step() -> Iterator[None]:
     user_signed_up.disconnect(fail)
 
 
-def test_listeners_get_a_user_who_is_saved() -> None:
+def test_listeners_get_a_user_who_is_saved(jobs: Kit) -> None:
     heard = []
 
     def listen(user: User, **_: object) -> None:
@@ -36,13 +36,12 @@ def test_listeners_get_a_user_who_is_saved() -> None:
 
 
 def test_a_step_that_fails_undoes_the_signup_and_is_not_taken_for_a_taken_address(
-    failing_step: None, mailer_jobs: Callable[[], list[tuple[str, list[Any]]]]
+    failing_step: None, jobs: Kit
 ) -> None:
-    with pytest.raises(IntegrityError, match="a step of another app"):
+    with jobs.assert_no_enqueued_jobs(), pytest.raises(IntegrityError, match="a step of another app"):
         SignUp.run("learner@example.org", PASSWORD)
 
     assert not User.objects.exists()
-    assert mailer_jobs() == []
 
 
 def test_the_password_is_not_shown() -> None:

@@ -1,0 +1,199 @@
+"""
+Performing what a kit has recorded: when the test says so, or each job as soon as it is enqueued.
+
+The engine's own code runs the attempt and decides its outcome. One attempt at a time, as in a worker of one thread:
+what a job enqueues is performed when its attempt is over.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from jobs import conf, execution, queues
+from jobs.interrupt import Interruptible
+from jobs.job import MandateJob
+from jobs.outcomes import Dead, Retried
+from jobs.testing.matching import aware
+from jobs.testing.recorded import Chosen, Recorded, Wanted
+from jobs.testing.scripts import ScriptedMemory, job_key, queue_key
+from jobs.testing.syntax import caller, is_entered
+
+MOST_RUNS = 100  # of one job, or of jobs that enqueue one another, at once: more is work that will not end
+
+
+class AtOnce:
+    """A block in which jobs are performed as soon as they are enqueued."""
+
+    def __init__(self, wanted: Wanted, until: float | None, raises: bool) -> None:
+        self.wanted, self.until, self.raises = wanted, until, raises
+        self.error: Exception | None = None  # the first, for the block's end: the code under test must not see it
+
+
+class Performer:
+    """The jobs of one test, their time, and what performs them."""
+
+    def __init__(self) -> None:
+        self.memory = ScriptedMemory(self._pushed)
+        self.enqueued_jobs: list[Recorded] = []
+        self.performed_jobs: list[Recorded] = []
+        self._ahead = 0.0  # seconds that the clock was moved on
+        self._blocks: list[AtOnce] = []  # the innermost last; it says what is performed at once
+        self._next: deque[Recorded] = deque()  # to be performed at once, when the attempt that is running is over
+        self._running: str | None = None  # the id of the job whose attempt is running
+        self._runs: Counter[str] = Counter()  # how many attempts in a row have led to a job
+
+    def perform_enqueued_jobs(
+        self,
+        *,
+        only: Chosen = None,
+        exclude: Chosen = None,
+        queue: str | None = None,
+        at: datetime | None = None,
+        raise_errors: bool = False,
+    ) -> Any:
+        """
+        As a call: perform what was enqueued so far and is due, each job once; return how many attempts that were. What
+        these jobs enqueue, retries and requeues too, is left for the next call.
+
+            jobs.perform_enqueued_jobs()
+
+        In a `with`: perform each job as soon as it is enqueued; those that it enqueues in turn, too.
+
+            with jobs.perform_enqueued_jobs(only=SendWelcomeEmail):
+                client.post("/signup/", ...)
+
+        `only`, `exclude`: a command, or several, or a function of the recorded job; `queue`: jobs of that queue alone.
+        Jobs due in the future stay. With `at`, an aware datetime, those due by then are performed: a call moves the
+        clock there first, a block moves it on to the time of each job. Failures are what they are in a worker: retries,
+        deaths, discards. With `raise_errors` the first one comes out as an AssertionError, here or at the end of the
+        block. RuntimeError there for a job that is performed over 100 times.
+        """
+        wanted = Wanted(only, exclude, queue)
+        until = None if at is None else aware(at).timestamp()
+        if is_entered(caller()):
+            return self._at_once(wanted, until=until, raises=raise_errors)
+        self._move_to(until)
+        return self._perform_all(wanted, raises=raise_errors)
+
+    def travel(self, to: datetime | timedelta | float) -> int:
+        """
+        Move the clock on to a time, or by a timedelta or seconds, and perform what becomes due by that. Returns how
+        many attempts that were. Only jobs see this clock: `timezone.now()` is what it was.
+        """
+        before = set(self._queued())
+        if isinstance(to, datetime):
+            self._move_to(aware(to).timestamp())
+        else:
+            seconds = to.total_seconds() if isinstance(to, timedelta) else to
+            if seconds < 0:
+                raise ValueError(f"travel({to!r}): time does not go back.")
+            self._ahead += seconds
+        return self._perform_all(Wanted(), besides=before)
+
+    def now(self) -> float:
+        """The time of this test, in seconds since the epoch."""
+        return time.time() + self._ahead
+
+    def _move_to(self, at: float | None) -> None:
+        if at is not None:
+            self._ahead += max(0.0, at - self.now())
+
+    # --- at once ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _at_once(self, wanted: Wanted, *, until: float | None = None, raises: bool = False) -> Iterator[None]:
+        block = AtOnce(wanted, until, raises)
+        if not self._blocks:
+            self._runs.clear()
+        self._blocks.append(block)
+        try:
+            yield
+        except BaseException as error:
+            if block.error:  # perhaps the cause
+                error.add_note(f"Before that: {block.error}")
+            raise
+        finally:
+            self._blocks.remove(block)
+        if block.error:
+            raise block.error
+
+    def _pushed(self, job_id: str, *, counts: bool) -> None:
+        """A job was written, requeued or retried; or, which counts as no push, released or put off."""
+        recorded = self._recorded(job_id)
+        if counts:
+            self.enqueued_jobs.append(recorded)
+            self._runs[job_id] = self._runs[self._running] if self._running else 0
+        if self._blocks and self._blocks[-1].wanted(recorded):
+            self._next.append(recorded)
+            if self._running is None:
+                self._perform_next()
+
+    def _perform_next(self) -> int:
+        attempts = 0
+        while self._next and self._blocks:
+            block, recorded = self._blocks[-1], self._next.popleft()
+            if recorded.at and block.until and recorded.at.timestamp() <= block.until:
+                self._move_to(recorded.at.timestamp())
+            try:
+                attempts += self._perform(recorded, raises=block.raises)
+            except (AssertionError, RuntimeError) as error:
+                block.error = block.error or error
+        return attempts
+
+    # --- now -------------------------------------------------------------------------------------
+
+    def _perform_all(self, wanted: Wanted, *, besides: Collection[str] = (), raises: bool = False) -> int:
+        """Perform what is there and due, each job once; of those that wait, what is released by that."""
+        if not self._blocks:
+            self._runs.clear()
+        self.memory.promote()
+        left = {*self._queued(), *self.memory.waiting()} - {*besides}
+        attempts = 0
+        while ready := [job_id for job_id in self._queued() if job_id in left]:
+            for job_id in ready:
+                left.discard(job_id)
+                if self._is_queued(job_id) and wanted(recorded := self._recorded(job_id)):
+                    attempts += self._perform(recorded, raises=raises) + self._perform_next()
+        return attempts
+
+    def _queued(self) -> list[str]:
+        """The jobs in the queues that are not paused, in the order in which a worker would take them."""
+        paused = queues.paused()
+        names = [name for name in conf.queues() if name not in paused]
+        return [member.decode() for name in names for member in self.memory.lists[queue_key(name)]]
+
+    def _perform(self, recorded: Recorded, *, raises: bool) -> int:
+        """Make an attempt at a job, if it is in its queue by now. Returns how many attempts that were."""
+        job_id = recorded.job.id
+        self.memory.promote()
+        if not self._is_queued(job_id):
+            return 0  # not due, or waiting
+        self._runs[job_id] += 1
+        if self._runs[job_id] > MOST_RUNS:
+            raise RuntimeError(
+                f"{recorded} would be performed after {MOST_RUNS} attempts in a row, at itself or at jobs that have "
+                f"enqueued it: that will not end (job {job_id})."
+            )
+        self.performed_jobs.append(recorded)
+        outer, self._running = self._running, job_id
+        try:
+            claim = self.memory.claim(job_id)
+            claim.started = begun = time.monotonic()
+            outcome, command = execution.attempt(claim, Interruptible())
+            self.memory.commit(claim, outcome, command, time.monotonic() - begun)
+        finally:
+            self._running = outer
+        if raises and isinstance(outcome, Retried | Dead):
+            raise AssertionError(f"{recorded} failed: {outcome.reason}\n{outcome.traceback}")
+        return 1
+
+    def _is_queued(self, job_id: str) -> bool:
+        return self.memory.hget(job_key(job_id), "status") == b"queued"
+
+    def _recorded(self, job_id: str) -> Recorded:
+        due = self.memory.hget(job_key(job_id), "due")
+        job = MandateJob.fetch(job_id, connection=self.memory)  # type: ignore[arg-type]
+        return Recorded.of(job, due=None if due is None else float(due))  # type: ignore[arg-type]

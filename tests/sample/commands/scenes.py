@@ -1,0 +1,62 @@
+"""Commands that look at their own job, or go on to others."""
+
+from jobs import Mandate, MandateJob, RetryOn
+from tests.sample.models import Note
+
+
+class Descend(Mandate):
+    """Defers itself anew, so many times."""
+
+    depth: int
+
+    def call(self) -> str | None:
+        Note.objects.create(text=f"depth {self.depth}")
+        return Descend.defer(self.depth - 1).id if self.depth else None
+
+
+class TellState(Mandate):
+    def call(self) -> str:
+        assert self.job is not None
+        return str(self.job.state)
+
+
+class CancelItself(Mandate):
+    def call(self) -> str:
+        assert self.job is not None
+        self.job.cancel()
+        return "too late"
+
+
+class CancelOther(Mandate):
+    other: str
+
+    def call(self) -> None:
+        assert self.job is not None
+        MandateJob.fetch(self.other, connection=self.job.connection).cancel()
+
+
+class Forever(Mandate):
+    """Never comes to its end."""
+
+    def call(self) -> None:
+        self.requeue_job(0)
+
+
+class Hooked(Mandate):
+    """Fails until it is dead, or is dropped. Its hooks leave notes."""
+
+    retry_on = [RetryOn(ConnectionError, wait=10, attempts=2, jitter=0)]
+    discard_on = [ValueError]
+    error: str
+
+    def call(self) -> None:
+        raise {"ConnectionError": ConnectionError, "ValueError": ValueError}[self.error]("as planned")
+
+    def on_retry(self, error: BaseException, attempt: int, delay: float) -> None:
+        Note.objects.create(text=f"retry after attempt {attempt} in {delay:g} s: {error}")
+
+    def on_dead(self, error: BaseException) -> None:
+        Note.objects.create(text=f"dead: {error}")
+
+    def on_discard(self, reason: str) -> None:
+        Note.objects.create(text=f"discarded: {reason}")
