@@ -178,8 +178,9 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, Mandat
             handle.is_written = True
         if tells:
             when = "" if job.due is None else f", due {iso(job.due)}"
-            what = f"is a duplicate of job {handle.id}" if handle.duplicate else f"enqueued to {queue}{when}"
-            logger.info("%s (job %s) %s", handle.description, job.id, what)
+            what = f"duplicate of job {handle.id}" if handle.duplicate else f"enqueued to {queue}{when}"
+            told = {"job_id": handle.id, "command": handle.command_name, "queue": queue}
+            logger.info("%s: %s (job %s)", what, handle.description, job.id, extra=told)
 
 
 def _links(job: NewJob) -> tuple[bytes, tuple[Word, ...]]:
@@ -192,6 +193,7 @@ def _links(job: NewJob) -> tuple[bytes, tuple[Word, ...]]:
         links |= {"waits": ids, "sure": job.prerequisites.unwritten(), "any": job.prerequisites.any_end}
         fields += ("prereqs", orjson.dumps(ids))
     if job.lock:
-        links |= {"unique": job.lock.key, "unique_ms": max(1, int(job.lock.seconds * 1_000))}
-        fields += ("unique", job.lock.key)
+        milliseconds = max(1, int(job.lock.seconds * 1_000))
+        links |= {"unique": job.lock.key, "unique_ms": milliseconds}
+        fields += ("unique", job.lock.key, "unique_ms", milliseconds)
     return orjson.dumps(links), fields

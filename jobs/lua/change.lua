@@ -9,7 +9,7 @@
 -- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is told.
 local prefix, id, what, iso, now, keep = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7])
 local key = prefix .. 'job:' .. id
-local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name')
+local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name', 'unique_ms')
 local status, queue, prerequisites, lock, worker = job[1], job[2], job[3], job[4], job[5]
 if not status then return { 'missing', '' } end
 if not string.find(ARGV[6], ',' .. status .. ',', 1, true) then return { 'status', status } end
@@ -20,6 +20,7 @@ if what == 'queue' and lock then
   local holder = redis.call('GET', lock)
   local held_by = holder and holder ~= id and redis.call('HGET', prefix .. 'job:' .. holder, 'status')
   if held_by and not ({ finished = 1, failed = 1, canceled = 1, stopped = 1 })[held_by] then return { 'held', holder } end
+  redis.call('SET', lock, id, 'PX', job[6])
 end
 
 if status == 'queued' then
