@@ -109,7 +109,6 @@ local function commit(at, position)
     redis.call('ZADD', prefix .. 'failed:' .. queue, time, id)
     redis.call('EXPIREAT', key, time)
     tell_waiting(id, queue, false)
-    trim(queue)
   elseif kind == 'C' then
     redis.call('HSET', key, 'status', 'canceled', 'ended_at', iso)
     redis.call('ZADD', prefix .. 'canceled:' .. queue, time, id)
@@ -142,6 +141,7 @@ local function commit(at, position)
       redis.call('EXPIRE', results, kind == 'F' and time or math.ceil(time - now))
     end
   end
+  if kind == 'D' then trim(queue) end -- after all of it is written: of those that died this second it may be the one to go
   if ARGV[at + 6] == '1' then forget_execution(id, execution) end
   redis.call('ZREM', wip, member)
   return true
