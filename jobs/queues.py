@@ -32,7 +32,7 @@ COMPRESS_OVER = 1_024  # bytes; below it zlib costs more time than it saves room
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to hold Redis up
 
 _PAUSED = "jobs:paused"
-_PUSH = Script("lua/push.lua")
+_PUSH = Script("lua/shared.lua", "lua/push.lua")
 
 
 class Lock(NamedTuple):

@@ -10,17 +10,17 @@
 -- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is told.
 local prefix, id, what, iso, now, keep = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7])
 local key = prefix .. 'job:' .. id
-local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name', 'unique_ms')
-local status, queue, prerequisites, lock, worker = job[1], job[2], job[3], job[4], job[5]
+local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name', 'unique_ms', 'lacked')
+local status, queue, prerequisites, lock, worker, lacked = job[1], job[2], job[3], job[4], job[5], job[7]
 if not status then return { 'missing', '' } end
 if not string.find(ARGV[6], ',' .. status .. ',', 1, true) then return { 'status', status } end
 local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
   canceled = 'canceled', finished = 'finished' }
 
-if what == 'queue' and lock then
+if what == 'queue' and lock and ENDED[status] then
   local holder = redis.call('GET', lock)
   local held_by = holder and holder ~= id and redis.call('HGET', prefix .. 'job:' .. holder, 'status')
-  if held_by and not ({ finished = 1, failed = 1, canceled = 1, stopped = 1 })[held_by] then return { 'held', holder } end
+  if held_by and not ENDED[held_by] then return { 'held', holder } end
   redis.call('SET', lock, id, 'PX', job[6])
 end
 
@@ -37,10 +37,11 @@ elseif REGISTRY[status] then
   redis.call('ZREM', prefix .. REGISTRY[status] .. ':' .. queue, id)
 end
 
+local waits, follows = redis.call('SMEMBERS', 'jobs:waits:' .. id), false
 redis.call('DEL', 'jobs:waits:' .. id)
 for _, prerequisite in ipairs(prerequisites and cjson.decode(prerequisites) or {}) do
   redis.call('SREM', 'jobs:dependents:' .. prerequisite, id)
-  redis.call('SREM', 'jobs:followers:' .. prerequisite, id)
+  follows = redis.call('SREM', 'jobs:followers:' .. prerequisite, id) == 1 or follows
 end
 
 if what ~= 'queue' then run_ended(key, id, what == 'cancel' and 'cancelled' or 'deleted') end
@@ -54,19 +55,29 @@ if ARGV[8] ~= '' then note(key, ARGV[8]) end
 if what == 'cancel' then
   redis.call('HSET', key, 'status', 'canceled', 'ended_at', iso, 'reason', ARGV[9])
   redis.call('HDEL', key, 'state')
+  if #waits > 0 then redis.call('HSET', key, 'lacked', cjson.encode({ waits = waits, any = follows })) end
   redis.call('ZADD', prefix .. 'canceled:' .. queue, now + keep, id)
   redis.call('EXPIRE', key, keep)
+  redis.call('EXPIRE', prefix .. 'results:' .. id, keep)
   ended(id, false)
 else
   if ARGV[11] ~= '' then
     queue = ARGV[11]
     redis.call('HSET', key, 'origin', queue)
   end
-  redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
-  redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'expires_at')
+  redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'expires_at', 'due',
+    'lacked')
   redis.call('PERSIST', key)
   redis.call('PERSIST', prefix .. 'results:' .. id)
-  redis.call('SADD', prefix .. 'queues', prefix .. 'queue:' .. queue)
-  redis.call(ARGV[10], prefix .. 'queue:' .. queue, id)
+  -- One that was cancelled while it waited goes on waiting.
+  lacked = lacked and cjson.decode(lacked)
+  if lacked and wait_for(prefix .. 'job:', id, lacked.waits, lacked.any, {}) then
+    redis.call('HSET', key, 'status', 'deferred')
+    redis.call('ZADD', prefix .. 'deferred:' .. queue, now, id)
+  else
+    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
+    redis.call('SADD', prefix .. 'queues', prefix .. 'queue:' .. queue)
+    redis.call(ARGV[10], prefix .. 'queue:' .. queue, id)
+  end
 end
 return { 'done', status }

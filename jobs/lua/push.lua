@@ -1,4 +1,5 @@
 -- Write new jobs of one queue: all of them now in its list, or each at its time in its scheduled registry, or waiting.
+-- After shared.lua.
 --
 -- KEYS  the set of queues, the queue's list, the queue's scheduled registry, its deferred registry
 -- ARGV  job key prefix, queue name, time now (ISO), time now (seconds), then for each job:
@@ -11,28 +12,11 @@
 -- unfinished: it cannot outlive it, whatever happens to either.
 local prefix, queue, iso, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local ready, duplicates, i, position = {}, {}, 5, 0
-local ENDED = { finished = true, failed = true, canceled = true, stopped = true }
 
 local function holder(lock)
   local id = redis.call('GET', lock)
   local status = id and redis.call('HGET', prefix .. id, 'status')
   return status and not ENDED[status] and id
-end
-
--- Link a job to those of its prerequisites that are not done. Whether there is any.
-local function waits(id, links)
-  local sure, waiting = {}, false
-  for _, prerequisite in ipairs(links.sure or {}) do sure[prerequisite] = true end
-  for _, prerequisite in ipairs(links.waits) do
-    local status = redis.call('HGET', prefix .. prerequisite, 'status')
-    local done = status == 'finished' or (not status and not sure[prerequisite]) or (links.any and ENDED[status])
-    if not done then
-      redis.call('SADD', 'jobs:waits:' .. id, prerequisite)
-      redis.call('SADD', (links.any and 'jobs:followers:' or 'jobs:dependents:') .. prerequisite, id)
-      waiting = true
-    end
-  end
-  return waiting
 end
 
 redis.call('SADD', KEYS[1], KEYS[2])
@@ -47,7 +31,7 @@ while i <= #ARGV do
         duplicates[#duplicates + 1] = { position, taken }
       else
         if links.unique then redis.call('SET', links.unique, id, 'PX', links.unique_ms) end
-        waiting = links.waits and waits(id, links)
+        waiting = links.waits and wait_for(prefix, id, links.waits, links.any, links.sure)
       end
     end
     if not taken then

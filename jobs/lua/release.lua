@@ -4,9 +4,15 @@
 -- ARGV  RQ's key prefix, the prerequisite's id, the most to look at, now (ISO), now (seconds)
 -- Returns how many are left, and the ids that are no longer waiting.
 --
--- It may be sent twice, and by several at once: who is through leaves the set last.
+-- It may be sent twice, and by several at once: who is through leaves the set last. A prerequisite that somebody has
+-- revived meanwhile has not ended any more: those that are left wait for its next end.
 local prefix, prerequisite, iso, now = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5])
 local started = {}
+local status = redis.call('HGET', prefix .. 'job:' .. prerequisite, 'status')
+if status and not ENDED[status] then
+  redis.call('SREM', 'jobs:releasing', KEYS[1])
+  return { 0, started }
+end
 
 local function release(id)
   local key = prefix .. 'job:' .. id

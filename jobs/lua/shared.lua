@@ -1,6 +1,7 @@
 -- What several scripts do alike. Put before them; each has its own KEYS and ARGV.
 
 local HISTORY = 100 -- events kept on a job; the oldest go first
+local ENDED = { finished = true, failed = true, canceled = true, stopped = true } -- statuses of jobs that have
 
 -- Note an event, a line of JSON, in a job's history.
 local function note(key, event)
@@ -31,6 +32,29 @@ end
 local function run_ended(key, id, outcome)
   local entry = redis.call('HGET', key, 'schedule')
   if entry then redis.call('HSET', 'jobs:schedule:ended:' .. entry, id, outcome) end
+end
+
+-- Link a job to those of its prerequisites that are not done; `any`: a bad end will do. Those without a record have
+-- finished and are forgotten, but for the `unwritten`, and for those of which a trace says that they did not. Returns
+-- whether there is any to wait for. `records` is how the keys of jobs begin.
+local function wait_for(records, id, prerequisites, any, unwritten)
+  local is_unwritten, waits = {}, false
+  for _, prerequisite in ipairs(unwritten) do is_unwritten[prerequisite] = true end
+  for _, prerequisite in ipairs(prerequisites) do
+    local status = redis.call('HGET', records .. prerequisite, 'status')
+    local done
+    if status then
+      done = status == 'finished' or any and ENDED[status]
+    else
+      done = not is_unwritten[prerequisite] and (any or redis.call('EXISTS', 'jobs:gone:' .. prerequisite) == 0)
+    end
+    if not done then
+      redis.call('SADD', 'jobs:waits:' .. id, prerequisite)
+      redis.call('SADD', (any and 'jobs:followers:' or 'jobs:dependents:') .. prerequisite, id)
+      waits = true
+    end
+  end
+  return waits
 end
 
 -- Put a job whose prerequisites are done where it belongs: in its queue, or for what is left of its wait.

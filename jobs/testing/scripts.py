@@ -89,12 +89,23 @@ class ScriptedMemory(Memory):
         waiting = False
         for prerequisite in links.get("waits", ()):
             status = self.hget(job_key(prerequisite), "status")
-            forgotten = status is None and prerequisite not in links["sure"]
+            gone = self.exists(f"jobs:gone:{prerequisite}") and not links["any"]
+            forgotten = status is None and prerequisite not in links["sure"] and not gone
             if not (status == b"finished" or forgotten or (links["any"] and status in _ENDED)):
                 self.sadd(f"jobs:waits:{job_id}", prerequisite)
                 self.sadd(f"jobs:{'followers' if links['any'] else 'dependents'}:{prerequisite}", job_id)
                 waiting = True
         return waiting
+
+    def _unlink(self, job_id: str, record: dict[str, bytes]) -> dict[str, Any]:
+        """Let a job wait for nothing. Returns what it has lacked, as `_link` takes it."""
+        waits = sorted(member.decode() for member in self.smembers(f"jobs:waits:{job_id}"))
+        self.forget(f"jobs:waits:{job_id}")
+        follows = False
+        for prerequisite in orjson.loads(record.get("prereqs", b"[]")):
+            self.srem(f"jobs:dependents:{prerequisite}", job_id)
+            follows = bool(self.srem(f"jobs:followers:{prerequisite}", job_id)) or follows
+        return {"waits": waits, "any": follows, "sure": []}
 
     def _holder(self, lock: str | None) -> str | None:
         holder = (self.get(lock) or b"").decode() if lock else ""
@@ -119,10 +130,7 @@ class ScriptedMemory(Memory):
                 return [b"held", bytes_of(holder)]
             self._lock(lock, job_id, int(record["unique_ms"]))
         self._take_out(job_id)
-        self.forget(f"jobs:waits:{job_id}")
-        for prerequisite in orjson.loads(record.get("prereqs", b"[]")):
-            self.srem(f"jobs:dependents:{prerequisite}", job_id)
-            self.srem(f"jobs:followers:{prerequisite}", job_id)
+        lacked = self._unlink(job_id, record)
         if event and what != "delete":
             self._note(job_id, event)
         if what == "delete":
@@ -132,6 +140,8 @@ class ScriptedMemory(Memory):
         elif what == "cancel":
             self._set(job_id, ended_at=now_iso, reason=reason)
             record.pop("state", None)
+            if lacked["waits"]:
+                record["lacked"] = orjson.dumps(lacked)
             self._put(job_id, "canceled", float(now) + keep)
             self.ends[key] = float(now) + keep
         else:
@@ -139,7 +149,10 @@ class ScriptedMemory(Memory):
                 record.pop(field, None)
             record["origin"] = moved_to.encode() or record["origin"]
             self.ends.pop(key, None)
-            self._enqueue(job_id, at_front=end == "LPUSH")
+            if self._link(job_id, orjson.loads(record.pop("lacked", b"{}"))):
+                self._put(job_id, "deferred", float(now))
+            else:
+                self._enqueue(job_id, at_front=end == "LPUSH")
         if what == "queue":
             self._pushed(job_id, counts=True)
         else:

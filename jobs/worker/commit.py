@@ -87,7 +87,7 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
     elif isinstance(outcome, Requeued):
         kind, when = _at(now, outcome.delay)
         counted = "requeued"
-        fields = ("state", "", "progress", outcome.progress.dump())
+        fields = ("state", "", "reason", "", "progress", outcome.progress.dump())
         note = line("requeued", now, worker=claim.worker, reason=f"due {iso(now + outcome.delay)}")
     elif isinstance(outcome, Postponed):
         kind, when = _at(now, outcome.delay)

@@ -61,8 +61,8 @@ def test_two_commands_of_one_name_are_found(registered):
 
 
 def test_a_class_defined_anew_is_no_second_command(registered):
-    registered("Again")
-    again = registered("Again")
+    registered("Renewed")
+    again = registered("Renewed")
 
     assert checks.check_names(None) == []
     assert registry.get("sample.Again") is again

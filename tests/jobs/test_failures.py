@@ -240,6 +240,16 @@ def test_a_queue_keeps_so_many_dead_jobs_and_the_oldest_go_first(worker, caplog,
     assert "dead jobs were too many" in caplog.text
 
 
+def test_one_that_has_to_go_in_the_second_in_which_it_died_leaves_no_half_of_a_record(worker):
+    worker.fetch._dead_limit = 0
+    job = TroubleOnce.defer()
+    worker.run()
+
+    assert job.state is None
+    left = [key.decode() for key in get_connection("default").scan_iter(f"*{job.id}*")]
+    assert left == [f"jobs:gone:{job.id}"]
+
+
 def test_history_and_tracebacks_are_bounded(worker):
     job = Again.defer(times=3, pause=0)
     client = get_connection("default")

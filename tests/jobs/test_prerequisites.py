@@ -320,17 +320,19 @@ def test_a_prerequisite_that_finishes_between_the_look_and_the_write_is_done(com
     assert job.state == "queued"
 
 
-def test_one_that_is_cancelled_between_the_look_and_the_write_blocks(monkeypatch):
+@pytest.mark.parametrize("end", [control.cancel, control.delete])
+@pytest.mark.parametrize(("failure", "state"), [("wait", "blocked"), ("run", "queued")])
+def test_one_that_ends_badly_between_the_look_and_the_write_is_not_taken_for_done(failure, state, end, monkeypatch):
     first = WriteNote.defer("1")
     run = queues.run_script
 
     def meanwhile(*args):
         monkeypatch.undo()
-        control.cancel(first)
+        end(first)
         return run(*args)
 
     monkeypatch.setattr(queues, "run_script", meanwhile)
-    assert defer(first).state == "blocked"
+    assert defer(first, prereq_failure=failure).state == state
 
 
 def test_a_crash_before_or_between_slices_strands_none(worker, monkeypatch):
@@ -366,8 +368,8 @@ def test_thousands_of_prerequisites_of_one_job(worker):
     client = get_connection("default")
     assert client.scard(f"jobs:waits:{job.id}") == 1_500
     for first in firsts[1:]:
-        member = f"jobs:dependents:{first.id}"
-        release(client, member)
+        client.hset(first.key, "status", "finished")
+        release(client, f"jobs:dependents:{first.id}")
     assert job.state == "waiting"
     worker.step()
     assert job.state == "queued"

@@ -44,7 +44,7 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
       redis.call('HDEL', key, 'started_at', 'worker_name')
       if interruptions >= tonumber(ARGV[5]) then
         redis.call('HSET', key, 'status', 'failed', 'ended_at', iso, 'reason', 'poison')
-        redis.call('HDEL', key, 'progress', 'interruptions') -- whoever retries it gives it a fresh budget
+        redis.call('HDEL', key, 'progress', 'interruptions', 'expires_at') -- whoever retries it begins afresh
         note(key, cjson.encode({ event = 'poisoned', at = tonumber(time[1]), worker = worker }))
         redis.call('XADD', prefix .. 'results:' .. id, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker,
           'exc_string', ARGV[7])

@@ -97,7 +97,10 @@ local function commit(at, position)
     if time == '0' and not told then
       redis.call('DEL', key, prefix .. 'results:' .. id)
     else
-      if time == '0' then time = '60' end -- RQ's code reads the record to tell its dependents
+      if time == '0' then
+        time = '60' -- RQ's code reads the record to tell its dependents
+        redis.call('EXPIRE', prefix .. 'results:' .. id, time)
+      end
       redis.call('HSET', key, 'status', 'finished', 'ended_at', iso)
       redis.call('EXPIRE', key, time)
       redis.call('ZADD', prefix .. 'finished:' .. queue, now + time, id)
@@ -111,15 +114,15 @@ local function commit(at, position)
     redis.call(kind == 'H' and 'LPUSH' or 'RPUSH', prefix .. 'queue:' .. queue, id)
   elseif kind == 'D' then
     redis.call('HSET', key, 'status', 'failed', 'ended_at', iso)
-    redis.call('HDEL', key, 'progress', 'interruptions') -- whoever retries it gives it a fresh budget
+    redis.call('HDEL', key, 'progress', 'interruptions', 'expires_at') -- whoever retries it begins afresh
     redis.call('ZADD', prefix .. 'failed:' .. queue, time, id)
     redis.call('EXPIREAT', key, time)
     tell_waiting(id, queue, false)
-    trim(queue)
   elseif kind == 'C' then
     redis.call('HSET', key, 'status', 'canceled', 'ended_at', iso)
     redis.call('ZADD', prefix .. 'canceled:' .. queue, time, id)
     redis.call('EXPIREAT', key, time)
+    redis.call('EXPIREAT', prefix .. 'results:' .. id, time)
     tell_waiting(id, queue, false)
   elseif kind == 'W' then
     if redis.call('EXISTS', 'jobs:waits:' .. id) == 1 then
@@ -148,6 +151,7 @@ local function commit(at, position)
     end
   end
   if ARGV[at + 11] ~= '' then entry_ended(ARGV[at + 11], id, kind) end
+  if kind == 'D' then trim(queue) end -- after all of it is written: of those that died this second it may be the one to go
   if ARGV[at + 6] == '1' then forget_execution(id, execution) end
   redis.call('ZREM', wip, member)
   return true
