@@ -65,7 +65,7 @@ def test_a_class_defined_anew_is_no_second_command(registered):
     again = registered("Renewed")
 
     assert checks.check_names(None) == []
-    assert registry.get("sample.Again") is again
+    assert registry.get("sample.Renewed") is again
 
 
 def test_django_rq_before_jobs_is_found(settings):
