@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "jobs",  # before django_rq: both have an rqworker command, and the first one listed wins
     "django_rq",
     "django_htmx",
+    *(["django_tasks"] if django.VERSION < (6, 0) else []),
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -107,6 +108,7 @@ CACHES = {
 
 # --- jobs ------------------------------------------------------------------------------------
 
+TASKS = {"default": {"BACKEND": "jobs.backends.RQBackend"}}
 RQ_QUEUES = queues.rq_queues(REDIS_URL)
 RQ = {
     "JOB_CLASS": "jobs.job.MandateJob",

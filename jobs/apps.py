@@ -1,7 +1,12 @@
 """The app: on start-up it imports every app's commands and registers the system checks."""
 
+from importlib import import_module
+
 from django.apps import AppConfig
+from django.conf import settings
 from django.core.checks import register
+
+BACKEND = "jobs.backends.RQBackend"
 
 
 class JobsConfig(AppConfig):
@@ -12,5 +17,7 @@ class JobsConfig(AppConfig):
         from jobs import checks, registry
 
         registry.autodiscover()
+        if any(options.get("BACKEND") == BACKEND for options in getattr(settings, "TASKS", {}).values()):
+            import_module("jobs.backends")  # workers must know its command
         for check in checks.ALL:
             register(check, checks.TAG)

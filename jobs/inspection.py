@@ -22,7 +22,7 @@ from rq.utils import as_text
 
 from jobs import conf, prerequisites, queues
 from jobs.connections import get_connection
-from jobs.job import JobState
+from jobs.job import JobState, MandateJob
 from jobs.rows import FIELDS, LARGEST, Row
 
 CHUNK = 200  # jobs a round trip
@@ -286,3 +286,22 @@ def _read_cursor(cursor: str) -> dict[str, int]:
     except ValueError:
         raise ValueError(f"No cursor of a list of jobs: {cursor[:50]!r}.") from None
     return known
+
+
+def find(job_id: str) -> MandateJob | None:
+    """The job of that id, on whichever server."""
+    for client in {id(c): c for c in map(get_connection, conf.queues())}.values():
+        origin: Any = client.hget(f"{RQ_KEY_PREFIX}:job:{job_id}", "origin")
+        if origin is not None:
+            return _loaded(client, job_id, as_text(origin))
+    return None
+
+
+def _loaded(client: Redis, job_id: str, queue: str) -> MandateJob:
+    data: Any = client.hget(f"{RQ_KEY_PREFIX}:job:{job_id}", "data")
+    job = MandateJob(job_id, connection=client)
+    try:
+        job.restore({b"data": data or b"", b"origin": queue.encode()})
+    except Exception:  # it is shown as far as it can be
+        job.origin = queue
+    return job

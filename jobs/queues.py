@@ -52,6 +52,7 @@ class NewJob(NamedTuple):
     fields: tuple[Word, ...] = ()  # names and values of further fields of its record, in turn
     prerequisites: Prerequisites = NONE
     lock: Lock | None = None
+    at_front: bool = False  # of its queue, when it is ready at once
 
 
 def new_id() -> str:
@@ -157,7 +158,8 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, Mandat
     arguments: list[Word] = [f"{prefix}:job:", queue, iso(now), repr(now)]
     for job, _ in pairs:
         data = zlib.compress(job.payload, 1) if len(job.payload) > COMPRESS_OVER else job.payload
-        links, fields = _links(job) if job.lock or job.prerequisites.jobs else ("", job.fields)
+        plain = not (job.lock or job.prerequisites.jobs or job.at_front)
+        links, fields = ("", job.fields) if plain else _links(job)
         arguments += (job.id, "" if job.due is None else repr(job.due), data, links, len(fields) // 2)
         arguments += fields
     keys = [f"{prefix}:{name}:{queue}" for name in ("queue", "scheduled", "deferred")]
@@ -191,6 +193,8 @@ def _links(job: NewJob) -> tuple[bytes, tuple[Word, ...]]:
             raise PrerequisiteError(f"Job {job.id} cannot be a prerequisite of itself.")
         links |= {"waits": ids, "sure": job.prerequisites.unwritten(), "any": job.prerequisites.any_end}
         fields += ("prereqs", orjson.dumps(ids))
+    if job.at_front:
+        links["front"] = True
     if job.lock:
         milliseconds = max(1, int(job.lock.seconds * 1_000))
         links |= {"unique": job.lock.key, "unique_ms": milliseconds}

@@ -7,9 +7,9 @@ from django.http import HttpRequest
 
 from jobs import control, queues, registry, scheduler, workers
 from jobs.bulk import CHANGES, DONE, apply
-from jobs.dashboard.detail import find
 from jobs.dashboard.lists import query_of
 from jobs.errors import ChangeRefusedError
+from jobs.inspection import find
 
 MOST_AT_ONCE = 500  # jobs that a request changes itself; more are changed by a job
 

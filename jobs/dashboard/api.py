@@ -15,10 +15,9 @@ from redis.exceptions import RedisError
 
 from jobs import conf, metrics, queues, scheduler, statistics, workers
 from jobs.dashboard.access import may
-from jobs.dashboard.detail import find
 from jobs.dashboard.lists import SIZE, query_of
 from jobs.errors import JobsError
-from jobs.inspection import JobQuery
+from jobs.inspection import JobQuery, find
 from jobs.job import JobState
 from jobs.rows import Row
 from jobs.statistics import HOUR

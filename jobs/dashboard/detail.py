@@ -7,15 +7,13 @@ import orjson
 from django.apps import apps
 from django.http import Http404, HttpRequest
 from django.urls import NoReverseMatch, reverse
-from redis import Redis
-from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs import arguments, conf, logs, registry
-from jobs.connections import get_connection
 from jobs.dashboard.access import Screen, may
 from jobs.dashboard.lists import ACTIONS
 from jobs.errors import JobsError
+from jobs.inspection import find
 from jobs.job import JobState, MandateJob
 
 PAYLOAD_SHOWN = 20_000  # characters
@@ -70,25 +68,6 @@ def job(request: HttpRequest, job_id: str) -> Screen:
         "payload": _payload(found) if may(request, "payloads") else None,
         "can_move": state is JobState.QUEUED,
     }
-
-
-def find(job_id: str) -> MandateJob | None:
-    """The job of that id, on whichever server."""
-    for client in {id(c): c for c in map(get_connection, conf.queues())}.values():
-        origin: Any = client.hget(f"{RQ_KEY_PREFIX}:job:{job_id}", "origin")
-        if origin is not None:
-            return _loaded(client, job_id, as_text(origin))
-    return None
-
-
-def _loaded(client: Redis, job_id: str, queue: str) -> MandateJob:
-    data: Any = client.hget(f"{RQ_KEY_PREFIX}:job:{job_id}", "data")
-    job = MandateJob(job_id, connection=client)
-    try:
-        job.restore({b"data": data or b"", b"origin": queue.encode()})
-    except Exception:  # it is shown as far as it can be
-        job.origin = queue
-    return job
 
 
 def _fields(job: MandateJob) -> dict[str, Any]:

@@ -5,7 +5,8 @@
 -- ARGV  job key prefix, queue name, time now (ISO), time now (seconds), then for each job:
 --       id, due ('' for now, else seconds since the epoch), payload, links, n, and n names and values of further fields
 --       links  '' or a JSON object: `waits` ids of prerequisites, `sure` those of them that are not written yet,
---              `any` whether they may end badly, `unique` the key of a lock and `unique_ms` how long it holds
+--              `any` whether they may end badly, `unique` the key of a lock and `unique_ms` how long it holds,
+--              `front` whether it goes to the head of its queue
 -- Returns position (from 0) and id for each job that was not written because another one holds its lock.
 --
 -- A job that exists is left alone, so the script may be sent twice. A lock names a job, and counts while that job is
@@ -44,7 +45,11 @@ while i <= #ARGV do
         redis.call('ZADD', KEYS[3], due, id)
       else
         redis.call('HSET', key, 'created_at', iso, 'enqueued_at', iso, 'origin', queue, 'status', 'queued', 'data', payload)
-        ready[#ready + 1] = id
+        if links ~= '' and links.front then
+          redis.call('LPUSH', KEYS[2], id)
+        else
+          ready[#ready + 1] = id
+        end
       end
       if extra > 0 then redis.call('HSET', key, unpack(ARGV, i + 5, i + 4 + 2 * extra)) end
     end

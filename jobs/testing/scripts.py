@@ -78,7 +78,7 @@ class ScriptedMemory(Memory):
                 elif due != "":
                     self._put(job_id, "scheduled", float(due))
                 else:
-                    self._enqueue(job_id)
+                    self._enqueue(job_id, at_front=links.get("front", False))
                 written.append(job_id)
             position += 1
         for job_id in written:

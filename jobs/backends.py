@@ -1,0 +1,212 @@
+"""
+Direct jobs: Django's own Tasks API on these workers.
+
+    TASKS = {"default": {"BACKEND": "jobs.backends.RQBackend"}}
+
+A task runs as the command `jobs.RunTask`, so it has the retries, the deadlock rule and the page that every job has.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from importlib import import_module
+from typing import Any
+
+from django.apps import apps
+from django.core.checks import CheckMessage, Error
+from django.utils import timezone
+from rq.utils import str_to_date
+
+from jobs import conf, queues, registry
+from jobs.deferral import new_job
+from jobs.direct import (
+    BaseTaskBackend,
+    Task,
+    TaskContext,
+    TaskError,
+    TaskResult,
+    TaskResultDoesNotExist,
+    TaskResultStatus,
+    task_enqueued,
+    task_finished,
+    task_started,
+)
+from jobs.errors import ForbiddenFunctionError
+from jobs.inspection import find
+from jobs.job import JobState, MandateJob
+from jobs.mandate import Mandate
+
+_STATUSES = {
+    JobState.RUNNING: TaskResultStatus.RUNNING,
+    JobState.FINISHED: TaskResultStatus.SUCCESSFUL,
+    JobState.DEAD: TaskResultStatus.FAILED,
+    JobState.DISCARDED: TaskResultStatus.FAILED,
+    JobState.CANCELLED: TaskResultStatus.FAILED,
+}
+
+
+class RunTask(Mandate):
+    """One task as a job."""
+
+    path: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    backend: str = "default"
+
+    def call(self) -> Any:
+        task, result = task_of(self.path, self.backend), self._result()
+        task_started.send(RQBackend, task_result=result)
+        args = [TaskContext(task_result=result), *self.args] if task.takes_context else self.args
+        returned = json.loads(json.dumps(task.call(*args, **self.kwargs)))
+        result = replace(result, status=TaskResultStatus.SUCCESSFUL, finished_at=timezone.now())
+        object.__setattr__(result, "_return_value", returned)  # as Django's own backends do
+        task_finished.send(RQBackend, task_result=result)
+        return returned
+
+    def on_dead(self, error: BaseException) -> None:
+        """Django's signal says `finished` of a task that has failed for good, too; not of one that is retried."""
+        result = replace(self._result(), status=TaskResultStatus.FAILED, finished_at=timezone.now())
+        task_finished.send(RQBackend, task_result=result)
+
+    def _result(self) -> Any:
+        assert self.job is not None  # noqa: S101
+        return result_of(self.job)
+
+
+class RQBackend(BaseTaskBackend):
+    """
+    Tasks as jobs: written when the open transactions commit, in the queue of their name; `run_after` is a wait; a
+    priority above 0 goes to the head of its queue, any other to the tail. Arguments and results are plain JSON, as that
+    API has it.
+    """
+
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        if "QUEUES" not in params:
+            self.queues = set(conf.queues())
+
+    def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """
+        Make a job of a task. Returns its result, whose id is the job's.
+
+        Raises what Django's own backends raise for a task that cannot work, TypeError for arguments that are no JSON,
+        RedisUnavailableError.
+        """
+        self.validate_task(task)
+        queue = queues.check(task.queue_name)
+        result: Any = _result(task, self.alias, args, kwargs)  # makes plain JSON of the arguments, or refuses them
+        fields = {"path": task.module_path, "args": result.args, "kwargs": result.kwargs, "backend": self.alias}
+        due = task.run_after.timestamp() if task.run_after is not None else None
+        new = new_job(RunTask, (), fields, queue=queue, due=due)
+        new = new._replace(at_front=task.priority > 0)
+        (job,) = queues.push((new,))
+        result = _result(task, self.alias, args, kwargs, job)
+        task_enqueued.send(type(self), task_result=result)
+        return result
+
+    def get_result(self, result_id: str) -> Any:
+        """What has become of a task. TaskResultDoesNotExist when there is no record, or it is no task's."""
+        job = find(result_id)
+        if job is None or job.command_name != registry.name_of(RunTask):
+            raise TaskResultDoesNotExist(result_id)
+        return result_of(job)
+
+    def check(self, **kwargs: Any) -> list[CheckMessage]:
+        """A queue of the backend that the project does not have."""
+        return [
+            *super().check(**kwargs),
+            *(
+                Error(
+                    f"TASKS[{self.alias!r}] names the queue {name!r}, which does not exist.",
+                    hint=f"The queues are: {', '.join(conf.queues())}.",
+                    id="jobs.E009",
+                )
+                for name in sorted(self.queues - set(conf.queues()))
+            ),
+        ]
+
+
+def result_of(job: MandateJob) -> Any:
+    """A job of a task, as Django's TaskResult."""
+    fields = job.command_kwargs
+    task = task_of(fields["path"], fields["backend"])
+    return _result(task, fields["backend"], fields["args"], fields["kwargs"], job, read=True)
+
+
+def task_of(path: str, backend: str) -> Any:
+    """
+    The task at a dotted path, if it is one that an installed app defines at the top of a module.
+
+    Raises ForbiddenFunctionError otherwise: a payload never chooses freely.
+    """
+    module, _, name = path.rpartition(".")
+    found = vars(import_module(module)).get(name) if module and apps.get_containing_app_config(module) else None
+    if not isinstance(found, Task) or found.module_path != path:
+        raise ForbiddenFunctionError(f"There is no task {path!r} at the top of a module of an installed app.")
+    return found if found.backend == backend else found.using(backend=backend)
+
+
+def _result(
+    task: Any,
+    alias: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    job: MandateJob | None = None,
+    *,
+    read: bool = False,
+) -> Any:
+    known = _known(job) if job is not None and read else {}
+    result: Any = TaskResult(
+        task=task,
+        id=job.id if job is not None else "",
+        status=known.get("status", TaskResultStatus.READY),
+        enqueued_at=known.get("enqueued_at"),
+        started_at=known.get("started_at"),
+        finished_at=known.get("finished_at"),
+        last_attempted_at=known.get("started_at"),
+        args=list(args),
+        kwargs=dict(kwargs),
+        backend=alias,
+        errors=known.get("errors", []),
+        worker_ids=known.get("worker_ids", []),
+    )
+    if known.get("status") == TaskResultStatus.SUCCESSFUL:
+        object.__setattr__(result, "_return_value", job.return_value() if job is not None else None)  # as Django's own
+    return result
+
+
+def _known(job: MandateJob) -> dict[str, Any]:
+    names = ("enqueued_at", "created_at", "started_at", "ended_at", "worker_name")
+    values: Any = job.connection.hmget(job.key, *names)
+    enqueued, created, started, ended, worker = values
+    failures = [result for result in reversed(job.results()) if result.exc_string]
+    status = _STATUSES.get(job.state or JobState.QUEUED, TaskResultStatus.READY)
+    is_over = status in (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED)
+    workers = [result.worker_name for result in failures]
+    if worker and status in (TaskResultStatus.RUNNING, TaskResultStatus.SUCCESSFUL):
+        workers.append(worker.decode())
+    return {
+        "status": status,
+        "enqueued_at": _time(enqueued or created),
+        "started_at": _time(started),
+        "finished_at": _time(ended) if is_over else None,
+        "worker_ids": workers,
+        "errors": [_error(result.exc_string or "") for result in failures],
+    }
+
+
+def _error(traceback: str) -> TaskError:
+    """An error as Django's API has it; its class is what the traceback ends with."""
+    lines = [line for line in traceback.splitlines() if line and not line.startswith(" ")]
+    name = lines[-1].partition(":")[0].strip() if lines else "Exception"
+    return TaskError(exception_class_path=name if "." in name else f"builtins.{name}", traceback=traceback)
+
+
+def _time(value: bytes | None) -> datetime | None:
+    return str_to_date(value) if value else None
