@@ -32,12 +32,14 @@ def main() -> int:
         found = Results()
         run = Run(options, sizes, directory, found, stack)
         begun = time.monotonic()
+        stopped = False
         try:
             run.measure(options.systems, options.loads)
         except KeyboardInterrupt:
+            stopped = True
             print("\nStopped. What was measured so far:")
-        told(found, run, quick=options.quick, seconds=time.monotonic() - begun)
-    return 1 if found.failed else 0
+        told(found, run, quick=options.quick, stopped=stopped, seconds=time.monotonic() - begun)
+    return 130 if stopped else 1 if found.failed else 0
 
 
 def parse() -> argparse.Namespace:
@@ -153,9 +155,9 @@ def environment(redis_url: str, postgres: Path) -> dict[str, str]:
     }
 
 
-def told(found: Results, run: Run, *, quick: bool, seconds: float) -> None:
+def told(found: Results, run: Run, *, quick: bool, stopped: bool, seconds: float) -> None:
     """Print what came out, and keep it."""
-    record = found.record(server=run.valkey.version(), quick=quick, rounds=run.rounds)
+    record = found.record(server=run.valkey.version(), quick=quick, stopped=stopped, rounds=run.rounds)
     if rows := found.rows():
         results.write(record)
         print(f"\n{tables.details(rows)}\n\n{tables.compact(record)}\n")
