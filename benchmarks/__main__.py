@@ -133,9 +133,10 @@ class Run:
             for sample in LOADS[name](bench, system):
                 self.found.add(system.name, sample)
                 print(f"{what}: {sample.load}: {tables.number(sample.value)} {sample.unit}", flush=True)
-        except (ClientError, RuntimeError, TimeoutError) as error:
-            self.found.failed.append(f"{what}: {error}")
-            print(f"FAILED {what}: {error}", flush=True)
+        except Exception as error:  # whatever it is, the others' figures are not lost with it
+            failure = f"{what}: {type(error).__name__}: {error}"
+            self.found.failed.append(failure)
+            print(f"FAILED {failure}", flush=True)
             if bench.client.ended():
                 del self.clients[system.name]  # the next load gets a new one
 
