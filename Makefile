@@ -109,6 +109,7 @@ $(PEERS)/.installed: benchmarks/requirements.txt | $(BIN)/python
 	@touch $@
 
 .PHONY: bench
+# What Sidekiq needs besides SIDEKIQ=<its checkout>: docs/benchmarks.md.
 bench: $(VENV)/.installed-dev $(PEERS)/.installed ## Us and the peers side by side (QUICK=1, SIDEKIQ=path, ARGS=...)
 	$(BIN)/python -m benchmarks --peers $(PEERS) $(if $(QUICK),--quick) $(if $(SIDEKIQ),--sidekiq $(SIDEKIQ)) $(ARGS)
 

@@ -32,12 +32,14 @@ def main() -> int:
         found = Results()
         run = Run(options, sizes, directory, found, stack)
         begun = time.monotonic()
+        stopped = False
         try:
             run.measure(options.systems, options.loads)
         except KeyboardInterrupt:
+            stopped = True
             print("\nStopped. What was measured so far:")
-        told(found, run, quick=options.quick, seconds=time.monotonic() - begun)
-    return 1 if found.failed else 0
+        told(found, run, quick=options.quick, stopped=stopped, seconds=time.monotonic() - begun)
+    return 130 if stopped else 1 if found.failed else 0
 
 
 def parse() -> argparse.Namespace:
@@ -131,9 +133,10 @@ class Run:
             for sample in LOADS[name](bench, system):
                 self.found.add(system.name, sample)
                 print(f"{what}: {sample.load}: {tables.number(sample.value)} {sample.unit}", flush=True)
-        except (ClientError, RuntimeError, TimeoutError) as error:
-            self.found.failed.append(f"{what}: {error}")
-            print(f"FAILED {what}: {error}", flush=True)
+        except Exception as error:  # whatever it is, the others' figures are not lost with it
+            failure = f"{what}: {type(error).__name__}: {error}"
+            self.found.failed.append(failure)
+            print(f"FAILED {failure}", flush=True)
             if bench.client.ended():
                 del self.clients[system.name]  # the next load gets a new one
 
@@ -153,9 +156,9 @@ def environment(redis_url: str, postgres: Path) -> dict[str, str]:
     }
 
 
-def told(found: Results, run: Run, *, quick: bool, seconds: float) -> None:
+def told(found: Results, run: Run, *, quick: bool, stopped: bool, seconds: float) -> None:
     """Print what came out, and keep it."""
-    record = found.record(server=run.valkey.version(), quick=quick, rounds=run.rounds)
+    record = found.record(server=run.valkey.version(), quick=quick, stopped=stopped, rounds=run.rounds)
     if rows := found.rows():
         results.write(record)
         print(f"\n{tables.details(rows)}\n\n{tables.compact(record)}\n")

@@ -119,8 +119,11 @@ class Process:
 
     @property
     def private_mb(self) -> float:
-        """Of its resident memory, what it shares with no other process."""
-        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        """Of its resident memory, what it shares with no other process; 0 when it has ended meanwhile."""
+        try:
+            rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        except OSError:
+            return 0
         return sum(int(kilobytes) for kilobytes in re.findall(r"^Private_\w+:\s+(\d+) kB", rollup, re.MULTILINE)) / 1024
 
     def kill(self) -> None:

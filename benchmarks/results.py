@@ -58,11 +58,12 @@ class Results:
             for (system, load, processes, unit), values in self._samples.items()
         ]
 
-    def record(self, *, server: str, quick: bool, rounds: int) -> dict[str, Any]:
+    def record(self, *, server: str, quick: bool, stopped: bool, rounds: int) -> dict[str, Any]:
         """The run, as it is kept."""
         return {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "quick": quick,
+            "stopped": stopped,
             "rounds": rounds,
             "threads": THREADS,
             "machine": machine() | {"server": server},

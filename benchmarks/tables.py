@@ -106,6 +106,8 @@ def caption(record: dict[str, Any]) -> str:
     """How to read the table, and where its figures come from."""
     machine, commit = record["machine"], record["commit"] or "unknown"
     rounds = "One small round (`--quick`): a look, no measurement" if record["quick"] else f"Rounds: {record['rounds']}"
+    if record["stopped"]:
+        rounds += ", stopped before the end"
     peers = dict.fromkeys(
         _with_version(TITLES[system].partition(",")[0], about)
         for system, about in record["systems"].items()
