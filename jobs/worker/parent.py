@@ -101,7 +101,7 @@ class Parent:
         if now >= self._next_beat:
             self._next_beat = now + heartbeat.EVERY
             self._children.judge()
-            if self._try(self._beat) and time.monotonic() >= self._recover_from:
+            if self._try(self._beat):
                 self._try(self._recover)
             self._try(lambda: self._housekeeping.run(self._every_queue))
             self._try(lambda: clean(self._wire, self._every_queue))
@@ -186,6 +186,8 @@ class Parent:
         heartbeat.beat(self._wire, process.name, pid, process.born, self._queues, process.board)
 
     def _recover(self) -> None:
+        if time.monotonic() < self._recover_from:
+            return
         for queue in self._every_queue:
             self._report(*recover(self._wire, queue))
         for name in self._wire.call("ZRANGEBYSCORE", "jobs:workers", "-inf", repr(time.time() - heartbeat.FORGOTTEN)):

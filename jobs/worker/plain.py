@@ -63,7 +63,7 @@ class PlainRunner(SimpleWorker):
     log_result_lifespan = False
     _claim: Claim
     _let_go: Callable[[Claim], object]
-    _begun = False
+    _unreached = False  # whether the server was away before the call
 
     @classmethod
     def attempt(
@@ -104,11 +104,14 @@ class PlainRunner(SimpleWorker):
     # --- what RQ's worker writes -----------------------------------------------------------------
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
-        super().prepare_job_execution(job, remove_from_intermediate_queue)
-        self._begun = True
+        try:
+            super().prepare_job_execution(job, remove_from_intermediate_queue)
+        except AWAY:
+            self._unreached = True
+            raise
 
     def handle_execution_ended(self, job: Job, queue: Any, heartbeat_ttl: int) -> None:
-        if not self._begun or not self._holds_claim():
+        if self._unreached or not self._holds_claim():
             raise NotOurs
         self._patiently(lambda: super(PlainRunner, self).handle_execution_ended(job, queue, heartbeat_ttl))
 

@@ -142,7 +142,7 @@ def test_a_pickle_is_read_where_the_project_allows_it(worker_process):
 def test_rqs_readers_see_our_workers_at_work(worker_process, tmp_path, valkey):
     started, release = tmp_path / "started", tmp_path / "release"
     job = Patient.defer(str(started), str(release))
-    worker_process("default", "low", name="ours")
+    worker_process("default", "low", name="ours", env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "EVERY": "0.5"})
     eventually(started.exists)
     client = get_connection("default")
 

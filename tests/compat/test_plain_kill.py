@@ -48,3 +48,14 @@ def test_nothing_is_lost(point, number, worker_process, tmp_path, places):
     assert runs == Counter(runs.keys()) + Counter({"first": int(interrupted[0])})
     expected = {job.id: ["finished:default"] for job in jobs} | {failed.id: ["failed:default"]}
     eventually(lambda: places() == expected)
+
+
+def test_a_job_that_the_server_refuses_to_begin_fails_as_a_job(worker_process):
+    """It is not the server that is away: trying again and again would help nobody."""
+    queue = get_queue("default")
+    get_connection("default").set(queue.intermediate_queue_key, "no list")
+    job = queue.enqueue(functions.add, 1, 2)
+
+    assert worker_process("default", burst=True).wait() == 0
+    assert job.is_failed
+    assert "WRONGTYPE" in job.latest_result().exc_string

@@ -18,8 +18,8 @@ from tests.sample.models import Note
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 OUTAGE = 10.0  # seconds
-# A worker that is silent for 4 seconds is dead here: ten seconds are to it what a minute and more are to a real one.
-QUICK = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "EVERY": "1", "UNSEEN": "4", "MISSED": "3"}
+# A worker that is silent for 6 seconds is dead here: ten seconds are to it what a minute is to a real one.
+QUICK = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "EVERY": "1", "UNSEEN": "6", "MISSED": "3"}
 
 
 def interruptions(job):

@@ -112,7 +112,7 @@ def test_children_leave_when_their_parent_is_killed(worker_process, patient):
 
 
 def test_a_worker_that_stalled_finds_its_late_result_refused(worker_process, patient):
-    stalled = worker_process("default")
+    stalled = worker_process("default", env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "EVERY": "0.5"})
     eventually(patient.begun.exists)
     (child,) = children(stalled.pid)
     for pid in (stalled.pid, child):
