@@ -5,18 +5,18 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.utils import timezone
+from django.utils import timezone, translation
 
-from jobs import queues
+from jobs import Mandate, queues
 from jobs.errors import NotInWorkerError, UnknownQueueError
 from jobs.queues import get_queue
-from tests.sample.commands.limits import Guarded
+from tests.sample.commands.limits import Guarded, TellContext
 from tests.sample.commands.notes import Fail, ShoutNote, WriteNote
 from tests.sample.commands.original import MyCommand
-from tests.sample.commands.scenes import CancelItself, CancelOther, Descend, Forever, TellState
+from tests.sample.commands.scenes import CancelItself, CancelOther, Descend, Forever, MakeFolder, TellState
 from tests.sample.commands.talk import Echo, NameJob
 from tests.sample.commands.trouble import Again, Ruled, TroubleOnce, TroubleTwice
-from tests.sample.models import Note
+from tests.sample.models import Folder, Note
 
 pytestmark = pytest.mark.django_db
 
@@ -370,6 +370,31 @@ def test_a_test_that_fails_in_a_block_leaves_nothing_behind(jobs):
         1 / 0  # noqa: B018
 
     assert MyCommand.defer().state == "queued"
+
+
+# --- as in a worker's thread -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sql", ["", "no sql"])
+def test_the_test_goes_on_after_a_job_that_failed_in_the_database(sql, jobs):
+    Folder.objects.create(path="a")
+    with jobs.perform_enqueued_jobs():
+        good, bad, also_good = (MakeFolder.defer(path, sql=sql if path == "a" else "") for path in "bac")
+
+    assert [job.state for job in (good, bad, also_good)] == ["finished", "discarded", "finished"]
+    assert list(Folder.objects.values_list("path", flat=True)) == ["a", "b", "c"]
+
+
+def test_a_job_has_nothing_of_the_tests_own_context(jobs):
+    with translation.override("fr"), timezone.override("Asia/Tokyo"), Mandate.context(request_id="7f"):
+        own = TellContext.defer()
+    job = TellContext.defer()
+    with translation.override("de"), timezone.override("Europe/Vienna"), Mandate.context(request_id="8"):
+        jobs.perform_enqueued_jobs()
+        assert translation.get_language() == "de"
+
+    assert own.return_value() == ["fr", "Asia/Tokyo", "7f", None]
+    assert job.return_value() == [translation.get_language(), "UTC", None, None]
 
 
 # --- what else reads jobs --------------------------------------------------------------------

@@ -292,6 +292,10 @@ def test_kits_in_kits_the_innermost_counts():
         assert job.state == "queued"
         assert outer.now() < inner.now() - 3_000
         MyCommand.defer("z", wait=60)
+        with Kit() as covering:
+            # Each its own jobs by its own clock, whichever else is open.
+            assert (outer.travel(61), outer.perform_enqueued_jobs()) == (1, 1)
+            covering.assert_no_performed_jobs()
 
     assert [recorded.args for recorded in outer.enqueued_jobs] == [("x",), ("z",)]
     assert [recorded.args for recorded in inner.enqueued_jobs] == [("y",)]
