@@ -127,7 +127,7 @@ def _exit_and_write(self: Any, *error: Any) -> None:
     """Where the outermost block of the code under test ends, jobs that waited for it are written, as at a commit."""
     _exit(self, *error)
     connection: Any = connections[self.using or "default"]
-    if self._from_testcase or not connection.in_atomic_block or _is_open(connection):
+    if not connection.in_atomic_block or _is_open(connection):
         return
     ours: list[Any] = []
     others: list[Any] = []

@@ -9,7 +9,7 @@ from django.test import SimpleTestCase, TestCase, TransactionTestCase
 
 from jobs import MandateJob, seams
 from jobs.testing import JobsTestMixin, Kit
-from tests.sample.commands.notes import ShoutNote, WriteNote
+from tests.sample.commands.notes import ShoutNote, WriteNote, WriteNoteSlowly
 from tests.sample.commands.original import MyCommand
 from tests.sample.models import Note
 
@@ -123,6 +123,17 @@ class WhatTransactionsDo(JobsTestMixin):
             await asyncio.gather(sync_to_async(defer_in_transaction)(), asyncio.sleep(0))
         await sync_to_async(self.perform_enqueued_jobs)()
         self.assert_performed_jobs(2)
+
+    async def test_async_code_is_performed_and_so_are_async_commands(self):
+        with self.perform_enqueued_jobs(raise_errors=True):
+            await WriteNoteSlowly.adefer("x")
+            await sync_to_async(self._defer_decorated_and_async)()
+
+        self.assertEqual(await Note.objects.acount(), 2)
+
+    @transaction.atomic
+    def _defer_decorated_and_async(self):
+        WriteNoteSlowly.defer("y")
 
 
 def defer_in_transaction():

@@ -2,7 +2,7 @@
 
 from django.db import DatabaseError, connection
 
-from jobs import Mandate, MandateJob, RetryOn
+from jobs import Mandate, MandateJob, RetryOn, control
 from tests.sample.models import Folder, Note
 
 
@@ -29,12 +29,13 @@ class CancelItself(Mandate):
         return "too late"
 
 
-class CancelOther(Mandate):
+class EndOther(Mandate):
     other: str
+    by: str = "cancel"
 
     def call(self) -> None:
         assert self.job is not None
-        MandateJob.fetch(self.other, connection=self.job.connection).cancel()
+        getattr(control, self.by)(MandateJob.fetch(self.other, connection=self.job.connection))
 
 
 class Forever(Mandate):
