@@ -204,6 +204,7 @@ class WithTestData(JobsTestMixin, TestCase):
             pass
         self.assert_enqueued_jobs(1)
         self.assertEqual((self.job.state, self.second.state), ("queued", "waiting"))
+        self.assertIs(self.job.connection, type(self).second.connection)
         self.perform_enqueued_jobs()
         self.note.refresh_from_db()
         self.assertEqual(self.note.text, "x")
