@@ -14,8 +14,6 @@ class Kit(Assertions):
     has every attempt. Arguments go through JSON both ways.
     """
 
-    below: "Kit | None" = None  # the one that this one covers
-
     def __enter__(self) -> Self:
         stage.enter(self)
         return self

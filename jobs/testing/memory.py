@@ -33,6 +33,10 @@ class Memory:
             "need a server: jobs.testing.run_worker()."
         )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Django copies what `setUpTestData` has set for each test, jobs too; it is one server all the same."""
+        return self
+
     # --- as a client -----------------------------------------------------------------------------
 
     def hget(self, key: Any, field: str) -> bytes | None:

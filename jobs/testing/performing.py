@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from jobs import conf, execution, queues
-from jobs.interrupt import Interruptible
+from jobs import conf, queues
 from jobs.job import MandateJob
 from jobs.outcomes import Dead, Retried
+from jobs.testing import attempt, stage
 from jobs.testing.matching import aware
 from jobs.testing.recorded import Chosen, Recorded, Wanted
 from jobs.testing.scripts import ScriptedMemory, job_key, queue_key
@@ -34,6 +34,8 @@ class AtOnce:
 
 class Performer:
     """The jobs of one test, their time, and what performs them."""
+
+    below: "Performer | None" = None  # the kit that this one covers while it is open
 
     def __init__(self) -> None:
         self.memory = ScriptedMemory(self._pushed)
@@ -76,22 +78,24 @@ class Performer:
         if is_entered(caller()):
             return self._at_once(wanted, until=until, raises=raise_errors)
         self._move_to(until)
-        return self._perform_all(wanted, raises=raise_errors)
+        with stage.showing(self):
+            return self._perform_all(wanted, raises=raise_errors)
 
     def travel(self, to: datetime | timedelta | float) -> int:
         """
         Move the clock on to a time, or by a timedelta or seconds, and perform what becomes due by that. Returns how
         many attempts that were. Only jobs see this clock: `timezone.now()` is what it was.
         """
-        before = set(self._queued())
-        if isinstance(to, datetime):
-            self._move_to(aware(to).timestamp())
-        else:
-            seconds = to.total_seconds() if isinstance(to, timedelta) else to
-            if seconds < 0:
-                raise ValueError(f"travel({to!r}): time does not go back.")
-            self._ahead += seconds
-        return self._perform_all(Wanted(), besides=before)
+        with stage.showing(self):
+            before = self._queued()
+            if isinstance(to, datetime):
+                self._move_to(aware(to).timestamp())
+            else:
+                seconds = to.total_seconds() if isinstance(to, timedelta) else to
+                if seconds < 0:
+                    raise ValueError(f"travel({to!r}): time does not go back.")
+                self._ahead += seconds
+            return self._perform_all(Wanted(), besides=before)
 
     def now(self) -> float:
         """The time of this test, in seconds since the epoch."""
@@ -129,7 +133,8 @@ class Performer:
         if self._blocks and self._blocks[-1].wanted(recorded):
             self._next.append(recorded)
             if self._running is None:
-                self._perform_next()
+                with stage.showing(self):
+                    self._perform_next()
 
     def _perform_next(self) -> int:
         attempts = 0
@@ -181,9 +186,8 @@ class Performer:
         outer, self._running = self._running, job_id
         try:
             claim = self.memory.claim(job_id)
-            claim.started = begun = time.monotonic()
-            outcome, command = execution.attempt(claim, Interruptible())
-            self.memory.commit(claim, outcome, command, time.monotonic() - begun)
+            outcome, command, seconds = attempt.make(claim)
+            self.memory.commit(claim, outcome, command, seconds)
         finally:
             self._running = outer
         if raises and isinstance(outcome, Retried | Dead):

@@ -206,12 +206,8 @@ class ScriptedMemory(Memory):
         match kind:
             case "F":
                 self._end(job_id, "finished", now + int(when))
-                if not when:
-                    self._take_out(job_id)
-                    self._forget_job(job_id)
             case "D":
                 record.pop("progress", None)
-                record.pop("interruptions", None)
                 self._end(job_id, "failed", float(when))
             case "C":
                 self._end(job_id, "canceled", float(when))
@@ -221,10 +217,6 @@ class ScriptedMemory(Memory):
             case "T":
                 for field in ("started_at", "worker_name", "due"):
                     record.pop(field, None)
-                self._enqueue(job_id)
-            case "W" if self.exists(f"jobs:waits:{job_id}"):
-                self._put(job_id, "deferred", now)
-            case "W":
                 self._enqueue(job_id)
         if kind in ("F", "D", "C"):
             self._release(job_id, finished=kind == "F")

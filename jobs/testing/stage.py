@@ -20,10 +20,10 @@ from jobs import queues, seams
 from jobs.logs import AttemptLog
 
 if TYPE_CHECKING:
-    from jobs.testing.kit import Kit
+    from jobs.testing.performing import Performer
 
-_kits: list["Kit"] = []  # those that are open
-_mine: ContextVar["Kit | None"] = ContextVar("jobs_testing_kit", default=None)
+_kits: list["Performer"] = []  # those that are open
+_mine: ContextVar["Performer | None"] = ContextVar("jobs_testing_kit", default=None)
 _lock = threading.Lock()
 _log = AttemptLog()
 _exit = transaction.Atomic.__exit__
@@ -31,7 +31,7 @@ _exit = transaction.Atomic.__exit__
 _SEAMS = (seams.now, seams.stand_in, seams.open_transactions)
 
 
-def enter(kit: "Kit") -> None:
+def enter(kit: "Performer") -> None:
     """Show this kit in the calling context, until it leaves."""
     kit.below = _mine.get()
     with _lock:
@@ -41,14 +41,17 @@ def enter(kit: "Kit") -> None:
     _mine.set(kit)
 
 
-def leave(kit: "Kit") -> None:
+def leave(kit: "Performer") -> None:
     """Show it no more."""
-    if _mine.get() is kit:
-        _mine.set(kit.below)
     with _lock:
         _kits.remove(kit)
         if not _kits:
             _take_down()
+    if _mine.get() is kit:
+        below = kit.below
+        while below is not None and below not in _kits:  # it was closed first
+            below = below.below
+        _mine.set(below)
 
 
 @contextmanager
@@ -64,7 +67,7 @@ def set_aside() -> Iterator[None]:
                 _set_up()
 
 
-def current() -> "Kit":
+def current() -> "Performer":
     """The kit of this context; without one, the one that is open."""
     if (mine := _mine.get()) is not None:
         return mine
@@ -75,6 +78,16 @@ def current() -> "Kit":
     raise RuntimeError(
         f"This thread has no testing kit of its own, and {len(on_top)} are open. Open one in it: `with Kit() as jobs:`."
     )
+
+
+@contextmanager
+def showing(kit: "Performer") -> Iterator[None]:
+    """This kit, whichever else is open, until the block ends."""
+    token = _mine.set(kit)
+    try:
+        yield
+    finally:
+        _mine.reset(token)
 
 
 def is_test_transaction(connection: Any) -> bool:
@@ -114,7 +127,7 @@ def _exit_and_write(self: Any, *error: Any) -> None:
     """Where the outermost block of the code under test ends, jobs that waited for it are written, as at a commit."""
     _exit(self, *error)
     connection: Any = connections[self.using or "default"]
-    if self._from_testcase or not connection.in_atomic_block or _is_open(connection):
+    if not connection.in_atomic_block or _is_open(connection):
         return
     ours: list[Any] = []
     others: list[Any] = []

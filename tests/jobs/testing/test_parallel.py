@@ -106,6 +106,24 @@ def test_kits_may_close_in_any_order(valkey):
 
     assert get_connection("default").ping()  # the server's again
 
+    opened, deferred = threading.Event(), threading.Event()
+
+    def other_test():
+        with Kit() as jobs:
+            opened.set()
+            assert deferred.wait(20)
+            jobs.assert_enqueued_jobs(1)
+
+    def defer():
+        assert opened.wait(20)
+        MyCommand.defer("y")  # in this thread, whose own kits are closed
+        deferred.set()
+
+    with ThreadPoolExecutor(1) as threads:
+        test = threads.submit(other_test)
+        defer()
+        test.result(timeout=20)
+
 
 SMALL = """
 import pytest

@@ -5,18 +5,18 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.utils import timezone
+from django.utils import timezone, translation
 
-from jobs import queues
+from jobs import Mandate, control, queues
 from jobs.errors import NotInWorkerError, UnknownQueueError
 from jobs.queues import get_queue
-from tests.sample.commands.limits import Guarded
+from tests.sample.commands.limits import Guarded, Once, TellContext
 from tests.sample.commands.notes import Fail, ShoutNote, WriteNote
 from tests.sample.commands.original import MyCommand
-from tests.sample.commands.scenes import CancelItself, CancelOther, Descend, Forever, TellState
+from tests.sample.commands.scenes import CancelItself, Descend, EndOther, Forever, MakeFolder, TellState
 from tests.sample.commands.talk import Echo, NameJob
 from tests.sample.commands.trouble import Again, Ruled, TroubleOnce, TroubleTwice
-from tests.sample.models import Note
+from tests.sample.models import Folder, Note
 
 pytestmark = pytest.mark.django_db
 
@@ -42,6 +42,7 @@ def test_a_call_leaves_what_its_jobs_enqueue_for_the_next(jobs):
 
     assert jobs.perform_enqueued_jobs() == 2
     assert (texts(), requeued.state) == (["depth 2"], "queued")
+    assert [event.name for event in requeued.history] == ["queued", "requeued"]  # as if it had not been started
     assert jobs.perform_enqueued_jobs() == 2
     assert jobs.perform_enqueued_jobs() == 2
     assert jobs.perform_enqueued_jobs() == 0
@@ -102,12 +103,13 @@ def test_filters_are_checked(jobs):
         pass
 
 
-def test_a_job_that_another_has_cancelled_is_not_performed(jobs):
+@pytest.mark.parametrize(("by", "state"), [("cancel", "cancelled"), ("delete", None)])
+def test_a_job_that_another_has_ended_is_not_performed(by, state, jobs):
     other = MyCommand.defer(queue="low")
-    CancelOther.defer(other.id)
+    EndOther.defer(other.id, by)
 
     assert jobs.perform_enqueued_jobs() == 1
-    assert other.state == "cancelled"
+    assert other.state == state
 
 
 def test_a_job_that_cancels_itself_stays_cancelled(jobs):
@@ -198,6 +200,16 @@ def test_a_call_in_a_block_performs_what_the_block_has_left(jobs):
 
 
 # --- time ------------------------------------------------------------------------------------
+
+
+def test_a_time_that_has_passed_is_due_at_once(jobs):
+    past = timezone.now() - timedelta(hours=1)
+    job = MyCommand.defer(wait_until=past)
+    assert job.state == "scheduled"  # until somebody looks, as in Redis
+    with jobs.perform_enqueued_jobs():
+        assert MyCommand.defer(wait_until=past).state == "finished"
+
+    assert jobs.perform_enqueued_jobs() == 1
 
 
 def test_at_moves_the_clock_of_a_call(jobs):
@@ -317,6 +329,7 @@ def test_a_hundred_runs_are_no_error(jobs):
         assert jobs.perform_enqueued_jobs() == 1
 
     assert job.state == "queued"
+    assert len(job.history) == 101  # of the special events the last 100
 
 
 def test_failures_are_what_they_are_in_a_worker(jobs):
@@ -370,6 +383,43 @@ def test_a_test_that_fails_in_a_block_leaves_nothing_behind(jobs):
         1 / 0  # noqa: B018
 
     assert MyCommand.defer().state == "queued"
+
+
+# --- as in a worker's thread -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sql", ["", "no sql"])
+def test_the_test_goes_on_after_a_job_that_failed_in_the_database(sql, jobs):
+    Folder.objects.create(path="a")
+    with jobs.perform_enqueued_jobs():
+        good, bad, also_good = (MakeFolder.defer(path, sql=sql if path == "a" else "") for path in "bac")
+
+    assert [job.state for job in (good, bad, also_good)] == ["finished", "discarded", "finished"]
+    assert list(Folder.objects.values_list("path", flat=True)) == ["a", "b", "c"]
+
+
+def test_a_job_has_nothing_of_the_tests_own_context(jobs):
+    with translation.override("fr"), timezone.override("Asia/Tokyo"), Mandate.context(request_id="7f"):
+        own = TellContext.defer()
+    job = TellContext.defer()
+    with translation.override("de"), timezone.override("Europe/Vienna"), Mandate.context(request_id="8"):
+        jobs.perform_enqueued_jobs()
+        assert translation.get_language() == "de"
+
+    assert own.return_value() == ["fr", "Asia/Tokyo", "7f", None]
+    assert job.return_value() == [translation.get_language(), "UTC", None, None]
+
+
+def test_a_unique_job_that_a_person_runs_again_holds_its_place(jobs):
+    job = Once.defer(7)
+    control.cancel(job)
+    other = Once.defer(7)
+    jobs.perform_enqueued_jobs()
+    assert (other.duplicate, other.state) == (False, "finished")
+
+    control.retry(job)
+    assert Once.defer(7).id == job.id
+    jobs.assert_enqueued_jobs(3)  # the person's is one
 
 
 # --- what else reads jobs --------------------------------------------------------------------

@@ -18,7 +18,7 @@ from tests.processes import WorkerProcess
 from tests.sample.commands.limits import DeferWithContext, Fresh, Guarded, Once, TellContext, Unguarded
 from tests.sample.commands.long import Exit
 from tests.sample.commands.notes import Fail, ShoutNote, WriteNote, WriteNoteSlowly
-from tests.sample.commands.scenes import CancelItself, CancelOther, Descend, Hooked, TellState
+from tests.sample.commands.scenes import CancelItself, Descend, EndOther, Hooked, TellState
 from tests.sample.commands.talk import Echo, EchoType, Talk, TalkKept
 from tests.sample.commands.trouble import Again, BadHooks, Ruled, Trouble, TroubleOnce, TroubleTwice
 from tests.sample.models import Note
@@ -690,7 +690,7 @@ def a_cancelled_job_is_not_run(backend):
 @scenario
 def a_job_is_cancelled_by_another_or_by_itself_while_it_runs(backend):
     other = WriteNote.defer("x", wait=60)
-    job, itself = CancelOther.defer(other.id), CancelItself.defer()
+    job, itself = EndOther.defer(other.id), CancelItself.defer()
     backend.perform()
 
     assert (job.state, other.state) == ("finished", "cancelled")

@@ -9,7 +9,7 @@ from django.test import SimpleTestCase, TestCase, TransactionTestCase
 
 from jobs import MandateJob, seams
 from jobs.testing import JobsTestMixin, Kit
-from tests.sample.commands.notes import ShoutNote, WriteNote
+from tests.sample.commands.notes import ShoutNote, WriteNote, WriteNoteSlowly
 from tests.sample.commands.original import MyCommand
 from tests.sample.models import Note
 
@@ -124,6 +124,17 @@ class WhatTransactionsDo(JobsTestMixin):
         await sync_to_async(self.perform_enqueued_jobs)()
         self.assert_performed_jobs(2)
 
+    async def test_async_code_is_performed_and_so_are_async_commands(self):
+        with self.perform_enqueued_jobs(raise_errors=True):
+            await WriteNoteSlowly.adefer("x")
+            await sync_to_async(self._defer_decorated_and_async)()
+
+        self.assertEqual(await Note.objects.acount(), 2)
+
+    @transaction.atomic
+    def _defer_decorated_and_async(self):
+        WriteNoteSlowly.defer("y")
+
 
 def defer_in_transaction():
     with transaction.atomic():
@@ -193,6 +204,7 @@ class WithTestData(JobsTestMixin, TestCase):
             pass
         self.assert_enqueued_jobs(1)
         self.assertEqual((self.job.state, self.second.state), ("queued", "waiting"))
+        self.assertIs(self.job.connection, type(self).second.connection)
         self.perform_enqueued_jobs()
         self.note.refresh_from_db()
         self.assertEqual(self.note.text, "x")
@@ -292,6 +304,10 @@ def test_kits_in_kits_the_innermost_counts():
         assert job.state == "queued"
         assert outer.now() < inner.now() - 3_000
         MyCommand.defer("z", wait=60)
+        with Kit() as covering:
+            # Each its own jobs by its own clock, whichever else is open.
+            assert (outer.travel(61), outer.perform_enqueued_jobs()) == (1, 1)
+            covering.assert_no_performed_jobs()
 
     assert [recorded.args for recorded in outer.enqueued_jobs] == [("x",), ("z",)]
     assert [recorded.args for recorded in inner.enqueued_jobs] == [("y",)]

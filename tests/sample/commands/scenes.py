@@ -1,7 +1,9 @@
 """Commands that look at their own job, or go on to others."""
 
-from jobs import Mandate, MandateJob, RetryOn
-from tests.sample.models import Note
+from django.db import DatabaseError, connection
+
+from jobs import Mandate, MandateJob, RetryOn, control
+from tests.sample.models import Folder, Note
 
 
 class Descend(Mandate):
@@ -27,12 +29,13 @@ class CancelItself(Mandate):
         return "too late"
 
 
-class CancelOther(Mandate):
+class EndOther(Mandate):
     other: str
+    by: str = "cancel"
 
     def call(self) -> None:
         assert self.job is not None
-        MandateJob.fetch(self.other, connection=self.job.connection).cancel()
+        getattr(control, self.by)(MandateJob.fetch(self.other, connection=self.job.connection))
 
 
 class Forever(Mandate):
@@ -40,6 +43,20 @@ class Forever(Mandate):
 
     def call(self) -> None:
         self.requeue_job(0)
+
+
+class MakeFolder(Mandate):
+    """Leaves a note, then fails in the database if there is such a folder already; or with SQL that is none."""
+
+    discard_on = [DatabaseError]
+    path: str
+    sql: str = ""
+
+    def call(self) -> None:
+        Note.objects.create(text=self.path)
+        if self.sql:
+            connection.cursor().execute(self.sql)
+        Folder.objects.create(path=self.path)
 
 
 class Hooked(Mandate):
