@@ -8,6 +8,7 @@ from typing import Any
 
 from django.apps import AppConfig
 
+from jobs import queues
 from jobs.worker import child, children, fetch, threads, wire
 
 
@@ -18,7 +19,7 @@ class FaultsConfig(AppConfig):
     def ready(self) -> None:
         step, _, number = os.environ.get("FAULT", "").partition(":")
         if step:
-            POINTS[step](Fault(int(number)))
+            (POINTS | PUSHES)[step](Fault(int(number)))
         for name in ("COMEBACK", "GRACE"):
             if name in os.environ:
                 setattr(child, name, float(os.environ[name]))
@@ -77,4 +78,10 @@ POINTS: dict[str, Callable[[Fault], None]] = {
     "before the outcome is handed over": lambda fault: around(fetch.Commits, "add", before=lambda *args: fault()),
     "after the outcome is handed over": lambda fault: around(fetch.Commits, "add", after=lambda *args: fault()),
     "before the doorbell": lambda fault: around(fetch.Doorbell, "wait", before=lambda *args: fault()),
+}
+
+# For commands that defer others: between the commit of their transaction and that of their own outcome.
+PUSHES: dict[str, Callable[[Fault], None]] = {
+    "before a push": lambda fault: around(queues, "_write", before=lambda *args: fault()),
+    "after a push": lambda fault: around(queues, "_write", after=lambda *args: fault()),
 }
