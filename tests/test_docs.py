@@ -118,6 +118,14 @@ def test_commands_in_examples_exist(page):
             assert set(re.findall(r"manage\.py (\w+)", text)) <= known
 
 
+def test_every_test_that_the_semantics_name_exists():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "docs/semantics.md").read_text())
+
+    assert len(named) > 50
+    for path, name in named:
+        assert f"\ndef {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
+
+
 @pytest.fixture
 def page_module():
     """A module of an installed app, in which a page's examples run: the commands they define can be deferred."""
