@@ -7,8 +7,8 @@ jobs and says how far it came. A job that vanishes meanwhile is left out; one th
 
 import heapq
 from base64 import b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -20,12 +20,12 @@ from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
-from jobs import conf, prerequisites, queues
+from jobs import conf, queues
 from jobs.connections import get_connection
 from jobs.job import JobState, MandateJob
-from jobs.rows import FIELDS, LARGEST, Row
+from jobs.rows import Row
+from jobs.sources import CHUNK, Found, Source, read, sizes
 
-CHUNK = 200  # jobs a round trip
 SEARCHED = 2_000  # jobs that one page of a search looks at
 COUNTED = 10_000  # what has to be looked at to be counted is counted up to here
 
@@ -113,7 +113,7 @@ class JobQuery:
 
     def count(self) -> Count:
         """How many there are; exact where that needs no look at the jobs themselves."""
-        total = sum(_sizes(self._sources()))
+        total = sum(sizes(self._sources()))
         if not self.is_search and self.state not in _SHARED:
             return Count(total)
         found = looked_at = 0
@@ -145,16 +145,16 @@ class JobQuery:
 
     # --- where they are --------------------------------------------------------------------------
 
-    def _sources(self) -> list["_Source"]:
+    def _sources(self) -> list["Source"]:
         names = [queues.check(self.queue)] if self.queue else list(conf.queues())
-        return [_Source(get_connection(name), _PLACES[self.state], name) for name in names]
+        return [Source(get_connection(name), _PLACES[self.state], name) for name in names]
 
     def _chunks(self, offsets: dict[str, int], most: int) -> Iterator[list[tuple[str, Row | None]]]:
         """Jobs in their order from these offsets on, with the source of each, CHUNK at a time."""
         sources = self._sources()
         ids = [source.ids(offsets.get(source.queue, 0), newest_first=self.newest_first) for source in sources]
         if _PLACES[self.state] == "queue":
-            merged: Iterator[_Found] = (found for each in ids for found in each)  # queues in priority order
+            merged: Iterator[Found] = (found for each in ids for found in each)  # queues in priority order
         else:
             merged = heapq.merge(*ids, key=lambda found: found.score, reverse=self.newest_first)
         merged = islice(merged, most)
@@ -174,94 +174,6 @@ class JobQuery:
         early = self.since is not None and (at is None or at < self.since)
         late = self.until is not None and (at is None or at > self.until)
         return not (early or late)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A job's id, where it was found, and by what it is sorted there."""
-
-    job_id: str
-    score: float
-    source: "_Source"
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """One queue's list, or one of its registries."""
-
-    client: Redis
-    place: str
-    queue: str
-
-    @property
-    def key(self) -> str:
-        return f"{RQ_KEY_PREFIX}:{self.place}:{self.queue}"
-
-    def ids(self, offset: int, *, newest_first: bool) -> Iterator[_Found]:
-        """Ids from an offset on, read CHUNK at a time."""
-        while True:
-            found = list(self._read(offset, newest_first=newest_first))
-            yield from found
-            if len(found) < CHUNK:
-                return
-            offset += CHUNK
-
-    def _read(self, offset: int, *, newest_first: bool) -> Iterable[_Found]:
-        last = offset + CHUNK - 1
-        if self.place == "queue":
-            listed: Any = (
-                reversed(self.client.lrange(self.key, -last - 1, -offset - 1))
-                if newest_first
-                else self.client.lrange(self.key, offset, last)
-            )
-            return [_Found(as_text(job_id), 0.0, self) for job_id in listed]
-        scored: Any = self.client.zrange(self.key, offset, last, desc=newest_first, withscores=True)
-        # A claim is `<id>:<execution>`.
-        return [_Found(as_text(member).partition(":")[0], score, self) for member, score in scored]
-
-
-def _sizes(sources: Sequence[_Source]) -> list[int]:
-    by_client: dict[int, list[_Source]] = {}
-    for source in sources:
-        by_client.setdefault(id(source.client), []).append(source)
-    sizes: list[int] = []
-    for of_client in by_client.values():
-        with of_client[0].client.pipeline(transaction=False) as pipeline:
-            for source in of_client:
-                pipeline.llen(source.key) if source.place == "queue" else pipeline.zcard(source.key)
-            sizes += pipeline.execute()
-    return sizes
-
-
-def read(found: Sequence[_Found]) -> list[Row | None]:
-    """The rows of these jobs, two round trips a server; None for one that has vanished."""
-    rows: dict[int, Row | None] = {}
-    by_client: dict[int, list[int]] = {}
-    for at, each in enumerate(found):
-        by_client.setdefault(id(each.source.client), []).append(at)
-    for positions in by_client.values():
-        client = found[positions[0]].source.client
-        with client.pipeline(transaction=False) as pipeline:
-            for at in positions:
-                key = f"{RQ_KEY_PREFIX}:job:{found[at].job_id}"
-                pipeline.hmget(key, *FIELDS)
-                pipeline.hstrlen(key, "data")
-            answers = pipeline.execute(raise_on_error=False)
-            for at, size in zip(positions, answers[1::2], strict=True):
-                # A payload of many megabytes is not worth a row.
-                key = f"{RQ_KEY_PREFIX}:job:{found[at].job_id}"
-                pipeline.hmget(key, "data") if isinstance(size, int) and size <= LARGEST else pipeline.ping()
-            payloads = pipeline.execute(raise_on_error=False)
-        waiting = [found[at].job_id for at in positions if found[at].source.place == "deferred"]
-        blocked = prerequisites.blocked(client, waiting) if waiting else set()
-        for at, fields, size, payload in zip(positions, answers[::2], answers[1::2], payloads, strict=True):
-            each = found[at]
-            data = payload[0] if isinstance(payload, list) else None
-            row = Row.of(each.job_id, each.source.client, fields, data, size, each.score, each.source.queue)
-            if row is not None and each.job_id in blocked and row.state is JobState.WAITING:
-                row = replace(row, state=JobState.BLOCKED)
-            rows[at] = row
-    return [rows[at] for at in range(len(found))]
 
 
 def _time(text: str) -> datetime | None:

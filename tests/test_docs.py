@@ -146,6 +146,14 @@ def test_examples_that_a_test_has_are_as_it_has_them(page):
                 assert part in source, part
 
 
+def test_every_test_that_the_semantics_name_exists():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "docs/semantics.md").read_text())
+
+    assert len(named) > 50
+    for path, name in named:
+        assert f"\ndef {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
+
+
 @pytest.fixture
 def page_module():
     """A module of an installed app, in which a page's examples run: the commands they define can be deferred."""

@@ -10,6 +10,7 @@ from typing import Any
 from django.apps import AppConfig
 from rq import Queue
 
+from jobs import queues
 from jobs.worker import child, children, doorbell, fetch, heartbeat, parent, plain, recovery, threads, wire
 
 
@@ -20,7 +21,7 @@ class FaultsConfig(AppConfig):
     def ready(self) -> None:
         step, _, number = os.environ.get("FAULT", "").partition(":")
         if step:
-            (POINTS | PLAIN_POINTS)[step](Fault(int(number)))
+            (POINTS | PLAIN_POINTS | PUSHES)[step](Fault(int(number)))
         if "FAILING_START" in os.environ:
             around(child.Child, "run", before=fail_at_start)
         if "SIGNAL_IN_STEP" in os.environ:
@@ -126,4 +127,10 @@ PLAIN_POINTS: dict[str, Callable[[Fault], None]] = {
     "after a failure is written": lambda fault: around(
         plain.PlainRunner, "handle_job_failure", after=lambda *args: fault()
     ),
+}
+
+# For commands that defer others: between the commit of their transaction and that of their own outcome.
+PUSHES: dict[str, Callable[[Fault], None]] = {
+    "before a push": lambda fault: around(queues, "_write", before=lambda *args: fault()),
+    "after a push": lambda fault: around(queues, "_write", after=lambda *args: fault()),
 }

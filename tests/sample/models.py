@@ -47,3 +47,16 @@ class Run(models.Model):
 
     number = models.IntegerField()
     ended = models.BooleanField(default=False)
+
+
+class Batch(models.Model):
+    """Some submissions that are processed in slices; `done` counts those that are."""
+
+    done = models.IntegerField(default=0)
+
+
+class Submission(models.Model):
+    """One of a batch; `processed` counts how often it was."""
+
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE)
+    processed = models.IntegerField(default=0)
