@@ -60,6 +60,8 @@ def _noted(command: type["Mandate"], due: float | None, context: bytes) -> tuple
         noted += ("expires_at", repr((due or seams.now()) + seconds_of(command.expires_in)))
     if context:
         noted += ("context", context)
+    if context or command.expires_in is not None:
+        noted += ("more", 1)  # the claim need not look for what few jobs have
     return noted
 
 

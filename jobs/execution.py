@@ -54,11 +54,12 @@ def attempt(claim: "Claim", thread: Interruptible) -> tuple[Outcome, str]:
     try:
         payload, tagged = read(claim.data)
         current.command, *args = payload[2]
-        if claim.has_prerequisites and prerequisites.lacking(get_connection(claim.queue_name), claim.job_id):
+        more = claim.more
+        if more.has_prerequisites and prerequisites.lacking(get_connection(claim.queue_name), claim.job_id):
             return failures.not_yet(current), current.command
-        if claim.is_expired:
+        if more.expires_at and claim.is_expired:
             return failures.expired(current), current.command
-        with restored(claim.context) if claim.context else _AS_IT_IS:
+        with restored(more.context) if more.context else _AS_IT_IS:
             command = _build(current.command, args, payload[3], tagged=tagged)
             vars(command)["_claim"] = claim
             told = logger.isEnabledFor(logging.INFO)

@@ -61,7 +61,7 @@ def not_yet(attempt: Attempt) -> Waiting:
 
 def expired(attempt: Attempt) -> Discarded:
     """A job that nobody has begun in time."""
-    reason = f"expired: not begun by {iso(float(attempt.claim.expires_at))}"
+    reason = f"expired: not begun by {iso(float(attempt.claim.more.expires_at))}"
     logger.warning("discarded %s: %s", attempt, reason, extra=attempt.fields())
     return Discarded(reason, expired=True)
 

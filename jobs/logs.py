@@ -4,6 +4,7 @@ What is logged of attempts: a job's own lines, kept for its page; and its id, on
 
 import logging
 from collections import deque
+from collections.abc import Collection
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,14 @@ class Attempt:
     def __init__(self, claim: "Claim") -> None:
         self.claim = claim
         self.command = UNREADABLE
-        self.lines: deque[str] = deque(maxlen=LINES)
+        self.lines: Collection[str] = ()  # made when a line comes: most attempts log nothing
         self.outer: Token[Attempt | None]
+
+    def note(self, line: str) -> None:
+        """Keep a line, of the last ones."""
+        if not isinstance(self.lines, deque):
+            self.lines = deque(maxlen=LINES)
+        self.lines.append(line)
 
     @property
     def number(self) -> int:
@@ -88,7 +95,7 @@ class AttemptLog(logging.Handler):
         attempt = _attempt.get()
         if attempt is not None and record.name != "jobs":  # the worker's own lines tell what the job's page tells
             try:
-                attempt.lines.append(self.format(record)[:LINE_LENGTH])
+                attempt.note(self.format(record)[:LINE_LENGTH])
             except Exception:
                 self.handleError(record)
 

@@ -192,7 +192,7 @@ def _links(job: NewJob) -> tuple[bytes, tuple[Word, ...]]:
         if job.id in ids:
             raise PrerequisiteError(f"Job {job.id} cannot be a prerequisite of itself.")
         links |= {"waits": ids, "sure": job.prerequisites.unwritten(), "any": job.prerequisites.any_end}
-        fields += ("prereqs", orjson.dumps(ids))
+        fields += ("prereqs", orjson.dumps(ids), "more", 1)
     if job.at_front:
         links["front"] = True
     if job.lock:

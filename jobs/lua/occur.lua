@@ -22,7 +22,8 @@ if #record == 0 then -- deleted as any job may be
 end
 local OWN = { entry = 1, paused = 1, last_run = 1, runs_written = 1, created_at = 1, enqueued_at = 1, status = 1,
   expires_in = 1 }
-local fields, queue, last, expires_in = { 'created_at', iso, 'enqueued_at', iso, 'status', 'queued', 'schedule', entry }, nil, nil, nil
+local fields, queue, last, expires_in = { 'created_at', iso, 'enqueued_at', iso, 'status', 'queued', 'schedule', entry,
+  'more', 1 }, nil, nil, nil
 for i = 1, #record, 2 do
   if record[i] == 'origin' then queue = record[i + 1] end
   if record[i] == 'last_run' then last = record[i + 1] end

@@ -1,7 +1,7 @@
 """A claim: one job that this worker has taken, as the step script returns it."""
 
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobs import seams
 from jobs.options import DEFAULTS
@@ -12,7 +12,17 @@ DEFAULT_TTL: int = DEFAULTS["result_ttl"]  # seconds
 TEN_YEARS = 10 * 365 * 24 * 3_600  # seconds
 
 
-_NOTHING = (b"", b"", 0, b"", b"")  # what most jobs have of the fields that only some have
+class More(NamedTuple):
+    """What few jobs have, and is read only of those."""
+
+    progress: bytes = b""
+    expires_at: bytes = b""
+    has_prerequisites: int = 0
+    context: bytes = b""
+    schedule: bytes = b""  # the recurring entry whose run it is
+
+
+NOTHING_MORE = More()
 
 
 class Claim:
@@ -24,24 +34,24 @@ class Claim:
     """
 
     __slots__ = (
-        "context",
         "data",
         "deadline",
         "execution",
-        "expires_at",
-        "has_prerequisites",
         "id",
         "interruptions",
         "is_plain",
-        "progress_text",
+        "more",
         "queue",
         "result_ttl",
-        "schedule",
         "started",
         "timeout",
     )
 
     def __init__(self, row: list[Any]) -> None:
+        self.more = NOTHING_MORE
+        if len(row) > 8:
+            self.more = More(*row[8:])
+            del row[8:]
         (
             self.id,
             self.queue,
@@ -51,25 +61,23 @@ class Claim:
             self.result_ttl,
             self.interruptions,
             self.is_plain,
-        ) = row[:8]
-        further: Any = row[8:] or _NOTHING
-        self.progress_text, self.expires_at, self.has_prerequisites, self.context, self.schedule = further
+        ) = row
         self.started = 0.0  # monotonic seconds
         self.deadline = 0.0
 
     @property
     def progress(self) -> Progress:
         """What the job has been through before. ValueError when somebody has tampered with it."""
-        return Progress.load(self.progress_text)
+        return Progress.load(self.more.progress)
 
     @property
     def is_expired(self) -> bool:
         """Whether it is too late to begin the job. One that has begun before is not."""
-        return bool(self.expires_at) and not self.progress_text and not self.interruptions and self._is_past()
+        return bool(self.more.expires_at) and not self.more.progress and not self.interruptions and self._is_past()
 
     def _is_past(self) -> bool:
         try:
-            return float(self.expires_at) < seams.now()
+            return float(self.more.expires_at) < seams.now()
         except ValueError:  # not a number: a payload never stops a thread
             return False
 

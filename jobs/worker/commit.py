@@ -81,17 +81,17 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
         counted, began = "retried", now - seconds
         result_type, result = _RETRIED, _b64(outcome.traceback)
         fields = ("state", "retrying", "reason", outcome.reason, "progress", outcome.progress.dump())
-        fields += ("log", outcome.log)
+        fields += ("more", 1, "log", outcome.log)
         note = line("failed", now, worker=claim.worker, reason=outcome.reason)
         note += "\n" + line("retried", now, reason=f"due {iso(now + outcome.delay)}")
     elif isinstance(outcome, Requeued):
         kind, when = _at(now, outcome.delay)
         counted = "requeued"
-        fields = ("state", "", "reason", "", "progress", outcome.progress.dump())
+        fields = ("state", "", "reason", "", "progress", outcome.progress.dump(), "more", 1)
         note = line("requeued", now, worker=claim.worker, reason=f"due {iso(now + outcome.delay)}")
     elif isinstance(outcome, Postponed):
         kind, when = _at(now, outcome.delay)
-        fields = ("state", "", "reason", outcome.reason, "progress", outcome.progress.dump())
+        fields = ("state", "", "reason", outcome.reason, "progress", outcome.progress.dump(), "more", 1)
     elif isinstance(outcome, Waiting):
         kind = "W"
     elif isinstance(outcome, Dead):
@@ -123,7 +123,7 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
         result,
         began,
         note,
-        claim.schedule,
+        claim.more.schedule,
         len(fields) // 2,
         *fields,
     ]

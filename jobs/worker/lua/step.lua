@@ -182,7 +182,7 @@ end)
 local function claim(queue, id)
   local key = prefix .. 'job:' .. id
   local read, job = pcall(redis.call, 'HMGET', key, 'data', 'timeout', 'result_ttl', 'interruptions',
-    'success_callback_name', 'progress', 'expires_at', 'prereqs', 'context', 'schedule')
+    'success_callback_name', 'more')
   if not read then -- the job's key is no hash: show it among the dead, and go on
     return (pcall(redis.call, 'ZADD', prefix .. 'failed:' .. queue, '9999999999', id))
   end
@@ -197,9 +197,10 @@ local function claim(queue, id)
   if job[5] then redis.call('PERSIST', key) end -- RQ's `ttl` bounds the wait in the queue only
   execution, want = execution + 1, want - 1
   local row = { id, queue, name, job[1], job[2] or '', job[3] or '', job[4] or '', job[5] and 1 or 0 }
-  if job[6] or job[7] or job[8] or job[9] or job[10] then
-    row[9], row[10], row[11], row[12] = job[6] or '', job[7] or '', job[8] and 1 or 0, job[9] or ''
-    row[13] = job[10] or ''
+  if job[6] then -- what few jobs have is read only of those
+    local more = redis.call('HMGET', key, 'progress', 'expires_at', 'prereqs', 'context', 'schedule')
+    row[9], row[10], row[11], row[12] = more[1] or '', more[2] or '', more[3] and 1 or 0, more[4] or ''
+    row[13] = more[5] or ''
   end
   claims[#claims + 1] = row
   return true
