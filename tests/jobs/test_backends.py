@@ -87,7 +87,7 @@ def test_it_is_retried_as_every_job_and_failed_when_it_is_dead(worker):
     assert job_of(result).state == "retrying"
     assert result.status == TaskResultStatus.READY
     assert [error.exception_class for error in result.errors] == [ValueError]
-    get_connection("default").hset(job_of(result).key, "progress", b'{"failures": {"": 25}}')
+    get_connection("default").hset(job_of(result).key, mapping={"progress": b'{"failures": {"": 25}}', "more": 1})
     worker.hurry().run()
     result.refresh()
     assert result.status == TaskResultStatus.FAILED

@@ -263,7 +263,7 @@ def test_history_and_tracebacks_are_bounded(worker):
 @pytest.mark.parametrize("text", [b"{", b"[]", b'{"attempts": null}', b"\xff"])
 def test_progress_that_was_tampered_with_is_dead_with_the_reason_and_never_a_loop(text, worker):
     job = TroubleTwice.defer()
-    get_connection("default").hset(job.key, "progress", text)
+    get_connection("default").hset(job.key, mapping={"progress": text, "more": 1})
     worker.run()
 
     assert job.state == "dead"
@@ -272,7 +272,7 @@ def test_progress_that_was_tampered_with_is_dead_with_the_reason_and_never_a_loo
 
 def test_a_context_that_was_tampered_with_is_dead_with_the_reason(worker):
     job = TroubleTwice.defer()
-    get_connection("default").hset(job.key, "context", b'{"zone": "Nowhere/Land"}')
+    get_connection("default").hset(job.key, mapping={"context": b'{"zone": "Nowhere/Land"}', "more": 1})
     worker.run()
 
     assert job.state == "dead"

@@ -61,7 +61,7 @@ def test_a_row_says_what_a_list_shows(one_of_each):
 
 def test_filters(worker):
     jobs = [Fail.defer("a pear"), Fail.defer("an apple", queue="low"), TroubleTwice.defer("flaky")]
-    get_connection("default").hset(jobs[2].key, "progress", b'{"failures": {"": 2}}')
+    get_connection("default").hset(jobs[2].key, mapping={"progress": b'{"failures": {"": 2}}', "more": 1})
     worker.run()
 
     assert set(ids("dead")) == {job.id for job in jobs}

@@ -202,7 +202,7 @@ def miss(job, worker):
     worker.run()
     assert job.state == "scheduled"
     assert "sample.Note:" in job.reason
-    get_connection("default").hset(job.key, "progress", b'{"since": {"records": 1}}')
+    get_connection("default").hset(job.key, mapping={"progress": b'{"since": {"records": 1}}', "more": 1})
     worker.hurry().run()
 
 

@@ -166,7 +166,7 @@ def test_a_revived_prerequisite_that_finishes_lets_them_run(name, worker):
     type_ = type(first)
     assert type_ is MandateJob
     job = defer(first)
-    get_connection("default").hset(first.key, "progress", b'{"failures": {"": 25}}')
+    get_connection("default").hset(first.key, mapping={"progress": b'{"failures": {"": 25}}', "more": 1})
     worker.run()
     assert (first.state, job.state) == ("dead", "blocked")
 

@@ -34,7 +34,11 @@ class Command(BaseCommand):
             return
         if not found:
             self.stdout.write(self.style.SUCCESS("All is well."))
-        styles: dict[Severity, Any] = {Severity.ERROR: self.style.ERROR, Severity.WARNING: self.style.WARNING, Severity.NOTE: str}
+        styles: dict[Severity, Any] = {
+            Severity.ERROR: self.style.ERROR,
+            Severity.WARNING: self.style.WARNING,
+            Severity.NOTE: str,
+        }
         for finding in found:
             self.stdout.write(styles[finding.severity](f"{finding.severity.name}: {finding.what}"))
             for name, text in (("why", finding.why), ("mend", finding.mend)):

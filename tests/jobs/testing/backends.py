@@ -84,7 +84,7 @@ class ServerBackend:
         if value := self._client.hget(key, "progress"):
             progress = orjson.loads(value)
             progress["since"] = {what: at - seconds for what, at in progress.get("since", {}).items()}
-            self._client.hset(key, "progress", orjson.dumps(progress))
+            self._client.hset(key, mapping={"progress": orjson.dumps(progress), "more": 1})
 
 
 Backend = KitBackend | ServerBackend
