@@ -17,7 +17,7 @@
 --       failed   position and error of outcomes that could not be written; their claims are still held
 --       to be released  members of `jobs:releasing`
 --       claims   id, queue, execution, payload, timeout, result_ttl, interruptions, whether RQ's own code made the job;
---                where there are any: progress, expiry, prerequisites, context
+--                where there are any: progress, expiry, whether prerequisites are lacking, context
 --       trimmed  dead jobs that were too many
 --
 -- It may be sent twice: an outcome is written only while its claim (the wip member `id:execution`) is held, and the
@@ -188,7 +188,8 @@ local function claim(queue, id)
   execution, want = execution + 1, want - 1
   local row = { id, queue, name, job[1], job[2] or '', job[3] or '', job[4] or '', job[5] and 1 or 0 }
   if job[6] or job[7] or job[8] or job[9] then
-    row[9], row[10], row[11], row[12] = job[6] or '', job[7] or '', job[8] and 1 or 0, job[9] or ''
+    local waits = job[8] and redis.call('EXISTS', 'jobs:waits:' .. id) or 0
+    row[9], row[10], row[11], row[12] = job[6] or '', job[7] or '', waits, job[9] or ''
   end
   claims[#claims + 1] = row
   return true
