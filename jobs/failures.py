@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from django.utils.module_loading import import_string
+from redis.exceptions import RedisError
+from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import conf, registry, retries, seams
 from jobs.connections import get_connection
@@ -40,7 +42,7 @@ def outcome(error: BaseException, attempt: Attempt, command: Mandate | None) -> 
     if isinstance(error, RequeueRequested) and command is not None:
         return _requeued(error, attempt, command, progress)
     if isinstance(error, Stopped):
-        return _dead(error, attempt, command, "stopped on request")
+        return _stopped(error, attempt, command)
     if command is None:
         if isinstance(error, UnknownCommandError):
             return _unknown(error, attempt, progress)
@@ -77,6 +79,20 @@ def reason_of(error: BaseException) -> str:
 
 
 # --- the ways on -----------------------------------------------------------------------------
+
+
+def _stopped(error: Stopped, attempt: Attempt, command: Mandate | None) -> Dead:
+    """By RQ's command; or because it was cancelled or deleted: then this outcome is refused, and nobody is told."""
+    claim = attempt.claim
+    try:
+        client = get_connection(claim.queue_name)
+        is_held = client.zscore(f"{RQ_KEY_PREFIX}:wip:{claim.queue_name}", b"%b:%b" % (claim.id, claim.execution))
+    except RedisError:
+        is_held = 0.0  # so it seems
+    if is_held is not None:
+        return _dead(error, attempt, command, "stopped on request")
+    logger.info("interrupted %s: it was cancelled", attempt, extra=attempt.fields())
+    return Dead("stopped on request", "")
 
 
 def _requeued(error: RequeueRequested, attempt: Attempt, command: Mandate, progress: Progress) -> Outcome:

@@ -111,7 +111,7 @@ class Mandate:
         """Called when the job has failed for good."""
 
     def on_discard(self, reason: str) -> None:
-        """Called when the job is dropped on purpose: by `discard_on`, or because it expired."""
+        """Called when an error of `discard_on` has dropped the job."""
 
     def requeue_job(self, wait: float | timedelta) -> NoReturn:
         """
@@ -137,6 +137,7 @@ class Mandate:
                 payload=claim.payload,
                 connection=get_connection(claim.queue_name),
             )
+            own["_job"].is_written = True
         return own.get("_job")
 
     def __repr__(self) -> str:

@@ -28,10 +28,13 @@ if status == 'queued' then
   redis.call('LREM', prefix .. 'queue:' .. queue, 0, id)
 elseif status == 'started' then
   for _, member in ipairs(redis.call('ZRANGE', prefix .. 'wip:' .. queue, 0, -1)) do
-    if string.sub(member, 1, #id + 1) == id .. ':' then redis.call('ZREM', prefix .. 'wip:' .. queue, member) end
-  end
-  if worker then
-    redis.call('PUBLISH', prefix .. 'pubsub:' .. worker, cjson.encode({ command = 'stop-job', job_id = id }))
+    if string.sub(member, 1, #id + 1) == id .. ':' then
+      redis.call('ZREM', prefix .. 'wip:' .. queue, member)
+      if worker then -- this execution, and none that a person's retry may have begun by the time that it hears of it
+        redis.call('PUBLISH', prefix .. 'pubsub:' .. worker,
+          cjson.encode({ command = 'stop-execution', job_id = id, execution_id = string.sub(member, #id + 2) }))
+      end
+    end
   end
 elseif REGISTRY[status] then
   redis.call('ZREM', prefix .. REGISTRY[status] .. ':' .. queue, id)

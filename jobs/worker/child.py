@@ -77,6 +77,7 @@ class Child:
         self._looked_at_memory = 0.0
         self._lost: set[JobThread] = set()  # threads that did not come back
         self._told: list[int] = []  # signals that are still to be obeyed
+        self._to_stop: set[Claim] = set()
 
     def run(self) -> int:
         """Live. Returns the exit code."""
@@ -113,7 +114,10 @@ class Child:
         running = [(thread, claim) for thread in self._threads if (claim := thread.claim) is not None]
         if running or self._fetch.held:
             self._busy_at = now
+        self._to_stop = {claim for claim in self._to_stop if claim.execution in self._fetch.held}
         for thread, claim in running:
+            if claim in self._to_stop:
+                thread.interruptible.interrupt(claim, Stopped)  # in vain while its arguments load: then the next time
             if now > claim.deadline:
                 if thread.interruptible.interrupt(claim, TimedOut):
                     logger.warning("timed out: job %s, after %g s", claim.job_id, claim.limit)
@@ -188,13 +192,9 @@ class Child:
             self._control = socket.socketpair()[0]  # one that is never readable
             return
         for line in message.decode().splitlines():
-            word, _, job_id = line.partition(" ")
+            word, job_id, execution = line.split(" ", 2)
             if word == "stop":
-                self._fetch.forget(job_id)
-                for thread in self._threads:
-                    claim = thread.claim
-                    if claim is not None and claim.job_id == job_id:
-                        thread.interruptible.interrupt(claim, Stopped)
+                self._to_stop |= self._fetch.forget(job_id, execution)
 
     def _stop(self, code: int) -> None:
         if self._leave_by is None:

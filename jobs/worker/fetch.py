@@ -1,6 +1,5 @@
 """Taking work: threads fetch for themselves, one at a time, and hand over what they have done in the same call."""
 
-import contextlib
 import logging
 import random
 import threading
@@ -259,13 +258,20 @@ class Fetch:
             self.commits.add(claim, GivenBack(), "", 0.0)
         self.flush()
 
-    def forget(self, job_id: str) -> None:
-        """Drop a claim that no thread has begun: the job was cancelled, and Redis has forgotten the claim, too."""
-        for claim in list(self._ready):
-            if claim.job_id == job_id:
-                with contextlib.suppress(ValueError):  # a thread has just taken it
+    def forget(self, job_id: str, execution: str = "") -> set[Claim]:
+        """
+        Drop a claim that no thread has begun: the job was cancelled, and Redis has forgotten the claim, too. Returns
+        those that a thread has begun. Without an execution: whichever of the job is here.
+        """
+        begun = set()
+        for claim in list(self.held.values()):
+            if claim.job_id == job_id and execution in {"", claim.execution.decode()}:
+                try:
                     self._ready.remove(claim)
                     self.held.pop(claim.execution, None)
+                except ValueError:  # a thread has it
+                    begun.add(claim)
+        return begun
 
     def flush(self) -> bool:
         """Commit what is done, claim nothing. Whether all of it is written now."""

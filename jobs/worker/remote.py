@@ -47,7 +47,7 @@ class Remote:
                     os.kill(process.pid, SIGNALS[command])
                     continue
                 if command in {"stop-job", "stop-execution"}:
-                    process.control.send(f"stop {words['job_id']}\n".encode())
+                    process.control.send(f"stop {words['job_id']} {words.get('execution_id', '')}\n".encode())
                     continue
             except (AttributeError, KeyError, TypeError, ValueError, OSError):
                 logger.warning("unreadable remote command: %r", message)

@@ -10,6 +10,7 @@ from redis import Redis
 from rq import SimpleWorker
 
 from jobs import MandateJob, control, execution, queues
+from jobs import prerequisites as module_of_prerequisites
 from jobs.connections import get_connection
 from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
 from jobs.interrupt import Interruptible
@@ -20,6 +21,7 @@ from jobs.worker.recovery import recover
 from jobs.worker.release import release
 from jobs.worker.wire import Wire
 from tests.sample import functions
+from tests.sample.commands.acts import Act
 from tests.sample.commands.limits import Once, Unguarded
 from tests.sample.commands.notes import Fail, WriteNote, WriteNoteSlowly
 from tests.sample.commands.trouble import Again, Ruled, Trouble, TroubleTwice
@@ -395,6 +397,32 @@ def test_a_waiting_job_that_somebody_pushes_goes_back_and_uses_no_retry(worker, 
     assert job.progress.attempts == 0
     worker.hurry().run()
     assert job.state == "finished"
+
+
+def test_once_they_are_done_the_attempt_asks_redis_for_nothing(worker, monkeypatch):
+    first = WriteNote.defer("1")
+    job = defer(first)
+    worker.step()
+
+    def away(*args):
+        raise ConnectionError("Redis is away, and no failure of the job")
+
+    monkeypatch.setattr(module_of_prerequisites, "lacking", away)
+    worker.step()
+    assert job.state == "finished"
+
+
+def test_a_running_command_may_defer_what_waits_for_itself(worker, monkeypatch):
+    def play(command):
+        assert command.job.is_written
+        return defer(command.job).id
+
+    monkeypatch.setattr(Act, "play", staticmethod(play), raising=False)
+    job = Act.defer()
+    worker.step()
+    after = MandateJob.fetch(job.return_value(), connection=job.connection)
+    assert after.state == "queued"
+    assert after.prerequisites == [job.id]
 
 
 def test_one_that_is_released_while_it_goes_back_is_queued(worker):

@@ -1,0 +1,113 @@
+"""Stopping one running job: the execution that was meant, whenever it can be reached, and no other."""
+
+import json
+import socket
+
+import pytest
+
+from jobs import control
+from jobs.connections import get_connection
+from jobs.interrupt import Stopped
+from jobs.worker.board import Board
+from jobs.worker.child import Child
+from jobs.worker.settings import WorkerSettings
+from tests.sample.commands.notes import WriteNote
+from tests.sample.commands.trouble import Trouble
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def child(valkey):
+    """A worker process that is not one: it minds and obeys when it is told to. `say` is its parent's word."""
+    ours, theirs = socket.socketpair()
+    child = Child(WorkerSettings(queues={"default": None}, concurrency=1), "w1", Board(1), theirs, blocks=True)
+    child.thread = child._threads[0]
+    get_connection("default").zadd("jobs:workers", {"w1": 9e9})
+
+    def say(line):
+        ours.send(f"{line}\n".encode())
+        child._obey()
+
+    def claim():
+        child._fetch._step(claims=True)
+        child.thread.claim = child._fetch._ready.popleft()
+        child.thread.claim.deadline = float("inf")
+        return child.thread.claim
+
+    child.say, child.begin = say, claim
+    with ours, theirs:
+        yield child
+    child._fetch._wire.close()
+
+
+def is_interrupted(child):
+    """Whether minding interrupts the thread that stands at the beginning of `call`; here it is this one."""
+    try:
+        child.thread.interruptible.arm(child.thread.claim)
+        child._mind()
+        sum(range(1_000))
+        child.thread.interruptible.disarm()
+    except Stopped:
+        return True
+    return False
+
+
+def test_a_job_whose_arguments_are_still_loading_is_stopped_when_its_call_begins(child):
+    job = WriteNote.defer("x")
+    claim = child.begin()
+    child.say(f"stop {job.id} {claim.execution.decode()}")
+    child._mind()
+    assert is_interrupted(child)
+
+
+def test_rqs_own_command_names_no_execution_and_stops_whichever_runs(child):
+    job = WriteNote.defer("x")
+    child.begin()
+    child.say(f"stop {job.id} ")
+    assert is_interrupted(child)
+
+
+def test_one_that_a_person_has_retried_meanwhile_is_left_alone(child):
+    job = WriteNote.defer("x")
+    first = child.begin()
+    heard = job.connection.pubsub(ignore_subscribe_messages=True)
+    heard.subscribe("rq:pubsub:w1")
+    heard.get_message(timeout=1)
+    job.cancel()
+    control.retry(job)
+    child._fetch.held.pop(first.execution)  # its late result has been refused
+    child.begin()
+    message = json.loads(heard.get_message(timeout=1)["data"])
+    heard.close()
+
+    assert message["execution_id"] == first.execution.decode()
+    child.say(f"stop {message['job_id']} {message['execution_id']}")
+    assert not is_interrupted(child)
+
+
+def test_a_stop_is_forgotten_with_its_execution(child):
+    job = WriteNote.defer("x")
+    claim = child.begin()
+    child.say(f"stop {job.id} ")
+    child._fetch.held.pop(claim.execution)
+    child._mind()
+    assert child._to_stop == set()
+
+
+@pytest.mark.parametrize(("cancelled", "heard"), [(True, []), (False, [("dead", "")])])
+def test_who_hears_of_dead_jobs_does_not_hear_of_cancelled_ones(cancelled, heard, worker, monkeypatch, caplog):
+    Trouble.told.clear()
+
+    def call(command):
+        if cancelled:
+            control.cancel(command.job)
+        raise Stopped
+
+    monkeypatch.setattr(Trouble, "call", call)
+    job = Trouble.defer()
+    worker.step()
+
+    assert job.state == ("cancelled" if cancelled else "dead")
+    assert Trouble.told == heard
+    assert ("dead:" in caplog.text) == (not cancelled)
