@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import checks, conf, errors, options, testing
+from jobs import checks, conf, errors, options, registry, testing
 from jobs.management.commands.rqworker import Command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,8 +159,13 @@ def page_module():
     """A module of an installed app, in which a page's examples run: the commands they define can be deferred."""
     module = types.ModuleType("tests.sample.commands.page")
     sys.modules[module.__name__] = module
+    known, conflicts = dict(registry.all_commands()), len(registry.conflicts())
     yield module
     del sys.modules[module.__name__]
+    registry._settle()
+    registry._commands.clear()
+    registry._commands.update(known)
+    del registry._conflicts[conflicts:]
 
 
 @pytest.mark.django_db(transaction=True)

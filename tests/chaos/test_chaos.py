@@ -95,7 +95,7 @@ def check_the_books(seed, happened, load, client, found, capsys):
     """Every line is a promise; the last one printed sums them up."""
     runs = Counter(Run.objects.values_list("number", flat=True))
     states = {number: job.state for number, job in load.accepted.items()}
-    interrupted = {n for n, job in load.accepted.items() if client.hget(job.key, "interruptions")}
+    interrupted = {n for n, job in load.accepted.items() if client.hexists(job.key, "interrupted_by")}
     lost = [n for n, state in states.items() if not runs[n] and state != "dead"]
     twice = {n for n in states if runs[n] > 1}
     counts = Counter(states.values())
