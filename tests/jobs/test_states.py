@@ -15,11 +15,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from jobs import control, failures, queues
+from jobs import control, execution, failures, queues
 from jobs.errors import ChangeRefusedError, PrerequisiteError
 from jobs.interrupt import Interruptible, Stopped, TimedOut
 from jobs.outcomes import GivenBack
-from jobs.worker.plain import attempt
 from jobs.worker.recovery import ALL, NONE, recover
 from jobs.worker.release import release
 from jobs.worker.wire import Wire
@@ -229,7 +228,7 @@ class Lives(RuleBasedStateMachine):
 
         Act.play = staticmethod(act)
         claim.started = time.monotonic()
-        outcome, name = attempt(worker.name)(claim, Interruptible())
+        outcome, name = execution.attempt(claim, Interruptible())
         worker.fetch.commits.add(claim, outcome, name, 0.001)
         return worker.fetch._step(claims=False), calls
 
