@@ -1,5 +1,6 @@
 """A worker in the test's own process: the real scripts and the real attempt, one job at a time, and no waiting."""
 
+import os
 import time
 
 import pytest
@@ -8,6 +9,7 @@ from jobs import execution
 from jobs.connections import get_connection
 from jobs.interrupt import Interruptible
 from jobs.worker.board import Board
+from jobs.worker.claim import Claim
 from jobs.worker.fetch import Fetch
 from jobs.worker.promotion import Promotion
 from jobs.worker.release import release
@@ -32,13 +34,17 @@ class InlineWorker:
         self.promotion = Promotion(Wire("default"))
         self.name, self.attempts = name, 0
 
-    def step(self) -> bool:
-        """Run the next job, if one is due. Whether there was one."""
+    def claim(self) -> Claim | None:
+        """Take the next job, if one is due."""
         self.client.zadd("jobs:workers", {self.name: time.time()})
         self._look()
-        if not self.fetch.has_ready:
+        return self.fetch._ready.popleft() if self.fetch.has_ready else None
+
+    def step(self) -> bool:
+        """Run the next job, if one is due. Whether there was one."""
+        claim = self.claim()
+        if claim is None:
             return False
-        claim = self.fetch._ready.popleft()
         claim.started = time.monotonic()
         outcome, command = execution.attempt(claim, Interruptible())
         self.attempts += 1
@@ -60,6 +66,13 @@ class InlineWorker:
             for job_id in self.client.zrange(f"rq:scheduled:{queue}", 0, -1):
                 self.client.zadd(f"rq:scheduled:{queue}", {job_id: 1})
         return self
+
+    def close(self) -> None:
+        """Let go of its connections and pipes, for a test that needs hundreds of workers."""
+        self.fetch._wire.close()
+        self.promotion._wire.close()
+        os.close(self.fetch._doorbell._inside)
+        os.close(self.fetch._doorbell._outside)
 
     def _look(self, *, claims: bool = True) -> None:
         for member in self.fetch._step(claims=claims):
