@@ -17,7 +17,7 @@ from rq.executions import Execution
 from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import BaseDeathPenalty
 
-from jobs import allowed, conf, execution, logs
+from jobs import allowed, conf, execution, failures, logs
 from jobs.connections import new_pool
 from jobs.errors import JobsError, PayloadError
 from jobs.interrupt import Interruptible, JobInterrupt
@@ -68,7 +68,7 @@ class PlainRunner(SimpleWorker):
             ok = runner.perform_job(job, runner.queues[0], Execution(execution_id, job.id, client, worker))
         except BaseException as error:
             logger.error("dead: %s (job %s): %s", name, claim.job_id, error, exc_info=not isinstance(error, JobsError))
-            return Dead(f"{type(error).__qualname__}: {error}"[:500], traceback.format_exc()), name
+            return Dead(failures.reason_of(error), traceback.format_exc()), name
         return Recorded(finished=bool(ok)), name
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
