@@ -73,15 +73,15 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
         kind, when, counted = "F", outcome.ttl, "finished"
         if outcome.ttl:
             result_type = _SUCCESSFUL
-            fields = ("log", sendable(outcome.log)) if outcome.log else ()
+            fields = ("log", outcome.log) if outcome.log else ()
             if outcome.result is not None:
                 result = b64encode(outcome.result).decode()
     elif isinstance(outcome, Retried):
         kind, when = _at(now, outcome.delay)
         counted, began = "retried", now - seconds
         result_type, result = _RETRIED, _b64(outcome.traceback)
-        fields = ("state", "retrying", "reason", sendable(outcome.reason), "progress", outcome.progress.dump())
-        fields += ("log", sendable(outcome.log))
+        fields = ("state", "retrying", "reason", outcome.reason, "progress", outcome.progress.dump())
+        fields += ("log", outcome.log)
         note = line("failed", now, worker=claim.worker, reason=outcome.reason)
         note += "\n" + line("retried", now, reason=f"due {iso(now + outcome.delay)}")
     elif isinstance(outcome, Requeued):
@@ -91,17 +91,17 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
         note = line("requeued", now, worker=claim.worker, reason=f"due {iso(now + outcome.delay)}")
     elif isinstance(outcome, Postponed):
         kind, when = _at(now, outcome.delay)
-        fields = ("state", "", "reason", sendable(outcome.reason), "progress", outcome.progress.dump())
+        fields = ("state", "", "reason", outcome.reason, "progress", outcome.progress.dump())
     elif isinstance(outcome, Waiting):
         kind = "W"
     elif isinstance(outcome, Dead):
         kind, when, counted, began = "D", int(now) + DEAD_TTL, "dead", now - seconds
         result_type, result = _FAILED, _b64(outcome.traceback)
-        fields = ("reason", sendable(outcome.reason), "log", sendable(outcome.log))
+        fields = ("reason", outcome.reason, "log", outcome.log)
         note = line("failed", now, worker=claim.worker, reason=outcome.reason)
     elif isinstance(outcome, Discarded):
         kind, when, counted = "C", int(now) + KEPT_FOR, "discarded"
-        fields = ("state", "discarded", "reason", sendable(outcome.reason))
+        fields = ("state", "discarded", "reason", outcome.reason)
         name = "expired" if outcome.expired else "discarded"
         note = line(name, now, worker=claim.worker, reason=outcome.reason)
     elif isinstance(outcome, GivenBack):
@@ -124,7 +124,7 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
         began,
         note,
         len(fields) // 2,
-        *fields,
+        *(sendable(word) if isinstance(word, str) else word for word in fields),
     ]
 
 
