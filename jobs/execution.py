@@ -16,7 +16,7 @@ from rq.job import get_current_job
 from jobs import allowed, arguments, failures, logs, prerequisites, registry
 from jobs.connections import get_connection
 from jobs.context import restored
-from jobs.errors import PayloadError, PrereqJobNotFinishedError, SerializationError
+from jobs.errors import PayloadError, PrereqJobNotFinishedError
 from jobs.interrupt import Interruptible, TimedOut
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, finished, invoke
@@ -136,5 +136,5 @@ def _result(value: Any) -> bytes | None:
         return None
     try:
         return orjson.dumps(arguments.encode(value))
-    except SerializationError:
-        return orjson.dumps(f"<{type(value).__qualname__}>")  # the work is done, whatever it returned
+    except Exception:  # SerializationError, or what the value's own code raises: the work is done all the same
+        return orjson.dumps(f"<{type(value).__qualname__}>")

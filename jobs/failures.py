@@ -75,7 +75,11 @@ def timed_out(limit: float | None) -> TimedOut:
 
 def reason_of(error: BaseException) -> str:
     """An error in a line."""
-    return f"{type(error).__qualname__}: {error}"[:REASON_LENGTH]
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text cannot be made)"
+    return f"{type(error).__qualname__}: {text}"[:REASON_LENGTH]
 
 
 # --- the ways on -----------------------------------------------------------------------------

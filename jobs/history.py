@@ -27,9 +27,14 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def sendable(text: str) -> str:
+    """A text as UTF-8 can hold it: what a command raises or logs may have in it what no text should."""
+    return text.encode(errors="replace").decode()
+
+
 def line(event: str, at: float, *, worker: str = "", reason: str = "") -> str:
     """An event as it lies in the record; `at` is seconds since the epoch."""
-    fields: dict[str, object] = {"event": event, "at": round(at, 6), "worker": worker, "reason": reason[:500]}
+    fields: dict[str, object] = {"event": event, "at": round(at, 6), "worker": worker, "reason": sendable(reason[:500])}
     return orjson.dumps({key: value for key, value in fields.items() if value}).decode()
 
 

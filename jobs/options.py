@@ -138,7 +138,7 @@ def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | 
 def span(name: str, value: float | timedelta) -> float:
     """Seconds of an option that takes them as a number or a timedelta. ValueError naming it for what is neither."""
     if not seconds_of(value) >= 0:
-        raise ValueError(f"{name}={value!r} is impossible. Give seconds, 0 or more, or a timedelta.")
+        raise ValueError(f"{name}={value!r} is impossible. Give seconds, 0 or more, or a timedelta; a century at most.")
     return seconds_of(value)
 
 

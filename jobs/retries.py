@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from math import isfinite, nan
+from math import nan
 from numbers import Real
 from typing import Any, Protocol
 
@@ -24,14 +24,18 @@ Errors = type[BaseException] | tuple[type[BaseException], ...]
 Wait = float | timedelta | str | Callable[[int, BaseException], float | timedelta]
 
 POLYNOMIALLY_LONGER = "polynomially_longer"
+CENTURY = 36_525 * 86_400.0  # seconds
 DEFAULT_CURVE = ""  # under which failures are counted that no rule claims
 
 
 def seconds_of(value: object) -> float:
-    """Seconds of a number or a timedelta; NaN, which no comparison lets pass, for anything else and for infinities."""
+    """
+    Seconds of a number or a timedelta; NaN, which no comparison lets pass, for anything else, and for more than a
+    hundred years: a time that far away cannot always be written down.
+    """
     if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, Real) and not isinstance(value, bool) and isfinite(value):
+        value = value.total_seconds()
+    if isinstance(value, Real) and not isinstance(value, bool) and value <= CENTURY:
         return float(value)
     return nan
 

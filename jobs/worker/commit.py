@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from jobs import seams
 from jobs.connections import Word
-from jobs.history import KEPT_FOR, iso, line
+from jobs.history import KEPT_FOR, iso, line, sendable
 from jobs.outcomes import (
     Dead,
     Discarded,
@@ -125,7 +125,7 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
         note,
         claim.more.schedule,
         len(fields) // 2,
-        *fields,
+        *(sendable(word) if isinstance(word, str) else word for word in fields),
     ]
 
 

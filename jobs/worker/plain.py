@@ -21,7 +21,7 @@ from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import BaseDeathPenalty
 
-from jobs import allowed, conf, execution, logs
+from jobs import allowed, conf, execution, failures, logs
 from jobs.connections import new_pool
 from jobs.errors import JobsError, PayloadError
 from jobs.interrupt import Interruptible, JobInterrupt
@@ -98,7 +98,7 @@ class PlainRunner(SimpleWorker):
             return GivenBack(), name  # refused, and said, where another has the job by now
         except BaseException as error:
             logger.error("dead: %s (job %s): %s", name, claim.job_id, error, exc_info=not isinstance(error, JobsError))
-            return Dead(f"{type(error).__qualname__}: {error}"[:500], traceback.format_exc()), name
+            return Dead(failures.reason_of(error), traceback.format_exc()), name
         return Recorded(finished=bool(ok)), name
 
     # --- what RQ's worker writes -----------------------------------------------------------------
