@@ -1,5 +1,7 @@
 """Every change a person may make to a job. Each takes it from where it is and puts it elsewhere in one atomic step."""
 
+from datetime import datetime
+
 from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
@@ -52,6 +54,18 @@ def move(job: Job, queue: str) -> None:
     _change(job, "queue", (JobStatus.QUEUED,), verb="moved", queue=queue)
 
 
+def reschedule(job: Job, at: datetime) -> None:
+    """
+    Change the time at which a scheduled or retrying job runs. What its command's `expires_in` allows counts from there.
+
+    Raises ValueError for a time without a zone, ChangeRefusedError in any other state.
+    """
+    if at.tzinfo is None:
+        raise ValueError(f"at={at!r} has no time zone. Give an aware datetime.")
+    due = at.timestamp()
+    _change(job, "due", (JobStatus.SCHEDULED,), event="rescheduled", reason=iso(due), verb="rescheduled", due=due)
+
+
 def delete(job: Job) -> None:
     """
     Remove a job in whatever state. What waits for it stays blocked; for a day its id is refused as a prerequisite.
@@ -71,6 +85,7 @@ def _change(
     reason: str = "",
     at_front: bool = False,
     queue: str = "",
+    due: float | None = None,
 ) -> None:
     now = seams.now()
     client: Redis = job.connection
@@ -83,7 +98,7 @@ def _change(
             [],
             [
                 *(f"{RQ_KEY_PREFIX}:", job.id, what, iso(now), repr(now), statuses, KEPT_FOR, note, reason),
-                *("LPUSH" if at_front else "RPUSH", queue),
+                *("LPUSH" if at_front else "RPUSH", queue, "" if due is None else repr(due)),
             ],
         )
     match as_text(happened), as_text(further):

@@ -13,7 +13,7 @@ KEPT_FOR = 24 * 3_600  # seconds that discarded and cancelled jobs are kept, and
 class Event:
     """
     One event: queued, started, finished, failed, retried, requeued, interrupted, poisoned, discarded, expired,
-    cancelled or revived.
+    rescheduled, cancelled or revived.
     """
 
     name: str

@@ -9,7 +9,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from itertools import groupby, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 from django.db import transaction
@@ -19,9 +19,9 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from jobs import conf, seams
+from jobs import allowed, conf, seams
 from jobs.connections import Script, Word, get_connection, reaching, run_script
-from jobs.errors import PrerequisiteError, UnknownQueueError
+from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.history import iso
 from jobs.job import MandateJob
 from jobs.prerequisites import NONE, Prerequisites
@@ -125,6 +125,43 @@ def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
     ]
     _on_commit(lambda: _write(jobs, handles))
     return handles
+
+
+def copy(job: MandateJob) -> MandateJob:
+    """
+    Enqueue a new job that does what `job`, in whatever state, does or did: at once, in the same queue.
+
+    Prerequisites and a deadline do not pass to it; the lock of a unique one does. Returns its handle.
+    Raises ChangeRefusedError for a plain RQ job, and when there is no record of `job`; UnknownQueueError when its queue
+    is gone.
+    """
+    names = ("data", "timeout", "result_ttl", "context", "unique", "unique_ms")
+    found: Any = job.connection.hmget(job.key, *names)
+    data, *kept, lock, milliseconds = found
+    payload = _inflated(data or b"")
+    if not _is_a_commands(payload):
+        raise ChangeRefusedError(f"Job {job.id} cannot be copied: it has no record, or is no command's.")
+    noted: tuple[Word, ...] = ()
+    for name, value in zip(names[1:], kept, strict=False):
+        if value:
+            noted += (name, value, "more", 1) if name == "context" else (name, value)
+    unique = Lock(as_text(lock), int(milliseconds) / 1_000) if lock else None
+    (made,) = push([NewJob(new_id(), check(job.origin), payload, fields=noted, lock=unique)])
+    return made
+
+
+def _inflated(data: bytes) -> bytes:
+    try:
+        return zlib.decompress(data)
+    except zlib.error:  # it is small, and lies as it is
+        return data
+
+
+def _is_a_commands(payload: bytes) -> bool:
+    try:
+        return bool(orjson.loads(payload)[0] == allowed.PERFORM)
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def _on_commit(write: Callable[[], None]) -> None:

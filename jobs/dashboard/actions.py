@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from django.core.exceptions import ValidationError
+from django.forms import DateTimeField
 from django.http import HttpRequest
 
 from jobs import control, queues, registry, scheduler, workers
@@ -10,20 +12,20 @@ from jobs.bulk import CHANGES, DONE, apply
 from jobs.dashboard.lists import query_of
 from jobs.errors import ChangeRefusedError
 from jobs.inspection import find
+from jobs.job import MandateJob
 
 MOST_AT_ONCE = 500  # jobs that a request changes itself; more are changed by a job
 
-NEEDS = {"retry": "retry", "run_now": "retry", "cancel": "cancel", "delete": "delete", "move": "retry"}
+# The permission that each change of a job needs.
+NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy"), "retry")
+NEEDS |= {"cancel": "cancel", "delete": "delete"}
 
 
 def change_job(name: str) -> Callable[..., str]:
     """The action of that name on one job."""
 
     def change(request: HttpRequest, job_id: str) -> str:
-        job = find(job_id)
-        if job is None:
-            raise ChangeRefusedError(f"There is no record of job {job_id} any more.")
-        CHANGES[name](job)
+        CHANGES[name](_known(job_id))
         return f"Job {job_id} was {DONE[name]}."
 
     return change
@@ -31,12 +33,31 @@ def change_job(name: str) -> Callable[..., str]:
 
 def move_job(request: HttpRequest, job_id: str) -> str:
     """Move a queued job to another queue of its server."""
+    queue = queues.check(request.POST.get("queue", ""))
+    control.move(_known(job_id), queue)
+    return f"Job {job_id} was moved to {queue}."
+
+
+def reschedule_job(request: HttpRequest, job_id: str) -> str:
+    """Change when a scheduled job runs: `at`, in the reader's time zone."""
+    try:
+        at = DateTimeField().clean(request.POST.get("at", ""))
+    except ValidationError as error:
+        raise ChangeRefusedError(f"{request.POST.get('at', '')!r} is no time: {' '.join(error.messages)}") from None
+    control.reschedule(_known(job_id), at)
+    return f"Job {job_id} was rescheduled."
+
+
+def copy_job(request: HttpRequest, job_id: str) -> str:
+    """Enqueue another job like that one."""
+    return f"A copy of job {job_id} was enqueued, as job {queues.copy(_known(job_id)).id}."
+
+
+def _known(job_id: str) -> MandateJob:
     job = find(job_id)
     if job is None:
         raise ChangeRefusedError(f"There is no record of job {job_id} any more.")
-    queue = queues.check(request.POST.get("queue", ""))
-    control.move(job, queue)
-    return f"Job {job_id} was moved to {queue}."
+    return job
 
 
 def change_many(name: str) -> Callable[..., str]:

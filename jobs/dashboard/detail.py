@@ -1,12 +1,15 @@
 """One job: what it is, all that has happened to it, and what it is linked with."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from django.apps import apps
 from django.http import Http404, HttpRequest
 from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs import arguments, conf, logs, registry
@@ -67,7 +70,21 @@ def job(request: HttpRequest, job_id: str) -> Screen:
         "queues": list(conf.queues()),
         "payload": _payload(found) if may(request, "payloads") else None,
         "can_move": state is JobState.QUEUED,
+        "due": _due(found) if state in (JobState.SCHEDULED, JobState.RETRYING) else None,
+        "can_copy": _is_registered(_command(found)),
     }
+
+
+def _due(job: MandateJob) -> datetime | None:
+    score: Any = job.connection.zscore(f"{RQ_KEY_PREFIX}:scheduled:{job.origin}", job.id)
+    return None if score is None else timezone.localtime(datetime.fromtimestamp(score, UTC))
+
+
+def _is_registered(name: str) -> bool:
+    try:
+        return bool(registry.get(name))
+    except JobsError:
+        return False
 
 
 def _fields(job: MandateJob) -> dict[str, Any]:

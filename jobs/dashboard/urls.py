@@ -29,6 +29,8 @@ def patterns(site: AdminSite) -> list[URLPattern]:
     ]
     changes = [
         path("job/<str:job_id>/move/", action(site, "retry", actions.move_job), name="jobs_job_move"),
+        path("job/<str:job_id>/reschedule/", action(site, "retry", actions.reschedule_job), name="jobs_job_reschedule"),
+        path("job/<str:job_id>/copy/", action(site, "retry", actions.copy_job), name="jobs_job_copy"),
         path("queue/<str:queue>/pause/", action(site, "pause", actions.pause_queue), name="jobs_queue_pause"),
         path("queue/<str:queue>/resume/", action(site, "pause", actions.resume_queue), name="jobs_queue_resume"),
         path("recurring/<str:name>/pause/", action(site, "pause", actions.pause_entry), name="jobs_entry_pause"),

@@ -1,9 +1,9 @@
 -- Take a command's job from where it is and put it where a person wants it, in one step. After shared.lua.
 --
--- ARGV  1 RQ's key prefix   2 job id   3 what: queue, cancel or delete   4 now (ISO)   5 now (seconds)
+-- ARGV  1 RQ's key prefix   2 job id   3 what: queue, cancel, delete or due   4 now (ISO)   5 now (seconds)
 --       6 the statuses from which that is possible, each between commas   7 seconds that what is left of it is kept
 --       8 an event for its history, or ''   9 reason   10 LPUSH or RPUSH, for the head or the tail of its queue
---       11 another queue, or ''
+--       11 another queue, or ''   12 for due: when it runs (seconds since the epoch)
 -- Returns { what happened, further }: done; missing; status and the job's status, if it is not among those; held and
 --       the id of the job that holds its lock.
 --
@@ -16,6 +16,18 @@ if not status then return { 'missing', '' } end
 if not string.find(ARGV[6], ',' .. status .. ',', 1, true) then return { 'status', status } end
 local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
   canceled = 'canceled', finished = 'finished' }
+
+if what == 'due' then
+  local scheduled, due = prefix .. 'scheduled:' .. queue, ARGV[12]
+  local expires = redis.call('HGET', key, 'expires_at')
+  if expires then -- it counts from when the job is due
+    local later = tonumber(due) - tonumber(redis.call('ZSCORE', scheduled, id) or due)
+    redis.call('HSET', key, 'expires_at', string.format('%.17g', tonumber(expires) + later))
+  end
+  redis.call('ZADD', scheduled, due, id)
+  note(key, ARGV[8])
+  return { 'done', status }
+end
 
 if what == 'queue' and lock and ENDED[status] then
   local holder = redis.call('GET', lock)

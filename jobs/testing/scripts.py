@@ -118,13 +118,20 @@ class ScriptedMemory(Memory):
     # --- change.lua ------------------------------------------------------------------------------
 
     def _change(self, arguments: list[Any]) -> list[bytes]:
-        _, job_id, what, now_iso, now, possible, keep, event, reason, end, moved_to = arguments
+        _, job_id, what, now_iso, now, possible, keep, event, reason, end, moved_to, due = arguments
         key = job_key(job_id)
         if (status := self.hget(key, "status")) is None:
             return [b"missing", b""]
         if f",{status.decode()}," not in possible:
             return [b"status", status]
         record = self.hashes[key]
+        if what == "due":
+            scheduled, member = self.scores[_registry("scheduled", record["origin"].decode())], bytes_of(job_id)
+            if expires := record.get("expires_at"):
+                record["expires_at"] = bytes_of(float(expires) + float(due) - scheduled[member])
+            scheduled[member] = float(due)
+            self._note(job_id, event)
+            return [b"done", status]
         if what == "queue" and (lock := record.get("unique", b"").decode()):
             if (holder := self._holder(lock)) not in (None, job_id):
                 return [b"held", bytes_of(holder)]

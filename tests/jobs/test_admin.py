@@ -1,6 +1,8 @@
 """The dashboard through Django's client: what each page shows, what each button does, and who may."""
 
 import json
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -10,6 +12,7 @@ from django.urls import reverse
 
 from config.queues import rq_queues
 from jobs import control, queues, scheduler
+from jobs.bulk import CHANGES
 from jobs.connections import get_connection
 from jobs.dashboard.access import PERMISSIONS
 from jobs.dashboard.actions import NEEDS
@@ -165,6 +168,34 @@ def test_one_job_is_retried_cancelled_moved_and_deleted(admin_client, worker):
     assert LogEntry.objects.count() == 5
 
 
+def test_a_scheduled_job_gets_another_time_in_the_readers_zone(admin_client, settings):
+    settings.TIME_ZONE = "Europe/Amsterdam"
+    job = WriteNote.defer("x", wait=3_600)
+    assert 'name="at"' in text(admin_client, url("job", job.id))
+    admin_client.post(url("job_reschedule", job.id), {"at": "2030-01-02T03:04:05"})
+    due = datetime(2030, 1, 2, 3, 4, 5, tzinfo=ZoneInfo("Europe/Amsterdam")).timestamp()
+    assert get_connection("default").zscore("rq:scheduled:default", job.id) == due
+    assert 'value="2030-01-02T03:04:05"' in text(admin_client, url("job", job.id))
+    assert (job.history[-1].name, job.history[-1].reason) == ("rescheduled", "2030-01-02T02:04:05.000000Z")
+    page = admin_client.post(url("job_reschedule", job.id), {"at": "soon"}, follow=True).content.decode()
+    assert "&#x27;soon&#x27; is no time" in page
+
+
+def test_a_copy_of_a_job_is_enqueued(admin_client, worker):
+    job = Fail.defer("bad luck")
+    worker.run()
+    admin_client.post(url("job_copy", job.id))
+    (copy,) = map(bytes.decode, get_connection("default").lrange("rq:queue:default", 0, -1))
+    assert copy != job.id
+    assert job.state == "dead"
+    assert "bad luck" in text(admin_client, url("job", copy))
+    page = admin_client.post(url("job_copy", "gone"), follow=True).content.decode()
+    assert "There is no record of job gone any more." in page
+    get_connection("default").hset(job.key, "data", b"\xff")
+    page = admin_client.post(url("job_copy", job.id), follow=True).content.decode()
+    assert f"Job {job.id} cannot be copied" in page
+
+
 def test_a_refusal_is_a_message(admin_client):
     job = WriteNote.defer("x")
     page = admin_client.post(url("job_retry", job.id), follow=True).content.decode()
@@ -236,7 +267,7 @@ PAGES = {
 }
 ACTIONS = {
     **{f"job_{name}": (needed, lambda: [WriteNote.defer("x").id]) for name, needed in NEEDS.items()},
-    **{f"many_{name}": (needed, lambda: ["dead"]) for name, needed in NEEDS.items() if name != "move"},
+    **{f"many_{name}": (needed, lambda: ["dead"]) for name, needed in NEEDS.items() if name in CHANGES},
     "queue_pause": ("pause", lambda: ["low"]),
     "queue_resume": ("pause", lambda: ["low"]),
     "entry_pause": ("pause", lambda: ["x"]),

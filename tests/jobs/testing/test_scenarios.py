@@ -11,7 +11,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone, translation
 
-from jobs import MandateJob, control, registry
+from jobs import MandateJob, control, queues, registry
 from jobs.errors import ChangeRefusedError, PrerequisiteError
 from tests.jobs.testing.backends import Backend, KitBackend, ServerBackend
 from tests.processes import WorkerProcess
@@ -464,6 +464,44 @@ def a_waiting_job_waits_for_what_is_left_of_its_wait(backend):
 
     backend.travel(60)
     assert job.state == "finished"
+
+
+@scenario
+def a_scheduled_job_gets_another_time_and_its_deadline_goes_with_it(backend):
+    job = Fresh.defer(wait=600)
+    control.reschedule(job, timezone.now() + timedelta(seconds=1_000))
+    assert 990 < due_in(job, backend) <= 1_000
+    assert names(job) == ["queued", "rescheduled"]
+    backend.travel(1_001)
+    assert job.state == "finished"
+    with pytest.raises(ChangeRefusedError, match=f"Job {job.id} cannot be rescheduled: it is finished"):
+        control.reschedule(job, timezone.now())
+    with pytest.raises(ValueError, match="has no time zone"):
+        control.reschedule(job, timezone.now().replace(tzinfo=None))
+
+
+@scenario
+def a_copy_does_the_same_once_more(backend):
+    long = "x" * 2_000
+    job = WriteNote.defer(long)
+    backend.perform()
+    again = queues.copy(job)
+    backend.perform()
+    assert (again.id != job.id, again.state) == (True, "finished")
+    assert texts() == [long, long]
+    control.delete(job)
+    with pytest.raises(ChangeRefusedError, match=f"Job {job.id} cannot be copied"):
+        queues.copy(job)
+
+
+@scenario
+def a_copy_of_a_unique_job_that_is_not_done_is_that_job(backend):
+    job = Once.defer(1)
+    assert queues.copy(job).id == job.id
+    backend.perform()
+    again = queues.copy(job)
+    assert again.id != job.id
+    assert Once.defer(1).id == again.id
 
 
 # --- records that are gone -------------------------------------------------------------------
