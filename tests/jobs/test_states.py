@@ -420,6 +420,7 @@ def nowhere():
 def test_random_lives(valkey, monkeypatch, caplog):
     caplog.set_level("CRITICAL", logger="jobs")  # thousands of lines, which would hide how it came to a failure
     monkeypatch.setattr(failures, "RECHECK_FOR", 1e6)
+    monkeypatch.setattr(failures, "RECHECK_EVERY", 60.0)  # as all other waits here, too long to end by themselves
     run_state_machine_as_test(
         lambda: Lives(valkey, monkeypatch),
         settings=settings(
