@@ -97,12 +97,12 @@ class Claim:
 
     @property
     def ttl(self) -> int:
-        """Seconds that the finished job is kept. RQ's -1, for ever, is ten years here."""
+        """Seconds that the finished job is kept. RQ's -1, for ever, is ten years here, and so is all that is more."""
         try:
             seconds = int(self.result_ttl)
         except ValueError:
             seconds = DEFAULT_TTL
-        return seconds if seconds >= 0 else TEN_YEARS
+        return seconds if 0 <= seconds <= TEN_YEARS else TEN_YEARS
 
     @property
     def payload(self) -> bytes:

@@ -15,6 +15,8 @@ from jobs.worker.promotion import Promotion
 from jobs.worker.release import release
 from jobs.worker.wire import Wire
 
+pytest.register_assert_rewrite("tests.jobs.books")
+
 QUEUES = ("critical", "default", "mailers", "background", "low")
 
 

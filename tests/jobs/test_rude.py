@@ -93,6 +93,14 @@ def test_there_is_an_outcome_and_the_next_job_runs(play, worker, monkeypatch):
     assert len(job.results()) == 1
 
 
+def test_a_result_that_is_to_be_kept_longer_than_redis_can_count_is_kept_for_years(worker):
+    job = WriteNote.defer("x")
+    job.connection.hset(job.key, "result_ttl", 10**17)
+    worker.run()
+    assert job.state == "finished"
+    assert job.connection.ttl(job.key) == pytest.approx(10 * 365 * 86_400, abs=5)
+
+
 def test_what_it_logged_is_kept_as_far_as_it_is_text(worker, monkeypatch):
     monkeypatch.setattr(Act, "play", staticmethod(log_no_text), raising=False)
     job = Act.defer()

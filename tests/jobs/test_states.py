@@ -19,6 +19,7 @@ from jobs import control, execution, failures, queues
 from jobs.errors import ChangeRefusedError, PrerequisiteError
 from jobs.interrupt import Interruptible, Stopped, TimedOut
 from jobs.outcomes import GivenBack
+from jobs.worker.commit import DEAD_TTL
 from jobs.worker.recovery import ALL, NONE, recover
 from jobs.worker.release import release
 from jobs.worker.wire import Wire
@@ -71,6 +72,7 @@ class Lives(RuleBasedStateMachine):
         self.workers: list[InlineWorker] = []
         self.idle = [self.new_worker(), self.new_worker()]
         self.promotion = self.idle[0].promotion
+        self.dead: list[Life] = []  # the last one first
         self.late: list[tuple] = []  # worker and claim, of those that were taken for dead or did not hear
         self.writes: list = []  # what is to be written when a transaction commits
         monkeypatch.setattr(queues, "_on_commit", lambda write: self.writes.append(write))
@@ -207,7 +209,8 @@ class Lives(RuleBasedStateMachine):
         if counted:
             self.counted[counted] += 1
         if life.state == "dead":
-            self.notice_trimmed(life.queue)
+            self.bury(life)
+            self.trim(life.queue)
         if not dies_before_release:
             self.release(releasing)
 
@@ -262,6 +265,8 @@ class Lives(RuleBasedStateMachine):
             life.interrupt()
         else:
             life.state = "queued"
+        if life.state == "dead":  # as poison; the next commit of a dead one trims
+            self.bury(life)
 
     @precondition(lambda self: self.client.exists("jobs:releasing"))
     @rule()
@@ -280,12 +285,16 @@ class Lives(RuleBasedStateMachine):
                 if life.any_end == (kind == "followers"):
                     life.release(ended)
 
-    def notice_trimmed(self, queue):
-        dead = [life for life in self.lives if (life.state, life.queue) == ("dead", queue)]
-        for life in dead:
-            if self.client.get(f"jobs:gone:{life.id}") == b"trimmed":
-                life.state = "trimmed"
-        assert sum(life.state == "dead" for life in dead) == min(len(dead), KEPT_DEAD)
+    def bury(self, life):
+        """They die a second apart, so that it is known who is the oldest."""
+        self.dead = [life, *(each for each in self.dead if each is not life)]
+        for seconds, each in enumerate(self.dead, start=1_000):
+            self.client.zadd(f"rq:failed:{each.queue}", {each.id: time.time() + DEAD_TTL - seconds}, xx=True)
+
+    def trim(self, queue):
+        for life in [each for each in self.dead if each.queue == queue and each.state == "dead"][KEPT_DEAD:]:
+            life.state = "trimmed"
+            assert self.client.get(f"jobs:gone:{life.id}") == b"trimmed"
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -411,6 +420,7 @@ def nowhere():
 def test_random_lives(valkey, monkeypatch, caplog):
     caplog.set_level("CRITICAL", logger="jobs")  # thousands of lines, which would hide how it came to a failure
     monkeypatch.setattr(failures, "RECHECK_FOR", 1e6)
+    monkeypatch.setattr(failures, "RECHECK_EVERY", 60.0)  # as all other waits here, too long to end by themselves
     run_state_machine_as_test(
         lambda: Lives(valkey, monkeypatch),
         settings=settings(
