@@ -2,14 +2,20 @@
 
 import time
 
+import django_rq
 import pytest
 
 from jobs import control, queues
 from jobs.connections import get_connection
+from jobs.retries import Progress
+from jobs.worker.recovery import recover
 from jobs.worker.release import release
+from jobs.worker.wire import Wire
+from tests.sample.commands.acts import Act, ActForgotten
 from tests.sample.commands.limits import Fresh, Once
 from tests.sample.commands.notes import Fail, WriteNote
 from tests.sample.commands.trouble import Again, Ruled, TroubleTwice
+from tests.sample.functions import add
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -140,3 +146,28 @@ def test_a_requeue_does_not_show_the_reason_of_an_earlier_failure(worker):
     get_connection("default").hset(job.key, "reason", "RuntimeError: the last time")
     worker.run()
     assert (job.state, job.reason) == ("scheduled", None)
+
+
+def test_a_poisoned_job_begins_afresh_too(worker):
+    job = TroubleTwice.defer()
+    worker.run()
+    for _ in range(3):
+        worker.hurry().promotion.run(["default"])
+        worker.claim()
+        worker.fetch.held.clear()
+        recover(Wire("default"), "default", only="inline")
+    assert (job.state, job.reason) == ("dead", "poison")
+    assert job.progress == Progress()
+
+
+def test_what_is_forgotten_at_once_is_kept_a_minute_for_plain_jobs_and_its_errors_no_longer(worker, monkeypatch):
+    plays = [lambda: 1 / 0, lambda: None]
+    monkeypatch.setattr(Act, "play", staticmethod(lambda command: plays.pop(0)()), raising=False)
+    job = ActForgotten.defer()
+    django_rq.get_queue("low").enqueue(add, 2, 3, depends_on=job)
+    worker.run()
+    worker.hurry().promotion.run(["default"])
+    monkeypatch.setattr("tests.jobs.conftest.release", lambda client, member: None)  # what follows is RQ's
+    worker.step()
+    client = get_connection("default")
+    assert 0 < client.ttl(f"rq:results:{job.id}") <= client.ttl(job.key) <= 60
