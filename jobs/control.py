@@ -29,7 +29,7 @@ def retry(job: Job, *, at_front: bool = False) -> None:
 
 def run_now(job: Job) -> None:
     """
-    Run a scheduled job before its time, or a waiting one without its prerequisites.
+    Run a scheduled job before its time, or a waiting one without its prerequisites; without a deadline from then on.
 
     Raises ChangeRefusedError in any other state.
     """
@@ -47,7 +47,7 @@ def cancel(job: Job, reason: str = "cancelled") -> None:
 
 def move(job: Job, queue: str) -> None:
     """
-    Move a queued job to the tail of another queue, of the same server.
+    Move a queued job to the tail of another queue, of the same server. Its retry budget and deadline stay.
 
     Raises ChangeRefusedError in any other state.
     """

@@ -79,9 +79,10 @@ else
   if ARGV[11] ~= '' then
     queue = ARGV[11]
     redis.call('HSET', key, 'origin', queue)
+  else -- a fresh budget, and no deadline; one that is moved keeps both
+    redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'expires_at', 'due',
+      'lacked')
   end
-  redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'expires_at', 'due',
-    'lacked')
   redis.call('PERSIST', key)
   redis.call('PERSIST', prefix .. 'results:' .. id)
   -- One that was cancelled while it waited goes on waiting.

@@ -152,9 +152,11 @@ class ScriptedMemory(Memory):
             self._put(job_id, "canceled", float(now) + keep)
             self.ends[key] = float(now) + keep
         else:
-            for field in _FORGOTTEN:
-                record.pop(field, None)
-            record["origin"] = moved_to.encode() or record["origin"]
+            if moved_to:
+                record["origin"] = moved_to.encode()
+            else:
+                for field in _FORGOTTEN:
+                    record.pop(field, None)
             self.ends.pop(key, None)
             if self._link(job_id, orjson.loads(record.pop("lacked", b"{}"))):
                 self._put(job_id, "deferred", float(now))

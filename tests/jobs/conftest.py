@@ -84,3 +84,11 @@ class InlineWorker:
 @pytest.fixture
 def worker(valkey) -> InlineWorker:
     return InlineWorker()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """What commands log need be no text; pytest-xdist sends nothing else on."""
+    report = yield
+    report.sections = [(title, text.encode(errors="replace").decode()) for title, text in report.sections]
+    return report

@@ -9,6 +9,7 @@ from jobs.connections import get_connection
 from jobs.errors import ChangeRefusedError
 from jobs.job import JobState
 from tests.jobs.worker import eventually
+from tests.sample.commands.limits import Fresh
 from tests.sample.commands.long import Patient, SpinLong
 from tests.sample.commands.notes import WriteNote
 from tests.sample.commands.trouble import TroubleTwice
@@ -89,6 +90,16 @@ def test_a_job_is_deleted_in_whatever_state_and_leaves_nothing_but_a_trace(state
     assert [key for key in client.scan_iter() if job.id.encode() in key] == [f"jobs:gone:{job.id}".encode()]
     assert client.ttl(f"jobs:gone:{job.id}") == pytest.approx(86_400, abs=5)
     job.delete()  # gone already: as RQ's own, silently
+
+
+def test_a_moved_one_keeps_its_budget_and_its_deadline():
+    job, client = Fresh.defer(), get_connection("default")
+    client.hset(job.key, mapping={"progress": b'{"attempts": 3}', "interruptions": b"1"})
+    before = client.hgetall(job.key)
+    control.move(job, "low")
+    assert client.hgetall(job.key) == {**before, b"origin": b"low", b"enqueued_at": client.hget(job.key, "enqueued_at")}
+    assert client.lrange("rq:queue:low", 0, -1) == [job.id.encode()]
+    assert client.llen("rq:queue:default") == 0
 
 
 def test_what_has_no_record_or_the_wrong_state_is_refused(worker):
