@@ -5,6 +5,7 @@ An entry has the record of a job, under the id `entry-<slug>`: its payload, queu
 is a copy of, and rq-scheduler and django-rq show it as one of their jobs. Its field `entry` says when it recurs.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -183,7 +184,7 @@ def sync(listed: Iterable[Entry], *, only: Redis | None = None) -> list[str]:
 def push_run(client: Redis, entry_id: str) -> str:
     """Write a run of an entry, or of one of rq-scheduler's jobs, now. Returns its id."""
     now = seams.now()
-    run_id = f"{entry_id.removeprefix('entry-')}-now-{int(now * 1_000)}"
+    run_id = f"{entry_id.removeprefix('entry-')}-now-{int(now * 1_000)}-{os.urandom(3).hex()}"  # two may ask at once
     record: Any = client.hgetall(_key(entry_id))
     if not record:
         raise ScheduleError(f"There is no recurring entry {entry_id!r}.")
@@ -210,13 +211,15 @@ def _write(client: Redis, entry: Entry, *, from_file: bool) -> None:
     entry_id, key = _id(entry), _key(_id(entry))
     new = entry.job(datetime.now(UTC))
     definition = dump(entry, from_file=from_file)
-    before, paused = client.hmget(key, "entry", "paused")
     record: dict[Any, Any] = {"entry": definition, "data": new.payload, "origin": new.queue, "status": "scheduled"}
     record |= {"created_at": iso(seams.now()), "meta": orjson.dumps(for_rq(entry))}
     record |= dict(zip(map(str, new.fields[::2]), new.fields[1::2], strict=True))
     if record.pop("expires_at", None):  # each run expires by its own time
         record["expires_in"] = seconds_of(entry.command_class.expires_in)
-    with client.pipeline() as pipeline:
+
+    def write(pipeline: Any) -> None:
+        before, paused = pipeline.hmget(key, "entry", "paused")
+        pipeline.multi()
         pipeline.sadd(ENTRIES, entry_id)
         pipeline.hset(key, mapping=record)
         if not entry.enabled:
@@ -224,7 +227,8 @@ def _write(client: Redis, entry: Entry, *, from_file: bool) -> None:
         elif not paused:
             changed = before != definition
             pipeline.zadd(SCHEDULED, {entry_id: _next_score(entry)}, nx=not changed)
-        pipeline.execute()
+
+    client.transaction(write, key)  # once more, if somebody pauses it or it runs meanwhile
 
 
 def _remove(client: Redis, entry_id: str) -> None:

@@ -4,6 +4,7 @@ One attempt of a job: it decides the outcome, and nothing else does; what follow
 `perform` is what a command's payload calls, whoever runs it; `attempt` is how our worker runs a claim.
 """
 
+import inspect
 import logging
 import time
 import zlib
@@ -127,8 +128,12 @@ def _build(name: str, args: list[Any], kwargs: dict[str, Any], *, tagged: bool) 
         kwargs = named[""]
     try:
         return command(*args, **kwargs)
-    except TypeError as error:
-        raise PayloadError(f"The payload's arguments do not fit {name}: {error}") from error
+    except TypeError:
+        try:
+            inspect.signature(command).bind(*args, **kwargs)
+        except TypeError as error:
+            raise PayloadError(f"The payload's arguments do not fit {name}: {error}") from error
+        raise  # it is the command's own
 
 
 def _result(value: Any) -> bytes | None:

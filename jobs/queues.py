@@ -201,14 +201,16 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, Mandat
         arguments += fields
     keys = [f"{prefix}:{name}:{queue}" for name in ("queue", "scheduled", "deferred")]
     duplicates = dict(run_script(client, _PUSH, (f"{prefix}:queues", *keys), arguments))
+    refused = []
     for position, (job, handle) in enumerate(pairs):
         if position not in duplicates:
             handle.is_written = True
-            continue
-        holder = as_text(duplicates[position])
-        if holder in job.prerequisites.ids():
-            raise PrerequisiteError(f"Job {holder} cannot be a prerequisite of its own duplicate: it is unique.")
-        handle.become(holder)
+        elif (holder := as_text(duplicates[position])) in job.prerequisites.ids():
+            refused.append(holder)
+        else:
+            handle.become(holder)
+    if refused:
+        raise PrerequisiteError(f"Job {refused[0]} cannot be a prerequisite of its own duplicate: it is unique.")
     if logger.isEnabledFor(logging.INFO):
         _tell(pairs)
 

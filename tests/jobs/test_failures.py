@@ -1,5 +1,6 @@
 """What follows a failed attempt, on a real server: retried, dead, discarded, requeued, with everything kept."""
 
+import functools
 import time
 
 import pytest
@@ -49,6 +50,19 @@ def test_a_failed_job_is_retried_under_its_id_until_it_comes_through(worker, pla
     assert worker.hurry().run() == 1
     assert (job.state, job.reason, job.return_value()) == ("finished", None, "through")
     assert names(job) == ["queued", "failed", "retried", "failed", "retried", "started", "finished"]
+
+
+def test_a_type_error_of_the_commands_own_code_is_a_failure_like_any(worker, monkeypatch):
+    job, init = TroubleTwice.defer(times=0), TroubleTwice.__init__
+
+    @functools.wraps(init)
+    def with_a_check(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        raise TypeError("a float is no date")
+
+    monkeypatch.setattr(TroubleTwice, "__init__", with_a_check)
+    worker.run()
+    assert (job.state, job.reason) == ("retrying", "TypeError: a float is no date")
 
 
 def test_every_attempts_error_is_kept_in_full(worker):

@@ -10,7 +10,7 @@ from django.utils import timezone, translation
 
 from jobs import Mandate, MandateJob, control, queues, seams
 from jobs.connections import get_connection
-from jobs.errors import ChangeRefusedError, SerializationError
+from jobs.errors import ChangeRefusedError, PrerequisiteError, SerializationError
 from tests.sample.commands.limits import (
     DeferWithContext,
     Fresh,
@@ -96,6 +96,17 @@ def test_it_ends_with_its_time():
     assert 3_590_000 < client.pttl(lock) <= 3_600_000
     client.delete(lock)  # the hour is over
     assert Once.defer(7).id != first.id
+
+
+def test_of_many_only_the_one_that_waits_for_its_own_duplicate_is_refused(places):
+    first = Once.defer(1, wait=60)
+    with (
+        pytest.raises(PrerequisiteError, match=f"{first.id} cannot be a prerequisite of its own duplicate"),
+        transaction.atomic(),
+    ):
+        refused, other = Once.defer_many([(1,), (2,)], prereq_jobs=[first])
+    assert places() == {first.id: ["scheduled:default"], other.id: ["deferred:default"]}
+    assert (refused.is_written, other.is_written) == (False, True)
 
 
 def test_a_crash_leaves_no_lock_without_a_job():
