@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
@@ -18,7 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
-from jobs import seams
+from jobs import conf, seams
 from jobs.errors import RedisUnavailableError
 
 Word = str | bytes | int | float  # of a command
@@ -46,6 +46,19 @@ def get_connection(queue: str) -> Redis:
     if known is None or known[0] is not config:
         known = _by_queue[queue] = (config, _client(queue, config))
     return known[1]
+
+
+def by_server(queues: Iterable[str]) -> dict[Redis, list[str]]:
+    """The clients of these queues' servers, each once, with its queues in their order."""
+    found: dict[Redis, list[str]] = {}
+    for name in queues:
+        found.setdefault(get_connection(name), []).append(name)
+    return found
+
+
+def servers() -> list[Redis]:
+    """The clients of all queues' servers, each once."""
+    return list(by_server(conf.queues()))
 
 
 _by_queue: dict[str, tuple[dict[str, Any], Redis]] = {}

@@ -16,7 +16,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs import conf, metrics, queues, scheduler, workers
-from jobs.connections import address, get_connection
+from jobs.connections import address, servers
 from jobs.errors import JobsError
 from jobs.inspection import JobQuery
 from jobs.job import JobState
@@ -54,7 +54,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Everything that is wrong now, the worst first. Raises nothing: what cannot be examined is a finding."""
     found: list[Finding] = [*_databases()]
-    unreachable = [finding for client in _clients() for finding in _reachable(client)]
+    unreachable = [finding for client in servers() for finding in _reachable(client)]
     found += unreachable
     if not unreachable:
         for look in (_servers, _workers, _queues, _jobs, _schedule):
@@ -86,7 +86,7 @@ def _reachable(client: Redis) -> Iterator[Finding]:
 
 
 def _servers() -> Iterator[Finding]:
-    for client in _clients():
+    for client in servers():
         where, info = address(client), client.info()
         policy = _config(client, "maxmemory-policy")
         if int(info.get("maxmemory", 0)) and policy not in ("noeviction", ""):
@@ -202,7 +202,7 @@ def _queues() -> Iterator[Finding]:
                 "There is more to do than the workers do.",
                 "Start more: --processes for jobs that compute, --concurrency for those that wait.",
             )
-    for client in _clients():
+    for client in servers():
         listed = {
             as_text(key).removeprefix(f"{RQ_KEY_PREFIX}:queue:") for key in client.smembers(f"{RQ_KEY_PREFIX}:queues")
         }
@@ -287,7 +287,3 @@ def _databases() -> Iterator[Finding]:
                 "Jobs that use it fail, and are retried.",
                 "Start it, or correct DATABASE_URL.",
             )
-
-
-def _clients() -> Iterator[Redis]:
-    yield from {id(client): client for client in map(get_connection, conf.queues())}.values()

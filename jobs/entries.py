@@ -16,8 +16,8 @@ from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
-from jobs import conf, recurrence, seams
-from jobs.connections import get_connection
+from jobs import recurrence, seams
+from jobs.connections import get_connection, servers
 from jobs.definitions import dump, entry_of, for_rq
 from jobs.errors import ScheduleError
 from jobs.history import iso
@@ -126,7 +126,7 @@ def run_now(name: str) -> str:
 def entries() -> list[StoredEntry]:
     """All entries, by name."""
     found: list[StoredEntry] = []
-    for client in _clients():
+    for client in servers():
         ids = sorted(as_text(entry_id) for entry_id in client.smembers(ENTRIES))
         with client.pipeline(transaction=False) as pipeline:
             for entry_id in ids:
@@ -141,7 +141,7 @@ def entries() -> list[StoredEntry]:
 
 def lag() -> float:
     """How many seconds ago the most overdue entry should have run; 0 when none is overdue."""
-    firsts: list[Any] = [client.zrange(SCHEDULED, 0, 0, withscores=True) for client in _clients()]
+    firsts: list[Any] = [client.zrange(SCHEDULED, 0, 0, withscores=True) for client in servers()]
     return max((seams.now() - score for first in firsts for _, score in first if score < seams.now()), default=0.0)
 
 
@@ -249,7 +249,3 @@ def _id(entry: Entry) -> str:
 
 def _key(job_id: str) -> str:
     return f"{RQ_KEY_PREFIX}:job:{job_id}"
-
-
-def _clients() -> Iterable[Redis]:
-    return {id(client): client for client in map(get_connection, conf.queues())}.values()

@@ -7,7 +7,7 @@ jobs and says how far it came. A job that vanishes meanwhile is left out; one th
 
 import heapq
 from base64 import b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -21,13 +21,13 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs import conf, queues
-from jobs.connections import get_connection
+from jobs.connections import get_connection, servers
 from jobs.job import JobState, MandateJob
 from jobs.rows import Row
-from jobs.sources import CHUNK, Found, Source, read, sizes
+from jobs.sources import CHUNK, Found, Source, read, sizes, tally
 
-SEARCHED = 2_000  # jobs that one page of a search looks at
-COUNTED = 10_000  # what has to be looked at to be counted is counted up to here
+SEARCHED = 2_000  # jobs that one page of a search looks at, and its count
+COUNTED = 10_000  # records that are read to tell states apart that share a registry
 
 # Where jobs of a state are, and what else must be so of a job that is there.
 _PLACES: dict[JobState, str] = {
@@ -112,12 +112,13 @@ class JobQuery:
         return bool(self.command or self.error or self.text or self.since or self.until)
 
     def count(self) -> Count:
-        """How many there are; exact where that needs no look at the jobs themselves."""
-        total = sum(sizes(self._sources()))
-        if not self.is_search and self.state not in _SHARED:
-            return Count(total)
+        """How many there are; exact where that needs no look at the jobs themselves, a search as far as SEARCHED."""
+        sources = self._sources()
+        total = sum(sizes(sources).values())
+        if not self.is_search:
+            return _count([self.state], sources, total)[self.state]
         found = looked_at = 0
-        for rows in self._chunks({}, COUNTED):
+        for rows in self._chunks({}, SEARCHED):
             looked_at += len(rows)
             found += sum(map(self._fits, (row for _, row in rows if row)))
         return Count(found, more=looked_at < total)
@@ -202,18 +203,37 @@ def _read_cursor(cursor: str) -> dict[str, int]:
 
 def find(job_id: str) -> MandateJob | None:
     """The job of that id, on whichever server."""
-    for client in {id(c): c for c in map(get_connection, conf.queues())}.values():
-        origin: Any = client.hget(f"{RQ_KEY_PREFIX}:job:{job_id}", "origin")
-        if origin is not None:
-            return _loaded(client, job_id, as_text(origin))
+    for client in servers():
+        found: Any = client.hmget(f"{RQ_KEY_PREFIX}:job:{job_id}", "origin", "data")
+        if found[0] is not None:
+            return _loaded(client, job_id, *found)
     return None
 
 
-def _loaded(client: Redis, job_id: str, queue: str) -> MandateJob:
-    data: Any = client.hget(f"{RQ_KEY_PREFIX}:job:{job_id}", "data")
+def _loaded(client: Redis, job_id: str, queue: bytes, data: bytes | None) -> MandateJob:
     job = MandateJob(job_id, connection=client)
     try:
-        job.restore({b"data": data or b"", b"origin": queue.encode()})
+        job.restore({b"data": data or b"", b"origin": queue})
     except Exception:  # it is shown as far as it can be
-        job.origin = queue
+        job.origin = as_text(queue)
     return job
+
+
+def counts() -> dict[JobState, Count]:
+    """How many jobs are in each state, exact or as far as COUNTED; four round trips a server."""
+    names = list(conf.queues())
+    found: dict[JobState, Count] = {}
+    places = {place: [Source(get_connection(name), place, name) for name in names] for place in _PLACES.values()}
+    total = sizes([source for sources in places.values() for source in sources])
+    for place, sources in places.items():
+        states = [state for state, at in _PLACES.items() if at == place]
+        found |= _count(states, sources, sum(total[source] for source in sources))
+    return {state: found[state] for state in JobState}
+
+
+def _count(states: Sequence[JobState], sources: Sequence[Source], total: int) -> dict[JobState, Count]:
+    if not total or states[0] not in _SHARED:
+        return dict.fromkeys(states, Count(total))
+    looked_at, tallied = tally(sources, COUNTED)
+    tallied[JobState.WAITING] += tallied[JobState.BLOCKED]  # who is blocked waits, too
+    return {state: Count(tallied[state], more=looked_at < total) for state in states}

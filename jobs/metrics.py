@@ -4,12 +4,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import str_to_date
 
 from jobs import conf
-from jobs.connections import get_connection
+from jobs.connections import by_server
 
 KEPT_FOR = 73 * 3_600  # seconds that a sample is kept: 72 hours of charts
 
@@ -25,10 +24,7 @@ class Sample:
 def measure() -> dict[str, Sample]:
     """Each queue as it is now, in priority order; three round trips a server."""
     found: dict[str, Sample] = {}
-    by_client: dict[Redis, list[str]] = {}
-    for name in conf.queues():
-        by_client.setdefault(get_connection(name), []).append(name)
-    for client, names in by_client.items():
+    for client, names in by_server(conf.queues()).items():
         with client.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.llen(f"{RQ_KEY_PREFIX}:queue:{name}")
@@ -46,10 +42,10 @@ def collect() -> None:
     """Keep what `measure` finds, under this minute."""
     key = f"jobs:samples:{int(time.time() // 60)}"
     samples = measure()
-    for client in {id(c): c for c in map(get_connection, samples)}.values():
-        mine = {name: sample for name, sample in samples.items() if get_connection(name) is client}
+    for client, names in by_server(samples).items():
+        texts: dict[Any, Any] = {name: f"{samples[name].length} {samples[name].latency:.3f}" for name in names}
         with client.pipeline() as pipeline:
-            pipeline.hset(key, mapping={name: f"{s.length} {s.latency:.3f}" for name, s in mine.items()})
+            pipeline.hset(key, mapping=texts)
             pipeline.expire(key, KEPT_FOR)
             pipeline.execute()
 

@@ -20,7 +20,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
 from jobs import allowed, conf, seams
-from jobs.connections import Script, Word, get_connection, reaching, run_script
+from jobs.connections import Script, Word, by_server, get_connection, reaching, run_script
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.history import iso
 from jobs.job import MandateJob
@@ -99,10 +99,7 @@ def paused() -> set[str]:
 def lengths() -> dict[str, int]:
     """How many jobs wait in each queue, in priority order; one round trip a server."""
     counts: dict[str, int] = {}
-    by_client: dict[Redis, list[str]] = {}
-    for name in conf.queues():
-        by_client.setdefault(get_connection(name), []).append(name)
-    for client, names in by_client.items():
+    for client, names in by_server(conf.queues()).items():
         with reaching(client), client.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.llen(f"{RQ_KEY_PREFIX}:queue:{name}")

@@ -1,5 +1,6 @@
 """The lists and registries that hold jobs: ids read from them in their order, and the rows of those."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,10 +10,13 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs import prerequisites
+from jobs.connections import Script, run_script
 from jobs.job import JobState
 from jobs.rows import FIELDS, LARGEST, Row
 
 CHUNK = 200  # jobs a round trip
+
+_TALLY = Script("lua/tally.lua")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +63,35 @@ class Source:
         return [Found(as_text(member).partition(":")[0], score, self) for member, score in scored]
 
 
-def sizes(sources: Sequence[Source]) -> list[int]:
-    by_client: dict[int, list[Source]] = {}
-    for source in sources:
-        by_client.setdefault(id(source.client), []).append(source)
-    sizes: list[int] = []
-    for of_client in by_client.values():
-        with of_client[0].client.pipeline(transaction=False) as pipeline:
+def sizes(sources: Iterable[Source]) -> dict[Source, int]:
+    """How many jobs are in each, one round trip a server."""
+    sizes: dict[Source, int] = {}
+    for client, of_client in _by_client(sources).items():
+        with client.pipeline(transaction=False) as pipeline:
             for source in of_client:
                 pipeline.llen(source.key) if source.place == "queue" else pipeline.zcard(source.key)
-            sizes += pipeline.execute()
+            sizes |= zip(of_client, pipeline.execute(), strict=True)
     return sizes
+
+
+def tally(sources: Iterable[Source], most: int) -> tuple[int, Counter[JobState]]:
+    """
+    How many of the jobs in registries of one place were looked at, and how many of those are in each state; one round
+    trip a server, which reads `most` records.
+    """
+    looked_at, found = 0, Counter[JobState]()
+    for client, of_client in _by_client(sources).items():
+        seen, *pairs = run_script(client, _TALLY, [source.key for source in of_client], [f"{RQ_KEY_PREFIX}:", most])
+        looked_at += seen
+        found.update({JobState(as_text(state)): count for state, count in zip(pairs[::2], pairs[1::2], strict=True)})
+    return looked_at, found
+
+
+def _by_client(sources: Iterable[Source]) -> dict[Redis, list[Source]]:
+    found: dict[Redis, list[Source]] = {}
+    for source in sources:
+        found.setdefault(source.client, []).append(source)
+    return found
 
 
 def read(found: Sequence[Found]) -> list[Row | None]:

@@ -10,7 +10,7 @@ from redis import Redis
 from rq.utils import as_text
 
 from jobs import conf
-from jobs.connections import Script, get_connection, run_script
+from jobs.connections import Script, run_script, servers
 
 MINUTE, HOUR = 60, 3_600  # seconds
 FAILED = ("dead", "retried")
@@ -106,7 +106,7 @@ def totals() -> dict[tuple[str, str, str], Counter[int]]:
     asks, so it serves as Prometheus's counters.
     """
     found: dict[tuple[str, str, str], Counter[int]] = {}
-    for client in _clients():
+    for client in servers():
         summed = int(client.get(SUMMED) or 0)
         now = int(time.time())
         first = max((summed + 1) * HOUR, now - MINUTES_KEPT) // MINUTE
@@ -123,7 +123,7 @@ def roll_up() -> None:
     missing from the total when its minutes expire. Doing it twice does no harm.
     """
     this_hour = int(time.time()) // HOUR
-    for client in _clients():
+    for client in servers():
         last = int(client.get(SUMMED) or 0)
         for hour in range(max(last + 1, this_hour - MINUTES_KEPT // HOUR), this_hour):
             _sum_up(client, hour * HOUR, into_total=True)
@@ -134,7 +134,7 @@ _Counted = list[tuple[tuple[str, str, str, int], int]]
 
 def _read(first: int, last: int, step: int) -> Iterable[tuple[int, _Counted]]:
     """The counts from a time to a time, by the minute, or by the hour where that is fine enough."""
-    for client in _clients():
+    for client in servers():
         minutes: list[int] = []
         hours: list[int] = []
         start = first // MINUTE * MINUTE
@@ -179,7 +179,3 @@ def _labels(counted: dict[bytes, Any]) -> _Counted:
 
 def _hour_key(hour: int) -> str:
     return f"jobs:counts:hour:{hour // HOUR}"
-
-
-def _clients() -> Iterable[Redis]:
-    return {id(client): client for client in map(get_connection, conf.queues())}.values()

@@ -1,17 +1,14 @@
 """The workers as they show themselves in Redis: who lives, what each runs."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
-from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text, str_to_date
 
-from jobs import conf
-from jobs.connections import get_connection
+from jobs.connections import servers
 from jobs.errors import ChangeRefusedError
 
 
@@ -48,7 +45,7 @@ class Worker:
 def alive() -> list[Worker]:
     """Every worker that RQ's lists have, with what it runs; three round trips a server."""
     found: list[Worker] = []
-    for client in _clients():
+    for client in servers():
         keys = sorted(as_text(key) for key in client.smembers(f"{RQ_KEY_PREFIX}:workers"))
         with client.pipeline(transaction=False) as pipeline:
             for key in keys:
@@ -73,7 +70,7 @@ def tell(name: str, command: str) -> None:
 
     Raises ChangeRefusedError when there is no such worker.
     """
-    for client in _clients():
+    for client in servers():
         if client.exists(f"{RQ_KEY_PREFIX}:worker:{name}"):
             word = "shutdown" if command == "stop" else command
             client.publish(f"{RQ_KEY_PREFIX}:pubsub:{name}", orjson.dumps({"command": word}))
@@ -119,7 +116,3 @@ def _time(value: str | None) -> datetime | None:
         return str_to_date(value) if value else None
     except ValueError:
         return None
-
-
-def _clients() -> Iterator[Redis]:
-    yield from {id(client): client for client in map(get_connection, conf.queues())}.values()

@@ -17,7 +17,7 @@ from jobs import conf, metrics, queues, scheduler, statistics, workers
 from jobs.dashboard.access import may
 from jobs.dashboard.lists import SIZE, query_of
 from jobs.errors import JobsError
-from jobs.inspection import JobQuery, find
+from jobs.inspection import JobQuery, counts, find
 from jobs.job import JobState
 from jobs.rows import Row
 from jobs.statistics import HOUR
@@ -54,9 +54,8 @@ def endpoint(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
 def overview(request: HttpRequest) -> dict[str, Any]:
     """Counts by state, the queues, the last hour."""
     paused, samples, recent = queues.paused(), metrics.measure(), statistics.by_queue(HOUR)
-    counts = {state.value: JobQuery(state=state).count() for state in JobState if state is not JobState.BLOCKED}
     return {
-        "counts": {state: {"value": count.value, "more": count.more} for state, count in counts.items()},
+        "counts": {state.value: {"value": n.value, "more": n.more} for state, n in counts().items()},
         "queues": [
             {
                 "name": name,

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from django.http import HttpRequest
 from django.utils import timezone
 
-from jobs import conf, metrics, queues, scheduler, statistics, workers
+from jobs import conf, inspection, metrics, queues, scheduler, statistics, workers
 from jobs.dashboard import charts
 from jobs.dashboard.access import Screen
-from jobs.inspection import Count, JobQuery
+from jobs.inspection import Count
 from jobs.job import JobState
 from jobs.statistics import HOUR, MINUTE, Tally
 
@@ -41,9 +41,7 @@ def overview(request: HttpRequest) -> Screen:
     steps = statistics.by_time(seconds, step)
     alive = workers.alive()
     rows = list(_queues(alive))
-    counts: dict[JobState, Count] = {
-        state: JobQuery(state=state).count() for state in JobState if state is not JobState.BLOCKED
-    }
+    counts = inspection.counts()
     upcoming = sorted((e for e in scheduler.entries() if e.next_at), key=lambda e: e.next_at or datetime.max)[:5]
     return "overview", {
         "title": "Background jobs",

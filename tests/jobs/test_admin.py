@@ -9,6 +9,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.test import Client, override_settings
 from django.urls import reverse
+from redis.connection import AbstractConnection
 
 from config.queues import rq_queues
 from jobs import control, queues, scheduler
@@ -313,6 +314,24 @@ def test_actions_are_for_who_has_the_right(name, client, admin_client):
     assert client.get(address).status_code == 405
     assert client.post(address).status_code == 302
     assert admin_client.post(address).status_code == 302
+
+
+@pytest.mark.parametrize("page", [*PAGES, *JobState])
+def test_no_page_makes_more_than_15_round_trips(page, admin_client, monkeypatch):
+    WriteNote.defer_many([("x",)] * 3_000, wait=60)
+    prerequisite = WriteNote.defer("x", wait=60)
+    WriteNote.defer_many([("x",)] * 3_000, prereq_jobs=[prerequisite])
+    address = PAGES[page]() if page in PAGES else url("list", page.value)
+    made = []
+    send = AbstractConnection.send_packed_command
+
+    def counted(self, *args, **kwargs):
+        made.append(args)
+        return send(self, *args, **kwargs)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", counted)
+    text(admin_client, address)
+    assert 0 < len(made) <= 15
 
 
 def test_a_button_without_its_right_is_not_shown(client, worker):

@@ -7,7 +7,7 @@ import pytest
 
 from jobs import control
 from jobs.connections import get_connection
-from jobs.inspection import JobQuery
+from jobs.inspection import JobQuery, counts
 from jobs.job import JobState
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
 from tests.sample.commands.trouble import Again, Ruled, TroubleTwice
@@ -45,6 +45,20 @@ def test_each_state_lists_its_jobs_and_counts_them(state, one_of_each):
         expected = sorted([*expected, one_of_each["blocked"].id])  # who is blocked waits, too
     assert sorted(ids(state)) == expected
     assert str(JobQuery(state=state).count()) == str(len(expected))
+
+
+def test_all_states_are_counted_at_once(one_of_each):
+    assert {state: str(count) for state, count in counts().items()} == {**dict.fromkeys(JobState, "1"), "waiting": "2"}
+
+
+def test_what_is_no_jobs_record_is_not_counted(one_of_each):
+    client = get_connection("default")
+    for job in (one_of_each["scheduled"], one_of_each["discarded"]):
+        client.delete(job.key)
+    client.set(one_of_each["discarded"].key, "no hash")
+    found = counts()
+    assert (str(found[JobState.SCHEDULED]), str(found[JobState.RETRYING])) == ("0", "1")
+    assert (str(found[JobState.DISCARDED]), str(found[JobState.CANCELLED])) == ("0", "1")
 
 
 def test_a_row_says_what_a_list_shows(one_of_each):
@@ -127,6 +141,9 @@ def test_counting_what_must_be_looked_at_has_an_end(monkeypatch):
     monkeypatch.setattr("jobs.inspection.COUNTED", 100)
     WriteNote.defer_many([("x",)] * 150, wait=60)
     assert str(JobQuery(state=JobState.SCHEDULED).count()) == "100+"
+    assert str(JobQuery(state=JobState.RETRYING).count()) == "0+"
+    monkeypatch.setattr("jobs.inspection.COUNTED", 150)
+    assert str(JobQuery(state=JobState.SCHEDULED).count()) == "150"
     assert str(JobQuery(state=JobState.QUEUED).count()) == "0"
 
 
