@@ -27,7 +27,8 @@ from jobs.rows import Row
 from jobs.sources import CHUNK, Found, Source, read, sizes, tally
 
 SEARCHED = 2_000  # jobs that one page of a search looks at, and its count
-COUNTED = 10_000  # records that are read to tell states apart that share a registry
+# Records that are read to tell states apart that share a registry: 10,000 held Redis up for 28 ms.
+COUNTED = 2_000
 
 # Where jobs of a state are, and what else must be so of a job that is there.
 _PLACES: dict[JobState, str] = {
