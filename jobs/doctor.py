@@ -21,8 +21,6 @@ from jobs.errors import JobsError
 from jobs.inspection import JobQuery
 from jobs.job import JobState
 
-LATENCY = {"critical": 1.0}  # seconds that a queue's first job may have waited
-LATENCY_OTHERS = 60.0
 SKEW = 2.0  # seconds by which this machine's clock may differ from the server's
 FULL = 0.9  # of maxmemory
 BUSY_DEAD = 100  # dead jobs of one error that deserve a line of their own
@@ -187,7 +185,7 @@ def _workers() -> Iterator[Finding]:
 def _queues() -> Iterator[Finding]:
     paused = queues.paused()
     for name, sample in metrics.measure().items():
-        target = LATENCY.get(name, LATENCY_OTHERS)
+        target = metrics.target(name)
         if name in paused and sample.length:
             yield Finding(
                 Severity.WARNING,

@@ -10,6 +10,8 @@ from rq.utils import str_to_date
 from jobs import conf
 from jobs.connections import by_server
 
+_TARGETS, _OTHERS_TARGET = {"critical": 1.0}, 60.0  # seconds
+
 KEPT_FOR = 73 * 3_600  # seconds that a sample is kept: 72 hours of charts
 
 
@@ -19,6 +21,11 @@ class Sample:
 
     length: int
     latency: float
+
+
+def target(queue: str) -> float:
+    """Seconds that the first job of a queue may have waited before something is wrong."""
+    return _TARGETS.get(queue, _OTHERS_TARGET)
 
 
 def measure() -> dict[str, Sample]:

@@ -15,8 +15,6 @@ from jobs.job import JobState
 from jobs.statistics import HOUR, MINUTE, Tally
 
 SPANS = {"hour": (HOUR, MINUTE), "day": (24 * HOUR, HOUR), "3days": (72 * HOUR, HOUR)}
-LATENCY_TARGETS = {"critical": 1.0}  # seconds; the others have a minute
-OTHERS_LATENCY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ def _warnings(
     if not alive:
         yield "No worker is running: nothing is done, nothing that is due is started."
     for row in rows:
-        target = LATENCY_TARGETS.get(row.name, OTHERS_LATENCY)
+        target = metrics.target(row.name)
         if alive and not row.workers:
             yield f"No worker serves the queue {row.name}: its {row.length:,} jobs wait."
         elif row.latency > target and not row.paused:
