@@ -260,8 +260,11 @@ def _schedule() -> Iterator[Finding]:
             "No worker schedules: runs are missed.",
             "Start a worker, or python manage.py rqscheduler; look for errors in their logs.",
         )
+    histories = scheduler.histories(entries, 5)
     for entry in entries:
-        ended = [run.outcome for run in entry.runs(5) if run.what == "run" and run.outcome not in ("", "unfinished")]
+        ended = [
+            run.outcome for run in histories[entry.id] if run.what == "run" and run.outcome not in ("", "unfinished")
+        ]
         if len(ended) >= 3 and set(ended) == {"dead"}:
             yield Finding(
                 Severity.WARNING,

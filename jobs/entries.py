@@ -64,13 +64,7 @@ class StoredEntry:
 
     def runs(self, most: int = RUNS_KEPT) -> list[Run]:
         """Its history, the newest first."""
-        lines: Any = self._client.lrange(f"jobs:schedule:runs:{self.id}", 0, most - 1)
-        outcomes: Any = self._client.hgetall(f"jobs:schedule:ended:{self.id}")
-        found = []
-        for line in map(orjson.loads, lines):
-            outcome = as_text(outcomes.get(line["id"].encode(), _UNFINISHED)) if line["what"] == "run" else ""
-            found.append(Run(line["what"], datetime.fromtimestamp(line["at"], UTC), line["id"], outcome))
-        return found
+        return histories([self], most)[self.id]
 
 
 # --- at run time -----------------------------------------------------------------------------
@@ -137,6 +131,28 @@ def entries() -> list[StoredEntry]:
             if b"entry" in record:
                 found.append(StoredEntry(client, entry_id, record, score))
     return sorted(found, key=lambda each: each.name)
+
+
+def histories(of: Iterable[StoredEntry], most: int = RUNS_KEPT) -> dict[str, list[Run]]:
+    """The histories of these entries by id, each the newest first; one round trip a server."""
+    found: dict[str, list[Run]] = {}
+    by_client: dict[Redis, list[StoredEntry]] = {}
+    for entry in of:
+        by_client.setdefault(entry._client, []).append(entry)
+    for client, of_client in by_client.items():
+        with client.pipeline(transaction=False) as pipeline:
+            for entry in of_client:
+                pipeline.lrange(f"jobs:schedule:runs:{entry.id}", 0, most - 1)
+                pipeline.hgetall(f"jobs:schedule:ended:{entry.id}")
+            answers = pipeline.execute()
+        for entry, lines, outcomes in zip(of_client, answers[::2], answers[1::2], strict=True):
+            found[entry.id] = [_run(orjson.loads(line), outcomes) for line in lines]
+    return found
+
+
+def _run(line: dict[str, Any], outcomes: dict[bytes, bytes]) -> Run:
+    outcome = as_text(outcomes.get(line["id"].encode(), _UNFINISHED)) if line["what"] == "run" else ""
+    return Run(line["what"], datetime.fromtimestamp(line["at"], UTC), line["id"], outcome)
 
 
 def lag() -> float:

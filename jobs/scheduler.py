@@ -22,13 +22,26 @@ from rq_scheduler.scheduler import Scheduler as StockScheduler
 from jobs import definitions
 from jobs import entries as stored
 from jobs.connections import Script, run_script
-from jobs.entries import add, entries, get, lag, pause, remove, resume, run_now, sync
+from jobs.entries import add, entries, get, histories, lag, pause, remove, resume, run_now, sync
 from jobs.history import iso
 from jobs.job import MandateJob
 from jobs.lease import Lease
 from jobs.recurrence import Entry
 
-__all__ = ["Entry", "Scheduler", "add", "entries", "get", "lag", "pause", "remove", "resume", "run_now", "sync"]
+__all__ = [
+    "Entry",
+    "Scheduler",
+    "add",
+    "entries",
+    "get",
+    "histories",
+    "lag",
+    "pause",
+    "remove",
+    "resume",
+    "run_now",
+    "sync",
+]
 
 logger = logging.getLogger("jobs.scheduler")
 

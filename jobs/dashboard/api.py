@@ -106,6 +106,8 @@ def worker_list(request: HttpRequest) -> dict[str, Any]:
 
 def recurring(request: HttpRequest) -> dict[str, Any]:
     """The recurring entries, with their last runs."""
+    entries = scheduler.entries()
+    histories = scheduler.histories(entries, 10)
     return {
         "entries": [
             {
@@ -117,9 +119,9 @@ def recurring(request: HttpRequest) -> dict[str, Any]:
                 "timezone": entry.entry.timezone,
                 "paused": entry.paused,
                 "next_at": entry.next_at,
-                "runs": [asdict(run) for run in entry.runs(10)],
+                "runs": [asdict(run) for run in histories[entry.id]],
             }
-            for entry in scheduler.entries()
+            for entry in entries
         ]
     }
 

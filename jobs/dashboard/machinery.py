@@ -19,8 +19,9 @@ def worker_list(request: HttpRequest) -> Screen:
 
 def recurring(request: HttpRequest) -> Screen:
     """The entries, their next and last runs."""
-    rows = [(entry, entry.runs(10)) for entry in scheduler.entries()]
-    return "recurring", {"title": "Recurring jobs", "rows": rows}
+    entries = scheduler.entries()
+    runs = scheduler.histories(entries, 10)
+    return "recurring", {"title": "Recurring jobs", "rows": [(entry, runs[entry.id]) for entry in entries]}
 
 
 def commands(request: HttpRequest) -> Screen:

@@ -321,6 +321,8 @@ def test_no_page_makes_more_than_15_round_trips(page, admin_client, monkeypatch)
     WriteNote.defer_many([("x",)] * 3_000, wait=60)
     prerequisite = WriteNote.defer("x", wait=60)
     WriteNote.defer_many([("x",)] * 3_000, prereq_jobs=[prerequisite])
+    for number in range(20):
+        scheduler.add(Entry(f"entry {number}", WriteNote, args=("x",), cron="@hourly"))
     address = PAGES[page]() if page in PAGES else url("list", page.value)
     made = []
     send = AbstractConnection.send_packed_command
