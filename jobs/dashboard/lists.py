@@ -49,6 +49,7 @@ def jobs(request: HttpRequest, state: str) -> Screen:
         "query": urlencode(kept),
         "next": urlencode({**kept, "cursor": found.next_cursor}) if found.next_cursor else "",
         "page": found,
+        "newest_first": query.newest_first,
         "count": query.count(),
         "searched": SEARCHED if query.is_search else 0,
         "queues": list(conf.queues()),

@@ -102,6 +102,13 @@ def test_lists_filter_group_and_page(admin_client, worker):
         assert (key, number) == ({"error": "RuntimeError", "command": "sample.Fail"}[group], 30)
 
 
+@pytest.mark.parametrize(("state", "first"), [("queued", "oldest"), ("scheduled", "oldest"), ("dead", "newest")])
+def test_the_order_that_is_shown_is_the_order_that_is(state, first, admin_client):
+    assert f'<option value="{first}" selected>' in text(admin_client, url("list", state))
+    other = "newest" if first == "oldest" else "oldest"
+    assert f'<option value="{other}" selected>' in text(admin_client, url("list", state) + f"?order={other}")
+
+
 @pytest.mark.parametrize("address", ["jobs/nonsense/", "jobs/dead/?queue=urgent", "jobs/dead/?cursor=!", "job/x/"])
 def test_what_there_is_not_is_not_found(address, admin_client):
     assert admin_client.get(reverse(OVERVIEW) + address).status_code == 404
