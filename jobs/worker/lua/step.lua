@@ -83,13 +83,30 @@ local function trim(queue)
   end
 end
 
+local function keep_result(results, ...)
+  local added = redis.pcall('XADD', results, 'MAXLEN', '10', '*', ...)
+  if type(added) ~= 'table' or not added.err then return end
+  local kind = redis.call('TYPE', results).ok
+  if kind == 'stream' or kind == 'none' then error(added) end
+  redis.call('DEL', results) -- nobody can read it, and it would refuse every outcome of this job
+  redis.call('XADD', results, 'MAXLEN', '10', '*', ...)
+end
+
+-- A job whose key is no hash any more: no outcome can be written. It is shown among the dead, and held no longer.
+local function give_up(id, execution, queue)
+  local kind = redis.call('TYPE', prefix .. 'job:' .. id).ok
+  if kind == 'hash' or kind == 'none' then return end
+  redis.call('ZADD', prefix .. 'failed:' .. queue, '9999999999', id)
+  redis.call('ZREM', prefix .. 'wip:' .. queue, id .. ':' .. execution)
+end
+
 local function commit(at, position)
   local id, execution, queue, kind, time = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local result_type, result, event, n = ARGV[at + 7], ARGV[at + 8], ARGV[at + 10], tonumber(ARGV[at + 12])
   local wip, member, key = prefix .. 'wip:' .. queue, id .. ':' .. execution, prefix .. 'job:' .. id
   if not redis.call('ZSCORE', wip, member) then
-    local job = redis.call('HMGET', key, 'worker_name', 'status')
-    refused[#refused + 1] = { position, job[1] or '', job[2] or '' }
+    local read, job = pcall(redis.call, 'HMGET', key, 'worker_name', 'status')
+    refused[#refused + 1] = { position, read and job[1] or '', read and job[2] or '' }
     return false
   end
   if kind == 'F' then
@@ -137,12 +154,12 @@ local function commit(at, position)
   if result_type ~= '' then
     local results = prefix .. 'results:' .. id
     if result_type ~= '1' then
-      redis.call('XADD', results, 'MAXLEN', '10', '*', 'type', result_type, 'worker_name', worker,
+      keep_result(results, 'type', result_type, 'worker_name', worker,
         'execution_started_at', ARGV[at + 9], 'execution_ended_at', now, 'exc_string', result)
     elseif result == '' then
-      redis.call('XADD', results, 'MAXLEN', '10', '*', 'type', result_type, 'worker_name', worker)
+      keep_result(results, 'type', result_type, 'worker_name', worker)
     else
-      redis.call('XADD', results, 'MAXLEN', '10', '*', 'type', result_type, 'worker_name', worker, 'return_value', result)
+      keep_result(results, 'type', result_type, 'worker_name', worker, 'return_value', result)
     end
     if kind == 'S' or kind == 'T' then
       redis.call('PERSIST', results) -- it ends with the job
@@ -166,6 +183,7 @@ for position = 0, tonumber(ARGV[9]) - 1 do
     ok, held = pcall(commit, at, position)
   end
   if not ok then
+    pcall(give_up, ARGV[at], ARGV[at + 1], ARGV[at + 2])
     failed[#failed + 1] = { position, type(held) == 'table' and held.err or tostring(held) }
   elseif held then
     local label = ARGV[at + 5]

@@ -213,16 +213,26 @@ def test_one_bad_key_stops_nothing_else(new_fetch, places, valkey):
     assert [c.job_id for c in claims] == [jobs[1].id, jobs[2].id]
     assert places()[jobs[0].id] == ["failed:default"]
 
-    client.set(f"rq:results:{jobs[1].id}", "no stream")
+    client.delete(jobs[1].key)
+    client.set(jobs[1].key, "no hash")
     for claim in claims:
         finish(fetch, claim, Finished(b"1", 500))
     assert not fetch.flush()
     assert places()[jobs[2].id] == ["finished:default"]
-    assert "wip:default" in places()[jobs[1].id]
+    assert places()[jobs[1].id] == ["failed:default"]
+    assert fetch.flush()  # it is not sent for ever, and holds no thread's place
+    assert not fetch.held
 
-    client.delete(f"rq:results:{jobs[1].id}")
+
+def test_results_that_are_no_stream_make_room_for_one(new_fetch, places, valkey):
+    job = WriteNote.defer("x")
+    fetch = new_fetch("w1")
+    (claim,) = claim_all(fetch)
+    valkey.client().set(f"rq:results:{job.id}", "no stream")
+    finish(fetch, claim, Finished(b"1", 500))
     assert fetch.flush()
-    assert places()[jobs[1].id] == ["finished:default"]
+    assert places()[job.id] == ["finished:default"]
+    assert [result.return_value for result in job.results()] == [1]
 
 
 def test_an_id_whose_job_was_deleted_is_dropped(new_fetch, places):
