@@ -17,6 +17,7 @@ from jobs import allowed, arguments, conf, control, history, logs, prerequisites
 from jobs.connections import get_connection
 from jobs.errors import PrereqJobNotFinishedError
 from jobs.retries import Progress
+from jobs.seams import Transactions
 
 logger = logging.getLogger("jobs")
 
@@ -61,6 +62,7 @@ class MandateJob(Job):
     """
 
     is_written = True  # a handle's: whether its record has been written; False too when it was rolled back
+    transactions: Transactions | None = None  # a handle's: what has to commit before it is written
     duplicate = False  # a handle's: whether it stands for an earlier job, because its command is unique
 
     # The spelling of the original.
@@ -75,6 +77,11 @@ class MandateJob(Job):
         job = cls.__new__(cls)
         vars(job).update(_id=id, origin=queue, _data=payload, connection=connection, is_written=False)
         return job
+
+    @property
+    def is_rolled_back(self) -> bool:
+        """A handle's: whether it is known that its record will never be written."""
+        return not self.is_written and self.transactions is not None and self.transactions.are_over
 
     def become(self, id: str) -> None:
         """Stand for an earlier job from here on: this one was its duplicate, and was not written."""

@@ -36,10 +36,14 @@ class Prerequisites(NamedTuple):
         return [given if isinstance(given, str) else given.id for given in self.jobs]
 
     def unwritten(self) -> list[str]:
-        """Those that are known not to be in Redis: rolled back, or waiting for another transaction."""
-        return [
-            given.id for given in self.jobs if not getattr(given, "is_written", True) and not isinstance(given, str)
+        """
+        Those that are known not to be in Redis, and not to have ended: they wait for a transaction. One that was
+        rolled back has ended, badly.
+        """
+        handles = [
+            given for given in self.jobs if not isinstance(given, str) and not getattr(given, "is_written", True)
         ]
+        return [given.id for given in handles if not (self.any_end and getattr(given, "is_rolled_back", False))]
 
 
 NONE = Prerequisites()

@@ -25,6 +25,7 @@ from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.history import iso
 from jobs.job import MandateJob
 from jobs.prerequisites import NONE, Prerequisites
+from jobs.seams import Transactions
 
 logger = logging.getLogger("jobs")
 
@@ -120,7 +121,11 @@ def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
     handles = [
         MandateJob.handle(job.id, queue=job.queue, payload=job.payload, connection=clients[job.queue]) for job in jobs
     ]
-    _on_commit(lambda: _write(jobs, handles))
+    transactions = Transactions.open_now()
+    if transactions.aliases:
+        for handle in handles:
+            handle.transactions = transactions
+    _on_commit(transactions.aliases, lambda: _write(jobs, handles))
     return handles
 
 
@@ -161,8 +166,7 @@ def _is_a_commands(payload: bytes) -> bool:
         return False
 
 
-def _on_commit(write: Callable[[], None]) -> None:
-    open_aliases = seams.open_transactions()
+def _on_commit(open_aliases: Sequence[str], write: Callable[[], None]) -> None:
     if not open_aliases:
         write()
         return

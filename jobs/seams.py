@@ -3,9 +3,10 @@ Where the testing kit steps in: the clock, the server, and which transactions co
 a test and in production.
 """
 
+import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connections
 
@@ -19,3 +20,20 @@ stand_in: Callable[[], Any] | None = None
 def open_transactions() -> list[str]:
     """The aliases of the databases on which a transaction is open."""
     return [c.alias for c in connections.all(initialized_only=True) if c.in_atomic_block]
+
+
+class Transactions(NamedTuple):
+    """The transactions that a thread had open at one time."""
+
+    thread: int
+    aliases: tuple[str, ...]
+
+    @classmethod
+    def open_now(cls) -> "Transactions":
+        """Those of the calling thread."""
+        return cls(threading.get_ident(), tuple(open_transactions()))
+
+    @property
+    def are_over(self) -> bool:
+        """Whether it is certain that they have ended; only their own thread can tell."""
+        return self.thread == threading.get_ident() and not set(self.aliases).intersection(open_transactions())

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import nullcontext, suppress
 
 import django_rq
 import pytest
@@ -233,6 +234,38 @@ def test_a_prerequisite_that_was_rolled_back_blocks(worker):
     assert first.state is None
     assert not first.is_written
     assert job.state == "blocked"
+
+
+@pytest.mark.parametrize("savepoint", [True, False])
+def test_a_prerequisite_that_was_rolled_back_has_ended_for_who_takes_any_end(savepoint, worker):
+    first = None
+    with transaction.atomic() if savepoint else nullcontext():
+        with suppress(RuntimeError), transaction.atomic():
+            first = WriteNote.defer("1")
+            raise RuntimeError("it goes")
+        job = defer(first, prereq_failure="run")
+    worker.run()
+
+    assert (first.state, job.state) == (None, "finished")
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+def test_a_prerequisite_whose_transaction_is_open_has_not_ended_yet(worker):
+    with transaction.atomic(using="other"):
+        first = WriteNote.defer("1")
+        job = None
+
+        def other_thread():
+            nonlocal job
+            job = defer(first, prereq_failure="run")
+
+        thread = threading.Thread(target=other_thread)
+        thread.start()
+        thread.join()
+        worker.run()
+        assert job.state == "blocked"
+    worker.run()
+    assert job.state == "finished"
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
