@@ -123,7 +123,11 @@ class JobQuery:
     def count(self) -> Count:
         """How many there are; exact where that needs no look at the jobs themselves, a search as far as SEARCHED."""
         if not self.is_search:
-            return _count([self.state], self._sources(), self.total())[self.state]
+            total = self.total()
+            if not total or self.state not in _SHARED:
+                return Count(total)
+            ((looked_at, tallied),) = tally([self._sources()], COUNTED)
+            return _counted([self.state], tallied, more=looked_at < total)[0]
         found = looked_at = 0
         for rows in self._chunks({}, SEARCHED):
             looked_at += len(rows)
@@ -255,20 +259,27 @@ def _loaded(client: Redis, job_id: str, queue: bytes, data: bytes | None) -> Man
 
 
 def counts() -> dict[JobState, Count]:
-    """How many jobs are in each state, exact or as far as COUNTED; four round trips a server."""
+    """How many jobs are in each state, exact or as far as COUNTED; two round trips a server."""
     names = list(conf.queues())
-    found: dict[JobState, Count] = {}
     places = {place: [Source(get_connection(name), place, name) for name in names] for place in _PLACES.values()}
     total = sizes([source for sources in places.values() for source in sources])
-    for place, sources in places.items():
+    found = {
+        state: Count(sum(total[source] for source in places[place]))
+        for state, place in _PLACES.items()
+        if state not in _SHARED
+    }
+    shared = {
+        place: sources
+        for place, sources in places.items()
+        if any(_PLACES[state] == place for state in _SHARED) and any(total[source] for source in sources)
+    }
+    for place, (looked_at, tallied) in zip(shared, tally(list(shared.values()), COUNTED), strict=True):
+        more = looked_at < sum(total[source] for source in shared[place])
         states = [state for state, at in _PLACES.items() if at == place]
-        found |= _count(states, sources, sum(total[source] for source in sources))
-    return {state: found[state] for state in JobState}
+        found |= dict(zip(states, _counted(states, tallied, more=more), strict=True))
+    return {state: found.get(state, Count(0)) for state in JobState}
 
 
-def _count(states: Sequence[JobState], sources: Sequence[Source], total: int) -> dict[JobState, Count]:
-    if not total or states[0] not in _SHARED:
-        return dict.fromkeys(states, Count(total))
-    looked_at, tallied = tally(sources, COUNTED)
+def _counted(states: Sequence[JobState], tallied: Counter[JobState], *, more: bool) -> list[Count]:
     tallied[JobState.WAITING] += tallied[JobState.BLOCKED]  # who is blocked waits, too
-    return {state: Count(tallied[state], more=looked_at < total) for state in states}
+    return [Count(tallied[state], more=more) for state in states]

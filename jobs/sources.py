@@ -12,7 +12,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs import prerequisites
-from jobs.connections import Script, run_script
+from jobs.connections import Script, run_many
 from jobs.job import JobState
 from jobs.rows import FIELDS, LARGEST, Row
 
@@ -94,17 +94,20 @@ def sizes(sources: Iterable[Source]) -> dict[Source, int]:
     return sizes
 
 
-def tally(sources: Iterable[Source], most: int) -> tuple[int, Counter[JobState]]:
+def tally(groups: Sequence[Sequence[Source]], most: int) -> list[tuple[int, Counter[JobState]]]:
     """
-    How many of the jobs in registries of one place were looked at, and how many of those are in each state; one round
-    trip a server, which reads `most` records.
+    Of each group of registries, which are of one place: how many of the jobs in them were looked at, and how many of
+    those are in each state. One round trip a server, which reads `most` records for each group.
     """
-    looked_at, found = 0, Counter[JobState]()
-    for client, of_client in _by_client(sources).items():
-        seen, *pairs = run_script(client, _TALLY, [source.key for source in of_client], [f"{RQ_KEY_PREFIX}:", most])
-        looked_at += seen
-        found.update({JobState(as_text(state)): count for state, count in zip(pairs[::2], pairs[1::2], strict=True)})
-    return looked_at, found
+    looked_at, found = [0] * len(groups), [Counter[JobState]() for _ in groups]
+    for client in _by_client(source for group in groups for source in group):
+        keys = [[source.key for source in group if source.client is client] for group in groups]
+        answers = run_many(client, _TALLY, [(each, [f"{RQ_KEY_PREFIX}:", most]) for each in keys])
+        for at, (seen, *pairs) in enumerate(answers):
+            looked_at[at] += seen
+            states = zip(pairs[::2], pairs[1::2], strict=True)
+            found[at].update({JobState(as_text(state)): count for state, count in states})
+    return list(zip(looked_at, found, strict=True))
 
 
 def _by_client(sources: Iterable[Source]) -> dict[Redis, list[Source]]:
