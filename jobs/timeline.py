@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rq.utils import as_text, str_to_date
+from rq.utils import as_text
 
-from jobs.history import Event
+from jobs.history import Event, time_of
 from jobs.job import MandateJob
 
 # What an attempt can end with, as the history says it.
@@ -49,7 +49,7 @@ class Attempt:
 def of(job: MandateJob) -> list[Step]:
     """The life of a job, the oldest first; three round trips. What cannot be read of it is left out."""
     known: Any = job.connection.hmget(job.key, "started_at", "worker_name")
-    started = _time(known[0])
+    started = time_of(known[0])
     return build(job.history, attempts(job), started, as_text(known[1] or b""))
 
 
@@ -124,13 +124,6 @@ def as_dict(step: Step) -> dict[str, Any]:
     """For JSON."""
     names = ("name", "at", "is_attempt", "ended", "worker", "reason", "traceback")
     return {name: getattr(step, name) for name in names} | {"seconds": step.seconds}
-
-
-def _time(value: bytes | None) -> datetime | None:
-    try:
-        return _aware(str_to_date(value)) if value else None
-    except ValueError:
-        return None
 
 
 def _aware(at: datetime) -> datetime:

@@ -7,10 +7,11 @@ from typing import Any
 import orjson
 from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
-from rq.utils import as_text, str_to_date
+from rq.utils import as_text
 
 from jobs.connections import servers
 from jobs.errors import ChangeRefusedError
+from jobs.history import time_of
 
 STACKS = "jobs:stacks:"  # and a worker's name: what its threads were doing when it was last asked
 
@@ -106,8 +107,8 @@ def _worker(name: str, record: dict[bytes, bytes], running: tuple[RunningJob, ..
         queues=tuple(known.get("queues", "").split(",")),
         hostname=known.get("hostname", ""),
         pid=int(_number(known.get("pid"))),
-        born=_time(known.get("birth")),
-        seen=_time(known.get("last_heartbeat")),
+        born=time_of(known.get("birth")),
+        seen=time_of(known.get("last_heartbeat")),
         state=known.get("state", ""),
         threads=int(_number(known.get("threads", "1"))),
         busy=int(_number(known.get("running", len(running)))),
@@ -124,7 +125,7 @@ def _worker(name: str, record: dict[bytes, bytes], running: tuple[RunningJob, ..
 
 def _running(member: str, record: Any) -> RunningJob:
     queue, started = record if isinstance(record, list) else (None, None)
-    return RunningJob(member.partition(":")[0], as_text(queue or b""), _time(as_text(started or b"")))
+    return RunningJob(member.partition(":")[0], as_text(queue or b""), time_of(started))
 
 
 def _number(value: Any) -> float:
@@ -132,10 +133,3 @@ def _number(value: Any) -> float:
         return float(value or 0)
     except ValueError:
         return 0.0
-
-
-def _time(value: str | None) -> datetime | None:
-    try:
-        return str_to_date(value) if value else None
-    except ValueError:
-        return None
