@@ -162,9 +162,10 @@ def _client() -> Redis:
     return get_connection(next(iter(conf.queues())))
 
 
-def _note(client: Redis, job_id: str, **values: Any) -> None:
+def _note(client: Redis, job_id: str, **values: int | str) -> None:
+    mapping: dict[Any, Any] = dict(values)
     with client.pipeline() as pipeline:
-        pipeline.hset(_key(job_id), mapping=values)
+        pipeline.hset(_key(job_id), mapping=mapping)
         pipeline.expire(_key(job_id), KEPT_FOR)
         pipeline.execute()
 

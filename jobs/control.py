@@ -9,7 +9,7 @@ from rq.job import Job, JobStatus
 from rq.utils import as_text
 
 from jobs import seams
-from jobs.connections import Script, address, get_connection, reaching, run_script
+from jobs.connections import Script, Word, address, get_connection, reaching, run_script
 from jobs.errors import ChangeRefusedError
 from jobs.history import KEPT_FOR, iso, line
 
@@ -87,7 +87,7 @@ def clear(queue: str, until: datetime) -> Iterator[int]:
     What waits for them stays blocked, as after `delete`. Raises KeyError for a queue that there is not.
     """
     client = get_connection(queue)
-    words = [f"{RQ_KEY_PREFIX}:", SLICE, iso(until.timestamp()), KEPT_FOR]
+    words: list[Word] = [f"{RQ_KEY_PREFIX}:", SLICE, iso(until.timestamp()), KEPT_FOR]
     gone = 1
     while gone:
         with reaching(client):

@@ -79,8 +79,8 @@ class JobQuery:
     Jobs in one state: `JobQuery(state=JobState.DEAD, queue="mailers", error="SMTPException").page()`.
 
     `queue`, `command` (its name), `error` (the class's name), `text` (in arguments, reason or id), a time range (aware
-    datetimes, of what the list is sorted by) and `job_id`, a whole id, narrow it down. Queued jobs come in the order in which they will be
-    taken, others by time; `newest_first` turns that round.
+    datetimes, of what the list is sorted by) and `job_id`, a whole id, narrow it down. Queued jobs come in the order in
+    which they will be taken, others by time; `newest_first` turns that round.
     """
 
     state: JobState
@@ -96,8 +96,8 @@ class JobQuery:
     @classmethod
     def of(cls, state: str, filters: Mapping[str, Any]) -> "JobQuery":
         """
-        A query from texts, as a page's address has them: `queue`, `command`, `error`, `text`, `id`, `since`, `until` (ISO;
-        in the current time zone, if they have none) and `order` (newest or oldest).
+        A query from texts, as a page's address has them: `queue`, `command`, `error`, `text`, `id`, `since`, `until`
+        (ISO; in the current time zone, if they have none) and `order` (newest or oldest).
 
         Raises ValueError for a state or queue that there is not. A time that is none does not matter.
         """
@@ -213,7 +213,8 @@ class JobQuery:
         job = find(self.job_id)
         for source in self._sources():
             if job is not None and source.queue == job.origin:
-                yield [(source.queue, *read([locate(source, job.id)]))]
+                (row,) = read([locate(source, job.id)])
+                yield [(source.queue, row)]
 
 
 def _time(text: str) -> datetime | None:

@@ -68,9 +68,7 @@ def attempts(job: MandateJob) -> list[Attempt]:
     return sorted(found, key=lambda attempt: attempt.ended)
 
 
-def build(
-    events: Sequence[Event], failed: Sequence[Attempt], started: datetime | None, worker: str = ""
-) -> list[Step]:
+def build(events: Sequence[Event], failed: Sequence[Attempt], started: datetime | None, worker: str = "") -> list[Step]:
     """The list, from a job's events, its failed attempts, and when its last attempt began, on which worker."""
     steps, used = [], set[int]()
     for attempt in failed:

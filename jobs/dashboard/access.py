@@ -13,8 +13,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.translation import gettext as _
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 
 from jobs.errors import JobsError, RedisUnavailableError
@@ -112,7 +112,13 @@ def action(
 def confirmation(site: AdminSite, request: HttpRequest, question: str) -> HttpResponse:
     """The page that asks: its form is the one that was sent, and says that it is meant."""
     kept = [(name, value) for name, values in request.POST.lists() for value in values if name not in _NOT_KEPT]
-    context = {"title": question, "question": question, "kept": kept, "back": back(request), "action": request.path}
+    context = {
+        "title": _("Are you sure?"),
+        "question": question,
+        "kept": kept,
+        "back": back(request),
+        "action": request.path,
+    }
     known = {**site.each_context(request), "can": Can(request), "whole": "jobs/dashboard/base.html"}
     return TemplateResponse(request, "jobs/dashboard/confirm.html", {**known, **context})
 

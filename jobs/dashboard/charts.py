@@ -37,7 +37,8 @@ def bars(title: str, steps: Sequence[Bar], size: tuple[int, int] = (WIDTH, HEIGH
                 drawn.append((part, *map(_Number, (at * width, bottom, max(1.0, width - GAP), height)), told))
     shapes = format_html_join("", '<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>', drawn)
     return format_html(
-        '<svg class="jobs-chart {}" viewBox="0 0 {} {}" role="img" preserveAspectRatio="none"><title>{}</title>{}</svg>',
+        '<svg class="jobs-chart {}" viewBox="0 0 {} {}" role="img" preserveAspectRatio="none">'
+        "<title>{}</title>{}</svg>",
         *(kind, *size, title, shapes),
     )
 

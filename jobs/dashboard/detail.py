@@ -71,8 +71,8 @@ def job(request: HttpRequest, job_id: str) -> Screen:
 
 def _label(name: str, state: JobState) -> str:
     if name == "run_now" and state in (JobState.WAITING, JobState.BLOCKED):
-        return words.NAMES["run_anyway"]
-    return words.NAMES["interrupt" if name == "cancel" and state is JobState.RUNNING else name]
+        return str(words.NAMES["run_anyway"])
+    return str(words.NAMES["interrupt" if name == "cancel" and state is JobState.RUNNING else name])
 
 
 def needed_by(job: MandateJob) -> list[str]:

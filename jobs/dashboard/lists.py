@@ -6,6 +6,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.http import Http404, HttpRequest
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
 
 from jobs import conf, metrics, prerequisites, queues, statistics, workers
 from jobs.dashboard import words
@@ -46,7 +48,7 @@ def jobs(request: HttpRequest, state: str) -> Screen:
     else:
         shown = listing(request, query, filters)
     return "jobs", {
-        "title": words.NAMES[state].capitalize(),
+        "title": capfirst(_("%(state)s jobs") % {"state": words.NAMES[state]}),
         "states": [each.value for each in JobState],
         "state": state,
         "query": urlencode(filters),
@@ -65,7 +67,7 @@ def queue(request: HttpRequest, queue: str) -> Screen:
     recent = statistics.by_queue(HOUR)[queue]
     alive = workers.alive()
     return "queue", {
-        "title": queue,
+        "title": _("Queue %(queue)s") % {"queue": queue},
         "queue": queue,
         "purpose": conf.queues()[queue],
         "state": JobState.QUEUED.value,

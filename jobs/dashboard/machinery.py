@@ -41,7 +41,7 @@ def worker(request: HttpRequest, name: str) -> Screen:
     found = workers.get(name)
     if found is None:
         raise Http404(_("There is no worker %(name)s.") % {"name": name})
-    return "worker", {"title": name, "worker": found[0], "stacks": found[1]}
+    return "worker", {"title": _("Worker %(name)s") % {"name": name}, "worker": found[0], "stacks": found[1]}
 
 
 def recurring(request: HttpRequest) -> Screen:
@@ -108,7 +108,7 @@ def by_command(span: str, sort: str) -> tuple[list[CommandRow], list[int]]:
 
 def _row(queue: str, command: str, tallies: Sequence[Tally], starts: Sequence[int]) -> CommandRow:
     tally = statistics.together(tallies)
-    quantiles = [tally.quantile(part) for part in (0.5, 0.95, 0.99)]
+    p50, p95, p99 = (tally.quantile(part) for part in (0.5, 0.95, 0.99))
     most = max(range(len(tallies)), key=lambda at: tallies[at].attempts)
     told = _("%(command)s over time: at most %(n)s runs, at %(at)s; the last ones: %(last)s") % {
         "command": command,
@@ -117,7 +117,7 @@ def _row(queue: str, command: str, tallies: Sequence[Tally], starts: Sequence[in
         "last": ", ".join(f"{each.attempts:,}" for each in tallies[-5:]),
     }
     bars = [charts.Bar("", [("ok", each.attempts - each.failed), ("failed", each.failed)]) for each in tallies]
-    return CommandRow(command, queue, tally, *quantiles, tallies, charts.sparkline(told, bars))
+    return CommandRow(command, queue, tally, p50, p95, p99, tallies, charts.sparkline(told, bars))
 
 
 # --- changes of many jobs --------------------------------------------------------------------
@@ -128,7 +128,9 @@ def change(request: HttpRequest, job_id: str) -> Screen:
     found = bulk.get(job_id)
     if found is None:
         raise Http404(_("There is no change by job %(id)s.") % {"id": job_id})
-    return "change", {"title": words.changing_many(found.name, found.count), **told(found)}
+    known = {"change": words.NAMES.get(found.name, found.name), "n": found.count}
+    title = _("%(change)s: %(n)s jobs") % known
+    return "change", {"title": title, **told(found)}
 
 
 def told(found: bulk.Change) -> dict[str, Any]:

@@ -15,7 +15,7 @@ register = template.Library()
 
 NONE = "-"
 
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"), (0.001, "ms"))
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"), (0.001, "ms"), (0.000_001, "µs"))
 
 
 @register.filter

@@ -181,8 +181,12 @@ class Child:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
         for number in (signal.SIGTERM, signal.SIGTSTP):  # not obeyed at once: we may hold the lock of the connection
             signal.signal(number, lambda number, _: self._told.append(number))
-        signal.signal(signal.SIGTTIN, lambda number, _: (self._dump_stacks(), self._told.append(number)))
+        signal.signal(signal.SIGTTIN, self._told_to_show_stacks)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+
+    def _told_to_show_stacks(self, number: int, _frame: object) -> None:
+        self._dump_stacks()  # at once, whatever the main thread waits for
+        self._told.append(number)
 
     def _wake_up(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it is being woken already

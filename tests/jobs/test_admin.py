@@ -200,7 +200,7 @@ def test_the_life_of_a_job_is_one_list(admin_client, worker):
     assert names == [("queued", False), ("failed", True), ("retried", False), ("finished", True)]
     page = text(admin_client, url("job", job.id))
     assert page.count("Traceback (most recent call last)") == 1
-    assert "<details id=\"jobs-traceback-2\"" in page
+    assert '<details id="jobs-traceback-2"' in page
     assert "on inline" in page
 
 
@@ -222,6 +222,8 @@ def test_a_job_that_cannot_be_read_is_shown_as_far_as_it_can(harm, admin_client)
         client.delete(job.key)
         client.set(job.key, "x")
     elif harm == "nonsense":
-        client.hset(job.key, mapping={"data": b"\xff", "progress": b"{", "history": b"{", "prereqs": b"{[", "due": b"soon"})
+        client.hset(
+            job.key, mapping={"data": b"\xff", "progress": b"{", "history": b"{", "prereqs": b"{[", "due": b"soon"}
+        )
     assert job.id in text(admin_client, url("job", job.id))
     assert "queued" in text(admin_client, url("list", "queued")).lower()

@@ -66,7 +66,9 @@ def test_a_requeue_just_before_is_not_the_end_of_the_next_attempt():
 
 
 def test_poison_is_an_end(worker):
-    steps = build([event("interrupted", 20, "a"), event("poisoned", 20, "a")], [Attempt(at(20.4), at(20.4), "a", "T")], None)
+    steps = build(
+        [event("interrupted", 20, "a"), event("poisoned", 20, "a")], [Attempt(at(20.4), at(20.4), "a", "T")], None
+    )
     assert [step.name for step in steps] == ["interrupted", "poisoned"]
 
 
