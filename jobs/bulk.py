@@ -1,12 +1,25 @@
-"""The same change to many jobs."""
+"""
+The same change to many jobs: at once, or by a job of its own, whose progress stands in Redis for a day.
 
-from collections.abc import Callable, Iterable
+A worker that dies in between is no harm: the job runs again, finds what is left, and goes on counting.
+"""
 
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from redis import Redis
 from rq.job import Job
+from rq.utils import as_text
 
-from jobs import control
+from jobs import conf, control, deferral, queues, registry, seams
+from jobs.connections import Script, get_connection, run_script
 from jobs.errors import ChangeRefusedError
-from jobs.rows import Row
+from jobs.inspection import Count, JobQuery
+from jobs.job import JobState
 
 CHANGES: dict[str, Callable[[Job], object]] = {
     "retry": control.retry,
@@ -14,22 +27,164 @@ CHANGES: dict[str, Callable[[Job], object]] = {
     "cancel": control.cancel,
     "delete": control.delete,
 }
-DONE = {"retry": "retried", "run_now": "set running", "cancel": "cancelled", "delete": "deleted"}
+CLEAR = "clear"  # delete all that is in a queue
+PASSES = 5  # through the list, while others take jobs out of it as we go: those behind move up, and are missed
+KEPT_FOR = 24 * 3_600  # seconds that the progress of a change is kept
+KEPT = 100  # changes whose progress is listed
+
+_RECENT = "jobs:bulk"
+_RECENT_SCRIPT = Script("lua/recent.lua")
+_AHEAD = (JobState.SCHEDULED, JobState.RETRYING)  # they are listed by when they are due
 
 
-def apply(name: str, found: Iterable[Row | Job]) -> str:
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of many jobs: what was asked for, and how far it has come."""
+
+    id: str  # of the job that makes it
+    name: str  # retry, run_now, cancel, delete, clear
+    state: str
+    filters: Mapping[str, str]
+    count: Count  # how many were meant when it was asked for
+    began: datetime
+    changed: int = 0
+    refused: int = 0  # they were in another state by the time that it came to them
+    ended: datetime | None = None
+
+
+def apply(name: str, found: Iterable[Job]) -> tuple[int, int]:
     """
-    Make the change of that name to each. Returns how many were changed, and how many refused it, in a sentence.
+    Make the change of that name to each. Returns how many were changed, and how many refused it.
 
     Raises KeyError for a name that there is not.
     """
     change = CHANGES[name]
-    changed = refused = 0
-    for each in found:
-        try:
-            change(each.job if isinstance(each, Row) else each)
-            changed += 1
-        except ChangeRefusedError:
-            refused += 1
-    told = f"{changed:,} jobs were {DONE[name]}."
-    return f"{told} {refused:,} could not be: they are in another state by now." if refused else told
+    counted: Counter[bool] = Counter(_changes(change, each) for each in found)
+    return counted[True], counted[False]
+
+
+def start(name: str, state: str, filters: Mapping[str, str], count: Count) -> Change:
+    """
+    Have a job make the change to all that the filters mean now: what is enqueued, or ends, later is left alone. It goes
+    to the head of the first queue. Raises UnknownQueueError, or ValueError, for filters that mean nothing.
+    """
+    began, wanted = datetime.fromtimestamp(seams.now(), UTC), dict(filters)
+    asked_for = JobQuery.of(state, filters).until
+    if JobState(state) not in _AHEAD:
+        wanted["until"] = min(began, asked_for or began).isoformat()
+    command: Any = registry.get("jobs.ChangeMany")
+    new = deferral.new_job(command, (name, state, wanted), {}, queue=command.queue)
+    key = _key(new.id)
+    known: dict[Any, Any] = {"name": name, "state": state, "filters": orjson.dumps(dict(filters))}
+    known |= {"count": count.value, "more": int(count.more), "began": repr(began.timestamp())}
+    with _client().pipeline() as pipeline:
+        pipeline.hset(key, mapping=known)
+        pipeline.expire(key, KEPT_FOR)
+        pipeline.zadd(_RECENT, {new.id: began.timestamp()})
+        pipeline.zremrangebyrank(_RECENT, 0, -KEPT - 1)
+        pipeline.expire(_RECENT, KEPT_FOR)
+        pipeline.execute()
+    queues.push([new._replace(at_front=True)])
+    return Change(new.id, name, state, dict(filters), count, began)
+
+
+def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str]) -> tuple[int, int]:
+    """What that job does. Returns how many were changed in all, and how many refused it."""
+    query, client = JobQuery.of(state, filters), _client()
+    steps = _cleared(query) if name == CLEAR else _changed(query, CHANGES[name])
+    before: Any = client.hget(_key(job_id), "changed")  # by an attempt that did not come to its end
+    changed, refused = int(before or 0), 0
+    for more, refused in steps:
+        changed += more
+        _note(client, job_id, changed=changed, refused=refused)
+    _note(client, job_id, changed=changed, refused=refused, ended=repr(seams.now()))
+    return changed, refused
+
+
+def get(job_id: str) -> Change | None:
+    """The change that the job of that id makes or has made; None when it is forgotten, or there never was one."""
+    known: Any = _client().hgetall(_key(job_id))
+    return _read(job_id, known) if known else None
+
+
+def recent(most: int = 5) -> list[Change]:
+    """The last changes, the newest first; one round trip."""
+    answer = run_script(_client(), _RECENT_SCRIPT, [_RECENT], [_key(""), most])
+    records = [(as_text(job_id), pairs) for job_id, pairs in zip(answer[::2], answer[1::2], strict=True)]
+    return [_read(job_id, dict(zip(pairs[::2], pairs[1::2], strict=True))) for job_id, pairs in records if pairs]
+
+
+# --- step by step ----------------------------------------------------------------------------
+
+Step = tuple[int, int]  # how many more were changed; how many have refused it in this pass
+
+
+def _changed(query: JobQuery, change: Callable[[Job], object]) -> Iterator[Step]:
+    """What is changed leaves the list, so the next chunk begins after those that stay."""
+    done: set[str] = set()  # one that comes back is not changed again
+    for _ in range(PASSES):
+        stay: Counter[str] = Counter()
+        before, refused = len(done), 0
+        while chunk := query.chunk(stay):
+            known = len(done)
+            for queue, row in chunk:
+                if row is None or row.id in done or not query.fits(row):
+                    stay[queue] += 1
+                elif _changes(change, row.job):
+                    done.add(row.id)
+                else:
+                    stay[queue] += 1
+                    refused += 1
+            yield len(done) - known, refused
+        if len(done) == before:
+            return
+
+
+def _changes(change: Callable[[Job], object], job: Job) -> bool:
+    try:
+        change(job)
+    except ChangeRefusedError:
+        return False
+    return True
+
+
+def _cleared(query: JobQuery) -> Iterator[Step]:
+    until = query.until or datetime.fromtimestamp(seams.now(), UTC)
+    for name in [query.queue] if query.queue else conf.queues():
+        for deleted in control.clear(name, until):
+            yield deleted, 0
+
+
+# --- how it lies there -----------------------------------------------------------------------
+
+
+def _client() -> Redis:
+    return get_connection(next(iter(conf.queues())))
+
+
+def _note(client: Redis, job_id: str, **values: int | str) -> None:
+    mapping: dict[Any, Any] = dict(values)
+    with client.pipeline() as pipeline:
+        pipeline.hset(_key(job_id), mapping=mapping)
+        pipeline.expire(_key(job_id), KEPT_FOR)
+        pipeline.execute()
+
+
+def _read(job_id: str, known: Mapping[bytes, bytes]) -> Change:
+    text = {as_text(name): as_text(value) for name, value in known.items()}
+    number = {name: float(text.get(name) or 0) for name in ("count", "more", "began", "changed", "refused", "ended")}
+    return Change(
+        id=job_id,
+        name=text.get("name", ""),
+        state=text.get("state", ""),
+        filters=orjson.loads(text.get("filters") or "{}"),
+        count=Count(int(number["count"]), more=bool(number["more"])),
+        began=datetime.fromtimestamp(number["began"], UTC),
+        changed=int(number["changed"]),
+        refused=int(number["refused"]),
+        ended=datetime.fromtimestamp(number["ended"], UTC) if number["ended"] else None,
+    )
+
+
+def _key(job_id: str) -> str:
+    return f"{_RECENT}:{job_id}"

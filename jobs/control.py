@@ -1,5 +1,6 @@
 """Every change a person may make to a job. Each takes it from where it is and puts it elsewhere in one atomic step."""
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from redis import Redis
@@ -8,23 +9,27 @@ from rq.job import Job, JobStatus
 from rq.utils import as_text
 
 from jobs import seams
-from jobs.connections import Script, reaching, run_script
+from jobs.connections import Script, Word, address, get_connection, reaching, run_script
 from jobs.errors import ChangeRefusedError
 from jobs.history import KEPT_FOR, iso, line
 
-_CHANGE = Script("lua/shared.lua", "lua/change.lua")
+SLICE = 500  # jobs that are deleted at once when a queue is cleared: some 5 ms of the server's time
+
+_CHANGE, _CLEAR = Script("lua/shared.lua", "lua/change.lua"), Script("lua/shared.lua", "lua/clear.lua")
 
 _ENDED = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 _AHEAD = (JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED)
 
 
-def retry(job: Job, *, at_front: bool = False) -> None:
+def retry(job: Job, *, at_front: bool = False, queue: str = "") -> None:
     """
-    Run a dead, discarded or cancelled job again, or a retrying one at once; with a fresh budget of retries.
+    Run a dead, discarded or cancelled job again, or a retrying one at once; with a fresh budget of retries. `queue`:
+    in that one, of the same server, instead of its own.
 
     Raises ChangeRefusedError in any other state, and when another job holds the lock of a unique one.
     """
-    _change(job, "queue", (*_ENDED, JobStatus.SCHEDULED), event="revived", verb="retried", at_front=at_front)
+    possible = (*_ENDED, JobStatus.SCHEDULED)
+    _change(job, "queue", possible, event="revived", verb="retried", at_front=at_front, queue=queue)
 
 
 def run_now(job: Job) -> None:
@@ -75,6 +80,21 @@ def delete(job: Job) -> None:
     _change(job, "delete", (*_ENDED, *_AHEAD, JobStatus.STARTED, JobStatus.FINISHED), reason="deleted", verb="deleted")
 
 
+def clear(queue: str, until: datetime) -> Iterator[int]:
+    """
+    Delete the jobs of a queue that were enqueued by that time (aware), SLICE at a time: how many, after each step.
+
+    What waits for them stays blocked, as after `delete`. Raises KeyError for a queue that there is not.
+    """
+    client = get_connection(queue)
+    words: list[Word] = [f"{RQ_KEY_PREFIX}:", SLICE, iso(until.timestamp()), KEPT_FOR]
+    gone = 1
+    while gone:
+        with reaching(client):
+            deleted, gone = run_script(client, _CLEAR, [f"{RQ_KEY_PREFIX}:queue:{queue}"], words)
+        yield deleted
+
+
 def _change(
     job: Job,
     what: str,
@@ -89,6 +109,8 @@ def _change(
 ) -> None:
     now = seams.now()
     client: Redis = job.connection
+    if queue and _is_elsewhere(queue, client):
+        raise ChangeRefusedError(f"Job {job.id} cannot be {verb} to {queue}: that queue is on another server.")
     statuses = f",{','.join(status.value for status in possible)},"
     note = line(event, now, reason=reason) if event else ""
     with reaching(client):
@@ -110,3 +132,8 @@ def _change(
             raise ChangeRefusedError(
                 f"Job {job.id} cannot be {verb}: its command is unique, and job {holder} is in its place."
             )
+
+
+def _is_elsewhere(queue: str, client: Redis) -> bool:
+    other = get_connection(queue)
+    return other is not client and address(other) != address(client)

@@ -6,8 +6,7 @@ is a copy of, and rq-scheduler and django-rq show it as one of their jobs. Its f
 """
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +14,9 @@ import orjson
 from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
+from rq_scheduler.scheduler import Scheduler as StockScheduler
 
-from jobs import recurrence, seams
+from jobs import recurrence, runs, seams
 from jobs.connections import get_connection, servers
 from jobs.definitions import dump, entry_of, for_rq
 from jobs.errors import ScheduleError
@@ -24,22 +24,12 @@ from jobs.history import iso
 from jobs.job import MandateJob
 from jobs.recurrence import Entry
 from jobs.retries import seconds_of
+from jobs.runs import Run
 
 SCHEDULED = f"{RQ_KEY_PREFIX}:scheduler:scheduled_jobs"
+LOCK = StockScheduler.scheduler_lock_key
 ENTRIES = "jobs:schedule"  # the ids of all entries
 RUNS_KEPT = 100  # of each entry's history
-
-_UNFINISHED = "unfinished"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One line of an entry's history: what became of one of its times."""
-
-    what: str  # run, skipped (the last one was unfinished), missed (no scheduler ran)
-    at: datetime
-    job_id: str = ""
-    outcome: str = ""  # finished, dead, discarded, cancelled, deleted; unfinished until then
 
 
 class StoredEntry:
@@ -119,40 +109,55 @@ def run_now(name: str) -> str:
 
 def entries() -> list[StoredEntry]:
     """All entries, by name."""
-    found: list[StoredEntry] = []
+    return sorted(_read(_ids()), key=lambda each: each.name)
+
+
+def page(after: str = "", size: int = 50) -> tuple[list[StoredEntry], str]:
+    """Some entries, in the order of their ids, after one of those; and the id to go on from, nothing at the end."""
+    ids = [pair for pair in _ids() if pair[0] > after]
+    return _read(ids[:size]), ids[size - 1][0] if len(ids) > size else ""
+
+
+def upcoming(most: int = 5) -> tuple[list[StoredEntry], bool]:
+    """
+    The entries that are due next, rq-scheduler's own jobs left out; and whether some process has the turn to push runs,
+    on each server where there are any to push. Two round trips a server.
+    """
+    answers: list[tuple[Redis, list[bytes], int]] = []
     for client in servers():
-        ids = sorted(as_text(entry_id) for entry_id in client.smembers(ENTRIES))
         with client.pipeline(transaction=False) as pipeline:
-            for entry_id in ids:
+            pipeline.zrange(SCHEDULED, 0, most + 14)
+            pipeline.exists(LOCK)
+            answers.append((client, *pipeline.execute()))
+    due = [(as_text(entry_id), client) for client, ids, _ in answers for entry_id in ids]
+    found = sorted(_read(due), key=lambda each: each.next_at or datetime.max.replace(tzinfo=UTC))
+    return found[:most], all(held or not ids for _, ids, held in answers)
+
+
+def _ids() -> list[tuple[str, Redis]]:
+    return sorted(
+        ((as_text(entry_id), client) for client in servers() for entry_id in client.smembers(ENTRIES)),
+        key=lambda pair: pair[0],
+    )
+
+
+def _read(ids: Sequence[tuple[str, Redis]]) -> list[StoredEntry]:
+    """Those of these that are there, in their order; one round trip a server."""
+    answers: dict[str, tuple[Any, Any]] = {}
+    for client in {id(client): client for _, client in ids}.values():
+        of_client = [entry_id for entry_id, each in ids if each is client]
+        with client.pipeline(transaction=False) as pipeline:
+            for entry_id in of_client:
                 pipeline.hgetall(_key(entry_id))
                 pipeline.zscore(SCHEDULED, entry_id)
-            answers = pipeline.execute()
-        for entry_id, record, score in zip(ids, answers[::2], answers[1::2], strict=True):
-            if b"entry" in record:
-                found.append(StoredEntry(client, entry_id, record, score))
-    return sorted(found, key=lambda each: each.name)
+            found = pipeline.execute()
+        answers |= dict(zip(of_client, zip(found[::2], found[1::2], strict=True), strict=True))
+    return [StoredEntry(client, each, *answers[each]) for each, client in ids if b"entry" in answers[each][0]]
 
 
 def histories(of: Iterable[StoredEntry], most: int = RUNS_KEPT) -> dict[str, list[Run]]:
     """The histories of these entries by id, each the newest first; one round trip a server."""
-    found: dict[str, list[Run]] = {}
-    by_client: dict[Redis, list[StoredEntry]] = {}
-    for entry in of:
-        by_client.setdefault(entry._client, []).append(entry)
-    for client, of_client in by_client.items():
-        with client.pipeline(transaction=False) as pipeline:
-            for entry in of_client:
-                pipeline.lrange(f"jobs:schedule:runs:{entry.id}", 0, most - 1)
-                pipeline.hgetall(f"jobs:schedule:ended:{entry.id}")
-            answers = pipeline.execute()
-        for entry, lines, outcomes in zip(of_client, answers[::2], answers[1::2], strict=True):
-            found[entry.id] = [_run(orjson.loads(line), outcomes) for line in lines]
-    return found
-
-
-def _run(line: dict[str, Any], outcomes: dict[bytes, bytes]) -> Run:
-    outcome = as_text(outcomes.get(line["id"].encode(), _UNFINISHED)) if line["what"] == "run" else ""
-    return Run(line["what"], datetime.fromtimestamp(line["at"], UTC), line["id"], outcome)
+    return runs.histories([(entry._client, entry.id) for entry in of], most)
 
 
 def lag() -> float:
@@ -163,9 +168,10 @@ def lag() -> float:
 
 def get(name: str) -> StoredEntry:
     """The entry of that name. ScheduleError when there is none."""
-    for found in entries():
-        if found.name == name:
-            return found
+    for client in servers():
+        for found in _read([(_id(Entry(name, "")), client)]):
+            if found.name == name:  # two names may have one id
+                return found
     raise ScheduleError(f"There is no recurring entry {name!r}.")
 
 

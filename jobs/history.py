@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
+from rq.utils import str_to_date
 
 KEPT_FOR = 24 * 3_600  # seconds that discarded and cancelled jobs are kept, and what is left of a deleted one
 
@@ -25,6 +26,14 @@ class Event:
 def iso(seconds: float) -> str:
     """A time as RQ writes it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def time_of(text: bytes | str | None) -> datetime | None:
+    """A time as RQ writes it, read; None for none, and for what is no time."""
+    try:
+        return str_to_date(text) if text else None
+    except ValueError:
+        return None
 
 
 def sendable(text: str) -> str:

@@ -5,12 +5,11 @@ Nothing reads a whole queue or registry. A page costs a few round trips, whateve
 jobs and says how far it came. A job that vanishes meanwhile is left out; one that cannot be read is a row that says so.
 """
 
-import heapq
 from base64 import b64decode, urlsafe_b64encode
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 import orjson
@@ -24,9 +23,11 @@ from jobs import conf, queues
 from jobs.connections import get_connection, servers
 from jobs.job import JobState, MandateJob
 from jobs.rows import Row
-from jobs.sources import CHUNK, Found, Source, read, sizes, tally
+from jobs.sources import Source, locate, read, sizes, take, tally
 
+CHUNK = 200  # jobs that are read at once
 SEARCHED = 2_000  # jobs that one page of a search looks at, and its count
+SEARCHED_AT_ONCE = 1_000  # of those, so that a search is few round trips
 # Records that are read to tell states apart that share a registry: 10,000 held Redis up for 28 ms.
 COUNTED = 2_000
 
@@ -60,11 +61,16 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows, and where to go on. `looked_at`: how many jobs were looked at to find them."""
+    """
+    Some rows, and where to go on. `looked_at`: how many jobs were looked at for them; `matched`: how many of those are
+    meant, more than there are rows if some are on the next page; `passed`: how many lie before the next page.
+    """
 
     rows: list[Row]
     next_cursor: str
     looked_at: int
+    matched: int
+    passed: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,9 +78,9 @@ class JobQuery:
     """
     Jobs in one state: `JobQuery(state=JobState.DEAD, queue="mailers", error="SMTPException").page()`.
 
-    `queue`, `command` (its name), `error` (the class's name), `text` (in arguments, reason or id) and a time range
-    (aware datetimes, of what the list is sorted by) narrow it down. Queued jobs come in the order in which they will be
-    taken, others by time; `newest_first` turns that round.
+    `queue`, `command` (its name), `error` (the class's name), `text` (in arguments, reason or id), a time range (aware
+    datetimes, of what the list is sorted by) and `job_id`, a whole id, narrow it down. Queued jobs come in the order in
+    which they will be taken, others by time; `newest_first` turns that round.
     """
 
     state: JobState
@@ -82,6 +88,7 @@ class JobQuery:
     command: str = ""
     error: str = ""
     text: str = ""
+    job_id: str = ""
     since: datetime | None = None
     until: datetime | None = None
     newest_first: bool = False
@@ -89,8 +96,8 @@ class JobQuery:
     @classmethod
     def of(cls, state: str, filters: Mapping[str, Any]) -> "JobQuery":
         """
-        A query from texts, as a page's address has them: `queue`, `command`, `error`, `text`, `since`, `until` (ISO; in
-        the current time zone, if they have none) and `order` (newest or oldest).
+        A query from texts, as a page's address has them: `queue`, `command`, `error`, `text`, `id`, `since`, `until`
+        (ISO; in the current time zone, if they have none) and `order` (newest or oldest).
 
         Raises ValueError for a state or queue that there is not. A time that is none does not matter.
         """
@@ -102,6 +109,7 @@ class JobQuery:
             command=filters.get("command", "").strip(),
             error=filters.get("error", "").strip(),
             text=filters.get("text", "").strip(),
+            job_id=filters.get("id", "").strip(),
             since=_time(filters.get("since", "")),
             until=_time(filters.get("until", "")),
             newest_first=filters.get("order", "oldest" if in_turn else "newest") == "newest",
@@ -110,65 +118,67 @@ class JobQuery:
     @property
     def is_search(self) -> bool:
         """Whether jobs have to be looked at to know which are meant."""
-        return bool(self.command or self.error or self.text or self.since or self.until)
+        return bool(self.command or self.error or self.text or self.job_id or self.since or self.until)
 
     def count(self) -> Count:
         """How many there are; exact where that needs no look at the jobs themselves, a search as far as SEARCHED."""
-        sources = self._sources()
-        total = sum(sizes(sources).values())
         if not self.is_search:
-            return _count([self.state], sources, total)[self.state]
+            total = self.total()
+            if not total or self.state not in _SHARED:
+                return Count(total)
+            ((looked_at, tallied),) = tally([self._sources()], COUNTED)
+            return _counted([self.state], tallied, more=looked_at < total)[0]
         found = looked_at = 0
         for rows in self._chunks({}, SEARCHED):
             looked_at += len(rows)
-            found += sum(map(self._fits, (row for _, row in rows if row)))
-        return Count(found, more=looked_at < total)
+            found += sum(map(self.fits, (row for _, row in rows if row)))
+        return Count(found, more=looked_at == SEARCHED < self.total())
+
+    def total(self) -> int:
+        """How many jobs there are to look at: in its queues, in the place where jobs of its state are."""
+        return sum(sizes(self._sources()).values())
 
     def page(self, cursor: str = "", size: int = 25) -> Page:
         """The rows after a cursor: of the first page, or as the last one gave it. ValueError for what is no cursor."""
         offsets = _read_cursor(cursor)
+        limit = SEARCHED if self.is_search else CHUNK
         rows: list[Row] = []
-        looked_at = 0
-        for chunk in self._chunks(offsets, SEARCHED if self.is_search else CHUNK):
+        looked_at = matched = 0
+        for chunk in self._chunks(offsets, limit):
+            looked_at += len(chunk)
             for source, row in chunk:
-                looked_at += 1
-                offsets[source] = offsets.get(source, 0) + 1
-                if row is not None and self._fits(row):
-                    rows.append(row)
-                    if len(rows) == size:
-                        return Page(rows, _cursor(offsets), looked_at)
-        ended = looked_at < (SEARCHED if self.is_search else CHUNK)
-        return Page(rows, "" if ended else _cursor(offsets), looked_at)
+                fits = row is not None and self.fits(row)
+                matched += fits
+                if len(rows) < size:
+                    offsets[source] = offsets.get(source, 0) + 1
+                    if row is not None and fits:
+                        rows.append(row)
+            if len(rows) == size:
+                break
+        ended = len(rows) < size and looked_at < limit
+        return Page(rows, "" if ended else _cursor(offsets), looked_at, matched, sum(offsets.values()))
 
     def all(self, most: int = 100_000) -> Iterator[Row]:
-        """Every row, for a bulk action; the list may change meanwhile, so a job may come twice or be missed."""
+        """Every row, of so many jobs; the list may change meanwhile, so a job may come twice or be missed."""
         for chunk in self._chunks({}, most):
-            yield from (row for _, row in chunk if row is not None and self._fits(row))
+            yield from (row for _, row in chunk if row is not None and self.fits(row))
 
-    # --- where they are --------------------------------------------------------------------------
+    def chunk(self, offsets: Mapping[str, int]) -> list[tuple[str, Row | None]]:
+        """
+        The next CHUNK jobs after so many of each queue's, those that are not meant included: of each the queue, and its
+        row, if it has not vanished.
+        """
+        return next(self._chunks(offsets, CHUNK), [])
 
-    def _sources(self) -> list["Source"]:
-        names = [queues.check(self.queue)] if self.queue else list(conf.queues())
-        return [Source(get_connection(name), _PLACES[self.state], name) for name in names]
-
-    def _chunks(self, offsets: dict[str, int], most: int) -> Iterator[list[tuple[str, Row | None]]]:
-        """Jobs in their order from these offsets on, with the source of each, CHUNK at a time."""
-        sources = self._sources()
-        ids = [source.ids(offsets.get(source.queue, 0), newest_first=self.newest_first) for source in sources]
-        if _PLACES[self.state] == "queue":
-            merged: Iterator[Found] = (found for each in ids for found in each)  # queues in priority order
-        else:
-            merged = heapq.merge(*ids, key=lambda found: found.score, reverse=self.newest_first)
-        merged = islice(merged, most)
-        while found := list(islice(merged, CHUNK)):
-            yield list(zip([each.source.queue for each in found], read(found), strict=True))
-
-    def _fits(self, row: Row) -> bool:
+    def fits(self, row: Row) -> bool:
+        """Whether that job is meant."""
         if row.state is not self.state and (self.state, row.state) != (JobState.WAITING, JobState.BLOCKED):
             return False  # who waits may be blocked, too
         if self.command and self.command != row.command:
             return False
         if self.error and self.error != row.error:
+            return False
+        if self.job_id and self.job_id != row.id:
             return False
         if self.text and self.text.lower() not in row.searchable.lower():
             return False
@@ -176,6 +186,35 @@ class JobQuery:
         early = self.since is not None and (at is None or at < self.since)
         late = self.until is not None and (at is None or at > self.until)
         return not (early or late)
+
+    # --- where they are --------------------------------------------------------------------------
+
+    def _sources(self) -> list[Source]:
+        names = [queues.check(self.queue)] if self.queue else list(conf.queues())
+        return [Source(get_connection(name), _PLACES[self.state], name) for name in names]
+
+    def _chunks(self, offsets: Mapping[str, int], most: int) -> Iterator[list[tuple[str, Row | None]]]:
+        """Jobs in their order from these offsets on, with the queue of each."""
+        if self.job_id:
+            yield from () if offsets else self._named()
+            return
+        sources, passed = self._sources(), Counter(offsets)
+        at_once = SEARCHED_AT_ONCE if self.is_search else CHUNK
+        while most > 0:
+            wanted = min(most, at_once)
+            found = take(sources, passed, wanted, newest_first=self.newest_first)
+            if found:
+                passed.update(each.source.queue for each in found)
+                yield list(zip([each.source.queue for each in found], read(found), strict=True))
+            most = most - wanted if len(found) == wanted else 0
+
+    def _named(self) -> Iterator[list[tuple[str, Row | None]]]:
+        """The job of that id alone, found without a search."""
+        job = find(self.job_id)
+        for source in self._sources():
+            if job is not None and source.queue == job.origin:
+                (row,) = read([locate(source, job.id)])
+                yield [(source.queue, row)]
 
 
 def _time(text: str) -> datetime | None:
@@ -221,20 +260,27 @@ def _loaded(client: Redis, job_id: str, queue: bytes, data: bytes | None) -> Man
 
 
 def counts() -> dict[JobState, Count]:
-    """How many jobs are in each state, exact or as far as COUNTED; four round trips a server."""
+    """How many jobs are in each state, exact or as far as COUNTED; two round trips a server."""
     names = list(conf.queues())
-    found: dict[JobState, Count] = {}
     places = {place: [Source(get_connection(name), place, name) for name in names] for place in _PLACES.values()}
     total = sizes([source for sources in places.values() for source in sources])
-    for place, sources in places.items():
+    found = {
+        state: Count(sum(total[source] for source in places[place]))
+        for state, place in _PLACES.items()
+        if state not in _SHARED
+    }
+    shared = {
+        place: sources
+        for place, sources in places.items()
+        if any(_PLACES[state] == place for state in _SHARED) and any(total[source] for source in sources)
+    }
+    for place, (looked_at, tallied) in zip(shared, tally(list(shared.values()), COUNTED), strict=True):
+        more = looked_at < sum(total[source] for source in shared[place])
         states = [state for state, at in _PLACES.items() if at == place]
-        found |= _count(states, sources, sum(total[source] for source in sources))
-    return {state: found[state] for state in JobState}
+        found |= dict(zip(states, _counted(states, tallied, more=more), strict=True))
+    return {state: found.get(state, Count(0)) for state in JobState}
 
 
-def _count(states: Sequence[JobState], sources: Sequence[Source], total: int) -> dict[JobState, Count]:
-    if not total or states[0] not in _SHARED:
-        return dict.fromkeys(states, Count(total))
-    looked_at, tallied = tally(sources, COUNTED)
+def _counted(states: Sequence[JobState], tallied: Counter[JobState], *, more: bool) -> list[Count]:
     tallied[JobState.WAITING] += tallied[JobState.BLOCKED]  # who is blocked waits, too
-    return {state: Count(tallied[state], more=looked_at < total) for state in states}
+    return [Count(tallied[state], more=more) for state in states]

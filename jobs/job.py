@@ -11,7 +11,7 @@ from redis import Redis
 from rq import Queue
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
-from rq.utils import as_text, str_to_date
+from rq.utils import as_text
 
 from jobs import allowed, arguments, conf, control, history, logs, prerequisites, registry
 from jobs.connections import get_connection
@@ -141,7 +141,7 @@ class MandateJob(Job):
         times = [("queued", created), ("started", started)]
         if status == JobStatus.FINISHED.value.encode():
             times.append(("finished", ended))
-        events = [history.Event(name=name, at=str_to_date(at)) for name, at in times if at]
+        events = [history.Event(name=name, at=at) for name, text in times if (at := history.time_of(text))]
         return sorted([*events, *history.read(special or b"")], key=lambda event: event.at)
 
     @property

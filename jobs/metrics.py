@@ -57,5 +57,26 @@ def collect() -> None:
             pipeline.execute()
 
 
+def lengths_before(minutes: int) -> tuple[float, dict[str, int]] | None:
+    """
+    How long each queue was so many minutes ago, or up to three more: how many seconds ago that was, and the lengths;
+    None when no sample is that old. One round trip a server.
+    """
+    now = time.time()
+    keys = [int(now // 60) - minutes - more for more in range(4)]
+    found: dict[int, dict[str, int]] = {}
+    for client in by_server(conf.queues()):
+        with client.pipeline(transaction=False) as pipeline:
+            for minute in keys:
+                pipeline.hgetall(f"jobs:samples:{minute}")
+            for minute, known in zip(keys, pipeline.execute(), strict=True):
+                texts = {name.decode(): value.decode() for name, value in known.items()}
+                found.setdefault(minute, {}).update({name: int(text.split()[0]) for name, text in texts.items()})
+    for minute in keys:
+        if found.get(minute):
+            return now - minute * 60, found[minute]
+    return None
+
+
 def _seconds(iso: bytes) -> float:
     return str_to_date(iso).timestamp()

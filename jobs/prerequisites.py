@@ -6,7 +6,7 @@ lacks; `jobs:dependents:<id>` holds the jobs that wait for a job to finish, `job
 to end in any way. `push.lua` links, the end of a prerequisite releases: nobody polls.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -107,6 +107,31 @@ def demand_finished(client: Redis, ids: Iterable[str]) -> None:
 def lacking(client: Redis, job_id: str) -> set[str]:
     """The prerequisites that a job still waits for."""
     return {as_text(member) for member in client.smembers(f"jobs:waits:{job_id}")}
+
+
+def some_lacking(client: Redis, ids: Sequence[str], most: int) -> dict[str, tuple[list[str], int]]:
+    """Of each of these jobs, some of the prerequisites that it waits for, and how many there are; one round trip."""
+    return _some(client, {job_id: [f"jobs:waits:{job_id}"] for job_id in ids}, most)
+
+
+def some_dependents(client: Redis, job_id: str, most: int) -> tuple[list[str], int]:
+    """Some of the jobs that wait for this one, and how many there are; one round trip."""
+    return _some(client, {job_id: [f"jobs:dependents:{job_id}", f"jobs:followers:{job_id}"]}, most)[job_id]
+
+
+def _some(client: Redis, keys: Mapping[str, Sequence[str]], most: int) -> dict[str, tuple[list[str], int]]:
+    with client.pipeline(transaction=False) as pipeline:
+        for of_job in keys.values():
+            for key in of_job:
+                pipeline.scard(key)
+                pipeline.sscan(key, count=most)  # the same ones each time, as long as the set does not change
+        answers = iter(pipeline.execute())
+    found: dict[str, tuple[list[str], int]] = {}
+    for job_id, of_job in keys.items():
+        pairs = [(next(answers), next(answers)[1]) for _ in of_job]
+        members = sorted(as_text(member) for _, some in pairs for member in some)
+        found[job_id] = members[:most], sum(count for count, _ in pairs)
+    return found
 
 
 def blocked(client: Redis, ids: Sequence[str]) -> set[str]:

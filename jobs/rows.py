@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
-from rq.utils import as_text, str_to_date
+from rq.utils import as_text
 
+from jobs.history import time_of
 from jobs.job import JobState, MandateJob, state_of
 from jobs.retries import Progress
 
@@ -68,8 +69,8 @@ class Row:
             description=description,
             reason=_text(known["reason"]),
             at=_at(state, known, score),
-            started_at=_time(known["started_at"]),
-            ended_at=_time(known["ended_at"]),
+            started_at=time_of(known["started_at"]),
+            ended_at=time_of(known["ended_at"]),
             worker=_text(known["worker_name"]),
             attempts=_attempts(known),
             client=client,
@@ -113,7 +114,7 @@ def _at(state: JobState | None, known: dict[str, Any], score: float) -> datetime
     if state in (JobState.SCHEDULED, JobState.RETRYING):
         return datetime.fromtimestamp(score, UTC)
     name = {JobState.QUEUED: "enqueued_at", JobState.RUNNING: "started_at"}.get(state or JobState.DEAD, "ended_at")
-    return _time(known[name]) or _time(known["created_at"])
+    return time_of(known[name]) or time_of(known["created_at"])
 
 
 def _attempts(known: dict[str, Any]) -> int:
@@ -122,13 +123,6 @@ def _attempts(known: dict[str, Any]) -> int:
         return progress.attempts + int(known["interruptions"] or 0) + (1 if known["started_at"] else 0)
     except ValueError:
         return 0
-
-
-def _time(value: bytes | None) -> datetime | None:
-    try:
-        return str_to_date(value) if value else None
-    except ValueError:
-        return None
 
 
 def _text(value: bytes | None) -> str:

@@ -22,7 +22,20 @@ from rq_scheduler.scheduler import Scheduler as StockScheduler
 from jobs import definitions
 from jobs import entries as stored
 from jobs.connections import Script, run_script
-from jobs.entries import add, entries, get, histories, lag, pause, remove, resume, run_now, sync
+from jobs.entries import (
+    add,
+    entries,
+    get,
+    histories,
+    lag,
+    page,
+    pause,
+    remove,
+    resume,
+    run_now,
+    sync,
+    upcoming,
+)
 from jobs.history import iso
 from jobs.job import MandateJob
 from jobs.lease import Lease
@@ -36,11 +49,13 @@ __all__ = [
     "get",
     "histories",
     "lag",
+    "page",
     "pause",
     "remove",
     "resume",
     "run_now",
     "sync",
+    "upcoming",
 ]
 
 logger = logging.getLogger("jobs.scheduler")

@@ -1,8 +1,10 @@
 """The lists and registries that hold jobs: ids read from them in their order, and the rows of those."""
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 from redis import Redis
@@ -10,11 +12,9 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs import prerequisites
-from jobs.connections import Script, run_script
+from jobs.connections import Script, run_many
 from jobs.job import JobState
 from jobs.rows import FIELDS, LARGEST, Row
-
-CHUNK = 200  # jobs a round trip
 
 _TALLY = Script("lua/tally.lua")
 
@@ -40,27 +40,47 @@ class Source:
     def key(self) -> str:
         return f"{RQ_KEY_PREFIX}:{self.place}:{self.queue}"
 
-    def ids(self, offset: int, *, newest_first: bool) -> Iterator[Found]:
-        """Ids from an offset on, read CHUNK at a time."""
-        while True:
-            found = list(self._read(offset, newest_first=newest_first))
-            yield from found
-            if len(found) < CHUNK:
-                return
-            offset += CHUNK
+    def ask(self, pipeline: Any, offset: int, size: int, *, newest_first: bool) -> None:
+        """Ask for so many ids from an offset on."""
+        last = offset + size - 1
+        if self.place != "queue":
+            pipeline.zrange(self.key, offset, last, desc=newest_first, withscores=True)
+        elif newest_first:
+            pipeline.lrange(self.key, -last - 1, -offset - 1)
+        else:
+            pipeline.lrange(self.key, offset, last)
 
-    def _read(self, offset: int, *, newest_first: bool) -> Iterable[Found]:
-        last = offset + CHUNK - 1
+    def found(self, answer: Any, *, newest_first: bool) -> list[Found]:
+        """What the server answered to that."""
         if self.place == "queue":
-            listed: Any = (
-                reversed(self.client.lrange(self.key, -last - 1, -offset - 1))
-                if newest_first
-                else self.client.lrange(self.key, offset, last)
-            )
-            return [Found(as_text(job_id), 0.0, self) for job_id in listed]
-        scored: Any = self.client.zrange(self.key, offset, last, desc=newest_first, withscores=True)
+            return [Found(as_text(job_id), 0.0, self) for job_id in (reversed(answer) if newest_first else answer)]
         # A claim is `<id>:<execution>`.
-        return [Found(as_text(member).partition(":")[0], score, self) for member, score in scored]
+        return [Found(as_text(member).partition(":")[0], score, self) for member, score in answer]
+
+
+def take(sources: Sequence[Source], offsets: Mapping[str, int], size: int, *, newest_first: bool) -> list[Found]:
+    """
+    The next ids in these sources of one place, after so many of each queue's; one round trip a server.
+
+    Queues come in the order in which they are given, registries are merged by what they are sorted by.
+    """
+    found: dict[Source, list[Found]] = {}
+    for client, of_client in _by_client(sources).items():
+        with client.pipeline(transaction=False) as pipeline:
+            for source in of_client:
+                source.ask(pipeline, offsets.get(source.queue, 0), size, newest_first=newest_first)
+            for source, answer in zip(of_client, pipeline.execute(), strict=True):
+                found[source] = source.found(answer, newest_first=newest_first)
+    listed = [found[source] for source in sources]
+    if sources[0].place == "queue":
+        return list(islice(chain.from_iterable(listed), size))
+    return list(islice(heapq.merge(*listed, key=lambda each: each.score, reverse=newest_first), size))
+
+
+def locate(source: Source, job_id: str) -> Found:
+    """That job as its source would give it."""
+    score: Any = None if source.place == "queue" else source.client.zscore(source.key, job_id)
+    return Found(job_id, score or 0.0, source)
 
 
 def sizes(sources: Iterable[Source]) -> dict[Source, int]:
@@ -74,17 +94,20 @@ def sizes(sources: Iterable[Source]) -> dict[Source, int]:
     return sizes
 
 
-def tally(sources: Iterable[Source], most: int) -> tuple[int, Counter[JobState]]:
+def tally(groups: Sequence[Sequence[Source]], most: int) -> list[tuple[int, Counter[JobState]]]:
     """
-    How many of the jobs in registries of one place were looked at, and how many of those are in each state; one round
-    trip a server, which reads `most` records.
+    Of each group of registries, which are of one place: how many of the jobs in them were looked at, and how many of
+    those are in each state. One round trip a server, which reads `most` records for each group.
     """
-    looked_at, found = 0, Counter[JobState]()
-    for client, of_client in _by_client(sources).items():
-        seen, *pairs = run_script(client, _TALLY, [source.key for source in of_client], [f"{RQ_KEY_PREFIX}:", most])
-        looked_at += seen
-        found.update({JobState(as_text(state)): count for state, count in zip(pairs[::2], pairs[1::2], strict=True)})
-    return looked_at, found
+    looked_at, found = [0] * len(groups), [Counter[JobState]() for _ in groups]
+    for client in _by_client(source for group in groups for source in group):
+        keys = [[source.key for source in group if source.client is client] for group in groups]
+        answers = run_many(client, _TALLY, [(each, [f"{RQ_KEY_PREFIX}:", most]) for each in keys])
+        for at, (seen, *pairs) in enumerate(answers):
+            looked_at[at] += seen
+            states = zip(pairs[::2], pairs[1::2], strict=True)
+            found[at].update({JobState(as_text(state)): count for state, count in states})
+    return list(zip(looked_at, found, strict=True))
 
 
 def _by_client(sources: Iterable[Source]) -> dict[Redis, list[Source]]:

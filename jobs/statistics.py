@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,15 +69,29 @@ def by_time(span: int, step: int) -> list[tuple[int, Tally]]:
     All attempts of the last `span` seconds, in steps of `step` seconds (a multiple of a minute): when each step began
     (seconds since the epoch), and what happened in it.
     """
+    return [(start, together(of_step.values())) for start, of_step in by_time_and_command(span, step)]
+
+
+def by_time_and_command(span: int, step: int) -> list[tuple[int, dict[Labels, Tally]]]:
+    """The same, by queue and command in each step."""
     now = int(time.time())
     first = (now - span) // step * step + step
-    tallies: dict[int, Tally] = {start: Tally() for start in range(first, now + 1, step)}
+    steps: dict[int, dict[Labels, Tally]] = {start: {} for start in range(first, now + 1, step)}
     for start, labels in _read(first, now, step):
-        tally = tallies.get(start // step * step)
-        if tally is not None:
-            for (_, _, outcome, bucket), count in labels:
-                tally.add(outcome, bucket, count)
-    return sorted(tallies.items())
+        of_step = steps.get(start // step * step)
+        if of_step is not None:
+            for (queue, command, outcome, bucket), count in labels:
+                of_step.setdefault((queue, command), Tally()).add(outcome, bucket, count)
+    return sorted(steps.items())
+
+
+def together(tallies: Iterable[Tally]) -> Tally:
+    """Their sum."""
+    found = Tally()
+    for tally in tallies:
+        found.outcomes.update(tally.outcomes)
+        found.buckets.update(tally.buckets)
+    return found
 
 
 def by_command(span: int) -> dict[Labels, Tally]:
@@ -92,12 +106,15 @@ def by_command(span: int) -> dict[Labels, Tally]:
 
 def by_queue(span: int) -> dict[str, Tally]:
     """The attempts of the last `span` seconds, by queue."""
-    found: dict[str, Tally] = {name: Tally() for name in conf.queues()}
-    for (queue, _), tally in by_command(span).items():
-        into = found.setdefault(queue, Tally())
-        into.outcomes.update(tally.outcomes)
-        into.buckets.update(tally.buckets)
-    return found
+    return of_queues(by_command(span))
+
+
+def of_queues(found: Mapping[Labels, Tally]) -> dict[str, Tally]:
+    """The attempts by queue and command, by queue alone."""
+    by_queue: dict[str, list[Tally]] = {name: [] for name in conf.queues()}
+    for (queue, _), tally in found.items():
+        by_queue.setdefault(queue, []).append(tally)
+    return {name: together(tallies) for name, tallies in by_queue.items()}
 
 
 def totals() -> dict[tuple[str, str, str], Counter[int]]:

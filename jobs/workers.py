@@ -5,11 +5,15 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
-from rq.utils import as_text, str_to_date
+from rq.utils import as_text
 
 from jobs.connections import servers
 from jobs.errors import ChangeRefusedError
+from jobs.history import time_of
+
+STACKS = "jobs:stacks:"  # and a worker's name: what its threads were doing when it was last asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,9 @@ class Worker:
     failed: int
     working_seconds: float
     memory_mb: float
-    version: str
+    load: float  # of its machine, over a minute
+    version: str  # RQ's, as it says to RQ's tools
+    python: str
     running: tuple[RunningJob, ...]
 
 
@@ -47,26 +53,42 @@ def alive() -> list[Worker]:
     found: list[Worker] = []
     for client in servers():
         keys = sorted(as_text(key) for key in client.smembers(f"{RQ_KEY_PREFIX}:workers"))
-        with client.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.hgetall(key)
-                pipeline.smembers(f"{key}:executions")
-            answers: list[Any] = pipeline.execute(raise_on_error=False)
-            claims = [sorted(map(as_text, each)) if isinstance(each, set) else [] for each in answers[1::2]]
-            for each in claims:
-                for member in each:
-                    pipeline.hmget(f"{RQ_KEY_PREFIX}:job:{member.partition(':')[0]}", "origin", "started_at")
-            records = iter(pipeline.execute(raise_on_error=False))
-        for key, record, members in zip(keys, answers[::2], claims, strict=True):
-            running = tuple(_running(member, next(records)) for member in members)
-            if isinstance(record, dict) and record:
-                found.append(_worker(key.removeprefix(f"{RQ_KEY_PREFIX}:worker:"), record, running))
+        found += _read(client, keys)
+    return found
+
+
+def get(name: str) -> tuple[Worker, str] | None:
+    """The worker of that name, and the stacks that it has shown lately, if any; None when there is no such worker."""
+    for client in servers():
+        if found := _read(client, [f"{RQ_KEY_PREFIX}:worker:{name}"]):
+            shown: Any = client.get(f"{STACKS}{name}")
+            return found[0], (shown or b"").decode(errors="replace")
+    return None
+
+
+def _read(client: Redis, keys: list[str]) -> list[Worker]:
+    found: list[Worker] = []
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.hgetall(key)
+            pipeline.smembers(f"{key}:executions")
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        claims = [sorted(map(as_text, each)) if isinstance(each, set) else [] for each in answers[1::2]]
+        for each in claims:
+            for member in each:
+                pipeline.hmget(f"{RQ_KEY_PREFIX}:job:{member.partition(':')[0]}", "origin", "started_at")
+        records = iter(pipeline.execute(raise_on_error=False))
+    for key, record, members in zip(keys, answers[::2], claims, strict=True):
+        running = tuple(_running(member, next(records)) for member in members)
+        if isinstance(record, dict) and record:
+            found.append(_worker(key.removeprefix(f"{RQ_KEY_PREFIX}:worker:"), record, running))
     return found
 
 
 def tell(name: str, command: str) -> None:
     """
-    Tell a worker's parent something: `quiet` (take no more jobs), `stop`, `stacks` (write them to its log).
+    Tell a worker's parent something: `quiet` (take no more jobs), `stop`, `stacks` (write them to its log, and
+    where `get` finds them).
 
     Raises ChangeRefusedError when there is no such worker.
     """
@@ -85,8 +107,8 @@ def _worker(name: str, record: dict[bytes, bytes], running: tuple[RunningJob, ..
         queues=tuple(known.get("queues", "").split(",")),
         hostname=known.get("hostname", ""),
         pid=int(_number(known.get("pid"))),
-        born=_time(known.get("birth")),
-        seen=_time(known.get("last_heartbeat")),
+        born=time_of(known.get("birth")),
+        seen=time_of(known.get("last_heartbeat")),
         state=known.get("state", ""),
         threads=int(_number(known.get("threads", "1"))),
         busy=int(_number(known.get("running", len(running)))),
@@ -94,14 +116,16 @@ def _worker(name: str, record: dict[bytes, bytes], running: tuple[RunningJob, ..
         failed=int(_number(known.get("failed_job_count"))),
         working_seconds=_number(known.get("total_working_time")),
         memory_mb=_number(known.get("memory_mb")),
+        load=_number(known.get("load")),
         version=known.get("version", ""),
+        python=known.get("python_version", ""),
         running=running,
     )
 
 
 def _running(member: str, record: Any) -> RunningJob:
     queue, started = record if isinstance(record, list) else (None, None)
-    return RunningJob(member.partition(":")[0], as_text(queue or b""), _time(as_text(started or b"")))
+    return RunningJob(member.partition(":")[0], as_text(queue or b""), time_of(started))
 
 
 def _number(value: Any) -> float:
@@ -109,10 +133,3 @@ def _number(value: Any) -> float:
         return float(value or 0)
     except ValueError:
         return 0.0
-
-
-def _time(value: str | None) -> datetime | None:
-    try:
-        return str_to_date(value) if value else None
-    except ValueError:
-        return None

@@ -1,6 +1,7 @@
 """Who may see what and do what: Django's permissions. What is done is written to the admin's log."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -13,6 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 
 from jobs.errors import JobsError, RedisUnavailableError
@@ -27,6 +29,8 @@ PERMISSIONS = {
     "workers": "jobs.control_workers",
     "payloads": "jobs.view_payloads",
 }
+
+_NOT_KEPT = ("csrfmiddlewaretoken", "confirmed")
 
 Screen = tuple[str, dict[str, Any]]  # a template and what it shows
 
@@ -56,7 +60,7 @@ def page(site: AdminSite, view: Callable[..., Screen]) -> Callable[..., HttpResp
         try:
             template, context = view(request, **kwargs)
         except (RedisUnavailableError, RedisError) as error:
-            template, context = "problem", {"title": "Background jobs", "problem": str(error)}
+            template, context = "problem", {"title": _("Background jobs"), "problem": str(error)}
         whole = "jobs/dashboard/part.html" if getattr(request, "htmx", False) else "jobs/dashboard/base.html"
         known = {**site.each_context(request), "can": Can(request), "whole": whole, "path": request.get_full_path()}
         return TemplateResponse(request, f"jobs/dashboard/{template}.html", {**known, **context})
@@ -64,10 +68,22 @@ def page(site: AdminSite, view: Callable[..., Screen]) -> Callable[..., HttpResp
     return site.admin_view(wrapped)
 
 
-def action(site: AdminSite, what: str, change: Callable[..., str]) -> Callable[..., HttpResponse]:
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What an action did, in a sentence; and where to go on, if not where the form was."""
+
+    told: str
+    url: str = ""
+
+
+def action(
+    site: AdminSite, what: str, change: Callable[..., Done], ask: Callable[..., str] | None = None
+) -> Callable[..., HttpResponse]:
     """
-    A change by POST, for who has the permission (else 403). `change` returns what it did, in a sentence, which is shown
-    and logged; an error of its own is shown.
+    A change by POST, for who has the permission (else 403). What it did is shown and logged; an error is shown.
+
+    `ask` returns the question that a page puts first, or nothing where the form is enough; the page's own form says
+    `confirmed`. It takes what `change` takes.
     """
 
     @wraps(change)
@@ -79,15 +95,32 @@ def action(site: AdminSite, what: str, change: Callable[..., str]) -> Callable[.
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         try:
+            question = ask(request, **kwargs) if ask and not request.POST.get("confirmed") else ""
+            if question:
+                return confirmation(site, request, question)
             done = change(request, **kwargs)
         except (JobsError, RedisError) as error:
             messages.error(request, str(error))
-        else:
-            messages.success(request, done)
-            note(request, done, **kwargs)
-        return HttpResponseRedirect(back(request))
+            return HttpResponseRedirect(back(request))
+        messages.success(request, done.told)
+        note(request, done.told, **kwargs)
+        return HttpResponseRedirect(done.url or back(request))
 
     return site.admin_view(wrapped)
+
+
+def confirmation(site: AdminSite, request: HttpRequest, question: str) -> HttpResponse:
+    """The page that asks: its form is the one that was sent, and says that it is meant."""
+    kept = [(name, value) for name, values in request.POST.lists() for value in values if name not in _NOT_KEPT]
+    context = {
+        "title": _("Are you sure?"),
+        "question": question,
+        "kept": kept,
+        "back": back(request),
+        "action": request.path,
+    }
+    known = {**site.each_context(request), "can": Can(request), "whole": "jobs/dashboard/base.html"}
+    return TemplateResponse(request, "jobs/dashboard/confirm.html", {**known, **context})
 
 
 def note(request: HttpRequest, done: str, **about: Any) -> None:

@@ -1,17 +1,22 @@
 """What the pages' buttons do: each a change of `control`, `queues`, `scheduler` or `workers`, told in a sentence."""
 
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime
 
 from django.core.exceptions import ValidationError
 from django.forms import DateTimeField
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from jobs import control, queues, registry, scheduler, workers
-from jobs.bulk import CHANGES, DONE, apply
-from jobs.dashboard.lists import query_of
+from jobs import bulk, control, queues, scheduler, workers
+from jobs.bulk import CHANGES
+from jobs.dashboard import words
+from jobs.dashboard.access import Done
+from jobs.dashboard.lists import FILTERS, query_of
 from jobs.errors import ChangeRefusedError
-from jobs.inspection import find
+from jobs.inspection import Count, find
 from jobs.job import MandateJob
 
 MOST_AT_ONCE = 500  # jobs that a request changes itself; more are changed by a job
@@ -19,98 +24,191 @@ MOST_AT_ONCE = 500  # jobs that a request changes itself; more are changed by a 
 # The permission that each change of a job needs.
 NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy"), "retry")
 NEEDS |= {"cancel": "cancel", "delete": "delete"}
+ASKED = ("cancel", "delete")  # changes that cannot be taken back
+
+# --- one job ---------------------------------------------------------------------------------
 
 
-def change_job(name: str) -> Callable[..., str]:
+def change_job(name: str) -> Callable[..., Done]:
     """The action of that name on one job."""
 
-    def change(request: HttpRequest, job_id: str) -> str:
+    def change(request: HttpRequest, job_id: str) -> Done:
         CHANGES[name](_known(job_id))
-        return f"Job {job_id} was {DONE[name]}."
+        return Done(words.changed_one(name, job_id))
 
     return change
 
 
-def move_job(request: HttpRequest, job_id: str) -> str:
+def ask_job(name: str) -> Callable[..., str] | None:
+    """Whether that is wanted, where it cannot be taken back."""
+    return (lambda request, job_id: words.ask_one(name, job_id)) if name in ASKED else None
+
+
+def retry_job(request: HttpRequest, job_id: str) -> Done:
+    """Run a job again: in its queue, or in another one of its server."""
+    queue = request.POST.get("queue", "")
+    control.retry(_known(job_id), queue=queues.check(queue) if queue else "")
+    if queue:
+        return Done(_("Job %(id)s was retried in %(queue)s.") % {"id": job_id, "queue": queue})
+    return Done(words.changed_one("retry", job_id))
+
+
+def move_job(request: HttpRequest, job_id: str) -> Done:
     """Move a queued job to another queue of its server."""
     queue = queues.check(request.POST.get("queue", ""))
     control.move(_known(job_id), queue)
-    return f"Job {job_id} was moved to {queue}."
+    return Done(_("Job %(id)s was moved to %(queue)s.") % {"id": job_id, "queue": queue})
 
 
-def reschedule_job(request: HttpRequest, job_id: str) -> str:
+def reschedule_job(request: HttpRequest, job_id: str) -> Done:
     """Change when a scheduled job runs: `at`, in the reader's time zone."""
+    given = request.POST.get("at", "")
     try:
-        at = DateTimeField().clean(request.POST.get("at", ""))
+        at = DateTimeField().clean(given)
     except ValidationError as error:
-        raise ChangeRefusedError(f"{request.POST.get('at', '')!r} is no time: {' '.join(error.messages)}") from None
+        told = _("%(given)r is no time: %(why)s") % {"given": given, "why": " ".join(error.messages)}
+        raise ChangeRefusedError(told) from None
     control.reschedule(_known(job_id), at)
-    return f"Job {job_id} was rescheduled."
+    return Done(_("Job %(id)s was rescheduled.") % {"id": job_id})
 
 
-def copy_job(request: HttpRequest, job_id: str) -> str:
+def copy_job(request: HttpRequest, job_id: str) -> Done:
     """Enqueue another job like that one."""
-    return f"A copy of job {job_id} was enqueued, as job {queues.copy(_known(job_id)).id}."
+    made = queues.copy(_known(job_id)).id
+    return Done(_("A copy of job %(id)s was enqueued, as job %(copy)s.") % {"id": job_id, "copy": made})
 
 
 def _known(job_id: str) -> MandateJob:
     job = find(job_id)
     if job is None:
-        raise ChangeRefusedError(f"There is no record of job {job_id} any more.")
+        raise ChangeRefusedError(_("There is no record of job %(id)s any more.") % {"id": job_id})
     return job
 
 
-def change_many(name: str) -> Callable[..., str]:
+# --- many jobs -------------------------------------------------------------------------------
+
+
+def change_many(name: str) -> Callable[..., Done]:
     """The action of that name on the jobs selected in a list, or on all that its filters mean."""
 
-    def change(request: HttpRequest, state: str) -> str:
-        if request.POST.get("all"):
-            query = query_of(request.POST, state)
-            count = query.count()
-            if count.value > MOST_AT_ONCE or count.more:
-                change_many: Any = registry.get("jobs.ChangeMany")
-                job = change_many.defer(name, state, _filters(request))
-                return f"{count} jobs are being {DONE[name]} by job {job.id}."
-            return apply(name, query.all())
-        return apply(name, filter(None, map(find, request.POST.getlist("job"))))
+    def change(request: HttpRequest, state: str) -> Done:
+        if not request.POST.get("all"):
+            return Done(words.changed_many(name, *bulk.apply(name, filter(None, map(find, _selected(request))))))
+        query = query_of(request.POST, state)
+        count = query.count()
+        if count.value > MOST_AT_ONCE or count.more:
+            return _by_a_job(name, state, _filters(request), count)
+        return Done(words.changed_many(name, *bulk.apply(name, [row.job for row in query.all()])))
 
     return change
+
+
+def ask_many(name: str) -> Callable[..., str]:
+    """Whether that is wanted, and of how many: of all that the filters mean, or where it cannot be taken back."""
+
+    def ask(request: HttpRequest, state: str) -> str:
+        if request.POST.get("all"):
+            return words.ask_many(name, query_of(request.POST, state).count())
+        return words.ask_many(name, Count(len(_selected(request)))) if name in ASKED else ""
+
+    return ask
+
+
+def clear_queue(request: HttpRequest, queue: str) -> Done:
+    """Delete all that is in a queue."""
+    waiting = queues.lengths()[queues.check(queue)]
+    if waiting > MOST_AT_ONCE:
+        return _by_a_job(bulk.CLEAR, "queued", {"queue": queue}, Count(waiting))
+    return Done(words.changed_many(bulk.CLEAR, sum(control.clear(queue, datetime.now(UTC))), 0))
+
+
+def ask_clear(request: HttpRequest, queue: str) -> str:
+    """Whether that is wanted, and of how many."""
+    waiting = queues.lengths()[queues.check(queue)]
+    told = ngettext(
+        "Delete the %(n)s job that waits in the queue %(queue)s?",
+        "Delete all %(n)s jobs that wait in the queue %(queue)s?",
+        waiting,
+    )
+    return told % {"n": f"{waiting:,}", "queue": queue}
+
+
+def _by_a_job(name: str, state: str, filters: dict[str, str], count: Count) -> Done:
+    change = bulk.start(name, state, filters, count)
+    return Done(words.changing_many(name, count), reverse("admin:jobs_change", args=[change.id]))
+
+
+def _selected(request: HttpRequest) -> list[str]:
+    if not (selected := request.POST.getlist("job")):
+        raise ChangeRefusedError(_("No job was selected."))
+    return selected
 
 
 def _filters(request: HttpRequest) -> dict[str, str]:
-    names = ("queue", "command", "error", "text", "since", "until", "order")
-    return {name: request.POST[name] for name in names if request.POST.get(name)}
+    return {name: request.POST[name] for name in FILTERS if request.POST.get(name)}
 
 
-def pause_queue(request: HttpRequest, queue: str) -> str:
+# --- queues, entries, workers ----------------------------------------------------------------
+
+
+def pause_queue(request: HttpRequest, queue: str) -> Done:
     queues.pause(queue)
-    return f"The queue {queue} is paused."
+    return Done(_("The queue %(queue)s is paused.") % {"queue": queue})
 
 
-def resume_queue(request: HttpRequest, queue: str) -> str:
+def resume_queue(request: HttpRequest, queue: str) -> Done:
     queues.resume(queue)
-    return f"The queue {queue} goes on."
+    return Done(_("The queue %(queue)s goes on.") % {"queue": queue})
 
 
-def pause_entry(request: HttpRequest, name: str) -> str:
+def pause_entry(request: HttpRequest, name: str) -> Done:
     scheduler.pause(name)
-    return f"The recurring entry {name} is paused."
+    return Done(_("The recurring entry %(name)s is paused.") % {"name": name})
 
 
-def resume_entry(request: HttpRequest, name: str) -> str:
+def resume_entry(request: HttpRequest, name: str) -> Done:
     scheduler.resume(name)
-    return f"The recurring entry {name} goes on."
+    return Done(_("The recurring entry %(name)s goes on.") % {"name": name})
 
 
-def run_entry(request: HttpRequest, name: str) -> str:
-    return f"The recurring entry {name} runs now, as job {scheduler.run_now(name)}."
+def run_entry(request: HttpRequest, name: str) -> Done:
+    made = scheduler.run_now(name)
+    return Done(_("The recurring entry %(name)s runs now, as job %(id)s.") % {"name": name, "id": made})
 
 
-def tell_worker(command: str) -> Callable[..., str]:
-    """The action that tells a worker something."""
+def tell_worker(command: str) -> Callable[..., Done]:
+    """The action that tells a worker something; or the workers that are selected in their list."""
 
-    def change(request: HttpRequest, name: str) -> str:
-        workers.tell(name, command)
-        return f"The worker {name} was told: {command}."
+    def change(request: HttpRequest, name: str = "") -> Done:
+        names = _named(request, name)
+        for each in names:
+            workers.tell(each, command)
+        told = {
+            "quiet": _("Told to take no more jobs: %(names)s."),
+            "stop": _("Told to stop: %(names)s."),
+            "stacks": _("Told to show its stacks: %(names)s. They are on its page in a moment."),
+        }
+        return Done(told[command] % {"names": _few(names)})
 
     return change
+
+
+def ask_worker(command: str) -> Callable[..., str] | None:
+    """Whether that is wanted, of one that does not come back by itself."""
+
+    def ask(request: HttpRequest, name: str = "") -> str:
+        return _("Stop %(names)s? What runs has 25 seconds to end.") % {"names": _few(_named(request, name))}
+
+    return ask if command == "stop" else None
+
+
+def _named(request: HttpRequest, name: str) -> list[str]:
+    if not (names := [name] if name else request.POST.getlist("worker")):
+        raise ChangeRefusedError(_("No worker was selected."))
+    return names
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    more = ngettext("%(shown)s and %(n)s more", "%(shown)s and %(n)s more", len(names) - 5)
+    return more % {"shown": shown, "n": len(names) - 5} if len(names) > 5 else shown

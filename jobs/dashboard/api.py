@@ -1,7 +1,7 @@
-"""The dashboard's data as JSON, and as Prometheus's metrics, for who may view the dashboard or has a token."""
+"""The dashboard's data as JSON, for who may view the dashboard or has a token."""
 
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -9,18 +9,18 @@ from typing import Any
 import orjson
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from redis.exceptions import RedisError
 
-from jobs import conf, metrics, queues, scheduler, statistics, workers
+from jobs import bulk, conf, prerequisites, scheduler, statistics, timeline, workers
 from jobs.dashboard.access import may
-from jobs.dashboard.lists import SIZE, query_of
+from jobs.dashboard.detail import LINKS, needed_by
+from jobs.dashboard.lists import SIZE, query_of, waited_for
+from jobs.dashboard.machinery import ENTRIES, RUNS, SPANS, by_command
+from jobs.dashboard.overview import look, warnings
 from jobs.errors import JobsError
-from jobs.inspection import JobQuery, counts, find
-from jobs.job import JobState
+from jobs.inspection import find
 from jobs.rows import Row
-from jobs.statistics import HOUR
+from jobs.statistics import HOUR, MINUTE
 
 
 def allowed(request: HttpRequest) -> bool:
@@ -52,20 +52,29 @@ def endpoint(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
 
 
 def overview(request: HttpRequest) -> dict[str, Any]:
-    """Counts by state, the queues, the last hour."""
-    paused, samples, recent = queues.paused(), metrics.measure(), statistics.by_queue(HOUR)
+    """Counts by state, the queues, the last hour, and what is wrong."""
+    hour = statistics.by_time_and_command(HOUR, MINUTE)
+    _upcoming, is_scheduled = scheduler.upcoming()
+    now = look(hour, is_scheduled=is_scheduled)
+    recent = [statistics.of_queues(of_step) for _start, of_step in hour]
     return {
-        "counts": {state.value: {"value": n.value, "more": n.more} for state, n in counts().items()},
+        "counts": {state.value: {"value": n.value, "more": n.more} for state, n in now.counts.items()},
         "queues": [
             {
-                "name": name,
-                "length": sample.length,
-                "latency_seconds": sample.latency,
-                "paused": name in paused,
-                "last_hour": dict(recent[name].outcomes),
+                "name": row.name,
+                "length": row.length,
+                "latency_seconds": row.latency,
+                "running": row.running,
+                "enqueued_a_minute": row.enqueued_a_minute,
+                "finished_a_minute": row.finished_a_minute,
+                "empty_in_seconds": row.drain,
+                "workers": row.workers,
+                "paused": row.paused,
+                "last_hour": dict(statistics.together(each[row.name] for each in recent).outcomes),
             }
-            for name, sample in samples.items()
+            for row in now.rows
         ],
+        "warnings": list(warnings(now)),
     }
 
 
@@ -73,18 +82,20 @@ def jobs(request: HttpRequest, state: str) -> dict[str, Any]:
     """A page of jobs; the filters are those of the page, and `cursor` and `size` (100 at most)."""
     size = min(max(int(request.GET.get("size", SIZE)), 1), 100)
     found = query_of(request.GET, state).page(request.GET.get("cursor", ""), size)
+    lacked = waited_for(found.rows)
     return {
-        "jobs": [_row(row) for row in found.rows],
+        "jobs": [_row(row, lacked) for row in found.rows],
         "next_cursor": found.next_cursor,
         "looked_at": found.looked_at,
     }
 
 
 def job(request: HttpRequest, job_id: str) -> dict[str, Any]:
-    """One job with its history."""
+    """One job with its history, and its life as its page shows it."""
     found = find(job_id)
     if found is None:
         raise Http404(f"There is no record of job {job_id}.")
+    dependents, waiting = prerequisites.some_dependents(found.connection, job_id, LINKS)
     return {
         "id": job_id,
         "state": found.state,
@@ -92,10 +103,12 @@ def job(request: HttpRequest, job_id: str) -> dict[str, Any]:
         "description": found.description,
         "reason": found.reason,
         "history": [asdict(event) for event in found.history],
+        "timeline": [timeline.as_dict(step) for step in timeline.of(found)],
         "attempts": found.progress.attempts,
         "requeues": found.progress.requeues,
-        "prerequisites": found.prerequisites,
-        "dependents": sorted(found.dependents),
+        "prerequisites": needed_by(found),
+        "dependents": dependents,
+        "dependents_in_all": waiting,
     }
 
 
@@ -104,10 +117,18 @@ def worker_list(request: HttpRequest) -> dict[str, Any]:
     return {"workers": [asdict(worker) for worker in workers.alive()]}
 
 
+def worker(request: HttpRequest, name: str) -> dict[str, Any]:
+    """One worker process, with the stacks that it has shown lately."""
+    found = workers.get(name)
+    if found is None:
+        raise Http404(f"There is no worker {name}.")
+    return {**asdict(found[0]), "stacks": found[1]}
+
+
 def recurring(request: HttpRequest) -> dict[str, Any]:
-    """The recurring entries, with their last runs."""
-    entries = scheduler.entries()
-    histories = scheduler.histories(entries, 10)
+    """A page of the recurring entries, with their last runs; `cursor` is the `next_cursor` of the page before."""
+    entries, further = scheduler.page(request.GET.get("cursor", ""), ENTRIES)
+    histories = scheduler.histories(entries, RUNS)
     return {
         "entries": [
             {
@@ -122,103 +143,60 @@ def recurring(request: HttpRequest) -> dict[str, Any]:
                 "runs": [asdict(run) for run in histories[entry.id]],
             }
             for entry in entries
-        ]
+        ],
+        "next_cursor": further,
     }
 
 
 def commands(request: HttpRequest) -> dict[str, Any]:
-    """The last hour by command: outcomes, and within how many seconds half, 95 % and 99 % ended."""
+    """
+    By command, over the last hour, `span=day` or `3days`: outcomes, within how many seconds half, 95 % and 99 % ended,
+    and the attempts by step of time.
+    """
+    span = request.GET.get("span", "hour")
+    if span not in SPANS:
+        raise ValueError(f"There is no span {span!r}. Say one of: {', '.join(SPANS)}.")
+    rows, starts = by_command(span, "time")
     return {
+        "steps": starts,
         "commands": [
             {
-                "command": command,
-                "queue": queue,
-                "outcomes": dict(tally.outcomes),
-                "p50_seconds": tally.quantile(0.5),
-                "p95_seconds": tally.quantile(0.95),
-                "p99_seconds": tally.quantile(0.99),
-                "seconds": tally.seconds,
+                "command": row.command,
+                "queue": row.queue,
+                "outcomes": dict(row.tally.outcomes),
+                "p50_seconds": row.p50,
+                "p95_seconds": row.p95,
+                "p99_seconds": row.p99,
+                "seconds": row.tally.seconds,
+                "attempts": [tally.attempts for tally in row.over_time],
+                "failures": [tally.failed for tally in row.over_time],
             }
-            for (queue, command), tally in statistics.by_command(HOUR).items()
-        ]
+            for row in rows
+        ],
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def changes(request: HttpRequest) -> dict[str, Any]:
+    """The last changes of many jobs, and how far each has come."""
+    return {"changes": [_change(each) for each in bulk.recent(100)]}
+
+
+def change(request: HttpRequest, job_id: str) -> dict[str, Any]:
+    """One of them, by the id of the job that makes it; with that job's state while it is not over."""
+    found = bulk.get(job_id)
+    if found is None:
+        raise Http404(f"There is no change by job {job_id}.")
+    job = None if found.ended else find(job_id)
+    return {**_change(found), "state": job.state if job else None}
+
+
+def _change(change: bulk.Change) -> dict[str, Any]:
+    return {**asdict(change), "filters": dict(change.filters)}
+
+
+def _row(row: Row, lacked: Mapping[str, tuple[list[str], int]]) -> dict[str, Any]:
     known = {name: getattr(row, name) for name in ("id", "queue", "command", "description", "reason", "attempts")}
     times: dict[str, datetime | None] = {"at": row.at, "started_at": row.started_at, "ended_at": row.ended_at}
-    return {**known, "state": row.state, "worker": row.worker, **times}
-
-
-# --- Prometheus ------------------------------------------------------------------------------
-
-
-@require_safe
-def prometheus(request: HttpRequest) -> HttpResponse:
-    """What Prometheus scrapes. All of it comes from Redis, so it is the same whichever web process answers."""
-    if not allowed(request):
-        raise Http404
-    try:
-        text = generate_latest(Collector())
-    except (JobsError, RedisError) as error:
-        return HttpResponse(f"# {error}\n", content_type="text/plain", status=503)
-    return HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-
-class Collector:
-    """The metrics, read anew at each scrape."""
-
-    def collect(self) -> Iterator[Metric]:
-        """As prometheus-client asks a registry."""
-        yield from _of_queues()
-        yield from _of_workers()
-        yield from _of_attempts()
-        lag = GaugeMetricFamily("jobs_scheduler_lag_seconds", "How late the most overdue recurring entry is.")
-        lag.add_metric([], scheduler.lag())
-        yield lag
-
-
-def _of_queues() -> Iterator[Metric]:
-    length = GaugeMetricFamily("jobs_queue_length", "Jobs that wait in the queue.", labels=["queue"])
-    latency = GaugeMetricFamily(
-        "jobs_queue_latency_seconds", "How long the queue's first job has waited.", labels=["queue"]
-    )
-    paused = GaugeMetricFamily("jobs_queue_paused", "Whether the queue is paused.", labels=["queue"])
-    names = queues.paused()
-    for name, sample in metrics.measure().items():
-        length.add_metric([name], sample.length)
-        latency.add_metric([name], sample.latency)
-        paused.add_metric([name], float(name in names))
-    dead = GaugeMetricFamily("jobs_dead", "Dead jobs that wait for a person.", labels=["queue"])
-    for name in conf.queues():
-        dead.add_metric([name], JobQuery(state=JobState.DEAD, queue=name).count().value)
-    yield from (length, latency, paused, dead)
-
-
-def _of_workers() -> Iterator[Metric]:
-    alive = workers.alive()
-    for name, text, value in (
-        ("jobs_workers", "Worker processes.", len(alive)),
-        ("jobs_threads", "Their threads.", sum(worker.threads for worker in alive)),
-        ("jobs_threads_busy", "Threads that ran a job at the last beat.", sum(worker.busy for worker in alive)),
-    ):
-        family = GaugeMetricFamily(name, text)
-        family.add_metric([], value)
-        yield family
-
-
-def _of_attempts() -> Iterator[Metric]:
-    labels = ["queue", "command"]
-    counted = CounterMetricFamily("jobs_attempts", "Attempts by how they ended.", labels=[*labels, "outcome"])
-    durations = HistogramMetricFamily("jobs_attempt_seconds", "How long attempts took.", labels=labels)
-    by_command: dict[tuple[str, str], statistics.Tally] = {}
-    for (queue, command, outcome), buckets in statistics.totals().items():
-        counted.add_metric([queue, command, outcome], buckets.total())
-        by_command.setdefault((queue, command), statistics.Tally()).buckets.update(buckets)
-    for (queue, command), tally in by_command.items():
-        passed, found = 0, []
-        for bucket in range(max(tally.buckets) + 1):
-            passed += tally.buckets[bucket]
-            found.append((f"{2**bucket / 1e6:g}", float(passed)))
-        durations.add_metric([queue, command], [*found, ("+Inf", float(passed))], tally.seconds)
-    yield from (counted, durations)
+    some, count = lacked.get(row.id, ([], 0))
+    waits = {"waits_for": some, "waits_for_in_all": count}
+    return {**known, "state": row.state, "worker": row.worker, **times, **waits}

@@ -7,6 +7,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 WIDTH, HEIGHT, GAP = 720, 96, 1
+SMALL = 180, 24  # width and height of one in a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,27 +22,30 @@ class Bar:
         return sum(value for _, value in self.parts)
 
 
-def bars(title: str, steps: Sequence[Bar]) -> SafeString:
+def bars(title: str, steps: Sequence[Bar], size: tuple[int, int] = (WIDTH, HEIGHT), kind: str = "") -> SafeString:
     """A bar a step, its parts stacked. The highest bar fills the height."""
     most = max((step.total for step in steps), default=0) or 1
-    width = WIDTH / max(1, len(steps))
+    width = size[0] / max(1, len(steps))
     drawn = []
     for at, step in enumerate(steps):
-        bottom = float(HEIGHT)
-        for kind, value in step.parts:
-            height = value / most * (HEIGHT - 2)
+        bottom = float(size[1])
+        for part, value in step.parts:
+            height = value / most * (size[1] - 2)
             bottom -= height
             if value:
-                drawn.append((kind, at * width, bottom, max(1.0, width - GAP), height, step.label))
-    shapes = format_html_join(
-        "",
-        '<rect class="{}" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>',
-        ((kind, *map(_Number, numbers), label) for kind, *numbers, label in drawn),
-    )
+                told = format_html("<title>{}</title>", step.label) if step.label else ""
+                drawn.append((part, *map(_Number, (at * width, bottom, max(1.0, width - GAP), height)), told))
+    shapes = format_html_join("", '<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>', drawn)
     return format_html(
-        '<svg class="jobs-chart" viewBox="0 0 {} {}" role="img" preserveAspectRatio="none"><title>{}</title>{}</svg>',
-        *(WIDTH, HEIGHT, title, shapes),
+        '<svg class="jobs-chart {}" viewBox="0 0 {} {}" role="img" preserveAspectRatio="none">'
+        "<title>{}</title>{}</svg>",
+        *(kind, *size, title, shapes),
     )
+
+
+def sparkline(title: str, steps: Sequence[Bar]) -> SafeString:
+    """The same, as small as a word in a row of a table. The title says what there is to see."""
+    return bars(title, steps, SMALL, "jobs-spark")
 
 
 class _Number(float):

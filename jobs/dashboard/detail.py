@@ -9,10 +9,12 @@ from django.apps import apps
 from django.http import Http404, HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from rq.defaults import RQ_KEY_PREFIX
-from rq.utils import as_text
+from rq.utils import str_to_date
 
-from jobs import arguments, conf, logs, registry
+from jobs import arguments, conf, logs, options, prerequisites, registry, timeline
+from jobs.dashboard import words
 from jobs.dashboard.access import Screen, may
 from jobs.dashboard.lists import ACTIONS
 from jobs.errors import JobsError
@@ -20,6 +22,7 @@ from jobs.inspection import find
 from jobs.job import JobState, MandateJob
 
 PAYLOAD_SHOWN = 20_000  # characters
+LINKS = 50  # jobs that are linked
 FILTERED = "[filtered]"
 
 
@@ -36,43 +39,63 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     """Everything about one job. Http404 when there is no record of it."""
     found = find(job_id)
     if found is None:
-        raise Http404(f"There is no record of job {job_id}.")
-    state, known = found.state, _fields(found)
-    attempts = [
-        {
-            "started": result.execution_started_at,
-            "ended": result.execution_ended_at or result.created_at,
-            "worker": result.worker_name,
-            "traceback": result.exc_string or "",
-            "kind": result.type.name.lower(),
-        }
-        for result in _results(found)
-        if result.exc_string
-    ]
+        raise Http404(_("There is no record of job %(id)s.") % {"id": job_id})
+    state, command = found.state, _command(found)
+    needed = needed_by(found)
+    dependents, waiting = prerequisites.some_dependents(found.connection, job_id, LINKS)
     return "job", {
-        "title": f"Job {job_id}",
-        "job": found,
+        "title": _("Job %(id)s") % {"id": job_id},
         "id": job_id,
-        "state": state,
+        "state": state.value if state else "",
         "description": found.description,
-        "command": _command(found),
+        "command": command,
         "queue": found.origin,
-        "known": known,
+        "known": _fields(found),
         "reason": found.reason,
         "arguments": _arguments(found),
-        "history": found.history,
-        "attempts": attempts,
+        "options": _options(command),
+        "timeline": timeline.of(found),
         "progress": found.progress,
-        "prerequisites": found.prerequisites,
-        "dependents": sorted(found.dependents),
+        "prerequisites": needed[:LINKS],
+        "needed": len(needed),
+        "dependents": dependents,
+        "waiting": waiting,
         "log": found.call_log,
-        "actions": ACTIONS.get(state, ()) if state else (),
-        "queues": list(conf.queues()),
+        "actions": [(name, _label(name, state)) for name in ACTIONS.get(state, ())] if state else (),
+        "queues": [name for name in conf.queues() if name != found.origin],
         "payload": _payload(found) if may(request, "payloads") else None,
-        "can_move": state is JobState.QUEUED,
         "due": _due(found) if state in (JobState.SCHEDULED, JobState.RETRYING) else None,
-        "can_copy": _is_registered(_command(found)),
+        "can_copy": _is_registered(command),
     }
+
+
+def _label(name: str, state: JobState) -> str:
+    if name == "run_now" and state in (JobState.WAITING, JobState.BLOCKED):
+        return str(words.NAMES["run_anyway"])
+    return str(words.NAMES["interrupt" if name == "cancel" and state is JobState.RUNNING else name])
+
+
+def needed_by(job: MandateJob) -> list[str]:
+    """The ids of its prerequisites, if they can be read."""
+    try:
+        return [str(each) for each in job.prerequisites]
+    except (ValueError, TypeError):  # tampered with
+        return []
+
+
+def _options(command: str) -> list[tuple[str, str]]:
+    """The options of its command, as the class has them; the options that a plain RQ job has are in its record."""
+    try:
+        known = registry.get(command)
+    except JobsError:
+        return []
+    return [(name, _option(getattr(known, name))) for name in options.DEFAULTS]
+
+
+def _option(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(each.__name__ if isinstance(each, type) else str(each) for each in value) or "-"
+    return str(value)
 
 
 def _due(job: MandateJob) -> datetime | None:
@@ -91,22 +114,27 @@ def _fields(job: MandateJob) -> dict[str, Any]:
     names: tuple[str, ...] = (
         "created_at",
         "enqueued_at",
-        "started_at",
-        "ended_at",
-        "worker_name",
-        "timeout",
-        "result_ttl",
+        "interrupted_by",
+        "expires_at",
+        "due",
+        "schedule",
+        "unique",
+        "context",
     )
-    names += ("interrupted_by", "expires_at", "due", "schedule", "unique", "context")
     values: Any = job.connection.hmget(job.key, *names)
-    return {name: as_text(value) for name, value in zip(names, values, strict=True) if value}
+    return {name: _field(name, value) for name, value in zip(names, values, strict=True) if value}
 
 
-def _results(job: MandateJob) -> list[Any]:
+def _field(name: str, value: bytes) -> Any:
+    text = value.decode(errors="replace")
     try:
-        return list(job.results())
-    except Exception:  # one that RQ cannot read
-        return []
+        if name in ("expires_at", "due"):
+            return datetime.fromtimestamp(float(text), UTC)
+        if name in ("created_at", "enqueued_at"):
+            return str_to_date(value)
+    except (ValueError, OverflowError):
+        pass
+    return text
 
 
 def _command(job: MandateJob) -> str:

@@ -1,23 +1,30 @@
-"""Lists of jobs: by state, with filters; the dead and the retrying also grouped."""
+"""Lists of jobs: by state, with filters; of one queue; the dead and the retrying also grouped."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from django.http import Http404, HttpRequest
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
 
-from jobs import conf
+from jobs import conf, metrics, prerequisites, queues, statistics, workers
+from jobs.dashboard import words
 from jobs.dashboard.access import Screen
-from jobs.inspection import SEARCHED, JobQuery
+from jobs.inspection import SEARCHED, Count, JobQuery
 from jobs.job import JobState
 from jobs.rows import Row
+from jobs.statistics import HOUR
 
 SIZE = 25  # rows a page
-GROUPED = 2_000  # jobs that are looked at to group them
+GROUPED = SEARCHED  # jobs that are looked at to group them
 GROUPABLE = (JobState.DEAD, JobState.RETRYING, JobState.DISCARDED)
+GROUPS = ("error", "command")
+FILTERS = ("queue", "command", "error", "text", "id", "since", "until", "order")
+WAITED_FOR = 3  # prerequisites of a waiting job that a list names
 
-# What may be done with jobs of a state, and the permission for it.
+# What may be done with jobs of a state.
 ACTIONS = {
     JobState.QUEUED: ("cancel", "delete"),
     JobState.RUNNING: ("cancel",),
@@ -33,31 +40,75 @@ ACTIONS = {
 
 
 def jobs(request: HttpRequest, state: str) -> Screen:
-    """A page of the jobs in one state that the filters mean."""
-    query = query_of(request.GET, state)
+    """A page of the jobs in one state that the filters mean; or, `group`ed, how many there are of each kind."""
+    query, filters = query_of(request.GET, state), _given(request)
+    group_by = request.GET.get("group", "")
+    if query.state in GROUPABLE and group_by in GROUPS:
+        shown = _grouped(query, group_by)
+    else:
+        shown = listing(request, query, filters)
+    return "jobs", {
+        "title": capfirst(_("%(state)s jobs") % {"state": words.NAMES[state]}),
+        "states": [each.value for each in JobState],
+        "state": state,
+        "query": urlencode(filters),
+        "filters": filters,
+        "queues": list(conf.queues()),
+        "newest_first": query.newest_first,
+        "groups": GROUPS if query.state in GROUPABLE else (),
+        **shown,
+    }
+
+
+def queue(request: HttpRequest, queue: str) -> Screen:
+    """One queue: how it does, and its jobs in the order in which they are taken, or turned round."""
+    filters = {"queue": queue} | {name: value for name, value in _given(request).items() if name == "order"}
+    query = query_of(filters, JobState.QUEUED.value)
+    recent = statistics.by_queue(HOUR)[queue]
+    alive = workers.alive()
+    return "queue", {
+        "title": _("Queue %(queue)s") % {"queue": queue},
+        "queue": queue,
+        "purpose": conf.queues()[queue],
+        "state": JobState.QUEUED.value,
+        "filters": filters,
+        "newest_first": query.newest_first,
+        "sample": metrics.measure()[queue],
+        "target": metrics.target(queue),
+        "paused": queue in queues.paused(),
+        "running": sum(job.queue == queue for worker in alive for job in worker.running),
+        "serving": sum(queue in worker.queues for worker in alive),
+        "recent": recent,
+        "p95": recent.quantile(0.95),
+        **listing(request, query, filters),
+    }
+
+
+def listing(request: HttpRequest, query: JobQuery, filters: Mapping[str, str]) -> dict[str, Any]:
+    """A page of rows, and what stands around them. Http404 for a cursor that nobody gave."""
     try:
-        found = query.page(request.GET.get("cursor", ""), SIZE)
+        page = query.page(request.GET.get("cursor", ""), SIZE)
     except ValueError as error:
         raise Http404(str(error)) from error
-    group_by = request.GET.get("group", "")
-    kept = {name: value for name, value in request.GET.items() if name not in ("cursor", "group") and value}
-    return "jobs", {
-        "title": f"{state.capitalize()} jobs",
-        "state": state,
-        "states": [each.value for each in JobState],
-        "filters": kept,
-        "query": urlencode(kept),
-        "next": urlencode({**kept, "cursor": found.next_cursor}) if found.next_cursor else "",
-        "page": found,
-        "newest_first": query.newest_first,
-        "count": query.count(),
-        "searched": SEARCHED if query.is_search else 0,
-        "queues": list(conf.queues()),
-        "actions": ACTIONS[JobState(state)],
-        "group": group_by,
-        "groups": groups(query, group_by) if group_by in ("error", "command") else None,
-        "groupable": query.state in GROUPABLE,
+    total = query.total() if query.is_search else 0
+    count = Count(page.matched, more=page.passed < total) if query.is_search else query.count()
+    more = page.next_cursor and (query.is_search or count.more or page.passed < query_end(query, count))
+    return {
+        "rows": list(zip(page.rows, _waits(query, page.rows), strict=True)),
+        "page": page,
+        "count": count,
+        "total": total,
+        "searched": query.is_search,
+        "full": len(page.rows) == SIZE,
+        "next": urlencode({**filters, "cursor": page.next_cursor}) if more else "",
+        "actions": ACTIONS[query.state],
     }
+
+
+def query_end(query: JobQuery, count: Count) -> float:
+    """How many jobs lie in the list to its end, as far as its count tells: jobs of two states may share it."""
+    shared = query.state not in (JobState.QUEUED, JobState.RUNNING, JobState.FINISHED, JobState.DEAD)
+    return float("inf") if shared else count.value
 
 
 def query_of(given: Mapping[str, Any], state: str) -> JobQuery:
@@ -68,12 +119,42 @@ def query_of(given: Mapping[str, Any], state: str) -> JobQuery:
         raise Http404(str(error)) from error
 
 
-def groups(query: JobQuery, by: str) -> list[tuple[str, int, Row]]:
-    """How many jobs of each error or command there are among the first that were looked at, with an example."""
+def groups(query: JobQuery, by: str) -> tuple[list[tuple[str, int, Row]], int]:
+    """
+    How many jobs of each error or command there are among the first that were looked at, with an example; and how many
+    are meant among those.
+    """
     counted: Counter[str] = Counter()
     examples: dict[str, Row] = {}
     for row in query.all(GROUPED):
-        key = (row.error if by == "error" else row.command) or "(none)"
+        key = row.error if by == "error" else row.command
         counted[key] += 1
         examples.setdefault(key, row)
-    return [(key, count, examples[key]) for key, count in counted.most_common()]
+    return [(key, count, examples[key]) for key, count in counted.most_common()], counted.total()
+
+
+def waited_for(rows: Sequence[Row]) -> dict[str, tuple[list[str], int]]:
+    """What each waiting job among these lacks: some of its prerequisites, and how many there are."""
+    by_client: dict[Any, list[str]] = {}
+    for row in rows:
+        if row.state in (JobState.WAITING, JobState.BLOCKED):
+            by_client.setdefault(row.client, []).append(row.id)
+    found: dict[str, tuple[list[str], int]] = {}
+    for client, ids in by_client.items():
+        found |= prerequisites.some_lacking(client, ids, WAITED_FOR)
+    return found
+
+
+def _waits(query: JobQuery, rows: Sequence[Row]) -> Iterator[tuple[list[str], int]]:
+    lacked = waited_for(rows)
+    return (lacked.get(row.id, ([], 0)) for row in rows)
+
+
+def _given(request: HttpRequest) -> dict[str, str]:
+    return {name: request.GET[name] for name in FILTERS if request.GET.get(name)}
+
+
+def _grouped(query: JobQuery, by: str) -> dict[str, Any]:
+    found, meant = groups(query, by)
+    total = query.total()
+    return {"group": by, "grouped": found, "meant": meant, "looked_at": min(total, GROUPED), "total": total}

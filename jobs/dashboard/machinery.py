@@ -1,42 +1,148 @@
-"""The pages of the machinery: workers, recurring entries, commands."""
+"""The pages of the machinery: workers, recurring entries, commands, changes of many jobs."""
 
-from django.http import HttpRequest
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
-from jobs import scheduler, statistics, workers
+from django.http import Http404, HttpRequest
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from jobs import bulk, scheduler, statistics, workers
+from jobs.dashboard import charts, words
 from jobs.dashboard.access import Screen
-from jobs.statistics import HOUR
+from jobs.inspection import find
+from jobs.statistics import HOUR, MINUTE, Tally
 
-SPANS = {"hour": HOUR, "day": 24 * HOUR, "3days": 72 * HOUR}
-SORTS = {"time": lambda row: row[1].seconds, "failures": lambda row: row[1].failed, "runs": lambda row: row[1].attempts}
+SPANS = {"hour": (HOUR, MINUTE), "day": (24 * HOUR, HOUR), "3days": (72 * HOUR, HOUR)}
 MOST_WORKERS = 1_000
+MOST_COMMANDS = 200
+ENTRIES = 50  # a page
+RUNS = 10  # of each, the last ones
 
 
 def worker_list(request: HttpRequest) -> Screen:
     """The processes, what each runs and since when."""
     found = workers.alive()
-    return "workers", {"title": "Workers", "workers": found[:MOST_WORKERS], "count": len(found)}
+    return "workers", {
+        "title": _("Workers"),
+        "workers": found[:MOST_WORKERS],
+        "count": len(found),
+        "threads": sum(worker.threads for worker in found),
+        "busy": sum(worker.busy for worker in found),
+        "memory_mb": sum(worker.memory_mb for worker in found),
+    }
+
+
+def worker(request: HttpRequest, name: str) -> Screen:
+    """One process: all that it runs, and its stacks, where it was asked for them."""
+    found = workers.get(name)
+    if found is None:
+        raise Http404(_("There is no worker %(name)s.") % {"name": name})
+    return "worker", {"title": _("Worker %(name)s") % {"name": name}, "worker": found[0], "stacks": found[1]}
 
 
 def recurring(request: HttpRequest) -> Screen:
-    """The entries, their next and last runs."""
-    entries = scheduler.entries()
-    runs = scheduler.histories(entries, 10)
-    return "recurring", {"title": "Recurring jobs", "rows": [(entry, runs[entry.id]) for entry in entries]}
+    """The entries, their next and last runs; a page of them."""
+    entries, further = scheduler.page(request.GET.get("cursor", ""), ENTRIES)
+    runs = scheduler.histories(entries, RUNS)
+    rows = [(entry, runs[entry.id]) for entry in entries]
+    return "recurring", {"title": _("Recurring jobs"), "rows": rows, "next": further}
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRow:
+    """A command in a queue: what became of its attempts, and how long they took."""
+
+    command: str
+    queue: str
+    tally: Tally
+    p50: float
+    p95: float
+    p99: float
+    over_time: Sequence[Tally]
+    chart: SafeString
+
+
+SORTS: dict[str, Callable[[CommandRow], float]] = {
+    "time": lambda row: row.tally.seconds,
+    "slowest": lambda row: row.p95,
+    "failures": lambda row: row.tally.failed,
+    "runs": lambda row: row.tally.attempts,
+}
 
 
 def commands(request: HttpRequest) -> Screen:
-    """Per command: runs, failures, how long they take; what takes most, or fails most, first."""
+    """Per command: runs, failures, how long they take; what takes most, is slowest or fails most first."""
     span, sort = request.GET.get("span", "hour"), request.GET.get("sort", "time")
-    found = statistics.by_command(SPANS.get(span, HOUR))
-    rows = sorted(found.items(), key=SORTS.get(sort, SORTS["time"]), reverse=True)
+    span, sort = span if span in SPANS else "hour", sort if sort in SORTS else "time"
+    rows, shown = by_command(span, sort)
     return "commands", {
-        "title": "Commands",
+        "title": _("Commands"),
         "span": span,
         "spans": list(SPANS),
         "sort": sort,
         "sorts": list(SORTS),
-        "rows": [
-            (command, queue, tally, tally.quantile(0.5), tally.quantile(0.95), tally.quantile(0.99))
-            for (queue, command), tally in rows
-        ],
+        "rows": rows[:MOST_COMMANDS],
+        "count": len(rows),
+        "steps": shown,
+    }
+
+
+def by_command(span: str, sort: str) -> tuple[list[CommandRow], list[int]]:
+    """The rows, in that order, and when each step of their charts began."""
+    steps = statistics.by_time_and_command(*SPANS[span])
+    over_time: dict[statistics.Labels, list[Tally]] = {}
+    for at, (_start, of_step) in enumerate(steps):
+        for labels, tally in of_step.items():
+            over_time.setdefault(labels, [Tally() for _step in steps])[at] = tally
+    starts = [start for start, _of_step in steps]
+    rows = [_row(*labels, tallies, starts) for labels, tallies in over_time.items()]
+    return sorted(rows, key=SORTS[sort], reverse=True), starts
+
+
+def _row(queue: str, command: str, tallies: Sequence[Tally], starts: Sequence[int]) -> CommandRow:
+    tally = statistics.together(tallies)
+    p50, p95, p99 = (tally.quantile(part) for part in (0.5, 0.95, 0.99))
+    most = max(range(len(tallies)), key=lambda at: tallies[at].attempts)
+    told = _("%(command)s over time: at most %(n)s runs, at %(at)s; the last ones: %(last)s") % {
+        "command": command,
+        "n": f"{tallies[most].attempts:,}",
+        "at": f"{timezone.localtime(datetime.fromtimestamp(starts[most], UTC)):%d %b %H:%M}",
+        "last": ", ".join(f"{each.attempts:,}" for each in tallies[-5:]),
+    }
+    bars = [charts.Bar("", [("ok", each.attempts - each.failed), ("failed", each.failed)]) for each in tallies]
+    return CommandRow(command, queue, tally, p50, p95, p99, tallies, charts.sparkline(told, bars))
+
+
+# --- changes of many jobs --------------------------------------------------------------------
+
+
+def change(request: HttpRequest, job_id: str) -> Screen:
+    """How far a change of many jobs has come, and what became of it."""
+    found = bulk.get(job_id)
+    if found is None:
+        raise Http404(_("There is no change by job %(id)s.") % {"id": job_id})
+    known = {"change": words.NAMES.get(found.name, found.name), "n": found.count}
+    title = _("%(change)s: %(n)s jobs") % known
+    return "change", {"title": title, **told(found)}
+
+
+def told(found: bulk.Change) -> dict[str, Any]:
+    """A change as a page shows it: with the state of its job, which may have died."""
+    job = None if found.ended else find(found.id)
+    state = job.state if job else None
+    return {
+        "change": found,
+        "state": state.value if state else "",
+        "reason": job.reason if job else "",
+        "is_over": found.ended is not None or state is None or state.value in ("dead", "cancelled", "discarded"),
+        "result": words.changed_many(found.name, found.changed, found.refused),
+        "most": max(found.count.value, found.changed + found.refused, 1),
+        "seen": found.changed + found.refused,
     }

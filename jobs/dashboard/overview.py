@@ -1,20 +1,26 @@
 """The first page: how it goes, and in a plain sentence what does not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from jobs import conf, inspection, metrics, queues, scheduler, statistics, workers
+from jobs import bulk, conf, inspection, metrics, queues, scheduler, statistics, workers
 from jobs.dashboard import charts
 from jobs.dashboard.access import Screen
+from jobs.dashboard.machinery import SPANS
 from jobs.inspection import Count
 from jobs.job import JobState
 from jobs.statistics import HOUR, MINUTE, Tally
+from jobs.templatetags.jobs_dashboard import span as spelt
 
-SPANS = {"hour": (HOUR, MINUTE), "day": (24 * HOUR, HOUR), "3days": (72 * HOUR, HOUR)}
+PACE = 5  # minutes over which what is enqueued and finished a minute is worked out
+WORKERS = 20  # that are named
+CHANGES_SHOWN = timedelta(minutes=5)  # that a change of many jobs is named after its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,84 +32,138 @@ class QueueRow:
     length: int
     latency: float
     running: int
+    enqueued_a_minute: float | None  # None: no sample of the queue's length is that old
     finished_a_minute: float
-    drain: float | None  # seconds at the pace of the last five minutes; None: not at all
+    drain: float | None  # seconds at that pace; None: not at all
     paused: bool
     workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What the sentences are about."""
+
+    rows: Sequence[QueueRow]
+    counts: Mapping[JobState, Count]
+    alive: Sequence[workers.Worker]
+    died: int  # jobs that died in the last hour
+    is_scheduled: bool  # or nothing recurs
 
 
 def overview(request: HttpRequest) -> Screen:
     """Counts by state, the queues, throughput, what recurs next, and what is wrong."""
     span = request.GET.get("span", "hour")
-    seconds, step = SPANS.get(span, SPANS["hour"])
-    steps = statistics.by_time(seconds, step)
-    alive = workers.alive()
-    rows = list(_queues(alive))
-    counts = inspection.counts()
-    upcoming = sorted((e for e in scheduler.entries() if e.next_at), key=lambda e: e.next_at or datetime.max)[:5]
+    span = span if span in SPANS else "hour"
+    hour = statistics.by_time_and_command(HOUR, MINUTE)
+    if span == "hour":
+        steps = [(start, statistics.together(of_step.values())) for start, of_step in hour]
+    else:
+        steps = statistics.by_time(*SPANS[span])
+    upcoming, is_scheduled = scheduler.upcoming()
+    now = look(hour, is_scheduled=is_scheduled)
+    ended = statistics.together(tally for _start, tally in steps)
+    since = timezone.now() - CHANGES_SHOWN
     return "overview", {
-        "title": "Background jobs",
-        "span": span if span in SPANS else "hour",
+        "title": _("Background jobs"),
+        "span": span,
         "spans": list(SPANS),
-        "counts": [(state.value, counts[state]) for state in counts],
-        "rows": rows,
-        "workers": alive,
-        "busy": sum(len(worker.running) for worker in alive),
-        "threads": sum(worker.threads for worker in alive),
+        "counts": [(state.value, now.counts[state]) for state in now.counts],
+        "rows": now.rows,
+        "workers": now.alive[:WORKERS],
+        "processes": len(now.alive),
+        "busy": sum(worker.busy for worker in now.alive),
+        "threads": sum(worker.threads for worker in now.alive),
         "steps": [(datetime.fromtimestamp(start, UTC), tally) for start, tally in reversed(steps)],
-        "chart": charts.bars("Attempts over time: finished, and failed above them", list(_bars(steps))),
-        "processed": sum(tally.attempts for _, tally in steps),
-        "failed": sum(tally.failed for _, tally in steps),
+        "chart": charts.bars(_("Attempts over time: ended well, and failed above them"), list(_bars(steps))),
+        "processed": ended.attempts,
+        "failed": ended.failed,
+        "outcomes": [(name, ended.outcomes[name]) for name in ("retried", "dead", "requeued", "discarded")],
         "upcoming": upcoming,
-        "warnings": list(_warnings(rows, counts, alive)),
+        "changes": [each for each in bulk.recent() if each.ended is None or each.ended > since],
+        "warnings": list(warnings(now)),
     }
 
 
-def _queues(alive: Sequence[workers.Worker]) -> Iterator[QueueRow]:
-    samples, paused = metrics.measure(), queues.paused()
-    recent = statistics.by_queue(5 * MINUTE)
+def look(hour: Sequence[tuple[int, Mapping[statistics.Labels, Tally]]], *, is_scheduled: bool) -> Now:
+    """What there is now, given the attempts of the last hour by minute."""
+    alive = workers.alive()
+    died = sum(tally.outcomes["dead"] for _start, of_step in hour for tally in of_step.values())
+    return Now(list(_queues(hour, alive)), inspection.counts(), alive, died, is_scheduled)
+
+
+def _queues(
+    hour: Sequence[tuple[int, Mapping[statistics.Labels, Tally]]], alive: Sequence[workers.Worker]
+) -> Iterator[QueueRow]:
+    samples, paused, before = metrics.measure(), queues.paused(), metrics.lengths_before(PACE)
+    recent = _by_queue(hour, PACE)
+    since = _by_queue(hour, round(before[0] / MINUTE)) if before else recent
     for name, purpose in conf.queues().items():
-        sample = samples[name]
-        pace = recent[name].outcomes["finished"] / 5
+        length, pace = samples[name].length, recent[name].outcomes["finished"] / PACE
+        enqueued = None
+        if before:  # what came in is what has gone, and by how much more waits now
+            came = length - before[1].get(name, 0) + since[name].attempts
+            enqueued = max(0, came) / before[0] * MINUTE
         yield QueueRow(
             name=name,
             purpose=purpose,
-            length=sample.length,
-            latency=sample.latency,
+            length=length,
+            latency=samples[name].latency,
             running=sum(job.queue == name for worker in alive for job in worker.running),
+            enqueued_a_minute=enqueued,
             finished_a_minute=pace,
-            drain=sample.length / pace * 60 if pace else None,
+            drain=length / pace * MINUTE if pace else None,
             paused=name in paused,
             workers=sum(name in worker.queues for worker in alive),
         )
 
 
+def _by_queue(hour: Sequence[tuple[int, Mapping[statistics.Labels, Tally]]], minutes: int) -> dict[str, Tally]:
+    by_minute = [statistics.of_queues(of_step) for _start, of_step in hour[-minutes:]]
+    return {name: statistics.together(each[name] for each in by_minute) for name in conf.queues()}
+
+
 def _bars(steps: Sequence[tuple[int, Tally]]) -> Iterator[charts.Bar]:
     for start, tally in steps:
         at = timezone.localtime(datetime.fromtimestamp(start, UTC))
-        label = f"{at:%d %b %H:%M}: {tally.attempts - tally.failed} ended well, {tally.failed} failed"
-        yield charts.Bar(label, [("ok", tally.attempts - tally.failed), ("failed", tally.failed)])
+        well = tally.attempts - tally.failed
+        told = _("%(at)s: %(well)s ended well, %(failed)s failed")
+        label = told % {"at": f"{at:%d %b %H:%M}", "well": f"{well:,}", "failed": f"{tally.failed:,}"}
+        yield charts.Bar(label, [("ok", well), ("failed", tally.failed)])
 
 
-def _warnings(
-    rows: Sequence[QueueRow], counts: dict[JobState, Count], alive: Sequence[workers.Worker]
-) -> Iterator[str]:
-    if not alive:
-        yield "No worker is running: nothing is done, nothing that is due is started."
-    for row in rows:
-        target = metrics.target(row.name)
-        if alive and not row.workers:
-            yield f"No worker serves the queue {row.name}: its {row.length:,} jobs wait."
-        elif row.latency > target and not row.paused:
-            yield f"The queue {row.name} is behind: its first job has waited {_span(row.latency)}, not {target:g} s."
-        if row.paused and row.length:
-            yield f"The queue {row.name} is paused, and {row.length:,} jobs wait in it."
-    if counts[JobState.DEAD].value:
-        yield f"{counts[JobState.DEAD]} dead jobs wait for a person to decide."
+# --- what is wrong ---------------------------------------------------------------------------
 
 
-def _span(seconds: float) -> str:
-    for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+def warnings(now: Now) -> Iterator[str]:
+    """Each in a sentence."""
+    if not now.alive:
+        yield _("No worker is running: nothing is done, nothing that is due is started.")
+    elif not now.is_scheduled:
+        yield _("Nobody holds the scheduler's turn: recurring entries do not run.")
+    for row in now.rows:
+        yield from _of_queue(row, served=bool(row.workers or not now.alive))
+    dead = now.counts[JobState.DEAD]
+    if dead.value and now.died:
+        told = ngettext(
+            "Dead jobs are growing: %(died)s has died in the last hour; %(n)s wait for a person to decide.",
+            "Dead jobs are growing: %(died)s have died in the last hour; %(n)s wait for a person to decide.",
+            now.died,
+        )
+        yield told % {"died": f"{now.died:,}", "n": dead}
+    elif dead.value:
+        told = ngettext(
+            "%(n)s dead job waits for a person to decide.", "%(n)s dead jobs wait for a person to decide.", dead.value
+        )
+        yield told % {"n": dead}
+
+
+def _of_queue(row: QueueRow, *, served: bool) -> Iterator[str]:
+    known = {"queue": row.name, "n": f"{row.length:,}", "latency": spelt(row.latency)}
+    known["target"] = spelt(metrics.target(row.name))
+    if not served:
+        yield _("No worker serves the queue %(queue)s: its %(n)s jobs wait.") % known
+    elif row.latency > metrics.target(row.name) and not row.paused:
+        told = _("The queue %(queue)s is behind: its first job has waited %(latency)s, not %(target)s.")
+        yield told % known
+    if row.paused and row.length:
+        yield _("The queue %(queue)s is paused, and %(n)s jobs wait in it.") % known

@@ -4,7 +4,7 @@ from django.contrib.admin.sites import AdminSite
 from django.urls import URLPattern, path
 
 from jobs.bulk import CHANGES
-from jobs.dashboard import actions, api, detail, lists, machinery, overview
+from jobs.dashboard import actions, api, detail, lists, machinery, overview, prometheus
 from jobs.dashboard.access import action, page
 
 
@@ -14,18 +14,24 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("", page(site, overview.overview), name="jobs_dashboard_changelist"),
         path("jobs/<str:state>/", page(site, lists.jobs), name="jobs_list"),
         path("job/<str:job_id>/", page(site, detail.job), name="jobs_job"),
+        path("queue/<str:queue>/", page(site, lists.queue), name="jobs_queue"),
         path("workers/", page(site, machinery.worker_list), name="jobs_workers"),
+        path("workers/<str:name>/", page(site, machinery.worker), name="jobs_worker"),
         path("recurring/", page(site, machinery.recurring), name="jobs_recurring"),
         path("commands/", page(site, machinery.commands), name="jobs_commands"),
+        path("changes/<str:job_id>/", page(site, machinery.change), name="jobs_change"),
     ]
     data = [
         path("api/overview/", api.endpoint(api.overview), name="jobs_api_overview"),
         path("api/jobs/<str:state>/", api.endpoint(api.jobs), name="jobs_api_jobs"),
         path("api/job/<str:job_id>/", api.endpoint(api.job), name="jobs_api_job"),
         path("api/workers/", api.endpoint(api.worker_list), name="jobs_api_workers"),
+        path("api/workers/<str:name>/", api.endpoint(api.worker), name="jobs_api_worker"),
         path("api/recurring/", api.endpoint(api.recurring), name="jobs_api_recurring"),
         path("api/commands/", api.endpoint(api.commands), name="jobs_api_commands"),
-        path("metrics/", api.prometheus, name="jobs_metrics"),
+        path("api/changes/", api.endpoint(api.changes), name="jobs_api_changes"),
+        path("api/changes/<str:job_id>/", api.endpoint(api.change), name="jobs_api_change"),
+        path("metrics/", prometheus.prometheus, name="jobs_metrics"),
     ]
     changes = [
         path("job/<str:job_id>/move/", action(site, "retry", actions.move_job), name="jobs_job_move"),
@@ -33,16 +39,23 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("job/<str:job_id>/copy/", action(site, "retry", actions.copy_job), name="jobs_job_copy"),
         path("queue/<str:queue>/pause/", action(site, "pause", actions.pause_queue), name="jobs_queue_pause"),
         path("queue/<str:queue>/resume/", action(site, "pause", actions.resume_queue), name="jobs_queue_resume"),
+        path(
+            "queue/<str:queue>/clear/",
+            action(site, "delete", actions.clear_queue, actions.ask_clear),
+            name="jobs_queue_clear",
+        ),
         path("recurring/<str:name>/pause/", action(site, "pause", actions.pause_entry), name="jobs_entry_pause"),
         path("recurring/<str:name>/resume/", action(site, "pause", actions.resume_entry), name="jobs_entry_resume"),
         path("recurring/<str:name>/run/", action(site, "retry", actions.run_entry), name="jobs_entry_run"),
     ]
     for name in CHANGES:
-        one = action(site, actions.NEEDS[name], actions.change_job(name))
-        many = action(site, actions.NEEDS[name], actions.change_many(name))
+        change = actions.retry_job if name == "retry" else actions.change_job(name)
+        one = action(site, actions.NEEDS[name], change, actions.ask_job(name))
+        many = action(site, actions.NEEDS[name], actions.change_many(name), actions.ask_many(name))
         changes.append(path(f"job/<str:job_id>/{name}/", one, name=f"jobs_job_{name}"))
         changes.append(path(f"jobs/<str:state>/{name}/", many, name=f"jobs_many_{name}"))
     for command in ("quiet", "stop", "stacks"):
-        told = action(site, "workers", actions.tell_worker(command))
+        told = action(site, "workers", actions.tell_worker(command), actions.ask_worker(command))
         changes.append(path(f"workers/<str:name>/{command}/", told, name=f"jobs_worker_{command}"))
+        changes.append(path(f"selected-workers/{command}/", told, name=f"jobs_workers_{command}"))
     return pages + data + changes

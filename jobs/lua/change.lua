@@ -79,7 +79,8 @@ else
   if ARGV[11] ~= '' then
     queue = ARGV[11]
     redis.call('HSET', key, 'origin', queue)
-  else -- a fresh budget, and no deadline; one that is moved keeps both
+  end
+  if status ~= 'queued' then -- a fresh budget, and no deadline; one that is moved keeps both
     redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'expires_at', 'due',
       'lacked')
   end

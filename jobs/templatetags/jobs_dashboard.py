@@ -6,12 +6,16 @@ from django import template
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+
+from jobs.dashboard import words
 
 register = template.Library()
 
 NONE = "-"
 
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"), (0.001, "ms"))
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"), (0.001, "ms"), (0.000_001, "µs"))
 
 
 @register.filter
@@ -34,7 +38,7 @@ def moment(at: datetime | str | None) -> SafeString | str:
         return NONE
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     away = (at - datetime.now(UTC)).total_seconds()
-    told = f"in {span(away)}" if away > 0 else f"{span(-away)} ago"
+    told = _away(away)
     local = timezone.localtime(at)
     return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), told, f"{local:%d %b %H:%M:%S}")
 
@@ -44,11 +48,22 @@ def away(at: datetime | None) -> str:
     """How long ago or ahead a time is."""
     if at is None:
         return NONE
-    seconds = (at - datetime.now(UTC)).total_seconds()
-    return f"in {span(seconds)}" if seconds > 0 else f"{span(-seconds)} ago"
+    return _away((at - datetime.now(UTC)).total_seconds())
+
+
+def _away(seconds: float) -> str:
+    if seconds > 0:
+        return _("in %(span)s") % {"span": span(seconds)}
+    return _("%(span)s ago") % {"span": span(-seconds)}
+
+
+@register.filter
+def word(name: str) -> str:
+    """A name of a state, an event or a change, in the reader's language; any other name as it is."""
+    return str(words.NAMES.get(name, name))
 
 
 @register.filter
 def label(name: str) -> str:
-    """A name of an action or state as a button says it."""
-    return {"run_now": "Run now"}.get(name, name.replace("_", " ").capitalize())
+    """The same as a button or a heading says it."""
+    return capfirst(word(name).replace("_", " "))

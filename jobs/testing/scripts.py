@@ -154,7 +154,7 @@ class ScriptedMemory(Memory):
         else:
             if moved_to:
                 record["origin"] = moved_to.encode()
-            else:
+            if status != b"queued":
                 for field in _FORGOTTEN:
                     record.pop(field, None)
             self.ends.pop(key, None)

@@ -17,11 +17,13 @@ import sys
 import time
 
 from django.db import connections
+from redis.exceptions import RedisError
 
 from jobs import execution
 from jobs.connections import get_connection
 from jobs.interrupt import Stopped, TimedOut
 from jobs.logs import AttemptLog
+from jobs.worker import stacks
 from jobs.worker.board import Board
 from jobs.worker.claim import Claim
 from jobs.worker.fetch import TROUBLE, Fetch
@@ -97,6 +99,8 @@ class Child:
                 self._quiet()
             if signal.SIGTERM in told:
                 self._stop(DONE)
+            if signal.SIGTTIN in told:
+                self._show_stacks()
             self._mind()
             if self._leave_by is not None and time.monotonic() > self._leave_by:
                 break
@@ -177,8 +181,12 @@ class Child:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
         for number in (signal.SIGTERM, signal.SIGTSTP):  # not obeyed at once: we may hold the lock of the connection
             signal.signal(number, lambda number, _: self._told.append(number))
-        signal.signal(signal.SIGTTIN, lambda *_: self._dump_stacks())
+        signal.signal(signal.SIGTTIN, self._told_to_show_stacks)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+
+    def _told_to_show_stacks(self, number: int, _frame: object) -> None:
+        self._dump_stacks()  # at once, whatever the main thread waits for
+        self._told.append(number)
 
     def _wake_up(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it is being woken already
@@ -209,6 +217,12 @@ class Child:
 
     def _dump_stacks(self) -> None:
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+
+    def _show_stacks(self) -> None:
+        try:
+            stacks.show(get_connection(next(iter(self._settings.queues))), self._name, self._threads)
+        except (RedisError, OSError) as error:
+            logger.warning("the stacks are in this log alone: %s", error)
 
     # --- the end ---------------------------------------------------------------------------------
 

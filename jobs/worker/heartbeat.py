@@ -44,6 +44,7 @@ def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], 
         "threads": board.threads,
         "memory_mb": round(resident_megabytes(pid), 1),
         "running": len(running),
+        "load": round(os.getloadavg()[0], 2),
     }
     words: list[Word] = [len(fields)]
     for pair in fields.items():

@@ -8,7 +8,7 @@ from config.queues import rq_queues
 from jobs import scheduler, statistics
 from jobs.connections import get_connection
 from jobs.scheduler import Entry
-from tests.jobs.test_admin import staff
+from tests.jobs.pages import staff
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -1,53 +1,110 @@
-// The dashboard's live parts. Everything works without it: links, forms and confirmation by the server's messages.
+// The dashboard's live parts. Everything works without it: links, forms, and questions that are pages of their own.
 "use strict";
 
 const EVERY = 2000; // milliseconds between two refreshes
-const part = () => document.getElementById("jobs-part");
-const rows = () => [...document.querySelectorAll(".jobs-list tbody tr")];
+const REMEMBERED = "jobs-live"; // whether this reader wants them, in the browser's storage
 
-function isBusy() {
-  const live = document.getElementById("jobs-live");
-  return !live || !live.checked || document.hidden || document.querySelector("#jobs-part input:checked, #jobs-part details[open]")
-    || (part() && part().contains(document.activeElement) && document.activeElement.matches("input, select, button"));
+const part = () => document.getElementById("jobs-part");
+const stale = () => document.getElementById("jobs-stale");
+const live = () => document.getElementById("jobs-live");
+const rows = () => [...document.querySelectorAll(".jobs-list tbody tr[id]")];
+let here = ""; // the id of the row that the arrows have come to
+
+// --- refreshing ---------------------------------------------------------------------------------
+
+function remembered() {
+  try { return localStorage.getItem(REMEMBERED) !== "off"; } catch { return true; }
 }
 
-setInterval(() => { if (part() && !isBusy()) part().dispatchEvent(new CustomEvent("jobs:refresh")); }, EVERY);
+function remember(wanted) {
+  try { localStorage.setItem(REMEMBERED, wanted ? "on" : "off"); } catch { /* then until the next page */ }
+}
+
+// Not while somebody has selected a row or text, is in a field or has a menu open, or has pressed a button.
+function isBusy() {
+  const selection = document.getSelection();
+  const active = document.activeElement;
+  return !live().checked || document.hidden || part().querySelector("input:checked, button[disabled]")
+    || (selection && !selection.isCollapsed && part().contains(selection.anchorNode))
+    || (part().contains(active) && active.matches("input, select, textarea, button"));
+}
+
+// What the reader has opened, scrolled and come to, so that the new part has it, too.
+function state() {
+  const active = document.activeElement;
+  const row = active.closest && active.closest("tr[id]");
+  return {
+    opened: new Map([...part().querySelectorAll("details[id]")].map((each) => [each.id, each.open])),
+    scrolled: [...part().querySelectorAll(".jobs-scroll, pre")].map((each) => [each.scrollLeft, each.scrollTop]),
+    window: [window.scrollX, window.scrollY],
+    row: part().contains(active) && row ? row.id : "",
+    link: part().contains(active) && active.matches("a, summary") ? number(active) : -1,
+  };
+}
+
+const focusable = () => [...part().querySelectorAll("a, summary, pre[tabindex]")];
+const number = (element) => focusable().indexOf(element);
+
+function restore(before) {
+  for (const each of part().querySelectorAll("details[id]")) {
+    if (before.opened.has(each.id)) each.open = before.opened.get(each.id);
+  }
+  const boxes = [...part().querySelectorAll(".jobs-scroll, pre")];
+  boxes.forEach((each, at) => { if (before.scrolled[at]) [each.scrollLeft, each.scrollTop] = before.scrolled[at]; });
+  for (const row of rows()) row.classList.toggle("jobs-here", row.id === here);
+  const row = before.row && document.getElementById(before.row);
+  const target = row ? row.querySelector("a") : focusable()[before.link];
+  if (target) target.focus({ preventScroll: true });
+  window.scrollTo(...before.window);
+}
+
+let before = null;
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target !== part()) return;
+  const address = event.detail.xhr.responseURL;
+  if (address && new URL(address).pathname !== window.location.pathname) { // logged out meanwhile
+    event.detail.shouldSwap = false;
+    window.location.reload();
+    return;
+  }
+  if (isBusy()) event.detail.shouldSwap = false; // it has begun since the question was sent
+  before = state();
+});
+document.addEventListener("htmx:afterSwap", () => { if (before) restore(before); before = null; stale().hidden = true; });
+for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
+  document.addEventListener(name, () => { stale().hidden = false; });
+}
+
+if (live()) {
+  live().checked = remembered();
+  live().addEventListener("change", () => remember(live().checked));
+  setInterval(() => { if (part() && !isBusy()) part().dispatchEvent(new CustomEvent("jobs:refresh")); }, EVERY);
+}
+
+// --- rows ---------------------------------------------------------------------------------------
 
 document.addEventListener("change", (event) => {
-  if (event.target.id === "jobs-select-all") {
-    for (const box of document.querySelectorAll("input[name=job]")) box.checked = event.target.checked;
-  }
-});
-
-document.addEventListener("submit", (event) => {
-  const button = event.submitter;
-  if (!button) return;
-  let question = button.dataset.confirm;
-  if (button.dataset.bulk) {
-    const all = event.target.querySelector("input[name=all]");
-    const chosen = event.target.querySelectorAll("input[name=job]:checked").length;
-    const number = all && all.checked ? all.dataset.count : chosen;
-    if (!number) { event.preventDefault(); return; }
-    question = `${button.dataset.bulk}: ${number} jobs?`;
-  }
-  if (question && !window.confirm(question)) event.preventDefault();
+  if (event.target.id !== "jobs-select-all") return;
+  for (const box of document.querySelectorAll("input[name=job], input[name=worker]")) box.checked = event.target.checked;
 });
 
 // `/` searches, the arrows move in a list, Enter opens.
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input, select, textarea")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
   if (event.key === "/") {
     const search = document.getElementById("jobs-search");
-    if (search) { event.preventDefault(); search.focus(); }
+    if (search) { event.preventDefault(); search.focus(); search.select(); }
     return;
   }
   if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
   const all = rows();
   if (!all.length) return;
   event.preventDefault();
-  const at = all.findIndex((row) => row.classList.contains("jobs-here"));
+  const at = all.findIndex((row) => row.id === here);
   const to = event.key === "ArrowDown" ? Math.min(at + 1, all.length - 1) : Math.max(at - 1, 0);
-  for (const row of all) row.classList.toggle("jobs-here", row === all[to]);
+  here = all[to].id;
+  for (const row of all) row.classList.toggle("jobs-here", row.id === here);
   const link = all[to].querySelector("a");
   if (link) link.focus();
 });

@@ -1,0 +1,86 @@
+"""What Prometheus scrapes, for who may view the dashboard or has a token."""
+
+from collections.abc import Iterator
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from redis.exceptions import RedisError
+
+from jobs import conf, metrics, queues, scheduler, statistics, workers
+from jobs.dashboard.api import allowed
+from jobs.errors import JobsError
+from jobs.inspection import JobQuery
+from jobs.job import JobState
+
+
+@require_safe
+def prometheus(request: HttpRequest) -> HttpResponse:
+    """What Prometheus scrapes. All of it comes from Redis, so it is the same whichever web process answers."""
+    if not allowed(request):
+        raise Http404
+    try:
+        text = generate_latest(Collector())
+    except (JobsError, RedisError) as error:
+        return HttpResponse(f"# {error}\n", content_type="text/plain", status=503)
+    return HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+class Collector:
+    """The metrics, read anew at each scrape."""
+
+    def collect(self) -> Iterator[Metric]:
+        """As prometheus-client asks a registry."""
+        yield from _of_queues()
+        yield from _of_workers()
+        yield from _of_attempts()
+        lag = GaugeMetricFamily("jobs_scheduler_lag_seconds", "How late the most overdue recurring entry is.")
+        lag.add_metric([], scheduler.lag())
+        yield lag
+
+
+def _of_queues() -> Iterator[Metric]:
+    length = GaugeMetricFamily("jobs_queue_length", "Jobs that wait in the queue.", labels=["queue"])
+    latency = GaugeMetricFamily(
+        "jobs_queue_latency_seconds", "How long the queue's first job has waited.", labels=["queue"]
+    )
+    paused = GaugeMetricFamily("jobs_queue_paused", "Whether the queue is paused.", labels=["queue"])
+    names = queues.paused()
+    for name, sample in metrics.measure().items():
+        length.add_metric([name], sample.length)
+        latency.add_metric([name], sample.latency)
+        paused.add_metric([name], float(name in names))
+    dead = GaugeMetricFamily("jobs_dead", "Dead jobs that wait for a person.", labels=["queue"])
+    for name in conf.queues():
+        dead.add_metric([name], JobQuery(state=JobState.DEAD, queue=name).count().value)
+    yield from (length, latency, paused, dead)
+
+
+def _of_workers() -> Iterator[Metric]:
+    alive = workers.alive()
+    for name, text, value in (
+        ("jobs_workers", "Worker processes.", len(alive)),
+        ("jobs_threads", "Their threads.", sum(worker.threads for worker in alive)),
+        ("jobs_threads_busy", "Threads that ran a job at the last beat.", sum(worker.busy for worker in alive)),
+    ):
+        family = GaugeMetricFamily(name, text)
+        family.add_metric([], value)
+        yield family
+
+
+def _of_attempts() -> Iterator[Metric]:
+    labels = ["queue", "command"]
+    counted = CounterMetricFamily("jobs_attempts", "Attempts by how they ended.", labels=[*labels, "outcome"])
+    durations = HistogramMetricFamily("jobs_attempt_seconds", "How long attempts took.", labels=labels)
+    by_command: dict[tuple[str, str], statistics.Tally] = {}
+    for (queue, command, outcome), buckets in statistics.totals().items():
+        counted.add_metric([queue, command, outcome], buckets.total())
+        by_command.setdefault((queue, command), statistics.Tally()).buckets.update(buckets)
+    for (queue, command), tally in by_command.items():
+        passed, found = 0, []
+        for bucket in range(max(tally.buckets) + 1):
+            passed += tally.buckets[bucket]
+            found.append((f"{2**bucket / 1e6:g}", float(passed)))
+        durations.add_metric([queue, command], [*found, ("+Inf", float(passed))], tally.seconds)
+    yield from (counted, durations)

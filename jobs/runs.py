@@ -1,0 +1,42 @@
+"""The histories of recurring entries: what became of each one's times."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from redis import Redis
+from rq.utils import as_text
+
+_UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One line of an entry's history: what became of one of its times."""
+
+    what: str  # run, skipped (the last one was unfinished), missed (no scheduler ran)
+    at: datetime
+    job_id: str = ""
+    outcome: str = ""  # finished, dead, discarded, cancelled, deleted; unfinished until then
+
+
+def histories(of: Sequence[tuple[Redis, str]], most: int) -> dict[str, list[Run]]:
+    """The histories of the entries with these ids, each the newest first, so many lines; one round trip a server."""
+    found: dict[str, list[Run]] = {}
+    for client in {id(client): client for client, _ in of}.values():
+        ids = [entry_id for each, entry_id in of if each is client]
+        with client.pipeline(transaction=False) as pipeline:
+            for entry_id in ids:
+                pipeline.lrange(f"jobs:schedule:runs:{entry_id}", 0, most - 1)
+                pipeline.hgetall(f"jobs:schedule:ended:{entry_id}")
+            answers = pipeline.execute()
+        for entry_id, lines, outcomes in zip(ids, answers[::2], answers[1::2], strict=True):
+            found[entry_id] = [_run(orjson.loads(line), outcomes) for line in lines]
+    return found
+
+
+def _run(line: dict[str, Any], outcomes: dict[bytes, bytes]) -> Run:
+    outcome = as_text(outcomes.get(line["id"].encode(), _UNFINISHED)) if line["what"] == "run" else ""
+    return Run(line["what"], datetime.fromtimestamp(line["at"], UTC), line["id"], outcome)

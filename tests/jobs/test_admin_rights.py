@@ -1,0 +1,232 @@
+"""Who may see and do what on the dashboard, and what each address costs."""
+
+import pytest
+from django.contrib import admin
+from django.test import Client
+from django.urls import reverse
+
+from jobs import bulk, control, queues, scheduler
+from jobs.bulk import CHANGES
+from jobs.dashboard.access import PERMISSIONS
+from jobs.dashboard.actions import NEEDS
+from jobs.dashboard.urls import patterns
+from jobs.inspection import Count
+from jobs.job import JobState
+from jobs.scheduler import Entry
+from tests.jobs.pages import OVERVIEW, count_trips, staff, text, url
+from tests.sample.commands.notes import Fail, WriteNote
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def a_change():
+    return bulk.start("delete", "queued", {}, Count(0)).id
+
+
+def a_worker():
+    """One as its beats show it."""
+    client = queues.get_queue("default").connection
+    client.sadd("rq:workers", "rq:worker:w")
+    client.hset("rq:worker:w", mapping={"queues": "default", "state": "busy", "threads": 2, "running": 1})
+    return "w"
+
+
+PAGES = {
+    "dashboard_changelist": lambda: [],
+    "list": lambda: ["dead"],
+    "job": lambda: [WriteNote.defer("x").id],
+    "queue": lambda: ["default"],
+    "workers": lambda: [],
+    "worker": lambda: [a_worker()],
+    "recurring": lambda: [],
+    "commands": lambda: [],
+    "change": lambda: [a_change()],
+}
+# Who may not read these has no such page; they are not in the admin's frame, so nobody is sent to the login.
+DATA = {
+    "api_overview": lambda: [],
+    "api_jobs": lambda: ["dead"],
+    "api_job": lambda: [WriteNote.defer("x").id],
+    "api_workers": lambda: [],
+    "api_worker": lambda: [a_worker()],
+    "api_recurring": lambda: [],
+    "api_commands": lambda: [],
+    "api_changes": lambda: [],
+    "api_change": lambda: [a_change()],
+    "metrics": lambda: [],
+}
+ACTIONS = {
+    **{f"job_{name}": (needed, lambda: [WriteNote.defer("x").id]) for name, needed in NEEDS.items()},
+    **{f"many_{name}": (needed, lambda: ["dead"]) for name, needed in NEEDS.items() if name in CHANGES},
+    "queue_pause": ("pause", lambda: ["low"]),
+    "queue_resume": ("pause", lambda: ["low"]),
+    "queue_clear": ("delete", lambda: ["low"]),
+    "entry_pause": ("pause", lambda: ["x"]),
+    "entry_resume": ("pause", lambda: ["x"]),
+    "entry_run": ("retry", lambda: ["x"]),
+    **{f"worker_{command}": ("workers", lambda: ["x"]) for command in ("quiet", "stop", "stacks")},
+    **{f"workers_{command}": ("workers", lambda: []) for command in ("quiet", "stop", "stacks")},
+}
+
+
+def test_every_address_is_in_the_matrix():
+    names = {pattern.name.removeprefix("jobs_") for pattern in patterns(admin.site)}
+    assert names == PAGES.keys() | DATA.keys() | ACTIONS.keys()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_are_for_who_may_view(page, client, admin_client):
+    address = url(page, *PAGES[page]())
+    assert client.get(address).status_code == 302  # to the login
+    client.force_login(staff())
+    assert client.get(address).status_code == 404
+    others = [right for right in PERMISSIONS if right != "view"]
+    for right in (*([other] for other in others), others):
+        client.force_login(staff(*right))
+        assert client.get(address).status_code == 404
+    client.force_login(staff("view"))
+    assert client.get(address).status_code == 200
+    assert admin_client.get(address).status_code == 200
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_is_for_who_may_view(name, client, admin_client):
+    address = url(name, *DATA[name]())
+    assert client.get(address).status_code == 404
+    client.force_login(staff())
+    assert client.get(address).status_code == 404
+    client.force_login(staff(*(right for right in PERMISSIONS if right != "view")))
+    assert client.get(address).status_code == 404
+    client.force_login(staff("view"))
+    assert client.get(address).status_code == 200
+    assert client.post(address).status_code == 405
+    assert admin_client.get(address).status_code == 200
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_actions_are_for_who_has_the_right(name, client, admin_client):
+    needed, args = ACTIONS[name]
+    address = url(name, *args())
+    assert client.post(address).status_code == 302  # to the login
+    assert "/login/" in client.post(address).url
+    client.force_login(staff())
+    assert client.post(address).status_code == 404
+    client.force_login(staff(needed))
+    assert client.post(address).status_code == 404  # who may not see may not change
+    client.force_login(staff("view"))
+    assert client.post(address, {"confirmed": "1"}).status_code == 403
+    for other in PERMISSIONS:
+        if other not in ("view", needed):
+            client.force_login(staff("view", other))
+            assert client.post(address, {"confirmed": "1"}).status_code == 403
+    client.force_login(staff("view", needed))
+    assert client.get(address).status_code == 405
+    assert client.post(address, {"confirmed": "1"}).status_code == 302
+    assert admin_client.post(address, {"confirmed": "1"}).status_code == 302
+
+
+# --- what a page costs -----------------------------------------------------------------------
+
+
+def much():
+    """Jobs in every registry that states share, entries, a worker, a change: whatever makes a page ask more often."""
+    WriteNote.defer_many([("x",)] * 3_000, wait=60)
+    prerequisite = WriteNote.defer("x", wait=60)
+    WriteNote.defer_many([("x",)] * 3_000, prereq_jobs=[prerequisite])
+    for number in range(20):
+        scheduler.add(Entry(f"entry {number}", WriteNote, args=("x",), cron="@hourly"))
+    control.cancel(WriteNote.defer("x"))
+    a_worker()
+    a_change()
+    client = queues.get_queue("default").connection
+    client.sadd("rq:worker:w:executions", f"{prerequisite.id}:w.1")
+
+
+@pytest.mark.parametrize("page", [*PAGES, *JobState, "dashboard_changelist?span=3days"])
+def test_no_page_makes_more_than_15_round_trips(page, admin_client, monkeypatch):
+    much()
+    name, _, query = str(page).partition("?")
+    address = url(name, *PAGES[name]()) if name in PAGES else url("list", name)
+    if query:
+        text(admin_client, f"{address}?{query}")  # hours that nobody has added up yet are, once
+    made = count_trips(monkeypatch)
+    text(admin_client, f"{address}?{query}")
+    assert 0 < len(made) <= 15
+
+
+@pytest.mark.parametrize("query", ["text=nowhere", "error=KeyError", "id=nobody", "command=sample.WriteNote"])
+@pytest.mark.parametrize("state", ["queued", "scheduled", "waiting"])
+def test_no_search_makes_more_than_15_round_trips(state, query, admin_client, monkeypatch):
+    much()
+    WriteNote.defer_many([("x",)] * 3_000)
+    made = count_trips(monkeypatch)
+    text(admin_client, f"{url('list', state)}?{query}")
+    assert 0 < len(made) <= 15
+
+
+@pytest.mark.parametrize("group", ["error", "command"])
+def test_no_grouping_makes_more_than_15_round_trips(group, admin_client, monkeypatch, worker):
+    Fail.defer_many([(str(n),) for n in range(300)])
+    worker.run()
+    made = count_trips(monkeypatch)
+    text(admin_client, f"{url('list', 'dead')}?group={group}")
+    assert 0 < len(made) <= 15
+
+
+# --- what is shown to whom -------------------------------------------------------------------
+
+
+def test_a_button_without_its_right_is_not_shown(client, worker):
+    job = Fail.defer()
+    worker.run()
+    pages = [url(name, *PAGES[name]()) for name in PAGES] + [url("job", job.id)]
+    client.force_login(staff("view"))
+    for address in pages:
+        assert 'method="post" action="/admin/jobs' not in text(client, address)
+        assert "formaction" not in text(client, address)
+    assert "As it lies in Redis" not in text(client, url("job", job.id))
+    client.force_login(staff("view", "payloads", "retry"))
+    assert "As it lies in Redis" in text(client, url("job", job.id))
+    assert f'action="{url("job_retry", job.id)}"' in text(client, url("job", job.id))
+    assert f'action="{url("job_delete", job.id)}"' not in text(client, url("job", job.id))
+    client.force_login(staff("view", "pause"))
+    assert url("queue_pause", "low") in text(client, url("queue", "low"))
+    assert url("queue_clear", "low") not in text(client, url("queue", "low"))
+    client.force_login(staff("view", "delete"))
+    assert url("queue_clear", "low") in text(client, url("queue", "low"))
+
+
+def test_stacks_are_for_who_may_ask_for_them(client, valkey):
+    queues.get_queue("default").connection.set(f"jobs:stacks:{a_worker()}", "Thread jobs-0")
+    client.force_login(staff("view"))
+    assert "Thread jobs-0" not in text(client, url("worker", "w"))
+    client.force_login(staff("view", "workers"))
+    assert "Thread jobs-0" in text(client, url("worker", "w"))
+
+
+def test_a_change_needs_the_csrf_token(admin_user, client):
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(admin_user)
+    assert strict.post(url("queue_pause", "low")).status_code == 403
+    assert queues.paused() == set()
+
+
+def test_pages_have_no_inline_script_or_style(admin_client, worker):
+    job = Fail.defer()
+    worker.run()
+    control.retry(job)
+    pages = [text(admin_client, url(name, *PAGES[name]())) for name in PAGES]
+    pages.append(admin_client.post(url("job_cancel", job.id)).content.decode())
+    for page in pages:
+        body = page.partition('id="jobs-dashboard"')[2]
+        assert " style=" not in body
+        assert "<script>" not in body
+        assert " onclick" not in body
+
+
+def test_live_parts_come_without_the_page(admin_client):
+    whole = text(admin_client, reverse(OVERVIEW))
+    part = admin_client.get(reverse(OVERVIEW), headers={"HX-Request": "true"}).content.decode()
+    assert "<html" in whole
+    assert "<html" not in part
+    assert "Queues, highest priority first" in part

@@ -1,0 +1,203 @@
+"""Changes of many jobs: all that are meant, none that came later, and a worker that dies in between is no harm."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from jobs import bulk, control, queues
+from jobs.connections import get_connection
+from jobs.errors import ChangeRefusedError
+from jobs.history import iso
+from jobs.inspection import Count, JobQuery
+from jobs.job import JobState
+from tests.sample.commands.notes import Fail, WriteNote
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch):
+    monkeypatch.setattr("jobs.inspection.CHUNK", 20)
+    monkeypatch.setattr("jobs.inspection.SEARCHED_AT_ONCE", 20)
+    monkeypatch.setattr("jobs.control.SLICE", 20)
+
+
+def ids(queue):
+    return [job_id.decode() for job_id in get_connection(queue).lrange(f"rq:queue:{queue}", 0, -1)]
+
+
+def started(name, state, **filters):
+    """A change that has been asked for, and the arguments of its job."""
+    change = bulk.start(name, state, filters, Count(0))
+    (job_id,) = [job_id for job_id in ids("critical") if job_id == change.id]
+    get_connection("critical").lrem("rq:queue:critical", 0, job_id)
+    return change.id
+
+
+def carried_out(name, state, **filters):
+    job_id = started(name, state, **filters)
+    until = datetime.now(UTC).isoformat()
+    bulk.carry_out(job_id, name, state, filters if state == "scheduled" else {**filters, "until": until})
+    return bulk.get(job_id)
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+@pytest.mark.parametrize(("name", "after"), [("retry", "queued"), ("delete", None)])
+def test_all_are_changed_though_the_list_shrinks_meanwhile(name, after, order, worker):
+    jobs = [*Fail.defer_many([("x",)] * 60), *Fail.defer_many([("x",)] * 30, queue="low")]
+    worker.run()
+    change = carried_out(name, "dead", order=order)
+    assert {job.state for job in jobs} == {after}
+    assert (change.changed, change.refused) == (90, 0)
+    assert change.ended is not None
+
+
+def test_those_that_are_not_meant_stay(worker):
+    jobs = Fail.defer_many([(("pear", "apple")[n % 2],) for n in range(90)])
+    worker.run()
+    change = carried_out("delete", "dead", text="apple")
+    assert [job.state for job in jobs] == ["dead", None] * 45
+    assert change.changed == 45
+
+
+def test_none_is_missed_when_others_take_jobs_out_meanwhile(monkeypatch):
+    jobs = WriteNote.defer_many([("x",)] * 100)
+    client, cancel, taken = get_connection("default"), control.cancel, []
+
+    def cancel_as_others_take(job):
+        cancel(job)
+        for _ in range(4):  # the worst: those before the ones that we come to next
+            if len(taken) < 40:
+                taken.append(client.lpop("rq:queue:default").decode())
+
+    monkeypatch.setitem(bulk.CHANGES, "cancel", cancel_as_others_take)
+    carried_out("cancel", "queued")
+    assert ids("default") == []
+    assert {job.id for job in jobs if job.state != "cancelled"} <= set(taken)
+
+
+def test_what_comes_later_is_left_alone(worker):
+    before = WriteNote.defer("before")
+    bulk.start("delete", "queued", {"queue": "default"}, Count(1))
+    later = WriteNote.defer("later")
+    assert worker.step()
+    assert before.state is None
+    assert later.state == "queued"
+
+
+def test_one_that_comes_back_is_not_changed_again(worker, monkeypatch):
+    job = WriteNote.defer("x", wait=60)
+    run_now = control.run_now
+
+    def run_and_come_back(again):
+        run_now(again)
+        get_connection("default").lrem("rq:queue:default", 0, again.id)
+        get_connection("default").zadd("rq:scheduled:default", {again.id: 1})
+        get_connection("default").hset(again.key, "status", "scheduled")
+
+    monkeypatch.setitem(bulk.CHANGES, "run_now", run_and_come_back)
+    assert carried_out("run_now", "scheduled").changed == 1
+    assert job.state == "scheduled"
+
+
+def test_those_that_refuse_are_counted(monkeypatch, worker):
+    jobs = Fail.defer_many([("x",)] * 30)
+    worker.run()
+
+    def refuse(job):
+        if job.id == jobs[3].id:
+            raise ChangeRefusedError("no")
+        control.retry(job)
+
+    monkeypatch.setitem(bulk.CHANGES, "retry", refuse)
+    change = carried_out("retry", "dead")
+    assert (change.changed, change.refused) == (29, 1)
+
+
+def test_a_worker_that_dies_in_between_is_no_harm(worker, monkeypatch):
+    jobs = Fail.defer_many([("x",)] * 60)
+    worker.run()
+    job_id, left = started("delete", "dead"), iter(range(30))
+
+    def die(job):
+        if next(left, None) is None:
+            raise SystemExit
+        control.delete(job)
+
+    monkeypatch.setitem(bulk.CHANGES, "delete", die)
+    with pytest.raises(SystemExit):
+        bulk.carry_out(job_id, "delete", "dead", {})
+    assert (bulk.get(job_id).changed, bulk.get(job_id).ended) == (20, None)
+    monkeypatch.setitem(bulk.CHANGES, "delete", control.delete)
+    bulk.carry_out(job_id, "delete", "dead", {})
+    assert {job.state for job in jobs} == {None}
+    assert bulk.get(job_id).changed == 50  # those of the step in which it died are not counted
+    assert bulk.get(job_id).ended
+
+
+def test_it_goes_before_all_else_and_is_listed(worker):
+    WriteNote.defer_many([("x",)] * 3, queue="critical")
+    first, second = (bulk.start("cancel", "scheduled", {"text": "y"}, Count(7, more=True)) for _ in range(2))
+    assert ids("critical")[:2] == [second.id, first.id]
+    listed = bulk.recent()
+    assert {change.id for change in listed} == {first.id, second.id}
+    assert (listed[0].filters, str(listed[0].count), listed[0].ended) == ({"text": "y"}, "7+", None)
+    assert 0 < get_connection("critical").ttl(f"jobs:bulk:{first.id}") <= bulk.KEPT_FOR
+    assert bulk.get("nobody") is None
+
+
+def test_so_many_are_listed(monkeypatch):
+    monkeypatch.setattr("jobs.bulk.KEPT", 3)
+    for _ in range(5):
+        bulk.start("cancel", "scheduled", {}, Count(1))
+    assert get_connection("critical").zcard("jobs:bulk") == 3
+
+
+def test_a_wrong_filter_starts_nothing():
+    with pytest.raises(ValueError, match="Unknown queue"):
+        bulk.start("cancel", "scheduled", {"queue": "urgent"}, Count(1))
+    assert bulk.recent() == []
+
+
+# --- clearing --------------------------------------------------------------------------------
+
+
+def test_a_queue_is_cleared_of_what_was_there_and_the_rest_keeps_its_order():
+    old = WriteNote.defer_many([("x",)] * 50)
+    until = datetime.now(UTC)
+    new = WriteNote.defer_many([("y",)] * 30)
+    queues.push([queues.NewJob(queues.new_id(), "default", b"[]", at_front=True)])
+    front = ids("default")[0]
+    assert sum(control.clear("default", until)) == 50
+    assert ids("default") == [front, *(job.id for job in new)]
+    assert {job.state for job in old} == {None}
+    assert get_connection("default").get(f"jobs:gone:{old[0].id}") == b"deleted"
+
+
+def test_clearing_leaves_what_waits_blocked_and_forgets_the_links():
+    first = WriteNote.defer("x", wait=60)
+    job = WriteNote.defer("y", prereq_jobs=[first])
+    waiting = WriteNote.defer("z", prereq_jobs=[job])
+    control.run_now(job)
+    assert sum(control.clear("default", datetime.now(UTC) + timedelta(seconds=1))) == 1
+    assert waiting.state == "blocked"
+    assert first.dependents == set()
+
+
+def test_clearing_drops_what_is_no_job(valkey):
+    client = get_connection("low")
+    client.set("rq:job:odd", "no hash")
+    client.hset("rq:job:torn", mapping={"status": "queued", "prereqs": "{", "enqueued_at": iso(1)})
+    client.rpush("rq:queue:low", "odd", "vanished", "torn")
+    assert sum(control.clear("low", datetime.now(UTC))) == 1
+    assert ids("low") == []
+    assert client.get("rq:job:odd") == b"no hash"
+
+
+def test_clearing_takes_one_queue_or_all(worker):
+    WriteNote.defer_many([("x",)] * 30, queue="low")
+    WriteNote.defer_many([("x",)] * 30)
+    assert carried_out("clear", "queued", queue="low").changed == 30
+    assert (len(ids("low")), len(ids("default"))) == (0, 30)
+    assert carried_out("clear", "queued").changed == 30
+    assert JobQuery(state=JobState.QUEUED).count() == Count(0)
