@@ -64,6 +64,19 @@ def page(site: AdminSite, view: Callable[..., Screen]) -> Callable[..., HttpResp
     return site.admin_view(wrapped)
 
 
+def document(site: AdminSite, view: Callable[..., str | None], policy: str) -> Callable[..., HttpResponse]:
+    """A page that is none of the admin's, under a security policy of its own; for who may view the dashboard."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        found = view(request, **kwargs) if may(request, "view") else None
+        if found is None:
+            raise Http404
+        return HttpResponse(found, headers={"Content-Security-Policy": policy})
+
+    return site.admin_view(wrapped)
+
+
 def action(site: AdminSite, what: str, change: Callable[..., str]) -> Callable[..., HttpResponse]:
     """
     A change by POST, for who has the permission (else 403). `change` returns what it did, in a sentence, which is shown

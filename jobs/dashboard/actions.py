@@ -48,6 +48,12 @@ def reschedule_job(request: HttpRequest, job_id: str) -> str:
     return f"Job {job_id} was rescheduled."
 
 
+def profile_job(request: HttpRequest, job_id: str) -> str:
+    """Have the next attempt at a job profiled."""
+    control.profile(_known(job_id))
+    return f"The next attempt at job {job_id} will be profiled."
+
+
 def copy_job(request: HttpRequest, job_id: str) -> str:
     """Enqueue another job like that one."""
     return f"A copy of job {job_id} was enqueued, as job {queues.copy(_known(job_id)).id}."

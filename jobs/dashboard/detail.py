@@ -12,7 +12,7 @@ from django.utils import timezone
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
-from jobs import arguments, conf, logs, registry
+from jobs import arguments, conf, logs, profiles, registry
 from jobs.dashboard.access import Screen, may
 from jobs.dashboard.lists import ACTIONS
 from jobs.errors import JobsError
@@ -38,6 +38,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     if found is None:
         raise Http404(f"There is no record of job {job_id}.")
     state, known = found.state, _fields(found)
+    is_marked = bool(known.pop("profile", ""))
     attempts = [
         {
             "started": result.execution_started_at,
@@ -71,6 +72,8 @@ def job(request: HttpRequest, job_id: str) -> Screen:
         "payload": _payload(found) if may(request, "payloads") else None,
         "can_move": state is JobState.QUEUED,
         "due": _due(found) if state in (JobState.SCHEDULED, JobState.RETRYING) else None,
+        "profiles": profiles.of(found.connection, job_id),
+        "can_profile": not is_marked and state not in (JobState.RUNNING, JobState.FINISHED),
         "can_copy": _is_registered(_command(found)),
     }
 
@@ -97,7 +100,7 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "timeout",
         "result_ttl",
     )
-    names += ("interrupted_by", "expires_at", "due", "schedule", "unique", "context")
+    names += ("interrupted_by", "expires_at", "due", "schedule", "unique", "context", "profile")
     values: Any = job.connection.hmget(job.key, *names)
     return {name: as_text(value) for name, value in zip(names, values, strict=True) if value}
 
