@@ -28,7 +28,7 @@ from django.contrib.auth import get_user_model  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 
 from benchmarks.app.commands import ImportRow, Noop, SendReport  # noqa: E402
-from jobs import conf, entries, inspection, metrics, registry, scheduler  # noqa: E402
+from jobs import conf, entries, inspection, metrics, registry, scheduler, statistics  # noqa: E402
 from jobs.connections import get_connection  # noqa: E402
 from jobs.outcomes import Dead, Discarded, Finished, Outcome, Retried  # noqa: E402
 from jobs.retries import Progress  # noqa: E402
@@ -211,6 +211,7 @@ def fill(sizes: Sizes) -> tuple[dict[str, Any], list[IdleWorker]]:
         worker.beat(wire)
     scheduled = deferred(sizes.scheduled, spread=timedelta(days=7), wait=3_600)
     count_past(sizes)
+    statistics.roll_up()  # as jobs.CollectMetrics does every minute
     names = ["default"] if sizes.one_queue else list(conf.queues())
     queued = [job_id for name in names for job_id in deferred(sizes.queued // len(names), name)]
     known = {

@@ -30,7 +30,7 @@ from jobs.mandate import Mandate
 logger = logging.getLogger("jobs")
 
 KEPT = 200  # profiles on a server; of more the oldest go
-SAMPLES = 10_000  # of an attempt: one a millisecond, and fewer of a longer one
+SAMPLES = 5_000  # of an attempt: one a millisecond, and fewer of a longer one
 LARGEST = 256 * 1_024  # bytes of a flame graph, compressed
 TEXT_LENGTH = 20_000  # characters of the summary
 
