@@ -113,6 +113,10 @@ $(PEERS)/.installed: benchmarks/requirements.txt | $(BIN)/python
 bench: $(VENV)/.installed-dev $(PEERS)/.installed ## Us and the peers side by side (QUICK=1, SIDEKIQ=path, ARGS=...)
 	$(BIN)/python -m benchmarks --peers $(PEERS) $(if $(QUICK),--quick) $(if $(SIDEKIQ),--sidekiq $(SIDEKIQ)) $(ARGS)
 
+.PHONY: bench-pages
+bench-pages: $(VENV)/.installed-dev ## How long the dashboard's pages take over a million jobs (QUICK=1, ARGS=...)
+	$(BIN)/python -m benchmarks.pages $(if $(QUICK),--quick) $(ARGS)
+
 .PHONY: bench-lock
 bench-lock: $(VENV)/.installed-dev ## Write benchmarks/requirements.txt: the peers at their newest releases
 	$(BIN)/uv pip compile -q benchmarks/requirements.in --upgrade --universal --generate-hashes --python-version 3.11 \

@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from urllib.parse import quote
 
 from benchmarks import bench, results, servers, systems, tables
 from benchmarks.bench import Bench, Sizes
@@ -86,7 +85,7 @@ class Run:
         self.places = Places(
             python=Path(sys.executable),
             peers=options.peers.absolute() / "bin",
-            env=environment(self.valkey.url, database.directory),
+            env=servers.environment(self.valkey.url, database.directory),
             sidekiq=options.sidekiq and options.sidekiq.absolute(),
         )
 
@@ -139,21 +138,6 @@ class Run:
             print(f"FAILED {failure}", flush=True)
             if bench.client.ended():
                 del self.clients[system.name]  # the next load gets a new one
-
-
-def environment(redis_url: str, postgres: Path) -> dict[str, str]:
-    """What every process finds: production mode, warnings alone in the logs, the run's own servers."""
-    wanted = {name: value for name, value in os.environ.items() if name not in ("DEBUG", "DJANGO_SETTINGS_MODULE")}
-    return wanted | {
-        "PYTHONPATH": str(ROOT),
-        "SECRET_KEY": "only-for-benchmarks",
-        "LOG_LEVEL": "WARNING",
-        "REDIS_URL": redis_url,
-        "DATABASE_URL": f"postgres://jiki@/{quote(str(postgres))}/postgres",
-        "PGHOST": str(postgres),
-        "PGUSER": "jiki",
-        "PGDATABASE": "postgres",
-    }
 
 
 def told(found: Results, run: Run, *, quick: bool, stopped: bool, seconds: float) -> None:

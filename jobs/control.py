@@ -71,6 +71,15 @@ def reschedule(job: Job, at: datetime) -> None:
     _change(job, "due", (JobStatus.SCHEDULED,), event="rescheduled", reason=iso(due), verb="rescheduled", due=due)
 
 
+def profile(job: Job) -> None:
+    """
+    Have the next attempt at a job profiled, and those after it.
+
+    Raises ChangeRefusedError when it runs or has finished.
+    """
+    _change(job, "profile", (*_AHEAD, *_ENDED), verb="profiled")
+
+
 def delete(job: Job) -> None:
     """
     Remove a job in whatever state. What waits for it stays blocked; for a day its id is refused as a prerequisite.

@@ -28,9 +28,11 @@ def new_job(
     due: float | None = None,
     prerequisites: Prerequisites = NONE,
     context: bytes = b"",
+    profile: bool = False,
 ) -> NewJob:
     """
-    The job that `defer` is about to write. `due` is seconds since the epoch, `context` what `context.capture` found.
+    The job that `defer` is about to write. `due` is seconds since the epoch, `context` what `context.capture` found,
+    `profile` whether its attempts are profiled.
 
     Raises TypeError for fields that do not fit, SerializationError for an argument that cannot be sent.
     """
@@ -44,12 +46,12 @@ def new_job(
     payload = orjson.dumps(
         [allowed.PERFORM, None, [name, *_encoded(command, name, args)], _encoded_named(name, fields)]
     )
-    noted = _noted(command, due, context)
+    noted = _noted(command, due, context, profile)
     lock = None if command.unique_for is None else _lock(command, name, bound, args, fields)
     return NewJob(queues.new_id(), queue, payload, due, noted, prerequisites, lock)
 
 
-def _noted(command: type["Mandate"], due: float | None, context: bytes) -> tuple[Word, ...]:
+def _noted(command: type["Mandate"], due: float | None, context: bytes, profile: bool) -> tuple[Word, ...]:
     """What its record says beside the payload: what is at its default is left out."""
     noted: tuple[Word, ...] = ()
     if command.timeout != options.DEFAULTS["timeout"]:
@@ -60,7 +62,9 @@ def _noted(command: type["Mandate"], due: float | None, context: bytes) -> tuple
         noted += ("expires_at", repr((due or seams.now()) + seconds_of(command.expires_in)))
     if context:
         noted += ("context", context)
-    if context or command.expires_in is not None:
+    if profile:
+        noted += ("profile", 1)
+    if context or profile or command.expires_in is not None:
         noted += ("more", 1)  # the claim need not look for what few jobs have
     return noted
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 from rq.job import get_current_job
 
-from jobs import allowed, arguments, failures, logs, prerequisites, registry
+from jobs import allowed, arguments, failures, logs, prerequisites, profiles, registry
 from jobs.connections import get_connection
 from jobs.context import restored
 from jobs.errors import PayloadError, PrereqJobNotFinishedError
@@ -66,7 +66,9 @@ def attempt(claim: "Claim", thread: Interruptible) -> tuple[Outcome, str]:
             told = logger.isEnabledFor(logging.INFO)
             if told:
                 _tell_begin(current, args, payload[3])
-            run = thread.run_async if command.is_async else thread.run
+            run: profiles.Run = thread.run_async if command.is_async else thread.run
+            if more.profile or command.profile_rate:
+                run = profiles.profiled(run, current, command, asked=bool(more.profile))
             result = finished(command, run(claim, command.call))
             if told:
                 spent = (time.monotonic() - claim.started) * 1_000

@@ -83,7 +83,13 @@ class Interruptible:
         with self._lock:
             self._armed = None
             if self._sent and self._cancel is None:
-                _set_async_exc(self._thread, ctypes.py_object())  # one that has not arrived never will
+                # One that is on its way arrives here. To take it back (SetAsyncExc with NULL) would leave the "eval
+                # breaker" of CPython 3.11 set for good, and then no call in a thread that is profiled ever begins.
+                try:  # not with `suppress`: it would arrive in the calls which that makes
+                    for _ in range(2):
+                        pass
+                except JobInterrupt:
+                    pass
 
     def interrupt(self, claim: object, interrupt: type[JobInterrupt]) -> bool:
         """Raise in the thread, if that claim is what it is running; True the first time it was sent."""

@@ -79,6 +79,7 @@ class Mandate:
     guard_against_deserialization_errors: ClassVar[bool] = options.DEFAULTS["guard_against_deserialization_errors"]
     result_ttl: ClassVar[int] = options.DEFAULTS["result_ttl"]
     keep_log: ClassVar[bool] = options.DEFAULTS["keep_log"]
+    profile_rate: ClassVar[float] = options.DEFAULTS["profile_rate"]
     log_arguments: ClassVar[bool] = options.DEFAULTS["log_arguments"]
 
     context: ClassVar[Context] = Context()  # values that travel with every job deferred while they are set
@@ -182,6 +183,7 @@ class Mandate:
         queue: str = ...,
         prereq_jobs: Given | None = ...,
         prereq_failure: PrereqFailure = ...,
+        profile: bool = ...,
         **fields: Any,
     ) -> MandateJob: ...
     @overload
@@ -193,6 +195,7 @@ class Mandate:
         queue: str = ...,
         prereq_jobs: Given | None = ...,
         prereq_failure: PrereqFailure = ...,
+        profile: bool = ...,
         **fields: Any,
     ) -> MandateJob: ...
     @overload
@@ -203,11 +206,15 @@ class Mandate:
         prereq_jobs: Given | None,
         prereq_failure: PrereqFailure = ...,
         queue: str = ...,
+        profile: bool = ...,
         **fields: Any,
     ) -> MandateJob: ...
     @overload
     @classmethod
-    def defer(cls, *args: Any, queue: str, **fields: Any) -> MandateJob: ...
+    def defer(cls, *args: Any, queue: str, profile: bool = ..., **fields: Any) -> MandateJob: ...
+    @overload
+    @classmethod
+    def defer(cls, *args: Any, profile: bool, **fields: Any) -> MandateJob: ...
     @classmethod  # type: ignore[misc]  # mypy cannot see that options are never fields
     def defer(
         cls,
@@ -217,6 +224,7 @@ class Mandate:
         queue: str | None = None,
         prereq_jobs: Given | None = None,
         prereq_failure: PrereqFailure = "wait",
+        profile: bool = False,
         **fields: Any,
     ) -> MandateJob:
         """
@@ -224,7 +232,7 @@ class Mandate:
 
         `wait` seconds or a timedelta from now, or `wait_until` an aware datetime; `queue` instead of the class's own;
         `prereq_jobs`, jobs or their ids that must have finished first, and with `prereq_failure="run"` may end in any
-        way.
+        way; `profile=True` to see on its page where its time went.
 
         Returns the job; its `id` is known at once. With `unique_for` it stands for the earlier job that it would
         double, and says so in `duplicate`. Raises TypeError for fields that do not fit, SerializationError for an
@@ -236,7 +244,9 @@ class Mandate:
         if prereq_jobs is not None or prereq_failure != "wait":
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue))
         due = options.due(wait, wait_until)
-        new = new_job(cls, args, fields, queue=queue, due=due, prerequisites=first, context=capture())
+        if profile is not False:
+            options.switch("profile", profile)
+        new = new_job(cls, args, fields, queue=queue, due=due, prerequisites=first, context=capture(), profile=profile)
         return queues.push((new,))[0]
 
     @classmethod
@@ -255,6 +265,7 @@ class Mandate:
         queue: str | None = None,
         prereq_jobs: Given | None = None,
         prereq_failure: PrereqFailure = "wait",
+        profile: bool = False,
     ) -> list[MandateJob]:
         """
         Make a job of each row, 1,000 a round trip. A row is a tuple of positional fields or a dict of named ones.
@@ -271,13 +282,14 @@ class Mandate:
         first = NONE
         if prereq_jobs is not None or prereq_failure != "wait":
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue))
-        context = capture()
+        shared: dict[str, Any] = {"queue": queue, "prerequisites": first, "context": capture()}
+        shared["profile"] = options.switch("profile", profile)
         new_jobs = []
         for number, row in enumerate(rows):
             args, fields = ((), row) if isinstance(row, Mapping) else (row, {})
             at = due + number * step if due is not None else None
             try:
-                new_jobs.append(new_job(cls, args, fields, queue=queue, due=at, prerequisites=first, context=context))
+                new_jobs.append(new_job(cls, args, fields, due=at, **shared))
             except (TypeError, SerializationError) as error:
                 error.add_note(f"This was row {number} of defer_many; no row was enqueued.")
                 raise
@@ -292,10 +304,12 @@ class Mandate:
         queue: str | None = None,
         prereq_jobs: Given | None = None,
         prereq_failure: PrereqFailure = "wait",
+        profile: bool = False,
     ) -> "Deferral[P]":
         """The options of `defer` bound first, so that a type checker still sees the fields: `.using(...).defer(7)`."""
         bound = {"wait": wait, "wait_until": wait_until, "queue": queue, "prereq_jobs": prereq_jobs}
-        return Deferral(partial(cls.defer, **bound, prereq_failure=prereq_failure))  # type: ignore[attr-defined]
+        bound |= {"prereq_failure": prereq_failure, "profile": profile}
+        return Deferral(partial(cls.defer, **bound))  # type: ignore[attr-defined]
 
 
 class Deferral(Generic[P]):

@@ -36,6 +36,8 @@ DEFAULTS: dict[str, Any] = {
     "result_ttl": 500,
     # Whether the last lines that `call` logged are kept with a job that finished, too; with a failed one they are.
     "keep_log": False,
+    # The part of the attempts that is profiled, from 0 (none) to 1 (all).
+    "profile_rate": 0.0,
     # Whether arguments may be shown in logs and on the dashboard.
     "log_arguments": True,
 }
@@ -63,6 +65,7 @@ RESERVED = frozenset(
         "wait_until",
         "prereq_jobs",
         "prereq_failure",
+        "profile",
         "spread",
     )
 )
@@ -108,6 +111,8 @@ def check_options(command: Any) -> None:
     for option in ("expires_in", "unique_for"):
         if getattr(command, option) is not None and not seconds_of(getattr(command, option)) > 0:
             refuse(option, "a number of seconds above 0, a timedelta, or None")
+    if not (_is_number(command.profile_rate) and 0 <= command.profile_rate <= 1):
+        refuse("profile_rate", "a number from 0 to 1")
     for switch in ("keep_log", "log_arguments", "guard_against_deserialization_errors"):
         if type(getattr(command, switch)) is not bool:
             refuse(switch, "True or False")
@@ -133,6 +138,13 @@ def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | 
         return None
     delay = span("wait", wait)
     return seams.now() + delay if delay else None
+
+
+def switch(name: str, value: object) -> bool:
+    """The value of an option that is on or off. ValueError naming it for what is neither."""
+    if type(value) is not bool:
+        raise ValueError(f"{name}={value!r} is impossible. Give True or False.")
+    return value
 
 
 def span(name: str, value: float | timedelta) -> float:

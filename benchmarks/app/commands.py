@@ -43,3 +43,23 @@ class Answer(Mandate):
 
     def call(self) -> None:
         work.answer(self.sent)
+
+
+class SendReport(Mandate):
+    """With arguments, as lists and searches show them; nobody runs it."""
+
+    queue = "mailers"
+    reader: int
+    subject: str
+
+    def call(self) -> None:
+        work.noop()
+
+
+class ImportRow(Mandate):
+    queue = "background"
+    row: int
+    values: dict[str, str]
+
+    def call(self) -> None:
+        work.noop()

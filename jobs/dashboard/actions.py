@@ -22,7 +22,7 @@ from jobs.job import MandateJob
 MOST_AT_ONCE = 500  # jobs that a request changes itself; more are changed by a job
 
 # The permission that each change of a job needs.
-NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy"), "retry")
+NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy", "profile"), "retry")
 NEEDS |= {"cancel": "cancel", "delete": "delete"}
 ASKED = ("cancel", "delete")  # changes that cannot be taken back
 
@@ -70,6 +70,12 @@ def reschedule_job(request: HttpRequest, job_id: str) -> Done:
         raise ChangeRefusedError(told) from None
     control.reschedule(_known(job_id), at)
     return Done(_("Job %(id)s was rescheduled.") % {"id": job_id})
+
+
+def profile_job(request: HttpRequest, job_id: str) -> Done:
+    """Have the next attempt at a job profiled."""
+    control.profile(_known(job_id))
+    return Done(_("The next attempt at job %(id)s will be profiled.") % {"id": job_id})
 
 
 def copy_job(request: HttpRequest, job_id: str) -> Done:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import str_to_date
 
-from jobs import arguments, conf, logs, options, prerequisites, registry, timeline
+from jobs import arguments, conf, logs, options, prerequisites, profiles, registry, timeline
 from jobs.dashboard import words
 from jobs.dashboard.access import Screen, may
 from jobs.dashboard.lists import ACTIONS
@@ -41,6 +41,8 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     if found is None:
         raise Http404(_("There is no record of job %(id)s.") % {"id": job_id})
     state, command = found.state, _command(found)
+    known = _fields(found)
+    is_marked = bool(known.pop("profile", ""))
     needed = needed_by(found)
     dependents, waiting = prerequisites.some_dependents(found.connection, job_id, LINKS)
     return "job", {
@@ -50,7 +52,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
         "description": found.description,
         "command": command,
         "queue": found.origin,
-        "known": _fields(found),
+        "known": known,
         "reason": found.reason,
         "arguments": _arguments(found),
         "options": _options(command),
@@ -65,6 +67,8 @@ def job(request: HttpRequest, job_id: str) -> Screen:
         "queues": [name for name in conf.queues() if name != found.origin],
         "payload": _payload(found) if may(request, "payloads") else None,
         "due": _due(found) if state in (JobState.SCHEDULED, JobState.RETRYING) else None,
+        "profiles": profiles.of(found.connection, job_id),
+        "can_profile": not is_marked and state not in (JobState.RUNNING, JobState.FINISHED),
         "can_copy": _is_registered(command),
     }
 
@@ -120,6 +124,7 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "schedule",
         "unique",
         "context",
+        "profile",
     )
     values: Any = job.connection.hmget(job.key, *names)
     return {name: _field(name, value) for name, value in zip(names, values, strict=True) if value}

@@ -4,7 +4,7 @@ from django.contrib.admin.sites import AdminSite
 from django.urls import URLPattern, path
 
 from jobs.bulk import CHANGES
-from jobs.dashboard import actions, api, detail, lists, machinery, overview, prometheus
+from jobs.dashboard import actions, api, detail, lists, machinery, overview, profiled, prometheus
 from jobs.dashboard.access import action, page
 
 
@@ -20,6 +20,8 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("recurring/", page(site, machinery.recurring), name="jobs_recurring"),
         path("commands/", page(site, machinery.commands), name="jobs_commands"),
         path("changes/<str:job_id>/", page(site, machinery.change), name="jobs_change"),
+        path("profiles/", page(site, profiled.recent), name="jobs_profiles"),
+        path("job/<str:job_id>/profile/<int:attempt>/", page(site, profiled.flame_graph), name="jobs_flame_graph"),
     ]
     data = [
         path("api/overview/", api.endpoint(api.overview), name="jobs_api_overview"),
@@ -36,6 +38,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
     changes = [
         path("job/<str:job_id>/move/", action(site, "retry", actions.move_job), name="jobs_job_move"),
         path("job/<str:job_id>/reschedule/", action(site, "retry", actions.reschedule_job), name="jobs_job_reschedule"),
+        path("job/<str:job_id>/profile/", action(site, "retry", actions.profile_job), name="jobs_job_profile"),
         path("job/<str:job_id>/copy/", action(site, "retry", actions.copy_job), name="jobs_job_copy"),
         path("queue/<str:queue>/pause/", action(site, "pause", actions.pause_queue), name="jobs_queue_pause"),
         path("queue/<str:queue>/resume/", action(site, "pause", actions.resume_queue), name="jobs_queue_resume"),

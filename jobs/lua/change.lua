@@ -1,6 +1,6 @@
 -- Take a command's job from where it is and put it where a person wants it, in one step. After shared.lua.
 --
--- ARGV  1 RQ's key prefix   2 job id   3 what: queue, cancel, delete or due   4 now (ISO)   5 now (seconds)
+-- ARGV  1 RQ's key prefix   2 job id   3 what: queue, cancel, delete, due or profile   4 now (ISO)   5 now (seconds)
 --       6 the statuses from which that is possible, each between commas   7 seconds that what is left of it is kept
 --       8 an event for its history, or ''   9 reason   10 LPUSH or RPUSH, for the head or the tail of its queue
 --       11 another queue, or ''   12 for due: when it runs (seconds since the epoch)
@@ -26,6 +26,11 @@ if what == 'due' then
   end
   redis.call('ZADD', scheduled, due, id)
   note(key, ARGV[8])
+  return { 'done', status }
+end
+
+if what == 'profile' then
+  redis.call('HSET', key, 'profile', 1, 'more', 1)
   return { 'done', status }
 end
 

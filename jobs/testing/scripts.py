@@ -132,6 +132,9 @@ class ScriptedMemory(Memory):
             scheduled[member] = float(due)
             self._note(job_id, event)
             return [b"done", status]
+        if what == "profile":
+            self._set(job_id, profile="1", more="1")
+            return [b"done", status]
         if what == "queue" and (lock := record.get("unique", b"").decode()):
             if (holder := self._holder(lock)) not in (None, job_id):
                 return [b"held", bytes_of(holder)]
@@ -193,7 +196,12 @@ class ScriptedMemory(Memory):
         row: list[Any] = [bytes_of(job_id), queue, execution.encode()]
         row += [record.get(field, b"") for field in ("data", "timeout", "result_ttl", "interruptions")]
         row += [0, *(record.get(field, b"") for field in ("progress", "expires_at"))]
-        row += [int("prereqs" in record), record.get("context", b""), record.get("schedule", b"")]
+        row += [
+            int("prereqs" in record),
+            record.get("context", b""),
+            record.get("schedule", b""),
+            record.get("profile", b""),
+        ]
         return Claim(row)
 
     def commit(self, claim: Claim, outcome: Outcome, command: str, seconds: float) -> None:

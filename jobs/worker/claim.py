@@ -20,6 +20,7 @@ class More(NamedTuple):
     has_prerequisites: int = 0
     context: bytes = b""
     schedule: bytes = b""  # the recurring entry whose run it is
+    profile: bytes = b""  # whether its attempts are profiled
 
 
 NOTHING_MORE = More()

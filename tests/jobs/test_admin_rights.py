@@ -1,5 +1,7 @@
 """Who may see and do what on the dashboard, and what each address costs."""
 
+import zlib
+
 import pytest
 from django.contrib import admin
 from django.test import Client
@@ -31,6 +33,15 @@ def a_worker():
     return "w"
 
 
+def a_profile():
+    """One as an attempt leaves it."""
+    client = queues.get_queue("default").connection
+    told = {"command": "sample.WriteNote", "at": "1", "seconds": "1", "samples": 1, "ended": "finished", "cut": ""}
+    client.hset("jobs:profile:x:1", mapping={**told, "summary": zlib.compress(b""), "graph": zlib.compress(b"<head>")})
+    client.zadd("jobs:profiles", {"x:1": 1})
+    return ["x", 1]
+
+
 PAGES = {
     "dashboard_changelist": lambda: [],
     "list": lambda: ["dead"],
@@ -41,6 +52,8 @@ PAGES = {
     "recurring": lambda: [],
     "commands": lambda: [],
     "change": lambda: [a_change()],
+    "profiles": lambda: [],
+    "flame_graph": a_profile,
 }
 # Who may not read these has no such page; they are not in the admin's frame, so nobody is sent to the login.
 DATA = {
@@ -138,6 +151,7 @@ def much():
     control.cancel(WriteNote.defer("x"))
     a_worker()
     a_change()
+    a_profile()
     client = queues.get_queue("default").connection
     client.sadd("rq:worker:w:executions", f"{prerequisite.id}:w.1")
 

@@ -18,7 +18,8 @@
 --       failed   position and error of outcomes that could not be written; their claims are still held
 --       to be released  members of `jobs:releasing`
 --       claims   id, queue, execution, payload, timeout, result_ttl, interruptions, whether RQ's own code made the job;
---                where there are any: progress, expiry, whether prerequisites are lacking, context, recurring entry
+--                where there are any: progress, expiry, whether prerequisites are lacking, context, recurring entry,
+--                whether to profile it
 --       trimmed  dead jobs that were too many
 --
 -- It may be sent twice: an outcome is written only while its claim (the wip member `id:execution`) is held, and the
@@ -216,10 +217,10 @@ local function claim(queue, id)
   execution, want = execution + 1, want - 1
   local row = { id, queue, name, job[1], job[2] or '', job[3] or '', job[4] or '', job[5] and 1 or 0 }
   if job[6] then -- what few jobs have is read only of those
-    local more = redis.call('HMGET', key, 'progress', 'expires_at', 'prereqs', 'context', 'schedule')
+    local more = redis.call('HMGET', key, 'progress', 'expires_at', 'prereqs', 'context', 'schedule', 'profile')
     local waits = more[3] and redis.call('EXISTS', 'jobs:waits:' .. id) or 0
     row[9], row[10], row[11], row[12] = more[1] or '', more[2] or '', waits, more[4] or ''
-    row[13] = more[5] or ''
+    row[13], row[14] = more[5] or '', more[6] or ''
   end
   claims[#claims + 1] = row
   return true
