@@ -5,15 +5,16 @@ from django.test import override_settings
 from django.urls import reverse
 
 from config.queues import rq_queues
-from jobs import scheduler, statistics
+from jobs import bulk, scheduler, statistics
 from jobs.connections import get_connection
+from jobs.inspection import Count
 from jobs.scheduler import Entry
 from tests.jobs.pages import staff
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-API = ["api_overview", "api_workers", "api_recurring", "api_commands", "metrics"]
+API = ["api_overview", "api_workers", "api_recurring", "api_commands", "api_changes", "metrics"]
 
 
 def url(name, *args):
@@ -61,12 +62,63 @@ def test_jobs_are_read_page_by_page(client, worker):
     assert get(client, "api_jobs", "nonsense").status_code == 404
 
 
+def test_what_waits_says_for_what(client):
+    first = [WriteNote.defer("x", wait=60) for _ in range(4)]
+    WriteNote.defer("y", prereq_jobs=first)
+    (found,) = get(client, "api_jobs", "waiting").json()["jobs"]
+    assert (len(found["waits_for"]), found["waits_for_in_all"]) == (3, 4)
+    assert set(found["waits_for"]) < {job.id for job in first}
+    job = get(client, "api_job", first[0].id).json()
+    assert (job["dependents"], job["dependents_in_all"]) == ([found["id"]], 1)
+
+
+def test_a_job_is_found_by_its_id(client):
+    jobs = WriteNote.defer_many([("x",)] * 3)
+    (found,) = get(client, "api_jobs", "queued", id=jobs[1].id).json()["jobs"]
+    assert found["id"] == jobs[1].id
+
+
+def test_a_change_of_many_and_how_far_it_has_come(client, worker):
+    WriteNote.defer_many([("x",)] * 3, wait=60)
+    change = bulk.start("cancel", "scheduled", {"queue": "default"}, Count(3))
+    found = get(client, "api_change", change.id).json()
+    assert (found["name"], found["changed"], found["ended"], found["state"]) == ("cancel", 0, None, "queued")
+    assert found["count"] == {"value": 3, "more": False}
+    worker.run()
+    (found,) = get(client, "api_changes").json()["changes"]
+    assert (found["id"], found["changed"], found["filters"]) == (change.id, 3, {"queue": "default"})
+    assert found["ended"]
+    assert get(client, "api_change", "x").status_code == 404
+
+
+def test_a_worker_with_its_stacks(client, valkey):
+    server = get_connection("default")
+    server.sadd("rq:workers", "rq:worker:w")
+    server.hset("rq:worker:w", mapping={"queues": "low", "threads": 2, "load": "0.5"})
+    server.set("jobs:stacks:w", "Thread jobs-0")
+    found = get(client, "api_worker", "w").json()
+    assert (found["stacks"], found["load"], found["queues"]) == ("Thread jobs-0", 0.5, ["low"])
+    assert get(client, "api_worker", "x").status_code == 404
+
+
+def test_commands_over_time(client, worker):
+    WriteNote.defer_many([("x",)] * 3)
+    worker.run()
+    found = get(client, "api_commands", span="day").json()
+    (command,) = found["commands"]
+    assert sum(command["attempts"]) == 3
+    assert len(command["attempts"]) == len(command["failures"]) == len(found["steps"])
+    assert get(client, "api_commands", span="week").status_code == 400
+
+
 def test_one_job_with_its_history(client, worker):
     job = Fail.defer("bad luck")
     worker.run()
     found = get(client, "api_job", job.id).json()
     assert (found["state"], found["reason"]) == ("dead", "RuntimeError: bad luck")
     assert "failed" in [event["name"] for event in found["history"]]
+    assert [step["name"] for step in found["timeline"]] == ["queued", "failed"]
+    assert "RuntimeError: bad luck" in found["timeline"][1]["traceback"]
     assert get(client, "api_job", "x").status_code == 404
 
 
