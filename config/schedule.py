@@ -7,5 +7,6 @@ SCHEDULE = [
     Entry("clean up sessions", "users.CleanUpSessions", cron="17 3 * * *"),
     Entry("clean up sent mail", "mailers.CleanUpSentMail", cron="47 3 * * *"),
     Entry("clean up exports", "jiki.CleanUpExports", cron="7 * * * *"),
-    Entry("refresh statistics of submissions", "jiki.RefreshStatistics", cron="*/10 * * * *", catch_up="latest"),
+    Entry("refresh statistics of submissions", "jiki.RefreshStatistics", cron="*/10 * * * *"),
+    Entry("send progress mails", "jiki.SendProgressEmails", cron="0 7 * * 1"),
 ]

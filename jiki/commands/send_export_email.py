@@ -2,14 +2,13 @@
 
 from jiki.links import export_url
 from jiki.models import DataExport
-from jobs import Mandate
 from mailers import data_export
+from mailers.command import MailCommand
 
 
-class SendExportEmail(Mandate):
+class SendExportEmail(MailCommand):
     """Mail the link, once for each export. It is made here: it opens the data, so it has no place in a payload."""
 
-    queue = "mailers"
     export: DataExport
 
     def call(self) -> None:
