@@ -1,5 +1,7 @@
 """What recurs, and when. Data only; docs/howto/schedule.md says how to change it."""
 
+from django.conf import settings
+
 from jobs.scheduler import Entry
 
 SCHEDULE = [
@@ -10,3 +12,6 @@ SCHEDULE = [
     Entry("refresh statistics of submissions", "jiki.RefreshStatistics", cron="*/10 * * * *"),
     Entry("send progress mails", "jiki.SendProgressEmails", cron="0 7 * * 1"),
 ]
+
+if settings.EXERCISES_API_URL:
+    SCHEDULE.append(Entry("sync exercises", "jiki.SyncExercises", cron="23 4 * * *"))
