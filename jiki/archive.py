@@ -31,14 +31,13 @@ def write(user: User, file: IO[bytes]) -> None:
     """
     Write the ZIP of everything that is kept about a user into a seekable file.
 
-    Holds 20 submissions at a time in memory. Raises ArchiveTooLargeError.
+    Holds one file at a time in memory. Raises ArchiveTooLargeError.
     """
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("README.txt", README)
         archive.writestr("account.json", _json(_account(user)))
         archive.writestr("statistics.json", _json(_statistics(user)))
-        of_user = user.submissions.select_related("exercise").prefetch_related("files", "results")
-        for submission in of_user.order_by("pk").iterator(chunk_size=20):
+        for submission in user.submissions.select_related("exercise").order_by("pk").iterator(chunk_size=100):
             _write_submission(archive, submission)
             if file.tell() > MOST:
                 raise ArchiveTooLargeError(f"The export of users.User:{user.pk} has more than {MOST:,} bytes.")
@@ -46,10 +45,6 @@ def write(user: User, file: IO[bytes]) -> None:
 
 def _write_submission(archive: zipfile.ZipFile, submission: Submission) -> None:
     folder = f"submissions/{submission.pk}-{submission.exercise.slug}"
-    results = [
-        {"check": result.name, "passed": result.passed, "message": result.message}
-        for result in submission.results.all()
-    ]
     about = {
         "exercise": submission.exercise.slug,
         "title": submission.exercise.title,
@@ -57,11 +52,11 @@ def _write_submission(archive: zipfile.ZipFile, submission: Submission) -> None:
         "message": submission.message,
         "submitted_at": submission.created_at,
         "checked_at": submission.checked_at,
-        "results": results,
+        "results": list(submission.results.values("name", "passed", "message")),
     }
     archive.writestr(f"{folder}/submission.json", _json(about))
-    for each in submission.files.all():
-        archive.writestr(f"{folder}/code/{_inside(each.path)}", each.content)
+    for path, content in submission.files.values_list("path", "content").iterator(chunk_size=1):
+        archive.writestr(f"{folder}/code/{_inside(path)}", content)
 
 
 def _inside(path: str) -> str:

@@ -62,7 +62,8 @@ def _without(address: str, code: int, text: bytes) -> str:
 
 def _message_id(kind: str, key: str, sender: str) -> str:
     domain = parseaddr(sender)[1].rpartition("@")[2]
-    return f"<{salted_hmac('mailers.delivery', f'{kind} {key}').hexdigest()}@{domain}>"
+    name = salted_hmac("mailers.delivery", f"{kind} {key}", algorithm="sha256").hexdigest()
+    return f"<{name[:40]}@{domain}>"
 
 
 def _message(kind: str, *, to: str, subject: str, context: Mapping[str, object]) -> EmailMultiAlternatives:

@@ -20,6 +20,7 @@ import asyncio
 import time
 from datetime import datetime, timedelta
 
+import django
 import django_rq
 import pytest
 from django.db import OperationalError, transaction
@@ -398,7 +399,7 @@ def test_enqueued_is_said_after_the_commit_and_not_after_a_rollback(heard):
 
 
 def test_the_log_of_tasks_has_each_step(worker, caplog):
-    caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", logger="django.tasks" if django.VERSION >= (6, 0) else "django_tasks")
     result = tasks.add.enqueue(1)
     worker.run()
     told = [line.getMessage() for line in caplog.records if result.id in line.getMessage() and "path=" in line.msg]
