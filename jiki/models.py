@@ -1,4 +1,6 @@
-"""What learners work on: exercises, and what they submit for them."""
+"""What learners work on: exercises, and what they submit for them; and what the product keeps beside that."""
+
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import models
@@ -81,3 +83,85 @@ class CheckResult(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ExerciseStatistics(models.Model):
+    """How learners get on with one exercise; counted anew now and then, see `jiki.RefreshStatistics`."""
+
+    exercise = models.OneToOneField(Exercise, on_delete=models.CASCADE, primary_key=True, related_name="statistics")
+    learners = models.PositiveIntegerField(default=0, help_text="Who has submitted anything for it.")
+    passed = models.PositiveIntegerField(default=0, help_text="Those of them who have passed.")
+    submissions = models.PositiveIntegerField(default=0)
+    refreshed_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "exercise statistics"
+
+    def __str__(self) -> str:
+        return f"statistics of {self.exercise}"
+
+    @property
+    def pass_rate(self) -> int | None:
+        """Percent of the learners who have passed; None before the first one."""
+        return round(100 * self.passed / self.learners) if self.learners else None
+
+
+class ExerciseSource(models.Model):
+    """What the content service called the texts that an exercise has, so that it need not send them again."""
+
+    exercise = models.OneToOneField(Exercise, on_delete=models.CASCADE, primary_key=True, related_name="source")
+    etag = models.CharField(max_length=200, blank=True)
+    last_modified = models.CharField(max_length=100, blank=True)
+    fetched_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"source of {self.exercise}"
+
+
+class DataExport(models.Model):
+    """A learner's request for a copy of her data, and what became of it."""
+
+    KEPT = timedelta(days=7)  # so long it can be fetched
+    AGAIN_AFTER = timedelta(hours=1)  # so long after one request the next is taken
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "queued"
+        PREPARING = "preparing", "being prepared"
+        READY = "ready", "ready"
+        FAILED = "failed", "failed"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="exports")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    asked_at = models.DateTimeField(default=timezone.now)
+    ready_at = models.DateTimeField(null=True, blank=True, db_index=True)
+
+    class Meta:
+        ordering = ("-asked_at", "-pk")
+
+    def __str__(self) -> str:
+        return f"export of {self.user}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is still to be prepared."""
+        return self.state in (self.State.QUEUED, self.State.PREPARING)
+
+    @property
+    def again_at(self) -> datetime:
+        """When she may ask for the next one."""
+        return self.asked_at + self.AGAIN_AFTER
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """Until when it can be fetched; None while it is not ready."""
+        return self.ready_at + self.KEPT if self.ready_at else None
+
+
+class DataExportFile(models.Model):
+    """The ZIP of an export. A row of its own, so that nobody loads it who does not want it."""
+
+    export = models.OneToOneField(DataExport, on_delete=models.CASCADE, primary_key=True, related_name="file")
+    content = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"file of {self.export}"

@@ -2,6 +2,10 @@
 
 from django.urls import path
 
-from jiki import views
+from jiki import export_views, views
 
-urlpatterns = [path("", views.Home.as_view(), name="home")]
+urlpatterns = [
+    path("", views.Home.as_view(), name="home"),
+    path("your-data/", export_views.YourData.as_view(), name="your_data"),
+    path("your-data/<str:token>/", export_views.Export.as_view(), name="export"),
+]

@@ -7,9 +7,11 @@ A task runs as the command `jobs.RunTask`, so it has the retries, the deadlock r
 """
 
 import json
+import re
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
@@ -28,6 +30,7 @@ from jobs.direct import (
     TaskResult,
     TaskResultDoesNotExist,
     TaskResultStatus,
+    normalize_json,
     task_enqueued,
     task_finished,
     task_started,
@@ -58,7 +61,7 @@ class RunTask(Mandate):
         task, result = task_of(self.path, self.backend), self._result()
         task_started.send(RQBackend, task_result=result)
         args = [TaskContext(task_result=result), *self.args] if task.takes_context else self.args
-        returned = json.loads(json.dumps(task.call(*args, **self.kwargs)))
+        returned = json.loads(json.dumps(normalize_json(task.call(*args, **self.kwargs)), allow_nan=False))
         result = replace(result, status=TaskResultStatus.SUCCESSFUL, finished_at=timezone.now())
         object.__setattr__(result, "_return_value", returned)  # as Django's own backends do
         task_finished.send(RQBackend, task_result=result)
@@ -66,7 +69,9 @@ class RunTask(Mandate):
 
     def on_dead(self, error: BaseException) -> None:
         """Django's signal says `finished` of a task that has failed for good, too; not of one that is retried."""
-        result = replace(self._result(), status=TaskResultStatus.FAILED, finished_at=timezone.now())
+        result = self._result()
+        errors = [*result.errors, _error("".join(traceback.format_exception(error)))]
+        result = replace(result, status=TaskResultStatus.FAILED, finished_at=timezone.now(), errors=errors)
         task_finished.send(RQBackend, task_result=result)
 
     def _result(self) -> Any:
@@ -95,10 +100,12 @@ class RQBackend(BaseTaskBackend):
         """
         Make a job of a task. Returns its result, whose id is the job's.
 
-        Raises what Django's own backends raise for a task that cannot work, TypeError for arguments that are no JSON,
-        RedisUnavailableError.
+        Its `enqueued_at` is None until the open transactions have committed. Raises what Django's own backends raise
+        for a task that cannot work, ForbiddenFunctionError for one that no worker would find, TypeError for arguments
+        that are no JSON, RedisUnavailableError.
         """
         self.validate_task(task)
+        task_of(task.module_path, self.alias)  # what no worker would find is refused here
         queue = queues.check(task.queue_name)
         result: Any = _result(task, self.alias, args, kwargs)  # makes plain JSON of the arguments, or refuses them
         fields = {"path": task.module_path, "args": result.args, "kwargs": result.kwargs, "backend": self.alias}
@@ -107,13 +114,18 @@ class RQBackend(BaseTaskBackend):
         new = new._replace(at_front=task.priority > 0)
         (job,) = queues.push((new,))
         result = _result(task, self.alias, args, kwargs, job)
-        task_enqueued.send(type(self), task_result=result)
+        queues.on_commit(lambda: self._tell(result, job))
         return result
+
+    def _tell(self, result: Any, job: MandateJob) -> None:
+        """The signal comes once the task is there: at once, or when the open transactions have committed."""
+        object.__setattr__(result, "enqueued_at", datetime.fromtimestamp(job.written_at, UTC))
+        task_enqueued.send(type(self), task_result=result)
 
     def get_result(self, result_id: str) -> Any:
         """What has become of a task. TaskResultDoesNotExist when there is no record, or it is no task's."""
         job = find(result_id)
-        if job is None or job.command_name != registry.name_of(RunTask):
+        if job is None or job.command_name != registry.name_of(RunTask) or job.command_kwargs["backend"] != self.alias:
             raise TaskResultDoesNotExist(result_id)
         return result_of(job)
 
@@ -201,11 +213,15 @@ def _known(job: MandateJob) -> dict[str, Any]:
     }
 
 
-def _error(traceback: str) -> TaskError:
-    """An error as Django's API has it; its class is what the traceback ends with."""
-    lines = [line for line in traceback.splitlines() if line and not line.startswith(" ")]
-    name = lines[-1].partition(":")[0].strip() if lines else "Exception"
-    return TaskError(exception_class_path=name if "." in name else f"builtins.{name}", traceback=traceback)
+def _error(text: str) -> TaskError:
+    """
+    An error as Django's API has it. Its class stands in its traceback where the frames, which are indented, end; of a
+    chain the last one counts. The lines of a group begin with a bar.
+    """
+    of_last = re.split(r"\n\n(?:The above|During handling of the above) exception.*\n\n", text)[-1]
+    lines = [line.removeprefix("  | ") for line in of_last.splitlines() if not line.startswith("Traceback (")]
+    name = next((line for line in lines if re.match(r"[^\W\d]", line)), "Exception").partition(":")[0]
+    return TaskError(exception_class_path=name if "." in name else f"builtins.{name}", traceback=text)
 
 
 def _time(value: bytes | None) -> datetime | None:

@@ -63,6 +63,7 @@ class MandateJob(Job):
 
     is_written = True  # a handle's: whether its record has been written; False too when it was rolled back
     transactions: Transactions | None = None  # a handle's: what has to commit before it is written
+    written_at = 0.0  # a handle's: when its record was written, in seconds since the epoch
     duplicate = False  # a handle's: whether it stands for an earlier job, because its command is unique
 
     # The spelling of the original.

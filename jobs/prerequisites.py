@@ -15,7 +15,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
 from rq.utils import as_text
 
-from jobs.connections import address
+from jobs.connections import address, reaching
 from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
 
 Given = Iterable["Job | str"]
@@ -54,7 +54,7 @@ def resolve(given: Given | None, failure: str, client: Redis) -> Prerequisites:
     What `defer` was given as `prereq_jobs` and `prereq_failure`, checked.
 
     Raises PrerequisiteError for what is no job or id, for a job of another server than `client`'s, and for one that
-    was deleted or cancelled; ValueError for an impossible `prereq_failure`.
+    was deleted or cancelled; ValueError for an impossible `prereq_failure`; RedisUnavailableError.
     """
     if failure not in (WAIT, RUN):
         raise ValueError(f'prereq_failure={failure!r} is impossible. Give "{WAIT}" or "{RUN}".')
@@ -82,7 +82,7 @@ def _id(given: object, client: Redis) -> str:
 
 
 def _bad_ends(client: Redis, ids: Sequence[str]) -> list[tuple[str, str]]:
-    with client.pipeline(transaction=False) as pipeline:
+    with reaching(client), client.pipeline(transaction=False) as pipeline:
         for job_id in ids:
             pipeline.hmget(f"{RQ_KEY_PREFIX}:job:{job_id}", "status", "state")
             pipeline.get(f"jobs:gone:{job_id}")

@@ -53,7 +53,7 @@ class NewJob(NamedTuple):
     fields: tuple[Word, ...] = ()  # names and values of further fields of its record, in turn
     prerequisites: Prerequisites = NONE
     lock: Lock | None = None
-    at_front: bool = False  # of its queue, when it is ready at once
+    at_front: bool = False  # of its queue, whenever its time has come
 
 
 def new_id() -> str:
@@ -125,7 +125,7 @@ def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
     if transactions.aliases:
         for handle in handles:
             handle.transactions = transactions
-    _on_commit(transactions.aliases, lambda: _write(jobs, handles))
+    on_commit(lambda: _write(jobs, handles))
     return handles
 
 
@@ -166,7 +166,9 @@ def _is_a_commands(payload: bytes) -> bool:
         return False
 
 
-def _on_commit(open_aliases: Sequence[str], write: Callable[[], None]) -> None:
+def on_commit(write: Callable[[], None]) -> None:
+    """Call this once every transaction that is open now has committed, after what was given here before; or at once."""
+    open_aliases = seams.open_transactions()
     if not open_aliases:
         write()
         return
@@ -205,7 +207,7 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, Mandat
     refused = []
     for position, (job, handle) in enumerate(pairs):
         if position not in duplicates:
-            handle.is_written = True
+            handle.is_written, handle.written_at = True, now
         elif (holder := as_text(duplicates[position])) in job.prerequisites.ids():
             refused.append(holder)
         else:
@@ -235,6 +237,7 @@ def _links(job: NewJob) -> tuple[bytes, tuple[Word, ...]]:
         fields += ("prereqs", orjson.dumps(ids), "more", 1)
     if job.at_front:
         links["front"] = True
+        fields += ("front", 1)  # for the promotion, if it is not ready yet
     if job.lock:
         milliseconds = max(1, int(job.lock.seconds * 1_000))
         links |= {"unique": job.lock.key, "unique_ms": milliseconds}

@@ -15,7 +15,15 @@ from urllib.parse import quote
 from config import embedded
 
 DATABASE = "outside"  # never created: tests use the test database that Django makes beside it
-UNSET = ["ALLOWED_HOSTS", "BEHIND_PROXY", "DEFAULT_FROM_EMAIL", "LOG_FORMAT", "LOG_LEVEL"]
+UNSET = [
+    "ALLOWED_HOSTS",
+    "BEHIND_PROXY",
+    "DEFAULT_FROM_EMAIL",
+    "EXERCISES_API_TOKEN",
+    "EXERCISES_API_URL",
+    "LOG_FORMAT",
+    "LOG_LEVEL",
+]
 
 
 def prepare() -> None:

@@ -251,7 +251,7 @@ class ScriptedMemory(Memory):
         )
         for _, job_id, key in due:
             del self.scores[key][bytes_of(job_id)]
-            self._enqueue(job_id)
+            self._enqueue(job_id, at_front="front" in self.hashes[job_key(job_id)])
 
     def _release(self, job_id: str, *, finished: bool) -> None:
         for name in ("dependents", "followers") if finished else ("followers",):

@@ -21,6 +21,8 @@ NAMES = [
     "DEBUG",
     "DEFAULT_FROM_EMAIL",
     "EMAIL_URL",
+    "EXERCISES_API_TOKEN",
+    "EXERCISES_API_URL",
     "LOG_LEVEL",
     "REDIS_URL",
     "SECRET_KEY",
@@ -188,3 +190,20 @@ def test_our_rqworker_wins_over_django_rqs(load: Load) -> None:
     installed = load(SECRET_KEY="x")["INSTALLED_APPS"]
 
     assert installed.index("jobs") < installed.index("django_rq")
+
+
+def test_an_exercise_service_without_a_scheme_is_refused(load: Load) -> None:
+    assert load(SECRET_KEY="x")["EXERCISES_API_URL"] == ""
+    with pytest.raises(ImproperlyConfigured, match=r"EXERCISES_API_URL='content\.jiki\.io' is no address"):
+        load(SECRET_KEY="x", EXERCISES_API_URL="content.jiki.io")
+
+
+@pytest.mark.parametrize("url", ["", "https://content.jiki.io/exercises"])
+def test_exercises_are_synced_where_there_is_a_service(url: str) -> None:
+    program = "import django; django.setup(); from config.schedule import SCHEDULE; print([e.name for e in SCHEDULE])"
+    environment = {**os.environ, "EXERCISES_API_URL": url, "DJANGO_SETTINGS_MODULE": "config.settings"}
+
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    assert ("'sync exercises'" in ran.stdout) is bool(url), ran.stderr
+    assert "'refresh statistics of submissions'" in ran.stdout

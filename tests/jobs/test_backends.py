@@ -1,26 +1,47 @@
-"""Django's own Tasks API on our queues: enqueued on commit, run by our workers, with every job's retries and page."""
+"""
+Django's own Tasks API on our queues: enqueued on commit, run by our workers, with every job's retries and page.
+
+The tests of django-tasks for its own backends (release 0.12.0, tests/tests: test_tasks, test_dummy_backend,
+test_immediate_backend) say what any backend does. Of that, what does not follow from its base classes is shown here:
+
+- a task, async or not, is enqueued by `enqueue` and by `aenqueue`, with its arguments normalized; its result is READY,
+  has run no attempt, and equals what `get_result` and `aget_result` find by its id
+- a result that there is not is TaskResultDoesNotExist; one of another task is TaskResultMismatch
+- `refresh` and `arefresh` bring a result up to date
+- a run sets started_at, last_attempted_at, finished_at, in that order, and attempts
+- what a task raises, SystemExit too, makes it FAILED with the class and the traceback; `return_value` raises then
+- an argument or a result of another type than JSON has is a TypeError
+- a queue that the backend does not have, and a naive `run_after`, are InvalidTask; an empty QUEUES allows each
+- `takes_context` hands the result and the number of the attempt to the task
+- each step is in the log of django-tasks
+"""
 
 import asyncio
-from datetime import timedelta
+import time
+from datetime import datetime, timedelta
 
+import django
+import django_rq
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.urls import reverse
 from django.utils import timezone
 
 from jobs import MandateJob, control
-from jobs.backends import RQBackend, task_of
+from jobs.backends import RQBackend, RunTask, task_of
 from jobs.connections import get_connection
 from jobs.direct import (
     TaskResultDoesNotExist,
+    TaskResultMismatch,
     TaskResultStatus,
+    task,
     task_backends,
     task_enqueued,
     task_finished,
     task_started,
 )
-from jobs.errors import ForbiddenFunctionError
-from tests.sample import tasks
+from jobs.errors import ForbiddenFunctionError, UnknownQueueError
+from tests.sample import functions, tasks
 from tests.sample.commands.notes import WriteNote
 from tests.sample.models import Note
 
@@ -99,7 +120,7 @@ def test_a_result_that_is_no_json_is_a_failure(worker):
     result = tasks.return_object.enqueue()
     worker.run()
     result.refresh()
-    assert "not JSON serializable" in result.errors[0].traceback
+    assert "Unsupported type: <class 'object'>" in result.errors[0].traceback
 
 
 @pytest.mark.parametrize("end", [control.cancel, control.delete])
@@ -113,19 +134,31 @@ def test_a_cancelled_one_has_failed_and_a_deleted_one_is_gone(end):
             tasks.add.get_result(result.id)
 
 
-def test_signals(worker):
-    heard = []
+@pytest.fixture
+def heard():
+    """What the signals say: names and results, in turn."""
+    heard, receivers = [], []
     for name, signal in (("enqueued", task_enqueued), ("started", task_started), ("finished", task_finished)):
-        receiver = lambda sender, task_result, name=name, **kwargs: heard.append((name, task_result.status.value))  # noqa: E731
-        signal.connect(receiver, sender=RQBackend, weak=False)
-    try:
-        tasks.add.enqueue(1)
-        worker.run()
-    finally:
-        for signal in (task_enqueued, task_started, task_finished):
-            signal.receivers = [each for each in signal.receivers if each[0][1] != id(RQBackend)]
-            signal.sender_receivers_cache.clear()
-    assert heard == [("enqueued", "READY"), ("started", "RUNNING"), ("finished", "SUCCESSFUL")]
+
+        def receive(sender, task_result, name=name, **kwargs):
+            heard.append((name, task_result))
+
+        signal.connect(receive, sender=RQBackend, weak=False)
+        receivers.append((signal, receive))
+    yield heard
+    for signal, receive in receivers:
+        signal.disconnect(receive, sender=RQBackend)
+
+
+def test_signals(worker, heard):
+    tasks.add.enqueue(1)
+    worker.run()
+    assert [(name, result.status) for name, result in heard] == [
+        ("enqueued", TaskResultStatus.READY),
+        ("started", TaskResultStatus.RUNNING),
+        ("finished", TaskResultStatus.SUCCESSFUL),
+    ]
+    assert heard[-1][1].return_value == 2
 
 
 @pytest.mark.parametrize("bad", [{"args": [object()]}, {"args": [{1, 2}]}])
@@ -165,3 +198,241 @@ def test_it_is_on_the_dashboard(worker, admin_client):
     result = tasks.fail.enqueue("bad luck")
     page = admin_client.get(reverse("admin:jobs_job", args=[result.id])).content.decode()
     assert "tests.sample.tasks.fail" in page
+
+
+# --- what django-tasks asks of a backend ------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", [tasks.give_back, tasks.add_async], ids=["sync", "async"])
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_result_is_as_what_is_found_by_its_id(task, way):
+    if way == "sync":
+        result = task.enqueue(1, right=(2, b"three"))
+        found = task.get_result(result.id)
+    else:
+
+        async def enqueue():
+            result = await task.aenqueue(1, right=(2, b"three"))
+            return result, await task.aget_result(result.id)
+
+        result, found = asyncio.run(enqueue())
+
+    assert result == found
+    assert (result.status, result.attempts, result.errors) == (TaskResultStatus.READY, 0, [])
+    assert (result.task, result.args, result.kwargs) == (task, [1], {"right": [2, "three"]})
+    assert (result.started_at, result.last_attempted_at, result.finished_at) == (None, None, None)
+    assert timezone.now() - timedelta(minutes=1) < result.enqueued_at <= timezone.now()
+
+
+def test_a_run_has_its_times_in_order_and_arefresh_brings_them(worker):
+    result = tasks.add_async.enqueue(2, 3)
+    worker.run()
+    asyncio.run(result.arefresh())
+
+    assert (result.status, result.return_value, result.attempts) == (TaskResultStatus.SUCCESSFUL, 5, 1)
+    assert result.enqueued_at <= result.started_at == result.last_attempted_at <= result.finished_at
+
+
+def test_results_of_other_tasks_and_of_none(worker):
+    result = tasks.add.enqueue(1)
+    with pytest.raises(TaskResultMismatch):
+        tasks.write.get_result(result.id)
+    for no_id in ("123", "", "../x"):
+        with pytest.raises(TaskResultDoesNotExist):
+            tasks.add.get_result(no_id)
+
+
+def test_backends_beside_each_other_know_their_own_results_alone(settings, worker):
+    settings.TASKS = {**settings.TASKS, "other": settings.TASKS["default"]}
+    result = tasks.add.using(backend="other").enqueue(1)
+    worker.run()
+    result.refresh()
+
+    assert (result.backend, result.return_value) == ("other", 2)
+    with pytest.raises(TaskResultDoesNotExist):
+        task_backends["default"].get_result(result.id)
+
+
+@pytest.mark.parametrize(
+    ("how", "expected", "end"),
+    [
+        ("lines", ValueError, "  third\n"),
+        ("chain", OperationalError, "django.db.utils.OperationalError: outer\n"),
+        ("while", LookupError, "LookupError: outer\n"),
+        ("group", ExceptionGroup, "KeyError: 'two'\n    +------------------------------------\n"),
+        ("note", RuntimeError, "KeyError: a note\n"),
+        ("exit", SystemExit, "SystemExit: 3\n"),
+        ("nested", ValueError, "in it\n"),
+    ],
+)
+def test_what_it_raised_is_known_by_its_class(how, expected, end, worker, monkeypatch):
+    monkeypatch.setattr(RunTask, "retries", 0)
+    result = tasks.fail_as.enqueue(how)
+    worker.run()
+    result.refresh()
+
+    assert (result.status, result.is_finished, result.attempts) == (TaskResultStatus.FAILED, True, 1)
+    assert result.errors[0].exception_class is expected
+    assert result.errors[0].traceback.endswith(end)
+    with pytest.raises(ValueError, match="Task failed"):
+        _ = result.return_value
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"), [("nothing", None), ("tuple", [1, "two"]), ("number", {"1": 2})], ids=["None", "list", "dict"]
+)
+def test_a_result_is_plain_json(what, expected, worker):
+    result = tasks.give.enqueue(what)
+    worker.run()
+    result.refresh()
+    assert result.return_value == expected
+
+
+@pytest.mark.parametrize("what", ["set", "not a number"])
+def test_one_that_is_not_is_a_failure(what, worker):
+    result = tasks.give.enqueue(what)
+    worker.run()
+    assert job_of(result).state == "retrying"
+
+
+def test_arguments_are_what_they_were(worker):
+    values = [None, True, -1, 2**70, 1.5, "é😀", [], {}, {"$type": "set", "a": [{"b": []}]}]
+    result = tasks.give_back.enqueue(*values, args=1, path="p", backend="b", kwargs={})
+    worker.run()
+    result.refresh()
+    assert result.return_value == [*values, {"args": 1, "path": "p", "backend": "b", "kwargs": {}}]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"queue_name": "urgent"}, "Queue 'urgent' is not valid"),
+        ({"priority": 101}, "priority must be a whole number"),
+        ({"run_after": datetime(2026, 3, 1)}, "run_after must be an aware datetime"),
+    ],
+    ids=["queue", "priority", "run_after"],
+)
+def test_what_cannot_work_is_refused_at_once(wrong, said):
+    with pytest.raises(Exception, match=said) as caught:  # the backport and Django call it by different names
+        tasks.add.using(**wrong)
+    assert caught.type.__name__ in {"InvalidTask", "InvalidTaskError"}
+
+
+def test_with_an_empty_list_of_queues_each_of_ours_is_good(settings, worker):
+    settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": []}}
+    assert tasks.add.using(queue_name="low").enqueue(1).status == TaskResultStatus.READY
+    with pytest.raises(UnknownQueueError):
+        tasks.add.using(queue_name="urgent").enqueue(1)
+
+
+def test_a_task_that_no_worker_would_find_is_refused_when_it_is_enqueued():
+    with pytest.raises(ForbiddenFunctionError, match=r"tests\.jobs\.test_backends\.of_no_app"):
+        task(of_no_app).enqueue()
+
+
+def of_no_app():
+    """Not in an app that is installed, though in a module."""
+
+
+# --- what every job has ----------------------------------------------------------------------
+
+
+def test_a_deadlock_is_retried_within_seconds_and_leaves_the_default_budget_alone(worker):
+    result = tasks.fail_as.enqueue("deadlock")
+    worker.run()
+    job = job_of(result)
+
+    assert job.state == "retrying"
+    assert job.progress.failures == {"jobs.retries.Deadlock": 1}
+    assert get_connection("default").zscore("rq:scheduled:default", job.id) - time.time() <= 3.45
+
+
+def test_each_attempt_knows_its_number(worker):
+    result = tasks.fail_first.enqueue("once")
+    worker.run()
+    worker.hurry().run()
+    result.refresh()
+    assert (result.return_value, result.attempts, len(result.errors)) == (2, 2, 1)
+
+
+@pytest.mark.parametrize("way", ["run_after", "retry"])
+def test_an_urgent_one_goes_to_the_head_when_its_time_comes_too(way, worker):
+    client = get_connection("low")
+    if way == "run_after":
+        later = timezone.now() + timedelta(hours=1)
+        urgent = tasks.write.using(priority=1, run_after=later).enqueue("urgent")
+        other = tasks.write.using(run_after=later).enqueue("other")
+    else:
+        urgent = tasks.fail.using(priority=1, queue_name="low").enqueue("urgent")
+        worker.run()
+        other = tasks.write.using(run_after=timezone.now() + timedelta(hours=1)).enqueue("other")
+    first = tasks.write.enqueue("first")
+    worker.hurry()
+    worker.promotion.run(["low"])
+
+    assert [each.decode() for each in client.lrange("rq:queue:low", 0, -1)] == [urgent.id, first.id, other.id]
+
+
+def test_the_signal_of_a_failure_comes_when_it_is_dead_and_has_every_error(worker, monkeypatch, heard):
+    monkeypatch.setattr(RunTask, "retries", 1)
+    tasks.fail.enqueue("bad luck")
+    worker.run()
+    assert [name for name, _ in heard] == ["enqueued", "started"]
+    worker.hurry().run()
+
+    assert [name for name, _ in heard] == ["enqueued", "started", "started", "finished"]
+    result = heard[-1][1]
+    assert (result.status, result.attempts) == (TaskResultStatus.FAILED, 2)
+    assert ["bad luck" in error.traceback for error in result.errors] == [True, True]
+
+
+def test_enqueued_is_said_after_the_commit_and_not_after_a_rollback(heard):
+    with transaction.atomic():
+        result = tasks.add.enqueue(1)
+        assert (heard, result.enqueued_at) == ([], None)
+    assert [(name, told.id) for name, told in heard] == [("enqueued", result.id)]
+    assert tasks.add.get_result(result.id) == result
+    with pytest.raises(RuntimeError), transaction.atomic():
+        tasks.add.enqueue(1)
+        raise RuntimeError
+    assert len(heard) == 1
+
+
+def test_the_log_of_tasks_has_each_step(worker, caplog):
+    caplog.set_level("DEBUG", logger="django.tasks" if django.VERSION >= (6, 0) else "django_tasks")
+    result = tasks.add.enqueue(1)
+    worker.run()
+    told = [line.getMessage() for line in caplog.records if result.id in line.getMessage() and "path=" in line.msg]
+
+    assert [words.split()[-1] for words in told] == ["backend=default", "state=RUNNING", "state=SUCCESSFUL"]
+
+
+def test_the_kit_of_tests_knows_tasks(jobs):
+    result = tasks.add.enqueue(2, right=3)
+    recorded = jobs.assert_enqueued_with(RunTask, kwargs=lambda sent: sent["path"] == "tests.sample.tasks.add")
+    jobs.perform_enqueued_jobs()
+
+    assert recorded.id == result.id
+    result.refresh()
+    assert result.return_value == 5
+
+
+@pytest.mark.processes
+def test_with_a_real_worker_beside_functions_of_django_rq(worker_process, admin_client):
+    direct = tasks.add.using(queue_name="critical").enqueue(1)
+    in_async = tasks.add_async.using(queue_name="critical", priority=5).enqueue(2, 3)
+    plain = django_rq.enqueue(functions.add, 4, 5)
+    decorated = functions.decorated.delay(6, 7)
+    worker = worker_process("critical", "default", burst=True)
+    assert worker.wait() == 0, worker.output
+    direct.refresh(), in_async.refresh()
+
+    assert [direct.return_value, in_async.return_value] == [2, 5]
+    assert [plain.return_value(), decorated.return_value()] == [9, 13]
+    for job_id, shown in (
+        (direct.id, "tests.sample.tasks.add"),
+        (in_async.id, "tests.sample.tasks.add_async"),
+        (plain.id, "tests.sample.functions.add"),
+        (decorated.id, "tests.sample.functions.decorated"),
+    ):
+        assert shown in admin_client.get(reverse("admin:jobs_job", args=[job_id])).content.decode()

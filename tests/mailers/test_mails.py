@@ -7,10 +7,12 @@ import pytest
 from django.core import mail
 from django.core.mail import EmailMultiAlternatives
 
-from mailers import already_registered, password_reset, welcome
+from mailers import already_registered, data_export, password_reset, progress, welcome
 from users.models import User
 
 LOGIN, RESET = "https://jiki.io/login", "https://jiki.io/password-reset/MQ/a-b/?x=1&y=2"
+
+EXPORT = "https://jiki.io/your-data/WzMsMV0:1a-b:c_d/"
 
 Send = Callable[[User], bool]
 MAILS: list[tuple[Send, str, list[str]]] = [
@@ -25,11 +27,20 @@ MAILS: list[tuple[Send, str, list[str]]] = [
         "Choose a new Jiki password",
         [RESET],
     ),
+    (lambda user: data_export.send(user, number=3, export_url=EXPORT), "Your Jiki data is ready", [EXPORT]),
+    (
+        lambda user: progress.send(
+            user, week=date(2026, 3, 2), tried=2, passed=["Loops"], passed_ever=5, home_url=LOGIN
+        ),
+        "Your week on Jiki",
+        [LOGIN],
+    ),
 ]
+KINDS = ["welcome", "already_registered", "password_reset", "data_export", "progress"]
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(("send", "subject", "links"), MAILS, ids=["welcome", "already_registered", "password_reset"])
+@pytest.mark.parametrize(("send", "subject", "links"), MAILS, ids=KINDS)
 def test_a_mail_has_a_text_and_an_html_part_with_its_links(send: Send, subject: str, links: list[str]) -> None:
     user = User.objects.create_user("o'hara@example.org")
 

@@ -5,11 +5,18 @@ import time
 from os import system  # noqa: F401
 from pathlib import Path
 
+import django_rq
+
 from tests.sample.commands.ledger import Record
 from tests.sample.models import Note
 
 
 def add(left: int, right: int) -> int:
+    return left + right
+
+
+@django_rq.job
+def decorated(left: int, right: int) -> int:
     return left + right
 
 

@@ -1,5 +1,7 @@
 """Tasks of Django's own API."""
 
+from django.db import OperationalError
+
 from jobs.direct import task
 from tests.sample.models import Note
 
@@ -19,6 +21,15 @@ def tell_attempt(context) -> list:
     return [context.task_result.id, context.attempt]
 
 
+@task(takes_context=True)
+def fail_first(context, name: str) -> int:
+    """Fails the first time it is run under this name; gives the number of the attempt that did not."""
+    _, is_first = Note.objects.get_or_create(text=name)
+    if is_first:
+        raise RuntimeError("not yet")
+    return context.attempt
+
+
 @task
 async def add_async(left: int, right: int) -> int:
     return left + right
@@ -32,6 +43,45 @@ def fail(message: str) -> None:
 @task
 def return_object() -> object:
     return object()
+
+
+@task
+def give_back(*values: object, **named: object) -> list:
+    return [*values, named]
+
+
+@task
+def give(what: str) -> object:
+    return {"nothing": None, "set": {1}, "not a number": float("nan"), "tuple": (1, b"two"), "number": {1: 2}}[what]
+
+
+@task
+def fail_as(how: str) -> None:
+    """Fails with an error that is not easily read out of a traceback."""
+    if how == "lines":
+        raise ValueError("first\nKeyError: second\n\n  third")
+    if how == "chain":
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise OperationalError("outer") from error
+    if how == "while":
+        try:
+            raise KeyError("inner")
+        except KeyError:
+            raise LookupError("outer")  # noqa: B904
+    if how == "group":
+        raise ExceptionGroup("both", [ValueError("one"), KeyError("two")])
+    if how == "note":
+        error = RuntimeError("noted")
+        error.add_note("KeyError: a note")
+        raise error
+    if how == "exit":
+        raise SystemExit(3)
+    if how == "nested":
+        raise ValueError(ValueError("in it"))
+    if how == "deadlock":
+        raise OperationalError("database is locked")
 
 
 no_task = add.func

@@ -2,20 +2,18 @@
 
 from datetime import date
 
-from jobs import Mandate
 from mailers import already_registered
+from mailers.command import MailCommand
 from users.links import absolute_url
 from users.models import User
 
 
-class SendAlreadyRegisteredEmail(Mandate):
+class SendAlreadyRegisteredEmail(MailCommand):
     """
     Mail the owner of an address that somebody tried to sign up with.
 
     Once a day at most, so that the signup page cannot be used to flood a stranger's inbox.
     """
-
-    queue = "mailers"
 
     user: User
     day: date

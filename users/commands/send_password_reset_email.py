@@ -6,20 +6,18 @@ from django.contrib.auth.tokens import default_token_generator
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
-from jobs import Mandate
 from mailers import password_reset
+from mailers.command import MailCommand
 from users.links import absolute_url
 from users.models import User
 
 
-class SendPasswordResetEmail(Mandate):
+class SendPasswordResetEmail(MailCommand):
     """
     Mail the link, once for each time it was asked for.
 
     The link's token is made here and not by the caller: it opens the account, so it has no place in a payload.
     """
-
-    queue = "mailers"
 
     user: User
     requested_at: datetime

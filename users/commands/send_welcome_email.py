@@ -1,15 +1,13 @@
 """Welcome a new user by mail."""
 
-from jobs import Mandate
 from mailers import welcome
+from mailers.command import MailCommand
 from users.links import absolute_url
 from users.models import User
 
 
-class SendWelcomeEmail(Mandate):
+class SendWelcomeEmail(MailCommand):
     """Send the welcome mail, once in the life of an account, however often the job runs."""
-
-    queue = "mailers"
 
     user: User
 

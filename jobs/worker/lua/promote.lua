@@ -1,4 +1,5 @@
--- Move due jobs of one queue from its scheduled registry to its list, in order of due time, a slice a call.
+-- Move due jobs of one queue from its scheduled registry to its list, in order of due time, a slice a call. Those whose
+-- record says `front` go to its head.
 --
 -- KEYS  the scheduled registry, the queue's list
 -- ARGV  RQ's key prefix, now (ISO), the most to move
@@ -8,9 +9,10 @@ local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time[1] .. '.' .. strin
   'LIMIT', 0, ARGV[3])
 for _, id in ipairs(due) do
   local key = ARGV[1] .. 'job:' .. id
-  if redis.call('EXISTS', key) == 1 then
+  local known = redis.call('HMGET', key, 'status', 'front')
+  if known[1] then
     redis.call('HSET', key, 'status', 'queued', 'enqueued_at', ARGV[2])
-    redis.call('RPUSH', KEYS[2], id)
+    redis.call(known[2] and 'LPUSH' or 'RPUSH', KEYS[2], id)
   end
   redis.call('ZREM', KEYS[1], id)
 end

@@ -1,0 +1,90 @@
+"""The copy of a learner's data: a ZIP of JSON files, and of her code as she sent it in."""
+
+import json
+import zipfile
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+
+from jiki.models import ExerciseStatistics, Submission
+from users.models import User
+
+MOST = 25_000_000  # bytes of one ZIP; it lies in the database, and once in a worker's memory
+
+README = """\
+This is a copy of your data on Jiki.
+
+account.json        your account
+statistics.json     the exercises that you have worked on, and how all learners get on with them
+submissions/        one folder for each submission: your code, and in submission.json what became of it
+
+Times are in UTC. Your password is not in here: we keep only a hash of it, which is of use to nobody else.
+"""
+
+
+class ArchiveTooLargeError(Exception):
+    """Raised when the ZIP would have more bytes than MOST."""
+
+
+def write(user: User, file: IO[bytes]) -> None:
+    """
+    Write the ZIP of everything that is kept about a user into a seekable file.
+
+    Holds one file at a time in memory. Raises ArchiveTooLargeError.
+    """
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("README.txt", README)
+        archive.writestr("account.json", _json(_account(user)))
+        archive.writestr("statistics.json", _json(_statistics(user)))
+        for submission in user.submissions.select_related("exercise").order_by("pk").iterator(chunk_size=100):
+            _write_submission(archive, submission)
+            if file.tell() > MOST:
+                raise ArchiveTooLargeError(f"The export of users.User:{user.pk} has more than {MOST:,} bytes.")
+
+
+def _write_submission(archive: zipfile.ZipFile, submission: Submission) -> None:
+    folder = f"submissions/{submission.pk}-{submission.exercise.slug}"
+    about = {
+        "exercise": submission.exercise.slug,
+        "title": submission.exercise.title,
+        "state": submission.state,
+        "message": submission.message,
+        "submitted_at": submission.created_at,
+        "checked_at": submission.checked_at,
+        "results": list(submission.results.values("name", "passed", "message")),
+    }
+    archive.writestr(f"{folder}/submission.json", _json(about))
+    for path, content in submission.files.values_list("path", "content").iterator(chunk_size=1):
+        archive.writestr(f"{folder}/code/{_inside(path)}", content)
+
+
+def _inside(path: str) -> str:
+    """The path as it is unpacked: below its folder, whatever it says."""
+    return "/".join(part for part in PurePosixPath(path.replace("\\", "/")).parts if part not in ("/", ".", ".."))
+
+
+def _account(user: User) -> dict[str, Any]:
+    return {
+        "email": user.email,
+        "joined_at": user.date_joined,
+        "last_login_at": user.last_login,
+        "exports": [export.asked_at for export in user.exports.all()],
+    }
+
+
+def _statistics(user: User) -> list[dict[str, Any]]:
+    of_hers = ExerciseStatistics.objects.filter(exercise__submissions__user=user).select_related("exercise").distinct()
+    return [
+        {
+            "exercise": each.exercise.slug,
+            "learners": each.learners,
+            "pass_rate_percent": each.pass_rate,
+            "counted_at": each.refreshed_at,
+        }
+        for each in of_hers.order_by("exercise__position", "exercise__title")
+    ]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, cls=DjangoJSONEncoder, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,39 @@
+"""Make the copy of a learner's data that she asked for."""
+
+from tempfile import TemporaryFile
+
+from django.db import transaction
+from django.utils import timezone
+
+from jiki import archive
+from jiki.commands.send_export_email import SendExportEmail
+from jiki.models import DataExport, DataExportFile
+from jobs import Mandate, RetryOn
+
+
+class PrepareExport(Mandate):
+    """Write the ZIP, keep it, and mail its link: both or neither."""
+
+    queue = "low"
+    timeout = 900
+    retry_on = [RetryOn(archive.ArchiveTooLargeError, attempts=1)]  # dead at once: only a person can help
+    export: DataExport
+
+    def call(self) -> None:
+        if self.export.state == DataExport.State.READY:
+            return  # an earlier run did it, and died after that
+        self._update(state=DataExport.State.PREPARING)
+        with TemporaryFile() as file:
+            archive.write(self.export.user, file)
+            file.seek(0)
+            content = file.read()
+        with transaction.atomic():
+            DataExportFile.objects.update_or_create(export=self.export, defaults={"content": content})
+            self._update(state=DataExport.State.READY, ready_at=timezone.now())
+            SendExportEmail.defer(self.export)
+
+    def on_dead(self, error: BaseException) -> None:
+        self._update(state=DataExport.State.FAILED)
+
+    def _update(self, **values: object) -> None:
+        DataExport.objects.filter(pk=self.export.pk).update(**values)
