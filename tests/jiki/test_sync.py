@@ -1,9 +1,11 @@
 """Texts of exercises come from a service that limits its callers, breaks off, lies, and goes away."""
 
 import gzip
+import inspect
 import time
 from datetime import timedelta
 from email.utils import formatdate
+from pathlib import Path
 
 import pytest
 
@@ -314,3 +316,12 @@ def test_with_a_real_worker(exercise, service, worker_process):
 
     assert state_of(exercise) == TAKEN
     assert requeued(job) == 2
+
+
+def test_the_page_shows_the_command_as_it_is_and_its_bounds():
+    page = (Path(__file__).resolve().parents[2] / "docs/howto/call-an-api.md").read_text()
+    assert inspect.getsource(SyncExercise) in page
+    assert (content.MOST, content.LONGEST, content.PATIENCE) == (1_000_000, 30, 10)
+    assert "1 MB at most, 30 seconds at\nmost, 10 seconds between two pieces" in page
+    assert {408, 425, 502, 503, 504} == content.TEMPORARY
+    assert "408, 425, 502, 503, 504" in page
