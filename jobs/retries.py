@@ -135,7 +135,7 @@ class Progress:
 
     @classmethod
     def load(cls, text: bytes) -> "Progress":
-        """Read it from the job's record; what a newer release added is left out. ValueError for what no `dump` wrote."""
+        """Read it from the job's record, but for what a newer release added. ValueError for what no `dump` wrote."""
         if not text:
             return _NONE
         known = orjson.loads(text)
