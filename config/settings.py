@@ -109,7 +109,7 @@ CACHES = {
 # --- jobs ------------------------------------------------------------------------------------
 
 TASKS = {"default": {"BACKEND": "jobs.backends.RQBackend"}}
-RQ_QUEUES = queues.rq_queues(REDIS_URL)
+RQ_QUEUES = queues.rq_queues(REDIS_URL, env.dict("REDIS_URLS", default={}))
 RQ = {
     "JOB_CLASS": "jobs.job.MandateJob",
     "SCHEDULER_CLASS": "jobs.scheduler.Scheduler",

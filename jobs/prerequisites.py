@@ -15,7 +15,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
 from rq.utils import as_text
 
-from jobs.connections import address
+from jobs.connections import address, same_server
 from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
 
 Given = Iterable["Job | str"]
@@ -66,7 +66,7 @@ def resolve(given: Given | None, failure: str, client: Redis) -> Prerequisites:
 
 def _id(given: object, client: Redis) -> str:
     if isinstance(given, Job):
-        if given.connection is not client and address(given.connection) != address(client):
+        if not same_server(given.connection, client):
             raise PrerequisiteError(
                 f"Job {given.id} cannot be a prerequisite: it is on another Redis ({address(given.connection)}) "
                 f"than the queue's ({address(client)})."

@@ -79,7 +79,7 @@ def test_the_valkey_of_compose_keeps_what_it_accepted(services, tmp_path):
 
     assert server == "valkey-server"
     wanted = {"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction"}
-    assert told == wanted | {"maxmemory": str(1024**3)}
+    assert told == wanted | {"maxmemory": str(1024**3), "stream-node-max-bytes": "256"}
     assert services["valkey"]["volumes"] == ["valkey:/data"]
 
 
