@@ -2,8 +2,8 @@
 What a crash of the server loses, and what it costs to lose less: `python -m benchmarks.durability`.
 
 One thread defers no-op jobs to a primary, which is killed (SIGKILL) after some seconds. What was accepted, that is, for
-which `defer` returned, is looked for in what is left: the primary's own files, or its replica. Power is not cut, so what
-the system had in its cache is not lost here.
+which `defer` returned, is looked for in what is left: the primary's own files, or its replica. Power is not cut, so
+what the system had in its cache is not lost here.
 """
 
 import contextlib

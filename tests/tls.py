@@ -32,7 +32,7 @@ def _openssl(*words: object) -> None:
 
 
 class TlsFront:
-    """Takes TLS on a port of the loopback and passes what is in it to a server's port; `broken` counts bad handshakes."""
+    """Takes TLS on a loopback port and passes what is in it to a server's; `broken` counts bad handshakes."""
 
     def __init__(self, certificates: Certificates, server_port: int) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
