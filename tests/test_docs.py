@@ -201,10 +201,11 @@ def test_examples_that_a_test_has_are_as_it_has_them(page):
                 assert part in source, part
 
 
-def test_every_test_that_the_semantics_name_exists():
-    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "docs/semantics.md").read_text())
+@pytest.mark.parametrize(("page", "at_least"), [("semantics", 50), ("security", 25)])
+def test_every_test_that_a_page_names_exists(page, at_least):
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / f"docs/{page}.md").read_text())
 
-    assert len(named) > 50
+    assert len(named) > at_least
     for path, name in named:
         assert f"\ndef {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
 
