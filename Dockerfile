@@ -1,8 +1,8 @@
 # One image, run as the web server, as a worker or for a single command:
 #   docker run ... jiki
-#   docker run ... jiki python manage.py rqworker critical default mailers background low
+#   docker run ... jiki python manage.py rqworker --health-port 8000
 #   docker run ... jiki python manage.py migrate
-# SECRET_KEY, DATABASE_URL, REDIS_URL, EMAIL_URL and SITE_URL come from the environment.
+# What it needs of the environment: docs/reference.md. How to run it: docs/howto/run-in-production.md.
 
 FROM python:3.13-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -17,12 +17,16 @@ RUN SECRET_KEY=unused REDIS_URL=redis://unused /venv/bin/python manage.py collec
  && /venv/bin/python -m compileall -q config jiki jobs mailers users
 
 FROM python:3.13-slim
-RUN useradd --system --no-create-home --shell /usr/sbin/nologin jiki
+# By number, because Kubernetes cannot tell from a name that it is not root.
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin jiki
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
-USER jiki
+USER 10001
 EXPOSE 8000
-# WEB_CONCURRENCY sets the number of processes.
-CMD ["gunicorn", "config.wsgi:application", "--bind", "0.0.0.0:8000", "--worker-tmp-dir", "/dev/shm", "--no-control-socket"]
+# A worker answers here too, when it is started with --health-port 8000.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+  CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+# WEB_CONCURRENCY sets the number of processes. Threads, so that a slow request does not hold up the health check.
+CMD ["gunicorn", "config.wsgi:application", "--bind", "0.0.0.0:8000", "--threads", "4", "--worker-tmp-dir", "/dev/shm", "--no-control-socket"]

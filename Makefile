@@ -68,7 +68,7 @@ test-matrix: ## The suite on SQLite and PostgreSQL, and on a newer Python with D
 	$(if $(NEWER_PYTHON),$(MAKE) test VENV=.venv-newer PYTHON=$(NEWER_PYTHON),@echo "No Python 3.12 or newer on this machine: Django 6.1 was not tested.")
 
 .PHONY: lint
-lint: $(VENV)/.installed-dev ## Style, types, layers, deployment checks, missing migrations
+lint: $(VENV)/.installed-dev ## Style, types, layers, deployment checks, missing migrations, known holes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	DEBUG=1 $(BIN)/mypy
@@ -77,6 +77,11 @@ lint: $(VENV)/.installed-dev ## Style, types, layers, deployment checks, missing
 	  REDIS_URL=redis://localhost:6379/0 SITE_URL=https://jiki.example \
 	  $(BIN)/python -W error manage.py check --deploy --fail-level WARNING
 	DEBUG=1 $(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python .ci/audit.py
+
+.PHONY: audit
+audit: $(VENV)/.installed-dev ## Known holes in what the locks name, where that can be asked
+	$(BIN)/python .ci/audit.py
 
 .PHONY: fix
 fix: $(VENV)/.installed-dev ## Format, and mend what the linter can

@@ -1,6 +1,9 @@
 """The queues, highest priority first. The one table to edit; RQ_QUEUES and the worker's order follow from it."""
 
+from collections.abc import Mapping
 from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
 
 QUEUES = {
     "critical": "A learner is waiting: submissions, authentication. Sub-second.",
@@ -11,6 +14,13 @@ QUEUES = {
 }
 
 
-def rq_queues(redis_url: str) -> dict[str, dict[str, Any]]:
-    """django-rq's RQ_QUEUES for one Redis server. JSON everywhere: RQ's own default is pickle."""
-    return {name: {"URL": redis_url, "SERIALIZER": "rq.serializers.JSONSerializer"} for name in QUEUES}
+def rq_queues(redis_url: str, elsewhere: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """
+    django-rq's RQ_QUEUES: one Redis server for all, but for the queues that lie `elsewhere`, by name.
+
+    JSON everywhere: RQ's own default is pickle. Raises ImproperlyConfigured for a queue that there is not.
+    """
+    urls = elsewhere or {}
+    if unknown := sorted(urls.keys() - QUEUES.keys()):
+        raise ImproperlyConfigured(f"REDIS_URLS names {', '.join(unknown)}, but the queues are: {', '.join(QUEUES)}.")
+    return {name: {"URL": urls.get(name, redis_url), "SERIALIZER": "rq.serializers.JSONSerializer"} for name in QUEUES}

@@ -70,7 +70,7 @@ def check_installed_order(app_configs: Sequence[AppConfig] | None, **kwargs: Any
 
 def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """
-    jobs.E005: a queue has no Redis address. jobs.E006: its server is too old.
+    jobs.E005: a queue has no Redis address. jobs.E006: its server is too old. jobs.E010: it is a Redis Cluster.
 
     A server that does not answer is no finding: checks run where things are built, too.
     """
@@ -86,9 +86,18 @@ def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     messages: list[CheckMessage] = []
     for client in {id(c): c for c in map(get_connection, settings.RQ_QUEUES)}.values():
         try:
-            version = str(client.info("server")["redis_version"])
+            server = client.info("server")
         except RedisError:
             continue
+        version = str(server["redis_version"])
+        if "cluster" in (server.get("redis_mode"), server.get("server_mode")):  # Redis's word, Valkey's
+            messages.append(
+                Error(
+                    f"Redis at {address(client)} is a cluster; jobs needs all keys of a queue on one server.",
+                    hint="Use one server, with Sentinel for failover; or give queues servers of their own.",
+                    id="jobs.E010",
+                )
+            )
         if tuple(map(int, version.split(".")[:2])) < OLDEST_REDIS:
             messages.append(
                 Error(

@@ -95,8 +95,13 @@ def address(client: Redis) -> str:
     if "path" in options:
         return f"unix://{options['path']}"
     if "host" not in options:
-        return "the Sentinel's master"
+        return f"the Sentinel's master {getattr(client.connection_pool, 'service_name', '')}".rstrip()
     return f"{options['host']}:{options.get('port', 6379)}/{options.get('db') or 0}"
+
+
+def same_server(one: Redis, other: Redis) -> bool:
+    """Whether two clients reach the same data."""
+    return one is other or address(one) == address(other)
 
 
 class Script:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from django.conf import settings
 from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
 from rq.utils import as_text
 
 from jobs import seams
-from jobs.connections import Script, Word, address, get_connection, reaching, run_script
+from jobs.connections import Script, Word, address, get_connection, reaching, run_script, same_server
 from jobs.errors import ChangeRefusedError
 from jobs.history import KEPT_FOR, iso, line
 
@@ -54,8 +55,13 @@ def move(job: Job, queue: str) -> None:
     """
     Move a queued job to the tail of another queue, of the same server. Its retry budget and deadline stay.
 
-    Raises ChangeRefusedError in any other state.
+    Raises ChangeRefusedError in any other state, and for a queue of another server.
     """
+    if queue in settings.RQ_QUEUES and not same_server(there := get_connection(queue), job.connection):
+        raise ChangeRefusedError(
+            f"Job {job.id} cannot be moved to {queue}: that queue is on another Redis ({address(there)}) than the job "
+            f"({address(job.connection)}). Enqueue it there anew, and cancel this one."
+        )
     _change(job, "queue", (JobStatus.QUEUED,), verb="moved", queue=queue)
 
 

@@ -47,7 +47,9 @@ def dump(entry: Entry, *, from_file: bool) -> bytes:
 
 
 def entry_of(known: dict[str, Any]) -> Entry:
-    recurs = {name: known[name] for name in ("cron", "every", "timezone", "enabled", "catch_up", "overlap")}
+    """The entry, with the defaults of what its release did not know; what this one does not know is left out."""
+    options = ("cron", "every", "timezone", "enabled", "catch_up", "overlap")
+    recurs = {name: known[name] for name in options if name in known}
     return Entry(known["name"], "", **recurs)
 
 

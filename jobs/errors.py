@@ -29,6 +29,10 @@ class UnknownCommandError(PayloadError):
     """Raised when a payload names a command that this release does not have."""
 
 
+class NewerPayloadError(PayloadError):
+    """Raised when a payload says that this release is too old to read it."""
+
+
 class ForbiddenFunctionError(PayloadError):
     """Raised when a payload asks for a function that is neither an installed app's own nor in ALLOWED_FUNCTIONS."""
 

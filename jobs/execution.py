@@ -17,7 +17,7 @@ from rq.job import get_current_job
 from jobs import allowed, arguments, failures, logs, prerequisites, profiles, registry
 from jobs.connections import get_connection
 from jobs.context import restored
-from jobs.errors import PayloadError, PrereqJobNotFinishedError
+from jobs.errors import NewerPayloadError, PayloadError, PrereqJobNotFinishedError
 from jobs.interrupt import Interruptible, TimedOut
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, finished, invoke
@@ -106,7 +106,7 @@ def read(data: bytes) -> tuple[list[Any], bool]:
     """
     A command's payload `[function, None, [name, *args], kwargs]`, and whether any argument in it is tagged.
 
-    Raises PayloadError when it is nothing that `defer` wrote.
+    Raises PayloadError when it is nothing that `defer` wrote, NewerPayloadError when a newer release did.
     """
     try:
         if data[:1] != b"[":
@@ -116,6 +116,11 @@ def read(data: bytes) -> tuple[list[Any], bool]:
     except (zlib.error, ValueError, TypeError) as error:
         raise PayloadError(f"Malformed payload: {error}") from error
     if function != allowed.PERFORM or instance is not None:
+        if (version := allowed.version_of(function)) and version > allowed.VERSION:
+            raise NewerPayloadError(
+                f"The payload is of version {version}, and this release reads up to {allowed.VERSION}. "
+                "Let workers of the release that enqueued it run it."
+            )
         allowed.resolve(function if instance is None else instance)  # raises, unless it is a plain function's
         raise PayloadError(f"The payload calls {function!r}, which is no command.")
     if not (isinstance(args, list) and args and isinstance(args[0], str) and isinstance(kwargs, dict)):

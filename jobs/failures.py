@@ -11,7 +11,7 @@ from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import conf, registry, retries, seams
 from jobs.connections import get_connection
-from jobs.errors import MissingRecordError, PayloadError, UnknownCommandError
+from jobs.errors import MissingRecordError, NewerPayloadError, PayloadError, UnknownCommandError
 from jobs.history import iso
 from jobs.interrupt import Stopped, TimedOut
 from jobs.job import MandateJob
@@ -25,7 +25,7 @@ logger = logging.getLogger("jobs")
 REASON_LENGTH = 500  # characters
 RECHECK_FOR = 5.0  # seconds that a missing record may still come: replicas lag
 RECHECK_EVERY = 1.0  # seconds
-UNKNOWN_FOR = 24 * 3_600.0  # seconds that an unknown command may still come: a newer release may be rolling out
+UNKNOWN_FOR = 24 * 3_600.0  # seconds that an unknown command or a newer payload waits for a newer release
 UNKNOWN_AT_MOST = 600.0  # seconds between two looks for it
 
 
@@ -44,7 +44,7 @@ def outcome(error: BaseException, attempt: Attempt, command: Mandate | None) -> 
     if isinstance(error, Stopped):
         return _stopped(error, attempt, command)
     if command is None:
-        if isinstance(error, UnknownCommandError):
+        if isinstance(error, UnknownCommandError | NewerPayloadError):
             return _unknown(error, attempt, progress)
         if isinstance(error, PayloadError):
             return _dead(error, attempt, command, reason_of(error))
@@ -110,16 +110,17 @@ def _requeued(error: RequeueRequested, attempt: Attempt, command: Mandate, progr
     )
 
 
-def _unknown(error: UnknownCommandError, attempt: Attempt, progress: Progress) -> Outcome:
-    now = seams.now()
+def _unknown(error: PayloadError, attempt: Attempt, progress: Progress) -> Outcome:
+    """What a newer release has written: one may be rolling out."""
+    now, what = seams.now(), "unknown command" if isinstance(error, UnknownCommandError) else "newer payload"
     since = progress.since.get("command", now)
     if now - since >= UNKNOWN_FOR:
-        return _dead(error, attempt, None, f"unknown command: {reason_of(error)}")
+        return _dead(error, attempt, None, f"{what}: {reason_of(error)}")
     looks = progress.failures.get("command", 0)
     delay = min(UNKNOWN_AT_MOST, 15.0 * 2 ** min(looks, 10))
-    logger.warning("unknown command in job %s, again in %g s: %s", attempt.claim.job_id, delay, error)
+    logger.warning("%s in job %s, again in %g s: %s", what, attempt.claim.job_id, delay, error)
     again = replace(progress, failures={**progress.failures, "command": looks + 1}, since={"command": since})
-    return Retried(delay, "unknown command", _traceback(error), again)
+    return Retried(delay, what, _traceback(error), again)
 
 
 def _recheck(error: MissingRecordError, attempt: Attempt, progress: Progress) -> Postponed | None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from enum import StrEnum
+from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -79,11 +80,6 @@ class MandateJob(Job):
         vars(job).update(_id=id, origin=queue, _data=payload, connection=connection, is_written=False)
         return job
 
-    @property
-    def is_rolled_back(self) -> bool:
-        """A handle's: whether it is known that its record will never be written."""
-        return not self.is_written and self.transactions is not None and self.transactions.are_over
-
     def become(self, id: str) -> None:
         """Stand for an earlier job from here on: this one was its duplicate, and was not written."""
         vars(self).update(_id=id, is_written=True, duplicate=True)
@@ -110,6 +106,15 @@ class MandateJob(Job):
         MandateJob.__init__(self, connection=own["connection"])
         own.update(known)
         return getattr(self, name)
+
+    def restore(self, raw_data: Any) -> None:
+        """As RQ's, whose time limits are whole seconds; a command's may be parts of one."""
+        limit = as_text(raw_data.get(b"timeout") or b"")
+        if "." in limit:
+            raw_data = {**raw_data, b"timeout": str(ceil(float(limit)))}
+        super().restore(raw_data)
+        if "." in limit:
+            self.timeout = float(limit)
 
     @property
     def state(self) -> JobState | None:
@@ -282,7 +287,7 @@ class MandateJob(Job):
             return False
 
     def _runs_a_command(self) -> bool:
-        return self.func_name == allowed.PERFORM and bool(self.args) and isinstance(self.args[0], str)
+        return allowed.version_of(self.func_name) is not None and bool(self.args) and isinstance(self.args[0], str)
 
 
 def state_of(status: str, state: str) -> JobState:

@@ -15,7 +15,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
 from rq.utils import as_text
 
-from jobs.connections import address, reaching
+from jobs.connections import address, reaching, same_server
 from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
 
 Given = Iterable["Job | str"]
@@ -43,7 +43,12 @@ class Prerequisites(NamedTuple):
         handles = [
             given for given in self.jobs if not isinstance(given, str) and not getattr(given, "is_written", True)
         ]
-        return [given.id for given in handles if not (self.any_end and getattr(given, "is_rolled_back", False))]
+        return [given.id for given in handles if not (self.any_end and _is_rolled_back(given))]
+
+
+def _is_rolled_back(handle: Job) -> bool:
+    transactions = getattr(handle, "transactions", None)
+    return transactions is not None and transactions.are_over
 
 
 NONE = Prerequisites()
@@ -70,7 +75,7 @@ def resolve(given: Given | None, failure: str, client: Redis) -> Prerequisites:
 
 def _id(given: object, client: Redis) -> str:
     if isinstance(given, Job):
-        if given.connection is not client and address(given.connection) != address(client):
+        if not same_server(given.connection, client):
             raise PrerequisiteError(
                 f"Job {given.id} cannot be a prerequisite: it is on another Redis ({address(given.connection)}) "
                 f"than the queue's ({address(client)})."

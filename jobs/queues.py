@@ -161,7 +161,7 @@ def _inflated(data: bytes) -> bytes:
 
 def _is_a_commands(payload: bytes) -> bool:
     try:
-        return bool(orjson.loads(payload)[0] == allowed.PERFORM)
+        return allowed.version_of(orjson.loads(payload)[0]) is not None
     except (ValueError, LookupError, TypeError):
         return False
 

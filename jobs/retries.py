@@ -135,13 +135,13 @@ class Progress:
 
     @classmethod
     def load(cls, text: bytes) -> "Progress":
-        """Read it from the job's record. ValueError for what no `dump` wrote."""
+        """Read it from the job's record, but for what a newer release added. ValueError for what no `dump` wrote."""
         if not text:
             return _NONE
         known = orjson.loads(text)
-        if not isinstance(known, dict) or not known.keys() <= {"attempts", "requeues", "failures", "since"}:
+        if not isinstance(known, dict):
             raise ValueError(f"no progress of a job: {text[:100]!r}")
-        progress = cls(**known)
+        progress = cls(**{name: value for name, value in known.items() if name in cls.__slots__})
         counts = [progress.attempts, progress.requeues, *progress.failures.values()]
         if not all(type(count) is int for count in counts):
             raise ValueError(f"no progress of a job: {text[:100]!r}")

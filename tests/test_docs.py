@@ -4,20 +4,32 @@ import ast
 import importlib
 import inspect
 import re
+import shlex
+import subprocess
 import sys
+import textwrap
 import tomllib
 import types
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError, get_commands, load_command_class
+from ruamel.yaml import YAML
 
 from jobs import checks, conf, errors, options, registry, testing
 from jobs.management.commands.rqworker import Command
+from tests.jobs.worker.servers import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 REFERENCE = (ROOT / "docs/reference.md").read_text()
-BLOCK = re.compile(r"(<!-- not run: .+? -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"(<!-- not run: [^>]+? -->\n)?( *)```(\w+)\n(.*?)\n *```", re.DOTALL)
+
+
+def blocks(page, *languages):
+    """The code blocks of a page in these languages: (why it is not run, or "", its language, its text)."""
+    found = [(reason, language, textwrap.dedent(text)) for reason, _, language, text in BLOCK.findall(page.read_text())]
+    return [block for block in found if not languages or block[1] in languages]
 
 
 def section(title):
@@ -128,28 +140,72 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_in_examples_exist(page):
-    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    known = {path.stem for path in ROOT.glob("*/management/commands/*.py")} | {"shell", "migrate", "check"}
-    for _, language, text in BLOCK.findall(page.read_text()):
-        if language == "sh":
-            assert set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)) <= targets
-            assert set(re.findall(r"manage\.py (\w+)", text)) <= known
+def test_no_block_of_code_goes_unchecked(page):
+    assert {language for _, language, _ in blocks(page)} <= {"python", "sh", "yaml", "conf"}
+    assert page.read_text().count("```") % 2 == 0
+
+
+def lines_of(script):
+    """The commands of a shell script, each as its words."""
+    for line in script.replace("\\\n", " ").splitlines():
+        for command in re.split(r"&&|;", line):
+            if words := shlex.split(command, comments=True):
+                yield words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_examples_exist_and_take_their_options(page):
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    variables = {*re.findall(r"\$\((?:if |or )?(?:\$\()?([A-Z]+)", makefile), "RUBYLIB"}  # that is Ruby's own
+    known = get_commands()
+    for _, _, text in blocks(page, "sh"):
+        subprocess.run(["/bin/bash", "-n", "-c", text], check=True)
+        for words in lines_of(text):
+            if "make" in words:
+                target, *given = words[words.index("make") + 1 :]
+                assert target in targets
+                assert {word.partition("=")[0] for word in given} <= variables, words
+            if manage := next((word for word in words if word.endswith("manage.py")), None):
+                name, *options_ = words[words.index(manage) + 1 :]
+                command = load_command_class(known[name], name)
+                command.create_parser("manage.py", name).parse_args(options_)
+
+
+def test_an_option_that_a_command_does_not_have_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```sh\nmake run\npython manage.py rqworker low --no-such-option\n```\n")
+
+    with pytest.raises(CommandError, match="no-such-option"):
+        test_commands_in_examples_exist_and_take_their_options(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_configuration_in_examples_can_be_read(page, tmp_path):
+    for _, _, text in blocks(page, "yaml"):
+        assert list(YAML(typ="safe").load_all(text))
+    for number, (_, _, text) in enumerate(blocks(page, "conf")):  # Redis's own
+        with Server(tmp_path / str(number), *text.splitlines()) as server, server.client() as client:
+            for line in text.splitlines():
+                name, _, value = line.partition(" ")
+                if name != "user":
+                    assert list(client.config_get(name).values()) == [value], line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_that_a_test_has_are_as_it_has_them(page):
-    for reason, _, text in BLOCK.findall(page.read_text()):
+    for reason, _, text in blocks(page):
         if found := re.search(r"it is in (tests/\S+\.py)", reason):
             source = (ROOT / found[1]).read_text()
             for part in text.strip().split("\n\n\n"):
                 assert part in source, part
 
 
-def test_every_test_that_the_semantics_name_exists():
-    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "docs/semantics.md").read_text())
+@pytest.mark.parametrize(("page", "at_least"), [("semantics", 50), ("security", 25)])
+def test_every_test_that_a_page_names_exists(page, at_least):
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / f"docs/{page}.md").read_text())
 
-    assert len(named) > 50
+    assert len(named) > at_least
     for path, name in named:
         assert f"\ndef {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
 
@@ -173,6 +229,7 @@ def page_module():
 def test_examples_run(page, page_module, django_user_model):
     django_user_model.objects.create_user("learner@jiki.example", "x" * 12)
 
-    for reason, language, text in BLOCK.findall(page.read_text()):
-        if language == "python" and not reason:
-            exec(compile(text, str(page), "exec"), vars(page_module))  # noqa: S102
+    for reason, _, text in blocks(page, "python"):
+        code = compile(text, str(page), "exec")
+        if not reason:
+            exec(code, vars(page_module))  # noqa: S102

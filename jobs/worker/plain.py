@@ -21,7 +21,7 @@ from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import BaseDeathPenalty
 
-from jobs import allowed, conf, execution, failures, logs
+from jobs import conf, execution, failures, logs
 from jobs.connections import new_pool
 from jobs.errors import JobsError, PayloadError
 from jobs.interrupt import Interruptible, JobInterrupt
@@ -80,7 +80,7 @@ class PlainRunner(SimpleWorker):
                 raise NotOurs from error
             job.origin = claim.queue_name  # where its claim is, whatever its record says
             name = str(job.func_name)
-            if name == allowed.PERFORM and job.command_name:
+            if job.command_name:
                 return execution.attempt(claim, thread)  # a command that RQ's own tools have written anew
             runner = cls(
                 [claim.queue_name],

@@ -25,6 +25,7 @@ NAMES = [
     "EXERCISES_API_URL",
     "LOG_LEVEL",
     "REDIS_URL",
+    "REDIS_URLS",
     "SECRET_KEY",
     "SITE_URL",
 ]
@@ -50,6 +51,19 @@ def test_every_variable_that_the_settings_read_is_varied_here() -> None:
     source = (ROOT / "config" / "settings.py").read_text()
 
     assert [name for name in NAMES if f'"{name}"' not in source] == []
+
+
+def test_queues_may_lie_on_servers_of_their_own(load: Load) -> None:
+    urls = "critical=redis://first/0?ssl_ca_certs=/ca.pem,low=redis://second/0"
+    found = load(SECRET_KEY="x", REDIS_URL="redis://main/0", REDIS_URLS=urls)["RQ_QUEUES"]
+
+    assert {name: queue["URL"] for name, queue in found.items()} == {
+        "critical": "redis://first/0?ssl_ca_certs=/ca.pem",
+        "default": "redis://main/0",
+        "mailers": "redis://main/0",
+        "background": "redis://main/0",
+        "low": "redis://second/0",
+    }
 
 
 def test_debug_is_off_by_default(load: Load) -> None:

@@ -6,6 +6,7 @@ from django.test import override_settings
 
 from config.queues import rq_queues
 from jobs import Mandate, checks, registry
+from tests.jobs.worker.servers import Server
 from tests.sample.commands import notes
 
 
@@ -32,6 +33,16 @@ def registered():
 
 def test_this_project_passes():
     call_command("check")
+
+
+def test_a_redis_cluster_is_refused(settings, tmp_path):
+    with Server(tmp_path / "cluster", "cluster-enabled yes") as server:
+        settings.RQ_QUEUES = rq_queues(server.url)
+
+        (message,) = checks.check_redis(None)
+
+    assert ids(message) == ["jobs.E010"]
+    assert f"127.0.0.1:{server.port}/0 is a cluster" in message.msg
 
 
 def test_a_command_on_an_unknown_queue_is_found(registered):

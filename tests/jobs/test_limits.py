@@ -318,6 +318,59 @@ def test_a_command_that_a_newer_release_brings_runs(worker):
     assert job.state == "finished"
 
 
+def newer(job):
+    """Let a release have written it whose payloads this one cannot read."""
+    client = get_connection("default")
+    data = client.hget(job.key, "data")
+    client.hset(job.key, "data", data.replace(b'"jobs.execution.perform"', b'"jobs.execution.perform:2"'))
+    return data
+
+
+def test_a_newer_payload_waits_for_a_newer_release_and_is_shown_as_the_job_it_is(worker, monkeypatch):
+    job = WriteNote.defer("x")
+    data = newer(job)
+    begun = time.time()
+    for hours in (0, 1, 23.9):
+        monkeypatch.setattr(seams, "now", lambda hours=hours: begun + hours * 3_600)
+        worker.hurry().run()
+        assert (job.state, job.reason) == ("retrying", "newer payload")
+    known = MandateJob.fetch(job.id, connection=get_connection("default"))
+    assert (known.command_name, known.description) == ("sample.WriteNote", "sample.WriteNote('x')")
+    assert "version 2, and this release reads up to 1" in job.results()[0].exc_string
+
+    get_connection("default").hset(job.key, "data", data)  # as if a newer release had come
+    worker.hurry().run()
+    assert job.state == "finished"
+
+
+def test_a_newer_payload_for_which_no_release_comes_in_a_day_is_dead_and_can_be_retried(worker, monkeypatch):
+    job = WriteNote.defer("x")
+    data = newer(job)
+    begun = time.time()
+    worker.run()
+    monkeypatch.setattr(seams, "now", lambda: begun + 86_401)
+    worker.hurry().run()
+    assert job.state == "dead"
+    assert job.reason.startswith("newer payload: NewerPayloadError: The payload is of version 2")
+
+    get_connection("default").hset(job.key, "data", data)
+    control.retry(job)
+    worker.run()
+    assert job.state == "finished"
+
+
+@pytest.mark.parametrize(
+    "function", ["jobs.execution.perform:x", "jobs.execution.perform:", "jobs.execution.perform:²"]
+)
+def test_what_is_no_version_is_dead_at_once(function, worker):
+    job = WriteNote.defer("x")
+    client = get_connection("default")
+    data = client.hget(job.key, "data").decode()
+    client.hset(job.key, "data", data.replace("jobs.execution.perform", function))
+    worker.run()
+    assert job.state == "dead"
+
+
 # --- what travels with a job -----------------------------------------------------------------
 
 
