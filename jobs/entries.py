@@ -152,7 +152,14 @@ def _read(ids: Sequence[tuple[str, Redis]]) -> list[StoredEntry]:
                 pipeline.zscore(SCHEDULED, entry_id)
             found = pipeline.execute()
         answers |= dict(zip(of_client, zip(found[::2], found[1::2], strict=True), strict=True))
-    return [StoredEntry(client, each, *answers[each]) for each, client in ids if b"entry" in answers[each][0]]
+    return [entry for each, client in ids if (entry := _entry(client, each, *answers[each]))]
+
+
+def _entry(client: Redis, entry_id: str, record: dict[bytes, bytes], score: float | None) -> StoredEntry | None:
+    try:
+        return StoredEntry(client, entry_id, record, score)
+    except (ValueError, LookupError, TypeError):  # removed meanwhile, or tampered with: the scheduler's log tells
+        return None
 
 
 def histories(of: Iterable[StoredEntry], most: int = RUNS_KEPT) -> dict[str, list[Run]]:

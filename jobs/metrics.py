@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rq.defaults import RQ_KEY_PREFIX
-from rq.utils import str_to_date
 
 from jobs import conf
 from jobs.connections import by_server
+from jobs.history import time_of
 
 _TARGETS, _OTHERS_TARGET = {"critical": 1.0}, 60.0  # seconds
 
@@ -39,9 +39,10 @@ def measure() -> dict[str, Sample]:
             answers: list[Any] = pipeline.execute()
             for first in answers[1::2]:
                 pipeline.hget(f"{RQ_KEY_PREFIX}:job:{(first or b'').decode()}", "enqueued_at")
-            times = pipeline.execute()
-        for name, length, enqueued_at in zip(names, answers[::2], times, strict=True):
-            found[name] = Sample(length, max(0.0, time.time() - _seconds(enqueued_at)) if enqueued_at else 0.0)
+            times = pipeline.execute(raise_on_error=False)  # the first one's key may be no hash
+        for name, length, text in zip(names, answers[::2], times, strict=True):
+            since = time_of(text) if isinstance(text, bytes) else None
+            found[name] = Sample(length, max(0.0, time.time() - since.timestamp()) if since else 0.0)
     return {name: found[name] for name in conf.queues()}
 
 
@@ -76,7 +77,3 @@ def lengths_before(minutes: int) -> tuple[float, dict[str, int]] | None:
         if found.get(minute):
             return now - minute * 60, found[minute]
     return None
-
-
-def _seconds(iso: bytes) -> float:
-    return str_to_date(iso).timestamp()

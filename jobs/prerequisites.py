@@ -8,7 +8,7 @@ to end in any way. `push.lua` links, the end of a prerequisite releases: nobody 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
@@ -148,16 +148,16 @@ def blocked(client: Redis, ids: Sequence[str]) -> set[str]:
         for lacked in waits.values():
             for each in lacked:
                 pipeline.hget(f"{RQ_KEY_PREFIX}:job:{as_text(each)}", "status")
-        statuses = iter(pipeline.execute())
+        statuses = iter(pipeline.execute(raise_on_error=False))  # a key may be no hash
     return {job_id for job_id, lacked in waits.items() if _bad_among(statuses, len(lacked))}
 
 
-def _bad_among(statuses: Iterator[bytes | None], count: int) -> bool:
+def _bad_among(statuses: Iterator[Any], count: int) -> bool:
     return any(list(map(_is_bad, islice(statuses, count))))  # all of them are taken, for the next job's come after
 
 
-def _is_bad(status: bytes | None) -> bool:
-    return status is None or status in _BAD_ENDS
+def _is_bad(status: Any) -> bool:
+    return not isinstance(status, bytes) or status in _BAD_ENDS
 
 
 def blocking(client: Redis, job_id: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -130,6 +131,7 @@ def _running(member: str, record: Any) -> RunningJob:
 
 def _number(value: Any) -> float:
     try:
-        return float(value or 0)
+        number = float(value or 0)
     except ValueError:
         return 0.0
+    return number if isfinite(number) else 0.0

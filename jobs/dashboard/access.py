@@ -52,24 +52,27 @@ def may(request: HttpRequest, what: str) -> bool:
 
 def page(site: AdminSite, view: Callable[..., Screen | HttpResponse]) -> Callable[..., HttpResponse]:
     """
-    A page for who may view the dashboard; for others there is none (404). Without a server it says so. A view whose
-    page is none of the admin's answers by itself.
+    A page for who may view the dashboard; for others there is none (404). Without a server, or a record of what it was
+    to show, it says so. A view whose page is none of the admin's answers by itself.
     """
 
     @wraps(view)
     def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponse:
         if not may(request, "view"):
             raise Http404
+        status = 200
         try:
             shown = view(request, **kwargs)
         except (RedisUnavailableError, RedisError) as error:
-            shown = "problem", {"title": _("Background jobs"), "problem": str(error)}
+            shown = "problem", {"title": _("Background jobs"), "problem": str(error), "away": True}
+        except Http404 as error:
+            shown, status = ("problem", {"title": _("Not found"), "problem": str(error)}), 404
         if isinstance(shown, HttpResponse):
             return shown
         template, context = shown
         whole = "jobs/dashboard/part.html" if getattr(request, "htmx", False) else "jobs/dashboard/base.html"
         known = {**site.each_context(request), "can": Can(request), "whole": whole, "path": request.get_full_path()}
-        return TemplateResponse(request, f"jobs/dashboard/{template}.html", {**known, **context})
+        return TemplateResponse(request, f"jobs/dashboard/{template}.html", {**known, **context}, status=status)
 
     return site.admin_view(wrapped)
 

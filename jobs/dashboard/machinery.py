@@ -7,6 +7,7 @@ from typing import Any
 
 from django.http import Http404, HttpRequest
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
@@ -113,7 +114,7 @@ def _row(queue: str, command: str, tallies: Sequence[Tally], starts: Sequence[in
     told = _("%(command)s over time: at most %(n)s runs, at %(at)s; the last ones: %(last)s") % {
         "command": command,
         "n": f"{tallies[most].attempts:,}",
-        "at": f"{timezone.localtime(datetime.fromtimestamp(starts[most], UTC)):%d %b %H:%M}",
+        "at": date_format(timezone.localtime(datetime.fromtimestamp(starts[most], UTC)), "d M H:i"),
         "last": ", ".join(f"{each.attempts:,}" for each in tallies[-5:]),
     }
     bars = [charts.Bar("", [("ok", each.attempts - each.failed), ("failed", each.failed)]) for each in tallies]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -127,7 +128,7 @@ def _bars(steps: Sequence[tuple[int, Tally]]) -> Iterator[charts.Bar]:
         at = timezone.localtime(datetime.fromtimestamp(start, UTC))
         well = tally.attempts - tally.failed
         told = _("%(at)s: %(well)s ended well, %(failed)s failed")
-        label = told % {"at": f"{at:%d %b %H:%M}", "well": f"{well:,}", "failed": f"{tally.failed:,}"}
+        label = told % {"at": date_format(at, "d M H:i"), "well": f"{well:,}", "failed": f"{tally.failed:,}"}
         yield charts.Bar(label, [("ok", well), ("failed", tally.failed)])
 
 

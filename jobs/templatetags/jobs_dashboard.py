@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from django import template
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
@@ -40,7 +41,9 @@ def moment(at: datetime | str | None) -> SafeString | str:
     away = (at - datetime.now(UTC)).total_seconds()
     told = _away(away)
     local = timezone.localtime(at)
-    return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), told, f"{local:%d %b %H:%M:%S}")
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', at.isoformat(), told, date_format(local, "d M H:i:s")
+    )
 
 
 @register.filter

@@ -68,6 +68,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     window.location.reload();
     return;
   }
+  if (event.detail.xhr.status === 404) [event.detail.shouldSwap, event.detail.isError] = [true, false]; // it has gone
   if (isBusy()) event.detail.shouldSwap = false; // it has begun since the question was sent
   before = state();
 });

@@ -1,0 +1,76 @@
+"""Every word of the dashboard can be translated."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from django.utils import translation
+from django.utils.functional import Promise
+
+import jobs
+from jobs import bulk, options
+from jobs.dashboard import lists, machinery, words
+from jobs.inspection import Count
+from jobs.job import JobState
+from jobs.timeline import ENDS
+
+PACKAGE = Path(jobs.__file__).parent
+TEMPLATES = sorted((PACKAGE / "templates/jobs/dashboard").glob("*.html"))
+NAMES_OF_THINGS = {"RQ", "Python", "MB"}
+
+TRANSLATED = re.compile(r"{%\s*blocktranslate.*?{%\s*endblocktranslate\s*%}", re.DOTALL)
+TAG = re.compile(r"{%.*?%}|{{.*?}}|{#.*?#}", re.DOTALL)
+ATTRIBUTE = re.compile(r'(?:aria-label|title|placeholder|alt)="([^"]*)"')
+ENTITY = re.compile(r"&\w+;")
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_no_template_has_a_text_of_its_own(template):
+    source = TAG.sub("", TRANSLATED.sub("", template.read_text()))
+    texts = [*ATTRIBUTE.findall(source), re.sub(r"<[^>]*>", " ", source)]
+    found = set(re.findall(r"[A-Za-z]{2,}", ENTITY.sub(" ", " ".join(texts))))
+    assert found <= NAMES_OF_THINGS
+
+
+def test_what_pages_name_has_a_word():
+    named = {state.value for state in JobState} | set(ENDS) | {*machinery.SPANS, *machinery.SORTS, *lists.GROUPS}
+    named |= {name for names in lists.ACTIONS.values() for name in names} | {"quiet", "stop", "stacks", bulk.CLEAR}
+    assert named <= words.NAMES.keys()
+    assert all(isinstance(word, Promise) for word in words.NAMES.values())
+    assert not options.DEFAULTS.keys() & words.NAMES.keys() - {"queue"}  # a class option is shown as it is written
+
+
+@pytest.mark.parametrize("name", [*bulk.CHANGES, bulk.CLEAR])
+def test_every_change_has_its_sentences(name):
+    assert "1 job was " in words.changed_many(name, 1, 0)
+    assert words.changed_many(name, 2_000, 1).startswith("2,000 jobs were ")
+    assert "1 was left alone" in words.changed_many(name, 2, 1)
+    assert "7+ jobs are being " in words.changing_many(name, Count(7, more=True))
+    if name in bulk.CHANGES:
+        assert "7+ jobs" in words.ask_many(name, Count(7, more=True))
+        assert "Job x was " in words.changed_one(name, "x")
+
+
+def test_sentences_are_in_the_readers_language(monkeypatch):
+    monkeypatch.setattr(words, "_", lambda text: text.replace("Job", "Auftrag").replace("was deleted", "ist weg"))
+    with translation.override("de"):
+        assert words.changed_one("delete", "x") == "Auftrag x ist weg."
+
+
+def test_no_sentence_of_a_page_is_bare():
+    """What `title`, `Done` and `yield` of the pages give to a reader comes through gettext."""
+    bare = []
+    for path in (PACKAGE / "dashboard").glob("*.py"):
+        if path.name in ("api.py", "prometheus.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            given = []
+            if isinstance(node, ast.Dict):
+                given = [v for k, v in zip(node.keys, node.values, strict=True) if getattr(k, "value", "") == "title"]
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Done", "Http404"):
+                given = node.args[:1]
+            elif isinstance(node, ast.Yield) and node.value is not None:
+                given = [node.value]
+            bare += [f"{path.name}:{each.lineno}" for each in given if isinstance(each, ast.Constant | ast.JoinedStr)]
+    assert bare == []
