@@ -127,9 +127,13 @@ class IdleWorker:
             self.board.start(thread, started, started + 1e6, b"%b %b %b" % (claim.id, claim.execution, claim.queue))
         self.fetch._wire.close()  # 1,000 of them would be too many
 
-    def drain(self, outcomes: Iterator[Outcome]) -> None:
+    def drain(self, outcomes: Iterator[Outcome], wire: Wire) -> None:
         """End all that is queued in one of these ways each, as long as there are any."""
+        beat_at = 0.0
         while (claim := self.fetch.take()) is not None:
+            if time.monotonic() > beat_at:  # who does not beat may not claim
+                self.beat(wire)
+                beat_at = time.monotonic() + heartbeat.EVERY
             command = json.loads(claim.payload)[2][0]
             self.fetch.commits.add(claim, next(outcomes, DONE), command, random.uniform(0.001, 0.1))
 
@@ -197,7 +201,7 @@ def fill(sizes: Sizes) -> tuple[dict[str, Any], list[IdleWorker]]:
     deferred(len(ended))
     drainer = IdleWorker(0, threads=1_000)
     drainer.enlist(wire)
-    drainer.drain(iter(ended))
+    drainer.drain(iter(ended), wire)
     heartbeat.unregister(wire, drainer.name, drainer.queues)
     statuses = inspection.counts()
     dead = first_of("failed")
@@ -246,7 +250,7 @@ def first_of(registry_name: str) -> list[str]:
 
 
 def deep(names: list[str], count: int) -> str:
-    return inspection._cursor({name: int(count / len(names) * 0.9) for name in names})
+    return inspection._cursor({name: int(count / len(names) * 0.9) for name in names}, None)
 
 
 def main() -> None:
