@@ -28,7 +28,7 @@ from django.contrib.auth import get_user_model  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 
 from benchmarks.app.commands import ImportRow, Noop, SendReport  # noqa: E402
-from jobs import conf, entries, inspection, metrics, registry, scheduler, statistics  # noqa: E402
+from jobs import conf, connections, entries, inspection, metrics, registry, scheduler, statistics  # noqa: E402
 from jobs.connections import get_connection  # noqa: E402
 from jobs.outcomes import Dead, Discarded, Finished, Outcome, Retried  # noqa: E402
 from jobs.retries import Progress  # noqa: E402
@@ -250,10 +250,11 @@ def first_of(registry_name: str) -> list[str]:
 
 
 def deep(names: list[str], count: int) -> str:
-    return inspection._cursor({name: int(count / len(names) * 0.9) for name in names}, None)
+    return inspection._cursor({name: int(count / len(names) * 0.9) for name in names})
 
 
 def main() -> None:
+    connections.CLIENT_OPTIONS["socket_timeout"] = 60  # seconds: the machine may be busy, and nobody waits for a page
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     answers = os.fdopen(os.dup(1), "w")

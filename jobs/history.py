@@ -27,10 +27,13 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def moment(text: str | bytes) -> datetime:
-    """A time as `iso` or RQ has written it, without RQ's slow way there. ValueError for what is none."""
-    at = datetime.fromisoformat(text.decode() if isinstance(text, bytes) else text)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+def time_of(text: bytes | str | None) -> datetime | None:
+    """A time as RQ writes it, read, without RQ's slow way to do so; None for none, and for what is no time."""
+    try:
+        at = datetime.fromisoformat(text.decode() if isinstance(text, bytes) else text) if text else None
+    except ValueError:
+        return None
+    return at.replace(tzinfo=UTC) if at and at.tzinfo is None else at
 
 
 def sendable(text: str) -> str:

@@ -24,11 +24,9 @@ from jobs import conf, queues
 from jobs.connections import get_connection, servers
 from jobs.job import JobState, MandateJob
 from jobs.rows import Row
-from jobs.sources import CHUNK, Found, Source, ids, read, sizes, tally
+from jobs.sources import CHUNK, Found, Source, read, sizes, tally
 
-LOOKED_AT = 200  # jobs that a page looks at for its rows: of some registries not all are in its state
-SEARCHED = 2_000  # the same for a page of a search, and its count
-LISTED = 1_000  # ids that are read at once of each queue
+SEARCHED = 2_000  # jobs that one page of a search looks at, and its count
 # Records that are read to tell states apart that share a registry: 10,000 held Redis up for 28 ms.
 COUNTED = 2_000
 
@@ -62,15 +60,11 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """
-    Some rows, and where to go on. `looked_at`: how many jobs were looked at to find them; `count`: how many rows a
-    search has in all, if it was to be counted.
-    """
+    """Some rows, and where to go on. `looked_at`: how many jobs were looked at to find them."""
 
     rows: list[Row]
     next_cursor: str
     looked_at: int
-    count: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,42 +114,35 @@ class JobQuery:
 
     def count(self) -> Count:
         """How many there are; exact where that needs no look at the jobs themselves, a search as far as SEARCHED."""
-        if self.is_search:
-            return self.page(size=0, counted=True).count or Count(0)
         sources = self._sources()
-        return _count([self.state], sources, sum(sizes(sources).values()))[self.state]
+        total = sum(sizes(sources).values())
+        if not self.is_search:
+            return _count([self.state], sources, total)[self.state]
+        found = looked_at = 0
+        for rows in self._chunks({}, SEARCHED):
+            looked_at += len(rows)
+            found += sum(map(self._fits, (row for _, row in rows if row)))
+        return Count(found, more=looked_at < total)
 
-    def page(self, cursor: str = "", size: int = 25, *, counted: bool = False) -> Page:
-        """
-        The rows after a cursor: of the first page, or as the last one gave it. ValueError for what is no cursor.
-
-        With `counted` the first page of a search looks on, as far as SEARCHED, to count what there is; the cursor takes
-        that number on to the next pages.
-        """
-        offsets, count = _read_cursor(cursor)
-        counting = counted and self.is_search and count is None
-        most = SEARCHED if self.is_search else LOOKED_AT
+    def page(self, cursor: str = "", size: int = 25) -> Page:
+        """The rows after a cursor: of the first page, or as the last one gave it. ValueError for what is no cursor."""
+        offsets = _read_cursor(cursor)
         rows: list[Row] = []
-        looked_at = found = passed = 0
-        for chunk in self._chunks(dict(offsets), most, first=CHUNK if self.is_search else 2 * size):
+        looked_at = 0
+        for chunk in self._chunks(offsets, SEARCHED if self.is_search else CHUNK):
             for source, row in chunk:
                 looked_at += 1
-                if len(rows) < size:
-                    offsets[source] = offsets.get(source, 0) + 1
-                    passed = looked_at
+                offsets[source] = offsets.get(source, 0) + 1
                 if row is not None and self._fits(row):
-                    found += 1
-                    rows += [row] if len(rows) < size else []
-            if len(rows) == size and not counting:
-                break
-        if counting:
-            count = Count(found, more=looked_at < sum(sizes(self._sources()).values()))
-        ended = len(rows) < size and passed < most
-        return Page(rows, "" if ended else _cursor(offsets, count), looked_at if counting else passed, count)
+                    rows.append(row)
+                    if len(rows) == size:
+                        return Page(rows, _cursor(offsets), looked_at)
+        ended = looked_at < (SEARCHED if self.is_search else CHUNK)
+        return Page(rows, "" if ended else _cursor(offsets), looked_at)
 
     def all(self, most: int = 100_000) -> Iterator[Row]:
         """Every row, for a bulk action; the list may change meanwhile, so a job may come twice or be missed."""
-        for chunk in self._chunks({}, most, first=CHUNK):
+        for chunk in self._chunks({}, most):
             yield from (row for _, row in chunk if row is not None and self._fits(row))
 
     # --- where they are --------------------------------------------------------------------------
@@ -164,17 +151,17 @@ class JobQuery:
         names = [queues.check(self.queue)] if self.queue else list(conf.queues())
         return [Source(get_connection(name), _PLACES[self.state], name) for name in names]
 
-    def _chunks(self, offsets: dict[str, int], most: int, *, first: int) -> Iterator[list[tuple[str, Row | None]]]:
-        """Jobs in their order from these offsets on, with the source of each: `first` of them, then CHUNK at a time."""
-        listed = ids(self._sources(), offsets, min(most, LISTED), newest_first=self.newest_first)
+    def _chunks(self, offsets: dict[str, int], most: int) -> Iterator[list[tuple[str, Row | None]]]:
+        """Jobs in their order from these offsets on, with the source of each, CHUNK at a time."""
+        sources = self._sources()
+        ids = [source.ids(offsets.get(source.queue, 0), newest_first=self.newest_first) for source in sources]
         if _PLACES[self.state] == "queue":
-            merged: Iterator[Found] = (found for each in listed for found in each)  # queues in priority order
+            merged: Iterator[Found] = (found for each in ids for found in each)  # queues in priority order
         else:
-            merged = heapq.merge(*listed, key=lambda found: found.score, reverse=self.newest_first)
+            merged = heapq.merge(*ids, key=lambda found: found.score, reverse=self.newest_first)
         merged = islice(merged, most)
-        while found := list(islice(merged, first)):
+        while found := list(islice(merged, CHUNK)):
             yield list(zip([each.source.queue for each in found], read(found), strict=True))
-            first = CHUNK
 
     def _fits(self, row: Row) -> bool:
         if row.state is not self.state and (self.state, row.state) != (JobState.WAITING, JobState.BLOCKED):
@@ -199,23 +186,20 @@ def _time(text: str) -> datetime | None:
     return timezone.make_aware(found) if found and timezone.is_naive(found) else found
 
 
-def _cursor(offsets: dict[str, int], count: Count | None) -> str:
-    """Where a list goes on, and what its first page has counted, as a word for an address."""
-    known = [offsets, *([count.value, count.more] if count else [])]
-    return urlsafe_b64encode(orjson.dumps(known)).decode().rstrip("=")
+def _cursor(offsets: dict[str, int]) -> str:
+    return urlsafe_b64encode(orjson.dumps(offsets)).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> tuple[dict[str, int], Count | None]:
+def _read_cursor(cursor: str) -> dict[str, int]:
     if not cursor:
-        return {}, None
+        return {}
     try:
-        offsets, *counted = orjson.loads(b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-        numbers = [*offsets.values(), *counted[:1]]
-        if len(counted) not in (0, 2) or not all(type(each) is int and each >= 0 for each in numbers):
+        known = orjson.loads(b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        if not isinstance(known, dict) or not all(type(offset) is int and offset >= 0 for offset in known.values()):
             raise ValueError
-    except (ValueError, TypeError, AttributeError):
+    except ValueError:
         raise ValueError(f"No cursor of a list of jobs: {cursor[:50]!r}.") from None
-    return offsets, Count(counted[0], more=bool(counted[1])) if counted else None
+    return known
 
 
 def find(job_id: str) -> MandateJob | None:

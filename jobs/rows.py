@@ -10,7 +10,7 @@ from redis import Redis
 from rq.utils import as_text
 
 from jobs import allowed, logs
-from jobs.history import moment
+from jobs.history import time_of
 from jobs.job import JobState, MandateJob, state_of
 from jobs.retries import Progress
 
@@ -71,8 +71,8 @@ class Row:
             description=description,
             reason=_text(known["reason"]),
             at=_at(state, known, score),
-            started_at=_time(known["started_at"]),
-            ended_at=_time(known["ended_at"]),
+            started_at=time_of(known["started_at"]),
+            ended_at=time_of(known["ended_at"]),
             worker=_text(known["worker_name"]),
             attempts=_attempts(known),
             client=client,
@@ -122,7 +122,7 @@ def _at(state: JobState | None, known: dict[str, Any], score: float) -> datetime
     if state in (JobState.SCHEDULED, JobState.RETRYING):
         return datetime.fromtimestamp(score, UTC)
     name = {JobState.QUEUED: "enqueued_at", JobState.RUNNING: "started_at"}.get(state or JobState.DEAD, "ended_at")
-    return _time(known[name]) or _time(known["created_at"])
+    return time_of(known[name]) or time_of(known["created_at"])
 
 
 def _attempts(known: dict[str, Any]) -> int:
@@ -131,13 +131,6 @@ def _attempts(known: dict[str, Any]) -> int:
         return progress.attempts + int(known["interruptions"] or 0) + (1 if known["started_at"] else 0)
     except ValueError:
         return 0
-
-
-def _time(value: bytes | None) -> datetime | None:
-    try:
-        return moment(value) if value else None
-    except ValueError:
-        return None
 
 
 def _text(value: bytes | None) -> str:

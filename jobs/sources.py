@@ -1,7 +1,7 @@
 """The lists and registries that hold jobs: ids read from them in their order, and the rows of those."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,10 +14,12 @@ from jobs.connections import Script, Word, run_script
 from jobs.job import JobState
 from jobs.rows import FIELDS, LARGEST, Row
 
-CHUNK = 500  # jobs whose records are read in a round trip: the server is held up for a few milliseconds
-LARGEST_TOGETHER = 8 * 1_024 * 1_024  # bytes of payloads in a round trip
+CHUNK = 200  # jobs a round trip
 
-_TALLY, _ROWS = Script("lua/tally.lua"), Script("lua/rows.lua")
+_TALLY = Script("lua/tally.lua")
+_ROWS = Script("lua/rows.lua")
+AT_ONCE = 500  # records that a script reads: it holds the server up for a few milliseconds
+LARGEST_TOGETHER = 8 * 1_024 * 1_024  # bytes of payloads that it reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,53 +43,27 @@ class Source:
     def key(self) -> str:
         return f"{RQ_KEY_PREFIX}:{self.place}:{self.queue}"
 
-    def ask(self, pipeline: Any, offset: int, count: int, *, newest_first: bool) -> None:
-        """Ask for ids from an offset on; `found` understands the answer."""
-        last = offset + count - 1
-        if self.place != "queue":
-            pipeline.zrange(self.key, offset, last, desc=newest_first, withscores=True)
-        elif newest_first:
-            pipeline.lrange(self.key, -last - 1, -offset - 1)
-        else:
-            pipeline.lrange(self.key, offset, last)
-
-    def found(self, answer: Any, *, newest_first: bool) -> list[Found]:
-        """The ids in what the server said, in their order."""
-        if self.place != "queue":  # a claim is `<id>:<execution>`
-            return [Found(as_text(member).partition(":")[0], score, self) for member, score in answer]
-        return [Found(as_text(job_id), 0.0, self) for job_id in (reversed(answer) if newest_first else answer)]
-
-
-def ids(
-    sources: Sequence[Source], offsets: Mapping[str, int], count: int, *, newest_first: bool
-) -> list[Iterator[Found]]:
-    """
-    The ids in each from its queue's offset on, read `count` at a time: the first of all in one round trip a server.
-    """
-
-    def ask(of_client: Sequence[Source], starts: Sequence[int]) -> list[list[Found]]:
-        with of_client[0].client.pipeline(transaction=False) as pipeline:
-            for source, start in zip(of_client, starts, strict=True):
-                source.ask(pipeline, start, count, newest_first=newest_first)
-            answers = pipeline.execute()
-        return [
-            source.found(answer, newest_first=newest_first) for source, answer in zip(of_client, answers, strict=True)
-        ]
-
-    def go_on(source: Source, start: int, found: list[Found]) -> Iterator[Found]:
+    def ids(self, offset: int, *, newest_first: bool) -> Iterator[Found]:
+        """Ids from an offset on, read CHUNK at a time."""
         while True:
+            found = list(self._read(offset, newest_first=newest_first))
             yield from found
-            if len(found) < count:
+            if len(found) < CHUNK:
                 return
-            start += count
-            (found,) = ask([source], [start])
+            offset += CHUNK
 
-    iterators: dict[Source, Iterator[Found]] = {}
-    for of_client in _by_client(sources).values():
-        starts = [offsets.get(source.queue, 0) for source in of_client]
-        for source, start, found in zip(of_client, starts, ask(of_client, starts), strict=True):
-            iterators[source] = go_on(source, start, found)
-    return [iterators[source] for source in sources]
+    def _read(self, offset: int, *, newest_first: bool) -> Iterable[Found]:
+        last = offset + CHUNK - 1
+        if self.place == "queue":
+            listed: Any = (
+                reversed(self.client.lrange(self.key, -last - 1, -offset - 1))
+                if newest_first
+                else self.client.lrange(self.key, offset, last)
+            )
+            return [Found(as_text(job_id), 0.0, self) for job_id in listed]
+        scored: Any = self.client.zrange(self.key, offset, last, desc=newest_first, withscores=True)
+        # A claim is `<id>:<execution>`.
+        return [Found(as_text(member).partition(":")[0], score, self) for member, score in scored]
 
 
 def sizes(sources: Iterable[Source]) -> dict[Source, int]:
@@ -122,15 +98,20 @@ def _by_client(sources: Iterable[Source]) -> dict[Redis, list[Source]]:
 
 
 def read(found: Sequence[Found]) -> list[Row | None]:
-    """The rows of these jobs, a round trip a server, two more for those that wait; None for one that has vanished."""
+    """
+    The rows of these jobs, AT_ONCE a round trip, and two more a server for those that wait; None for one that has
+    vanished.
+    """
     rows: dict[int, Row | None] = {}
     by_client: dict[Redis, list[int]] = {}
     for at, each in enumerate(found):
         by_client.setdefault(each.source.client, []).append(at)
     for client, positions in by_client.items():
-        ids = [found[at].job_id for at in positions]
-        arguments: list[Word] = [f"{RQ_KEY_PREFIX}:job:", LARGEST, LARGEST_TOGETHER, len(FIELDS), *FIELDS, *ids]
-        records = run_script(client, _ROWS, [], arguments)
+        records: list[Any] = []
+        for first in range(0, len(positions), AT_ONCE):
+            ids = [found[at].job_id for at in positions[first : first + AT_ONCE]]
+            arguments: list[Word] = [f"{RQ_KEY_PREFIX}:job:", LARGEST, LARGEST_TOGETHER, len(FIELDS), *FIELDS, *ids]
+            records += run_script(client, _ROWS, [], arguments)
         waiting = [found[at].job_id for at in positions if found[at].source.place == "deferred"]
         blocked = prerequisites.blocked(client, waiting) if waiting else set()
         for at, record in zip(positions, records, strict=True):

@@ -9,12 +9,11 @@ from django.http import Http404, HttpRequest
 
 from jobs import conf
 from jobs.dashboard.access import Screen
-from jobs.inspection import SEARCHED, JobQuery, Page
+from jobs.inspection import SEARCHED, JobQuery
 from jobs.job import JobState
 from jobs.rows import Row
 
 SIZE = 25  # rows a page
-NO_PAGE = Page([], "", 0)  # where jobs are grouped
 GROUPED = 2_000  # jobs that are looked at to group them
 GROUPABLE = (JobState.DEAD, JobState.RETRYING, JobState.DISCARDED)
 
@@ -36,12 +35,11 @@ ACTIONS = {
 def jobs(request: HttpRequest, state: str) -> Screen:
     """A page of the jobs in one state that the filters mean."""
     query = query_of(request.GET, state)
-    group_by = request.GET.get("group", "")
-    grouped = groups(query, group_by) if group_by in ("error", "command") else None
     try:
-        found = query.page(request.GET.get("cursor", ""), SIZE, counted=True) if grouped is None else NO_PAGE
+        found = query.page(request.GET.get("cursor", ""), SIZE)
     except ValueError as error:
         raise Http404(str(error)) from error
+    group_by = request.GET.get("group", "")
     kept = {name: value for name, value in request.GET.items() if name not in ("cursor", "group") and value}
     return "jobs", {
         "title": f"{state.capitalize()} jobs",
@@ -52,12 +50,12 @@ def jobs(request: HttpRequest, state: str) -> Screen:
         "next": urlencode({**kept, "cursor": found.next_cursor}) if found.next_cursor else "",
         "page": found,
         "newest_first": query.newest_first,
-        "count": found.count or query.count(),
+        "count": query.count(),
         "searched": SEARCHED if query.is_search else 0,
         "queues": list(conf.queues()),
         "actions": ACTIONS[JobState(state)],
         "group": group_by,
-        "groups": grouped,
+        "groups": groups(query, group_by) if group_by in ("error", "command") else None,
         "groupable": query.state in GROUPABLE,
     }
 
