@@ -11,7 +11,7 @@ TRIPS, QUERIES, WORKED = "X-Redis-Trips", "X-SQL-Queries", "X-Process-Time"
 
 
 def counted(get_response: Callable[..., Any]) -> Callable[..., Any]:
-    """Says in headers of each response how often Redis was asked (a pipeline is once), and the database; and the CPU time."""
+    """Says in headers of each response how often Redis was asked, the database, and the milliseconds of CPU time."""
     trips = queries = 0
     send = AbstractConnection.send_packed_command
 

@@ -125,6 +125,22 @@ def run_script(client: Redis, script: Script, keys: Sequence[str], arguments: Se
         client.connection_pool.release(connection)
 
 
+def run_many(client: Redis, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Word]]]) -> list[Any]:
+    """The same script with each of these keys and arguments, in one round trip; each run is atomic by itself."""
+
+    def answers() -> list[Any]:
+        with client.pipeline(transaction=False) as pipeline:
+            for keys, arguments in calls:
+                pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
+            return list(pipeline.execute())
+
+    try:
+        return answers()
+    except NoScriptError:
+        client.script_load(script.text)
+        return answers()
+
+
 def _ask(connection: Any, *words: Word) -> Any:
     connection.send_packed_command(connection.pack_command(*words), check_health=False)
     return connection.read_response(disable_decoding=True)
