@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from redis import Redis
@@ -176,12 +177,15 @@ def _hash_many(client: Redis, keys: Sequence[str]) -> list[dict[bytes, Any]]:
 
 
 def _labels(counted: dict[bytes, Any]) -> _Counted:
-    found: _Counted = []
-    for label, count in counted.items():
-        parts = as_text(label).split("|")
-        if len(parts) == 4 and parts[3].isdigit():
-            found.append(((parts[0], parts[1], parts[2], int(parts[3])), int(count)))
-    return found
+    parsed = ((_label(label), count) for label, count in counted.items())
+    return [(label, int(count)) for label, count in parsed if label]
+
+
+@lru_cache(10_000)
+def _label(text: bytes | str) -> tuple[str, str, str, int] | None:
+    """Queue, command, outcome and bucket; None for what is no label. The same ones come with every minute."""
+    queue, command, outcome, bucket = (*as_text(text).split("|"), "", "", "", "")[:4]
+    return (queue, command, outcome, int(bucket)) if bucket.isdigit() and as_text(text).count("|") == 3 else None
 
 
 def _hour_key(hour: int) -> str:
