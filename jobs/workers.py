@@ -13,7 +13,7 @@ from jobs.connections import Script, run_script, servers
 from jobs.errors import ChangeRefusedError
 from jobs.history import time_of
 
-AT_ONCE = 250  # workers that a script reads, each with its jobs: it holds the server up for a few milliseconds
+AT_ONCE = 500  # workers that a script reads, each with its jobs: it holds the server up for a few milliseconds
 _WORKERS = Script("lua/workers.lua")
 
 
