@@ -28,7 +28,7 @@ from django.contrib.auth import get_user_model  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 
 from benchmarks.app.commands import ImportRow, Noop, SendReport  # noqa: E402
-from jobs import conf, entries, inspection, metrics, registry, scheduler, statistics  # noqa: E402
+from jobs import conf, connections, entries, inspection, metrics, registry, scheduler, statistics  # noqa: E402
 from jobs.connections import get_connection  # noqa: E402
 from jobs.outcomes import Dead, Discarded, Finished, Outcome, Retried  # noqa: E402
 from jobs.retries import Progress  # noqa: E402
@@ -127,9 +127,13 @@ class IdleWorker:
             self.board.start(thread, started, started + 1e6, b"%b %b %b" % (claim.id, claim.execution, claim.queue))
         self.fetch._wire.close()  # 1,000 of them would be too many
 
-    def drain(self, outcomes: Iterator[Outcome]) -> None:
+    def drain(self, outcomes: Iterator[Outcome], wire: Wire) -> None:
         """End all that is queued in one of these ways each, as long as there are any."""
+        beat_at = 0.0
         while (claim := self.fetch.take()) is not None:
+            if time.monotonic() > beat_at:  # who does not beat may not claim
+                self.beat(wire)
+                beat_at = time.monotonic() + heartbeat.EVERY
             command = json.loads(claim.payload)[2][0]
             self.fetch.commits.add(claim, next(outcomes, DONE), command, random.uniform(0.001, 0.1))
 
@@ -197,7 +201,7 @@ def fill(sizes: Sizes) -> tuple[dict[str, Any], list[IdleWorker]]:
     deferred(len(ended))
     drainer = IdleWorker(0, threads=1_000)
     drainer.enlist(wire)
-    drainer.drain(iter(ended))
+    drainer.drain(iter(ended), wire)
     heartbeat.unregister(wire, drainer.name, drainer.queues)
     statuses = inspection.counts()
     dead = first_of("failed")
@@ -250,6 +254,7 @@ def deep(names: list[str], count: int) -> str:
 
 
 def main() -> None:
+    connections.CLIENT_OPTIONS["socket_timeout"] = 60  # seconds: the machine may be busy, and nobody waits for a page
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     answers = os.fdopen(os.dup(1), "w")

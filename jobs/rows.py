@@ -1,12 +1,15 @@
 """One job as a list shows it, from the fields of its record; nothing is fetched for it, and nothing in it can fail."""
 
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from redis import Redis
 from rq.utils import as_text
 
+from jobs import allowed, logs
 from jobs.history import time_of
 from jobs.job import JobState, MandateJob, state_of
 from jobs.retries import Progress
@@ -47,16 +50,15 @@ class Row:
     client: Redis
 
     @classmethod
-    def of(
-        cls, job_id: str, client: Redis, fields: Any, data: bytes | None, size: Any, score: float, queue: str
-    ) -> "Row | None":
+    def of(cls, job_id: str, client: Redis, record: Any, score: float, queue: str) -> "Row | None":
         """
-        From what the server said: `fields` the values of FIELDS, or an error; `data` the payload, None when it is too
-        large, `size` its bytes. None when the job has vanished.
+        From what `rows.lua` said of it: the payload's size, the payload (empty when that is too large) and the values
+        of FIELDS, or a text in their place. None when the job has vanished.
         """
-        if not isinstance(fields, list):
-            return cls(job_id, queue, None, "", UNREADABLE, str(fields)[:200], None, None, None, "", 0, client)
-        known = dict(zip(FIELDS, fields, strict=True))
+        if not isinstance(record, list):
+            return cls(job_id, queue, None, "", UNREADABLE, _text(record)[:200], None, None, None, "", 0, client)
+        size, data, *values = record
+        known = dict(zip(FIELDS, values, strict=True))
         if not known["status"]:
             return None
         command, description = _call(job_id, queue, client, data, size)
@@ -92,9 +94,15 @@ class Row:
         return MandateJob(self.id, connection=self.client)
 
 
-def _call(job_id: str, queue: str, client: Redis, data: bytes | None, size: Any) -> tuple[str, str]:
-    if data is None:
-        return "", f"(a payload of {size:,} bytes)" if isinstance(size, int) and size else UNREADABLE
+def _call(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tuple[str, str]:
+    if not data:
+        return "", f"(a payload of {size:,} bytes)" if size else UNREADABLE
+    try:
+        function, _, args, kwargs = orjson.loads(data if data[:1] == b"[" else zlib.decompress(data))
+        if function == allowed.PERFORM:
+            return args[0], logs.shown(args[0], args[1:], kwargs)
+    except Exception:  # noqa: S110  # it is no command's, and perhaps RQ can read it
+        pass
     try:
         job = MandateJob(job_id, connection=client)
         job.restore({b"data": data, b"origin": queue.encode()})

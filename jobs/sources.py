@@ -12,11 +12,14 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs import prerequisites
-from jobs.connections import Script, run_many
+from jobs.connections import Script, Word, run_many, run_script
 from jobs.job import JobState
 from jobs.rows import FIELDS, LARGEST, Row
 
 _TALLY = Script("lua/tally.lua")
+_ROWS = Script("lua/rows.lua")
+AT_ONCE = 500  # records that a script reads: it holds the server up for a few milliseconds
+LARGEST_TOGETHER = 8 * 1_024 * 1_024  # bytes of payloads that it reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,30 +121,25 @@ def _by_client(sources: Iterable[Source]) -> dict[Redis, list[Source]]:
 
 
 def read(found: Sequence[Found]) -> list[Row | None]:
-    """The rows of these jobs, two round trips a server; None for one that has vanished."""
+    """
+    The rows of these jobs, AT_ONCE a round trip, and two more a server for those that wait; None for one that has
+    vanished.
+    """
     rows: dict[int, Row | None] = {}
-    by_client: dict[int, list[int]] = {}
+    by_client: dict[Redis, list[int]] = {}
     for at, each in enumerate(found):
-        by_client.setdefault(id(each.source.client), []).append(at)
-    for positions in by_client.values():
-        client = found[positions[0]].source.client
-        with client.pipeline(transaction=False) as pipeline:
-            for at in positions:
-                key = f"{RQ_KEY_PREFIX}:job:{found[at].job_id}"
-                pipeline.hmget(key, *FIELDS)
-                pipeline.hstrlen(key, "data")
-            answers = pipeline.execute(raise_on_error=False)
-            for at, size in zip(positions, answers[1::2], strict=True):
-                # A payload of many megabytes is not worth a row.
-                key = f"{RQ_KEY_PREFIX}:job:{found[at].job_id}"
-                pipeline.hmget(key, "data") if isinstance(size, int) and size <= LARGEST else pipeline.ping()
-            payloads = pipeline.execute(raise_on_error=False)
+        by_client.setdefault(each.source.client, []).append(at)
+    for client, positions in by_client.items():
+        records: list[Any] = []
+        for first in range(0, len(positions), AT_ONCE):
+            ids = [found[at].job_id for at in positions[first : first + AT_ONCE]]
+            arguments: list[Word] = [f"{RQ_KEY_PREFIX}:job:", LARGEST, LARGEST_TOGETHER, len(FIELDS), *FIELDS, *ids]
+            records += run_script(client, _ROWS, [], arguments)
         waiting = [found[at].job_id for at in positions if found[at].source.place == "deferred"]
         blocked = prerequisites.blocked(client, waiting) if waiting else set()
-        for at, fields, size, payload in zip(positions, answers[::2], answers[1::2], payloads, strict=True):
+        for at, record in zip(positions, records, strict=True):
             each = found[at]
-            data = payload[0] if isinstance(payload, list) else None
-            row = Row.of(each.job_id, each.source.client, fields, data, size, each.score, each.source.queue)
+            row = Row.of(each.job_id, client, record, each.score, each.source.queue)
             if row is not None and each.job_id in blocked and row.state is JobState.WAITING:
                 row = replace(row, state=JobState.BLOCKED)
             rows[at] = row

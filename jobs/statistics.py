@@ -4,13 +4,14 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from redis import Redis
 from rq.utils import as_text
 
 from jobs import conf
-from jobs.connections import Script, run_script, servers
+from jobs.connections import Script, Word, run_many, run_script, servers
 
 MINUTE, HOUR = 60, 3_600  # seconds
 FAILED = ("dead", "retried")
@@ -143,7 +144,7 @@ def roll_up() -> None:
     for client in servers():
         last = int(client.get(SUMMED) or 0)
         for hour in range(max(last + 1, this_hour - MINUTES_KEPT // HOUR), this_hour):
-            _sum_up(client, hour * HOUR, into_total=True)
+            run_script(client, _SUM_UP, *_summing(hour * HOUR, into_total=True))
 
 
 _Counted = list[tuple[tuple[str, str, str, int], int]]
@@ -163,19 +164,26 @@ def _read(first: int, last: int, step: int) -> Iterable[tuple[int, _Counted]]:
                 minutes.append(start)
                 start += MINUTE
         sums = _hash_many(client, [_hour_key(hour) for hour in hours])
+        missing = [hour for hour, counted in zip(hours, sums, strict=True) if not counted]
+        added_up = dict(zip(missing, _sum_up_many(client, missing), strict=True))
         for hour, counted in zip(hours, sums, strict=True):
-            yield hour, _labels(counted or _sum_up(client, hour))
+            yield hour, _labels(counted or added_up[hour])
         found = _hash_many(client, [f"jobs:counts:{minute // MINUTE}" for minute in minutes])
         for minute, counted in zip(minutes, found, strict=True):
             if counted:
                 yield minute, _labels(counted)
 
 
-def _sum_up(client: Redis, hour: int, *, into_total: bool = False) -> dict[bytes, Any]:
+def _sum_up_many(client: Redis, hours: Sequence[int]) -> list[dict[bytes, Any]]:
+    if not hours:
+        return []
+    answers = run_many(client, _SUM_UP, [_summing(hour) for hour in hours])
+    return [dict(zip(answer[::2], answer[1::2], strict=True)) for answer in answers]
+
+
+def _summing(hour: int, *, into_total: bool = False) -> tuple[list[str], list[Word]]:
     minutes = [f"jobs:counts:{minute}" for minute in range(hour // MINUTE, (hour + HOUR) // MINUTE)]
-    keys = [_hour_key(hour), TOTAL, SUMMED, *minutes]
-    answer = run_script(client, _SUM_UP, keys, [hour // HOUR, HOURS_KEPT, int(into_total)])
-    return dict(zip(answer[::2], answer[1::2], strict=True))
+    return [_hour_key(hour), TOTAL, SUMMED, *minutes], [hour // HOUR, HOURS_KEPT, int(into_total)]
 
 
 def _hash_many(client: Redis, keys: Sequence[str]) -> list[dict[bytes, Any]]:
@@ -186,12 +194,15 @@ def _hash_many(client: Redis, keys: Sequence[str]) -> list[dict[bytes, Any]]:
 
 
 def _labels(counted: dict[bytes, Any]) -> _Counted:
-    found: _Counted = []
-    for label, count in counted.items():
-        parts = as_text(label).split("|")
-        if len(parts) == 4 and parts[3].isdigit():
-            found.append(((parts[0], parts[1], parts[2], int(parts[3])), int(count)))
-    return found
+    parsed = ((_label(label), count) for label, count in counted.items())
+    return [(label, int(count)) for label, count in parsed if label]
+
+
+@lru_cache(10_000)
+def _label(text: bytes | str) -> tuple[str, str, str, int] | None:
+    """Queue, command, outcome and bucket; None for what is no label. The same ones come with every minute."""
+    queue, command, outcome, bucket = (*as_text(text).split("|"), "", "", "", "")[:4]
+    return (queue, command, outcome, int(bucket)) if bucket.isdigit() and as_text(text).count("|") == 3 else None
 
 
 def _hour_key(hour: int) -> str:

@@ -10,11 +10,13 @@ from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
-from jobs.connections import servers
+from jobs.connections import Script, run_script, servers
 from jobs.errors import ChangeRefusedError
 from jobs.history import time_of
 
 STACKS = "jobs:stacks:"  # and a worker's name: what its threads were doing when it was last asked
+AT_ONCE = 500  # workers that a script reads, each with its jobs: it holds the server up for a few milliseconds
+_WORKERS = Script("lua/workers.lua")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Worker:
 
 
 def alive() -> list[Worker]:
-    """Every worker that RQ's lists have, with what it runs; three round trips a server."""
+    """Every worker that RQ's lists have, with what it runs; AT_ONCE a round trip."""
     found: list[Worker] = []
     for client in servers():
         keys = sorted(as_text(key) for key in client.smembers(f"{RQ_KEY_PREFIX}:workers"))
@@ -69,20 +71,15 @@ def get(name: str) -> tuple[Worker, str] | None:
 
 def _read(client: Redis, keys: list[str]) -> list[Worker]:
     found: list[Worker] = []
-    with client.pipeline(transaction=False) as pipeline:
-        for key in keys:
-            pipeline.hgetall(key)
-            pipeline.smembers(f"{key}:executions")
-        answers: list[Any] = pipeline.execute(raise_on_error=False)
-        claims = [sorted(map(as_text, each)) if isinstance(each, set) else [] for each in answers[1::2]]
-        for each in claims:
-            for member in each:
-                pipeline.hmget(f"{RQ_KEY_PREFIX}:job:{member.partition(':')[0]}", "origin", "started_at")
-        records = iter(pipeline.execute(raise_on_error=False))
-    for key, record, members in zip(keys, answers[::2], claims, strict=True):
-        running = tuple(_running(member, next(records)) for member in members)
-        if isinstance(record, dict) and record:
-            found.append(_worker(key.removeprefix(f"{RQ_KEY_PREFIX}:worker:"), record, running))
+    names = [key.removeprefix(f"{RQ_KEY_PREFIX}:worker:") for key in keys]
+    for first in range(0, len(names), AT_ONCE):
+        some = names[first : first + AT_ONCE]
+        answers = run_script(client, _WORKERS, [], [f"{RQ_KEY_PREFIX}:", *some])
+        for name, (fields, jobs) in zip(some, answers, strict=True):
+            record = dict(zip(fields[::2], fields[1::2], strict=True))
+            running = tuple(map(_running, jobs[::3], jobs[1::3], jobs[2::3]))
+            if record:
+                found.append(_worker(name, record, running))
     return found
 
 
@@ -124,9 +121,8 @@ def _worker(name: str, record: dict[bytes, bytes], running: tuple[RunningJob, ..
     )
 
 
-def _running(member: str, record: Any) -> RunningJob:
-    queue, started = record if isinstance(record, list) else (None, None)
-    return RunningJob(member.partition(":")[0], as_text(queue or b""), time_of(started))
+def _running(claim: bytes, queue: bytes | None, started: bytes | None) -> RunningJob:
+    return RunningJob(as_text(claim).partition(":")[0], as_text(queue or b""), time_of(started))
 
 
 def _number(value: Any) -> float:
