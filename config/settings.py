@@ -118,6 +118,13 @@ RQ = {
 RQ_SHOW_ADMIN_LINK = False
 JOBS = {"QUEUES": queues.QUEUES, "SCHEDULE": "config.schedule.SCHEDULE"}
 
+# --- what learners submit --------------------------------------------------------------------
+
+SUBMISSION_SANDBOX = env.str("SUBMISSION_SANDBOX", default="any" if DEBUG else "confined")
+if SUBMISSION_SANDBOX not in {"confined", "any", "watched"}:
+    raise ImproperlyConfigured(f"SUBMISSION_SANDBOX={SUBMISSION_SANDBOX!r} is unknown. Say confined, any or watched.")
+SUBMISSION_LIMITS: dict[str, Any] = {}  # jiki.sandbox.Limits has the defaults
+
 # --- who it serves ---------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "users.User"

@@ -1,0 +1,46 @@
+"""An exercise with learners, and what they send in."""
+
+import pytest
+
+from jiki.models import Exercise, Submission, SubmissionFile
+from users.models import User
+
+CHECKS = '''
+def check_numbers():
+    """It adds numbers"""
+    expect(solution.add, 1, 2, returns=3)
+
+def check_texts():
+    expect(solution.add, "a", "b", returns="ab")
+'''
+RIGHT = "def add(a, b):\n    return a + b\n"
+WRONG = "def add(a, b):\n    return 3\n"
+
+
+@pytest.fixture(autouse=True)
+def short_limits(settings):
+    """Enough for what ends, soon over for what does not. Worker processes have the limits of the product."""
+    settings.SUBMISSION_LIMITS = {"cpu": 1}
+
+
+@pytest.fixture
+def exercise(db):
+    return Exercise.objects.create(slug="adding", title="Adding", text="Add **two** things.", checks=CHECKS)
+
+
+@pytest.fixture
+def learner(db):
+    return User.objects.create_user("ada@example.org", "x" * 12)
+
+
+@pytest.fixture
+def submit(exercise, learner):
+    """`submit(code, {"other.py": ...})`: a submission that lies in the database."""
+
+    def make(code=RIGHT, more=None, **fields):
+        submission = Submission.objects.create(**{"user": learner, "exercise": exercise, **fields})
+        for path, content in {"solution.py": code, **(more or {})}.items():
+            SubmissionFile.objects.create(submission=submission, path=path, content=content)
+        return submission
+
+    return make
