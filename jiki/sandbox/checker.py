@@ -141,7 +141,7 @@ def run(check: Callable[[], None]) -> tuple[str, str]:
 
 if __name__ == "__main__":
     source = sys.stdin.buffer.read().decode()
-    requests, replies = int(sys.argv[6]), os.fdopen(int(sys.argv[7]), "rb")
+    requests, replies = int(sys.argv[7]), os.fdopen(int(sys.argv[8]), "rb")
     _, REPORT = program.begin("")
     SOLUTION = Solution(requests, replies)
     found = load(source)

@@ -1,6 +1,7 @@
 """How the two programs of a check begin, and how they speak: one Python literal a line."""
 
 import os
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -17,8 +18,9 @@ def begin(folder: str) -> tuple[Any, int]:
     The arguments of the program are those that `jiki.sandbox` gives: the process that started it, how far it must be
     confined, and the limits.
     """
-    parent, mode, cpu, memory, files = sys.argv[1:6]
+    parent, mode, cpu, memory, files, wall = sys.argv[1:7]
     confine.end_with(int(parent))
+    signal.alarm(int(wall))  # if whoever started it was interrupted before it knew of it
     reading, writing = os.fdopen(os.dup(0), "rb"), os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
