@@ -128,6 +128,13 @@ EXERCISES_API_TOKEN = env.str("EXERCISES_API_TOKEN", default="")
 if EXERCISES_API_URL and not EXERCISES_API_URL.startswith(("https://", "http://")):
     raise ImproperlyConfigured(f"EXERCISES_API_URL={EXERCISES_API_URL!r} is no address. Say https://host/path.")
 
+# --- what learners submit --------------------------------------------------------------------
+
+SUBMISSION_SANDBOX = env.str("SUBMISSION_SANDBOX", default="any" if DEBUG else "confined")
+if SUBMISSION_SANDBOX not in {"confined", "any", "watched"}:
+    raise ImproperlyConfigured(f"SUBMISSION_SANDBOX={SUBMISSION_SANDBOX!r} is unknown. Say confined, any or watched.")
+SUBMISSION_LIMITS: dict[str, Any] = {}  # jiki.sandbox.Limits has the defaults
+
 # --- who it serves ---------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "users.User"

@@ -1,10 +1,18 @@
 """What learners work on: exercises, and what they submit for them; and what the product keeps beside that."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import models
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxLengthValidator
+from django.db import models, transaction
+from django.urls import reverse
 from django.utils import timezone
+
+from jiki.sandbox import Report
+
+CHECKS_LENGTH = 50_000  # characters
 
 
 class Exercise(models.Model):
@@ -14,7 +22,11 @@ class Exercise(models.Model):
     title = models.CharField(max_length=100)
     text = models.TextField(help_text="What the learner is asked to do; Markdown.")
     starter = models.TextField(blank=True, help_text="The code that the form begins with.")
-    checks = models.TextField(help_text="Python: functions named check_..., which raise when the code is wrong.")
+    checks = models.TextField(
+        validators=[MaxLengthValidator(CHECKS_LENGTH)],
+        help_text="Python: functions named check_..., which raise when the code is wrong. They see the learner's "
+        "module as solution, and expect(solution.add, 1, 2, returns=3), which also takes prints= and raises=.",
+    )
     position = models.PositiveSmallIntegerField(default=0, help_text="Its place in the list.")
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -23,6 +35,16 @@ class Exercise(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    def get_absolute_url(self) -> str:
+        return reverse("exercise", args=[self.slug])
+
+    def clean(self) -> None:
+        super().clean()
+        try:
+            compile(self.checks, "checks", "exec")
+        except (SyntaxError, ValueError) as error:
+            raise ValidationError({"checks": f"This is no Python: {error}."}) from None
 
 
 class Submission(models.Model):
@@ -38,6 +60,7 @@ class Submission(models.Model):
     exercise = models.ForeignKey(Exercise, on_delete=models.CASCADE, related_name="submissions")
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     message = models.TextField(blank=True, help_text="Why nothing could be checked: a syntax error, a limit.")
+    job_id = models.CharField(max_length=64, blank=True, help_text="Of the job that checks it.")
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
     checked_at = models.DateTimeField(null=True, blank=True)
 
@@ -47,10 +70,41 @@ class Submission(models.Model):
     def __str__(self) -> str:
         return f"{self.exercise} by {self.user}"
 
+    def get_absolute_url(self) -> str:
+        return reverse("submission", args=[self.pk])
+
+    def sources(self) -> dict[str, str]:
+        """Its files: their contents by path."""
+        return {file.path: file.content for file in self.files.all()}
+
+    @transaction.atomic
+    def settle(self, report: Report) -> None:
+        """Store what the checks said, in place of what earlier ones have; nothing, if it has been deleted meanwhile."""
+        if not Submission.objects.select_for_update().filter(pk=self.pk).exists():
+            return
+        self.results.all().delete()
+        CheckResult.objects.bulk_create(
+            CheckResult(
+                submission=self, position=position, name=result.name, passed=result.passed, message=result.message
+            )
+            for position, result in enumerate(report.results)
+        )
+        self.state = self.State.PASSED if report.passed else self.State.FAILED
+        self.message, self.checked_at = report.message, timezone.now()
+        self.save(update_fields=["state", "message", "checked_at"])
+
+    def give_up(self) -> None:
+        """Say that it will not be checked, unless it has been: nothing is left that would do it."""
+        self.__class__.objects.filter(pk=self.pk, state__in=OPEN).update(state=self.State.FAILED, message=NOT_CHECKED)
+
     @property
     def is_open(self) -> bool:
         """Whether its checks have not ended yet."""
-        return self.state in (self.State.QUEUED, self.State.CHECKING)
+        return self.state in OPEN
+
+
+OPEN = (Submission.State.QUEUED, Submission.State.CHECKING)
+NOT_CHECKED = "We could not check it, and that is our fault, not yours. Please submit it again."
 
 
 class SubmissionFile(models.Model):
@@ -83,6 +137,53 @@ class CheckResult(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Batch(models.Model):
+    """All submissions of an exercise that there were when it began, checked anew, slice by slice, by their keys."""
+
+    class State(models.TextChoices):
+        RUNNING = "running", "running"
+        FINISHED = "finished", "finished"
+        STOPPED = "stopped", "stopped"
+
+    exercise = models.ForeignKey(Exercise, on_delete=models.CASCADE, related_name="batches")
+    started_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.RUNNING)
+    total = models.PositiveIntegerField(default=0, help_text="Submissions there were when it began.")
+    done = models.PositiveIntegerField(default=0, help_text="Submissions checked so far.")
+    passed = models.PositiveIntegerField(default=0, help_text="Those of them that passed.")
+    reached = models.PositiveBigIntegerField(default=0, help_text="The key of the last submission checked.")
+    last = models.PositiveBigIntegerField(default=0, help_text="The key of the last submission to check.")
+    created_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-created_at", "-pk")
+        verbose_name_plural = "batches"
+
+    def __str__(self) -> str:
+        return f"{self.exercise}, {self.created_at:%Y-%m-%d %H:%M}"
+
+    def is_at(self, key: int) -> bool:
+        """Whether what follows this key is what it has to check next."""
+        return self.reached == key and self.state != self.State.FINISHED
+
+    def slice(self, after: int, limit: int) -> list[Submission]:
+        """The submissions that follow the key `after`, `limit` at most."""
+        found = Submission.objects.filter(exercise_id=self.exercise_id, pk__gt=after, pk__lte=self.last)
+        return list(found.order_by("pk").prefetch_related("files")[:limit])
+
+    def advance(self, checked: Sequence[tuple[Submission, Report]], *, is_last: bool) -> None:
+        """Store what the checks of a slice said, and that it is done. To be called in one transaction, with a lock."""
+        for submission, report in checked:
+            submission.settle(report)
+            self.done += 1
+            self.passed += report.passed
+            self.reached = submission.pk
+        self.state = self.State.FINISHED if is_last else self.State.RUNNING
+        self.ended_at = timezone.now() if is_last else None
+        self.save(update_fields=["done", "passed", "reached", "state", "ended_at"])
 
 
 class ExerciseStatistics(models.Model):

@@ -1,4 +1,4 @@
-"""How often one address may ask for something that makes us send mail."""
+"""How often one address, or one user, may ask for something that costs us."""
 
 import logging
 
@@ -8,16 +8,16 @@ from django_ratelimit.core import get_usage
 logger = logging.getLogger(__name__)
 
 
-def seconds_to_wait(request: HttpRequest, what: str, rate: str) -> int:
+def seconds_to_wait(request: HttpRequest, what: str, rate: str, key: str = "ip") -> int:
     """
-    Count one more use of `what` by the request's address; 0 if that is within the rate ("10/h"), else the seconds
-    until it would be.
+    Count one more use of `what` by the request's address, or with `key="user"` by its user; 0 if that is within the
+    rate ("10/h"), else the seconds until it would be.
 
     Lets everybody through, and says so in the log, when the cache does not answer: a limit is no reason to be closed.
     """
     try:
         usage: dict[str, int] | None = get_usage(  # type: ignore[no-untyped-call]
-            request, group=what, key="ip", rate=rate, increment=True
+            request, group=what, key=key, rate=rate, increment=True
         )
     except Exception:
         logger.exception("The rate limit of %s was not checked.", what)

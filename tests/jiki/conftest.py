@@ -1,11 +1,32 @@
-"""What the tests of the product share."""
+"""An exercise with learners, and what they send in."""
 
 import pytest
 
 from jiki.models import CheckResult, Exercise, Submission, SubmissionFile
 from users.models import User
 
-CHECKS = "def check_it(): ..."
+CHECKS = '''
+def check_numbers():
+    """It adds numbers"""
+    expect(solution.add, 1, 2, returns=3)
+
+def check_texts():
+    expect(solution.add, "a", "b", returns="ab")
+'''
+RIGHT = "def add(a, b):\n    return a + b\n"
+WRONG = "def add(a, b):\n    return 3\n"
+
+
+@pytest.fixture(autouse=True)
+def short_limits(settings):
+    """Enough for what ends, soon over for what does not. Worker processes have the limits of the product."""
+    settings.SUBMISSION_LIMITS = {"cpu": 1}
+
+
+@pytest.fixture
+def exercise(db):
+    Exercise.objects.all().delete()  # those that a new installation has
+    return Exercise.objects.create(slug="loops", title="Loops", text="Add **two** things.", checks=CHECKS)
 
 
 @pytest.fixture
@@ -14,20 +35,28 @@ def learner(db):
 
 
 @pytest.fixture
+def submit(exercise, learner):
+    """`submit(code, {"other.py": ...})`: a submission that lies in the database."""
+
+    def make(code=RIGHT, more=None, **fields):
+        submission = Submission.objects.create(**{"user": learner, "exercise": exercise, **fields})
+        for path, content in {"solution.py": code, **(more or {})}.items():
+            SubmissionFile.objects.create(submission=submission, path=path, content=content)
+        return submission
+
+    return make
+
+
+@pytest.fixture
 def stranger(db):
     return User.objects.create_user("stranger@example.org", "quilt-zebra-42")
 
 
 @pytest.fixture
-def exercise(db):
-    return Exercise.objects.create(slug="loops", title="Loops", text="Write one.", checks=CHECKS)
+def checked():
+    """Store a submission as it is once it was checked: `checked(user, exercise, passed=True, files={...})`."""
 
-
-@pytest.fixture
-def submit():
-    """Store a submission as it is once it was checked: `submit(user, exercise, passed=True, files={...})`."""
-
-    def submit(user, exercise, *, passed=True, files=None, **fields):
+    def make(user, exercise, *, passed=True, files=None, **fields):
         state = Submission.State.PASSED if passed else Submission.State.FAILED
         submission = Submission.objects.create(user=user, exercise=exercise, state=state, **fields)
         for path, content in (files or {"main.py": "print(1)\n"}).items():
@@ -36,4 +65,4 @@ def submit():
         CheckResult.objects.create(submission=submission, position=0, name="check_it", passed=passed, message=message)
         return submission
 
-    return submit
+    return make

@@ -22,9 +22,9 @@ def unpacked(user):
         return {name: found.read(name).decode() for name in found.namelist()}
 
 
-def test_it_has_the_account_each_submission_with_its_code_and_results_and_the_statistics(learner, exercise, submit):
-    first = submit(learner, exercise, passed=False, files={"main.py": "print('é')\n", "lib/a.py": "A = 1\n"})
-    second = submit(learner, exercise)
+def test_it_has_the_account_each_submission_with_its_code_and_results_and_the_statistics(learner, exercise, checked):
+    first = checked(learner, exercise, passed=False, files={"main.py": "print('é')\n", "lib/a.py": "A = 1\n"})
+    second = checked(learner, exercise)
     RefreshStatistics.run()
     found = unpacked(learner)
 
@@ -40,8 +40,8 @@ def test_it_has_the_account_each_submission_with_its_code_and_results_and_the_st
     assert len(found) == 8
 
 
-def test_it_has_nothing_of_anybody_else_and_no_password(learner, stranger, exercise, submit):
-    submit(stranger, exercise)
+def test_it_has_nothing_of_anybody_else_and_no_password(learner, stranger, exercise, checked):
+    checked(stranger, exercise)
     found = unpacked(learner)
 
     assert sorted(found) == ["README.txt", "account.json", "statistics.json"]
@@ -50,17 +50,17 @@ def test_it_has_nothing_of_anybody_else_and_no_password(learner, stranger, exerc
 
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "a/../../b", "..\\..\\c"])
-def test_no_path_leads_out_of_its_folder(path, learner, exercise, submit):
-    submission = submit(learner, exercise, files={path: "x"})
+def test_no_path_leads_out_of_its_folder(path, learner, exercise, checked):
+    submission = checked(learner, exercise, files={path: "x"})
     code = [name for name in unpacked(learner) if "/code/" in name]
 
     assert all(name.startswith(f"submissions/{submission.pk}-loops/code/") and ".." not in name for name in code)
     assert len(code) == 1
 
 
-def test_one_that_is_too_large_is_refused_with_the_bound(learner, exercise, submit, monkeypatch):
+def test_one_that_is_too_large_is_refused_with_the_bound(learner, exercise, checked, monkeypatch):
     monkeypatch.setattr(archive, "MOST", 100)
-    submit(learner, exercise)
+    checked(learner, exercise)
     with pytest.raises(archive.ArchiveTooLargeError, match="more than 100 bytes"):
         unpacked(learner)
 

@@ -55,8 +55,8 @@ def finish(jobs):
 # --- asking ----------------------------------------------------------------------------------
 
 
-def test_the_statistics_come_first_then_the_export_then_the_mail(learner, exercise, submit, jobs):
-    submit(learner, exercise)
+def test_the_statistics_come_first_then_the_export_then_the_mail(learner, exercise, checked, jobs):
+    checked(learner, exercise)
     RequestExport.run(learner)
     jobs.assert_enqueued_with(RefreshStatistics, queue="background")
     waiting = jobs.assert_enqueued_with(PrepareExport, queue="low")
@@ -174,9 +174,11 @@ def test_the_file_its_state_and_its_mail_come_together_or_not_at_all(learner, jo
     assert export.state == DataExport.State.READY
 
 
-def test_one_that_is_too_large_is_dead_at_once_and_the_page_says_so(learner, exercise, submit, page, jobs, monkeypatch):
+def test_one_that_is_too_large_is_dead_at_once_and_the_page_says_so(
+    learner, exercise, checked, page, jobs, monkeypatch
+):
     monkeypatch.setattr(archive, "MOST", -1)
-    submit(learner, exercise)
+    checked(learner, exercise)
     export = DataExport.objects.create(user=learner)
     job = PrepareExport.defer(export)
     jobs.perform_enqueued_jobs()
@@ -309,9 +311,9 @@ def test_what_has_expired_goes_with_its_file_which_nobody_reads_for_that(learner
 
 @pytest.mark.processes
 @pytest.mark.django_db(transaction=True)
-def test_with_a_real_worker(client, exercise, submit, worker_process, tmp_path):
+def test_with_a_real_worker(client, exercise, checked, worker_process, tmp_path):
     learner = User.objects.create_user("learner@jiki.example", "quilt-zebra-42")
-    submit(learner, exercise)
+    checked(learner, exercise)
     client.force_login(learner)
     worker_process(env={"EMAIL_URL": f"filemail:///{tmp_path}/mail"})
     client.post(reverse("your_data"))

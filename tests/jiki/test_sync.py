@@ -281,6 +281,7 @@ def test_a_fault_over_there_is_retried_as_every_failure(exercise, jobs, service)
 
 
 def test_one_job_each_a_second_apart(exercise, jobs):
+    Exercise.objects.exclude(pk=exercise.pk).delete()  # those that a new installation has
     for number in range(3):
         Exercise.objects.create(slug=f"e{number}", title="E", text="", checks="")
 

@@ -24,7 +24,7 @@ def monday_after(monkeypatch):
 
 
 def test_whoever_worked_in_the_week_before_gets_one_and_they_are_spread(
-    learner, stranger, exercise, submit, jobs, monday_after
+    learner, stranger, exercise, checked, jobs, monday_after
 ):
     gone = User.objects.create_user("gone@example.org", is_active=False)
     for user, at in (
@@ -34,10 +34,10 @@ def test_whoever_worked_in_the_week_before_gets_one_and_they_are_spread(
         (stranger, datetime(2026, 3, 9, tzinfo=UTC)),
         (stranger, datetime(2026, 3, 1, 23, 59, tzinfo=UTC)),
     ):
-        submit(user, exercise, created_at=at)
+        checked(user, exercise, created_at=at)
     others = [User.objects.create_user(f"{number}@example.org") for number in range(3)]
     for user in others:
-        submit(user, exercise, created_at=IN_IT)
+        checked(user, exercise, created_at=IN_IT)
 
     assert SendProgressEmails.run() == 4
     queued = jobs.enqueued_jobs
@@ -47,14 +47,14 @@ def test_whoever_worked_in_the_week_before_gets_one_and_they_are_spread(
     assert times[-1] - times[0] == SPREAD * 3 / 4
 
 
-def test_it_names_what_was_passed_in_that_week_each_once(learner, stranger, exercise, submit):
+def test_it_names_what_was_passed_in_that_week_each_once(learner, stranger, exercise, checked):
     lists = Exercise.objects.create(slug="lists", title="Lists & more", text="", checks="", position=1)
     earlier = Exercise.objects.create(slug="first", title="First", text="", checks="", position=2)
-    submit(learner, earlier, created_at=IN_IT - timedelta(days=9))
+    checked(learner, earlier, created_at=IN_IT - timedelta(days=9))
     for of in (exercise, lists, exercise):
-        submit(learner, of, created_at=IN_IT)
-    submit(learner, earlier, passed=False, created_at=IN_IT)
-    submit(stranger, earlier, created_at=IN_IT)
+        checked(learner, of, created_at=IN_IT)
+    checked(learner, earlier, passed=False, created_at=IN_IT)
+    checked(stranger, earlier, created_at=IN_IT)
     SendProgressEmail.run(learner, WEEK)
 
     text = str(mail.outbox[0].body)
@@ -62,16 +62,16 @@ def test_it_names_what_was_passed_in_that_week_each_once(learner, stranger, exer
     assert "<li>Lists &amp; more</li>" in str(mail.outbox[0].alternatives[0][0])
 
 
-def test_who_passed_nothing_is_encouraged(learner, exercise, submit):
+def test_who_passed_nothing_is_encouraged(learner, exercise, checked):
     for _ in range(2):
-        submit(learner, exercise, passed=False, created_at=IN_IT)
+        checked(learner, exercise, passed=False, created_at=IN_IT)
     SendProgressEmail.run(learner, WEEK)
 
     assert "You worked on 1 exercise last week." in str(mail.outbox[0].body)
 
 
-def test_both_can_run_twice(learner, exercise, submit, jobs, monday_after):
-    submit(learner, exercise, created_at=IN_IT)
+def test_both_can_run_twice(learner, exercise, checked, jobs, monday_after):
+    checked(learner, exercise, created_at=IN_IT)
     assert_idempotent(SendProgressEmail, learner, WEEK)
     assert_idempotent(SendProgressEmails)
     jobs.travel(timedelta(hours=3))

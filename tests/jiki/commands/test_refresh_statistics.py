@@ -22,20 +22,20 @@ def counts(exercise):
     return found.learners, found.passed, found.submissions, found.pass_rate
 
 
-def test_learners_count_once_each_however_often_they_try(learner, stranger, exercise, lists, submit):
+def test_learners_count_once_each_however_often_they_try(learner, stranger, exercise, lists, checked):
     for passed in (False, False, True, True):
-        submit(learner, exercise, passed=passed)
-    submit(stranger, exercise, passed=False)
+        checked(learner, exercise, passed=passed)
+    checked(stranger, exercise, passed=False)
 
     assert RefreshStatistics.run() == 2
     assert counts(exercise) == (2, 1, 5, 50)
     assert counts(lists) == (0, 0, 0, None)
 
 
-def test_a_second_count_takes_the_place_of_the_first(learner, stranger, exercise, submit):
-    submit(learner, exercise)
+def test_a_second_count_takes_the_place_of_the_first(learner, stranger, exercise, checked):
+    checked(learner, exercise)
     RefreshStatistics.run()
-    submit(stranger, exercise, passed=False)
+    checked(stranger, exercise, passed=False)
     RefreshStatistics.run()
 
     assert counts(exercise) == (2, 1, 2, 50)
@@ -49,8 +49,8 @@ def test_it_counts_in_one_query_and_writes_in_another(exercise, lists, django_as
 # --- the list --------------------------------------------------------------------------------
 
 
-def test_the_list_is_in_order_and_has_what_was_counted(learner, exercise, lists, submit):
-    submit(learner, exercise)
+def test_the_list_is_in_order_and_has_what_was_counted(learner, exercise, lists, checked):
+    checked(learner, exercise)
     assert [(each["slug"], each["pass_rate"]) for each in catalogue.exercises()] == [("loops", None), ("lists", None)]
 
     RefreshStatistics.run()
@@ -117,8 +117,8 @@ def test_the_list_is_warmed_after_each_count(exercise, jobs):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_count_that_runs_twice_changes_nothing_the_second_time(learner, exercise, submit, monkeypatch, jobs):
-    submit(learner, exercise)
+def test_a_count_that_runs_twice_changes_nothing_the_second_time(learner, exercise, checked, monkeypatch, jobs):
+    checked(learner, exercise)
     monkeypatch.setattr("django.utils.timezone.now", lambda now=exercise.updated_at: now)
 
     assert_idempotent(RefreshStatistics)

@@ -1,0 +1,98 @@
+"""Exercises, submissions and batches in the admin."""
+
+from typing import Any, cast
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+
+from jiki.commands.process_batch import ProcessBatch
+from jiki.commands.process_submission import ProcessSubmission
+from jiki.commands.start_batch import StartBatch
+from jiki.models import Batch, CheckResult, Exercise, Submission, SubmissionFile
+from jobs.errors import JobsError
+from users.models import User
+
+
+class ReadOnly:
+    """What is a record of what happened: it can be looked at, and deleted, and not made up."""
+
+    def has_add_permission(self, *args: Any) -> bool:
+        return False
+
+    def has_change_permission(self, *args: Any) -> bool:
+        return False
+
+
+@admin.register(Exercise)
+class ExerciseAdmin(admin.ModelAdmin[Exercise]):
+    list_display = ("title", "slug", "position", "updated_at")
+    search_fields = ("title", "slug", "text")
+    prepopulated_fields = {"slug": ("title",)}
+    actions = ("check_again",)
+
+    def has_check_again_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("jiki.add_batch")
+
+    @admin.action(description="Check all submissions again", permissions=["check_again"])
+    def check_again(self, request: HttpRequest, exercises: QuerySet[Exercise]) -> None:
+        for exercise in exercises:
+            try:
+                batch = StartBatch.run(exercise, cast(User, request.user))
+            except JobsError as error:
+                self.message_user(request, f"{exercise}: {error}", messages.ERROR)
+                continue
+            progress = reverse("admin:jiki_batch_changelist")
+            text = '{} submissions of “{}” are being checked again: <a href="{}">how far it is</a>.'
+            self.message_user(request, format_html(text, batch.total, exercise, progress))
+
+
+class Files(ReadOnly, admin.StackedInline[SubmissionFile, Submission]):
+    model = SubmissionFile
+    extra = 0
+
+
+class Results(ReadOnly, admin.TabularInline[CheckResult, Submission]):
+    model = CheckResult
+    extra = 0
+
+
+@admin.register(Submission)
+class SubmissionAdmin(ReadOnly, admin.ModelAdmin[Submission]):
+    list_display = ("created_at", "user", "exercise", "state", "checked_at")
+    list_filter = ("state", "exercise")
+    list_select_related = ("user", "exercise")
+    search_fields = ("user__email", "exercise__title")
+    inlines = (Results, Files)
+    actions = ("check_again",)
+
+    def has_check_again_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("jiki.change_submission")
+
+    @admin.action(description="Check again", permissions=["check_again"])
+    def check_again(self, request: HttpRequest, submissions: QuerySet[Submission]) -> None:
+        jobs = ProcessSubmission.defer_many([(pk,) for pk in submissions.values_list("pk", flat=True)])
+        self.message_user(request, f"{len(jobs)} submissions are being checked again.")
+
+
+@admin.register(Batch)
+class BatchAdmin(ReadOnly, admin.ModelAdmin[Batch]):
+    list_display = ("created_at", "exercise", "started_by", "state", "progress", "passed", "ended_at")
+    list_filter = ("state", "exercise")
+    list_select_related = ("exercise", "started_by")
+    actions = ("go_on",)
+
+    @admin.display(description="progress")
+    def progress(self, batch: Batch) -> str:
+        return f"{batch.done} of {batch.total} ({100 * batch.done // batch.total if batch.total else 100} %)"
+
+    def has_go_on_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("jiki.add_batch")
+
+    @admin.action(description="Go on with what has stopped", permissions=["go_on"])
+    def go_on(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
+        for batch in batches.exclude(state=Batch.State.FINISHED):
+            ProcessBatch.defer(batch.pk, batch.reached)  # one that is on its way already is not doubled
+        self.message_user(request, "They go on.")

@@ -1,0 +1,38 @@
+"""Check all submissions of an exercise anew, slice by slice."""
+
+from datetime import timedelta
+
+from django.db import transaction
+
+from jiki import sandbox
+from jiki.models import Batch
+from jobs import Mandate, RetryOn
+
+
+class ProcessBatch(Mandate):
+    """Check the slice after the key `after`, then defer the next one. How: docs/howto/check-submissions.md."""
+
+    queue = "background"
+    unique_for = timedelta(hours=1)
+    retry_on = [RetryOn(sandbox.SandboxError, attempts=1)]
+    discard_on = [Batch.DoesNotExist]
+
+    batch_id: int
+    after: int = 0
+    limit: int = 10
+
+    def call(self) -> None:
+        batch = Batch.objects.select_related("exercise").get(pk=self.batch_id)
+        reports = None
+        if batch.is_at(self.after):  # else an earlier attempt has checked this slice, and died after it
+            slice = batch.slice(self.after, self.limit)
+            reports = [(each, sandbox.check(each.sources(), batch.exercise.checks)) for each in slice]
+        with transaction.atomic():
+            batch = Batch.objects.select_for_update().get(pk=self.batch_id)
+            if reports is not None and batch.is_at(self.after):
+                batch.advance(reports, is_last=len(reports) < self.limit)
+            if batch.state != Batch.State.FINISHED:
+                ProcessBatch.defer(self.batch_id, batch.reached, self.limit)
+
+    def on_dead(self, error: BaseException) -> None:
+        Batch.objects.filter(pk=self.batch_id).exclude(state=Batch.State.FINISHED).update(state=Batch.State.STOPPED)

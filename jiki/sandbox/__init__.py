@@ -1,0 +1,191 @@
+"""
+Running an exercise's checks against a learner's code, apart from everything else.
+
+Two processes, both confined: `solver.py` runs the learner's code, `checker.py` the checks, which ask it by a pipe. What
+is right is decided where none of the learner's code runs. Whatever the code does ends in a Report; this process only
+waits, for a bounded time, for a bounded text. docs/howto/check-submissions.md tells what is allowed.
+"""
+
+import ast
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from django.conf import settings
+
+PROGRAMS = Path(__file__).parent
+REPORT_LENGTH = 1_000_000  # bytes
+MESSAGE_LENGTH = 2_000  # characters
+LAST_MOMENT = 0.5  # seconds that code which answers no more has to end, so that one can say how it ended
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a learner's code may use, of `settings.SUBMISSION_LIMITS`."""
+
+    cpu: int = 2  # seconds of computing
+    wall: float = 10.0  # seconds altogether
+    memory: int = 256  # megabytes
+    files: int = 64  # open at a time
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one check."""
+
+    name: str
+    passed: bool
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of all; `message` is why nothing could be checked."""
+
+    results: list[Result] = field(default_factory=list)
+    message: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.results) and all(result.passed for result in self.results)
+
+
+class SandboxError(Exception):
+    """Raised when the code could not be checked, and not because of the code: a broken exercise, a kernel too old."""
+
+
+def check(files: Mapping[str, str], checks: str) -> Report:
+    """
+    Check code: `files` by their names in one folder, `solution.py` among them; `checks` the exercise's functions.
+
+    Returns within `Limits.wall` seconds and a little. Raises SandboxError.
+    """
+    limits = Limits(**settings.SUBMISSION_LIMITS)
+    with tempfile.TemporaryDirectory(prefix="jiki-submission-") as folder:
+        for name, content in files.items():
+            if Path(name).name != name:
+                raise SandboxError(f"Not a plain file name: {name!r}. Rename the file.")
+            Path(folder, name).write_text(content, encoding="utf-8")
+        with _processes(os.path.realpath(folder), limits) as (solver, checker):
+            said, in_time = _talk(checker, checks, limits)
+            if said and said[-1] == ("ended",):
+                with suppress(subprocess.TimeoutExpired):
+                    solver.wait(LAST_MOMENT)
+            return _report(said, in_time, solver.poll(), checker, limits)
+
+
+@contextmanager
+def _processes(folder: str, limits: Limits) -> Iterator[tuple["subprocess.Popen[bytes]", "subprocess.Popen[bytes]"]]:
+    """Both programs, and their end: a group is killed as a whole."""
+    started: list[subprocess.Popen[bytes]] = []
+    (asked, asking), (answered, answering) = os.pipe(), os.pipe()
+    try:
+        try:
+            started.append(_start("solver", limits, cwd=folder, stdin=asked, stdout=answering))
+            ends = {"pass_fds": (asking, answered), "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            started.append(_start("checker", limits, asking, answered, cwd="/", **ends))
+        finally:
+            for end in (asked, asking, answered, answering):
+                os.close(end)
+        yield started[0], started[1]
+    finally:
+        for process in started:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream:
+                    stream.close()
+
+
+def _start(program: str, limits: Limits, *arguments: int, **options: Any) -> "subprocess.Popen[bytes]":
+    # The programs limit and confine themselves: code between fork and exec is not safe in a process with threads.
+    given = (
+        os.getpid(),
+        settings.SUBMISSION_SANDBOX,
+        limits.cpu,
+        limits.memory << 20,
+        limits.files,
+        int(limits.wall) + 2,
+        *arguments,
+    )
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-B", str(PROGRAMS / f"{program}.py"), *map(str, given)],
+        stderr=subprocess.DEVNULL,
+        env={},
+        start_new_session=True,
+        bufsize=0,
+        **options,
+    )
+
+
+def _talk(checker: "subprocess.Popen[bytes]", checks: str, limits: Limits) -> tuple[list[tuple[Any, ...]], bool]:
+    """What the checker says until it ends, as far as it is in time."""
+    assert checker.stdin and checker.stdout  # noqa: S101
+    with suppress(BrokenPipeError):
+        checker.stdin.write(checks.encode())
+        checker.stdin.close()
+    text, in_time = _read(checker.stdout, time.monotonic() + limits.wall)
+    return [ast.literal_eval(line.decode()) for line in text.splitlines(keepends=True) if line.endswith(b"\n")], in_time
+
+
+def _read(stream: IO[bytes], deadline: float) -> tuple[bytes, bool]:
+    text = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0 and len(text) < REPORT_LENGTH:
+            if selector.select(min(left, 0.5)):  # an interrupt of the job is noticed between two
+                more = stream.read(65_536)
+                if not more:
+                    return text, True
+                text += more
+    return text, False
+
+
+def _report(
+    said: list[tuple[Any, ...]], in_time: bool, code: int | None, checker: "subprocess.Popen[bytes]", limits: Limits
+) -> Report:
+    if not said:
+        raise SandboxError(f"The checks did not start{'' if in_time else ' in time'} (exit code {checker.poll()}).")
+    (kind, about), *rest = said[0], *said[1:]
+    if kind == "broken":
+        raise SandboxError(f"The exercise's checks are broken: {about}. Mend them in the admin.")
+    if kind == "unconfined":
+        raise SandboxError(f"The kernel cannot confine a learner's code: {about}. See docs/howto/check-submissions.md.")
+    results: list[Result] = []
+    for state, *message in rest:
+        if state == "unusable":
+            return Report(message=_text(message[0]))
+        if state == "ended":
+            break
+        results.append(Result(_text(about[len(results)]), state == "passed", _text(message[0])))
+    if len(results) < len(about):
+        why = _why(code, limits) if in_time else f"It took longer than {limits.wall:g} seconds."
+        results.append(Result(_text(about[len(results)]), False, why))
+        results += [Result(_text(name), False, "Not run.") for name in about[len(results) :]]
+    return Report(results)
+
+
+def _why(code: int | None, limits: Limits) -> str:
+    """How the learner's process ended before it had answered."""
+    if code is None:
+        return "It closed its connection to the checks."
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return f"It computed for more than {limits.cpu} seconds: perhaps a loop that never ends."
+    if code < 0:
+        return f"It crashed ({signal.Signals(-code).name})."
+    return f"It ended itself, with exit code {code}, before it had answered."
+
+
+def _text(text: str) -> str:
+    """As a database keeps it."""
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:MESSAGE_LENGTH]

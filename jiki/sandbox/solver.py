@@ -1,0 +1,113 @@
+"""
+The program in which a learner's code runs. It loads `solution.py` from its folder and answers calls, and that is all:
+what is right it does not know, so nothing that the code does here can pass for a right answer but a right answer.
+"""
+
+import io
+import os
+import sys
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(__file__))
+import program  # type: ignore[import-not-found]
+
+MAIN = "solution"
+PRINTED = 20_000  # characters kept of what a call prints; the rest is dropped
+LITERALS = (bool, int, float, complex, str, bytes, type(None))
+ENDLESS = (float("inf"), float("-inf"))
+
+
+class Printed(io.TextIOBase):
+    """What is printed, as far as it is kept."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> int:
+        if len(self.text) < PRINTED:
+            self.text += text[: PRINTED - len(self.text)]
+        return len(text)
+
+
+def answer(request: tuple[Any, ...]) -> tuple[Any, ...]:
+    """One request: load the code, look up a name, or call a function."""
+    sys.stdout = printed = Printed()
+    kind, *about = request
+    try:
+        if kind == "load":
+            return load() or ("value", None, printed.text)
+        found = getattr(sys.modules[MAIN], about[0], program)
+        if kind == "get":
+            if found is program:
+                return ("missing",)
+            return ("function",) if callable(found) else value(found, printed)
+        return value(found(*about[1], **about[2]), printed)
+    except BaseException as error:  # whatever it is, SystemExit too, the check must hear of it
+        return ("raised", type(error).__name__, told(error), printed.text)
+
+
+def load() -> tuple[Any, ...] | None:
+    """Import the learner's code, anew if it was loaded before; what is no Python is reported, of every file."""
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(FOLDER + os.sep):
+            del sys.modules[name]
+    for path in sorted(os.listdir(FOLDER)):
+        if path.endswith(".py"):
+            with open(os.path.join(FOLDER, path), "rb") as file:
+                source = file.read()
+            try:
+                compile(source, path, "exec")
+            except SyntaxError as error:
+                return ("syntax", f"{path}, line {error.lineno or 1}: {error.msg}")
+            except ValueError as error:
+                return ("syntax", f"{path}: {error}")
+    __import__(MAIN)
+    return None
+
+
+def value(found: Any, printed: Printed) -> tuple[Any, ...]:
+    return ("value", found, printed.text) if is_literal(found) else ("odd", type(found).__name__, printed.text)
+
+
+def is_literal(found: Any) -> bool:
+    """Whether it comes out on the other side as it is: no class of the learner's own travels."""
+    kind = type(found)
+    if kind in LITERALS:
+        return found == found and found not in ENDLESS
+    if kind in (list, tuple, set):
+        return all(map(is_literal, found))
+    return kind is dict and all(is_literal(key) and is_literal(item) for key, item in found.items())
+
+
+def told(error: BaseException) -> str:
+    """An error in a line, with the learner's own line in which it was raised."""
+    if isinstance(error, MemoryError):
+        return f"MemoryError: more than {MEMORY >> 20} MB were needed"
+    place, trace = "", error.__traceback__
+    while trace:
+        file = trace.tb_frame.f_code.co_filename
+        if file.startswith(FOLDER + os.sep):
+            place = f" ({file[len(FOLDER) + 1 :]}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    try:
+        text = str(error)[:1_000]
+    except BaseException:
+        text = ""
+    return f"{type(error).__name__}{': ' if text else ''}{text}{place}"
+
+
+if __name__ == "__main__":
+    FOLDER, MEMORY = os.getcwd(), int(sys.argv[4])
+    requests, replies = program.begin(FOLDER)
+    sys.path.insert(0, FOLDER)
+    sys.stderr = Printed()
+    for name in ("confine", "program", "syscalls"):
+        del sys.modules[name]  # the learner's files may be called so
+    program.send(replies, ("ready",))
+    for line in requests:
+        # From the checker, which runs none of the learner's code.
+        reply = answer(eval(line, {"set": set}))  # noqa: S307
+        try:
+            program.send(replies, reply)
+        except (ValueError, RecursionError, MemoryError):
+            program.send(replies, ("odd", "too much at once", ""))

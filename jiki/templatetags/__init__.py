@@ -1,0 +1,1 @@
+"""What the product's templates may use."""

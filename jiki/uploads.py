@@ -1,0 +1,88 @@
+"""
+What a submission may be, and refusing more than that while it is being read.
+
+The rest of a request that is refused is read and dropped, since a browser shows no answer before it has sent all; it is
+never held, in memory or on disk.
+"""
+
+import re
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
+from django.core.files.uploadhandler import FileUploadHandler, StopUpload
+from django.http import HttpRequest, UnreadablePostError
+from django.http.multipartparser import MultiPartParser, MultiPartParserError
+
+MOST_FILES = 20
+MOST_BYTES = 100_000  # of a file
+MOST_DROPPED = 1_000_000_000  # bytes of a refused request that are waited for
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}")
+NAMES = "a plain name of letters, digits, - and _, without a folder"
+
+
+class Parser(MultiPartParser):
+    """Django's, but a name that leads elsewhere is refused: Django would cut it short, and take it for another."""
+
+    bounds: "Bounds"
+
+    def sanitize_file_name(self, file_name: str) -> str | None:
+        if not NAME.fullmatch(file_name):
+            _refuse(self.bounds, f"Not a file name that we take: {file_name[:100]!r}. Use {NAMES}.")
+        return super().sanitize_file_name(file_name)
+
+
+class Bounds(FileUploadHandler):
+    """Counts files and bytes, and remembers what it has refused."""
+
+    refused = ""
+    count = 0
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        super().new_file(*args, **kwargs)
+        self.count += 1
+        if self.count > MOST_FILES:
+            _refuse(self, f"That is more than {MOST_FILES} files. Send only those that the exercise needs.")
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes:
+        if start + len(raw_data) > MOST_BYTES:
+            _refuse(self, f"{self.file_name} is larger than {MOST_BYTES // 1000} kB.")
+        return raw_data
+
+    def file_complete(self, file_size: int) -> None:
+        return None  # the next handler keeps it
+
+
+def read(request: HttpRequest) -> str:
+    """Parse the request's form, and return why it is refused; an empty text when it is not."""
+    bounds = Bounds(request)
+    request.upload_handlers.insert(0, bounds)
+
+    def parse(meta: Any, data: Any) -> Any:
+        parser = Parser(meta, data, request.upload_handlers, request.encoding)
+        parser.bounds = bounds
+        return parser.parse()
+
+    request.parse_file_upload = parse  # type: ignore[assignment, method-assign]
+    try:
+        request.POST  # noqa: B018
+    except (RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent):
+        _drop_rest(request)
+        return (
+            f"That is too much at once. A submission has {MOST_FILES} files at most, of {MOST_BYTES // 1000} kB each."
+        )
+    except (MultiPartParserError, UnreadablePostError):
+        return "It did not arrive as a whole. Please send it again."
+    return bounds.refused
+
+
+def _refuse(bounds: Bounds, message: str) -> NoReturn:
+    bounds.refused = message
+    raise StopUpload(connection_reset=False)
+
+
+def _drop_rest(request: HttpRequest) -> None:
+    dropped = 0
+    with suppress(OSError):
+        while dropped < MOST_DROPPED and (some := request.read(1 << 16)):
+            dropped += len(some)
