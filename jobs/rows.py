@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from redis import Redis
 from rq.utils import as_text
 
+from jobs import allowed, logs, queues
 from jobs.history import time_of
 from jobs.job import JobState, MandateJob, state_of
 from jobs.retries import Progress
@@ -95,6 +97,12 @@ class Row:
 def _call(job_id: str, queue: str, client: Redis, data: bytes | None, size: Any) -> tuple[str, str]:
     if data is None:
         return "", f"(a payload of {size:,} bytes)" if isinstance(size, int) and size else UNREADABLE
+    try:
+        function, _, (name, *args), fields = orjson.loads(queues.inflated(data))
+        if function == allowed.PERFORM and isinstance(name, str):  # as it nearly always is
+            return name, logs.shown(name, args, fields)
+    except Exception:  # noqa: S110  # then RQ's way may know better
+        pass
     try:
         job = MandateJob(job_id, connection=client)
         job.restore({b"data": data, b"origin": queue.encode()})
