@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
@@ -9,7 +10,7 @@ from rq.job import Job, JobStatus
 from rq.utils import as_text
 
 from jobs import seams
-from jobs.connections import Script, Word, address, get_connection, reaching, run_script
+from jobs.connections import Script, Word, get_connection, reaching, run_script
 from jobs.errors import ChangeRefusedError
 from jobs.history import KEPT_FOR, iso, line
 
@@ -110,7 +111,7 @@ def _change(
     now = seams.now()
     client: Redis = job.connection
     if queue and _is_elsewhere(queue, client):
-        raise ChangeRefusedError(f"Job {job.id} cannot be {verb} to {queue}: that queue is on another server.")
+        raise ChangeRefusedError(f"Job {job.id} cannot be {verb}, to {queue}: that queue is on another server.")
     statuses = f",{','.join(status.value for status in possible)},"
     note = line(event, now, reason=reason) if event else ""
     with reaching(client):
@@ -136,4 +137,10 @@ def _change(
 
 def _is_elsewhere(queue: str, client: Redis) -> bool:
     other = get_connection(queue)
-    return other is not client and address(other) != address(client)
+    return other is not client and _place(other) != _place(client)
+
+
+def _place(client: Redis) -> list[Any]:
+    pool = client.connection_pool
+    place = [pool.connection_kwargs.get(name) for name in ("path", "host", "port")]
+    return [*place, pool.connection_kwargs.get("db") or 0, getattr(pool, "service_name", None)]

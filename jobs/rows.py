@@ -10,7 +10,7 @@ from rq.utils import as_text
 
 from jobs import allowed, logs, queues
 from jobs.history import time_of
-from jobs.job import JobState, MandateJob, state_of
+from jobs.job import WITH_REASON, JobState, MandateJob, state_of
 from jobs.retries import Progress
 
 LARGEST = 64 * 1_024  # bytes of a stored payload that a list reads
@@ -69,7 +69,7 @@ class Row:
             state=state,
             command=command,
             description=description,
-            reason=_text(known["reason"]),
+            reason=_text(known["reason"]) if as_text(known["status"]) in WITH_REASON else "",
             at=_at(state, known, score),
             started_at=time_of(known["started_at"]),
             ended_at=time_of(known["ended_at"]),

@@ -19,7 +19,7 @@ _ROW = (
     "<td>{load}</td><td>{version}</td><td>{seen}</td></tr>"
 )
 _BOX = '<td><input type="checkbox" name="worker" value="{}" aria-label="{}"></td>'
-_JOB = '<a href="../job/{}/">{}</a> <small>{}</small><br>'
+_JOB = '<span class="jobs-nowrap"><a href="../job/{}/">{}</a> <small>{}</small></span><br>'
 
 
 def of_workers(found: Iterable[Worker], *, selectable: bool) -> Iterator[SafeString]:
