@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from redis import Redis
@@ -125,7 +126,7 @@ def _change(
     now = seams.now()
     client: Redis = job.connection
     if queue and _is_elsewhere(queue, client):
-        raise ChangeRefusedError(f"Job {job.id} cannot be {verb} to {queue}: that queue is on another server.")
+        raise ChangeRefusedError(f"Job {job.id} cannot be {verb}, to {queue}: that queue is on another server.")
     statuses = f",{','.join(status.value for status in possible)},"
     note = line(event, now, reason=reason) if event else ""
     with reaching(client):
@@ -151,4 +152,10 @@ def _change(
 
 def _is_elsewhere(queue: str, client: Redis) -> bool:
     other = get_connection(queue)
-    return other is not client and address(other) != address(client)
+    return other is not client and _place(other) != _place(client)
+
+
+def _place(client: Redis) -> list[Any]:
+    pool = client.connection_pool
+    place = [pool.connection_kwargs.get(name) for name in ("path", "host", "port")]
+    return [*place, pool.connection_kwargs.get("db") or 0, getattr(pool, "service_name", None)]

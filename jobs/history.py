@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
+from rq.utils import as_text
 
 KEPT_FOR = 24 * 3_600  # seconds that discarded and cancelled jobs are kept, and what is left of a deleted one
 
@@ -28,9 +29,9 @@ def iso(seconds: float) -> str:
 
 
 def time_of(text: bytes | str | None) -> datetime | None:
-    """A time as RQ writes it, read, without RQ's slow way to do so; None for none, and for what is no time."""
+    """A time as RQ writes it, read; None for none, and for what is no time. RQ's own way takes ten times as long."""
     try:
-        at = datetime.fromisoformat(text.decode() if isinstance(text, bytes) else text) if text else None
+        at = datetime.fromisoformat(as_text(text)) if text else None
     except ValueError:
         return None
     return at.replace(tzinfo=UTC) if at and at.tzinfo is None else at

@@ -51,7 +51,7 @@ _STATES = {
     JobStatus.STOPPED: JobState.DEAD,
     JobStatus.CANCELED: JobState.CANCELLED,
 }
-_WITH_REASON = {status.value for status in (JobStatus.SCHEDULED, JobStatus.FAILED, JobStatus.CANCELED)}
+WITH_REASON = {status.value for status in (JobStatus.SCHEDULED, JobStatus.FAILED, JobStatus.CANCELED)}
 
 
 class MandateJob(Job):
@@ -134,7 +134,7 @@ class MandateJob(Job):
     def reason(self) -> str | None:
         """Why it is dead, discarded, cancelled, retrying or put off, in a line; None otherwise."""
         status, reason = self.connection.hmget(self.key, "status", "reason")
-        return as_text(reason) if reason and status and as_text(status) in _WITH_REASON else None
+        return as_text(reason) if reason and status and as_text(status) in WITH_REASON else None
 
     @property
     def history(self) -> list[history.Event]:

@@ -17,10 +17,11 @@ KEPT_FOR = 73 * 3_600  # seconds that a sample is kept: 72 hours of charts
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A queue at one time: how many jobs waited in it, and how many seconds the first of them had."""
+    """A queue at one time: how many jobs waited in it, how many seconds the first of them had, how many were taken."""
 
     length: int
     latency: float
+    running: int = 0
 
 
 def target(queue: str) -> float:
@@ -36,13 +37,14 @@ def measure() -> dict[str, Sample]:
             for name in names:
                 pipeline.llen(f"{RQ_KEY_PREFIX}:queue:{name}")
                 pipeline.lindex(f"{RQ_KEY_PREFIX}:queue:{name}", 0)
+                pipeline.zcard(f"{RQ_KEY_PREFIX}:wip:{name}")
             answers: list[Any] = pipeline.execute()
-            for first in answers[1::2]:
+            for first in answers[1::3]:
                 pipeline.hget(f"{RQ_KEY_PREFIX}:job:{(first or b'').decode()}", "enqueued_at")
             times = pipeline.execute(raise_on_error=False)  # the first one's key may be no hash
-        for name, length, text in zip(names, answers[::2], times, strict=True):
+        for name, length, running, text in zip(names, answers[::3], answers[2::3], times, strict=True):
             since = time_of(text) if isinstance(text, bytes) else None
-            found[name] = Sample(length, max(0.0, time.time() - since.timestamp()) if since else 0.0)
+            found[name] = Sample(length, max(0.0, time.time() - since.timestamp()) if since else 0.0, running)
     return {name: found[name] for name in conf.queues()}
 
 

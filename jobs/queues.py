@@ -140,7 +140,7 @@ def copy(job: MandateJob) -> MandateJob:
     names = ("data", "timeout", "result_ttl", "context", "unique", "unique_ms")
     found: Any = job.connection.hmget(job.key, *names)
     data, *kept, lock, milliseconds = found
-    payload = _inflated(data or b"")
+    payload = inflated(data or b"")
     if not _is_a_commands(payload):
         raise ChangeRefusedError(f"Job {job.id} cannot be copied: it has no record, or is no command's.")
     noted: tuple[Word, ...] = ()
@@ -152,7 +152,8 @@ def copy(job: MandateJob) -> MandateJob:
     return made
 
 
-def _inflated(data: bytes) -> bytes:
+def inflated(data: bytes) -> bytes:
+    """A payload as it was before it was stored."""
     try:
         return zlib.decompress(data)
     except zlib.error:  # it is small, and lies as it is

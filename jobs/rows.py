@@ -1,6 +1,5 @@
 """One job as a list shows it, from the fields of its record; nothing is fetched for it, and nothing in it can fail."""
 
-import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,9 +8,9 @@ import orjson
 from redis import Redis
 from rq.utils import as_text
 
-from jobs import allowed, logs
+from jobs import allowed, logs, queues
 from jobs.history import time_of
-from jobs.job import JobState, MandateJob, state_of
+from jobs.job import WITH_REASON, JobState, MandateJob, state_of
 from jobs.retries import Progress
 
 LARGEST = 64 * 1_024  # bytes of a stored payload that a list reads
@@ -69,7 +68,7 @@ class Row:
             state=state,
             command=command,
             description=description,
-            reason=_text(known["reason"]),
+            reason=_text(known["reason"]) if as_text(known["status"]) in WITH_REASON else "",
             at=_at(state, known, score),
             started_at=time_of(known["started_at"]),
             ended_at=time_of(known["ended_at"]),
@@ -98,10 +97,10 @@ def _call(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tup
     if not data:
         return "", f"(a payload of {size:,} bytes)" if size else UNREADABLE
     try:
-        function, _, args, kwargs = orjson.loads(data if data[:1] == b"[" else zlib.decompress(data))
-        if function == allowed.PERFORM:
-            return args[0], logs.shown(args[0], args[1:], kwargs)
-    except Exception:  # noqa: S110  # it is no command's, and perhaps RQ can read it
+        function, _, (name, *args), fields = orjson.loads(queues.inflated(data))
+        if function == allowed.PERFORM and isinstance(name, str):  # as it nearly always is
+            return name, logs.shown(name, args, fields)
+    except Exception:  # noqa: S110  # then RQ's way may know better
         pass
     try:
         job = MandateJob(job_id, connection=client)

@@ -10,13 +10,26 @@ from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
-from jobs.connections import Script, run_script, servers
+from jobs.connections import Script, Word, run_many, servers
 from jobs.errors import ChangeRefusedError
 from jobs.history import time_of
 
+AT_ONCE = 250  # workers that a script reads: some 2 ms of the server's time
 STACKS = "jobs:stacks:"  # and a worker's name: what its threads were doing when it was last asked
-AT_ONCE = 500  # workers that a script reads, each with its jobs: it holds the server up for a few milliseconds
+
 _WORKERS = Script("lua/workers.lua")
+_FIELDS: tuple[str, ...] = (
+    "queues",
+    "hostname",
+    "pid",
+    "birth",
+    "last_heartbeat",
+    "state",
+    "threads",
+    "running",
+    "successful_job_count",
+)
+_FIELDS += ("failed_job_count", "total_working_time", "memory_mb", "load", "version", "python_version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +64,11 @@ class Worker:
     running: tuple[RunningJob, ...]
 
 
-def alive() -> list[Worker]:
-    """Every worker that RQ's lists have, with what it runs; AT_ONCE a round trip."""
+def alive(*, jobs: bool = True) -> list[Worker]:
+    """Every worker that RQ's lists have; with what it runs, if `jobs`. Two round trips a server."""
     found: list[Worker] = []
     for client in servers():
-        keys = sorted(as_text(key) for key in client.smembers(f"{RQ_KEY_PREFIX}:workers"))
-        found += _read(client, keys)
+        found += _read(client, sorted(as_text(key) for key in client.smembers(f"{RQ_KEY_PREFIX}:workers")), jobs=jobs)
     return found
 
 
@@ -69,17 +81,17 @@ def get(name: str) -> tuple[Worker, str] | None:
     return None
 
 
-def _read(client: Redis, keys: list[str]) -> list[Worker]:
+def _read(client: Redis, keys: list[str], *, jobs: bool = True) -> list[Worker]:
+    words: list[Word] = [f"{RQ_KEY_PREFIX}:", int(jobs), *_FIELDS]
+    calls: list[tuple[list[str], list[Word]]] = [
+        (keys[first : first + AT_ONCE], words) for first in range(0, len(keys), AT_ONCE)
+    ]
+    answers = [answer for each in run_many(client, _WORKERS, calls) for answer in each] if calls else []
     found: list[Worker] = []
-    names = [key.removeprefix(f"{RQ_KEY_PREFIX}:worker:") for key in keys]
-    for first in range(0, len(names), AT_ONCE):
-        some = names[first : first + AT_ONCE]
-        answers = run_script(client, _WORKERS, [], [f"{RQ_KEY_PREFIX}:", *some])
-        for name, (fields, jobs) in zip(some, answers, strict=True):
-            record = dict(zip(fields[::2], fields[1::2], strict=True))
-            running = tuple(map(_running, jobs[::3], jobs[1::3], jobs[2::3]))
-            if record:
-                found.append(_worker(name, record, running))
+    for key, answer in zip(keys, answers, strict=True):
+        if answer and any(answer[0]):
+            running = tuple(_running(*each) for each in sorted(answer[1]))
+            found.append(_worker(key.removeprefix(f"{RQ_KEY_PREFIX}:worker:"), answer[0], running))
     return found
 
 
@@ -98,31 +110,31 @@ def tell(name: str, command: str) -> None:
     raise ChangeRefusedError(f"There is no worker {name!r} any more.")
 
 
-def _worker(name: str, record: dict[bytes, bytes], running: tuple[RunningJob, ...]) -> Worker:
-    known = {as_text(field): value.decode(errors="replace") for field, value in record.items()}
+def _worker(name: str, record: list[bytes | None], running: tuple[RunningJob, ...]) -> Worker:
+    known = {field: (value or b"").decode(errors="replace") for field, value in zip(_FIELDS, record, strict=True)}
     return Worker(
         name=name,
-        queues=tuple(known.get("queues", "").split(",")),
-        hostname=known.get("hostname", ""),
-        pid=int(_number(known.get("pid"))),
-        born=time_of(known.get("birth")),
-        seen=time_of(known.get("last_heartbeat")),
-        state=known.get("state", ""),
-        threads=int(_number(known.get("threads", "1"))),
-        busy=int(_number(known.get("running", len(running)))),
-        finished=int(_number(known.get("successful_job_count"))),
-        failed=int(_number(known.get("failed_job_count"))),
-        working_seconds=_number(known.get("total_working_time")),
-        memory_mb=_number(known.get("memory_mb")),
-        load=_number(known.get("load")),
-        version=known.get("version", ""),
-        python=known.get("python_version", ""),
+        queues=tuple(known["queues"].split(",")),
+        hostname=known["hostname"],
+        pid=int(_number(known["pid"])),
+        born=time_of(known["birth"]),
+        seen=time_of(known["last_heartbeat"]),
+        state=known["state"],
+        threads=int(_number(known["threads"] or 1)),
+        busy=int(_number(known["running"] or len(running))),
+        finished=int(_number(known["successful_job_count"])),
+        failed=int(_number(known["failed_job_count"])),
+        working_seconds=_number(known["total_working_time"]),
+        memory_mb=_number(known["memory_mb"]),
+        load=_number(known["load"]),
+        version=known["version"],
+        python=known["python_version"],
         running=running,
     )
 
 
-def _running(claim: bytes, queue: bytes | None, started: bytes | None) -> RunningJob:
-    return RunningJob(as_text(claim).partition(":")[0], as_text(queue or b""), time_of(started))
+def _running(claim: bytes, queue: bytes, started: bytes) -> RunningJob:
+    return RunningJob(as_text(claim).partition(":")[0], as_text(queue), time_of(started))
 
 
 def _number(value: Any) -> float:

@@ -65,7 +65,6 @@ def queue(request: HttpRequest, queue: str) -> Screen:
     filters = {"queue": queue} | {name: value for name, value in _given(request).items() if name == "order"}
     query = query_of(filters, JobState.QUEUED.value)
     recent = statistics.by_queue(HOUR)[queue]
-    alive = workers.alive()
     return "queue", {
         "title": _("Queue %(queue)s") % {"queue": queue},
         "queue": queue,
@@ -76,8 +75,7 @@ def queue(request: HttpRequest, queue: str) -> Screen:
         "sample": metrics.measure()[queue],
         "target": metrics.target(queue),
         "paused": queue in queues.paused(),
-        "running": sum(job.queue == queue for worker in alive for job in worker.running),
-        "serving": sum(queue in worker.queues for worker in alive),
+        "serving": sum(queue in worker.queues for worker in workers.alive(jobs=False)),
         "recent": recent,
         "p95": recent.quantile(0.95),
         **listing(request, query, filters),

@@ -12,8 +12,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from jobs import bulk, scheduler, statistics, workers
-from jobs.dashboard import charts, words
-from jobs.dashboard.access import Screen
+from jobs.dashboard import charts, rows, words
+from jobs.dashboard.access import Screen, may
 from jobs.inspection import find
 from jobs.statistics import HOUR, MINUTE, Tally
 
@@ -30,6 +30,7 @@ def worker_list(request: HttpRequest) -> Screen:
     return "workers", {
         "title": _("Workers"),
         "workers": found[:MOST_WORKERS],
+        "rows": list(rows.of_workers(found[:MOST_WORKERS], selectable=may(request, "workers"))),
         "count": len(found),
         "threads": sum(worker.threads for worker in found),
         "busy": sum(worker.busy for worker in found),
@@ -49,8 +50,8 @@ def recurring(request: HttpRequest) -> Screen:
     """The entries, their next and last runs; a page of them."""
     entries, further = scheduler.page(request.GET.get("cursor", ""), ENTRIES)
     runs = scheduler.histories(entries, RUNS)
-    rows = [(entry, runs[entry.id]) for entry in entries]
-    return "recurring", {"title": _("Recurring jobs"), "rows": rows, "next": further}
+    shown = [(entry, runs[entry.id]) for entry in entries]
+    return "recurring", {"title": _("Recurring jobs"), "rows": shown, "next": further}
 
 
 # --- commands --------------------------------------------------------------------------------
@@ -82,16 +83,16 @@ def commands(request: HttpRequest) -> Screen:
     """Per command: runs, failures, how long they take; what takes most, is slowest or fails most first."""
     span, sort = request.GET.get("span", "hour"), request.GET.get("sort", "time")
     span, sort = span if span in SPANS else "hour", sort if sort in SORTS else "time"
-    rows, shown = by_command(span, sort)
+    found, starts = by_command(span, sort)
     return "commands", {
         "title": _("Commands"),
         "span": span,
         "spans": list(SPANS),
         "sort": sort,
         "sorts": list(SORTS),
-        "rows": rows[:MOST_COMMANDS],
-        "count": len(rows),
-        "steps": shown,
+        "rows": found[:MOST_COMMANDS],
+        "count": len(found),
+        "steps": starts,
     }
 
 
@@ -103,8 +104,8 @@ def by_command(span: str, sort: str) -> tuple[list[CommandRow], list[int]]:
         for labels, tally in of_step.items():
             over_time.setdefault(labels, [Tally() for _step in steps])[at] = tally
     starts = [start for start, _of_step in steps]
-    rows = [_row(*labels, tallies, starts) for labels, tallies in over_time.items()]
-    return sorted(rows, key=SORTS[sort], reverse=True), starts
+    found = [_row(*labels, tallies, starts) for labels, tallies in over_time.items()]
+    return sorted(found, key=SORTS[sort], reverse=True), starts
 
 
 def _row(queue: str, command: str, tallies: Sequence[Tally], starts: Sequence[int]) -> CommandRow:

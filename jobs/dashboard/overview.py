@@ -87,7 +87,7 @@ def overview(request: HttpRequest) -> Screen:
 
 def look(hour: Sequence[tuple[int, Mapping[statistics.Labels, Tally]]], *, is_scheduled: bool) -> Now:
     """What there is now, given the attempts of the last hour by minute."""
-    alive = workers.alive()
+    alive = workers.alive(jobs=False)
     died = sum(tally.outcomes["dead"] for _start, of_step in hour for tally in of_step.values())
     return Now(list(_queues(hour, alive)), inspection.counts(), alive, died, is_scheduled)
 
@@ -109,7 +109,7 @@ def _queues(
             purpose=purpose,
             length=length,
             latency=samples[name].latency,
-            running=sum(job.queue == name for worker in alive for job in worker.running),
+            running=samples[name].running,
             enqueued_a_minute=enqueued,
             finished_a_minute=pace,
             drain=length / pace * MINUTE if pace else None,

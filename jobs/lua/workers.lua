@@ -1,26 +1,24 @@
--- What workers say of themselves, and the jobs that they run.
+-- Read some workers' records, and what each runs.
 --
--- ARGV  1 RQ's key prefix   2... names of workers
--- Returns for each: its record, names and values in turn, and its jobs: claim (`id:execution`), queue and start of each.
-local prefix, found = ARGV[1], {}
+-- KEYS  the workers' records
+-- ARGV  1 RQ's key prefix   2 '1' when what each runs is wanted, too   3... the fields to read
+-- Returns for each: the values of the fields, and for each job that it runs the claim, its queue and when it began.
+-- A key that is no worker's is answered with nothing.
+local prefix, jobs, fields = ARGV[1], ARGV[2] == '1', {}
+for i = 3, #ARGV do fields[#fields + 1] = ARGV[i] end
 
-local function read(worker)
-  local key, running = prefix .. 'worker:' .. worker, {}
-  local claims = redis.call('SMEMBERS', key .. ':executions')
-  table.sort(claims)
-  for _, claim in ipairs(claims) do
-    local id = string.match(claim, '^[^:]*')
-    local job = redis.pcall('HMGET', prefix .. 'job:' .. id, 'origin', 'started_at')
-    if job.err then job = { false, false } end -- no job's record, whatever it is
-    running[#running + 1] = claim
-    running[#running + 1] = job[1]
-    running[#running + 1] = job[2]
+local function read(key)
+  local record, running = redis.call('HMGET', key, unpack(fields)), {}
+  for _, claim in ipairs(jobs and redis.call('SMEMBERS', key .. ':executions') or {}) do
+    local got, job = pcall(redis.call, 'HMGET', prefix .. 'job:' .. string.match(claim, '^[^:]*'), 'origin', 'started_at')
+    running[#running + 1] = { claim, got and job[1] or '', got and job[2] or '' }
   end
-  return { redis.call('HGETALL', key), running }
+  return { record, running }
 end
 
-for i = 2, #ARGV do
-  local ok, worker = pcall(read, ARGV[i])
-  found[#found + 1] = ok and worker or { {}, {} } -- keys of other types are nobody's
+local found = {}
+for at, key in ipairs(KEYS) do
+  local done, worker = pcall(read, key)
+  found[at] = done and worker or {}
 end
 return found

@@ -24,6 +24,7 @@ from rq.timeouts import BaseDeathPenalty
 from jobs import conf, execution, failures, logs
 from jobs.connections import new_pool
 from jobs.errors import JobsError, PayloadError
+from jobs.history import sendable
 from jobs.interrupt import Interruptible, JobInterrupt
 from jobs.job import MandateJob
 from jobs.outcomes import Dead, GivenBack, Outcome, Recorded
@@ -34,6 +35,9 @@ from jobs.worker.wire import UNREACHABLE
 logger = logging.getLogger("jobs")
 
 AWAY = (*UNREACHABLE, MasterDownError, OutOfMemoryError, ReadOnlyError)  # it is the server, not the job
+# In one step: a job that somebody has deleted meanwhile must not get a record again.
+_NOTE_REASON = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'reason', ARGV[1]) end"
+
 FIRST_PAUSE = 0.05  # seconds
 TRIES = 5  # of writing an outcome that the server, which answers, does not take
 
@@ -114,6 +118,11 @@ class PlainRunner(SimpleWorker):
         if self._unreached or not self._holds_claim():
             raise NotOurs
         self._patiently(lambda: super(PlainRunner, self).handle_execution_ended(job, queue, heartbeat_ttl))
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        super().handle_exception(job, *exc_info)
+        reason = failures.reason_of(exc_info[1])  # for the dashboard, which groups by it; RQ keeps the traceback alone
+        self._patiently(lambda: self.connection.eval(_NOTE_REASON, 1, job.key, sendable(reason)))
 
     def handle_job_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
         self._write(job, lambda: super(PlainRunner, self).handle_job_success(job, *args, **kwargs))

@@ -46,6 +46,7 @@ def test_results_failures_and_callbacks(queue, worker_process):
     assert (done.return_value(), done.get_status()) == (5, "finished")
     assert failed.is_failed
     assert "RuntimeError: no luck" in failed.latest_result().exc_string
+    assert reason(failed) == "RuntimeError: no luck"
     assert set(Note.objects.values_list("text", flat=True)) == {"success: 5", "failure: RuntimeError"}
 
 

@@ -180,3 +180,15 @@ def test_many_cancel_and_one_succeeds():
     for thread in threads:
         thread.join()
     assert sorted(results) == ["done"] + ["refused"] * 5
+
+
+def test_a_queue_of_another_server_is_refused(settings):
+    queued, cancelled = WriteNote.defer("x"), WriteNote.defer("y")
+    control.cancel(cancelled)
+    elsewhere = {**settings.RQ_QUEUES["low"], "URL": f"{settings.RQ_QUEUES['low']['URL']}?db=1"}
+    settings.RQ_QUEUES = {**settings.RQ_QUEUES, "low": elsewhere}
+    with pytest.raises(ChangeRefusedError, match="cannot be moved, to low: that queue is on another server"):
+        control.move(queued, "low")
+    with pytest.raises(ChangeRefusedError, match="cannot be retried, to low"):
+        control.retry(cancelled, queue="low")
+    assert (queued.state, cancelled.state) == ("queued", "cancelled")

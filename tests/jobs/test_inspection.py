@@ -90,6 +90,14 @@ def test_filters(worker):
     assert str(JobQuery(state=JobState.DEAD, error="RuntimeError").count()) == "2"
 
 
+def test_a_job_that_came_through_has_no_reason_any_more(worker):
+    TroubleTwice.defer("flaky", 1)
+    worker.run()
+    assert JobQuery(state=JobState.RETRYING).page().rows[0].reason == "FlakyError: as planned"
+    worker.hurry().run()
+    assert JobQuery(state=JobState.FINISHED).page().rows[0].reason == ""
+
+
 def test_private_arguments_are_neither_shown_nor_found():
     KeepSecret.defer("hunter2")
     (row,) = JobQuery(state=JobState.QUEUED).page().rows

@@ -173,6 +173,29 @@ def test_a_thousand_workers_are_one_page(admin_client):
     assert page.count('name="csrfmiddlewaretoken"') < 5  # one form, not one a row
 
 
+def test_what_a_worker_says_of_itself_is_text(admin_client):
+    beat("<b>w/1</b>", queues="<i>low</i>", hostname="<u>", state="<s>", version="<q>", pid="nan", load="inf")
+    page = text(admin_client, url("workers")).partition('id="jobs-part"')[2]
+    for tag in ("<b>", "<i>", "<u>", "<s>", "<q>"):
+        assert tag not in page
+    assert 'href="%3Cb%3Ew%2F1%3C%2Fb%3E/"' in page
+
+
+def test_what_a_worker_runs_is_linked(admin_client):
+    beat(running=5)
+    client = get_connection("default")
+    jobs = WriteNote.defer_many([("x",)] * 5)
+    client.sadd("rq:worker:w:executions", *(f"{job.id}:w.{n}" for n, job in enumerate(jobs)))
+    client.set("rq:worker:odd", "no hash")
+    client.sadd("rq:workers", "rq:worker:odd", "rq:worker:gone")
+    page = text(admin_client, url("workers"))
+    assert "1 worker process." in page
+    assert page.count('href="../job/') == 3
+    assert "of 5" in page
+    shown = text(admin_client, url("worker", "w"))
+    assert all(url("job", job.id) in shown for job in jobs)
+
+
 def test_commands_the_slowest_and_the_most_failing_first(admin_client):
     count(1, "low|a.Quick|finished|3", 50)
     count(2, "low|a.Slow|finished|25", 2)
