@@ -1,7 +1,7 @@
 """What the counts say that the workers' commits have written: jobs by queue, command, outcome and time; durations."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -84,11 +84,11 @@ def by_time(span: int, step: int) -> list[tuple[int, Tally]]:
 def by_command(span: int) -> dict[Labels, Tally]:
     """The attempts of the last `span` seconds, by queue and command."""
     now = int(time.time())
-    found: dict[Labels, Tally] = {}
+    found: defaultdict[Labels, Tally] = defaultdict(Tally)
     for _, labels in _read(now - span, now, HOUR if span > 2 * HOUR else MINUTE):
         for (queue, command, outcome, bucket), count in labels:
-            found.setdefault((queue, command), Tally()).add(outcome, bucket, count)
-    return found
+            found[queue, command].add(outcome, bucket, count)
+    return dict(found)
 
 
 def by_queue(span: int) -> dict[str, Tally]:
