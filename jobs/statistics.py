@@ -146,13 +146,14 @@ def _read(first: int, last: int, step: int) -> Iterable[tuple[int, _Counted]]:
             else:
                 minutes.append(start)
                 start += MINUTE
-        sums = _hash_many(client, [_hour_key(hour) for hour in hours])
+        keys = [*map(_hour_key, hours), *(f"jobs:counts:{minute // MINUTE}" for minute in minutes)]
+        answers = _hash_many(client, keys)
+        sums = answers[: len(hours)]
         missing = [hour for hour, counted in zip(hours, sums, strict=True) if not counted]
         added_up = dict(zip(missing, _sum_up_many(client, missing), strict=True))
         for hour, counted in zip(hours, sums, strict=True):
             yield hour, _labels(counted or added_up[hour])
-        found = _hash_many(client, [f"jobs:counts:{minute // MINUTE}" for minute in minutes])
-        for minute, counted in zip(minutes, found, strict=True):
+        for minute, counted in zip(minutes, answers[len(hours) :], strict=True):
             if counted:
                 yield minute, _labels(counted)
 
