@@ -17,7 +17,7 @@ from jobs.job import MandateJob
 MOST_AT_ONCE = 500  # jobs that a request changes itself; more are changed by a job
 
 # The permission that each change of a job needs.
-NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy"), "retry")
+NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy", "profile"), "retry")
 NEEDS |= {"cancel": "cancel", "delete": "delete"}
 
 
