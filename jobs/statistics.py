@@ -1,7 +1,7 @@
 """What the counts say that the workers' commits have written: jobs by queue, command, outcome and time; durations."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -98,11 +98,11 @@ def together(tallies: Iterable[Tally]) -> Tally:
 def by_command(span: int) -> dict[Labels, Tally]:
     """The attempts of the last `span` seconds, by queue and command."""
     now = int(time.time())
-    found: dict[Labels, Tally] = {}
+    found: defaultdict[Labels, Tally] = defaultdict(Tally)
     for _, labels in _read(now - span, now, HOUR if span > 2 * HOUR else MINUTE):
         for (queue, command, outcome, bucket), count in labels:
-            found.setdefault((queue, command), Tally()).add(outcome, bucket, count)
-    return found
+            found[queue, command].add(outcome, bucket, count)
+    return dict(found)
 
 
 def by_queue(span: int) -> dict[str, Tally]:
@@ -163,13 +163,14 @@ def _read(first: int, last: int, step: int) -> Iterable[tuple[int, _Counted]]:
             else:
                 minutes.append(start)
                 start += MINUTE
-        sums = _hash_many(client, [_hour_key(hour) for hour in hours])
+        keys = [*map(_hour_key, hours), *(f"jobs:counts:{minute // MINUTE}" for minute in minutes)]
+        answers = _hash_many(client, keys)
+        sums = answers[: len(hours)]
         missing = [hour for hour, counted in zip(hours, sums, strict=True) if not counted]
         added_up = dict(zip(missing, _sum_up_many(client, missing), strict=True))
         for hour, counted in zip(hours, sums, strict=True):
             yield hour, _labels(counted or added_up[hour])
-        found = _hash_many(client, [f"jobs:counts:{minute // MINUTE}" for minute in minutes])
-        for minute, counted in zip(minutes, found, strict=True):
+        for minute, counted in zip(minutes, answers[len(hours) :], strict=True):
             if counted:
                 yield minute, _labels(counted)
 
