@@ -109,7 +109,15 @@ def _processes(folder: str, limits: Limits) -> Iterator[tuple["subprocess.Popen[
 
 def _start(program: str, limits: Limits, *arguments: int, **options: Any) -> "subprocess.Popen[bytes]":
     # The programs limit and confine themselves: code between fork and exec is not safe in a process with threads.
-    given = (os.getpid(), settings.SUBMISSION_SANDBOX, limits.cpu, limits.memory << 20, limits.files, int(limits.wall) + 2, *arguments)
+    given = (
+        os.getpid(),
+        settings.SUBMISSION_SANDBOX,
+        limits.cpu,
+        limits.memory << 20,
+        limits.files,
+        int(limits.wall) + 2,
+        *arguments,
+    )
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-B", str(PROGRAMS / f"{program}.py"), *map(str, given)],
         stderr=subprocess.DEVNULL,
