@@ -102,7 +102,8 @@ def submission(request: HttpRequest, pk: int) -> HttpResponse:
         found.give_up()
         found.refresh_from_db()
     part = getattr(request, "htmx", False)
-    delay = "300ms" if age < LOST_AFTER else "2s"  # what takes longer need not be seen at once
+    # Seen at once while it may be a matter of moments; what takes longer need not be asked for so often.
+    delay = "100ms" if age < timedelta(seconds=2) else "500ms" if age < LOST_AFTER else "2s"
     page = render(
         request,
         "jiki/_submission.html" if part else "jiki/submission.html",
