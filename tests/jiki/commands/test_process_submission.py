@@ -1,5 +1,6 @@
 import pytest
 
+from jiki import sandbox
 from jiki.commands.process_submission import ProcessSubmission
 from jiki.models import NOT_CHECKED, Submission
 from jobs.job import JobState
@@ -66,6 +67,23 @@ def test_broken_checks_end_at_once_for_the_learner_and_stay_for_a_person(submit,
     assert (submission.state, submission.message) == ("failed", NOT_CHECKED)
     assert job.state is JobState.DEAD
     assert "No module named 'no_such'" in job.reason
+
+
+def test_what_could_not_be_checked_for_another_reason_is_tried_again(submit, jobs, monkeypatch):
+    def fail(files, checks):
+        raise sandbox.SandboxError("The checks did not start in time.")
+
+    submission = submit()
+    job = ProcessSubmission.defer(submission.pk)
+    with monkeypatch.context() as patch:
+        patch.setattr(sandbox, "check", fail)
+        jobs.perform_enqueued_jobs()
+    assert job.state is JobState.RETRYING
+    assert Submission.objects.get().is_open
+
+    jobs.travel(60)
+
+    assert Submission.objects.get().state == "passed"
 
 
 def test_one_that_is_gone_is_dropped(jobs):
