@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from jiki import sandbox
-from jiki.sandbox import Report, Result, SandboxError, syscalls
+from jiki.sandbox import Limits, Report, Result, SandboxError, syscalls
 from tests.jiki.conftest import CHECKS, RIGHT, WRONG
 from tests.processes import wait_until
 
@@ -278,6 +278,19 @@ def test_what_sleeps_is_ended_by_the_clock(settings):
     assert first_message("import time\ndef add(a, b): time.sleep(60)") == "It took longer than 0.5 seconds."
 
 
+def test_what_does_not_want_to_end_is_killed(settings):
+    settings.SUBMISSION_LIMITS = {"wall": 0.5}
+    code = (
+        "import signal, time\nsignal.alarm(0)\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\ntime.sleep(600)"
+    )
+    checking = threading.Thread(target=check, args=(code,), daemon=True)
+    checking.start()
+
+    checking.join(30)
+
+    assert not checking.is_alive()
+
+
 @pytest.mark.parametrize("after", ["", "\n    while True: pass"])
 def test_what_lets_go_of_its_pipes_is_ended(after):
     message = first_message(f"import os\ndef add(a, b):\n    os.closerange(3, 64){after}")
@@ -371,18 +384,37 @@ def test_an_interrupt_of_the_job_ends_it_soon_whenever_it_comes(settings):
 @pytest.mark.processes
 def test_a_killed_worker_leaves_no_process_behind(tmp_path):
     code = (
-        "import django; django.setup(); from jiki import sandbox\n"
+        "import django; django.setup(); from django.conf import settings; from jiki import sandbox\n"
+        "settings.SUBMISSION_LIMITS = {'wall': 600}\n"  # no other clock ends it
         "sandbox.check({'solution.py': 'import time; time.sleep(60)'}, 'def check_x(): solution.x')"
     )
     worker = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path / "elsewhere")})
     (tmp_path / "elsewhere").mkdir()
     wait_until(lambda: len(programs(worker.pid)) == 2)
     started = programs(worker.pid)
+    wait_until(lambda: all("Seccomp:\t2" in Path(f"/proc/{p.pid}/status").read_text() for p in started))
 
     worker.kill()
     worker.wait()
 
     wait_until(lambda: not any(command_of(process) for process in started))
+
+
+def test_a_program_that_nobody_remembers_ends_by_itself(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with sandbox._start("solver", Limits(wall=0.1), cwd=tmp_path, **pipes) as program:
+        assert program.wait(30) == -signal.SIGALRM
+
+
+def test_a_confined_program_has_no_privileges(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with sandbox._start("solver", Limits(), cwd=tmp_path, **pipes) as program:
+        assert program.stdout.readline() == b"('ready',)\n"
+        status = dict(re.findall(r"(\w+):\t(.*)", Path(f"/proc/{program.pid}/status").read_text()))
+        program.kill()
+
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert {int(status[kind], 16) for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
 
 
 def test_programs_whose_parent_is_gone_do_not_begin(tmp_path):
