@@ -55,7 +55,7 @@ def exercise(request: HttpRequest, slug: str) -> HttpResponse:
         found = Exercise.objects.get(slug=slug)
     except Exercise.DoesNotExist:
         return render(request, "jiki/no_exercise.html", {"slug": slug}, status=404)
-    if refused:
+    if refused and request.user.is_authenticated:
         form = SubmissionForm({"code": request.POST.get("code", _beginning(request, found))})
         form.add_error(None, refused)
         return _exercise(request, found, form, status=413)
@@ -64,8 +64,8 @@ def exercise(request: HttpRequest, slug: str) -> HttpResponse:
     return _exercise(request, found, SubmissionForm(initial={"code": _beginning(request, found)}))
 
 
-@csrf_protect
 @login_required
+@csrf_protect
 def _submit(request: HttpRequest, exercise: Exercise) -> HttpResponse:
     form = SubmissionForm(request.POST, request.FILES)
     if not form.is_valid():

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from config import embedded
 
 DATABASE = "outside"  # never created: tests use the test database that Django makes beside it
-UNSET = ["ALLOWED_HOSTS", "BEHIND_PROXY", "DEFAULT_FROM_EMAIL", "LOG_FORMAT", "LOG_LEVEL"]
+UNSET = ["ALLOWED_HOSTS", "BEHIND_PROXY", "DEFAULT_FROM_EMAIL", "LOG_FORMAT", "LOG_LEVEL", "SUBMISSION_SANDBOX"]
 
 
 def prepare() -> None:

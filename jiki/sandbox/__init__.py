@@ -164,7 +164,7 @@ def _report(
     if kind == "broken":
         raise BrokenChecksError(f"The exercise's checks are broken: {about}. Mend them in the admin.")
     if kind == "unconfined":
-        raise SandboxError(f"The kernel cannot confine a learner's code: {about}. See docs/howto/check-submissions.md.")
+        raise SandboxError(f"The kernel cannot confine a learner's code: {about}. SUBMISSION_SANDBOX says what then.")
     results: list[Result] = []
     for state, *message in rest:
         if state == "unusable":

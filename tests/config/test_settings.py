@@ -25,6 +25,7 @@ NAMES = [
     "REDIS_URL",
     "SECRET_KEY",
     "SITE_URL",
+    "SUBMISSION_SANDBOX",
 ]
 
 Load = Callable[..., dict[str, Any]]
@@ -188,3 +189,12 @@ def test_our_rqworker_wins_over_django_rqs(load: Load) -> None:
     installed = load(SECRET_KEY="x")["INSTALLED_APPS"]
 
     assert installed.index("jobs") < installed.index("django_rq")
+
+
+def test_strangers_code_is_confined_unless_somebody_develops(load: Load) -> None:
+    production = {"SECRET_KEY": "x", "REDIS_URL": "redis://localhost"}
+
+    assert load(**production)["SUBMISSION_SANDBOX"] == "confined"
+    assert load(DEBUG="1")["SUBMISSION_SANDBOX"] == "any"
+    with pytest.raises(ImproperlyConfigured, match="SUBMISSION_SANDBOX='no' is unknown. Say confined"):
+        load(**production, SUBMISSION_SANDBOX="no")

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -42,6 +43,10 @@ def command_of(process):
         return process.cmdline() if process.status() != psutil.STATUS_ZOMBIE else []
     except psutil.Error:
         return []
+
+
+def start_solver(folder, **limits):
+    return sandbox._start("solver", Limits(**limits), cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 @pytest.fixture(autouse=True)
@@ -168,14 +173,25 @@ def test_broken_checks_are_no_fault_of_the_learner(checks, message):
 # --- what is tried ---------------------------------------------------------------------------
 
 NEVER_ENDS = "It computed for more than 1 seconds: perhaps a loop that never ends."
-CONFINED = "confined"
-BOTH = [CONFINED, "watched"]
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture
+def confined(settings, tmp_path):
+    """By the kernel; skipped where it cannot."""
+    settings.SUBMISSION_SANDBOX = "confined"
+    with start_solver(tmp_path) as program:
+        said = program.stdout.readline()
+        program.kill()
+    if said != b"('ready',)\n":
+        pytest.skip(f"no Landlock and seccomp here: {said}")
+
+
+@pytest.fixture(params=["confined", "watched"])
 def sandboxed(request, settings):
     """By the kernel; and as where it cannot."""
     settings.SUBMISSION_SANDBOX = request.param
+    if request.param == "confined":
+        request.getfixturevalue("confined")
     return request.param
 
 
@@ -238,7 +254,7 @@ def in_the_kernels_confinement(body):
     return first_message(f"import os\ndef add(a, b):\n    {body}\n")
 
 
-def test_files_elsewhere_cannot_be_read(tmp_path):
+def test_files_elsewhere_cannot_be_read(tmp_path, confined):
     secret = tmp_path / "secret"
     secret.write_text("x")
 
@@ -246,26 +262,26 @@ def test_files_elsewhere_cannot_be_read(tmp_path):
         assert "PermissionError" in in_the_kernels_confinement(f"return os.open({str(path)!r}, os.O_RDONLY)"), path
 
 
-def test_its_own_files_and_the_library_can_be_read():
+def test_its_own_files_and_the_library_can_be_read(confined):
     code = "import asyncio, decimal, json, sqlite3, zoneinfo\ndef add(a, b):\n    assert open('words.py').read()"
 
     assert check(f"{code}\n    async def f(): return a + b\n    return asyncio.run(f())", words="words = 1").passed
 
 
-def test_threads_cannot_be_started():
+def test_threads_cannot_be_started(confined):
     assert "can't start new thread" in in_the_kernels_confinement("import threading; threading.Thread().start()")
 
 
 @pytest.mark.parametrize(
     "body", ["import ctypes; ctypes.string_at(0)", "import sys; sys.setrecursionlimit(10**9); f = lambda: f(); f()"]
 )
-def test_a_crash_is_named(body):
+def test_a_crash_is_named(body, confined):
     message = in_the_kernels_confinement(body)
 
     assert message.startswith(("It crashed (SIGSEGV).", "add(1, 2) raised ", "It computed"))
 
 
-def test_the_kernels_limits_hold_for_code_that_goes_round_python():
+def test_the_kernels_limits_hold_for_code_that_goes_round_python(confined):
     call = "import ctypes; c = ctypes.CDLL(None, use_errno=True); return ctypes.get_errno() if c.{} < 0 else 'done'"
 
     for name in ("socket(2, 1, 0)", "fork()", f"kill({os.getpid()}, 0)", "unlink(b'solution.py')", "unshare(0)"):
@@ -312,6 +328,7 @@ def test_what_ignores_the_signal_of_its_limit_is_killed():
 FLOOD = "import os\nfor fd in range(64):\n    try:\n        os.write(fd, {!r})\n    except OSError:\n        pass\n"
 
 
+@pytest.mark.usefixtures("confined")
 @pytest.mark.parametrize(
     "code",
     [
@@ -382,7 +399,7 @@ def test_an_interrupt_of_the_job_ends_it_soon_whenever_it_comes(settings):
 
 
 @pytest.mark.processes
-def test_a_killed_worker_leaves_no_process_behind(tmp_path):
+def test_a_killed_worker_leaves_no_process_behind(tmp_path, confined):
     code = (
         "import django; django.setup(); from django.conf import settings; from jiki import sandbox\n"
         "settings.SUBMISSION_LIMITS = {'wall': 600}\n"  # no other clock ends it
@@ -401,14 +418,12 @@ def test_a_killed_worker_leaves_no_process_behind(tmp_path):
 
 
 def test_a_program_that_nobody_remembers_ends_by_itself(tmp_path):
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with sandbox._start("solver", Limits(wall=0.1), cwd=tmp_path, **pipes) as program:
+    with start_solver(tmp_path, wall=0.1) as program:
         assert program.wait(30) == -signal.SIGALRM
 
 
-def test_a_confined_program_has_no_privileges(tmp_path):
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with sandbox._start("solver", Limits(), cwd=tmp_path, **pipes) as program:
+def test_a_confined_program_has_no_privileges(tmp_path, confined):
+    with start_solver(tmp_path) as program:
         assert program.stdout.readline() == b"('ready',)\n"
         status = dict(re.findall(r"(\w+):\t(.*)", Path(f"/proc/{program.pid}/status").read_text()))
         program.kill()
@@ -450,6 +465,20 @@ def test_the_table_of_system_calls_is_the_systems():
         } | ({"newfstatat": 79} if column else {})
         for name, row in syscalls.ALLOWED.items():
             assert row[column] in (known.get(name), None), name
+
+
+def test_where_the_kernel_cannot_confine_nothing_is_run_unless_allowed(settings, monkeypatch, tmp_path):
+    programs = tmp_path / "programs"
+    shutil.copytree(sandbox.PROGRAMS, programs)
+    (programs / "syscalls.py").write_text("def numbers(machine): raise OSError('no system calls are known here')")
+    monkeypatch.setattr(sandbox, "PROGRAMS", programs)
+
+    settings.SUBMISSION_SANDBOX = "confined"
+    with pytest.raises(SandboxError, match="cannot confine a learner's code: .*SUBMISSION_SANDBOX"):
+        check(RIGHT)
+    settings.SUBMISSION_SANDBOX = "any"
+    assert check(RIGHT).passed
+    assert "Operation not permitted: os.fork" in first_message("import os\ndef add(a, b): os.fork()")
 
 
 def test_an_unknown_machine_is_refused():

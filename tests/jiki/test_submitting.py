@@ -282,6 +282,12 @@ def test_a_file_that_is_too_large_is_refused(signed_in, exercise):
     assert Submission.objects.count() == 1
 
 
+def test_whoever_is_not_logged_in_is_asked_to_before_anything_else(client, exercise):
+    body = multipart(('name="uploads"; filename="../x"', b"x"))
+
+    assert send(client, exercise.get_absolute_url(), body).url.startswith(reverse("users:login"))
+
+
 def test_half_a_body_is_refused(signed_in, exercise):
     page = signed_in.generic("POST", exercise.get_absolute_url(), b"x", content_type="multipart/form-data")
 
