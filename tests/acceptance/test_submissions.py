@@ -1,5 +1,6 @@
 """Learners submit through a real web server, and a real worker checks what they sent."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -168,13 +169,13 @@ def test_code_that_would_harm_the_worker_does_not_and_the_next_is_checked(site, 
         "import os\nwhile True: os.fork()": "not permitted",
         "import os\nos.kill(os.getppid(), 9)": "not permitted",
         "x = 'x' * 1_000_000_000": "more than 256 MB were needed",
-        "def add(a, b):\n    while True: print('x' * 1000)": "perhaps a loop that never ends",
+        "def add(a, b):\n    while True: print('x' * 1000)": "perhaps a loop that never ends|It took longer than 10 seconds",
         "import os, shutil\nshutil.rmtree('/')": "PermissionError",
         "def add(a, b:": "Syntax error in solution.py, line 1",
     }
     with site(learner) as browser:
         addresses = {code: submit(browser, exercise, code) for code in [*harmful, RIGHT]}
         for code, message in harmful.items():
-            assert message in follow(browser, addresses[code]), code
+            assert re.search(message, follow(browser, addresses[code])), code
         assert "Passed. Well done!" in follow(browser, addresses[RIGHT])
     assert SubmissionFile.objects.count() == len(harmful) + 1
