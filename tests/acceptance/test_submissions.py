@@ -169,7 +169,7 @@ def test_code_that_would_harm_the_worker_does_not_and_the_next_is_checked(site, 
         "import os\nwhile True: os.fork()": "not permitted",
         "import os\nos.kill(os.getppid(), 9)": "not permitted",
         "x = 'x' * 1_000_000_000": "more than 256 MB were needed",
-        "def add(a, b):\n    while True: print('x' * 1000)": "perhaps a loop that never ends|It took longer than 10 seconds",
+        "def add(a, b):\n    while True: print('x' * 1000)": "perhaps a loop that never ends|took longer than 10 s",
         "import os, shutil\nshutil.rmtree('/')": "PermissionError",
         "def add(a, b:": "Syntax error in solution.py, line 1",
     }

@@ -133,6 +133,7 @@ def check_value(): assert solution.SIZE == 3
 def check_types(): expect(solution.many, returns={(1, "a"): [{2}, b"x"]})
 def check_bare(): assert solution.SIZE == 4
 def check_own_error(): solution.SIZE + "x"
+def check_endless(): assert not "x" * 1_000_000, "x" * 1_000_000
 """
     assert [(result.passed, result.message) for result in check(code, checks).results] == [
         (True, ""),
@@ -143,6 +144,7 @@ def check_own_error(): solution.SIZE + "x"
         (True, ""),
         (False, "That is not so."),
         (False, "TypeError: unsupported operand type(s) for +: 'int' and 'str'"),
+        (False, "x" * 2_000),
     ]
 
 
