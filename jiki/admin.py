@@ -66,6 +66,7 @@ class SubmissionAdmin(ReadOnly, admin.ModelAdmin[Submission]):
     list_select_related = ("user", "exercise")
     search_fields = ("user__email", "exercise__title")
     inlines = (Results, Files)
+    view_on_site = False  # only the learner sees that page
     actions = ("check_again",)
 
     def has_check_again_permission(self, request: HttpRequest) -> bool:

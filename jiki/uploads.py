@@ -16,7 +16,9 @@ from django.http.multipartparser import MultiPartParser, MultiPartParserError
 
 MOST_FILES = 20
 MOST_BYTES = 100_000  # of a file
+MOST_ALTOGETHER = MOST_FILES * MOST_BYTES + 1_000_000  # bytes of a request
 MOST_DROPPED = 1_000_000_000  # bytes of a refused request that are waited for
+TOO_MUCH = f"That is too much at once. A submission has {MOST_FILES} files at most, of {MOST_BYTES // 1000} kB each."
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}")
 NAMES = "a plain name of letters, digits, - and _, without a folder"
 
@@ -55,6 +57,9 @@ class Bounds(FileUploadHandler):
 
 def read(request: HttpRequest) -> str:
     """Parse the request's form, and return why it is refused; an empty text when it is not."""
+    if int(request.META.get("CONTENT_LENGTH") or 0) > MOST_ALTOGETHER:
+        _drop_rest(request)
+        return TOO_MUCH
     bounds = Bounds(request)
     request.upload_handlers.insert(0, bounds)
 
@@ -68,17 +73,17 @@ def read(request: HttpRequest) -> str:
         request.POST  # noqa: B018
     except (RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent):
         _drop_rest(request)
-        return (
-            f"That is too much at once. A submission has {MOST_FILES} files at most, of {MOST_BYTES // 1000} kB each."
-        )
+        return TOO_MUCH
     except (MultiPartParserError, UnreadablePostError):
         return "It did not arrive as a whole. Please send it again."
+    if bounds.refused:
+        _drop_rest(request)
     return bounds.refused
 
 
 def _refuse(bounds: Bounds, message: str) -> NoReturn:
     bounds.refused = message
-    raise StopUpload(connection_reset=False)
+    raise StopUpload(connection_reset=True)  # else Django drops the rest, line by line: one of 100 MB, say
 
 
 def _drop_rest(request: HttpRequest) -> None:

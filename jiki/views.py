@@ -56,7 +56,7 @@ def exercise(request: HttpRequest, slug: str) -> HttpResponse:
         found = Exercise.objects.get(slug=slug)
     except Exercise.DoesNotExist:
         return render(request, "jiki/no_exercise.html", {"slug": slug}, status=404)
-    if refused:
+    if refused and request.user.is_authenticated:
         form = SubmissionForm({"code": request.POST.get("code", _beginning(request, found))})
         form.add_error(None, refused)
         return _exercise(request, found, form, status=413)
@@ -65,8 +65,8 @@ def exercise(request: HttpRequest, slug: str) -> HttpResponse:
     return _exercise(request, found, SubmissionForm(initial={"code": _beginning(request, found)}))
 
 
-@csrf_protect
 @login_required
+@csrf_protect
 def _submit(request: HttpRequest, exercise: Exercise) -> HttpResponse:
     form = SubmissionForm(request.POST, request.FILES)
     if not form.is_valid():
@@ -103,7 +103,8 @@ def submission(request: HttpRequest, pk: int) -> HttpResponse:
         found.give_up()
         found.refresh_from_db()
     part = getattr(request, "htmx", False)
-    delay = "300ms" if age < LOST_AFTER else "2s"  # what takes longer need not be seen at once
+    # Seen at once while it may be a matter of moments; what takes longer need not be asked for so often.
+    delay = "100ms" if age < timedelta(seconds=2) else "500ms" if age < LOST_AFTER else "2s"
     page = render(
         request,
         "jiki/_submission.html" if part else "jiki/submission.html",

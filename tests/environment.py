@@ -23,6 +23,7 @@ UNSET = [
     "EXERCISES_API_URL",
     "LOG_FORMAT",
     "LOG_LEVEL",
+    "SUBMISSION_SANDBOX",
 ]
 
 

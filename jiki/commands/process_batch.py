@@ -14,7 +14,7 @@ class ProcessBatch(Mandate):
 
     queue = "background"
     unique_for = timedelta(hours=1)
-    retry_on = [RetryOn(sandbox.SandboxError, attempts=1)]
+    retry_on = [RetryOn(sandbox.BrokenChecksError, attempts=1)]
     discard_on = [Batch.DoesNotExist]
 
     batch_id: int

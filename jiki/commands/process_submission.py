@@ -16,7 +16,7 @@ class ProcessSubmission(Mandate):
     timeout = 60
     retries = 2
     # A broken exercise stays so until somebody mends it: the learner is told now, and the job kept for that somebody.
-    retry_on = [RetryOn(sandbox.SandboxError, attempts=1)]
+    retry_on = [RetryOn(sandbox.BrokenChecksError, attempts=1)]
     discard_on = [Submission.DoesNotExist]
 
     submission_id: int

@@ -60,7 +60,11 @@ class Report:
 
 
 class SandboxError(Exception):
-    """Raised when the code could not be checked, and not because of the code: a broken exercise, a kernel too old."""
+    """Raised when the code could not be checked, and not because of the code: a kernel too old, a machine too busy."""
+
+
+class BrokenChecksError(SandboxError):
+    """Raised when an exercise's checks cannot be run, whatever the code."""
 
 
 def check(files: Mapping[str, str], checks: str) -> Report:
@@ -158,9 +162,9 @@ def _report(
         raise SandboxError(f"The checks did not start{'' if in_time else ' in time'} (exit code {checker.poll()}).")
     (kind, about), *rest = said[0], *said[1:]
     if kind == "broken":
-        raise SandboxError(f"The exercise's checks are broken: {about}. Mend them in the admin.")
+        raise BrokenChecksError(f"The exercise's checks are broken: {about}. Mend them in the admin.")
     if kind == "unconfined":
-        raise SandboxError(f"The kernel cannot confine a learner's code: {about}. See docs/howto/check-submissions.md.")
+        raise SandboxError(f"The kernel cannot confine a learner's code: {about}. SUBMISSION_SANDBOX says what then.")
     results: list[Result] = []
     for state, *message in rest:
         if state == "unusable":

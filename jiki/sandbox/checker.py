@@ -16,6 +16,7 @@ import program  # type: ignore[import-not-found]
 
 MOST_CHECKS = 100
 SHOWN = 300  # characters of a value
+MESSAGE = 5_000  # characters of what a check says
 ANYTHING = object()
 # What the learner's process may answer, with so many parts. It may be forged: then it is just another wrong answer.
 ANSWERS = {"value": 3, "function": 1, "missing": 1, "raised": 4, "odd": 3, "syntax": 2}
@@ -133,9 +134,9 @@ def run(check: Callable[[], None]) -> tuple[str, str]:
     try:
         check()
     except AssertionError as error:
-        return "failed", str(error) or "That is not so."
+        return "failed", str(error)[:MESSAGE] or "That is not so."
     except Exception as error:
-        return "failed", f"{type(error).__name__}: {error}"
+        return "failed", f"{type(error).__name__}: {error}"[:MESSAGE]
     return "passed", ""
 
 

@@ -28,6 +28,7 @@ NAMES = [
     "REDIS_URLS",
     "SECRET_KEY",
     "SITE_URL",
+    "SUBMISSION_SANDBOX",
 ]
 
 Load = Callable[..., dict[str, Any]]
@@ -221,3 +222,12 @@ def test_exercises_are_synced_where_there_is_a_service(url: str) -> None:
 
     assert ("'sync exercises'" in ran.stdout) is bool(url), ran.stderr
     assert "'refresh statistics of submissions'" in ran.stdout
+
+
+def test_strangers_code_is_confined_unless_somebody_develops(load: Load) -> None:
+    production = {"SECRET_KEY": "x", "REDIS_URL": "redis://localhost"}
+
+    assert load(**production)["SUBMISSION_SANDBOX"] == "confined"
+    assert load(DEBUG="1")["SUBMISSION_SANDBOX"] == "any"
+    with pytest.raises(ImproperlyConfigured, match="SUBMISSION_SANDBOX='no' is unknown. Say confined"):
+        load(**production, SUBMISSION_SANDBOX="no")

@@ -19,8 +19,12 @@ WRONG = "def add(a, b):\n    return 3\n"
 
 @pytest.fixture(autouse=True)
 def short_limits(settings):
-    """Enough for what ends, soon over for what does not. Worker processes have the limits of the product."""
-    settings.SUBMISSION_LIMITS = {"cpu": 1}
+    """
+    Little computing, so that what never ends is soon over; much time, since the machine may be busy.
+
+    Worker processes have the limits of the product.
+    """
+    settings.SUBMISSION_LIMITS = {"cpu": 1, "wall": 60}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from django.urls import reverse
 from users.models import User
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["home", "users:signup", "users:signed_up", "users:login", "users:password_reset"]
+PAGES = ["home", "exercises", "users:signup", "users:signed_up", "users:login", "users:password_reset"]
 
 
 @pytest.mark.django_db
@@ -69,10 +69,11 @@ def test_texts_and_fields_stand_out_from_what_lies_behind_them(scheme: int) -> N
     css = (ROOT / "jiki/static/jiki/jiki.css").read_text()
     colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", css.split(":root {")[scheme + 1]))
 
-    for text in ("text", "soft", "accent", "accent-hover", "error"):
+    for text in ("text", "soft", "accent", "accent-hover", "error", "success"):
         for behind in ("page", "surface"):
             assert contrast(colours[text], colours[behind]) >= 4.5, (text, behind)
-    assert contrast(colours["error"], colours["error-surface"]) >= 4.5
+    for text in ("error", "success"):
+        assert contrast(colours[text], colours[f"{text}-surface"]) >= 4.5
     assert contrast(colours["on-accent"], colours["accent"]) >= 4.5
     assert contrast(colours["on-accent"], colours["accent-hover"]) >= 4.5
     assert contrast(colours["field"], colours["surface"]) >= 3

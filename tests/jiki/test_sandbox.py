@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from jiki import sandbox
-from jiki.sandbox import Report, Result, SandboxError, syscalls
+from jiki.sandbox import Limits, Report, Result, SandboxError, syscalls
 from tests.jiki.conftest import CHECKS, RIGHT, WRONG
 from tests.processes import wait_until
 
@@ -42,6 +43,10 @@ def command_of(process):
         return process.cmdline() if process.status() != psutil.STATUS_ZOMBIE else []
     except psutil.Error:
         return []
+
+
+def start_solver(folder, **limits):
+    return sandbox._start("solver", Limits(**limits), cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +133,7 @@ def check_value(): assert solution.SIZE == 3
 def check_types(): expect(solution.many, returns={(1, "a"): [{2}, b"x"]})
 def check_bare(): assert solution.SIZE == 4
 def check_own_error(): solution.SIZE + "x"
+def check_endless(): assert not "x" * 1_000_000, "x" * 1_000_000
 """
     assert [(result.passed, result.message) for result in check(code, checks).results] == [
         (True, ""),
@@ -138,6 +144,7 @@ def check_own_error(): solution.SIZE + "x"
         (True, ""),
         (False, "That is not so."),
         (False, "TypeError: unsupported operand type(s) for +: 'int' and 'str'"),
+        (False, "x" * 2_000),
     ]
 
 
@@ -168,14 +175,25 @@ def test_broken_checks_are_no_fault_of_the_learner(checks, message):
 # --- what is tried ---------------------------------------------------------------------------
 
 NEVER_ENDS = "It computed for more than 1 seconds: perhaps a loop that never ends."
-CONFINED = "confined"
-BOTH = [CONFINED, "watched"]
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture
+def confined(settings, tmp_path):
+    """By the kernel; skipped where it cannot."""
+    settings.SUBMISSION_SANDBOX = "confined"
+    with start_solver(tmp_path) as program:
+        said = program.stdout.readline()
+        program.kill()
+    if said != b"('ready',)\n":
+        pytest.skip(f"no Landlock and seccomp here: {said}")
+
+
+@pytest.fixture(params=["confined", "watched"])
 def sandboxed(request, settings):
     """By the kernel; and as where it cannot."""
     settings.SUBMISSION_SANDBOX = request.param
+    if request.param == "confined":
+        request.getfixturevalue("confined")
     return request.param
 
 
@@ -238,7 +256,7 @@ def in_the_kernels_confinement(body):
     return first_message(f"import os\ndef add(a, b):\n    {body}\n")
 
 
-def test_files_elsewhere_cannot_be_read(tmp_path):
+def test_files_elsewhere_cannot_be_read(tmp_path, confined):
     secret = tmp_path / "secret"
     secret.write_text("x")
 
@@ -246,26 +264,26 @@ def test_files_elsewhere_cannot_be_read(tmp_path):
         assert "PermissionError" in in_the_kernels_confinement(f"return os.open({str(path)!r}, os.O_RDONLY)"), path
 
 
-def test_its_own_files_and_the_library_can_be_read():
+def test_its_own_files_and_the_library_can_be_read(confined):
     code = "import asyncio, decimal, json, sqlite3, zoneinfo\ndef add(a, b):\n    assert open('words.py').read()"
 
     assert check(f"{code}\n    async def f(): return a + b\n    return asyncio.run(f())", words="words = 1").passed
 
 
-def test_threads_cannot_be_started():
+def test_threads_cannot_be_started(confined):
     assert "can't start new thread" in in_the_kernels_confinement("import threading; threading.Thread().start()")
 
 
 @pytest.mark.parametrize(
     "body", ["import ctypes; ctypes.string_at(0)", "import sys; sys.setrecursionlimit(10**9); f = lambda: f(); f()"]
 )
-def test_a_crash_is_named(body):
+def test_a_crash_is_named(body, confined):
     message = in_the_kernels_confinement(body)
 
     assert message.startswith(("It crashed (SIGSEGV).", "add(1, 2) raised ", "It computed"))
 
 
-def test_the_kernels_limits_hold_for_code_that_goes_round_python():
+def test_the_kernels_limits_hold_for_code_that_goes_round_python(confined):
     call = "import ctypes; c = ctypes.CDLL(None, use_errno=True); return ctypes.get_errno() if c.{} < 0 else 'done'"
 
     for name in ("socket(2, 1, 0)", "fork()", f"kill({os.getpid()}, 0)", "unlink(b'solution.py')", "unshare(0)"):
@@ -276,6 +294,19 @@ def test_what_sleeps_is_ended_by_the_clock(settings):
     settings.SUBMISSION_LIMITS = {"wall": 0.5}
 
     assert first_message("import time\ndef add(a, b): time.sleep(60)") == "It took longer than 0.5 seconds."
+
+
+def test_what_does_not_want_to_end_is_killed(settings):
+    settings.SUBMISSION_LIMITS = {"wall": 0.5}
+    code = (
+        "import signal, time\nsignal.alarm(0)\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\ntime.sleep(600)"
+    )
+    checking = threading.Thread(target=check, args=(code,), daemon=True)
+    checking.start()
+
+    checking.join(30)
+
+    assert not checking.is_alive()
 
 
 @pytest.mark.parametrize("after", ["", "\n    while True: pass"])
@@ -299,6 +330,7 @@ def test_what_ignores_the_signal_of_its_limit_is_killed():
 FLOOD = "import os\nfor fd in range(64):\n    try:\n        os.write(fd, {!r})\n    except OSError:\n        pass\n"
 
 
+@pytest.mark.usefixtures("confined")
 @pytest.mark.parametrize(
     "code",
     [
@@ -369,20 +401,37 @@ def test_an_interrupt_of_the_job_ends_it_soon_whenever_it_comes(settings):
 
 
 @pytest.mark.processes
-def test_a_killed_worker_leaves_no_process_behind(tmp_path):
+def test_a_killed_worker_leaves_no_process_behind(tmp_path, confined):
     code = (
-        "import django; django.setup(); from jiki import sandbox\n"
+        "import django; django.setup(); from django.conf import settings; from jiki import sandbox\n"
+        "settings.SUBMISSION_LIMITS = {'wall': 600}\n"  # no other clock ends it
         "sandbox.check({'solution.py': 'import time; time.sleep(60)'}, 'def check_x(): solution.x')"
     )
     worker = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path / "elsewhere")})
     (tmp_path / "elsewhere").mkdir()
     wait_until(lambda: len(programs(worker.pid)) == 2)
     started = programs(worker.pid)
+    wait_until(lambda: all("Seccomp:\t2" in Path(f"/proc/{p.pid}/status").read_text() for p in started))
 
     worker.kill()
     worker.wait()
 
     wait_until(lambda: not any(command_of(process) for process in started))
+
+
+def test_a_program_that_nobody_remembers_ends_by_itself(tmp_path):
+    with start_solver(tmp_path, wall=0.1) as program:
+        assert program.wait(30) == -signal.SIGALRM
+
+
+def test_a_confined_program_has_no_privileges(tmp_path, confined):
+    with start_solver(tmp_path) as program:
+        assert program.stdout.readline() == b"('ready',)\n"
+        status = dict(re.findall(r"(\w+):\t(.*)", Path(f"/proc/{program.pid}/status").read_text()))
+        program.kill()
+
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert {int(status[kind], 16) for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
 
 
 def test_programs_whose_parent_is_gone_do_not_begin(tmp_path):
@@ -418,6 +467,20 @@ def test_the_table_of_system_calls_is_the_systems():
         } | ({"newfstatat": 79} if column else {})
         for name, row in syscalls.ALLOWED.items():
             assert row[column] in (known.get(name), None), name
+
+
+def test_where_the_kernel_cannot_confine_nothing_is_run_unless_allowed(settings, monkeypatch, tmp_path):
+    programs = tmp_path / "programs"
+    shutil.copytree(sandbox.PROGRAMS, programs)
+    (programs / "syscalls.py").write_text("def numbers(machine): raise OSError('no system calls are known here')")
+    monkeypatch.setattr(sandbox, "PROGRAMS", programs)
+
+    settings.SUBMISSION_SANDBOX = "confined"
+    with pytest.raises(SandboxError, match="cannot confine a learner's code: .*SUBMISSION_SANDBOX"):
+        check(RIGHT)
+    settings.SUBMISSION_SANDBOX = "any"
+    assert check(RIGHT).passed
+    assert "Operation not permitted: os.fork" in first_message("import os\ndef add(a, b): os.fork()")
 
 
 def test_an_unknown_machine_is_refused():

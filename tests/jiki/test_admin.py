@@ -1,0 +1,91 @@
+"""Exercises, submissions and batches in the admin."""
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.urls import reverse
+
+from jiki.commands.process_batch import ProcessBatch
+from jiki.commands.process_submission import ProcessSubmission
+from jiki.models import Batch, Exercise
+from users.models import User
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def staff(client):
+    client.force_login(User.objects.create_superuser("admin@example.org"))
+    return client
+
+
+def act(client, model, action, *objects):
+    url = reverse(f"admin:jiki_{model}_changelist")
+    return client.post(url, {"action": action, "_selected_action": [each.pk for each in objects]}, follow=True)
+
+
+@pytest.mark.parametrize("model", ["exercise", "submission", "batch"])
+def test_the_lists_and_the_pages_are_there(model, staff, exercise, submit):
+    shown = {"exercise": exercise, "submission": submit(), "batch": Batch.objects.create(exercise=exercise)}[model]
+
+    assert "Adding" in staff.get(reverse(f"admin:jiki_{model}_changelist")).content.decode()
+    assert staff.get(reverse(f"admin:jiki_{model}_change", args=[shown.pk])).status_code == 200
+
+
+def test_an_exercise_is_added_and_broken_checks_are_refused(staff):
+    fields = {"slug": "x", "title": "X", "text": "x", "checks": "def check_x(:", "position": 1}
+    refused = staff.post(reverse("admin:jiki_exercise_add"), fields)
+    assert "This is no Python" in refused.content.decode()
+
+    staff.post(reverse("admin:jiki_exercise_add"), fields | {"checks": "def check_x(): pass"})
+
+    assert Exercise.objects.get(slug="x").title == "X"
+
+
+def test_what_has_happened_is_not_made_up(staff, submit):
+    for model in ("submission", "batch"):
+        assert staff.get(reverse(f"admin:jiki_{model}_add")).status_code == 403
+    page = staff.get(reverse("admin:jiki_submission_change", args=[submit().pk])).content.decode()
+    assert "solution.py" in page
+    assert 'name="_save"' not in page
+
+
+def test_all_submissions_of_an_exercise_are_checked_again(staff, exercise, submit, jobs):
+    submit()
+    page = act(staff, "exercise", "check_again", exercise)
+    batch = Batch.objects.get()
+    assert "1 submissions of “Adding” are being checked again" in page.content.decode()
+    assert batch.started_by.email == "admin@example.org"
+    jobs.assert_enqueued_with(ProcessBatch, args=[batch.pk])
+    assert "0 of 1 (0 %)" in staff.get(reverse("admin:jiki_batch_changelist")).content.decode()
+
+    jobs.perform_enqueued_jobs()
+
+    listed = staff.get(reverse("admin:jiki_batch_changelist")).content.decode()
+    assert "1 of 1 (100 %)" in listed
+    assert "finished" in listed
+
+
+def test_a_batch_that_has_stopped_goes_on(staff, exercise, jobs):
+    stopped = Batch.objects.create(exercise=exercise, state="stopped", reached=5, last=9)
+    finished = Batch.objects.create(exercise=exercise, state="finished")
+    act(staff, "batch", "go_on", stopped, finished)
+
+    jobs.assert_enqueued_jobs(1)
+    jobs.assert_enqueued_with(ProcessBatch, args=[stopped.pk, 5])
+
+
+def test_a_submission_is_checked_again(staff, submit, jobs):
+    submission = submit()
+    act(staff, "submission", "check_again", submission)
+
+    jobs.assert_enqueued_with(ProcessSubmission, args=[submission.pk])
+
+
+def test_only_who_may_can_start_a_batch(client, exercise):
+    viewer = User.objects.create_user("viewer@example.org", is_staff=True)
+    viewer.user_permissions.set(Permission.objects.filter(codename__in=["view_exercise", "change_exercise"]))
+    client.force_login(viewer)
+
+    act(client, "exercise", "check_again", exercise)
+
+    assert not Batch.objects.exists()
