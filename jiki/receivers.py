@@ -6,13 +6,13 @@ from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
-from jiki import catalogue
+from jiki import listing
 from jiki.models import Exercise
-from jiki.tasks import warm_catalogue
+from jiki.tasks import warm_listing
 
 
 @receiver((post_save, post_delete), sender=Exercise)
-def renew_the_catalogue(using: str, **_: Any) -> None:
+def renew_the_listing(using: str, **_: Any) -> None:
     """
     Forget the cached list at the commit, and have it made anew.
 
@@ -23,5 +23,5 @@ def renew_the_catalogue(using: str, **_: Any) -> None:
 
 
 def _renew() -> None:
-    catalogue.forget()
-    warm_catalogue.enqueue()
+    listing.forget()
+    warm_listing.enqueue()

@@ -1,10 +1,10 @@
 """Direct jobs: what needs no command of its own."""
 
-from jiki import catalogue
+from jiki import listing
 from jobs.direct import task
 
 
 @task(queue_name="background")
-def warm_catalogue() -> int:
+def warm_listing() -> int:
     """Put the list of exercises into the cache anew, so that no page has to. Returns how many there are."""
-    return len(catalogue.warm())
+    return len(listing.warm())

@@ -5,11 +5,9 @@ import pytest
 from jiki.models import CheckResult, Exercise, Submission, SubmissionFile
 from users.models import User
 
-CHECKS = "def check_it(): ..."
-
 
 @pytest.fixture
-def learner(db):
+def pupil(db):
     return User.objects.create_user("learner@example.org", "quilt-zebra-42")
 
 
@@ -19,15 +17,17 @@ def stranger(db):
 
 
 @pytest.fixture
-def exercise(db):
-    return Exercise.objects.create(slug="loops", title="Loops", text="Write one.", checks=CHECKS)
+def loops(db):
+    """An exercise, the only one."""
+    Exercise.objects.all().delete()
+    return Exercise.objects.create(slug="loops", title="Loops", text="Write one.", checks="def check_it(): ...")
 
 
 @pytest.fixture
-def submit():
-    """Store a submission as it is once it was checked: `submit(user, exercise, passed=True, files={...})`."""
+def hand_in():
+    """Store a submission as it is once it was checked: `hand_in(user, exercise, passed=True, files={...})`."""
 
-    def submit(user, exercise, *, passed=True, files=None, **fields):
+    def hand_in(user, exercise, *, passed=True, files=None, **fields):
         state = Submission.State.PASSED if passed else Submission.State.FAILED
         submission = Submission.objects.create(user=user, exercise=exercise, state=state, **fields)
         for path, content in (files or {"main.py": "print(1)\n"}).items():
@@ -36,4 +36,4 @@ def submit():
         CheckResult.objects.create(submission=submission, position=0, name="check_it", passed=passed, message=message)
         return submission
 
-    return submit
+    return hand_in

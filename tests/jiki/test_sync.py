@@ -44,6 +44,7 @@ def service(settings, monkeypatch):
 
 @pytest.fixture
 def exercise(db):
+    Exercise.objects.all().delete()
     return Exercise.objects.create(
         slug="loops", title="Old", text="Old text.", starter="old", checks="def check(): ..."
     )

@@ -24,55 +24,55 @@ def monday_after(monkeypatch):
 
 
 def test_whoever_worked_in_the_week_before_gets_one_and_they_are_spread(
-    learner, stranger, exercise, submit, jobs, monday_after
+    pupil, stranger, loops, hand_in, jobs, monday_after
 ):
     gone = User.objects.create_user("gone@example.org", is_active=False)
     for user, at in (
-        (learner, datetime(2026, 3, 2, tzinfo=UTC)),
-        (learner, IN_IT),
+        (pupil, datetime(2026, 3, 2, tzinfo=UTC)),
+        (pupil, IN_IT),
         (gone, IN_IT),
         (stranger, datetime(2026, 3, 9, tzinfo=UTC)),
         (stranger, datetime(2026, 3, 1, 23, 59, tzinfo=UTC)),
     ):
-        submit(user, exercise, created_at=at)
+        hand_in(user, loops, created_at=at)
     others = [User.objects.create_user(f"{number}@example.org") for number in range(3)]
     for user in others:
-        submit(user, exercise, created_at=IN_IT)
+        hand_in(user, loops, created_at=IN_IT)
 
     assert SendProgressEmails.run() == 4
     queued = jobs.enqueued_jobs
-    assert {job.args[0] for job in queued} == {learner, *others}
+    assert {job.args[0] for job in queued} == {pupil, *others}
     assert {job.args[1] for job in queued} == {WEEK}
     times = sorted(job.at for job in queued)
     assert times[-1] - times[0] == SPREAD * 3 / 4
 
 
-def test_it_names_what_was_passed_in_that_week_each_once(learner, stranger, exercise, submit):
+def test_it_names_what_was_passed_in_that_week_each_once(pupil, stranger, loops, hand_in):
     lists = Exercise.objects.create(slug="lists", title="Lists & more", text="", checks="", position=1)
     earlier = Exercise.objects.create(slug="first", title="First", text="", checks="", position=2)
-    submit(learner, earlier, created_at=IN_IT - timedelta(days=9))
-    for of in (exercise, lists, exercise):
-        submit(learner, of, created_at=IN_IT)
-    submit(learner, earlier, passed=False, created_at=IN_IT)
-    submit(stranger, earlier, created_at=IN_IT)
-    SendProgressEmail.run(learner, WEEK)
+    hand_in(pupil, earlier, created_at=IN_IT - timedelta(days=9))
+    for of in (loops, lists, loops):
+        hand_in(pupil, of, created_at=IN_IT)
+    hand_in(pupil, earlier, passed=False, created_at=IN_IT)
+    hand_in(stranger, earlier, created_at=IN_IT)
+    SendProgressEmail.run(pupil, WEEK)
 
     text = str(mail.outbox[0].body)
     assert "You passed 2 exercises last week:\n\n- Loops\n- Lists & more\n\nThat makes 3 in all." in text
     assert "<li>Lists &amp; more</li>" in str(mail.outbox[0].alternatives[0][0])
 
 
-def test_who_passed_nothing_is_encouraged(learner, exercise, submit):
+def test_who_passed_nothing_is_encouraged(pupil, loops, hand_in):
     for _ in range(2):
-        submit(learner, exercise, passed=False, created_at=IN_IT)
-    SendProgressEmail.run(learner, WEEK)
+        hand_in(pupil, loops, passed=False, created_at=IN_IT)
+    SendProgressEmail.run(pupil, WEEK)
 
     assert "You worked on 1 exercise last week." in str(mail.outbox[0].body)
 
 
-def test_both_can_run_twice(learner, exercise, submit, jobs, monday_after):
-    submit(learner, exercise, created_at=IN_IT)
-    assert_idempotent(SendProgressEmail, learner, WEEK)
+def test_both_can_run_twice(pupil, loops, hand_in, jobs, monday_after):
+    hand_in(pupil, loops, created_at=IN_IT)
+    assert_idempotent(SendProgressEmail, pupil, WEEK)
     assert_idempotent(SendProgressEmails)
     jobs.travel(timedelta(hours=3))
 
