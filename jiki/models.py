@@ -1,4 +1,4 @@
-"""What learners work on: exercises, and what they submit for them; and what the product keeps beside that."""
+"""What learners work on: exercises, and what they submit for them."""
 
 from datetime import datetime, timedelta
 

@@ -2,7 +2,6 @@
 
 import pytest
 from django.core.cache import cache
-from django.core.cache.backends.locmem import LocMemCache
 
 from jiki import listing
 from jiki.commands.refresh_statistics import RefreshStatistics
@@ -44,65 +43,6 @@ def test_a_second_count_takes_the_place_of_the_first(pupil, stranger, loops, han
 def test_it_counts_in_one_query_and_writes_in_another(loops, lists, django_assert_num_queries):
     with django_assert_num_queries(4):  # with the savepoint's two
         RefreshStatistics.run()
-
-
-# --- the list --------------------------------------------------------------------------------
-
-
-def test_the_list_is_in_order_and_has_what_was_counted(pupil, loops, lists, hand_in):
-    hand_in(pupil, loops)
-    assert [(each["slug"], each["pass_rate"]) for each in listing.exercises()] == [("loops", None), ("lists", None)]
-
-    RefreshStatistics.run()
-    listing.warm()
-    first, second = listing.exercises()
-    assert first == {"slug": "loops", "title": "Loops", "learners": 1, "submissions": 1, "pass_rate": 100}
-    assert (second["learners"], second["pass_rate"]) == (0, None)
-
-
-def test_the_list_is_read_once_and_then_from_the_cache(loops, django_assert_num_queries):
-    with django_assert_num_queries(1):
-        assert listing.exercises() == listing.exercises()
-
-
-def test_a_cache_that_is_away_costs_a_query_and_not_the_page(loops, monkeypatch, caplog):
-    def away(*args, **kwargs):
-        raise ConnectionError("no cache")
-
-    monkeypatch.setattr(LocMemCache, "get", away)
-
-    assert [each["slug"] for each in listing.exercises()] == ["loops"]
-    assert "past the cache" in caplog.text
-
-
-# --- what keeps it fresh ---------------------------------------------------------------------
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("change", ["saved", "deleted"])
-def test_an_exercise_that_changes_is_new_in_the_list_at_once_and_the_job_warms_it(change, loops, jobs):
-    listing.warm()
-    if change == "saved":
-        loops.title = "More loops"
-        loops.save()
-    else:
-        loops.delete()
-    expected = ["More loops"] if change == "saved" else []
-
-    assert cache.get(listing.KEY) is None
-    jobs.perform_enqueued_jobs(queue="background")
-    assert [each["title"] for each in cache.get(listing.KEY)] == expected
-    assert jobs.enqueued_jobs[-1].kwargs["path"] == "jiki.tasks.warm_listing"
-
-
-@pytest.mark.django_db(transaction=True)
-def test_redis_that_is_away_keeps_nobody_from_saving_an_exercise(loops, valkey, caplog):
-    valkey.kill()
-    loops.title = "More loops"
-    loops.save()
-
-    assert Exercise.objects.get().title == "More loops"
-    assert "RedisUnavailableError" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)
