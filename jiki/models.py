@@ -165,3 +165,15 @@ class DataExportFile(models.Model):
 
     def __str__(self) -> str:
         return f"file of {self.export}"
+
+
+class ProgressOptOut(models.Model):
+    """A learner who wants no progress mails."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="progress_opt_out"
+    )
+    since = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"no progress mails for {self.user}"

@@ -6,9 +6,10 @@ import pytest
 from django.core import mail
 from django.utils import timezone
 
-from jiki.commands.send_progress_email import SendProgressEmail, days_of
+from jiki.commands.send_progress_email import SendProgressEmail
 from jiki.commands.send_progress_emails import SPREAD, SendProgressEmails
-from jiki.models import Exercise
+from jiki.models import Exercise, ProgressOptOut
+from jiki.weeks import days_of
 from jobs.testing import assert_idempotent
 from users.models import User
 
@@ -77,6 +78,17 @@ def test_both_can_run_twice(pupil, loops, hand_in, jobs, monday_after):
     jobs.travel(timedelta(hours=3))
 
     assert len(mail.outbox) == 1
+
+
+def test_who_wants_none_gets_none_even_if_it_was_deferred_before(pupil, stranger, loops, hand_in, jobs, monday_after):
+    hand_in(pupil, loops, created_at=IN_IT)
+    hand_in(stranger, loops, created_at=IN_IT)
+    ProgressOptOut.objects.create(user=stranger)
+    assert SendProgressEmails.run() == 1
+    ProgressOptOut.objects.create(user=pupil)
+    jobs.travel(3 * 3_600)
+
+    assert mail.outbox == []
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
