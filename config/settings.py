@@ -121,13 +121,6 @@ RQ = {
 RQ_SHOW_ADMIN_LINK = False
 JOBS = {"QUEUES": queues.QUEUES, "SCHEDULE": "config.schedule.SCHEDULE"}
 
-# --- what it takes from elsewhere ------------------------------------------------------------
-
-EXERCISES_API_URL = env.str("EXERCISES_API_URL", default="")  # texts of exercises; "": there is no such service
-EXERCISES_API_TOKEN = env.str("EXERCISES_API_TOKEN", default="")
-if EXERCISES_API_URL and not EXERCISES_API_URL.startswith(("https://", "http://")):
-    raise ImproperlyConfigured(f"EXERCISES_API_URL={EXERCISES_API_URL!r} is no address. Say https://host/path.")
-
 # --- what learners submit --------------------------------------------------------------------
 
 SUBMISSION_SANDBOX = env.str("SUBMISSION_SANDBOX", default="any" if DEBUG else "confined")
@@ -175,6 +168,11 @@ else:
         }
     }
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Jiki <hello@jiki.io>")
+
+EXERCISES_API_URL = env.str("EXERCISES_API_URL", default="")  # texts of exercises; "": there is no such service
+EXERCISES_API_TOKEN = env.str("EXERCISES_API_TOKEN", default="")
+if EXERCISES_API_URL and not EXERCISES_API_URL.startswith(("https://", "http://")):
+    raise ImproperlyConfigured(f"EXERCISES_API_URL={EXERCISES_API_URL!r} is no address. Say https://host/path.")
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"

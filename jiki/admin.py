@@ -12,6 +12,7 @@ from jiki.commands.process_batch import ProcessBatch
 from jiki.commands.process_submission import ProcessSubmission
 from jiki.commands.start_batch import StartBatch
 from jiki.models import Batch, CheckResult, Exercise, Submission, SubmissionFile
+from jiki.tasks import renew_listing
 from jobs.errors import JobsError
 from users.models import User
 
@@ -32,6 +33,18 @@ class ExerciseAdmin(admin.ModelAdmin[Exercise]):
     search_fields = ("title", "slug", "text")
     prepopulated_fields = {"slug": ("title",)}
     actions = ("check_again",)
+
+    def save_model(self, request: HttpRequest, *args: Any) -> None:
+        super().save_model(request, *args)
+        renew_listing()
+
+    def delete_model(self, request: HttpRequest, *args: Any) -> None:
+        super().delete_model(request, *args)
+        renew_listing()
+
+    def delete_queryset(self, request: HttpRequest, *args: Any) -> None:
+        super().delete_queryset(request, *args)
+        renew_listing()
 
     def has_check_again_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("jiki.add_batch")

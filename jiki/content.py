@@ -18,6 +18,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from jiki.models import Exercise, ExerciseSource
+from jiki.tasks import renew_listing
 
 PATIENCE = 10.0  # seconds to connect, to send, and between two pieces of an answer
 LONGEST = 30.0  # seconds that a whole answer may take
@@ -102,6 +103,7 @@ def take(exercise: Exercise, texts: Texts) -> None:
     with transaction.atomic():
         exercise.save(update_fields=[*texts.values, "updated_at"])
         ExerciseSource.objects.update_or_create(exercise=exercise, defaults=names)
+        renew_listing()
 
 
 def _demand_success(response: httpx.Response) -> None:

@@ -1,16 +1,17 @@
-"""The signed link to an export: nobody guesses it, and it ends with the export."""
+"""Signed links: to an export, which ends with it, and to the end of progress mails, which needs no login."""
 
 from django.core import signing
 
 from jiki.models import DataExport
 from users.links import absolute_url
+from users.models import User
 
-SALT = "jiki.export"
+EXPORT, PROGRESS = "jiki.export", "jiki.progress"  # a token of one kind is none of the other
 
 
 def export_token(export: DataExport) -> str:
     """What stands in the address of an export's download."""
-    return signing.dumps([export.pk, export.user_id], salt=SALT)
+    return signing.dumps([export.pk, export.user_id], salt=EXPORT)
 
 
 def export_url(export: DataExport) -> str:
@@ -20,5 +21,16 @@ def export_url(export: DataExport) -> str:
 
 def read_export_token(token: str) -> tuple[int, int]:
     """The ids of the export and of its user. Raises django.core.signing.BadSignature for what we have not signed."""
-    export_id, user_id = signing.loads(token, salt=SALT)
+    export_id, user_id = signing.loads(token, salt=EXPORT)
     return export_id, user_id
+
+
+def progress_url(user: User) -> str:
+    """The full address of the page on which a user ends her progress mails."""
+    return absolute_url("progress_mails", token=signing.dumps(user.pk, salt=PROGRESS))
+
+
+def read_progress_token(token: str) -> int:
+    """The id of the user. Raises django.core.signing.BadSignature for what we have not signed."""
+    user_id: int = signing.loads(token, salt=PROGRESS)
+    return user_id

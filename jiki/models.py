@@ -1,4 +1,4 @@
-"""What learners work on: exercises, and what they submit for them; and what the product keeps beside that."""
+"""What learners work on: exercises, and what they submit for them."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -266,3 +266,15 @@ class DataExportFile(models.Model):
 
     def __str__(self) -> str:
         return f"file of {self.export}"
+
+
+class ProgressOptOut(models.Model):
+    """A learner who wants no progress mails."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="progress_opt_out"
+    )
+    since = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"no progress mails for {self.user}"

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from jiki import export_views, views
+from jiki import export_views, mail_views, views
 
 urlpatterns = [
     path("", views.Home.as_view(), name="home"),
@@ -11,4 +11,5 @@ urlpatterns = [
     path("submissions/<int:pk>/", views.submission, name="submission"),
     path("your-data/", export_views.YourData.as_view(), name="your_data"),
     path("your-data/<str:token>/", export_views.Export.as_view(), name="export"),
+    path("progress-mails/<str:token>/", mail_views.progress_mails, name="progress_mails"),
 ]

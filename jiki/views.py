@@ -15,7 +15,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods
 from django.views.generic import TemplateView
 
-from jiki import catalogue, uploads
+from jiki import listing, uploads
 from jiki.commands.submit_code import SubmitCode
 from jiki.forms import MAIN, SubmissionForm
 from jiki.models import Exercise, Submission
@@ -43,7 +43,7 @@ def exercises(request: HttpRequest) -> HttpResponse:
     """All exercises, with how learners get on with them, and what this one has done of them."""
     known = set(_own(request).values_list("exercise__slug", "state"))
     passed = {slug for slug, state in known if state == Submission.State.PASSED}
-    shown = {"exercises": catalogue.exercises(), "passed": passed, "tried": {slug for slug, _ in known}}
+    shown = {"exercises": listing.exercises(), "passed": passed, "tried": {slug for slug, _ in known}}
     return render(request, "jiki/exercises.html", shown)
 
 

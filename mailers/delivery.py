@@ -17,7 +17,15 @@ class AddressRefusedError(Exception):
     """Raised when the mail server says for good that an address takes no mail: to try again would change nothing."""
 
 
-def send_once(kind: str, key: str, *, to: str, subject: str, context: Mapping[str, object]) -> bool:
+def send_once(
+    kind: str,
+    key: str,
+    *,
+    to: str,
+    subject: str,
+    context: Mapping[str, object],
+    headers: Mapping[str, str] | None = None,
+) -> bool:
     """
     Send the mail unless that kind with that key was sent before; say whether it was sent now.
 
@@ -32,7 +40,7 @@ def send_once(kind: str, key: str, *, to: str, subject: str, context: Mapping[st
         _, is_new = SentMail.objects.get_or_create(kind=kind, key=key)
         if is_new:
             message = _message(kind, to=to, subject=subject, context=context)
-            message.extra_headers["Message-ID"] = _message_id(kind, key, message.from_email)
+            message.extra_headers |= {"Message-ID": _message_id(kind, key, message.from_email), **(headers or {})}
             try:
                 message.send()
             except SMTPRecipientsRefused as error:

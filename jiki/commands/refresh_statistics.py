@@ -5,7 +5,7 @@ from datetime import timedelta
 from django.db import transaction
 
 from jiki import statistics
-from jiki.tasks import warm_catalogue
+from jiki.tasks import warm_listing
 from jobs import Mandate
 
 
@@ -20,5 +20,5 @@ class RefreshStatistics(Mandate):
         counted = statistics.count()
         with transaction.atomic():
             statistics.keep(counted)
-            warm_catalogue.enqueue()
+            warm_listing.enqueue()
         return len(counted)

@@ -1,11 +1,12 @@
 """Tell a learner what she has done in a week."""
 
-from datetime import date, datetime, time, timedelta
+from datetime import date
 
 from django.db.models import Q
-from django.utils import timezone
 
-from jiki.models import Exercise, Submission
+from jiki.links import progress_url
+from jiki.models import Exercise, ProgressOptOut, Submission
+from jiki.weeks import days_of
 from mailers import progress
 from mailers.command import MailCommand
 from users.links import absolute_url
@@ -13,12 +14,14 @@ from users.models import User
 
 
 class SendProgressEmail(MailCommand):
-    """Send the mail about the week that began on that day, once, however often the job runs."""
+    """Send the mail about the week that began on that day, once, and only while she wants it."""
 
     user: User
     week: date
 
     def call(self) -> None:
+        if ProgressOptOut.objects.filter(user=self.user).exists():
+            return
         passed = Q(submissions__user=self.user, submissions__state=Submission.State.PASSED)
         last_week = Q(submissions__user=self.user, submissions__created_at__range=days_of(self.week))
         exercises = Exercise.objects.order_by("position", "title")
@@ -28,11 +31,6 @@ class SendProgressEmail(MailCommand):
             tried=exercises.filter(last_week).distinct().count(),
             passed=[each.title for each in exercises.filter(passed & last_week).distinct()],
             passed_ever=exercises.filter(passed).distinct().count(),
-            home_url=absolute_url("home"),
+            home_url=absolute_url("exercises"),
+            stop_url=progress_url(self.user),
         )
-
-
-def days_of(week: date) -> tuple[datetime, datetime]:
-    """When the week began that began on that day, and when it ended, where the project is."""
-    begin, end = (timezone.make_aware(datetime.combine(day, time.min)) for day in (week, week + timedelta(days=7)))
-    return begin, end - timedelta(microseconds=1)

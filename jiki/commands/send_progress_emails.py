@@ -2,9 +2,8 @@
 
 from datetime import timedelta
 
-from django.utils import timezone
-
-from jiki.commands.send_progress_email import SendProgressEmail, days_of
+from jiki.commands.send_progress_email import SendProgressEmail
+from jiki.weeks import days_of, last_week
 from jobs import Mandate
 from users.models import User
 
@@ -13,7 +12,7 @@ SPREAD = timedelta(hours=2)  # over which the mails leave, so that no mail serve
 
 class SendProgressEmails(Mandate):
     """
-    Defer one mail for each learner who has submitted something last week. Returns how many.
+    Defer one mail for each learner who has submitted something last week and wants to hear of it. Returns how many.
 
     A second run defers them again, and no mail leaves twice.
     """
@@ -21,7 +20,7 @@ class SendProgressEmails(Mandate):
     queue = "background"
 
     def call(self) -> int:
-        today = timezone.localdate()
-        week = today - timedelta(days=today.weekday() + 7)
-        learners = User.objects.filter(is_active=True, submissions__created_at__range=days_of(week)).distinct()
-        return len(SendProgressEmail.defer_many([(each, week) for each in learners.only("pk")], spread=SPREAD))
+        week = last_week()
+        who_want_it = User.objects.filter(is_active=True, progress_opt_out=None)
+        learners = who_want_it.filter(submissions__created_at__range=days_of(week)).distinct().only("pk")
+        return len(SendProgressEmail.defer_many([(each, week) for each in learners], spread=SPREAD))

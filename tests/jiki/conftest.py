@@ -29,13 +29,12 @@ def short_limits(settings):
 
 @pytest.fixture
 def exercise(db):
-    Exercise.objects.all().delete()  # those that a new installation has
-    return Exercise.objects.create(slug="loops", title="Loops", text="Add **two** things.", checks=CHECKS)
+    return Exercise.objects.create(slug="adding", title="Adding", text="Add **two** things.", checks=CHECKS)
 
 
 @pytest.fixture
 def learner(db):
-    return User.objects.create_user("learner@example.org", "quilt-zebra-42")
+    return User.objects.create_user("ada@example.org", "x" * 12)
 
 
 @pytest.fixture
@@ -52,15 +51,27 @@ def submit(exercise, learner):
 
 
 @pytest.fixture
+def pupil(db):
+    return User.objects.create_user("learner@example.org", "quilt-zebra-42")
+
+
+@pytest.fixture
 def stranger(db):
     return User.objects.create_user("stranger@example.org", "quilt-zebra-42")
 
 
 @pytest.fixture
-def checked():
-    """Store a submission as it is once it was checked: `checked(user, exercise, passed=True, files={...})`."""
+def loops(db):
+    """An exercise, the only one."""
+    Exercise.objects.all().delete()
+    return Exercise.objects.create(slug="loops", title="Loops", text="Write one.", checks="def check_it(): ...")
 
-    def make(user, exercise, *, passed=True, files=None, **fields):
+
+@pytest.fixture
+def hand_in():
+    """Store a submission as it is once it was checked: `hand_in(user, exercise, passed=True, files={...})`."""
+
+    def hand_in(user, exercise, *, passed=True, files=None, **fields):
         state = Submission.State.PASSED if passed else Submission.State.FAILED
         submission = Submission.objects.create(user=user, exercise=exercise, state=state, **fields)
         for path, content in (files or {"main.py": "print(1)\n"}).items():
@@ -69,4 +80,4 @@ def checked():
         CheckResult.objects.create(submission=submission, position=0, name="check_it", passed=passed, message=message)
         return submission
 
-    return make
+    return hand_in

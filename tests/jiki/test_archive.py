@@ -22,11 +22,11 @@ def unpacked(user):
         return {name: found.read(name).decode() for name in found.namelist()}
 
 
-def test_it_has_the_account_each_submission_with_its_code_and_results_and_the_statistics(learner, exercise, checked):
-    first = checked(learner, exercise, passed=False, files={"main.py": "print('é')\n", "lib/a.py": "A = 1\n"})
-    second = checked(learner, exercise)
+def test_it_has_the_account_each_submission_with_its_code_and_results_and_the_statistics(pupil, loops, hand_in):
+    first = hand_in(pupil, loops, passed=False, files={"main.py": "print('é')\n", "lib/a.py": "A = 1\n"})
+    second = hand_in(pupil, loops)
     RefreshStatistics.run()
-    found = unpacked(learner)
+    found = unpacked(pupil)
 
     assert json.loads(found["account.json"])["email"] == "learner@example.org"
     assert json.loads(found["statistics.json"])[0]["pass_rate_percent"] == 100
@@ -40,40 +40,40 @@ def test_it_has_the_account_each_submission_with_its_code_and_results_and_the_st
     assert len(found) == 8
 
 
-def test_it_has_nothing_of_anybody_else_and_no_password(learner, stranger, exercise, checked):
-    checked(stranger, exercise)
-    found = unpacked(learner)
+def test_it_has_nothing_of_anybody_else_and_no_password(pupil, stranger, loops, hand_in):
+    hand_in(stranger, loops)
+    found = unpacked(pupil)
 
     assert sorted(found) == ["README.txt", "account.json", "statistics.json"]
     assert json.loads(found["statistics.json"]) == []
-    assert learner.password not in "".join(found.values())
+    assert pupil.password not in "".join(found.values())
 
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "a/../../b", "..\\..\\c"])
-def test_no_path_leads_out_of_its_folder(path, learner, exercise, checked):
-    submission = checked(learner, exercise, files={path: "x"})
-    code = [name for name in unpacked(learner) if "/code/" in name]
+def test_no_path_leads_out_of_its_folder(path, pupil, loops, hand_in):
+    submission = hand_in(pupil, loops, files={path: "x"})
+    code = [name for name in unpacked(pupil) if "/code/" in name]
 
     assert all(name.startswith(f"submissions/{submission.pk}-loops/code/") and ".." not in name for name in code)
     assert len(code) == 1
 
 
-def test_one_that_is_too_large_is_refused_with_the_bound(learner, exercise, checked, monkeypatch):
+def test_one_that_is_too_large_is_refused_with_the_bound(pupil, loops, hand_in, monkeypatch):
     monkeypatch.setattr(archive, "MOST", 100)
-    checked(learner, exercise)
+    hand_in(pupil, loops)
     with pytest.raises(archive.ArchiveTooLargeError, match="more than 100 bytes"):
-        unpacked(learner)
+        unpacked(pupil)
 
 
-def test_a_learner_of_many_submissions_needs_no_more_memory(learner, exercise, tmp_path):
-    Submission.objects.bulk_create(Submission(user=learner, exercise=exercise) for _ in range(400))
+def test_a_learner_of_many_submissions_needs_no_more_memory(pupil, loops, tmp_path):
+    Submission.objects.bulk_create(Submission(user=pupil, exercise=loops) for _ in range(400))
     code = "x" * 50_000
     SubmissionFile.objects.bulk_create(
         SubmissionFile(submission=each, path="main.py", content=code) for each in Submission.objects.all()
     )
     tracemalloc.start()
     with (tmp_path / "zip").open("wb+") as file:
-        archive.write(learner, file)
+        archive.write(pupil, file)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

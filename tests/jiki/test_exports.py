@@ -31,15 +31,15 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def ready(learner):
-    export = DataExport.objects.create(user=learner, state=DataExport.State.READY, ready_at=timezone.now())
+def ready(pupil):
+    export = DataExport.objects.create(user=pupil, state=DataExport.State.READY, ready_at=timezone.now())
     DataExportFile.objects.create(export=export, content=b"a zip")
     return export
 
 
 @pytest.fixture
-def page(client, learner):
-    client.force_login(learner)
+def page(client, pupil):
+    client.force_login(pupil)
     return lambda **headers: client.get(reverse("your_data"), headers=headers).content.decode()
 
 
@@ -55,9 +55,9 @@ def finish(jobs):
 # --- asking ----------------------------------------------------------------------------------
 
 
-def test_the_statistics_come_first_then_the_export_then_the_mail(learner, exercise, checked, jobs):
-    checked(learner, exercise)
-    RequestExport.run(learner)
+def test_the_statistics_come_first_then_the_export_then_the_mail(pupil, loops, hand_in, jobs):
+    hand_in(pupil, loops)
+    RequestExport.run(pupil)
     jobs.assert_enqueued_with(RefreshStatistics, queue="background")
     waiting = jobs.assert_enqueued_with(PrepareExport, queue="low")
     assert waiting.state == "waiting"
@@ -68,37 +68,37 @@ def test_the_statistics_come_first_then_the_export_then_the_mail(learner, exerci
         "jiki.PrepareExport",
         "jiki.SendExportEmail",
     ]
-    assert ExerciseStatistics.objects.get(exercise=exercise).passed == 1
-    export = learner.exports.get()
+    assert ExerciseStatistics.objects.get(exercise=loops).passed == 1
+    export = pupil.exports.get()
     assert export.state == DataExport.State.READY
     assert f"http://test.host{link(export)}\n" in str(mail.outbox[0].body)
     with zipfile.ZipFile(io.BytesIO(bytes(export.file.content))) as found:
         assert b'"passed"' in found.read(found.namelist()[-2])
 
 
-def test_old_statistics_are_no_reason_to_have_no_export(learner, jobs, monkeypatch):
+def test_old_statistics_are_no_reason_to_have_no_export(pupil, jobs, monkeypatch):
     def fail(command):
         raise RuntimeError("no luck")
 
     monkeypatch.setattr(RefreshStatistics, "call", fail)
     monkeypatch.setattr(RefreshStatistics, "retries", 0)
-    RequestExport.run(learner)
+    RequestExport.run(pupil)
     finish(jobs)
 
-    assert learner.exports.get().state == DataExport.State.READY
+    assert pupil.exports.get().state == DataExport.State.READY
 
 
-def test_who_asks_again_within_the_hour_is_not_heard_and_after_it_is(learner, jobs):
-    first = RequestExport.run(learner)
-    assert RequestExport.run(learner) is None
+def test_who_asks_again_within_the_hour_is_not_heard_and_after_it_is(pupil, jobs):
+    first = RequestExport.run(pupil)
+    assert RequestExport.run(pupil) is None
     jobs.assert_enqueued_jobs(1, only=PrepareExport)
 
     DataExport.objects.update(asked_at=timezone.now() - DataExport.AGAIN_AFTER)
-    assert RequestExport.run(learner).pk != first.pk
+    assert RequestExport.run(pupil).pk != first.pk
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_requests_at_the_same_moment_one_is_taken(learner, monkeypatch, jobs):
+def test_of_two_requests_at_the_same_moment_one_is_taken(pupil, monkeypatch, jobs):
     first_looks, second_begins, answers = threading.Event(), threading.Event(), {}
     create = DataExport.objects.create
 
@@ -112,7 +112,7 @@ def test_of_two_requests_at_the_same_moment_one_is_taken(learner, monkeypatch, j
             assert first_looks.wait(20)
             connection.ensure_connection()
             second_begins.set()
-        answers[name] = RequestExport.run(learner)
+        answers[name] = RequestExport.run(pupil)
         connection.close()
 
     monkeypatch.setattr(DataExport.objects, "create", slow_create)
@@ -127,8 +127,8 @@ def test_of_two_requests_at_the_same_moment_one_is_taken(learner, monkeypatch, j
 
 
 @pytest.mark.django_db(transaction=True)
-def test_redis_that_is_away_is_said_and_uses_up_no_request(client, learner, valkey):
-    client.force_login(learner)
+def test_redis_that_is_away_is_said_and_uses_up_no_request(client, pupil, valkey):
+    client.force_login(pupil)
     valkey.kill()
     answer = client.post(reverse("your_data"))
 
@@ -142,8 +142,8 @@ def test_redis_that_is_away_is_said_and_uses_up_no_request(client, learner, valk
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_that_runs_twice_makes_one_file_and_one_mail(learner, jobs):
-    export = DataExport.objects.create(user=learner)
+def test_a_job_that_runs_twice_makes_one_file_and_one_mail(pupil, jobs):
+    export = DataExport.objects.create(user=pupil)
     PrepareExport.run(export)
     before = bytes(export.file.content)
     assert_idempotent(PrepareExport, DataExport.objects.get())
@@ -155,11 +155,11 @@ def test_a_job_that_runs_twice_makes_one_file_and_one_mail(learner, jobs):
     assert len(mail.outbox) == 1
 
 
-def test_the_file_its_state_and_its_mail_come_together_or_not_at_all(learner, jobs, monkeypatch):
+def test_the_file_its_state_and_its_mail_come_together_or_not_at_all(pupil, jobs, monkeypatch):
     def fail(*args, **options):
         raise RuntimeError("no luck")
 
-    export = DataExport.objects.create(user=learner)
+    export = DataExport.objects.create(user=pupil)
     job = PrepareExport.defer(export)
     monkeypatch.setattr(prepare_export.SendExportEmail, "defer", fail)
     jobs.perform_enqueued_jobs()
@@ -174,12 +174,10 @@ def test_the_file_its_state_and_its_mail_come_together_or_not_at_all(learner, jo
     assert export.state == DataExport.State.READY
 
 
-def test_one_that_is_too_large_is_dead_at_once_and_the_page_says_so(
-    learner, exercise, checked, page, jobs, monkeypatch
-):
+def test_one_that_is_too_large_is_dead_at_once_and_the_page_says_so(pupil, loops, hand_in, page, jobs, monkeypatch):
     monkeypatch.setattr(archive, "MOST", -1)
-    checked(learner, exercise)
-    export = DataExport.objects.create(user=learner)
+    hand_in(pupil, loops)
+    export = DataExport.objects.create(user=pupil)
     job = PrepareExport.defer(export)
     jobs.perform_enqueued_jobs()
 
@@ -196,9 +194,9 @@ def test_who_is_not_logged_in_is_asked_to(client, ready):
         assert (answer.status_code, answer["Location"].startswith("/login")) == (302, True)
 
 
-def test_the_page_shows_each_state(learner, page, jobs):
+def test_the_page_shows_each_state(pupil, page, jobs):
     assert "Ask for your data" in page()
-    export = DataExport.objects.create(user=learner)
+    export = DataExport.objects.create(user=pupil)
     for state, shown in (
         ("queued", "Waiting for its turn"),
         ("preparing", "Being prepared"),
@@ -217,8 +215,8 @@ def test_the_page_shows_each_state(learner, page, jobs):
     assert "Ask for your data" in page()
 
 
-def test_it_is_looked_at_anew_only_while_there_is_something_to_come(learner, page):
-    export = DataExport.objects.create(user=learner)
+def test_it_is_looked_at_anew_only_while_there_is_something_to_come(pupil, page):
+    export = DataExport.objects.create(user=pupil)
     part = page(HX_Request="true")
     assert 'hx-trigger="every 2s"' in part
     assert "<html" not in part
@@ -232,8 +230,8 @@ def test_who_was_logged_out_meanwhile_gets_the_login_as_a_page_of_its_own(client
     assert answer["HX-Refresh"] == "true"
 
 
-def test_asking_leads_back_to_the_page(client, learner, jobs):
-    client.force_login(learner)
+def test_asking_leads_back_to_the_page(client, pupil, jobs):
+    client.force_login(pupil)
     for _ in range(2):
         assert client.post(reverse("your_data"))["Location"] == reverse("your_data")
     assert DataExport.objects.count() == 1
@@ -250,8 +248,8 @@ def test_nobody_sees_anothers(client, ready, stranger):
 # --- fetching --------------------------------------------------------------------------------
 
 
-def test_the_owner_fetches_it(client, learner, ready):
-    client.force_login(learner)
+def test_the_owner_fetches_it(client, pupil, ready):
+    client.force_login(pupil)
     answer = client.get(link(ready))
 
     assert (answer.status_code, answer.content) == (200, b"a zip")
@@ -261,15 +259,15 @@ def test_the_owner_fetches_it(client, learner, ready):
 
 
 @pytest.mark.parametrize("token", ["x", "WzEsMV0:1uABCD:forged"])
-def test_a_link_that_we_did_not_make_leads_nowhere(token, client, learner):
-    client.force_login(learner)
+def test_a_link_that_we_did_not_make_leads_nowhere(token, client, pupil):
+    client.force_login(pupil)
     assert client.get(f"/your-data/{token}/").status_code == 404
 
 
 @pytest.mark.parametrize("gone", ["expired", "cleaned up", "not ready"])
-def test_one_whose_time_is_over_is_gone_and_a_page_says_so(gone, client, learner, ready):
+def test_one_whose_time_is_over_is_gone_and_a_page_says_so(gone, client, pupil, ready):
     address = link(ready)
-    client.force_login(learner)
+    client.force_login(pupil)
     if gone == "expired":
         DataExport.objects.update(ready_at=timezone.now() - DataExport.KEPT)
     elif gone == "cleaned up":
@@ -291,13 +289,13 @@ def test_the_owner_alone_learns_that_it_has_expired(client, ready, stranger):
 # --- clean-up --------------------------------------------------------------------------------
 
 
-def test_what_has_expired_goes_with_its_file_which_nobody_reads_for_that(learner, ready):
+def test_what_has_expired_goes_with_its_file_which_nobody_reads_for_that(pupil, ready):
     now = timezone.now()
     DataExport.objects.update(ready_at=now - DataExport.KEPT)
-    new = DataExport.objects.create(user=learner, state="ready", ready_at=now)
+    new = DataExport.objects.create(user=pupil, state="ready", ready_at=now)
     DataExportFile.objects.create(export=new, content=b"a zip")
-    waiting = DataExport.objects.create(user=learner, asked_at=now - timedelta(days=20))
-    DataExport.objects.create(user=learner, asked_at=now - timedelta(days=31))
+    waiting = DataExport.objects.create(user=pupil, asked_at=now - timedelta(days=20))
+    DataExport.objects.create(user=pupil, asked_at=now - timedelta(days=31))
     with CaptureQueriesContext(connection) as queries:
         assert CleanUpExports.run() == 2
 
@@ -311,10 +309,10 @@ def test_what_has_expired_goes_with_its_file_which_nobody_reads_for_that(learner
 
 @pytest.mark.processes
 @pytest.mark.django_db(transaction=True)
-def test_with_a_real_worker(client, exercise, checked, worker_process, tmp_path):
-    learner = User.objects.create_user("learner@jiki.example", "quilt-zebra-42")
-    checked(learner, exercise)
-    client.force_login(learner)
+def test_with_a_real_worker(client, loops, hand_in, worker_process, tmp_path):
+    pupil = User.objects.create_user("learner@jiki.example", "quilt-zebra-42")
+    hand_in(pupil, loops)
+    client.force_login(pupil)
     worker_process(env={"EMAIL_URL": f"filemail:///{tmp_path}/mail"})
     client.post(reverse("your_data"))
     wait_until(lambda: "Download your data" in client.get(reverse("your_data")).content.decode())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jiki import content
+from jiki import content, listing
 from jiki.commands.sync_exercise import SyncExercise
 from jiki.commands.sync_exercises import SyncExercises
 from jiki.models import Exercise, ExerciseSource
@@ -44,6 +44,7 @@ def service(settings, monkeypatch):
 
 @pytest.fixture
 def exercise(db):
+    Exercise.objects.all().delete()
     return Exercise.objects.create(
         slug="loops", title="Old", text="Old text.", starter="old", checks="def check(): ..."
     )
@@ -127,6 +128,15 @@ def test_texts_and_their_names_are_saved_together_or_not_at_all(exercise, jobs, 
     assert job.state == "retrying"
     assert state_of(exercise) == {"title": "Old", "text": "Old text.", "starter": "old"}
     assert not ExerciseSource.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_list_has_the_new_title_at_once_and_a_job_warms_it(exercise, jobs, service):
+    assert [each["title"] for each in listing.exercises()] == ["Old"]
+    sync(exercise, jobs, answer(), service=service)
+
+    assert jobs.enqueued_jobs[-1].kwargs["path"] == "jiki.tasks.warm_listing"
+    assert [each["title"] for each in listing.exercises()] == ["Loops"]
 
 
 # --- what passes -----------------------------------------------------------------------------

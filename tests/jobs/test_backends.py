@@ -417,6 +417,15 @@ def test_the_kit_of_tests_knows_tasks(jobs):
     assert result.return_value == 5
 
 
+def test_in_the_kit_an_urgent_one_goes_to_the_head_when_its_time_comes_too(jobs):
+    later = timezone.now() + timedelta(hours=1)
+    for name, priority in (("first", 0), ("urgent", 1)):
+        tasks.write.using(priority=priority, run_after=later).enqueue(name)
+    jobs.travel(timedelta(hours=2))
+
+    assert [job.kwargs["args"] for job in jobs.performed_jobs] == [["urgent"], ["first"]]
+
+
 @pytest.mark.processes
 def test_with_a_real_worker_beside_functions_of_django_rq(worker_process, admin_client):
     direct = tasks.add.using(queue_name="critical").enqueue(1)

@@ -12,6 +12,7 @@ from users.models import User
 
 LOGIN, RESET = "https://jiki.io/login", "https://jiki.io/password-reset/MQ/a-b/?x=1&y=2"
 
+STOP = "https://jiki.io/progress-mails/MQ:1a-b:c_d/"
 EXPORT = "https://jiki.io/your-data/WzMsMV0:1a-b:c_d/"
 
 Send = Callable[[User], bool]
@@ -30,10 +31,10 @@ MAILS: list[tuple[Send, str, list[str]]] = [
     (lambda user: data_export.send(user, number=3, export_url=EXPORT), "Your Jiki data is ready", [EXPORT]),
     (
         lambda user: progress.send(
-            user, week=date(2026, 3, 2), tried=2, passed=["Loops"], passed_ever=5, home_url=LOGIN
+            user, week=date(2026, 3, 2), tried=2, passed=["Loops"], passed_ever=5, home_url=LOGIN, stop_url=STOP
         ),
         "Your week on Jiki",
-        [LOGIN],
+        [LOGIN, STOP],
     ),
 ]
 KINDS = ["welcome", "already_registered", "password_reset", "data_export", "progress"]

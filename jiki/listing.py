@@ -9,8 +9,8 @@ from jiki.models import Exercise
 
 logger = logging.getLogger(__name__)
 
-KEY = "jiki:catalogue"
-KEPT = 3_600  # seconds; it is warmed at each change and with each count, so this matters only when that fails
+KEY = "jiki:listing"
+KEPT = 3_600  # seconds; it is made anew at each change and with each count, so this matters only when that fails
 
 
 class Listed(TypedDict):
