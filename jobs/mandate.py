@@ -20,7 +20,7 @@ from typing import (
 
 from asgiref.sync import async_to_sync, sync_to_async
 
-from jobs import options, queues, registry, seams
+from jobs import options, queues, registry, seams, tracing
 from jobs.connections import get_connection
 from jobs.context import Context, capture
 from jobs.deferral import new_job
@@ -236,8 +236,10 @@ class Mandate:
         if prereq_jobs is not None or prereq_failure != "wait":
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue))
         due = options.due(wait, wait_until)
-        new = new_job(cls, args, fields, queue=queue, due=due, prerequisites=first, context=capture())
-        return queues.push((new,))[0]
+        with tracing.sending(cls, queue) if tracing.is_on else tracing.UNTRACED as note:
+            new = new_job(cls, args, fields, queue=queue, due=due, prerequisites=first, context=capture())
+            note((new,))
+            return queues.push((new,))[0]
 
     @classmethod
     async def adefer(cls, *args: Any, **fields_and_options: Any) -> MandateJob:
@@ -271,17 +273,21 @@ class Mandate:
         first = NONE
         if prereq_jobs is not None or prereq_failure != "wait":
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue))
-        context = capture()
-        new_jobs = []
-        for number, row in enumerate(rows):
-            args, fields = ((), row) if isinstance(row, Mapping) else (row, {})
-            at = due + number * step if due is not None else None
-            try:
-                new_jobs.append(new_job(cls, args, fields, queue=queue, due=at, prerequisites=first, context=context))
-            except (TypeError, SerializationError) as error:
-                error.add_note(f"This was row {number} of defer_many; no row was enqueued.")
-                raise
-        return queues.push(new_jobs)
+        with tracing.sending(cls, queue) if tracing.is_on else tracing.UNTRACED as note:
+            context = capture()
+            new_jobs = []
+            for number, row in enumerate(rows):
+                args, fields = ((), row) if isinstance(row, Mapping) else (row, {})
+                at = due + number * step if due is not None else None
+                try:
+                    new_jobs.append(
+                        new_job(cls, args, fields, queue=queue, due=at, prerequisites=first, context=context)
+                    )
+                except (TypeError, SerializationError) as error:
+                    error.add_note(f"This was row {number} of defer_many; no row was enqueued.")
+                    raise
+            note(new_jobs)
+            return queues.push(new_jobs)
 
     @classmethod
     def using(
