@@ -74,6 +74,12 @@ def carried() -> dict[str, str]:
     return carrier
 
 
+def context() -> bytes:
+    """A job's context with nothing in it but the calling thread's trace."""
+    trace = carried()
+    return orjson.dumps({"trace": trace}) if trace else b""
+
+
 def traced(attempt: _Attempt) -> _Attempt:
     """A worker's way to make attempts, with a span around each."""
 

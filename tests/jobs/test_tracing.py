@@ -18,7 +18,7 @@ from jobs import execution, tracing
 from jobs.connections import get_connection
 from jobs.worker import plain
 from tests.processes import ROOT
-from tests.sample import functions
+from tests.sample import functions, tasks
 from tests.sample.commands.limits import DeferWithContext, TellContext
 from tests.sample.commands.notes import Fail, WriteNote
 
@@ -107,6 +107,15 @@ def test_the_projects_own_values_and_the_trace_travel_together(spans, worker):
 
     assert job.return_value()[2] == "7f3a"
     assert len(spans()["process default"].links) == 1
+
+
+def test_a_task_of_djangos_own_links_too(spans, worker):
+    result = tasks.add.enqueue(2, 3)
+    worker.run()
+
+    sent, processed = spans()["send default"], spans()["process default"]
+    assert sent.attributes["messaging.message.id"] == result.id
+    assert [link.context.span_id for link in processed.links] == [sent.context.span_id]
 
 
 def test_a_rolled_back_job_has_been_sent_to_nobody(spans, places):
