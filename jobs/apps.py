@@ -14,8 +14,9 @@ class JobsConfig(AppConfig):
     verbose_name = "Background jobs"
 
     def ready(self) -> None:
-        from jobs import checks, registry
+        from jobs import checks, registry, tracing
 
+        tracing.set_up()
         registry.autodiscover()
         if any(options.get("BACKEND") == BACKEND for options in getattr(settings, "TASKS", {}).values()):
             import_module("jobs.backends")  # workers must know its command

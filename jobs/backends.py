@@ -20,7 +20,7 @@ from django.core.checks import CheckMessage, Error
 from django.utils import timezone
 from rq.utils import str_to_date
 
-from jobs import conf, queues, registry
+from jobs import conf, queues, registry, tracing
 from jobs.deferral import new_job
 from jobs.direct import (
     BaseTaskBackend,
@@ -110,9 +110,12 @@ class RQBackend(BaseTaskBackend):
         result: Any = _result(task, self.alias, args, kwargs)  # makes plain JSON of the arguments, or refuses them
         fields = {"path": task.module_path, "args": result.args, "kwargs": result.kwargs, "backend": self.alias}
         due = task.run_after.timestamp() if task.run_after is not None else None
-        new = new_job(RunTask, (), fields, queue=queue, due=due)
-        new = new._replace(at_front=task.priority > 0)
-        (job,) = queues.push((new,))
+        with tracing.sending(RunTask, queue) if tracing.is_on else tracing.UNTRACED as note:
+            new = new_job(
+                RunTask, (), fields, queue=queue, due=due, context=tracing.context() if tracing.is_on else b""
+            )
+            note((new,))
+            (job,) = queues.push((new._replace(at_front=task.priority > 0),))
         result = _result(task, self.alias, args, kwargs, job)
         queues.on_commit(lambda: self._tell(result, job))
         return result

@@ -23,6 +23,8 @@ DEFAULTS: dict[str, Any] = {
     "SCHEDULE": None,
     # Names of fields that the dashboard shows as [filtered], of whichever command.
     "FILTERED_FIELDS": ("password", "token", "secret", "api_key"),
+    # Whether OpenTelemetry spans are made of enqueueing and attempts; it needs opentelemetry-api. Read on start-up.
+    "TRACING": False,
     # Tokens with which programs may read the dashboard's API and the metrics, as `Authorization: Bearer <token>`.
     "API_TOKENS": (),
     # Dead jobs that a queue keeps; of more the oldest go.

@@ -10,7 +10,7 @@ import orjson
 from django.conf import settings
 from django.utils import timezone, translation
 
-from jobs import arguments
+from jobs import arguments, tracing
 from jobs.errors import PayloadError, SerializationError
 
 _EMPTY: Mapping[str, Any] = {}
@@ -51,16 +51,18 @@ class Context:
 
 def capture() -> bytes:
     """
-    What differs from the project's defaults in the calling thread, as JSON; empty when nothing does.
+    What differs from the project's defaults in the calling thread, as JSON; empty when nothing does. With tracing on
+    its trace, too.
 
     Raises SerializationError naming the value that cannot be sent.
     """
     values = _values.get()
     language = translation.get_language()
     zone = timezone.get_current_timezone()
-    if not values and language == settings.LANGUAGE_CODE and zone is timezone.get_default_timezone():
+    trace = tracing.carried() if tracing.is_on else None
+    if not trace and not values and language == settings.LANGUAGE_CODE and zone is timezone.get_default_timezone():
         return b""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"trace": trace} if trace else {}
     if language is not None and language != settings.LANGUAGE_CODE:
         found["language"] = language
     if isinstance(zone, ZoneInfo) and zone.key != settings.TIME_ZONE:

@@ -20,7 +20,7 @@ from typing import (
 
 from asgiref.sync import async_to_sync, sync_to_async
 
-from jobs import options, queues, registry, seams
+from jobs import options, queues, registry, seams, tracing
 from jobs.connections import get_connection
 from jobs.context import Context, capture
 from jobs.deferral import new_job
@@ -246,8 +246,12 @@ class Mandate:
         due = options.due(wait, wait_until)
         if profile is not False:
             options.switch("profile", profile)
-        new = new_job(cls, args, fields, queue=queue, due=due, prerequisites=first, context=capture(), profile=profile)
-        return queues.push((new,))[0]
+        with tracing.sending(cls, queue) if tracing.is_on else tracing.UNTRACED as note:
+            new = new_job(
+                cls, args, fields, queue=queue, due=due, prerequisites=first, context=capture(), profile=profile
+            )
+            note((new,))
+            return queues.push((new,))[0]
 
     @classmethod
     async def adefer(cls, *args: Any, **fields_and_options: Any) -> MandateJob:
@@ -282,18 +286,20 @@ class Mandate:
         first = NONE
         if prereq_jobs is not None or prereq_failure != "wait":
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue))
-        shared: dict[str, Any] = {"queue": queue, "prerequisites": first, "context": capture()}
-        shared["profile"] = options.switch("profile", profile)
-        new_jobs = []
-        for number, row in enumerate(rows):
-            args, fields = ((), row) if isinstance(row, Mapping) else (row, {})
-            at = due + number * step if due is not None else None
-            try:
-                new_jobs.append(new_job(cls, args, fields, due=at, **shared))
-            except (TypeError, SerializationError) as error:
-                error.add_note(f"This was row {number} of defer_many; no row was enqueued.")
-                raise
-        return queues.push(new_jobs)
+        with tracing.sending(cls, queue) if tracing.is_on else tracing.UNTRACED as note:
+            shared: dict[str, Any] = {"queue": queue, "prerequisites": first, "context": capture()}
+            shared["profile"] = options.switch("profile", profile)
+            new_jobs = []
+            for number, row in enumerate(rows):
+                args, fields = ((), row) if isinstance(row, Mapping) else (row, {})
+                at = due + number * step if due is not None else None
+                try:
+                    new_jobs.append(new_job(cls, args, fields, due=at, **shared))
+                except (TypeError, SerializationError) as error:
+                    error.add_note(f"This was row {number} of defer_many; no row was enqueued.")
+                    raise
+            note(new_jobs)
+            return queues.push(new_jobs)
 
     @classmethod
     def using(

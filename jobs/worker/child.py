@@ -19,7 +19,7 @@ import time
 from django.db import connections
 from redis.exceptions import RedisError
 
-from jobs import execution
+from jobs import execution, tracing
 from jobs.connections import get_connection
 from jobs.interrupt import Stopped, TimedOut
 from jobs.logs import AttemptLog
@@ -237,6 +237,8 @@ class Child:
             except TROUBLE as error:  # the parent, or another worker, gives them back
                 logger.error("could not put %d running jobs back: %s", len(self._fetch.held), error)
         self._show_counts()
+        if tracing.is_on:
+            tracing.flush()
         return self._exit_code
 
     def _show_counts(self) -> None:

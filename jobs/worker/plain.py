@@ -21,7 +21,7 @@ from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import BaseDeathPenalty
 
-from jobs import conf, execution, failures, logs
+from jobs import conf, execution, failures, logs, tracing
 from jobs.connections import new_pool
 from jobs.errors import JobsError, PayloadError
 from jobs.history import sendable
@@ -58,7 +58,7 @@ def attempt(worker: str, let_go: Callable[[Claim], object]) -> Callable[[Claim, 
             return execution.attempt(claim, thread)
         return PlainRunner.attempt(worker, claim, thread, let_go)
 
-    return make
+    return tracing.traced(make) if tracing.is_on else make
 
 
 class PlainRunner(SimpleWorker):

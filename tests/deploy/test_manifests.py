@@ -147,7 +147,8 @@ def containers(objects):
     for each in objects.values():
         template = each.get("spec", {}).get("template")
         if template:
-            yield template["spec"], template["spec"]["containers"][0]
+            for container in template["spec"]["containers"] + template["spec"].get("initContainers", []):
+                yield template["spec"], container
 
 
 @pytest.mark.parametrize("release", ["1.30", "1.37"])
@@ -200,6 +201,13 @@ def test_pods_have_the_time_to_stop_that_their_processes_take(objects):
 
     assert worker["terminationGracePeriodSeconds"] > STOPS_WITHIN
     assert web["terminationGracePeriodSeconds"] > GUNICORN_GRACE + pause
+
+
+def test_workers_of_a_new_release_wait_for_its_migrations(objects):
+    pod = objects["Deployment", "jiki-worker"]["spec"]["template"]["spec"]
+    (first,) = pod["initContainers"]
+
+    assert first["command"] == ["python", "manage.py", "migrate", "--check"]
 
 
 def test_workers_serve_every_queue_and_answer_where_they_are_asked(objects):

@@ -1,5 +1,8 @@
 """What `manage.py check` says before a job would find out, each with a hint."""
 
+import subprocess
+import sys
+
 import pytest
 from django.core.management import call_command
 from django.test import override_settings
@@ -7,6 +10,7 @@ from django.test import override_settings
 from config.queues import rq_queues
 from jobs import Mandate, checks, registry
 from tests.jobs.worker.servers import Server
+from tests.processes import ROOT, child_environment
 from tests.sample.commands import notes
 
 
@@ -43,6 +47,22 @@ def test_a_redis_cluster_is_refused(settings, tmp_path):
 
     assert ids(message) == ["jobs.E010"]
     assert f"127.0.0.1:{server.port}/0 is a cluster" in message.msg
+
+
+@pytest.mark.processes
+def test_a_worker_does_not_start_on_a_redis_cluster(tmp_path, db):
+    with Server(tmp_path / "cluster", "cluster-enabled yes") as server:
+        worker = subprocess.run(
+            [sys.executable, "manage.py", "rqworker", "--burst"],
+            cwd=ROOT,
+            env=child_environment(REDIS_URL=server.url),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    assert worker.returncode == 1
+    assert "jobs.E010" in worker.stderr
 
 
 def test_a_command_on_an_unknown_queue_is_found(registered):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jiki import catalogue, sandbox
+from jiki import first_exercises, sandbox
 from jiki.models import Exercise
 from jiki.templatetags.markdown import markdown
 
@@ -38,7 +38,7 @@ def to_roman(number):
 
 @pytest.fixture
 def exercises(db):
-    catalogue.load(Exercise)
+    first_exercises.load(Exercise)
     return Exercise.objects.all()
 
 
@@ -64,7 +64,7 @@ def test_it_can_be_solved_and_is_not_solved_by_what_it_begins_with(slug, exercis
 def test_what_has_been_edited_is_left_as_it_is(exercises):
     exercises.filter(slug="say-hello").update(title="Hello")
 
-    catalogue.load(Exercise)
+    first_exercises.load(Exercise)
 
     assert exercises.get(slug="say-hello").title == "Hello"
     assert len(exercises.all()) == len(SOLUTIONS)
