@@ -1,6 +1,6 @@
 """One job as a list shows it, from the fields of its record; nothing is fetched for it, and nothing in it can fail."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,15 +47,15 @@ class Row:
 
     @classmethod
     def of(
-        cls, job_id: str, client: Redis, fields: Any, data: bytes | None, size: Any, score: float, queue: str
+        cls, job_id: str, client: Redis, values: Any, data: bytes | None, size: Any, score: float, queue: str
     ) -> "Row | None":
         """
-        From what the server said: `fields` the values of FIELDS, or an error; `data` the payload, None when it is too
+        From what the server said: `values` those of FIELDS, or an error; `data` the payload, None when it is too
         large, `size` its bytes. None when the job has vanished.
         """
-        if not isinstance(fields, list):
-            return cls(job_id, queue, None, "", UNREADABLE, str(fields)[:200], None, None, None, "", 0, client)
-        known = dict(zip(FIELDS, fields, strict=True))
+        if not isinstance(values, list):
+            return cls(job_id, queue, None, "", UNREADABLE, str(values)[:200], None, None, None, "", 0, client)
+        known = dict(zip(FIELDS, values, strict=True))
         if not known["status"]:
             return None
         command, description = _call(job_id, queue, client, data, size)
@@ -84,6 +84,10 @@ class Row:
     def searchable(self) -> str:
         """What a free text is looked for in."""
         return f"{self.id} {self.description} {self.reason}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "client"}
 
     @property
     def job(self) -> MandateJob:

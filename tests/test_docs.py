@@ -1,5 +1,6 @@
 """The pages keep up with the code: what is there is documented, what is documented is true, and examples run."""
 
+import argparse
 import ast
 import importlib
 import inspect
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jobs import checks, conf, errors, options, registry, testing
+from jobs.management.commands.jobs import Command as JobsCommand
 from jobs.management.commands.rqworker import Command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,6 +58,20 @@ def test_every_worker_option_is_in_the_reference():
     django |= {"--no-color", "--force-color", "--skip-checks"}
 
     assert documented(section("rqworker")) == ours - django
+
+
+def test_every_part_of_the_jobs_command_is_in_the_reference():
+    parser = JobsCommand().create_parser("manage.py", "jobs")
+    (every,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    options = {
+        option
+        for part in every.choices.values()
+        for action in part._actions
+        for option in action.option_strings
+        if option.startswith("--")
+    }
+
+    assert documented(section("jobs")) == {*every.choices, *options} - {"--help"}
 
 
 def test_every_check_is_in_the_reference():

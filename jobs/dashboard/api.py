@@ -3,7 +3,6 @@
 import hmac
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -19,7 +18,6 @@ from jobs.dashboard.lists import SIZE, query_of
 from jobs.errors import JobsError
 from jobs.inspection import JobQuery, counts, find
 from jobs.job import JobState
-from jobs.rows import Row
 from jobs.statistics import HOUR
 
 
@@ -74,7 +72,7 @@ def jobs(request: HttpRequest, state: str) -> dict[str, Any]:
     size = min(max(int(request.GET.get("size", SIZE)), 1), 100)
     found = query_of(request.GET, state).page(request.GET.get("cursor", ""), size)
     return {
-        "jobs": [_row(row) for row in found.rows],
+        "jobs": [row.as_dict() for row in found.rows],
         "next_cursor": found.next_cursor,
         "looked_at": found.looked_at,
     }
@@ -142,12 +140,6 @@ def commands(request: HttpRequest) -> dict[str, Any]:
             for (queue, command), tally in statistics.by_command(HOUR).items()
         ]
     }
-
-
-def _row(row: Row) -> dict[str, Any]:
-    known = {name: getattr(row, name) for name in ("id", "queue", "command", "description", "reason", "attempts")}
-    times: dict[str, datetime | None] = {"at": row.at, "started_at": row.started_at, "ended_at": row.ended_at}
-    return {**known, "state": row.state, "worker": row.worker, **times}
 
 
 # --- Prometheus ------------------------------------------------------------------------------
