@@ -117,7 +117,11 @@ RQ = {
     "COMMIT_MODE": "on_db_commit",
 }
 RQ_SHOW_ADMIN_LINK = False
-JOBS = {"QUEUES": queues.QUEUES, "SCHEDULE": "config.schedule.SCHEDULE"}
+JOBS = {
+    "QUEUES": queues.QUEUES,
+    "SCHEDULE": "config.schedule.SCHEDULE",
+    "VERSION": env.str("VERSION", default=""),
+}
 
 # --- who it serves ---------------------------------------------------------------------------
 

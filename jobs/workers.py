@@ -39,6 +39,8 @@ class Worker:
     working_seconds: float
     memory_mb: float
     version: str
+    code_version: str  # of the project, as jobs.version tells it; "" before there was one
+    is_ours: bool  # else it is RQ's own
     running: tuple[RunningJob, ...]
 
 
@@ -95,6 +97,8 @@ def _worker(name: str, record: dict[bytes, bytes], running: tuple[RunningJob, ..
         working_seconds=_number(known.get("total_working_time")),
         memory_mb=_number(known.get("memory_mb")),
         version=known.get("version", ""),
+        code_version=known.get("code_version", ""),
+        is_ours="threads" in known,
         running=running,
     )
 

@@ -14,6 +14,7 @@ import pytest
 
 from jobs import checks, conf, errors, options, registry, testing
 from jobs.management.commands.jobs import Command as JobsCommand
+from jobs.management.commands.jobs_doctor import Command as DoctorCommand
 from jobs.management.commands.rqworker import Command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,13 +52,14 @@ def test_every_class_option_is_in_the_reference_with_its_default():
     assert all(f"`{name}`" in section("Class options") for name in options.RESERVED)
 
 
-def test_every_worker_option_is_in_the_reference():
-    parser = Command().create_parser("manage.py", "rqworker")
+@pytest.mark.parametrize(("command", "name"), [(Command, "rqworker"), (DoctorCommand, "jobs_doctor")])
+def test_every_option_is_in_the_reference(command, name):
+    parser = command().create_parser("manage.py", name)
     ours = {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
     django = {"--help", "--version", "--verbosity", "--settings", "--pythonpath", "--traceback"}
     django |= {"--no-color", "--force-color", "--skip-checks"}
 
-    assert documented(section("rqworker")) == ours - django
+    assert documented(section(name)) == ours - django
 
 
 def test_every_part_of_the_jobs_command_is_in_the_reference():

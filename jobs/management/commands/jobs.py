@@ -1,7 +1,5 @@
 """`manage.py jobs`: look at jobs and queues, and change them, from a terminal or a script."""
 
-import os
-import sys
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -11,11 +9,10 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.cli import AWAY, REFUSED, changing, live, looking, running
+from jobs.cli.endings import quietly
 from jobs.cli.output import Output
 from jobs.cli.selection import add_filters
 from jobs.errors import JobsError, RedisUnavailableError
-
-CLOSED, INTERRUPTED = 141, 130  # exit codes, as a shell has them for SIGPIPE and SIGINT
 
 CHANGES = {
     "retry": "run dead, discarded or cancelled jobs again, or retrying ones at once",
@@ -74,13 +71,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         output = Output(self.stdout, self.stderr, as_json=options["json"])
         try:
-            code = options["deed"](output, options)
-            self.stdout.flush()
-        except BrokenPipeError:  # whoever read has read enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = CLOSED
-        except KeyboardInterrupt:
-            code = INTERRUPTED
+            with quietly():
+                code = options["deed"](output, options)
         except (RedisConnectionError, RedisTimeoutError) as error:
             message = f"No answer from Redis: {str(error).rstrip('.')}. Check that it runs and that REDIS_URL is right."
             raise CommandError(message, returncode=AWAY) from error
