@@ -15,7 +15,7 @@ import orjson
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
+from django.utils.deprecation import MiddlewareMixin
 
 from jobs.connections import servers
 
@@ -23,18 +23,14 @@ logger = logging.getLogger("jobs")
 
 PATIENCE = 2.0  # seconds that all checks together may take
 
-_GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
-
-class HealthMiddleware:
+class HealthMiddleware(MiddlewareMixin):
     """Put it first in MIDDLEWARE."""
 
-    def __init__(self, get_response: _GetResponse) -> None:
-        self._get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:
+        """The answer, if this is a probe."""
         view = {"/healthz": healthz, "/readyz": readyz}.get(request.path_info)
-        return self._get_response(request) if view is None else view(request)
+        return None if view is None else view(request)
 
 
 def healthz(request: HttpRequest) -> HttpResponse:

@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 
 from jobs.worker import supervision
 from jobs.worker.board import Board
+from jobs.worker.child import Child
 from jobs.worker.children import Children, Process
 from jobs.worker.health import Health
 from jobs.worker.probes import MOST, Probes
@@ -173,6 +174,20 @@ def test_it_is_not_ready_while_it_stops_beats_in_vain_or_lacks_a_child(process, 
     health.stopping = False
     health.answered()
     assert health.hindrances() == ["no beat could be written for 21 s", "1 of 2 processes take jobs"]
+
+
+def test_the_main_thread_shows_each_turn_until_its_process_leaves(valkey, monkeypatch):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = Child(WorkerSettings(queues={"default": None}, concurrency=1), "w1", Board(1), theirs, blocks=True)
+        monkeypatch.setattr(child._threads[0], "is_alive", lambda: True)
+        child._mind()
+        turn = child._board.minded()
+        child._mind()
+        assert 0.0 < turn < child._board.minded() < inf
+        child._stop(0)
+        child._mind()
+        assert child._board.minded() == inf
 
 
 # --- the answers ---------------------------------------------------------------------------------
