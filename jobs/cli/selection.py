@@ -39,7 +39,10 @@ def add_filters(parser: argparse.ArgumentParser, *, limit: int | None) -> None:
 def filtered(options: dict[str, Any]) -> Iterator[Row]:
     """The jobs that the filters mean, in whatever state where none is named."""
     given = {name: options[name] for name in FILTERS if options.get(name)}
-    queries = [JobQuery.of(state, given) for state in options["state"] or list(JobState)]
+    states = dict.fromkeys(options["state"] or list(JobState))
+    if JobState.WAITING in states:
+        states.pop(JobState.BLOCKED, None)  # they wait, too: each job comes once
+    queries = [JobQuery.of(state, given) for state in states]
     found = (row for query in queries for row in query.all(MOST))
     return islice(found, options["limit"])
 

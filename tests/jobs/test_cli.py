@@ -13,6 +13,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 from django.test import override_settings
 
 from config.queues import rq_queues
@@ -147,6 +148,7 @@ def test_a_job_is_shown_with_all_that_happened_to_it(dead):
 def test_what_a_job_waits_for_is_shown(dead):
     blocked = WriteNote.defer("x", prereq_jobs=[dead[0]])
 
+    assert jobs("list").count(f"{blocked.id}\tblocked") == 1
     (job,) = jobs("show", "--json", blocked.id)["jobs"]
     assert (job["state"], job["blocked_by"], job["prerequisites"]) == ("blocked", [dead[0].id], [dead[0].id])
     assert jobs("show", "--json", dead[0].id)["jobs"][0]["dependents"] == [blocked.id]
@@ -371,6 +373,14 @@ def test_without_redis_it_says_so_in_a_sentence(words, tmp_path):
     with override_settings(RQ_QUEUES=rq_queues(f"unix://{tmp_path}/none.sock")), said as error:
         call_command("jobs", *words, stdout=StringIO(), stderr=StringIO())
     assert error.value.returncode == 3
+
+
+def test_a_database_that_is_away_is_told_in_a_sentence(valkey, monkeypatch):
+    def down(*args):
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr("jobs.cli.running.arguments.decode", down)
+    assert refused("run", "sample.WriteNote", "--args", '["x"]') == "The database refuses: connection refused"
 
 
 def test_a_queue_without_an_address_is_named():

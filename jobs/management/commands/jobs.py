@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -80,6 +81,8 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=AWAY) from error
         except RedisError as error:
             raise CommandError(f"Redis refuses: {error}", returncode=AWAY) from error
+        except DatabaseError as error:
+            raise CommandError(f"The database refuses: {error}", returncode=REFUSED) from error
         except (JobsError, ValueError, ImproperlyConfigured) as error:
             raise CommandError(str(error), returncode=REFUSED) from error
         raise SystemExit(code)
