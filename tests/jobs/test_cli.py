@@ -13,7 +13,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.test import override_settings
 
 from config.queues import rq_queues
@@ -283,9 +283,11 @@ def test_a_deferred_command_is_followed_to_its_end(command, end, code, worker):
     done = threading.Event()
 
     def work():
-        while not done.is_set():
-            if worker.run():
-                return
+        try:
+            while not done.is_set() and not worker.run():
+                pass
+        finally:
+            connections.close_all()  # this thread's
 
     thread = threading.Thread(target=work)
     thread.start()

