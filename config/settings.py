@@ -54,6 +54,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "jobs.health.HealthMiddleware",  # first: a probe knows neither our host's name nor TLS
     "django.middleware.security.SecurityMiddleware",
     "config.csp.ContentSecurityPolicyMiddleware"
     if django.VERSION < (6, 0)
@@ -119,7 +120,11 @@ RQ = {
     "COMMIT_MODE": "on_db_commit",
 }
 RQ_SHOW_ADMIN_LINK = False
-JOBS = {"QUEUES": queues.QUEUES, "SCHEDULE": "config.schedule.SCHEDULE"}
+JOBS = {
+    "QUEUES": queues.QUEUES,
+    "SCHEDULE": "config.schedule.SCHEDULE",
+    "VERSION": env.str("VERSION", default=""),
+}
 
 # --- what learners submit --------------------------------------------------------------------
 

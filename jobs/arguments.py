@@ -8,10 +8,11 @@ refused at `defer`. Decoding imports nothing and runs no constructor that a payl
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
+from itertools import zip_longest
 from math import isfinite
 from typing import Any
 from uuid import UUID
@@ -357,6 +358,8 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
 
 # --- for people ------------------------------------------------------------------------------
 
+FILTERED = "[filtered]"
+
 
 def show(value: Any) -> str:
     """One JSON form as a person reads it, without fetching anything: a reference reads `users.User:7`."""
@@ -372,7 +375,13 @@ def show(value: Any) -> str:
     return f"{tag[1:]}({show(value[tag])})"
 
 
-def show_call(name: str, args: list[Any], kwargs: dict[str, Any]) -> str:
-    """A call as a person reads it: `jiki.ProcessSubmission(7, force=True)`."""
-    shown = [*map(show, args), *(f"{key}={show(value)}" for key, value in kwargs.items())]
-    return f"{name}({', '.join(shown)})"
+def show_call(
+    name: str, args: list[Any], kwargs: dict[str, Any], *, fields: Sequence[str] = (), hidden: Container[str] = ()
+) -> str:
+    """
+    A call as a person reads it: `jiki.ProcessSubmission(7, force=True)`. `fields` names the positional arguments, and
+    of those that are `hidden` no value is shown.
+    """
+    placed = [FILTERED if field in hidden else show(value) for field, value in zip_longest(fields[: len(args)], args)]
+    named = [f"{field}={FILTERED if field in hidden else show(value)}" for field, value in kwargs.items()]
+    return f"{name}({', '.join([*placed, *named])})"

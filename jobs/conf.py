@@ -29,6 +29,8 @@ DEFAULTS: dict[str, Any] = {
     "API_TOKENS": (),
     # Dead jobs that a queue keeps; of more the oldest go.
     "DEAD_LIMIT": 10_000,
+    # Which release runs, such as a commit's name; "": workers show a digest of their commands' names and fields.
+    "VERSION": "",
     # How many jobs are claimed at once while jobs are short; 1: never more than threads are idle.
     "BATCH": 16,
 }

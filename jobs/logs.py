@@ -8,7 +8,7 @@ from collections.abc import Collection
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
-from jobs import arguments, registry
+from jobs import arguments, conf, registry
 from jobs.errors import JobsError
 
 if TYPE_CHECKING:
@@ -76,12 +76,18 @@ def end(attempt: Attempt) -> None:
 
 
 def shown(name: str, args: list[Any], kwargs: dict[str, Any]) -> str:
-    """A call as a person may see it: without its arguments where the command has `log_arguments = False`."""
+    """
+    A call as a person may see it: without its arguments where the command has `log_arguments = False`, and without
+    those of JOBS["FILTERED_FIELDS"].
+    """
     try:
-        private = not registry.get(name).log_arguments  # type: ignore[attr-defined]
+        command: Any = registry.get(name)
     except JobsError:
-        private = True  # whether they are private is not known here
-    return f"{name}(...)" if private else arguments.show_call(name, args, kwargs)[:CALL_LENGTH]
+        command = None  # whether they are private is not known here
+    if command is None or not command.log_arguments:
+        return f"{name}(...)"
+    fields, hidden = list(getattr(command, "__dataclass_fields__", ())), conf.get("FILTERED_FIELDS")
+    return arguments.show_call(name, args, kwargs, fields=fields, hidden=hidden)[:CALL_LENGTH]
 
 
 class AttemptLog(logging.Handler):

@@ -1,6 +1,6 @@
 """One job as a list shows it, from the fields of its record; nothing is fetched for it, and nothing in it can fail."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -86,6 +86,10 @@ class Row:
     def searchable(self) -> str:
         """What a free text is looked for in."""
         return f"{self.id} {self.description} {self.reason}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "client"}
 
     @property
     def job(self) -> MandateJob:

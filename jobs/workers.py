@@ -29,7 +29,7 @@ _FIELDS: tuple[str, ...] = (
     "running",
     "successful_job_count",
 )
-_FIELDS += ("failed_job_count", "total_working_time", "memory_mb", "load", "version", "python_version")
+_FIELDS += ("failed_job_count", "total_working_time", "memory_mb", "load", "version", "python_version", "code_version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ class Worker:
     load: float  # of its machine, over a minute
     version: str  # RQ's, as it says to RQ's tools
     python: str
+    code_version: str  # of the project, as jobs.version tells it; "" before there was one
+    is_ours: bool  # else it is RQ's own
     running: tuple[RunningJob, ...]
 
 
@@ -129,6 +131,8 @@ def _worker(name: str, record: list[bytes | None], running: tuple[RunningJob, ..
         load=_number(known["load"]),
         version=known["version"],
         python=known["python_version"],
+        code_version=known["code_version"],
+        is_ours=known["threads"] != "",
         running=running,
     )
 

@@ -1,5 +1,6 @@
 """The pages keep up with the code: what is there is documented, what is documented is true, and examples run."""
 
+import argparse
 import ast
 import importlib
 import inspect
@@ -17,6 +18,8 @@ from django.core.management import CommandError, get_commands, load_command_clas
 from ruamel.yaml import YAML
 
 from jobs import checks, conf, errors, options, registry, testing
+from jobs.management.commands.jobs import Command as JobsCommand
+from jobs.management.commands.jobs_doctor import Command as DoctorCommand
 from jobs.management.commands.rqworker import Command
 from tests.jobs.worker.servers import Server
 
@@ -61,13 +64,28 @@ def test_every_class_option_is_in_the_reference_with_its_default():
     assert all(f"`{name}`" in section("Class options") for name in options.RESERVED)
 
 
-def test_every_worker_option_is_in_the_reference():
-    parser = Command().create_parser("manage.py", "rqworker")
+@pytest.mark.parametrize(("command", "name"), [(Command, "rqworker"), (DoctorCommand, "jobs_doctor")])
+def test_every_option_is_in_the_reference(command, name):
+    parser = command().create_parser("manage.py", name)
     ours = {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
     django = {"--help", "--version", "--verbosity", "--settings", "--pythonpath", "--traceback"}
     django |= {"--no-color", "--force-color", "--skip-checks"}
 
-    assert documented(section("rqworker")) == ours - django
+    assert documented(section(name)) == ours - django
+
+
+def test_every_part_of_the_jobs_command_is_in_the_reference():
+    parser = JobsCommand().create_parser("manage.py", "jobs")
+    (every,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    options = {
+        option
+        for part in every.choices.values()
+        for action in part._actions
+        for option in action.option_strings
+        if option.startswith("--")
+    }
+
+    assert documented(section("jobs")) == {*every.choices, *options} - {"--help"}
 
 
 def test_every_check_is_in_the_reference():

@@ -3,7 +3,6 @@
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -195,8 +194,5 @@ def _change(change: bulk.Change) -> dict[str, Any]:
 
 
 def _row(row: Row, lacked: Mapping[str, tuple[list[str], int]]) -> dict[str, Any]:
-    known = {name: getattr(row, name) for name in ("id", "queue", "command", "description", "reason", "attempts")}
-    times: dict[str, datetime | None] = {"at": row.at, "started_at": row.started_at, "ended_at": row.ended_at}
     some, count = lacked.get(row.id, ([], 0))
-    waits = {"waits_for": some, "waits_for_in_all": count}
-    return {**known, "state": row.state, "worker": row.worker, **times, **waits}
+    return {**row.as_dict(), "waits_for": some, "waits_for_in_all": count}

@@ -23,7 +23,6 @@ from jobs.job import JobState, MandateJob
 
 PAYLOAD_SHOWN = 20_000  # characters
 LINKS = 50  # jobs that are linked
-FILTERED = "[filtered]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +172,7 @@ def _field_names(name: str) -> list[str]:
 
 def _argument(name: str, value: Any) -> Argument:
     if name in conf.get("FILTERED_FIELDS"):
-        return Argument(name, FILTERED)
+        return Argument(name, arguments.FILTERED)
     shown = arguments.show(value)
     text = shown if len(shown) <= 500 else f"{shown[:500]}... ({len(shown):,} characters)"
     if isinstance(value, dict) and "$record" in value:

@@ -7,11 +7,15 @@ the child's interpreter lock.
 
 import mmap
 import struct
+import time
 from dataclasses import dataclass
+from math import inf
 
 _SLOT = struct.Struct("dd240s")  # started, deadline (monotonic seconds; 0: idle, no limit), then the claim
 _TIMES = struct.Struct("dd")  # how a slot begins
 _HEAD = struct.Struct("qqd")  # finished, failed, working seconds
+_FETCHED, _MINDED = 0, 1  # which turn is whose, behind the head
+_TURNS = 2 * struct.calcsize("d")
 PAUSABLE = 64  # queues that a worker may serve
 
 
@@ -31,8 +35,10 @@ class Board:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._memory = mmap.mmap(-1, _HEAD.size + PAUSABLE + threads * _SLOT.size)
-        self._slots = _HEAD.size + PAUSABLE
+        self._pauses = _HEAD.size + _TURNS
+        self._slots = self._pauses + PAUSABLE
+        self._memory = mmap.mmap(-1, self._slots + threads * _SLOT.size)
+        self._turns = memoryview(self._memory)[_HEAD.size : self._pauses].cast("d")
 
     def start(self, thread: int, started: float, deadline: float, claim: bytes) -> None:
         """The child: this thread begins a claim, `job execution queue` in one text."""
@@ -72,8 +78,28 @@ class Board:
 
     def pause(self, queue: int, paused: bool) -> None:
         """The parent: take no more from the queue at this position."""
-        self._memory[_HEAD.size + queue] = paused
+        self._memory[self._pauses + queue] = paused
 
     def is_paused(self, queue: int) -> bool:
         """The child: whether to leave that queue alone."""
-        return bool(self._memory[_HEAD.size + queue])
+        return bool(self._memory[self._pauses + queue])
+
+    def turn(self) -> None:
+        """The child: its fetch loop takes another turn."""
+        self._turns[_FETCHED] = time.monotonic()
+
+    def mind(self) -> None:
+        """The child: its main thread has looked after the others."""
+        self._turns[_MINDED] = time.monotonic()
+
+    def leave(self) -> None:
+        """The child: it ends, within limits of its own, and shows no more turns."""
+        self._turns[_MINDED] = inf
+
+    def turned(self) -> float:
+        """The parent: when the fetch loop last took a turn (monotonic seconds; 0: never yet)."""
+        return self._turns[_FETCHED]
+
+    def minded(self) -> float:
+        """The parent: when the main thread last looked after the others; inf: the child is leaving."""
+        return self._turns[_MINDED]

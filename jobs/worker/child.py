@@ -132,6 +132,8 @@ class Child:
             self._fetch.short_jobs = False
             self._fetch.give_back()
         self._show_counts()
+        if self._leave_by is None:
+            self._board.mind()
         if not self._fetch.stopping and not all(thread.is_alive() for thread in self._threads):
             logger.error("a thread of this process has died; the process drains")
             self._stop(RECYCLE)
@@ -209,6 +211,7 @@ class Child:
             self._leave_by = time.monotonic() + GRACE
             self._exit_code = code
             self._fetch.stop()
+            self._board.leave()
             logger.info("taking no more jobs; those that run have %g s", GRACE)
 
     def _quiet(self) -> None:

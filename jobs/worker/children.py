@@ -15,6 +15,7 @@ from jobs.worker.board import Board
 from jobs.worker.child import COMEBACK, DONE, PASSED_ON, RECYCLE, Child
 from jobs.worker.recovery import UNSEEN
 from jobs.worker.settings import WorkerSettings
+from jobs.worker.stall import HOPELESS, stall
 
 logger = logging.getLogger("jobs.worker")
 
@@ -28,7 +29,7 @@ class Process:
 
     def __init__(self, name: str, number: int, board: Board) -> None:
         self.name, self.number, self.board = name, number, board
-        self.born = time.time()
+        self.born, self.started_at = time.time(), time.monotonic()
         self.pid = 0
         self.control: socket.socket  # ours; the child leaves when it closes
         self.stopped_at: float | None = None  # since when it is SIGSTOPped (monotonic seconds)
@@ -47,14 +48,19 @@ class Children:
     """
     `register(process)` is called before a fork: nothing may be claimed under a name that is not registered. It returns
     whether that worked. `settle(process)` is called when a child is gone, with what it held still in its name.
+    `forked()` is called in each child, to let go of what is the parent's.
     """
 
     def __init__(
-        self, settings: WorkerSettings, register: Callable[[Process], bool], settle: Callable[[Process], object]
+        self,
+        settings: WorkerSettings,
+        register: Callable[[Process], bool],
+        settle: Callable[[Process], object],
+        forked: Callable[[], object],
     ) -> None:
         self.failed = False  # whether the worker ends badly
         self.are_hopeless = False  # whether it should end, because its children cannot even start
-        self._settings, self._register, self._settle = settings, register, settle
+        self._settings, self._register, self._settle, self._forked = settings, register, settle, forked
         self._alive: list[Process] = []
         self._to_start = [(0.0, number) for number in range(settings.processes)]  # when, and which
         self._stopping = False
@@ -103,6 +109,7 @@ class Children:
     def _live(self, process: Process, control: socket.socket, blocks: bool) -> int:
         """The child's whole life, on its side of the fork. Returns its exit code."""
         try:
+            self._forked()
             for sibling in self._alive:
                 sibling.control.close()
             return Child(self._settings, process.name, process.board, control, blocks=blocks).run()
@@ -155,17 +162,24 @@ class Children:
             )
             self.failed = self.are_hopeless = True
 
-    def judge(self) -> None:
-        """Kill those that cannot be minding themselves any more."""
+    def judge(self, *, since: float) -> None:
+        """
+        Kill those that cannot be minding themselves any more. `since`: from when on Redis has answered (monotonic
+        seconds), without which loops need not turn.
+        """
         now = time.monotonic()
         for process in self:
-            overdue = [job for job in process.board.running() if job.deadline + OVERDUE < now]
+            running = process.board.running()
+            overdue = [job for job in running if job.deadline + OVERDUE < now]
+            stalled = stall(process.board, now, since=max(process.started_at, since), limit=HOPELESS)
             if process.killed:
                 continue
             if overdue:
                 logger.error("worker %s: job %s is far past its time-out; killing it", process.name, overdue[0].job_id)
             elif process.stopped_at is not None and now - process.stopped_at > UNSEEN:
                 logger.error("worker %s has been stopped for %d s; killing it", process.name, UNSEEN)
+            elif stalled and not running:
+                logger.error("worker %s %s; killing it", process.name, stalled)
             else:
                 continue
             process.killed = True

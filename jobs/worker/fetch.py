@@ -98,6 +98,7 @@ class Fetch:
     def _look(self) -> bool:
         """Make a step, unless another thread has just claimed for us. Whether it is worth looking again at once."""
         with self._using_wire:
+            self._board.turn()
             if self._ready:
                 return True
             try:

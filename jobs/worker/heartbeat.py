@@ -11,6 +11,7 @@ from rq.version import VERSION
 
 from jobs.connections import Script, Word
 from jobs.history import iso
+from jobs.version import code_version
 from jobs.worker.board import Board
 from jobs.worker.wire import Wire
 
@@ -36,6 +37,7 @@ def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], 
         "hostname": socket.gethostname(),
         "ip_address": "unknown",
         "version": VERSION,
+        "code_version": code_version(),
         "python_version": platform.python_version(),
         "state": "busy" if running else "idle",
         "successful_job_count": finished,

@@ -25,12 +25,14 @@ from jobs.worker import heartbeat
 from jobs.worker.child import COMEBACK, GRACE, PASSED_ON
 from jobs.worker.children import Children, Process
 from jobs.worker.cleaning import clean
+from jobs.worker.health import Health
 from jobs.worker.housekeeping import Housekeeping
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import recover
 from jobs.worker.release import release
 from jobs.worker.remote import Remote
 from jobs.worker.settings import WorkerSettings
+from jobs.worker.supervision import Supervision
 from jobs.worker.wire import UNREACHABLE, Wire
 
 logger = logging.getLogger("jobs.worker")
@@ -47,6 +49,7 @@ class Parent:
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
+        """Raises OSError when the port for probes is taken."""
         self._settings = settings
         self._queues = list(settings.queues)
         self._every_queue = list(settings.queues)  # those of other workers too: we promote and recover for all
@@ -57,7 +60,9 @@ class Parent:
         client = Redis(connection_pool=new_pool(self._queues[0], socket_timeout=2, socket_connect_timeout=2))
         self._scheduler = Scheduler(connection=client)
         self._synced = False
-        self._children = Children(settings, self._register, self._settle)
+        self._children = Children(settings, self._register, self._settle, forked=lambda: self._supervision.close())
+        self._health = Health(self._children, settings.processes)
+        self._supervision = Supervision(self._health, settings.health_port)
         self._kill_at = float("inf")
         self._told: list[int] = []  # signals that are still to be obeyed
         self._next_tick = self._next_beat = 0.0
@@ -76,9 +81,10 @@ class Parent:
             self._try(lambda: self._promotion.run(self._every_queue))
         while not self._children.are_gone:
             self._children.start_due(blocks=blocks)
-            readable, _, _ = select.select([wake], [], [], self._patience())
-            if readable:
+            readable, _, _ = select.select([wake, *self._supervision.files()], [], [], self._patience())
+            if wake in readable:
                 os.read(wake, 4_096)
+            self._supervision.serve()
             told, self._told = self._told, []
             for number in told:
                 self._obey(number)
@@ -100,9 +106,11 @@ class Parent:
             self._try(self._tick)
         if now >= self._next_beat:
             self._next_beat = now + heartbeat.EVERY
-            self._children.judge()
+            self._children.judge(since=self._health.answering_since)
             if self._try(self._beat):
+                self._health.beaten()
                 self._try(self._recover)
+            self._supervision.tell()
             self._try(lambda: self._housekeeping.run(self._every_queue))
             self._try(lambda: clean(self._wire, self._every_queue))
         if now >= self._kill_at:
@@ -228,18 +236,22 @@ class Parent:
         if self._kill_at == float("inf"):
             logger.info("stopping: running jobs have %d s to end", GRACE)
             self._kill_at = time.monotonic() + GRACE + COMEBACK
+            self._supervision.stop()
             self._children.stop()
 
     def _try(self, duty: Callable[[], object]) -> bool:
         """A duty that needs the server. Without it the children go on with what they run, and so do we."""
+        self._supervision.serve()  # one duty may take seconds while the server hangs, all of them too many
         try:
             duty()
         except (*UNREACHABLE, RedisError) as error:
+            self._health.unanswered()
             self._wire.close()
             if not self._away:
                 logger.warning("no answer from Redis: %s", error)
             self._away = True
             return False
+        self._health.answered()
         if self._away:
             logger.warning("Redis answers again")
         self._away = False
@@ -256,7 +268,7 @@ class Parent:
                 logger.warning("no answer from Redis, waiting for it: %s", error)
                 self._wire.close()
                 self._recover_from = time.monotonic() + MISSED
-                time.sleep(pause)
+                self._supervision.wait(pause)
                 pause = min(pause * 2, 5.0)
         blocks = bool(known and known[0])
         if not blocks:

@@ -15,3 +15,4 @@ class WorkerSettings:
     max_jobs: int | None = None  # recycle a process after so many jobs
     max_memory: int | None = None  # recycle a process above so many megabytes
     max_idle_time: int | None = None  # recycle a process that had nothing to do for so many seconds
+    health_port: int | None = None  # where to answer probes over HTTP

@@ -11,7 +11,7 @@ from django.apps import AppConfig
 from rq import Queue
 
 from jobs import queues
-from jobs.worker import child, children, doorbell, fetch, heartbeat, parent, plain, recovery, threads, wire
+from jobs.worker import child, children, doorbell, fetch, heartbeat, parent, plain, recovery, stall, threads, wire
 
 
 class FaultsConfig(AppConfig):
@@ -26,6 +26,8 @@ class FaultsConfig(AppConfig):
             around(child.Child, "run", before=fail_at_start)
         if "SIGNAL_IN_STEP" in os.environ:
             around(fetch.Fetch, "_step", before=be_told_in_a_step)
+        if "STALLED_FETCH" in os.environ:
+            around(fetch.Fetch, "_look", before=stand_still)
         for name, modules in TIMES.items():
             if name in os.environ:
                 for module in modules:
@@ -74,8 +76,10 @@ TIMES = {
     "COMEBACK": [child, children],
     "EVERY": [heartbeat],
     "GRACE": [child, children],
+    "HOPELESS": [children],
     "MISSED": [parent],
     "PATIENCE": [doorbell, wire],
+    "STALLED": [stall],
     "UNSEEN": [recovery, fetch, children],
 }
 
@@ -84,6 +88,12 @@ def be_told_in_a_step(*args: Any) -> None:
     """The process gets SIGTSTP, once, while its main thread holds the lock of its connection."""
     if threading.current_thread() is threading.main_thread() and os.environ.pop("SIGNAL_IN_STEP", None):
         os.kill(os.getpid(), signal.SIGTSTP)
+
+
+def stand_still(*args: Any) -> None:
+    """The fetch loop stops, in all threads, once the file of that name is there."""
+    if os.path.exists(os.environ["STALLED_FETCH"]):
+        threading.Event().wait()
 
 
 def fail_at_start(process: child.Child) -> None:

@@ -4,12 +4,14 @@ import time
 from typing import Any
 
 import orjson
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
 
 from jobs import doctor
+from jobs.cli.endings import quietly
 from jobs.doctor import Finding, Severity
 
-EVERY = 10  # seconds between two looks with --watch
+EVERY = 10.0  # seconds between two looks with --watch
 
 
 class Command(BaseCommand):
@@ -18,15 +20,25 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="a JSON list of findings")
-        parser.add_argument("--watch", action="store_true", help=f"look again every {EVERY} s until Ctrl-C")
+        parser.add_argument("--watch", action="store_true", help="look again and again, until Ctrl-C")
+        parser.add_argument(
+            "--interval", type=float, default=EVERY, help=f"with --watch: seconds between two looks (default {EVERY:g})"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        while True:
-            found = doctor.examine()
-            self._tell(found, as_json=options["json"])
-            if not options["watch"]:
-                raise SystemExit(max((finding.severity for finding in found), default=0))
-            time.sleep(EVERY)
+        if not options["interval"] > 0:
+            raise CommandError(f"--interval {options['interval']:g} is impossible: it must be above 0 seconds.")
+        with quietly():
+            while True:
+                found = doctor.examine()
+                if options["watch"] and not options["json"]:
+                    self.stdout.write(f"{timezone.localtime():%Y-%m-%d %H:%M:%S}")
+                self._tell(found, as_json=options["json"])
+                if not options["watch"]:
+                    break
+                self.stdout.flush()
+                time.sleep(options["interval"])
+        raise SystemExit(max((finding.severity for finding in found), default=0))
 
     def _tell(self, found: list[Finding], *, as_json: bool) -> None:
         if as_json:

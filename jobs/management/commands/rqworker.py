@@ -38,6 +38,7 @@ class Command(BaseCommand):
         parser.add_argument("--max-jobs", type=int, help="replace a process after so many jobs")
         parser.add_argument("--max-memory", type=int, metavar="MB", help="replace a process that has grown larger")
         parser.add_argument("--max-idle-time", type=int, metavar="SECONDS", help="replace a process idle for so long")
+        parser.add_argument("--health-port", type=int, metavar="PORT", help="answer /healthz and /readyz there")
         parser.add_argument("--worker-ttl", type=int, help="accepted, as django-rq's: beats decide here who is dead")
         parser.add_argument("--with-scheduler", action="store_true", help="accepted: it is always on")
         parser.add_argument("--serializer", default="json", help="json, the only one")
@@ -55,6 +56,8 @@ class Command(BaseCommand):
                 raise CommandError(
                     f"--{option.replace('_', '-')} {options[option]} is impossible: it must be 1 or more."
                 )
+        if options["health_port"] is not None and not 0 < options["health_port"] < 65_536:
+            raise CommandError(f"--health-port {options['health_port']} is impossible: ports are 1 to 65535.")
         try:
             conf.batch()
         except ImproperlyConfigured as error:
@@ -70,10 +73,15 @@ class Command(BaseCommand):
             max_jobs=options["max_jobs"],
             max_memory=options["max_memory"],
             max_idle_time=options["max_idle_time"],
+            health_port=options["health_port"],
         )
+        try:
+            parent = Parent(settings)
+        except OSError as error:
+            raise CommandError(f"--health-port {settings.health_port} cannot be used: {error}.") from error
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
-        raise SystemExit(Parent(settings).run())
+        raise SystemExit(parent.run())
 
     def _queues(self, words: list[str]) -> dict[str, int | None]:
         """`["critical", "low"]` in strict order, or `["critical,4", "low,1"]` by weight."""

@@ -1,0 +1,100 @@
+"""`jobs stats`: the queues as they are now, again and again."""
+
+import time
+from typing import Any
+
+from django.core.management.base import CommandError
+from redis.exceptions import RedisError
+from rich.console import Group
+from rich.live import Live
+
+from jobs import inspection, metrics, queues, scheduler, statistics, workers
+from jobs.cli import DONE
+from jobs.cli.output import Output, made_table
+from jobs.errors import JobsError
+from jobs.statistics import FAILED, MINUTE
+
+SPAN = 5  # minutes that rates are taken over
+
+COLUMNS = ("queue", "jobs", "latency", "running", "done/min", "failed/min", "workers", "")
+
+
+def stats(output: Output, options: dict[str, Any]) -> int:
+    """Show the figures: live on a terminal until Ctrl-C, else once."""
+    if not options["interval"] > 0:
+        raise CommandError(f"--interval {options['interval']} is impossible: it must be above 0 seconds.")
+    if output.as_json:
+        output.json(figures())
+    elif options["once"] or not output.is_terminal:
+        found = figures()
+        output.table(COLUMNS, _rows(found))
+        for line in _lines(found):
+            output.say(line)
+    else:
+        _watch(output, options["interval"])
+    return DONE
+
+
+def _watch(output: Output, interval: float) -> None:
+    try:
+        with Live(console=output.console, auto_refresh=False) as live:
+            while True:
+                try:
+                    found = figures()
+                    live.update(Group(made_table(COLUMNS, _rows(found)), "", *_lines(found)), refresh=True)
+                except (JobsError, RedisError) as error:
+                    live.update(f"No figures: {error}", refresh=True)
+                time.sleep(interval)
+    except KeyboardInterrupt:
+        pass  # that is how one leaves
+
+
+def figures() -> dict[str, Any]:
+    """What is shown, for JSON: rates are per minute, over the last five; latencies in seconds."""
+    alive, paused, recent = workers.alive(), queues.paused(), statistics.by_queue(SPAN * MINUTE)
+    return {
+        "queues": [
+            {
+                "name": name,
+                "length": sample.length,
+                "latency_seconds": sample.latency,
+                "target_seconds": metrics.target(name),
+                "running": sum(job.queue == name for worker in alive for job in worker.running),
+                "finished_per_minute": recent[name].outcomes["finished"] / SPAN,
+                "failed_per_minute": sum(recent[name].outcomes[outcome] for outcome in FAILED) / SPAN,
+                "workers": sum(name in worker.queues for worker in alive),
+                "paused": name in paused,
+            }
+            for name, sample in metrics.measure().items()
+        ],
+        "counts": {state.value: {"value": n.value, "more": n.more} for state, n in inspection.counts().items()},
+        "workers": {
+            "processes": len(alive),
+            "threads": sum(worker.threads for worker in alive),
+            "busy": sum(worker.busy for worker in alive),
+        },
+        "scheduler_lag_seconds": scheduler.lag(),
+    }
+
+
+def _rows(found: dict[str, Any]) -> list[list[Any]]:
+    shown = ("name", "length", "latency_seconds", "running", "finished_per_minute", "failed_per_minute", "workers")
+    return [[*(queue[name] for name in shown), _remark(queue)] for queue in found["queues"]]
+
+
+def _remark(queue: dict[str, Any]) -> str:
+    if queue["paused"]:
+        return "paused"
+    if not queue["workers"]:
+        return "no worker"
+    return f"over {queue['target_seconds']:g} s" if queue["latency_seconds"] > queue["target_seconds"] else ""
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    counts = [f"{n['value']:,}{'+' if n['more'] else ''} {state}" for state, n in found["counts"].items() if n["value"]]
+    crew = found["workers"]
+    return [
+        f"jobs: {', '.join(counts) or 'none'}",
+        f"workers: {crew['processes']} processes, {crew['busy']} of {crew['threads']} threads busy",
+        f"recurring entries: {found['scheduler_lag_seconds']:.0f} s late at the most",
+    ]

@@ -1,0 +1,89 @@
+"""`jobs list` and `jobs show`."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rq.utils import as_text
+
+from jobs import prerequisites
+from jobs.cli import DONE, REFUSED
+from jobs.cli.output import Output
+from jobs.cli.selection import filtered
+from jobs.inspection import find
+from jobs.job import MandateJob
+
+COLUMNS = ("id", "state", "queue", "at", "attempts", "description", "reason")
+TIMES = ("created_at", "enqueued_at", "started_at", "ended_at")
+
+
+def list_jobs(output: Output, options: dict[str, Any]) -> int:
+    """The jobs that the filters mean."""
+    rows = filtered(options)
+    if output.as_json:
+        output.json({"jobs": [row.as_dict() for row in rows]})
+    else:
+        output.table(COLUMNS, ([getattr(row, name) for name in COLUMNS] for row in rows))
+    return DONE
+
+
+def show(output: Output, options: dict[str, Any]) -> int:
+    """All that is known of some jobs."""
+    found, code = [], DONE
+    for job_id in options["ids"]:
+        job = find(job_id)
+        if job is None:
+            output.complain(f"There is no record of job {job_id}: it was forgotten or deleted, or never was.")
+            code = REFUSED
+        else:
+            found.append(known(job))
+    if output.as_json:
+        output.json({"jobs": found})
+    else:
+        for each in found:
+            _tell(output, each)
+    return code
+
+
+def known(job: MandateJob) -> dict[str, Any]:
+    """One job, for JSON. Its arguments are shown as the dashboard does."""
+    fields: Any = job.connection.hmget(job.key, *TIMES, "worker_name", "interruptions")
+    *times, worker, interruptions = fields
+    return {
+        "id": job.id,
+        "state": job.state,
+        "queue": job.origin,
+        "description": job.description,
+        "reason": job.reason or "",
+        "worker": as_text(worker or b""),
+        "attempts": job.progress.attempts,
+        "requeues": job.progress.requeues,
+        "interruptions": int(interruptions or 0),
+        **{name: as_text(value) if value else None for name, value in zip(TIMES, times, strict=True)},
+        "prerequisites": job.prerequisites,
+        "blocked_by": prerequisites.blocking(job.connection, job.id),
+        "dependents": sorted(job.dependents),
+        "history": [asdict(event) for event in job.history],
+        "log": job.call_log,
+        "traceback": _last_traceback(job),
+    }
+
+
+def _last_traceback(job: MandateJob) -> str:
+    try:
+        return next((result.exc_string for result in job.results() if result.exc_string), "") or ""
+    except Exception:  # one that RQ cannot read
+        return ""
+
+
+def _tell(output: Output, job: dict[str, Any]) -> None:
+    for name, value in job.items():
+        if name == "history":
+            for event in value:
+                what = " ".join(filter(None, (event["name"], event["worker"], event["reason"])))
+                output.say(f"{'history':14} {event['at']:%Y-%m-%d %H:%M:%S} {what}")
+        elif name in ("log", "traceback"):
+            if value:
+                output.say(f"{name}:\n{value.rstrip()}")
+        elif value not in (None, "", []):
+            output.say(f"{name:14} {', '.join(value) if isinstance(value, list) else value}")
+    output.say("")

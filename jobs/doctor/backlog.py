@@ -1,0 +1,82 @@
+"""The queues: whether what waits in them is taken."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rq.defaults import RQ_KEY_PREFIX
+from rq.utils import as_text
+
+from jobs import conf, metrics, queues
+from jobs.connections import by_server, servers
+from jobs.doctor.finding import Finding, Severity
+
+OVERDUE = 30  # seconds that a scheduled job may be late to enter its queue
+
+
+def look() -> Iterator[Finding]:
+    """Which are halted, late or misspelt, and whether scheduled jobs enter them."""
+    yield from _halted()
+    yield from _late()
+    yield from _unknown()
+    yield from _overdue()
+
+
+def _halted() -> Iterator[Finding]:
+    for client, names in by_server(conf.queues()).items():
+        if client.exists(f"{RQ_KEY_PREFIX}:suspended"):
+            yield Finding(
+                Severity.ERROR,
+                f"The queues {', '.join(names)} are halted by `rq suspend`.",
+                "Workers take nothing.",
+                "rq resume --url <REDIS_URL>",
+            )
+
+
+def _late() -> Iterator[Finding]:
+    paused = queues.paused()
+    for name, sample in metrics.measure().items():
+        target = metrics.target(name)
+        if name in paused and sample.length:
+            yield Finding(
+                Severity.WARNING,
+                f"The queue {name} is paused, and {sample.length:,} jobs wait in it.",
+                "They wait until somebody resumes it.",
+                f"python manage.py jobs resume {name}",
+            )
+        elif sample.latency > target:
+            yield Finding(
+                Severity.WARNING,
+                f"The first job of the queue {name} has waited {sample.latency:.0f} s; {target:g} are the target.",
+                "There is more to do than the workers do.",
+                f"Start more workers: python manage.py rqworker {name} --processes 2, or more --concurrency for jobs "
+                "that wait.",
+            )
+
+
+def _unknown() -> Iterator[Finding]:
+    for client in servers():
+        listed: Any = client.smembers(f"{RQ_KEY_PREFIX}:queues")
+        names = {as_text(key).removeprefix(f"{RQ_KEY_PREFIX}:queue:") for key in listed}
+        for name in sorted(names - set(conf.queues())):
+            length = client.llen(f"{RQ_KEY_PREFIX}:queue:{name}")
+            if length:
+                yield Finding(
+                    Severity.WARNING,
+                    f"{length:,} jobs are in the queue {name!r}, which this project does not have.",
+                    "No worker of ours serves it. Its name may be misspelt.",
+                    f"The queues are: {', '.join(conf.queues())}. Enqueue those jobs to one of them, or add the queue.",
+                )
+
+
+def _overdue() -> Iterator[Finding]:
+    for client, names in by_server(conf.queues()).items():
+        for name in names:
+            late = client.zcount(f"{RQ_KEY_PREFIX}:scheduled:{name}", "-inf", time.time() - OVERDUE)
+            if late:
+                yield Finding(
+                    Severity.ERROR,
+                    f"{late:,} scheduled jobs of the queue {name} are more than {OVERDUE} s overdue.",
+                    "No worker promotes what is due: delayed jobs and retries do not start.",
+                    "Start a worker; look for errors in the logs of those that run.",
+                )

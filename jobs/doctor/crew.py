@@ -1,0 +1,83 @@
+"""The workers: whether there are any, for every queue, of this release."""
+
+import time
+from collections.abc import Iterator
+
+from jobs import conf, workers
+from jobs.doctor.finding import Finding, Severity
+from jobs.version import code_version
+
+SILENT = 30  # seconds without a beat
+
+
+def look() -> Iterator[Finding]:
+    """Which are missing, silent, foreign, or of another release."""
+    known = workers.alive()
+    now = time.time()
+    silent = {each.name: now - each.seen.timestamp() for each in known if each.seen}
+    alive = [each for each in known if silent.get(each.name, 0.0) <= SILENT]
+    for each in known:
+        if each not in alive:
+            yield Finding(
+                Severity.WARNING,
+                f"The worker {each.name} has not been heard of for {silent[each.name]:.0f} s.",
+                "It is dead or cut off; its jobs go to others.",
+                "Look at its machine and its log. It leaves the list by itself.",
+            )
+    ours = [each for each in alive if each.is_ours]
+    if not ours:
+        yield Finding(
+            Severity.ERROR,
+            "No worker is running.",
+            "Nothing is done, and nothing that is due is started.",
+            f"python manage.py rqworker {' '.join(conf.queues())}",
+        )
+    yield from _queues(ours)
+    yield from _foreign([each for each in alive if not each.is_ours])
+    yield from _versions(ours)
+
+
+def _queues(ours: list[workers.Worker]) -> Iterator[Finding]:
+    served = {name for each in ours for name in each.queues}
+    for name in conf.queues() if ours else ():
+        if name not in served:
+            yield Finding(
+                Severity.ERROR,
+                f"No worker serves the queue {name}.",
+                "Its jobs wait for ever.",
+                f"Add {name} to the queues of a worker: python manage.py rqworker {name}",
+            )
+    for each in ours:
+        if unknown := [name for name in each.queues if name not in conf.queues()]:
+            yield Finding(
+                Severity.WARNING,
+                f"The worker {each.name} serves {', '.join(map(repr, unknown))}, which this project does not have.",
+                "It is of another release or another project, or this one lacks a queue.",
+                f"The queues are: {', '.join(conf.queues())}. Start it anew with these, or add the queue.",
+            )
+
+
+def _foreign(others: list[workers.Worker]) -> Iterator[Finding]:
+    for each in others:
+        if any(name in conf.queues() for name in each.queues):
+            yield Finding(
+                Severity.ERROR,
+                f"The worker {each.name} on {each.hostname or 'an unknown machine'} is RQ's own, not this package's.",
+                "It runs a command at best once: retries, requeues and discards are failures to it.",
+                f"Stop it, and start python manage.py rqworker {' '.join(each.queues)} in its place.",
+            )
+
+
+def _versions(ours: list[workers.Worker]) -> Iterator[Finding]:
+    here = code_version()
+    by_version: dict[str, list[str]] = {}
+    for each in ours:
+        by_version.setdefault(each.code_version or "of an older release", []).append(each.name)
+    for version, names in by_version.items():
+        if version != here:
+            yield Finding(
+                Severity.WARNING,
+                f"{len(names)} workers run the code version {version!r}, here it is {here!r}: {', '.join(names[:5])}.",
+                "What is enqueued here may not be what they know how to run.",
+                "Wait for the deployment to end, or start the workers anew on this release.",
+            )

@@ -1,0 +1,42 @@
+"""The recurring entries: whether somebody starts their runs, and how these end."""
+
+from collections.abc import Iterator
+
+from jobs import scheduler
+from jobs.connections import servers
+from jobs.doctor.finding import Finding, Severity
+from jobs.scheduler import Scheduler
+
+LATE = 10.0  # seconds
+SAME_END = 3  # runs in a row
+
+
+def look() -> Iterator[Finding]:
+    """Who holds the lease, what is late, which entries' runs die."""
+    entries = [entry for entry in scheduler.entries() if not entry.paused]
+    if entries and not any(client.exists(Scheduler.scheduler_lock_key) for client in servers()):
+        yield Finding(
+            Severity.ERROR,
+            f"Nobody schedules: there are {len(entries):,} recurring entries, and no process holds the lease.",
+            "Their runs are missed.",
+            "Start a worker, or python manage.py rqscheduler.",
+        )
+    lag = scheduler.lag()
+    if entries and lag > LATE:
+        yield Finding(
+            Severity.ERROR,
+            f"The most overdue recurring entry is {lag:.0f} s late.",
+            "Runs are missed.",
+            "Look for errors in the logs of the workers, or of rqscheduler.",
+        )
+    histories = scheduler.histories(entries, 5)
+    for entry in entries:
+        runs = [run.outcome for run in histories[entry.id] if run.what == "run"]
+        ended = [outcome for outcome in runs if outcome not in ("", "unfinished")]
+        if len(ended) >= SAME_END and set(ended) == {"dead"}:
+            yield Finding(
+                Severity.WARNING,
+                f"The last {len(ended)} runs of the recurring entry {entry.name!r} died.",
+                "What it is for is not done.",
+                "Its runs, with their errors, are on the dashboard's page Recurring.",
+            )

@@ -1,0 +1,161 @@
+"""The Redis servers: whether they answer, keep what they are given, and agree on the time."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+from rq.utils import as_text
+
+from jobs.checks import OLDEST_REDIS
+from jobs.connections import address
+from jobs.connections import servers as all_servers
+from jobs.doctor.finding import Finding, Severity
+
+SKEW = 2.0  # seconds by which this machine's clock may differ from the server's
+FULL = 0.9  # of maxmemory, and of maxclients
+
+
+def reach() -> Iterator[Finding]:
+    """Which servers do not answer."""
+    for client in all_servers():
+        try:
+            client.ping()
+        except RedisError as error:
+            yield Finding(
+                Severity.ERROR,
+                f"Redis at {address(client)} does not answer: {error}",
+                "No job can be enqueued, taken or finished; workers wait for it.",
+                "Start it, or correct REDIS_URL. redis-cli ping says PONG when it runs.",
+            )
+
+
+def look() -> Iterator[Finding]:
+    """What may lose jobs, or hold them up."""
+    for client in all_servers():
+        where, info = f"Redis at {address(client)}", client.info()
+        yield from _kind(client, where, info)
+        yield from _memory(client, where, info)
+        yield from _disk(client, where, info)
+        yield from _clock(client, where)
+
+
+def _kind(client: Redis, where: str, info: dict[str, Any]) -> Iterator[Finding]:
+    version = str(info["redis_version"])
+    if tuple(map(int, version.split(".")[:2])) < OLDEST_REDIS:
+        yield Finding(
+            Severity.ERROR,
+            f"{where} is {version}, which is too old: {'.'.join(map(str, OLDEST_REDIS))} is the oldest that will do.",
+            "Scripts fail in it.",
+            "Upgrade it; Redis 7 or Valkey 8 and newer are recommended.",
+        )
+    elif not _knows(client, "BLMOVE"):
+        yield Finding(
+            Severity.NOTE,
+            f"{where} ({version}) has no BLMOVE: workers ask it for jobs every 50 ms.",
+            "A job waits that long at the most, and idle workers keep the server busy.",
+            "Upgrade it to Redis 6.2 or Valkey, or give BLMOVE its name back.",
+        )
+    if int(info.get("cluster_enabled", 0)):
+        yield Finding(
+            Severity.ERROR,
+            f"{where} runs as Redis Cluster.",
+            "Scripts use keys of several slots at once, which a cluster refuses.",
+            "Use a server without cluster-enabled; Sentinel makes it highly available.",
+        )
+    if info.get("role") in ("slave", "replica"):
+        yield Finding(
+            Severity.ERROR,
+            f"{where} is a replica.",
+            "It refuses writes.",
+            "Point REDIS_URL at the primary, or use Sentinel.",
+        )
+    most = int(_config(client, "maxclients") or 0)
+    if most and int(info["connected_clients"]) > FULL * most:
+        yield Finding(
+            Severity.WARNING,
+            f"{where} has {info['connected_clients']:,} of {most:,} connections.",
+            "It refuses further ones: defer fails, and workers cannot come back.",
+            "CONFIG SET maxclients, or fewer processes; redis-cli client list tells whose they are.",
+        )
+
+
+def _memory(client: Redis, where: str, info: dict[str, Any]) -> Iterator[Finding]:
+    limit, policy = int(info.get("maxmemory", 0)), info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        yield Finding(
+            Severity.ERROR if limit else Severity.WARNING,
+            f"{where} evicts keys when it is full (maxmemory-policy {policy})"
+            f"{'.' if limit else '; without maxmemory it is never full, yet.'}",
+            "An evicted key is a lost job.",
+            "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file.",
+        )
+    if limit and info["used_memory"] > FULL * limit:
+        yield Finding(
+            Severity.WARNING,
+            f"{where} is {info['used_memory'] / limit:.0%} full.",
+            "When it is full, nothing can be enqueued and outcomes wait.",
+            "Raise maxmemory, lower result_ttl, or: python manage.py jobs delete --state dead",
+        )
+
+
+def _disk(client: Redis, where: str, info: dict[str, Any]) -> Iterator[Finding]:
+    if not int(info.get("aof_enabled", 0)):
+        if _config(client, "save") in ("", None):
+            yield Finding(
+                Severity.WARNING,
+                f"{where} writes nothing to disk.",
+                "A restart loses every job.",
+                "CONFIG SET appendonly yes, and appendfsync everysec or always.",
+            )
+        else:
+            yield Finding(
+                Severity.WARNING,
+                f"{where} writes to disk now and then alone (save, without appendonly).",
+                "A crash loses the jobs of minutes.",
+                "CONFIG SET appendonly yes, and appendfsync everysec or always.",
+            )
+    elif _config(client, "appendfsync") == "no":
+        yield Finding(
+            Severity.WARNING,
+            f"{where} leaves it to the system when its file is written (appendfsync no).",
+            "A crash of the machine loses what was accepted in the last half minute or so.",
+            "CONFIG SET appendfsync everysec (about two seconds may be lost) or always (nothing).",
+        )
+    names = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+    if failed := [name for name in names if info.get(name, "ok") != "ok"]:
+        yield Finding(
+            Severity.ERROR,
+            f"{where} could not write to disk ({', '.join(failed)}).",
+            "It may refuse writes, and a restart loses what is not on disk.",
+            "Look at its log and its disk: df -h.",
+        )
+
+
+def _clock(client: Redis, where: str) -> Iterator[Finding]:
+    seconds, microseconds = client.time()
+    skew = time.time() - (seconds + microseconds / 1e6)
+    if abs(skew) > SKEW:
+        yield Finding(
+            Severity.WARNING,
+            f"This machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} that of {where}.",
+            "Delays that are worked out here come too early or too late.",
+            "Set both by NTP: timedatectl set-ntp true.",
+        )
+
+
+def _config(client: Redis, name: str) -> str | None:
+    try:
+        found: dict[Any, Any] = client.config_get(name)
+    except RedisError:  # a hosted server may not tell
+        return None
+    return {as_text(key): as_text(value) for key, value in found.items()}.get(name)
+
+
+def _knows(client: Redis, command: str) -> bool:
+    try:
+        client.execute_command(command)  # type: ignore[no-untyped-call]
+    except ResponseError as error:
+        return "unknown command" not in str(error).lower()
+    return True

@@ -1,0 +1,108 @@
+"""The jobs: which wait for a person, and which will not end by themselves."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from rq.utils import as_text
+
+from jobs import conf, prerequisites, workers
+from jobs.connections import servers
+from jobs.doctor.finding import Finding, Severity
+from jobs.inspection import JobQuery
+from jobs.job import JobState
+
+LOOKED_AT = 1_000  # jobs of a state
+MANY_DEAD = 100  # that are a warning
+NEARLY = 0.9  # of JOBS["DEAD_LIMIT"]
+LONG = 24 * 3_600  # seconds that a job may run before somebody should look
+GONE = 60  # seconds without a beat after which a worker's jobs should have been given back
+STUBBORN = 14  # attempts, which takes a day along the default curve
+
+
+def look() -> Iterator[Finding]:
+    """The dead by cause, the blocked, the stuck, and those that are retried for ever."""
+    yield from _dead()
+    yield from _blocked()
+    yield from _running()
+    yield from _retrying()
+
+
+def _dead() -> Iterator[Finding]:
+    dead = JobQuery(state=JobState.DEAD)
+    total = dead.count()
+    if total.value:
+        errors = Counter(row.error or "no reason" for row in dead.all(LOOKED_AT))
+        causes = ", ".join(f"{count:,} {error}" for error, count in errors.most_common(3))
+        worst = errors.most_common(1)[0][0] if errors else "SomeError"
+        yield Finding(
+            Severity.WARNING if total.value >= MANY_DEAD else Severity.NOTE,
+            f"{total} dead jobs; of the first 1,000: {causes}.",
+            "They are kept for a person to decide.",
+            f"python manage.py jobs list --state dead --error {worst}; then jobs retry or jobs delete with the same.",
+        )
+    limit = int(conf.get("DEAD_LIMIT"))
+    for name in conf.queues():
+        kept = JobQuery(state=JobState.DEAD, queue=name).count().value
+        if kept >= NEARLY * limit:
+            yield Finding(
+                Severity.WARNING,
+                f"The queue {name} keeps {kept:,} dead jobs; of more than {limit:,} the oldest go.",
+                "What nobody has looked at yet is lost.",
+                f"python manage.py jobs list --state dead --queue {name}; or raise JOBS['DEAD_LIMIT'].",
+            )
+
+
+def _blocked() -> Iterator[Finding]:
+    query = JobQuery(state=JobState.BLOCKED)
+    blocked = query.count()
+    if blocked.value:
+        first = next(query.all(LOOKED_AT), None)
+        by = prerequisites.blocking(first.client, first.id) if first else []
+        yield Finding(
+            Severity.WARNING,
+            f"{blocked} jobs are blocked by prerequisites that ended badly"
+            f"{f', the first by job {by[0]}' if by else ''}.",
+            "They wait until somebody retries the prerequisite, runs them anyway or cancels them.",
+            f"python manage.py jobs retry {by[0] if by else '<prerequisite>'}; or jobs run-now --state blocked.",
+        )
+
+
+def _running() -> Iterator[Finding]:
+    now = time.time()
+    beating = {each.name for each in workers.alive() if each.seen and now - each.seen.timestamp() < GONE}
+    for client in servers():
+        names: Any = client.zrangebyscore("jobs:workers", now - GONE, "+inf")
+        beating |= set(map(as_text, names))
+    orphans = []
+    for row in JobQuery(state=JobState.RUNNING).all(LOOKED_AT):
+        age = now - row.started_at.timestamp() if row.started_at else 0.0
+        if row.worker not in beating and age > GONE:
+            orphans.append(row)
+        elif age > LONG:
+            yield Finding(
+                Severity.WARNING,
+                f"Job {row.id} ({row.description[:80]}) has been running since {row.started_at:%d %b %H:%M}.",
+                "It holds a thread, and a deployment interrupts it.",
+                f"python manage.py jobs cancel {row.id}; split what it does.",
+            )
+    if orphans:
+        yield Finding(
+            Severity.ERROR,
+            f"{len(orphans):,} jobs are held by workers that are gone: {', '.join({row.worker for row in orphans})}.",
+            "Nobody runs them. A living worker gives such jobs back within seconds.",
+            "Start a worker on that server; look for errors in the logs of those that run.",
+        )
+
+
+def _retrying() -> Iterator[Finding]:
+    stubborn = [row for row in JobQuery(state=JobState.RETRYING).all(LOOKED_AT) if row.attempts >= STUBBORN]
+    for command, count in Counter(row.command for row in stubborn).items():
+        last = next(row for row in stubborn if row.command == command)
+        yield Finding(
+            Severity.WARNING,
+            f"{count:,} jobs of {command} have failed {STUBBORN} times or more and are retried still ({last.error}).",
+            "They will hardly do better, and keep workers busy until their retries are used up.",
+            f"Mend the cause, and: python manage.py jobs retry --state retrying --command {command}; or jobs cancel.",
+        )
