@@ -12,12 +12,14 @@ from jobs.cli.output import Deed, Output
 from jobs.cli.selection import chosen
 from jobs.errors import ChangeRefusedError
 
+_DONE = {"retry": "retried", "run_now": "set running", "cancel": "cancelled", "delete": "deleted"}
+
 
 def change(name: str) -> Deed:
     """The sub-command that makes the change of that name to the chosen jobs."""
 
     def do(output: Output, options: dict[str, Any]) -> int:
-        return _change_all(output, options, bulk.CHANGES[name], name.replace("_", " "), bulk.DONE[name])
+        return _change_all(output, options, bulk.CHANGES[name], name.replace("_", " "), _DONE[name])
 
     return do
 
