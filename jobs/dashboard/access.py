@@ -67,7 +67,7 @@ def page(site: AdminSite, view: Callable[..., Screen]) -> Callable[..., HttpResp
 def action(site: AdminSite, what: str, change: Callable[..., str]) -> Callable[..., HttpResponse]:
     """
     A change by POST, for who has the permission (else 403). `change` returns what it did, in a sentence, which is shown
-    and logged; an error of its own is shown.
+    and logged; an error of its own is shown. A POST with the question `ask` is answered by that question, on a page.
     """
 
     @wraps(change)
@@ -78,6 +78,8 @@ def action(site: AdminSite, what: str, change: Callable[..., str]) -> Callable[.
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
+        if "ask" in request.POST:
+            return _ask(site, request)
         try:
             done = change(request, **kwargs)
         except (JobsError, RedisError) as error:
@@ -88,6 +90,23 @@ def action(site: AdminSite, what: str, change: Callable[..., str]) -> Callable[.
         return HttpResponseRedirect(back(request))
 
     return site.admin_view(wrapped)
+
+
+def _ask(site: AdminSite, request: HttpRequest) -> HttpResponse:
+    """The question that a script would have asked in a dialog. Its form posts the same again, without `ask`."""
+    question, number = request.POST["ask"], request.POST.get("all") or str(len(request.POST.getlist("job")))
+    if "{n}" in question and number == "0":
+        messages.warning(request, "No job is selected.")
+        return HttpResponseRedirect(back(request))
+    fields = [(name, value) for name, values in request.POST.lists() for value in values]
+    context = {
+        **site.each_context(request),
+        "title": "Are you sure?",
+        "question": question.replace("{n}", number),
+        "fields": [(name, value) for name, value in fields if name not in ("ask", "csrfmiddlewaretoken")],
+        "back": back(request),
+    }
+    return TemplateResponse(request, "jobs/dashboard/confirm.html", context)
 
 
 def note(request: HttpRequest, done: str, **about: Any) -> None:

@@ -371,7 +371,7 @@ def test_pages_have_no_inline_script_or_style(admin_client, worker):
     control.retry(job)
     for name in PAGES:
         page = text(admin_client, PAGES[name]())
-        body = page.partition('id="jobs-dashboard"')[2]
+        body = page.partition('id="jobs-page"')[2]
         assert " style=" not in body
         assert "<script>" not in body
         assert " onclick" not in body
