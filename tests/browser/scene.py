@@ -2,9 +2,11 @@
 
 import random
 import time
+from contextlib import suppress
 
 from jobs import control, queues, scheduler
 from jobs.connections import get_connection
+from jobs.errors import ChangeRefusedError
 from jobs.inspection import counts
 from jobs.job import JobState
 from jobs.scheduler import Entry
@@ -70,7 +72,7 @@ class Scene:
     def is_set(self):
         """Whether every job has come to where it stays."""
         found = {state.value: count.value for state, count in counts().items()}
-        return found == STANDS
+        return all(found[state] >= number for state, number in STANDS.items())
 
     def traffic(self):
         """Counts of the last hour, as the workers write them."""
@@ -100,24 +102,26 @@ class Scene:
         scheduler.pause("clean up sessions")
 
     def pages(self):
-        """Every page: a name for it, its path, and a text that it must show."""
-        lists = {state: address("list", state.value) for state in JobState}
-        yield "overview", address("overview"), "Queues, highest priority first"
-        yield "overview of a day", address("overview") + "?span=day", "last day"
-        for state, path in lists.items():
-            yield f"{state} jobs", path, "courses."
-        yield "second page", lists[JobState.FINISHED] + "?order=oldest", "Next page"
-        yield "grouped by error", lists[JobState.DEAD] + "?group=error", "LookupError"
-        yield "grouped by command", lists[JobState.DEAD] + "?group=command", "courses.SyncTrack"
-        yield "a search", lists[JobState.DEAD] + "?text=cobol&queue=background", "courses.SyncTrack('cobol')"
-        yield "nothing found", lists[JobState.DEAD] + "?text=nonsense", "No job here."
-        for name in ("dead", "running", "scheduled", "queued", "waiting", "blocked", "discarded", "finished"):
-            yield f"a {name} job", address("job", getattr(self, name).id), getattr(self, name).id
-        yield "workers", address("workers"), "1 worker process"
-        yield "recurring", address("recurring"), "sync the python track"
-        yield "commands", address("commands"), "courses.RunSubmission"
+        """Every page, by kind: its path, and a text that it must show."""
+        dead, finished = address("list", "dead"), address("list", "finished")
+        jobs = [self.dead, self.scheduled, self.running, self.queued, self.waiting, self.blocked, self.discarded]
+        return {
+            "overview": [
+                (address("overview"), "7 dead jobs wait for a person to decide."),
+                (address("overview") + "?span=day", "Queues, highest priority first"),
+            ],
+            "list": [(address("list", state.value), "courses.") for state in JobState],
+            "second page": [(finished + "?order=oldest", "Next page")],
+            "groups": [(dead + "?group=error", "LookupError"), (dead + "?group=command", "courses.SyncTrack")],
+            "search": [(dead + "?text=cobol&queue=background", "cobol"), (dead + "?text=nonsense", "No job here.")],
+            "job": [(address("job", job.id), "courses.") for job in jobs],
+            "workers": [(address("workers"), "1 worker process")],
+            "recurring": [(address("recurring"), "sync the python track")],
+            "commands": [(address("commands"), "courses.RunSubmission"), (address("commands") + "?span=day", "courses.SyncTrack")],
+        }
 
     def end(self):
         """Let the worker go on to other things."""
-        control.cancel(self.running)
+        with suppress(ChangeRefusedError):  # a test may have seen to it
+            control.cancel(self.running)
         wait_until(lambda: counts()[JobState.RUNNING].value == 0)

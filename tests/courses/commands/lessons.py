@@ -51,13 +51,14 @@ class SyncTrack(Mandate):
 
 
 class RenderVideo(Mandate):
-    """Takes its time: until it is cancelled, or 60 s."""
+    """Takes its time: until it is cancelled, or ten minutes."""
 
+    timeout = None
     lesson: str
     quality: str = "1080p"
 
     def call(self) -> None:
-        for _ in range(6_000):
+        for _ in range(60_000):
             time.sleep(0.01)
 
 
