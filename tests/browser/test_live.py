@@ -168,7 +168,7 @@ def test_an_answer_that_comes_too_late_is_not_shown(visit, page, clock):
     visit.go("list", "dead")
 
     held = []
-    page.route("**/jobs/dead/", held.append)
+    page.route("**/jobs/dead/", lambda route: held.append(route))
     page.clock.run_for(EVERY)
     wait_until(lambda: page.evaluate("asked") == 1 and held)
     page.get_by_label(job.id).check()
@@ -286,7 +286,8 @@ def test_everything_can_be_reached_with_tab_and_is_seen_then(visit, page):
     seen = []
     while page.evaluate("document.getElementById('jobs-page').contains(document.activeElement)"):
         seen.append(page.evaluate("document.activeElement.outerHTML.slice(0, 80)"))
-        assert outline(page) != "none", seen[-1]
+        inner = "datetime-local" in seen[-1]  # the focus is on a part inside of it, which the browser marks
+        assert inner or outline(page) != "none", seen[-1]
         page.keyboard.press("Tab")
     reachable = page.locator("#jobs-page :is(a, button, input:not([type=hidden]), select):visible").count()
     assert len(seen) >= reachable > 25

@@ -43,18 +43,19 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   if (xhr.status === 200 && new URL(xhr.responseURL).pathname !== location.pathname) location.reload(); // signed out
   else if (xhr.status === 200 && !isBusy()) {
     const at = focusable().indexOf(document.activeElement);
-    before = { at, href: document.activeElement.href, scrolled: scrolled().map((box) => [box.scrollLeft, box.scrollTop]) };
+    const boxes = scrolled().map((box) => [box.scrollLeft, box.scrollTop]);
+    before = { at, href: document.activeElement.href, boxes, window: [scrollX, scrollY] };
     return;
   }
   event.detail.shouldSwap = false;
 });
 
 document.addEventListener("htmx:afterSwap", () => {
-  scrolled().forEach((box, at) => { [box.scrollLeft, box.scrollTop] = before.scrolled[at] || [0, 0]; });
-  if (before.at < 0) return;
-  const all = focusable();
+  scrolled().forEach((box, at) => { [box.scrollLeft, box.scrollTop] = before.boxes[at] || [0, 0]; });
+  const all = before.at < 0 ? [] : focusable();
   const same = all.find((link) => link.href && link.href === before.href);
   (same || all[Math.min(before.at, all.length - 1)])?.focus({ preventScroll: true });
+  scrollTo(...before.window);
 });
 
 for (const name of ["htmx:sendError", "htmx:responseError", "htmx:afterSwap"]) {
