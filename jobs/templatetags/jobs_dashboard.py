@@ -1,8 +1,10 @@
-"""How the dashboard shows times."""
+"""How the dashboard shows times, names and where one is."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from django import template
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -52,3 +54,11 @@ def away(at: datetime | None) -> str:
 def label(name: str) -> str:
     """A name of an action or state as a button says it."""
     return {"run_now": "Run now"}.get(name, name.replace("_", " ").capitalize())
+
+
+@register.simple_tag(takes_context=True)
+def leads_to(context: dict[str, Any], name: str, *args: str) -> SafeString:
+    """The attributes of a link to a page: its address, and whether the reader is there."""
+    address = reverse(name, args=args)
+    here = context["request"].path == address
+    return format_html('href="{}" aria-current="page"' if here else 'href="{}"', address)

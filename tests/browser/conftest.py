@@ -49,7 +49,10 @@ def browser():
 def site(browser, django_db_setup, django_db_blocker):
     """The address of the web server: threads of this process, on the same database and Valkey as the worker."""
     middleware = ["tests.browser.policy.Policy", *settings.MIDDLEWARE]
-    with django_db_blocker.unblock(), override_settings(MIDDLEWARE=middleware, ALLOWED_HOSTS=["127.0.0.1", "testserver"]):
+    with (
+        django_db_blocker.unblock(),
+        override_settings(MIDDLEWARE=middleware, ALLOWED_HOSTS=["127.0.0.1", "testserver"]),
+    ):
         server = LiveServer("127.0.0.1")
         yield server.url
         server.stop()
@@ -58,7 +61,9 @@ def site(browser, django_db_setup, django_db_blocker):
 @pytest.fixture(scope="package")
 def running_worker(browser, django_db_setup, valkey_server, tmp_path_factory):
     """A worker on all queues but `low`."""
-    worker = WorkerProcess(*SERVED, log=tmp_path_factory.mktemp("browser") / "worker.log", concurrency=THREADS)
+    worker = WorkerProcess(
+        *SERVED, name="learners", log=tmp_path_factory.mktemp("browser") / "worker.log", concurrency=THREADS
+    )
     yield worker
     worker.stop()
 

@@ -91,7 +91,9 @@ class Scene:
         """Entries, each with some runs; one of them fails."""
         for entry in (
             Entry("refresh statistics", RefreshStatistics, cron="*/15 * * * *"),
-            Entry("sync the fortran track", SyncTrack, args=("haskell",), cron="30 4 * * *", timezone="Europe/Amsterdam"),
+            Entry(
+                "sync the fortran track", SyncTrack, args=("haskell",), cron="30 4 * * *", timezone="Europe/Amsterdam"
+            ),
             Entry("sync the python track", SyncTrack, args=("python",), every=3_600),
             Entry("clean up sessions", "users.CleanUpSessions", cron="17 3 * * *", queue="background"),
         ):
@@ -117,7 +119,10 @@ class Scene:
             "job": [(address("job", job.id), "courses.") for job in jobs],
             "workers": [(address("workers"), "1 worker process")],
             "recurring": [(address("recurring"), "sync the python track")],
-            "commands": [(address("commands"), "courses.RunSubmission"), (address("commands") + "?span=day", "courses.SyncTrack")],
+            "commands": [
+                (address("commands"), "courses.RunSubmission"),
+                (address("commands") + "?span=day", "courses.SyncTrack"),
+            ],
         }
 
     def end(self):
