@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from django.urls import get_resolver, reverse
 
-from jobs import control, queues, scheduler, workers
+from jobs import queues, scheduler, workers
 from jobs.connections import get_connection
 from jobs.scheduler import Entry
 from tests.browser.conftest import THREADS
