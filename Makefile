@@ -54,8 +54,25 @@ run: $(VENV)/.installed-dev ## Web server on :8000, one worker and a Valkey; Ctr
 
 # --- check it --------------------------------------------------------------------------------
 
+APT_GET := apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20
+
+.PHONY: chromium
+# Never fails: without a Chromium the browser tests are skipped, and say so.
+chromium: ## Install the browser of the browser tests, if there is none and we may
+	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit 0; done; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    echo "Installing Chromium for the browser tests ..."; \
+	    $(APT_GET) update && DEBIAN_FRONTEND=noninteractive $(APT_GET) install --no-install-recommends chromium fonts-dejavu-core > /dev/null || true; \
+	  fi; \
+	  command -v chromium > /dev/null || \
+	    echo "No Chromium: the browser tests are skipped. To have them run: sudo apt-get install chromium"
+
+.PHONY: screenshots
+screenshots: $(VENV)/.installed-dev chromium ## Take the pictures of the dashboard in docs/images anew
+	$(BIN)/python -m pytest -q -rP tests/browser/screenshots.py
+
 .PHONY: test
-test: $(VENV)/.installed-dev ## The whole test suite (DB=postgres: on PostgreSQL; ARGS=... to pytest)
+test: $(VENV)/.installed-dev chromium ## The whole test suite (DB=postgres: on PostgreSQL; ARGS=... to pytest)
 	DB=$(DB) $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-matrix

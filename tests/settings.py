@@ -7,7 +7,7 @@ environment.prepare()
 from config.settings import *  # noqa: E402, F403
 from config.settings import DATABASES, INSTALLED_APPS, JOBS, STORAGES  # noqa: E402
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.sample"]
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.sample", "tests.courses"]
 
 if not environment.postgres_wanted():
     # A file, not memory: threads and other processes must see it.

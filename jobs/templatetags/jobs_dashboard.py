@@ -1,8 +1,10 @@
 """How the dashboard shows times."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from django import template
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
@@ -70,3 +72,11 @@ def word(name: str) -> str:
 def label(name: str) -> str:
     """The same as a button or a heading says it."""
     return capfirst(word(name).replace("_", " "))
+
+
+@register.simple_tag(takes_context=True)
+def leads_to(context: dict[str, Any], name: str, *args: str) -> SafeString:
+    """The attributes of a link to a page: its address, and whether the reader is there."""
+    address = reverse(name, args=args)
+    here = context["request"].path == address
+    return format_html('href="{}" aria-current="page"' if here else 'href="{}"', address)

@@ -232,7 +232,7 @@ def test_pages_have_no_inline_script_or_style(admin_client, worker):
     pages = [text(admin_client, url(name, *PAGES[name]())) for name in PAGES]
     pages.append(admin_client.post(url("job_cancel", job.id)).content.decode())
     for page in pages:
-        body = page.partition('id="jobs-dashboard"')[2]
+        body = page.partition('id="jobs-page"')[2]
         assert " style=" not in body
         assert "<script>" not in body
         assert " onclick" not in body

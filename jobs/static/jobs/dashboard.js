@@ -8,6 +8,7 @@ const part = () => document.getElementById("jobs-part");
 const stale = () => document.getElementById("jobs-stale");
 const live = () => document.getElementById("jobs-live");
 const rows = () => [...document.querySelectorAll(".jobs-list tbody tr[id]")];
+document.getElementById("jobs-page")?.classList.add("jobs-scripted");
 let here = ""; // the id of the row that the arrows have come to
 
 // --- refreshing ---------------------------------------------------------------------------------
@@ -20,11 +21,18 @@ function remember(wanted) {
   try { localStorage.setItem(REMEMBERED, wanted ? "on" : "off"); } catch { /* then until the next page */ }
 }
 
-// Not while somebody has selected a row or text, is in a field or has a menu open, or has pressed a button.
+function isChanged(field) {
+  if (field.type === "checkbox") return field.checked !== field.defaultChecked;
+  if (field.tagName !== "SELECT") return field.value !== field.defaultValue;
+  return field.selectedIndex !== Math.max(0, [...field.options].findIndex((option) => option.defaultSelected));
+}
+
+// Not while somebody has selected a row or text, has changed or is in a field, or has pressed a button.
 function isBusy() {
   const selection = document.getSelection();
   const active = document.activeElement;
-  return !live().checked || document.hidden || part().querySelector("input:checked, button[disabled]")
+  return !live().checked || document.hidden || part().querySelector("button[disabled]")
+    || [...part().querySelectorAll("input, select")].some(isChanged)
     || (selection && !selection.isCollapsed && part().contains(selection.anchorNode))
     || (part().contains(active) && active.matches("input, select, textarea, button"));
 }

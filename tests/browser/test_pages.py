@@ -1,0 +1,134 @@
+"""Each page in light and dark, on a desktop and on a phone, with scripts and without: it fits, and all can read it."""
+
+import json
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.test import override_settings
+from django.urls import get_resolver, resolve, reverse
+
+from config.queues import rq_queues
+from tests.browser.scene import Scene
+from tests.browser.visitor import DESKTOP, PHONE
+
+# What the dashboard adds to the admin's page; the admin's own markup around it is Django's to mend.
+OURS = "#jobs-page"
+RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+FIND = f"axe.run('{OURS}', {json.dumps({'runOnly': RULES, 'resultTypes': ['violations']})})"
+FADED = "Promise.allSettled(document.getAnimations().map((each) => each.finished)).then(() => 0)"  # links' colours
+
+# The first page of each kind is looked at in both ways, the others, which differ in little, in one of them in turn.
+WAYS = [("light", DESKTOP), ("dark", PHONE)]
+
+
+@pytest.fixture
+def scene(transactional_db):
+    scene = Scene()
+    yield scene
+    scene.end()
+
+
+def overflow(page):
+    """By how much the page is wider than its window, if it is."""
+    wide, window = page.evaluate("[document.scrollingElement.scrollWidth, innerWidth]")
+    if wide > window:
+        yield f"{wide} px wide in a window of {window} px"
+
+
+def violations(page):
+    """What axe-core finds, a sentence each."""
+    for found in page.evaluate(FIND)["violations"]:
+        for node in found["nodes"]:
+            yield f"{found['id']}, {found['help']}: {node['html'][:200]} {node['failureSummary']}"
+
+
+def look_at(visit, ways=WAYS):
+    """What is wrong with the page that is open, in each of these ways of looking at it."""
+    visit.page.evaluate(Axe().axe_script)
+    for colours, size in ways:
+        visit.page.emulate_media(color_scheme=colours)
+        visit.page.set_viewport_size(size)
+        visit.page.evaluate(FADED)
+        for problem in (*overflow(visit.page), *violations(visit.page)):
+            yield f"{visit.page.url}, {colours}, {size['width']} px: {problem}"
+
+
+def content(visit):
+    return visit.page.locator(OURS).inner_text()
+
+
+def test_every_page_fits_and_is_accessible(visitor, scene):
+    visit = visitor(live=False)
+    found = []
+    for pages in scene.pages().values():
+        for number, (path, text) in enumerate(pages):
+            visit.page.goto(path)
+            if text not in content(visit):
+                found.append(f"{path}: {text!r} is not on it")
+            found += look_at(visit, [WAYS[number % 2]] if number else WAYS)
+    assert not found, "\n".join(found)
+
+
+def test_every_page_is_whole_without_scripts(visitor, scene):
+    visit = visitor(scripted=False, viewport=PHONE, color_scheme="dark")
+    found = []
+    for pages in scene.pages().values():
+        for path, text in pages:
+            visit.page.goto(path)
+            if text not in content(visit):
+                found.append(f"{path}: {text!r} is not on it")
+            if visit.page.locator(".jobs-by-script >> visible=true").count():
+                found.append(f"{path}: it shows what only works with scripts")
+            found += [f"{path}: {problem}" for problem in overflow(visit.page)]
+    assert not found, "\n".join(found)
+
+
+def test_a_question_is_accessible(visitor, scene):
+    visit = visitor(live=False)
+    visit.go("job", scene.dead.id).get_by_role("button", name="Delete").click()
+    assert f"Delete job {scene.dead.id}?" in content(visit)
+    assert [*look_at(visit)] == []
+
+
+def test_a_page_without_redis_is_accessible(visitor, tmp_path):
+    visit = visitor(live=False)
+    with override_settings(RQ_QUEUES=rq_queues(f"unix://{tmp_path}/none.sock")):
+        visit.go("overview")
+    assert "none.sock" in content(visit)
+    assert [*look_at(visit)] == []
+
+
+def test_a_list_goes_on_from_page_to_page(visitor, scene):
+    page = visitor(live=False).go("list", "finished")
+    first = page.locator(".jobs-row").count()
+    page.get_by_role("link", name="Next page").click()
+    assert (first, page.locator(".jobs-row").count() > 3) == (25, True)
+    assert page.get_by_role("link", name="Next page").count() == 0
+
+
+def test_a_list_is_filtered_and_grouped(visitor, scene, scripted):
+    page = visitor(live=False, scripted=scripted).go("list", "dead")
+    page.get_by_label("Queue").select_option("background")
+    page.get_by_label("Text").fill("cobol")
+    page.get_by_role("button", name="Show").click()
+    assert page.locator(".jobs-row").all_inner_texts() == ["courses.SyncTrack('cobol')"] * 2
+
+    page.get_by_role("link", name="No filters").click()
+    page.get_by_role("link", name="error", exact=True).click()
+    page.get_by_role("link", name="LookupError").click()
+    assert page.locator(".jobs-row").count() == 4
+    assert page.get_by_label("Error").input_value() == "LookupError"
+
+
+def test_every_page_is_looked_at(client, admin_user, scene):
+    known = {"job_id": scene.dead.id, "state": "dead", "queue": "low", "name": "learners", "attempt": 1}
+    client.force_login(admin_user)
+    addresses = get_resolver().namespace_dict["admin"][1].reverse_dict
+    pages = set()
+    for name in filter(lambda name: str(name).startswith("jobs_"), addresses):
+        (_, parameters), *_ = addresses[name][0]
+        response = client.get(reverse(f"admin:{name}", args=[known.get(each, "x") for each in parameters]))
+        if response.status_code == 200 and response["Content-Type"].startswith("text/html"):
+            pages.add(name)
+    # A change of many jobs has a page only while it is remembered; tests/jobs/test_admin_actions.py follows one.
+    assert pages == {resolve(path.partition("?")[0]).url_name for kind in scene.pages().values() for path, _ in kind}
