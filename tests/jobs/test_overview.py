@@ -252,7 +252,7 @@ def test_a_full_server_refuses_a_change_in_a_message(admin_client, valkey):
 def test_a_paused_server_is_told(admin_client, monkeypatch):
     queues.pause("low")  # a connection is open
     client = get_connection("default")
-    client.execute_command("CLIENT", "PAUSE", "10000", "ALL")
+    client.execute_command("CLIENT", "PAUSE", "60000", "ALL")
     try:
         assert "Timeout" in text(admin_client, url("list", "dead"))
     finally:
