@@ -8,7 +8,6 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import pytest
-from django.test import Client
 
 from config.embedded import dismiss, stop_with_us
 from tests.deploy.image import Image, context, index_is_reachable, read
@@ -70,10 +69,6 @@ def get(address, log):
             time.sleep(0.1)
 
 
-def has_health_page():
-    return Client().get("/healthz").status_code == 200
-
-
 MAKE_A_JOB = """
 from users.commands.send_welcome_email import SendWelcomeEmail
 from users.models import User
@@ -109,18 +104,14 @@ def test_the_steps_of_the_dockerfile_give_a_site_and_a_worker(tmp_path, valkey):
         for link in links:
             _, headers = get(f"http://{here}{link}", tmp_path / "web.log")
             assert "immutable" in headers["Cache-Control"], link  # named by its content: it was collected
-        if has_health_page():
-            image.run(*[word.replace("127.0.0.1:8000", here) for word in image.health_check()], **outside)
+        image.run(*[word.replace("127.0.0.1:8000", here) for word in image.health_check()], **outside)
 
-    worker = ["python", "manage.py", "rqworker", "--concurrency", "2"]
-    if has_health_page():
-        worker += ["--health-port", str(health_port)]
+    worker = ["python", "manage.py", "rqworker", "--concurrency", "2", "--health-port", str(health_port)]
     with running(image, *worker, log=tmp_path / "worker.log", **outside), valkey.client() as client:
         deadline = time.monotonic() + WAIT
         while client.hget(f"rq:job:{job_id}", "status") != b"finished":
             assert time.monotonic() < deadline, (tmp_path / "worker.log").read_text()
             time.sleep(0.1)
-        if has_health_page():
-            asked = [word.replace(":8000", f":{health_port}") for word in image.health_check()]
-            image.run(*asked, **outside)
+        asked = [word.replace(":8000", f":{health_port}") for word in image.health_check()]
+        image.run(*asked, **outside)
     assert list((tmp_path / "mail").iterdir())
