@@ -92,11 +92,13 @@ def new_pool(queue: str, **options: Any) -> ConnectionPool:
 def address(client: Redis) -> str:
     """Where a client connects to, for messages: never with the password."""
     options: dict[str, Any] = client.connection_pool.connection_kwargs
+    database = options.get("db") or 0
     if "path" in options:
-        return f"unix://{options['path']}"
+        return f"unix://{options['path']}" + (f"?db={database}" if database else "")
     if "host" not in options:
-        return f"the Sentinel's master {getattr(client.connection_pool, 'service_name', '')}".rstrip()
-    return f"{options['host']}:{options.get('port', 6379)}/{options.get('db') or 0}"
+        master = f"the Sentinel's master {getattr(client.connection_pool, 'service_name', '')}".rstrip()
+        return master + (f"/{database}" if database else "")
+    return f"{options['host']}:{options.get('port', 6379)}/{database}"
 
 
 def same_server(one: Redis, other: Redis) -> bool:

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
-from django.conf import settings
 from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
@@ -58,11 +56,6 @@ def move(job: Job, queue: str) -> None:
 
     Raises ChangeRefusedError in any other state, and for a queue of another server.
     """
-    if queue in settings.RQ_QUEUES and not same_server(there := get_connection(queue), job.connection):
-        raise ChangeRefusedError(
-            f"Job {job.id} cannot be moved to {queue}: that queue is on another Redis ({address(there)}) than the job "
-            f"({address(job.connection)}). Enqueue it there anew, and cancel this one."
-        )
     _change(job, "queue", (JobStatus.QUEUED,), verb="moved", queue=queue)
 
 
@@ -125,8 +118,11 @@ def _change(
 ) -> None:
     now = seams.now()
     client: Redis = job.connection
-    if queue and _is_elsewhere(queue, client):
-        raise ChangeRefusedError(f"Job {job.id} cannot be {verb}, to {queue}: that queue is on another server.")
+    if queue and not same_server(there := get_connection(queue), client):
+        raise ChangeRefusedError(
+            f"Job {job.id} cannot be {verb} to {queue}: that queue is on another Redis ({address(there)}) than the job "
+            f"({address(client)}). Enqueue it there anew, and cancel or delete this one."
+        )
     statuses = f",{','.join(status.value for status in possible)},"
     note = line(event, now, reason=reason) if event else ""
     with reaching(client):
@@ -148,14 +144,3 @@ def _change(
             raise ChangeRefusedError(
                 f"Job {job.id} cannot be {verb}: its command is unique, and job {holder} is in its place."
             )
-
-
-def _is_elsewhere(queue: str, client: Redis) -> bool:
-    other = get_connection(queue)
-    return other is not client and _place(other) != _place(client)
-
-
-def _place(client: Redis) -> list[Any]:
-    pool = client.connection_pool
-    place = [pool.connection_kwargs.get(name) for name in ("path", "host", "port")]
-    return [*place, pool.connection_kwargs.get("db") or 0, getattr(pool, "service_name", None)]

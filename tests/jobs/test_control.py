@@ -6,7 +6,7 @@ import pytest
 
 from jobs import control
 from jobs.connections import get_connection
-from jobs.errors import ChangeRefusedError
+from jobs.errors import ChangeRefusedError, PrerequisiteError
 from jobs.job import JobState
 from tests.jobs.worker import eventually
 from tests.sample.commands.limits import Fresh
@@ -187,8 +187,10 @@ def test_a_queue_of_another_server_is_refused(settings):
     control.cancel(cancelled)
     elsewhere = {**settings.RQ_QUEUES["low"], "URL": f"{settings.RQ_QUEUES['low']['URL']}?db=1"}
     settings.RQ_QUEUES = {**settings.RQ_QUEUES, "low": elsewhere}
-    with pytest.raises(ChangeRefusedError, match="cannot be moved, to low: that queue is on another server"):
+    with pytest.raises(ChangeRefusedError, match="cannot be moved to low: that queue is on another Redis"):
         control.move(queued, "low")
-    with pytest.raises(ChangeRefusedError, match="cannot be retried, to low"):
+    with pytest.raises(ChangeRefusedError, match="cannot be retried to low: that queue is on another Redis"):
         control.retry(cancelled, queue="low")
+    with pytest.raises(PrerequisiteError, match="it is on another Redis"):
+        WriteNote.defer("z", queue="low", prereq_jobs=[queued])
     assert (queued.state, cancelled.state) == ("queued", "cancelled")
