@@ -160,7 +160,7 @@ class JobQuery:
 
     def all(self, most: int = 100_000) -> Iterator[Row]:
         """Every row, of so many jobs; the list may change meanwhile, so a job may come twice or be missed."""
-        for chunk in self._chunks({}, most):
+        for chunk in self._chunks({}, most, SEARCHED_AT_ONCE):
             yield from (row for _, row in chunk if row is not None and self.fits(row))
 
     def chunk(self, offsets: Mapping[str, int]) -> list[tuple[str, Row | None]]:
@@ -193,13 +193,15 @@ class JobQuery:
         names = [queues.check(self.queue)] if self.queue else list(conf.queues())
         return [Source(get_connection(name), _PLACES[self.state], name) for name in names]
 
-    def _chunks(self, offsets: Mapping[str, int], most: int) -> Iterator[list[tuple[str, Row | None]]]:
+    def _chunks(
+        self, offsets: Mapping[str, int], most: int, at_once: int = 0
+    ) -> Iterator[list[tuple[str, Row | None]]]:
         """Jobs in their order from these offsets on, with the queue of each."""
         if self.job_id:
             yield from () if offsets else self._named()
             return
         sources, passed = self._sources(), Counter(offsets)
-        at_once = SEARCHED_AT_ONCE if self.is_search else CHUNK
+        at_once = at_once or (SEARCHED_AT_ONCE if self.is_search else CHUNK)
         while most > 0:
             wanted = min(most, at_once)
             found = take(sources, passed, wanted, newest_first=self.newest_first)

@@ -77,13 +77,13 @@ def by_time_and_command(span: int, step: int) -> list[tuple[int, dict[Labels, Ta
     """The same, by queue and command in each step."""
     now = int(time.time())
     first = (now - span) // step * step + step
-    steps: dict[int, dict[Labels, Tally]] = {start: {} for start in range(first, now + 1, step)}
+    steps = {start: defaultdict[Labels, Tally](Tally) for start in range(first, now + 1, step)}
     for start, labels in _read(first, now, step):
         of_step = steps.get(start // step * step)
         if of_step is not None:
             for (queue, command, outcome, bucket), count in labels:
-                of_step.setdefault((queue, command), Tally()).add(outcome, bucket, count)
-    return sorted(steps.items())
+                of_step[queue, command].add(outcome, bucket, count)
+    return [(start, dict(of_step)) for start, of_step in sorted(steps.items())]
 
 
 def together(tallies: Iterable[Tally]) -> Tally:

@@ -102,7 +102,9 @@ def by_command(span: str, sort: str) -> tuple[list[CommandRow], list[int]]:
     over_time: dict[statistics.Labels, list[Tally]] = {}
     for at, (_start, of_step) in enumerate(steps):
         for labels, tally in of_step.items():
-            over_time.setdefault(labels, [Tally() for _step in steps])[at] = tally
+            if labels not in over_time:
+                over_time[labels] = [Tally() for _step in steps]
+            over_time[labels][at] = tally
     starts = [start for start, _of_step in steps]
     found = [_row(*labels, tallies, starts) for labels, tallies in over_time.items()]
     return sorted(found, key=SORTS[sort], reverse=True), starts

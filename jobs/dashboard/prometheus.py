@@ -9,10 +9,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from redis.exceptions import RedisError
 
 from jobs import conf, metrics, queues, scheduler, statistics, workers
+from jobs.connections import get_connection
 from jobs.dashboard.api import allowed
 from jobs.errors import JobsError
-from jobs.inspection import JobQuery
-from jobs.job import JobState
+from jobs.sources import Source, sizes
 
 
 @require_safe
@@ -52,8 +52,9 @@ def _of_queues() -> Iterator[Metric]:
         latency.add_metric([name], sample.latency)
         paused.add_metric([name], float(name in names))
     dead = GaugeMetricFamily("jobs_dead", "Dead jobs that wait for a person.", labels=["queue"])
-    for name in conf.queues():
-        dead.add_metric([name], JobQuery(state=JobState.DEAD, queue=name).count().value)
+    registries = [Source(get_connection(name), "failed", name) for name in conf.queues()]
+    for source, size in sizes(registries).items():
+        dead.add_metric([source.queue], size)
     yield from (length, latency, paused, dead)
 
 
