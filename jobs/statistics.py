@@ -31,8 +31,9 @@ class Tally:
 
     def add(self, outcome: str, bucket: int, count: int) -> None:
         """Count some attempts."""
-        self.outcomes[outcome] += count
-        self.buckets[bucket] += count
+        # `+=` would go through Counter's slow way to a new key.
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + count
 
     @property
     def attempts(self) -> int:
@@ -42,7 +43,7 @@ class Tally:
     @property
     def failed(self) -> int:
         """Those that raised or timed out, retried or not."""
-        return sum(self.outcomes[outcome] for outcome in FAILED)
+        return sum(self.outcomes.get(outcome, 0) for outcome in FAILED)
 
     def quantile(self, part: float) -> float:
         """

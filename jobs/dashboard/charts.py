@@ -1,6 +1,6 @@
 """Charts as inline SVG, made here: bars over time, with a title; the numbers stand in a table beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from django.utils.html import format_html, format_html_join
@@ -22,30 +22,48 @@ class Bar:
         return sum(value for _, value in self.parts)
 
 
-def bars(title: str, steps: Sequence[Bar], size: tuple[int, int] = (WIDTH, HEIGHT), kind: str = "") -> SafeString:
-    """A bar a step, its parts stacked. The highest bar fills the height."""
+def bars(title: str, steps: Sequence[Bar]) -> SafeString:
+    """A bar a step, its parts stacked, each with its words. The highest bar fills the height."""
+    drawn = (
+        (kind, *map(_Number, place), format_html("<title>{}</title>", steps[at].label))
+        for at, kind, place in _placed(steps, (WIDTH, HEIGHT))
+    )
+    shapes = format_html_join("", '<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>', drawn)
+    return _svg(title, shapes, (WIDTH, HEIGHT))
+
+
+def sparkline(title: str, steps: Sequence[Bar]) -> SafeString:
+    """The same, as small as a word in a row of a table, and one shape a kind. The title says what there is to see."""
+    outlines: dict[str, list[str]] = {}
+    for _, kind, (x, y, width, height) in _placed(steps, SMALL):
+        outlines.setdefault(kind, []).append(f"M{x:.1f} {y:.1f}h{width:.1f}v{height:.1f}h-{width:.1f}z")
+    shapes = format_html_join(
+        "", '<path class="{}" d="{}"/>', ((kind, "".join(outline)) for kind, outline in outlines.items())
+    )
+    return _svg(title, shapes, SMALL, "jobs-spark")
+
+
+def _placed(
+    steps: Sequence[Bar], size: tuple[int, int]
+) -> Iterator[tuple[int, str, tuple[float, float, float, float]]]:
+    """For each part that is not nothing: the number of its step, its class, and x, y, width and height."""
     most = max((step.total for step in steps), default=0) or 1
     width = size[0] / max(1, len(steps))
-    drawn = []
     for at, step in enumerate(steps):
         bottom = float(size[1])
-        for part, value in step.parts:
+        for kind, value in step.parts:
             height = value / most * (size[1] - 2)
             bottom -= height
             if value:
-                told = format_html("<title>{}</title>", step.label) if step.label else ""
-                drawn.append((part, *map(_Number, (at * width, bottom, max(1.0, width - GAP), height)), told))
-    shapes = format_html_join("", '<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>', drawn)
+                yield at, kind, (at * width, bottom, max(1.0, width - GAP), height)
+
+
+def _svg(title: str, shapes: SafeString, size: tuple[int, int], kind: str = "") -> SafeString:
     return format_html(
         '<svg class="jobs-chart {}" viewBox="0 0 {} {}" role="img" preserveAspectRatio="none">'
         "<title>{}</title>{}</svg>",
         *(kind, *size, title, shapes),
     )
-
-
-def sparkline(title: str, steps: Sequence[Bar]) -> SafeString:
-    """The same, as small as a word in a row of a table. The title says what there is to see."""
-    return bars(title, steps, SMALL, "jobs-spark")
 
 
 class _Number(float):

@@ -67,8 +67,21 @@ class CommandRow:
     p50: float
     p95: float
     p99: float
+    starts: Sequence[int]  # of the steps, in seconds since the epoch
     over_time: Sequence[Tally]
-    chart: SafeString
+
+    @property
+    def chart(self) -> SafeString:
+        """Its course over time; drawn only where it is shown."""
+        most = max(range(len(self.over_time)), key=lambda at: self.over_time[at].attempts)
+        told = _("%(command)s over time: at most %(n)s runs, at %(at)s; the last ones: %(last)s") % {
+            "command": self.command,
+            "n": f"{self.over_time[most].attempts:,}",
+            "at": date_format(timezone.localtime(datetime.fromtimestamp(self.starts[most], UTC)), "d M H:i"),
+            "last": ", ".join(f"{each.attempts:,}" for each in self.over_time[-5:]),
+        }
+        counted = ((each.attempts, each.failed) for each in self.over_time)
+        return charts.sparkline(told, [charts.Bar("", [("ok", all - bad), ("failed", bad)]) for all, bad in counted])
 
 
 SORTS: dict[str, Callable[[CommandRow], float]] = {
@@ -100,28 +113,21 @@ def by_command(span: str, sort: str) -> tuple[list[CommandRow], list[int]]:
     """The rows, in that order, and when each step of their charts began."""
     steps = statistics.by_time_and_command(*SPANS[span])
     over_time: dict[statistics.Labels, list[Tally]] = {}
+    nothing = Tally()
     for at, (_start, of_step) in enumerate(steps):
         for labels, tally in of_step.items():
             if labels not in over_time:
-                over_time[labels] = [Tally() for _step in steps]
+                over_time[labels] = [nothing] * len(steps)
             over_time[labels][at] = tally
     starts = [start for start, _of_step in steps]
-    found = [_row(*labels, tallies, starts) for labels, tallies in over_time.items()]
+    found = [_row(*labels, starts, tallies) for labels, tallies in over_time.items()]
     return sorted(found, key=SORTS[sort], reverse=True), starts
 
 
-def _row(queue: str, command: str, tallies: Sequence[Tally], starts: Sequence[int]) -> CommandRow:
+def _row(queue: str, command: str, starts: Sequence[int], tallies: Sequence[Tally]) -> CommandRow:
     tally = statistics.together(tallies)
     p50, p95, p99 = (tally.quantile(part) for part in (0.5, 0.95, 0.99))
-    most = max(range(len(tallies)), key=lambda at: tallies[at].attempts)
-    told = _("%(command)s over time: at most %(n)s runs, at %(at)s; the last ones: %(last)s") % {
-        "command": command,
-        "n": f"{tallies[most].attempts:,}",
-        "at": date_format(timezone.localtime(datetime.fromtimestamp(starts[most], UTC)), "d M H:i"),
-        "last": ", ".join(f"{each.attempts:,}" for each in tallies[-5:]),
-    }
-    bars = [charts.Bar("", [("ok", each.attempts - each.failed), ("failed", each.failed)]) for each in tallies]
-    return CommandRow(command, queue, tally, p50, p95, p99, tallies, charts.sparkline(told, bars))
+    return CommandRow(command, queue, tally, p50, p95, p99, starts, tallies)
 
 
 # --- changes of many jobs --------------------------------------------------------------------

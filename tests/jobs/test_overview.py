@@ -207,7 +207,7 @@ def test_commands_the_slowest_and_the_most_failing_first(admin_client):
     assert order == {"time": "a.Slow", "slowest": "a.Slow", "failures": "a.Bad", "runs": "a.Quick"}
     page = text(admin_client, url("commands") + "?span=nonsense&sort=nonsense")
     assert "<title>a.Quick over time: at most 50 runs, at " in page
-    assert '<rect class="failed"' in page
+    assert '<path class="failed"' in page
     assert text(admin_client, url("commands") + "?span=3days")
 
 
