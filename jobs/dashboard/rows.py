@@ -1,14 +1,15 @@
 """The rows of the table of workers, made here: for a thousand of them a template's loop takes ten times as long."""
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from jobs.dashboard import words
-from jobs.templatetags.jobs_dashboard import away
+from jobs.templatetags.jobs_dashboard import NONE, apart, word
 from jobs.workers import Worker
 
 NAMED = 3  # jobs of each worker
@@ -22,8 +23,24 @@ _BOX = '<td><input type="checkbox" name="worker" value="{}" aria-label="{}"></td
 _JOB = '<span class="jobs-nowrap"><a href="../job/{}/">{}</a> <small>{}</small></span><br>'
 
 
+class _Words:
+    """What the rows of one page say, each translated once: most rows say the same."""
+
+    def __init__(self) -> None:
+        self._now = datetime.now(UTC)
+        self._apart, self.state, self.of = lru_cache(apart), lru_cache(word), lru_cache(self._of)
+
+    def away(self, at: datetime | None) -> str:
+        """How long ago or ahead, in whole seconds."""
+        return NONE if at is None else self._apart(round((at - self._now).total_seconds()))
+
+    def _of(self, number: int) -> str:
+        return _("of %(n)s") % {"n": number}
+
+
 def of_workers(found: Iterable[Worker], *, selectable: bool) -> Iterator[SafeString]:
     """A row each; with a box to select it, if `selectable`."""
+    words_of = _Words()
     for worker in found:
         yield format_html(
             _ROW,
@@ -31,23 +48,25 @@ def of_workers(found: Iterable[Worker], *, selectable: bool) -> Iterator[SafeStr
             path=quote(worker.name, safe=""),
             box=format_html(_BOX, worker.name, worker.name) if selectable else "",
             process=f"{worker.hostname} {worker.pid}",
-            state=words.NAMES.get(worker.state, worker.state),
+            state=words_of.state(worker.state),
             threads=f"{worker.busy} / {worker.threads}",
             queues=", ".join(worker.queues),
-            running=_running(worker),
+            running=_running(worker, words_of),
             counts=f"{worker.finished:,}, {worker.failed:,}",
             memory=f"{worker.memory_mb:.0f} MB",
             load=f"{worker.load:.2f}",
             version=worker.version,
-            seen=away(worker.seen),
+            seen=words_of.away(worker.seen),
         )
 
 
-def _running(worker: Worker) -> SafeString | str:
+def _running(worker: Worker, words_of: _Words) -> SafeString | str:
     if not worker.running:
         return ""
-    shown = [(quote(job.job_id, safe=""), job.job_id[:12], away(job.started_at)) for job in worker.running[:NAMED]]
+    shown = [
+        (quote(job.job_id, safe=""), job.job_id[:12], words_of.away(job.started_at)) for job in worker.running[:NAMED]
+    ]
     jobs = format_html_join("", _JOB, shown)
     if len(worker.running) <= NAMED:
         return jobs
-    return format_html("{}<small>{}</small>", jobs, _("of %(n)s") % {"n": len(worker.running)})
+    return format_html("{}<small>{}</small>", jobs, words_of.of(len(worker.running)))

@@ -41,7 +41,7 @@ def moment(at: datetime | str | None) -> SafeString | str:
         return NONE
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     away = (at - datetime.now(UTC)).total_seconds()
-    told = _away(away)
+    told = apart(away)
     local = timezone.localtime(at)
     return format_html(
         '<time datetime="{}" title="{}">{}</time>', at.isoformat(), told, date_format(local, "d M H:i:s")
@@ -53,10 +53,11 @@ def away(at: datetime | None) -> str:
     """How long ago or ahead a time is."""
     if at is None:
         return NONE
-    return _away((at - datetime.now(UTC)).total_seconds())
+    return apart((at - datetime.now(UTC)).total_seconds())
 
 
-def _away(seconds: float) -> str:
+def apart(seconds: float) -> str:
+    """How long ahead something is, or ago, if less than 0."""
     if seconds > 0:
         return _("in %(span)s") % {"span": span(seconds)}
     return _("%(span)s ago") % {"span": span(-seconds)}
