@@ -15,6 +15,7 @@ from jobs.errors import ChangeRefusedError
 from jobs.history import time_of
 
 AT_ONCE = 250  # workers that a script reads: some 2 ms of the server's time
+EVERY_JOB = 1_000_000  # more than a worker has threads
 STACKS = "jobs:stacks:"  # and a worker's name: what its threads were doing when it was last asked
 
 _WORKERS = Script("lua/workers.lua")
@@ -66,8 +67,8 @@ class Worker:
     running: tuple[RunningJob, ...]
 
 
-def alive(*, jobs: bool = True) -> list[Worker]:
-    """Every worker that RQ's lists have; with what it runs, if `jobs`. Two round trips a server."""
+def alive(*, jobs: int = EVERY_JOB) -> list[Worker]:
+    """Every worker that RQ's lists have, each with so many of the jobs that it runs. Two round trips a server."""
     found: list[Worker] = []
     for client in servers():
         found += _read(client, sorted(as_text(key) for key in client.smembers(f"{RQ_KEY_PREFIX}:workers")), jobs=jobs)
@@ -83,8 +84,8 @@ def get(name: str) -> tuple[Worker, str] | None:
     return None
 
 
-def _read(client: Redis, keys: list[str], *, jobs: bool = True) -> list[Worker]:
-    words: list[Word] = [f"{RQ_KEY_PREFIX}:", int(jobs), *_FIELDS]
+def _read(client: Redis, keys: list[str], *, jobs: int = EVERY_JOB) -> list[Worker]:
+    words: list[Word] = [f"{RQ_KEY_PREFIX}:", jobs, *_FIELDS]
     calls: list[tuple[list[str], list[Word]]] = [
         (keys[first : first + AT_ONCE], words) for first in range(0, len(keys), AT_ONCE)
     ]

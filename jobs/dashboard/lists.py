@@ -75,7 +75,7 @@ def queue(request: HttpRequest, queue: str) -> Screen:
         "sample": metrics.measure()[queue],
         "target": metrics.target(queue),
         "paused": queue in queues.paused(),
-        "serving": sum(queue in worker.queues for worker in workers.alive(jobs=False)),
+        "serving": sum(queue in worker.queues for worker in workers.alive(jobs=0)),
         "recent": recent,
         "p95": recent.quantile(0.95),
         **listing(request, query, filters),

@@ -26,7 +26,7 @@ RUNS = 10  # of each, the last ones
 
 def worker_list(request: HttpRequest) -> Screen:
     """The processes, what each runs and since when."""
-    found = workers.alive()
+    found = workers.alive(jobs=rows.NAMED)
     return "workers", {
         "title": _("Workers"),
         "workers": found[:MOST_WORKERS],

@@ -64,9 +64,9 @@ def _running(worker: Worker, words_of: _Words) -> SafeString | str:
     if not worker.running:
         return ""
     shown = [
-        (quote(job.job_id, safe=""), job.job_id[:12], words_of.away(job.started_at)) for job in worker.running[:NAMED]
+        (quote(job.job_id, safe=""), job.job_id[:12], words_of.away(job.started_at)) for job in worker.running
     ]
     jobs = format_html_join("", _JOB, shown)
-    if len(worker.running) <= NAMED:
+    if worker.busy <= len(worker.running):
         return jobs
-    return format_html("{}<small>{}</small>", jobs, words_of.of(len(worker.running)))
+    return format_html("{}<small>{}</small>", jobs, words_of.of(worker.busy))

@@ -1,15 +1,16 @@
 -- Read some workers' records, and what each runs.
 --
 -- KEYS  the workers' records
--- ARGV  1 RQ's key prefix   2 '1' when what each runs is wanted, too   3... the fields to read
--- Returns for each: the values of the fields, and for each job that it runs the claim, its queue and when it began.
+-- ARGV  1 RQ's key prefix   2 how many of the jobs that each runs are wanted   3... the fields to read
+-- Returns for each: the values of the fields, and for each of those jobs the claim, its queue and when it began.
 -- A key that is no worker's is answered with nothing.
-local prefix, jobs, fields = ARGV[1], ARGV[2] == '1', {}
+local prefix, most, fields = ARGV[1], tonumber(ARGV[2]), {}
 for i = 3, #ARGV do fields[#fields + 1] = ARGV[i] end
 
 local function read(key)
   local record, running = redis.call('HMGET', key, unpack(fields)), {}
-  for _, claim in ipairs(jobs and redis.call('SMEMBERS', key .. ':executions') or {}) do
+  for at, claim in ipairs(most > 0 and redis.call('SMEMBERS', key .. ':executions') or {}) do
+    if at > most then break end
     local got, job = pcall(redis.call, 'HMGET', prefix .. 'job:' .. string.match(claim, '^[^:]*'), 'origin', 'started_at')
     running[#running + 1] = { claim, got and job[1] or '', got and job[2] or '' }
   end
