@@ -71,20 +71,31 @@ def by_time(span: int, step: int) -> list[tuple[int, Tally]]:
     All attempts of the last `span` seconds, in steps of `step` seconds (a multiple of a minute): when each step began
     (seconds since the epoch), and what happened in it.
     """
-    return [(start, together(of_step.values())) for start, of_step in by_time_and_command(span, step)]
+    starts, counted = _in_steps(span, step)
+    steps = {start: Tally() for start in starts}
+    for start, labels in counted:
+        for (_queue, _command, outcome, bucket), count in labels:
+            steps[start].add(outcome, bucket, count)
+    return list(steps.items())
 
 
 def by_time_and_command(span: int, step: int) -> list[tuple[int, dict[Labels, Tally]]]:
     """The same, by queue and command in each step."""
+    starts, counted = _in_steps(span, step)
+    steps = {start: defaultdict[Labels, Tally](Tally) for start in starts}
+    for start, labels in counted:
+        of_step = steps[start]
+        for (queue, command, outcome, bucket), count in labels:
+            of_step[queue, command].add(outcome, bucket, count)
+    return [(start, dict(of_step)) for start, of_step in steps.items()]
+
+
+def _in_steps(span: int, step: int) -> tuple[range, Iterable[tuple[int, "_Counted"]]]:
+    """When each step begins, and what was counted, with the start of its step."""
     now = int(time.time())
-    first = (now - span) // step * step + step
-    steps = {start: defaultdict[Labels, Tally](Tally) for start in range(first, now + 1, step)}
-    for start, labels in _read(first, now, step):
-        of_step = steps.get(start // step * step)
-        if of_step is not None:
-            for (queue, command, outcome, bucket), count in labels:
-                of_step[queue, command].add(outcome, bucket, count)
-    return [(start, dict(of_step)) for start, of_step in sorted(steps.items())]
+    starts = range((now - span) // step * step + step, now + 1, step)
+    read = ((start // step * step, labels) for start, labels in _read(starts.start, now, step))
+    return starts, ((start, labels) for start, labels in read if start in starts)
 
 
 def together(tallies: Iterable[Tally]) -> Tally:

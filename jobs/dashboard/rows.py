@@ -63,9 +63,7 @@ def of_workers(found: Iterable[Worker], *, selectable: bool) -> Iterator[SafeStr
 def _running(worker: Worker, words_of: _Words) -> SafeString | str:
     if not worker.running:
         return ""
-    shown = [
-        (quote(job.job_id, safe=""), job.job_id[:12], words_of.away(job.started_at)) for job in worker.running
-    ]
+    shown = [(quote(job.job_id, safe=""), job.job_id[:12], words_of.away(job.started_at)) for job in worker.running]
     jobs = format_html_join("", _JOB, shown)
     if worker.busy <= len(worker.running):
         return jobs
