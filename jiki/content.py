@@ -9,8 +9,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
-import httpx
 import orjson
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -19,6 +19,9 @@ from django.utils import timezone
 
 from jiki.models import Exercise, ExerciseSource
 from jiki.tasks import renew_listing
+
+if TYPE_CHECKING:
+    import httpx
 
 PATIENCE = 10.0  # seconds to connect, to send, and between two pieces of an answer
 LONGEST = 30.0  # seconds that a whole answer may take
@@ -84,6 +87,8 @@ def fetch(exercise: Exercise) -> Texts | None:
     if known.last_modified:
         headers["If-Modified-Since"] = known.last_modified
     until = time.monotonic() + LONGEST
+    import httpx  # 7 MB that every worker and web process would carry for one job a day
+
     try:
         with httpx.stream("GET", url, headers=headers, timeout=PATIENCE, follow_redirects=False) as response:
             if response.status_code == 304 and (known.etag or known.last_modified):
@@ -106,7 +111,7 @@ def take(exercise: Exercise, texts: Texts) -> None:
         renew_listing()
 
 
-def _demand_success(response: httpx.Response) -> None:
+def _demand_success(response: "httpx.Response") -> None:
     status, said = response.status_code, f"{_address(response)} answered {response.status_code}."
     retry_after = response.headers.get("Retry-After")
     if status == 429 or (status == 503 and retry_after is not None):
@@ -130,7 +135,7 @@ def _demand_success(response: httpx.Response) -> None:
         raise UnusableAnswerError(f"{_address(response)} is packed as {encoding[:20]!r}, which was not asked for.")
 
 
-def _body(response: httpx.Response, until: float) -> bytes:
+def _body(response: "httpx.Response", until: float) -> bytes:
     body = bytearray()
     for piece in response.iter_raw():
         body += piece
@@ -159,12 +164,12 @@ def _texts(body: bytes) -> dict[str, str]:
     return values
 
 
-def _address(response: httpx.Response) -> str:
+def _address(response: "httpx.Response") -> str:
     """Without the password that a URL may have."""
     return f"{response.url.host}{response.url.path}"
 
 
-def _header(response: httpx.Response, name: str) -> str:
+def _header(response: "httpx.Response", name: str) -> str:
     """A header that we keep; one that is longer than any sensible one is as good as none."""
     value: str = response.headers.get(name, "")
     return value if len(value) <= 100 else ""
