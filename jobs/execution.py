@@ -67,7 +67,7 @@ def attempt(claim: "Claim", thread: Interruptible) -> tuple[Outcome, str]:
             if told:
                 _tell_begin(current, args, payload[3])
             run: profiles.Run = thread.run_async if command.is_async else thread.run
-            if more.profile or command.profile_rate:
+            if more.profile or command.profile_rate or profiles.next_ones:
                 run = profiles.profiled(run, current, command, asked=bool(more.profile))
             result = finished(command, run(claim, command.call))
             if told:

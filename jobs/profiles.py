@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any
 
 from pyinstrument import Profiler
@@ -34,11 +35,30 @@ SAMPLES = 5_000  # of an attempt: one a millisecond, and fewer of a longer one
 LARGEST = 256 * 1_024  # bytes of a flame graph, compressed
 TEXT_LENGTH = 20_000  # characters of the summary
 
+NEXT_ONES = 20  # attempts of a worker that are profiled when a person asks it for profiles
+
 _INDEX = "jobs:profiles"  # `<job id>:<attempt>` by the time at which it ended
 # Parts of the whole time: what is left out of a flame graph that is too large, less of it first.
 _CUTS = (0.0, 0.001, 0.01, 0.05)
 
 Run = Callable[[Any, Callable[[], Any]], Any]
+
+next_ones = 0  # attempts in this process that are still to be profiled, whatever they are
+_taking = Lock()
+
+
+def want_next_ones() -> None:
+    """Profile the next NEXT_ONES attempts in this process. It draws a graph for each, so it is slower meanwhile."""
+    global next_ones
+    next_ones = NEXT_ONES
+
+
+def _is_next() -> bool:
+    global next_ones
+    with _taking:
+        is_next = next_ones > 0
+        next_ones -= is_next
+    return is_next
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +83,7 @@ def profiled(run: Run, attempt: Attempt, command: Mandate, *, asked: bool) -> Ru
 
     The call returns or raises what it would have. In the testing kit nothing is profiled.
     """
-    if seams.stand_in is not None or not (asked or random.random() < command.profile_rate):
+    if seams.stand_in is not None or not (asked or random.random() < command.profile_rate or _is_next()):
         return run
 
     def running(claim: Any, call: Callable[[], Any]) -> Any:

@@ -101,7 +101,7 @@ def _read(client: Redis, keys: list[str], *, jobs: int = EVERY_JOB) -> list[Work
 def tell(name: str, command: str) -> None:
     """
     Tell a worker's parent something: `quiet` (take no more jobs), `stop`, `stacks` (write them to its log, and
-    where `get` finds them).
+    where `get` finds them), `profile` (its next attempts: `jobs.profiles`).
 
     Raises ChangeRefusedError when there is no such worker.
     """

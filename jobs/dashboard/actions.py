@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from jobs import bulk, control, queues, scheduler, workers
+from jobs import bulk, control, profiles, queues, scheduler, workers
 from jobs.bulk import CHANGES
 from jobs.dashboard import words
 from jobs.dashboard.access import Done
@@ -193,8 +193,9 @@ def tell_worker(command: str) -> Callable[..., Done]:
             "quiet": _("Told to take no more jobs: %(names)s."),
             "stop": _("Told to stop: %(names)s."),
             "stacks": _("Told to show its stacks: %(names)s. They are on its page in a moment."),
+            "profile": _("Told to profile its next %(n)s attempts: %(names)s. They are among the profiles then."),
         }
-        return Done(told[command] % {"names": _few(names)})
+        return Done(told[command] % {"names": _few(names), "n": profiles.NEXT_ONES})
 
     return change
 

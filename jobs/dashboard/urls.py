@@ -57,7 +57,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         many = action(site, actions.NEEDS[name], actions.change_many(name), actions.ask_many(name))
         changes.append(path(f"job/<str:job_id>/{name}/", one, name=f"jobs_job_{name}"))
         changes.append(path(f"jobs/<str:state>/{name}/", many, name=f"jobs_many_{name}"))
-    for command in ("quiet", "stop", "stacks"):
+    for command in ("quiet", "stop", "stacks", "profile"):
         told = action(site, "workers", actions.tell_worker(command), actions.ask_worker(command))
         changes.append(path(f"workers/<str:name>/{command}/", told, name=f"jobs_worker_{command}"))
         changes.append(path(f"selected-workers/{command}/", told, name=f"jobs_workers_{command}"))

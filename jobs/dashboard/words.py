@@ -57,6 +57,7 @@ NAMES = {
     "quiet": later("Quiet"),
     "stop": later("Stop"),
     "stacks": later("Show stacks"),
+    "profile": later("Profile"),
     # fields of a job's record
     "created_at": later("Created"),
     "enqueued_at": later("Enqueued"),

@@ -19,7 +19,7 @@ import time
 from django.db import connections
 from redis.exceptions import RedisError
 
-from jobs import execution, tracing
+from jobs import execution, profiles, tracing
 from jobs.connections import get_connection
 from jobs.interrupt import Stopped, TimedOut
 from jobs.logs import AttemptLog
@@ -205,6 +205,9 @@ class Child:
             word, job_id, execution = line.split(" ", 2)
             if word == "stop":
                 self._to_stop |= self._fetch.forget(job_id, execution)
+            elif word == "profile":
+                logger.warning("profiling the next %d attempts of this process", profiles.NEXT_ONES)
+                profiles.want_next_ones()
 
     def _stop(self, code: int) -> None:
         if self._leave_by is None:

@@ -1,4 +1,4 @@
-"""Remote commands: RQ's, as `rq` and django-rq publish them (shutdown, stop-job, stop-execution), and quiet, stacks."""
+"""Remote commands: RQ's, as `rq` and django-rq publish them (shutdown, stop-job, stop-execution), and our own."""
 
 import json
 import logging
@@ -45,6 +45,9 @@ class Remote:
                 command = words["command"]
                 if command in SIGNALS:
                     os.kill(process.pid, SIGNALS[command])
+                    continue
+                if command == "profile":
+                    process.control.send(b"profile  \n")
                     continue
                 if command in {"stop-job", "stop-execution"}:
                     process.control.send(f"stop {words['job_id']} {words.get('execution_id', '')}\n".encode())

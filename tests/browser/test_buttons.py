@@ -254,6 +254,9 @@ def test_worker_quiet_stacks_stop(page, another_worker):
     assert page.told() == f"Told to show its stacks: {name}. They are on its page in a moment."
     wait_until(lambda: "Thread" in page.go("worker", name).locator("#jobs-page").inner_text())
 
+    page.press("Profile")
+    assert page.told().startswith(f"Told to profile its next 20 attempts: {name}.")
+
     page.press("Quiet")
     assert page.told() == f"Told to take no more jobs: {name}."
     wait_until(lambda: "quiet" in another_worker.output.lower())
@@ -301,8 +304,8 @@ def test_every_action_has_its_test(client, admin_user, transactional_db):
         if client.get(path).status_code == 405:
             actions.add(name.removeprefix("jobs_"))
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    tested |= {f"worker_{name}" for name in ("quiet", "stacks", "stop")}
-    tested |= {"workers_quiet", "workers_stacks"}  # the form and the view of `workers_stop`
+    tested |= {f"worker_{name}" for name in ("quiet", "stacks", "stop", "profile")}
+    tested |= {"workers_quiet", "workers_stacks", "workers_profile"}  # the form and the view of `workers_stop`
 
     assert len(actions) > 15
     assert actions <= tested

@@ -7,7 +7,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
-from jobs import bulk, queues, scheduler, workers
+from jobs import bulk, profiles, queues, scheduler, workers
 from jobs.connections import get_connection
 from jobs.scheduler import Entry
 from tests.jobs.pages import OVERVIEW, send, text, url
@@ -224,6 +224,17 @@ def test_a_worker_shows_its_stacks_on_its_page(admin_client, worker_process, tmp
     assert "in call" in page
     (tmp_path / "release").touch()
     assert 0 < get_connection("default").ttl(f"jobs:stacks:{name}") <= 600
+
+
+@pytest.mark.processes
+def test_a_worker_profiles_its_next_attempts_and_no_more(admin_client, worker_process):
+    process = worker_process("default", concurrency=2)
+    (name,) = process.names
+    send(admin_client, url("worker_profile", name))
+    wait_until(lambda: "profiling the next 20 attempts" in process.output)
+    jobs = WriteNote.defer_many([(str(number),) for number in range(profiles.NEXT_ONES + 5)])
+    wait_until(lambda: all(job.state == "finished" for job in jobs))
+    assert len(profiles.recent()) == profiles.NEXT_ONES
 
 
 def test_a_worker_that_there_is_not(admin_client):

@@ -77,8 +77,8 @@ ACTIONS = {
     "entry_pause": ("pause", lambda: ["x"]),
     "entry_resume": ("pause", lambda: ["x"]),
     "entry_run": ("retry", lambda: ["x"]),
-    **{f"worker_{command}": ("workers", lambda: ["x"]) for command in ("quiet", "stop", "stacks")},
-    **{f"workers_{command}": ("workers", lambda: []) for command in ("quiet", "stop", "stacks")},
+    **{f"worker_{command}": ("workers", lambda: ["x"]) for command in ("quiet", "stop", "stacks", "profile")},
+    **{f"workers_{command}": ("workers", lambda: []) for command in ("quiet", "stop", "stacks", "profile")},
 }
 
 

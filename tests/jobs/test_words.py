@@ -35,7 +35,13 @@ def test_no_template_has_a_text_of_its_own(template):
 
 def test_what_pages_name_has_a_word():
     named = {state.value for state in JobState} | set(ENDS) | {*machinery.SPANS, *machinery.SORTS, *lists.GROUPS}
-    named |= {name for names in lists.ACTIONS.values() for name in names} | {"quiet", "stop", "stacks", bulk.CLEAR}
+    named |= {name for names in lists.ACTIONS.values() for name in names} | {
+        "quiet",
+        "stop",
+        "stacks",
+        "profile",
+        bulk.CLEAR,
+    }
     assert named <= words.NAMES.keys()
     assert all(isinstance(word, Promise) for word in words.NAMES.values())
     assert not options.DEFAULTS.keys() & words.NAMES.keys() - {"queue"}  # a class option is shown as it is written
