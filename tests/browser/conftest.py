@@ -61,6 +61,7 @@ def site(browser, django_db_setup, django_db_blocker):
 @pytest.fixture(scope="package")
 def running_worker(browser, django_db_setup, valkey_server, tmp_path_factory):
     """A worker on all queues but `low`. The mails that it sends lie in `mail`."""
+    valkey_server.clean()  # the test before may have left it dead
     folder = tmp_path_factory.mktemp("browser")
     env = {"EMAIL_URL": f"filemail:///{folder}/mail"}
     worker = WorkerProcess(*SERVED, name="learners", log=folder / "worker.log", concurrency=THREADS, env=env)
