@@ -65,7 +65,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
         "actions": [(name, _label(name, state)) for name in ACTIONS.get(state, ())] if state else (),
         "queues": [name for name in conf.queues() if name != found.origin],
         "payload": _payload(found) if may(request, "payloads") else None,
-        "due": _due(found) if state in (JobState.SCHEDULED, JobState.RETRYING) else None,
+        "due": _due(found) if state in (JobState.SCHEDULED, JobState.RETRYING) else "",
         "profiles": profiles.of(found.connection, job_id),
         "can_profile": not is_marked and state not in (JobState.RUNNING, JobState.FINISHED),
         "can_copy": _is_registered(command),
@@ -101,9 +101,17 @@ def _option(value: Any) -> str:
     return str(value)
 
 
-def _due(job: MandateJob) -> datetime | None:
+def _due(job: MandateJob) -> str:
+    """
+    When it is due, in the reader's time zone, as a field for a time has it: without seconds that are 0, as the browser
+    writes it (HTML, "valid normalized local date and time string"). Else each such time would look changed to the
+    script, and the page would not refresh. "" when it has no such time.
+    """
     score: Any = job.connection.zscore(f"{RQ_KEY_PREFIX}:scheduled:{job.origin}", job.id)
-    return None if score is None else timezone.localtime(datetime.fromtimestamp(score, UTC))
+    if score is None:
+        return ""
+    local = timezone.localtime(datetime.fromtimestamp(score, UTC)).replace(tzinfo=None)
+    return local.isoformat(timespec="seconds" if local.second else "minutes")
 
 
 def _is_registered(name: str) -> bool:

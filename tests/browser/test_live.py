@@ -140,6 +140,16 @@ def test_what_was_opened_stays_open(visit, page, clock):
     expect(opened).not_to_have_attribute("open", "")
 
 
+@pytest.mark.parametrize("seconds", [0, 7])
+def test_a_time_that_nobody_has_changed_does_not_stop_it(seconds, visit, page, clock):
+    due = (datetime.now(UTC) + timedelta(hours=2)).replace(minute=0, second=seconds, microsecond=0)
+    visit.go("job", WriteNote.defer("x", wait_until=due).id)
+    assert clock.tick()
+    page.get_by_label("Runs at").fill("2035-01-02T03:04:05")
+    page.locator("h1").click()
+    assert not clock.tick()
+
+
 def test_a_menu_and_what_was_chosen_in_it_stop_it(visit, page, clock):
     visit.go("job", WriteNote.defer("x", queue="low").id)
     menu = page.get_by_label("Move to")
