@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from django.core.cache import cache
 
+from jobs import registry
 from tests import environment
 from tests.processes import WorkerProcess
 from tests.servers import Postgres, Valkey
@@ -55,6 +56,17 @@ def clean_slate(valkey_server: Valkey) -> None:
 def valkey(valkey_server: Valkey) -> Valkey:
     """The server of this test process: `url`, `client()`, `restart()`, `kill()`, `start()`."""
     return valkey_server
+
+
+@pytest.fixture
+def own_commands() -> Iterator[None]:
+    """The commands that the test defines, or takes away, are as before after it."""
+    commands, conflicts = registry.all_commands(), registry.conflicts()
+    yield
+    registry.all_commands()  # what is still waiting for its name has it now
+    registry._commands.clear()
+    registry._commands.update(commands)
+    registry._conflicts[:] = conflicts
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from django.core.management import CommandError, get_commands, load_command_class
 from ruamel.yaml import YAML
 
-from jobs import checks, conf, errors, options, registry, testing
+from jobs import checks, conf, errors, options, testing
 from jobs.management.commands.jobs import Command as JobsCommand
 from jobs.management.commands.jobs_doctor import Command as DoctorCommand
 from jobs.management.commands.rqworker import Command
@@ -229,17 +229,12 @@ def test_every_test_that_a_page_names_exists(page, at_least):
 
 
 @pytest.fixture
-def page_module():
+def page_module(own_commands):
     """A module of an installed app, in which a page's examples run: the commands they define can be deferred."""
     module = types.ModuleType("tests.sample.commands.page")
     sys.modules[module.__name__] = module
-    known, conflicts = dict(registry.all_commands()), len(registry.conflicts())
     yield module
     del sys.modules[module.__name__]
-    registry._settle()
-    registry._commands.clear()
-    registry._commands.update(known)
-    del registry._conflicts[conflicts:]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -18,12 +18,12 @@ from tests.sample import functions
 from tests.sample.commands.ledger import Record
 from tests.sample.models import Run
 
-pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
-
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "30"))
 QUEUES = ("critical", "default", "low")
 WORKERS, PROCESSES, THREADS = 2, 2, 3
 KEPT = 24 * 3_600  # seconds that finished jobs stay: the books are read at the end
+
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True), pytest.mark.timeout(SECONDS + 240)]
 
 
 class Load:

@@ -145,7 +145,7 @@ def test_rqs_readers_see_our_workers_at_work(worker_process, tmp_path, valkey):
     job = Patient.defer(str(started), str(release))
     worker_process("default", "low", name="ours", env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "EVERY": "0.5"})
     eventually(started.exists)
-    client = get_connection("default")
+    client = django_rq.get_connection("default")
 
     def busy():
         (seen,) = Worker.all(connection=client)

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import django_rq
 import django_rq.urls
 import pytest
 from django.core.management import call_command
@@ -78,7 +79,7 @@ def read_queues_and_jobs(job):
 
 
 def read_workers(job):
-    client = get_connection("default")
+    client = django_rq.get_connection("default")  # RQ's worker gives the client it gets time-outs of minutes
     queue = Queue("default", connection=client, serializer=JSONSerializer)
     assert Worker.all(connection=client) == Worker.all(queue=queue) == []
     assert Worker.count(connection=client) == Worker.count(queue=queue) == 0
@@ -144,7 +145,7 @@ def test_no_reader_touches_claims_that_no_worker_beats_for(held, admin_client, s
 def test_a_worker_that_a_reader_struck_off_is_listed_again(worker_process):
     """As after an outage: its record had expired, and a reader came before its next beat."""
     worker_process("default", name="ours", env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "EVERY": "0.5"})
-    client = get_connection("default")
+    client = django_rq.get_connection("default")
     client.delete("rq:worker:ours")
     clean_worker_registry(Queue("default", connection=client))
     eventually(lambda: [worker.name for worker in Worker.all(connection=client)] == ["ours"])

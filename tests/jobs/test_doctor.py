@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack
 from io import StringIO
 
+import django_rq
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connections
@@ -139,7 +140,9 @@ def fall_silent(client, config):
 
 
 def hire_rqs_own(client, config):
-    Worker(["default"], name="stock", connection=client, serializer=JSONSerializer).register_birth()
+    # With a client of its own: RQ's worker gives the one it gets time-outs of minutes.
+    stock = django_rq.get_connection("default")
+    Worker(["default"], name="stock", connection=stock, serializer=JSONSerializer).register_birth()
 
 
 def run_another_release(client, config):

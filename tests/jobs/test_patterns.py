@@ -105,7 +105,7 @@ def test_it_comes_through_as_the_same_job_without_a_retry_and_who_waits_for_it_w
     api.answers = [(429, {"Retry-After": "30"}), (503, {}), "reset", (429, {"Retry-After": "0"}), (200, {})]
     job = FetchExercise.defer(api.url)
     after = WriteNote.defer("after", prereq_jobs=[job])
-    while api.answers:
+    for _ in range(4):
         assert after.state is JobState.WAITING
         worker.hurry().run()
 

@@ -485,7 +485,8 @@ def test_perform_itself_looks_too_under_any_worker():
     client.hset(job.key, "status", "queued")
     client.rpush("rq:queue:default", job.id)
     queue = queues.get_queue("default")
-    SimpleWorker([queue], connection=client, job_class=MandateJob, serializer=queue.serializer).work(burst=True)
+    stock = django_rq.get_connection("default")  # RQ's worker gives the client it gets time-outs of minutes
+    SimpleWorker([queue], connection=stock, job_class=MandateJob, serializer=queue.serializer).work(burst=True)
 
     assert job.state == "dead"
     assert f"PrereqJobNotFinishedError: Unfinished job: {first.id}" in job.latest_result().exc_string

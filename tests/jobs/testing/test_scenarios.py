@@ -69,6 +69,7 @@ def backend(request) -> Iterator[Backend]:
     ],
     indirect=True,
 )
+@pytest.mark.usefixtures("own_commands")
 def test_the_same_comes_out(scenario: Scenario, backend: Backend) -> None:
     scenario(backend)
 
@@ -335,8 +336,8 @@ def hooks_that_raise_change_nothing(backend):
 def an_unknown_command_is_looked_for_during_a_day(backend):
     vanished = type("Vanished", (WriteNote,), {"__module__": WriteNote.__module__})
     job = vanished.defer("x")
-    registry._commands.pop("sample.Vanished", None)
-    registry._waiting.clear()
+    registry.all_commands()
+    del registry._commands["sample.Vanished"]
 
     backend.perform()
     assert (job.state, job.reason) == ("retrying", "unknown command")
