@@ -86,8 +86,8 @@ else
     redis.call('HSET', key, 'origin', queue)
   end
   if status ~= 'queued' then -- a fresh budget, and no deadline; one that is moved keeps both
-    redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'expires_at', 'due',
-      'lacked')
+    redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'survived',
+      'expires_at', 'due', 'lacked')
   end
   redis.call('PERSIST', key)
   redis.call('PERSIST', prefix .. 'results:' .. id)

@@ -108,6 +108,8 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
         kind = "H"
     elif isinstance(outcome, Recorded):
         kind, counted = "N", "finished" if outcome.finished else "dead"
+    if claim.interruptions and isinstance(outcome, Retried | Requeued):
+        fields += ("survived", claim.interruptions)  # this attempt ended by itself: the job is suspected no more
     # Histogram buckets double: bucket n counts attempts that took less than 2**n microseconds.
     label = f"{claim.queue_name}|{command}|{counted}|{int(seconds * 1e6).bit_length()}" if counted else ""
     slow = "1" if seconds > SLOW else "0"

@@ -14,7 +14,7 @@ from jobs.worker.wire import Wire
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
 UNSEEN = 30  # seconds without a beat after which a worker is dead
-POISON = 3  # interruptions after which a job is dead: it probably kills its workers
+POISON = 3  # interruptions, and no attempt that ended by itself between them: the job probably kills its workers
 
 ALL, NONE = 2**53, -1  # execution numbers
 

@@ -55,7 +55,8 @@ class Books:
         assert state == ("blocked" if life.is_blocked else life.state)
         progress = Progress.load(fields.get(b"progress", b""))
         assert (progress.requeues, sum(progress.failures.values())) == (life.requeues, life.failures + life.flakes)
-        assert int(fields.get(b"interruptions", 0)) == life.interruptions
+        counts = int(fields.get(b"interruptions", 0)), int(fields.get(b"survived", 0))
+        assert counts == (life.interruptions, life.survived)
         assert (b"expires_at" in fields) == life.may_expire
         ends = {self.ttls[key] > 0 for key in (record, results) if key in self.held}
         assert ends == {not life.is_unfinished}

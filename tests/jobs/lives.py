@@ -53,6 +53,7 @@ class Life:
     flakes: int = 0
     requeues: int = 0
     interruptions: int = 0
+    survived: int = 0  # of those, when an attempt ended by itself
     looks: int = 0  # for a record that is missing: 1 a moment ago, 2 for longer than it may take
     may_expire: bool = False
     is_begun: bool = False
@@ -144,6 +145,7 @@ class Life:
 
     def _again(self, state: str, counted: str) -> str:
         self.state, self.looks, self.is_begun = state, 0, True
+        self.survived = self.interruptions
         return counted
 
     def _discard(self) -> str:
@@ -156,13 +158,13 @@ class Life:
         return "dead"
 
     def _begin_afresh(self) -> None:
-        self.failures = self.flakes = self.requeues = self.interruptions = self.looks = 0
+        self.failures = self.flakes = self.requeues = self.interruptions = self.survived = self.looks = 0
         self.is_begun = self.is_expired = self.may_expire = False
 
     def interrupt(self) -> None:
         self.interruptions += 1
         self.is_begun, self.state = True, "queued"
-        if self.interruptions == 3:
+        if self.interruptions - self.survived == 3:
             self._die()
 
     # --- others ----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 --
 -- KEYS  the wip registry of one queue, the queue's list, the queue's failed registry
 -- ARGV  1 RQ's key prefix   2 queue name   3 now (ISO)   4 seconds after which an unseen worker is dead
---       5 most interruptions of a job before it is dead ("poison")   6 when to forget a dead job (seconds)
+--       5 most interruptions in a row before a job is dead ("poison")   6 when to forget a dead job (seconds)
 --       7 the text of a poisoned job's result, as RQ stores one
 --       8 '' for the claims of every dead worker, else the name of one worker: its claims, but for those listed after
 --       9 number of the last execution that had begun: those up to it count an interruption
@@ -34,17 +34,17 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
     local key = prefix .. 'job:' .. id
     local done, outcome = pcall(function()
       if redis.call('EXISTS', key) == 0 then return nil end
-      local interruptions = 0
+      local suspicious = 0
       if number <= begun then
-        interruptions = redis.call('HINCRBY', key, 'interruptions', 1)
+        suspicious = redis.call('HINCRBY', key, 'interruptions', 1) - (redis.call('HGET', key, 'survived') or 0)
         local by = redis.call('HGET', key, 'interrupted_by')
         redis.call('HSET', key, 'interrupted_by', by and (by .. ' ' .. worker) or worker)
         note(key, cjson.encode({ event = 'interrupted', at = tonumber(time[1]), worker = worker }))
       end
       redis.call('HDEL', key, 'started_at', 'worker_name')
-      if interruptions >= tonumber(ARGV[5]) then
+      if suspicious >= tonumber(ARGV[5]) then
         redis.call('HSET', key, 'status', 'failed', 'ended_at', iso, 'reason', 'poison')
-        redis.call('HDEL', key, 'progress', 'interruptions', 'expires_at') -- whoever retries it begins afresh
+        redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- whoever retries it begins afresh
         note(key, cjson.encode({ event = 'poisoned', at = tonumber(time[1]), worker = worker }))
         redis.call('XADD', prefix .. 'results:' .. id, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker,
           'exc_string', ARGV[7])

@@ -68,6 +68,9 @@ local function recorded(id, queue, entry)
   elseif status == 'failed' or status == 'canceled' or status == 'stopped' then
     tell_waiting(id, queue, false)
     if entry ~= '' then entry_ended(entry, id, status == 'canceled' and 'C' or 'D') end
+  else -- to be run again: this attempt ended by itself
+    local interruptions = redis.call('HGET', prefix .. 'job:' .. id, 'interruptions')
+    if interruptions then redis.call('HSET', prefix .. 'job:' .. id, 'survived', interruptions) end
   end
 end
 
@@ -132,7 +135,7 @@ local function commit(at, position)
     redis.call(kind == 'H' and 'LPUSH' or 'RPUSH', prefix .. 'queue:' .. queue, id)
   elseif kind == 'D' then
     redis.call('HSET', key, 'status', 'failed', 'ended_at', iso)
-    redis.call('HDEL', key, 'progress', 'interruptions', 'expires_at') -- whoever retries it begins afresh
+    redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- whoever retries it begins afresh
     redis.call('ZADD', prefix .. 'failed:' .. queue, time, id)
     redis.call('EXPIREAT', key, time)
     tell_waiting(id, queue, false)

@@ -5,6 +5,8 @@ import threading
 import pytest
 
 from jobs.connections import get_connection
+from jobs.outcomes import Requeued, Retried
+from jobs.retries import Progress
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import recover
 from jobs.worker.wire import Wire
@@ -91,6 +93,29 @@ def test_the_third_interruption_is_poison_and_names_the_workers(new_fetch, place
     assert (job.state, job.reason) == ("dead", "poison")
     assert get_connection("default").hget(job.key, "interrupted_by") == b"w0 w1 w2"
     assert "Poison: 3 workers died" in job.latest_result().exc_string
+
+
+@pytest.mark.parametrize("again", [Retried(0, "oh", "", Progress()), Requeued(0, Progress())], ids=["retry", "requeue"])
+def test_an_attempt_that_ends_by_itself_clears_a_job_of_the_suspicion(again, new_fetch, places):
+    """A job that is requeued for weeks is not poison at the third deployment that came at the wrong moment."""
+    job, client = WriteNote.defer("x"), get_connection("default")
+
+    def interrupt(name):
+        new_fetch(name)._step(claims=True)
+        client.zadd("jobs:workers", {name: 1})
+        recover(Wire("default"), "default")
+
+    interrupt("w0")
+    interrupt("w1")
+    fetch = new_fetch("w2")
+    fetch._step(claims=True)
+    fetch.commits.add(next(iter(fetch.held.values())), again, "sample.WriteNote", 0.0)
+    fetch._step(claims=False)
+    interrupt("w3")
+    interrupt("w4")
+    assert job.state == "queued"
+    interrupt("w5")
+    assert job.state == "dead"
 
 
 def test_a_job_deleted_meanwhile_leaves_nothing(held, places):
