@@ -63,6 +63,16 @@ def test_retry_and_repeat(queue, worker_process):
     assert repeated.get_status() == "finished"
 
 
+def test_an_attempt_that_ends_by_itself_clears_a_job_of_being_poison(queue, worker_process):
+    job = queue.enqueue(functions.fail_once, "once", retry=Retry(max=2, interval=60))
+    queue.connection.hset(job.key, "interruptions", 2)
+
+    drain(worker_process)
+
+    assert job.get_status() == "scheduled"
+    assert queue.connection.hget(job.key, "survived") == b"2"
+
+
 def test_dependencies_on_plain_jobs_and_on_commands(queue, worker_process):
     first = queue.enqueue(functions.write_note, "first")
     second = queue.enqueue(functions.write_note, "second", depends_on=first)
