@@ -76,7 +76,7 @@ def test_a_page_follows_what_happens(visit, page):
     queues.pause("low")
     expect(row).to_contain_text("paused")
     WriteNote.defer("x", queue="low")
-    expect(page.get_by_role("status")).to_contain_text("1 jobs wait in it")
+    expect(page.get_by_role("status")).to_contain_text("1 job waits in it")
     assert page.evaluate("document.body.dataset.loaded") == "once"
 
 
