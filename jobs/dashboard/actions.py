@@ -161,7 +161,7 @@ def _by_a_job(name: str, state: str, filters: dict[str, str], count: Count) -> D
 
 
 def _selected(request: HttpRequest) -> list[str]:
-    if not (selected := request.POST.getlist("job")):
+    if not (selected := list(dict.fromkeys(request.POST.getlist("job")))):
         raise ChangeRefusedError(_("No job was selected."))
     return selected
 
