@@ -121,15 +121,15 @@ def _numbers(found: Sequence[CommandRow], starts: Sequence[int]) -> SafeString |
     shown = [at for at in range(len(starts)) if any(row.over_time[at].attempts for row in found)]
     if not shown:
         return ""
-    head = format_html_join("", '<th scope="col">{}</th>', ((_clock(starts[at]),) for at in shown))
+    head = format_html_join("", '<th scope="col" class="jobs-nowrap">{}</th>', ((_clock(starts[at]),) for at in shown))
     told = [
         (row.command, row.queue, mark_safe("".join(_cell(row.over_time[at]) for at in shown)))  # noqa: S308 - numbers
         for row in found
     ]
     rows = format_html_join("", '<tr><th scope="row">{} <small>{}</small></th>{}</tr>', told)
     return format_html(
-        '<table><caption>{}</caption><thead><tr><th scope="col">{}</th>{}</tr></thead><tbody>{}</tbody></table>',
-        *(_("Runs, and in brackets how many of them failed"), _("Command"), head, rows),
+        '<table><thead><tr><th scope="col">{}</th>{}</tr></thead><tbody>{}</tbody></table>',
+        *(_("Command"), head, rows),
     )
 
 

@@ -210,7 +210,7 @@ def test_commands_the_slowest_and_the_most_failing_first(admin_client):
     assert '<path class="failed"' in page
     for cells in ("<small>default</small></th><td>7 (7)</td><td>0</td><td>0</td>", "<td>0</td><td>0</td><td>50</td>"):
         assert cells in page  # of the three minutes in which anything ran
-    assert page.partition('id="jobs-numbers"')[2].count('<th scope="col">') == 1 + 3
+    assert page.partition('id="jobs-numbers"')[2].count('<th scope="col"') == 1 + 3
     assert text(admin_client, url("commands") + "?span=3days")
 
 
