@@ -11,7 +11,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.sites import AdminSite
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import Resolver404, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -107,7 +107,7 @@ def action(
         if not may(request, what):
             raise PermissionDenied
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return _unchanged(site, request)
         try:
             question = ask(request, **kwargs) if ask and not request.POST.get("confirmed") else ""
             if question:
@@ -121,6 +121,12 @@ def action(
         return HttpResponseRedirect(done.url or _landing(request, **kwargs))
 
     return site.admin_view(wrapped)
+
+
+def _unchanged(site: AdminSite, request: HttpRequest) -> HttpResponse:
+    """Who was logged out meanwhile comes here after logging in again, and with no form."""
+    known = {**site.each_context(request), "title": _("Nothing was changed"), "whole": "jobs/dashboard/base.html"}
+    return TemplateResponse(request, "jobs/dashboard/unchanged.html", known, status=405, headers={"Allow": "POST"})
 
 
 def confirmation(site: AdminSite, request: HttpRequest, question: str) -> HttpResponse:

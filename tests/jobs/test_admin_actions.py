@@ -105,6 +105,16 @@ def test_a_refusal_is_a_message(admin_client):
     assert LogEntry.objects.count() == 0
 
 
+def test_who_was_logged_out_meanwhile_is_told_that_nothing_was_changed(client, admin_user):
+    job = WriteNote.defer("x", wait=60)
+    login = client.post(url("job_run_now", job.id), {"next": url("job", job.id)}, follow=True)
+    client.force_login(admin_user)
+    answer = client.get(login.context["next"])
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    assert "Nothing was changed" in answer.content.decode()
+    assert job.state == "scheduled"
+
+
 def test_it_goes_back_to_where_the_form_was_and_nowhere_else(admin_client):
     job = WriteNote.defer("x")
     response = admin_client.post(url("job_copy", job.id), {"next": "https://evil.example/"})
