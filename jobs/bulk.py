@@ -17,7 +17,6 @@ from rq.utils import as_text
 
 from jobs import conf, control, deferral, queues, registry, seams
 from jobs.connections import Script, get_connection, run_script
-from jobs.errors import ChangeRefusedError
 from jobs.inspection import Count, JobQuery
 from jobs.job import JobState
 
@@ -58,8 +57,7 @@ def apply(name: str, found: Iterable[Job]) -> tuple[int, int]:
 
     Raises KeyError for a name that there is not.
     """
-    change = CHANGES[name]
-    counted: Counter[bool] = Counter(_changes(change, each) for each in found)
+    counted = Counter(control.change_all(name, list(found)))
     return counted[True], counted[False]
 
 
@@ -91,7 +89,7 @@ def start(name: str, state: str, filters: Mapping[str, str], count: Count) -> Ch
 def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str]) -> tuple[int, int]:
     """What that job does. Returns how many were changed in all, and how many refused it."""
     query, client = JobQuery.of(state, filters), _client()
-    steps = _cleared(query) if name == CLEAR else _changed(query, CHANGES[name])
+    steps = _cleared(query) if name == CLEAR else _changed(query, name)
     before: Any = client.hget(_key(job_id), "changed")  # by an attempt that did not come to its end
     changed, refused = int(before or 0), 0
     for more, refused in steps:
@@ -119,33 +117,22 @@ def recent(most: int = 5) -> list[Change]:
 Step = tuple[int, int]  # how many more were changed; how many have refused it in this pass
 
 
-def _changed(query: JobQuery, change: Callable[[Job], object]) -> Iterator[Step]:
+def _changed(query: JobQuery, name: str) -> Iterator[Step]:
     """What is changed leaves the list, so the next chunk begins after those that stay."""
     done: set[str] = set()  # one that comes back is not changed again
     for _ in range(PASSES):
         stay: Counter[str] = Counter()
         before, refused = len(done), 0
         while chunk := query.chunk(stay):
-            known = len(done)
-            for queue, row in chunk:
-                if row is None or row.id in done or not query.fits(row):
-                    stay[queue] += 1
-                elif _changes(change, row.job):
-                    done.add(row.id)
-                else:
-                    stay[queue] += 1
-                    refused += 1
-            yield len(done) - known, refused
+            meant = [row for _, row in chunk if row is not None and row.id not in done and query.fits(row)]
+            answers = control.change_all(name, [row.job for row in meant])
+            changed = {row.id for row, is_changed in zip(meant, answers, strict=True) if is_changed}
+            stay.update(queue for queue, row in chunk if row is None or row.id not in changed)
+            refused += len(meant) - len(changed)
+            done |= changed
+            yield len(changed), refused
         if len(done) == before:
             return
-
-
-def _changes(change: Callable[[Job], object], job: Job) -> bool:
-    try:
-        change(job)
-    except ChangeRefusedError:
-        return False
-    return True
 
 
 def _cleared(query: JobQuery) -> Iterator[Step]:

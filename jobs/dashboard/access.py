@@ -4,20 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.sites import AdminSite
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import Resolver404, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 
 from jobs.errors import JobsError, RedisUnavailableError
+from jobs.inspection import find
 from jobs.models import Dashboard
 
 PERMISSIONS = {
@@ -29,6 +31,8 @@ PERMISSIONS = {
     "workers": "jobs.control_workers",
     "payloads": "jobs.view_payloads",
 }
+
+LISTS = ("jobs_list", "jobs_queue", "jobs_recurring", "jobs_workers")  # pages from which one comes to a job
 
 _NOT_KEPT = ("csrfmiddlewaretoken", "confirmed")
 
@@ -66,7 +70,8 @@ def page(site: AdminSite, view: Callable[..., Screen | HttpResponse]) -> Callabl
         except (RedisUnavailableError, RedisError) as error:
             shown = "problem", {"title": _("Background jobs"), "problem": str(error), "away": True}
         except Http404 as error:
-            shown, status = ("problem", {"title": _("Not found"), "problem": str(error)}), 404
+            told = {"title": _("Not found"), "problem": str(error), "list": came_from(request)}
+            shown, status = ("problem", told), 404
         if isinstance(shown, HttpResponse):
             return shown
         template, context = shown
@@ -102,7 +107,7 @@ def action(
         if not may(request, what):
             raise PermissionDenied
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            return _unchanged(site, request)
         try:
             question = ask(request, **kwargs) if ask and not request.POST.get("confirmed") else ""
             if question:
@@ -110,12 +115,18 @@ def action(
             done = change(request, **kwargs)
         except (JobsError, RedisError) as error:
             messages.error(request, str(error))
-            return HttpResponseRedirect(back(request))
+            return HttpResponseRedirect(_landing(request, **kwargs))
         messages.success(request, done.told)
         note(request, done.told, **kwargs)
-        return HttpResponseRedirect(done.url or back(request))
+        return HttpResponseRedirect(done.url or _landing(request, **kwargs))
 
     return site.admin_view(wrapped)
+
+
+def _unchanged(site: AdminSite, request: HttpRequest) -> HttpResponse:
+    """Who was logged out meanwhile comes here after logging in again, and with no form."""
+    known = {**site.each_context(request), "title": _("Nothing was changed"), "whole": "jobs/dashboard/base.html"}
+    return TemplateResponse(request, "jobs/dashboard/unchanged.html", known, status=405, headers={"Allow": "POST"})
 
 
 def confirmation(site: AdminSite, request: HttpRequest, question: str) -> HttpResponse:
@@ -145,9 +156,32 @@ def note(request: HttpRequest, done: str, **about: Any) -> None:
     )
 
 
-def back(request: HttpRequest) -> str:
+def back(request: HttpRequest, field: str = "next") -> str:
     """Where the form was, if that is here; else the overview."""
-    target = str(request.POST.get("next", ""))
-    if url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure()):
-        return target
-    return reverse("admin:jobs_dashboard_changelist")
+    target = str(request.POST.get(field, ""))
+    return target if _is_here(request, target) else reverse("admin:jobs_dashboard_changelist")
+
+
+def came_from(request: HttpRequest) -> str:
+    """The list from which the reader came, with its filters: as the address says, or else the browser. "" for none."""
+    target = request.GET.get("list") or request.headers.get("Referer", "")
+    parts = urlsplit(target) if _is_here(request, target) else None
+    try:
+        if parts is None or resolve(parts.path).url_name not in LISTS:
+            return ""
+    except Resolver404:
+        return ""
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path
+
+
+def _landing(request: HttpRequest, job_id: str = "", **about: Any) -> str:
+    """Where to go on after an action: back; but no page of a job that has gone by now, then to the list."""
+    try:
+        is_gone = bool(job_id) and find(job_id) is None
+    except (JobsError, RedisError):
+        is_gone = False
+    return back(request, "list" if is_gone else "next")
+
+
+def _is_here(request: HttpRequest, target: str) -> bool:
+    return url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure())

@@ -1,6 +1,6 @@
 """What the pages' buttons do: each a change of `control`, `queues`, `scheduler` or `workers`, told in a sentence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from django.core.exceptions import ValidationError
@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
+from rq.job import Job
 
 from jobs import bulk, control, profiles, queues, scheduler, workers
 from jobs.bulk import CHANGES
@@ -99,12 +100,12 @@ def change_many(name: str) -> Callable[..., Done]:
 
     def change(request: HttpRequest, state: str) -> Done:
         if not request.POST.get("all"):
-            return Done(words.changed_many(name, *bulk.apply(name, filter(None, map(find, _selected(request))))))
+            return _changed(name, list(map(find, _selected(request))))
         query = query_of(request.POST, state)
         count = query.count()
         if count.value > MOST_AT_ONCE or count.more:
             return _by_a_job(name, state, _filters(request), count)
-        return Done(words.changed_many(name, *bulk.apply(name, [row.job for row in query.all()])))
+        return _changed(name, [row.job for row in query.all()])
 
     return change
 
@@ -114,10 +115,23 @@ def ask_many(name: str) -> Callable[..., str]:
 
     def ask(request: HttpRequest, state: str) -> str:
         if request.POST.get("all"):
-            return words.ask_many(name, query_of(request.POST, state).count())
+            count = query_of(request.POST, state).count()
+            if not words.number(count):
+                raise ChangeRefusedError(_("There is no such job by now."))
+            return words.ask_many(name, count)
         return words.ask_many(name, Count(len(_selected(request)))) if name in ASKED else ""
 
     return ask
+
+
+def _changed(name: str, found: Sequence[Job | None]) -> Done:
+    """Change those that there are. Raises ChangeRefusedError where none could be."""
+    there = [job for job in found if job is not None]
+    changed, refused = bulk.apply(name, there)
+    told = words.changed_many(name, changed, refused + len(found) - len(there))
+    if not changed:
+        raise ChangeRefusedError(told)
+    return Done(told)
 
 
 def clear_queue(request: HttpRequest, queue: str) -> Done:
@@ -131,6 +145,8 @@ def clear_queue(request: HttpRequest, queue: str) -> Done:
 def ask_clear(request: HttpRequest, queue: str) -> str:
     """Whether that is wanted, and of how many."""
     waiting = queues.lengths()[queues.check(queue)]
+    if not waiting:
+        raise ChangeRefusedError(_("The queue %(queue)s is empty.") % {"queue": queue})
     told = ngettext(
         "Delete the %(n)s job that waits in the queue %(queue)s?",
         "Delete all %(n)s jobs that wait in the queue %(queue)s?",
@@ -145,7 +161,7 @@ def _by_a_job(name: str, state: str, filters: dict[str, str], count: Count) -> D
 
 
 def _selected(request: HttpRequest) -> list[str]:
-    if not (selected := request.POST.getlist("job")):
+    if not (selected := list(dict.fromkeys(request.POST.getlist("job")))):
         raise ChangeRefusedError(_("No job was selected."))
     return selected
 
@@ -192,8 +208,16 @@ def tell_worker(command: str) -> Callable[..., Done]:
         told = {
             "quiet": _("Told to take no more jobs: %(names)s."),
             "stop": _("Told to stop: %(names)s."),
-            "stacks": _("Told to show its stacks: %(names)s. They are on its page in a moment."),
-            "profile": _("Told to profile its next %(n)s attempts: %(names)s. They are among the profiles then."),
+            "stacks": ngettext(
+                "Told to show its stacks: %(names)s. They are on its page in a moment.",
+                "Told to show their stacks: %(names)s. They are on their pages in a moment.",
+                len(names),
+            ),
+            "profile": ngettext(
+                "Told to profile its next %(n)s attempts: %(names)s. They are among the profiles then.",
+                "Told to profile their next %(n)s attempts each: %(names)s. They are among the profiles then.",
+                len(names),
+            ),
         }
         return Done(told[command] % {"names": _few(names), "n": profiles.NEXT_ONES})
 

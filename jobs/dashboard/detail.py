@@ -1,28 +1,33 @@
 """One job: what it is, all that has happened to it, and what it is linked with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 from django.apps import apps
 from django.http import Http404, HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import str_to_date
 
 from jobs import arguments, conf, logs, options, prerequisites, profiles, registry, timeline
 from jobs.dashboard import words
-from jobs.dashboard.access import Screen, may
+from jobs.dashboard.access import Screen, came_from, may
 from jobs.dashboard.lists import ACTIONS
 from jobs.errors import JobsError
+from jobs.history import time_of
 from jobs.inspection import find
 from jobs.job import JobState, MandateJob
+from jobs.timeline import Step
 
 PAYLOAD_SHOWN = 20_000  # characters
 LINKS = 50  # jobs that are linked
+BRIEF = ("0", "1", "2", "3", "4", "5")  # seconds that a finished job is kept: its page is none to go on to
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,38 +43,60 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     """Everything about one job. Http404 when there is no record of it."""
     found = find(job_id)
     if found is None:
-        raise Http404(_("There is no record of job %(id)s.") % {"id": job_id})
+        told = _("There is no record of job %(id)s: it has finished and is forgotten, or was deleted.")
+        raise Http404(told % {"id": job_id})
     state, command = found.state, _command(found)
     known = _fields(found)
-    is_marked = bool(known.pop("profile", ""))
+    due = _due(found) if state in (JobState.SCHEDULED, JobState.RETRYING) else None
+    if due:
+        known["due"] = due
+    is_marked, kept_for = bool(known.pop("profile", "")), known.pop("result_ttl", "")
+    came = came_from(request)
+    path = f"{request.path}?{urlencode({'list': came})}" if came else request.path
+    listed = came or reverse("admin:jobs_list", args=[state.value if state else JobState.QUEUED.value])
     needed = needed_by(found)
     dependents, waiting = prerequisites.some_dependents(found.connection, job_id, LINKS)
-    return "job", {
-        "title": _("Job %(id)s") % {"id": job_id},
-        "id": job_id,
-        "state": state.value if state else "",
-        "description": found.description,
-        "command": command,
-        "queue": found.origin,
-        "known": known,
-        "reason": found.reason,
-        "arguments": _arguments(found),
-        "options": _options(command),
-        "timeline": timeline.of(found),
-        "progress": found.progress,
-        "prerequisites": needed[:LINKS],
-        "needed": len(needed),
-        "dependents": dependents,
-        "waiting": waiting,
-        "log": found.call_log,
-        "actions": [(name, _label(name, state)) for name in ACTIONS.get(state, ())] if state else (),
-        "queues": [name for name in conf.queues() if name != found.origin],
-        "payload": _payload(found) if may(request, "payloads") else None,
-        "due": _due(found) if state in (JobState.SCHEDULED, JobState.RETRYING) else "",
-        "profiles": profiles.of(found.connection, job_id),
-        "can_profile": not is_marked and state not in (JobState.RUNNING, JobState.FINISHED),
-        "can_copy": _is_registered(command),
-    }
+    return (
+        "job",
+        {
+            "title": _("Job %(id)s") % {"id": job_id},
+            "path": path,  # it knows the list, however often the page is refreshed
+            "list": listed,
+            "after_run": listed if kept_for in BRIEF else path,
+            "id": job_id,
+            "state": state.value if state else "",
+            "description": found.description,
+            "command": command,
+            "queue": found.origin,
+            "known": known,
+            "reason": found.reason,
+            "arguments": _arguments(found),
+            "options": _options(command),
+            "timeline": [_in_the_readers_zone(step) for step in timeline.of(found)],
+            "progress": found.progress,
+            "prerequisites": needed[:LINKS],
+            "needed": len(needed),
+            "dependents": dependents,
+            "waiting": waiting,
+            "log": found.call_log,
+            "actions": [(name, _label(name, state)) for name in ACTIONS.get(state, ())] if state else (),
+            "queues": [name for name in conf.queues() if name != found.origin],
+            "payload": _payload(found) if may(request, "payloads") else None,
+            "due": _as_field(due) if due else "",
+            "profiles": profiles.of(found.connection, job_id),
+            "can_profile": not is_marked and state not in (JobState.RUNNING, JobState.FINISHED),
+            "can_copy": _is_registered(command),
+        },
+    )
+
+
+def _in_the_readers_zone(step: Step) -> Step:
+    """The time that it names as the page shows times: the history has "due 2026-11-25T11:31:49.708851Z"."""
+    words, _, at = step.reason.rpartition(" ")
+    due = time_of(at) if step.name in ("retried", "requeued", "rescheduled") else None
+    if due is None:
+        return step
+    return replace(step, reason=f"{words} {date_format(timezone.localtime(due), 'd M H:i:s')}".lstrip())
 
 
 def _label(name: str, state: JobState) -> str:
@@ -101,16 +128,19 @@ def _option(value: Any) -> str:
     return str(value)
 
 
-def _due(job: MandateJob) -> str:
-    """
-    When it is due, in the reader's time zone, as a field for a time has it: without seconds that are 0, as the browser
-    writes it (HTML, "valid normalized local date and time string"). Else each such time would look changed to the
-    script, and the page would not refresh. "" when it has no such time.
-    """
+def _due(job: MandateJob) -> datetime | None:
+    """When it is due, if it has such a time."""
     score: Any = job.connection.zscore(f"{RQ_KEY_PREFIX}:scheduled:{job.origin}", job.id)
-    if score is None:
-        return ""
-    local = timezone.localtime(datetime.fromtimestamp(score, UTC)).replace(tzinfo=None)
+    return None if score is None else datetime.fromtimestamp(score, UTC)
+
+
+def _as_field(due: datetime) -> str:
+    """
+    A time in the reader's time zone, as a field for a time has it: without seconds that are 0, as the browser writes it
+    (HTML, "valid normalized local date and time string"). Else each such time would look changed to the script, and the
+    page would not refresh.
+    """
+    local = timezone.localtime(due).replace(tzinfo=None)
     return local.isoformat(timespec="seconds" if local.second else "minutes")
 
 
@@ -132,6 +162,7 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "unique",
         "context",
         "profile",
+        "result_ttl",
     )
     values: Any = job.connection.hmget(job.key, *names)
     return {name: _field(name, value) for name, value in zip(names, values, strict=True) if value}

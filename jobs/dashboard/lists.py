@@ -95,6 +95,7 @@ def listing(request: HttpRequest, query: JobQuery, filters: Mapping[str, str]) -
         "rows": list(zip(page.rows, _waits(query, page.rows), strict=True)),
         "page": page,
         "count": count,
+        "counted": words.found(count) if query.is_search else words.counted(count),
         "total": total,
         "searched": query.is_search,
         "full": len(page.rows) == SIZE,

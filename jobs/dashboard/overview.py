@@ -146,12 +146,12 @@ def warnings(now: Now) -> Iterator[str]:
     dead = now.counts[JobState.DEAD]
     if dead.value and now.died:
         told = ngettext(
-            "Dead jobs are growing: %(died)s has died in the last hour; %(n)s wait for a person to decide.",
-            "Dead jobs are growing: %(died)s have died in the last hour; %(n)s wait for a person to decide.",
+            "Dead jobs are growing: %(n)s has died in the last hour.",
+            "Dead jobs are growing: %(n)s have died in the last hour.",
             now.died,
         )
-        yield told % {"died": f"{now.died:,}", "n": dead}
-    elif dead.value:
+        yield told % {"n": f"{now.died:,}"}
+    if dead.value:
         told = ngettext(
             "%(n)s dead job waits for a person to decide.", "%(n)s dead jobs wait for a person to decide.", dead.value
         )
@@ -162,9 +162,19 @@ def _of_queue(row: QueueRow, *, served: bool) -> Iterator[str]:
     known = {"queue": row.name, "n": f"{row.length:,}", "latency": spelt(row.latency)}
     known["target"] = spelt(metrics.target(row.name))
     if not served:
-        yield _("No worker serves the queue %(queue)s: its %(n)s jobs wait.") % known
+        told = ngettext(
+            "No worker serves the queue %(queue)s: its %(n)s job waits.",
+            "No worker serves the queue %(queue)s: its %(n)s jobs wait.",
+            row.length,
+        )
+        yield (told if row.length else _("No worker serves the queue %(queue)s.")) % known
     elif row.latency > metrics.target(row.name) and not row.paused:
         told = _("The queue %(queue)s is behind: its first job has waited %(latency)s, not %(target)s.")
         yield told % known
     if row.paused and row.length:
-        yield _("The queue %(queue)s is paused, and %(n)s jobs wait in it.") % known
+        told = ngettext(
+            "The queue %(queue)s is paused, and %(n)s job waits in it.",
+            "The queue %(queue)s is paused, and %(n)s jobs wait in it.",
+            row.length,
+        )
+        yield told % known

@@ -70,6 +70,23 @@ NAMES = {
 }
 
 
+def number(count: Count) -> int:
+    """The number by which a sentence's form is chosen: "1+" are several."""
+    return count.value + 2 * count.more
+
+
+def counted(count: Count) -> str:
+    """How many jobs there are."""
+    if not number(count):
+        return _("No jobs.")
+    return ngettext("%(n)s job.", "%(n)s jobs.", number(count)) % {"n": count}
+
+
+def found(count: Count) -> str:
+    """How many jobs a search has found."""
+    return _("%(n)s found.") % {"n": count} if count.value else _("None found.")
+
+
 def changed_one(name: str, job_id: str) -> str:
     """What was done to a job."""
     told = {
@@ -89,18 +106,26 @@ def ask_one(name: str, job_id: str) -> str:
 
 def changed_many(name: str, changed: int, refused: int) -> str:
     """What was done to many."""
-    told = {
+    none = {
+        "retry": _("No job was retried."),
+        "run_now": _("No job was set running."),
+        "cancel": _("No job was cancelled."),
+        "delete": _("No job was deleted."),
+        "clear": _("No job was deleted."),
+    }
+    some = {
         "retry": ngettext("%(n)s job was retried.", "%(n)s jobs were retried.", changed),
         "run_now": ngettext("%(n)s job was set running.", "%(n)s jobs were set running.", changed),
         "cancel": ngettext("%(n)s job was cancelled.", "%(n)s jobs were cancelled.", changed),
         "delete": ngettext("%(n)s job was deleted.", "%(n)s jobs were deleted.", changed),
         "clear": ngettext("%(n)s job was deleted.", "%(n)s jobs were deleted.", changed),
-    }[name] % {"n": f"{changed:,}"}
+    }
+    told = (some if changed else none)[name] % {"n": f"{changed:,}"}
     if not refused:
         return told
     left = ngettext(
-        "%(n)s was left alone: it is in another state by now.",
-        "%(n)s were left alone: they are in another state by now.",
+        "%(n)s was left alone: it has gone, or is in another state by now.",
+        "%(n)s were left alone: they have gone, or are in another state by now.",
         refused,
     )
     return f"{told} {left % {'n': f'{refused:,}'}}"
@@ -109,11 +134,11 @@ def changed_many(name: str, changed: int, refused: int) -> str:
 def changing_many(name: str, count: Count) -> str:
     """What a job does to many."""
     told = {
-        "retry": _("%(n)s jobs are being retried."),
-        "run_now": _("%(n)s jobs are being set running."),
-        "cancel": _("%(n)s jobs are being cancelled."),
-        "delete": _("%(n)s jobs are being deleted."),
-        "clear": _("%(n)s jobs are being deleted."),
+        "retry": ngettext("%(n)s job is being retried.", "%(n)s jobs are being retried.", number(count)),
+        "run_now": ngettext("%(n)s job is being set running.", "%(n)s jobs are being set running.", number(count)),
+        "cancel": ngettext("%(n)s job is being cancelled.", "%(n)s jobs are being cancelled.", number(count)),
+        "delete": ngettext("%(n)s job is being deleted.", "%(n)s jobs are being deleted.", number(count)),
+        "clear": ngettext("%(n)s job is being deleted.", "%(n)s jobs are being deleted.", number(count)),
     }
     return told[name] % {"n": count}
 
@@ -121,9 +146,9 @@ def changing_many(name: str, count: Count) -> str:
 def ask_many(name: str, count: Count) -> str:
     """Whether that is wanted."""
     told = {
-        "retry": ngettext("Retry %(n)s job?", "Retry %(n)s jobs?", count.value),
-        "run_now": ngettext("Run %(n)s job now?", "Run %(n)s jobs now?", count.value),
-        "cancel": ngettext("Cancel %(n)s job?", "Cancel %(n)s jobs?", count.value),
-        "delete": ngettext("Delete %(n)s job?", "Delete %(n)s jobs?", count.value),
+        "retry": ngettext("Retry %(n)s job?", "Retry %(n)s jobs?", number(count)),
+        "run_now": ngettext("Run %(n)s job now?", "Run %(n)s jobs now?", number(count)),
+        "cancel": ngettext("Cancel %(n)s job?", "Cancel %(n)s jobs?", number(count)),
+        "delete": ngettext("Delete %(n)s job?", "Delete %(n)s jobs?", number(count)),
     }
     return told[name] % {"n": count}

@@ -123,12 +123,21 @@ def test_job_copy(page):
     wait_until(lambda: get_connection("default").zcard("rq:failed:default") == 2)
 
 
+def test_one_comes_back_to_the_list_with_its_filters(page):
+    job = dead()
+    page.go("list", "dead", query="?text=sample&order=oldest")
+    page.page.locator(".jobs-row").click()
+    page.press("Delete", asks=f"Delete job {job.id}?")
+    assert page.told() == f"Job {job.id} was deleted."
+    assert page.page.url.endswith(address("list", "dead") + "?text=sample&order=oldest")
+
+
 def test_a_question_may_be_answered_with_no(page):
     job = dead()
     page.go("job", job.id)
     page.page.get_by_role("button", name="Delete").click()
     page.page.get_by_role("link", name="No, take me back").click()
-    assert page.page.url.endswith(address("list", "dead"))
+    assert page.page.url.endswith(address("job", job.id))
     assert job.state == "dead"
 
 

@@ -98,7 +98,7 @@ def test_a_search_says_how_far_it_looked_and_goes_on(admin_client, monkeypatch):
     monkeypatch.setattr("jobs.inspection.SEARCHED_AT_ONCE", 50)
     WriteNote.defer_many([(str(n),) for n in range(150)])
     page = admin_client.get(url("list", "queued"), {"text": "('149')", "queue": "default"})
-    told = "0+ found: 100 jobs were looked at for this page, 100 of 150 lie before the next one."
+    told = "None found. 100 were looked at for this page, 100 of 150 lie before the next one."
     assert told in page.content.decode()
     assert "Search on" in page.content.decode()
     second = admin_client.get(f"{url('list', 'queued')}?{page.context['next']}")

@@ -1,5 +1,7 @@
 """The dashboard's buttons through Django's client: what each does, asks and notes."""
 
+import html
+import re
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -7,13 +9,13 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
-from jobs import bulk, profiles, queues, scheduler, workers
+from jobs import bulk, control, profiles, queues, scheduler, workers
 from jobs.connections import get_connection
 from jobs.scheduler import Entry
 from tests.jobs.pages import OVERVIEW, send, text, url
 from tests.processes import wait_until
 from tests.sample.commands.long import Patient
-from tests.sample.commands.notes import Fail, WriteNote
+from tests.sample.commands.notes import Fail, WriteNote, WriteNoteSlowly
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -74,6 +76,9 @@ def test_a_scheduled_job_gets_another_time_in_the_readers_zone(admin_client, set
     assert get_connection("default").zscore("rq:scheduled:default", job.id) == due
     assert 'value="2030-01-02T03:04:05"' in text(admin_client, url("job", job.id))
     assert (job.history[-1].name, job.history[-1].reason) == ("rescheduled", "2030-01-02T02:04:05.000000Z")
+    shown = text(admin_client, url("job", job.id))
+    assert "<b>rescheduled</b>: 02 Jan 03:04:05<" in shown  # in the reader's zone, as every time
+    assert re.search(r"<dt>Due</dt><dd><time [^>]*>02 Jan 03:04:05</time>", shown)
     page = admin_client.post(url("job_reschedule", job.id), {"at": "soon"}, follow=True).content.decode()
     assert "&#x27;soon&#x27; is no time" in page
 
@@ -100,10 +105,67 @@ def test_a_refusal_is_a_message(admin_client):
     assert LogEntry.objects.count() == 0
 
 
+def test_who_was_logged_out_meanwhile_is_told_that_nothing_was_changed(client, admin_user):
+    job = WriteNote.defer("x", wait=60)
+    login = client.post(url("job_run_now", job.id), {"next": url("job", job.id)}, follow=True)
+    client.force_login(admin_user)
+    answer = client.get(login.context["next"])
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    assert "Nothing was changed" in answer.content.decode()
+    assert job.state == "scheduled"
+
+
 def test_it_goes_back_to_where_the_form_was_and_nowhere_else(admin_client):
     job = WriteNote.defer("x")
     response = admin_client.post(url("job_copy", job.id), {"next": "https://evil.example/"})
     assert response.url == reverse(OVERVIEW)
+
+
+def pressed(client, page, action, job):
+    """Press a button of a page as it stands there, say yes where it asks, and see where that leads."""
+    form = re.search(rf'<form method="post" action="{url(f"job_{action}", job.id)}".*?</form>', page, re.DOTALL)
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form.group()))
+    fields = {name: html.unescape(value) for name, value in fields.items()}
+    answer = client.post(url(f"job_{action}", job.id), fields)
+    if answer.status_code == 200:
+        answer = client.post(url(f"job_{action}", job.id), {**fields, "confirmed": "1"})
+    return answer.url
+
+
+def test_after_an_action_a_job_is_shown_until_it_has_gone_then_the_list_from_which_one_came(admin_client, worker):
+    job, listed = Fail.defer(), url("list", "dead") + "?text=luck&order=oldest"
+    worker.run()
+    page = admin_client.get(url("job", job.id), headers={"referer": f"http://testserver{listed}"}).content.decode()
+    assert f'href="{html.escape(listed)}"' in page
+    landed = pressed(admin_client, page, "retry", job)
+    assert landed.startswith(url("job", job.id))
+    page = text(admin_client, landed)  # it is known still, whatever page the browser comes from now
+    assert "was retried" in page
+    assert pressed(admin_client, page, "delete", job) == listed
+    answer = admin_client.get(landed)
+    assert answer.status_code == 404
+    assert f'href="{html.escape(listed)}"' in answer.content.decode()
+
+
+@pytest.mark.parametrize("action", ["cancel", "profile"])
+def test_of_a_job_that_somebody_else_has_deleted_one_comes_to_the_list(action, admin_client):
+    job = WriteNote.defer("x")
+    page = text(admin_client, url("job", job.id))
+    control.delete(job)
+    assert pressed(admin_client, page, action, job) == url("list", "queued")
+
+
+def test_a_job_that_is_forgotten_when_it_is_done_is_no_page_to_go_on_to(admin_client):
+    brief, kept = WriteNoteSlowly.defer("x", wait=60), WriteNote.defer("x", wait=60)
+    assert pressed(admin_client, text(admin_client, url("job", brief.id)), "run_now", brief) == url("list", "scheduled")
+    assert pressed(admin_client, text(admin_client, url("job", kept.id)), "run_now", kept) == url("job", kept.id)
+
+
+@pytest.mark.parametrize("other", ["http://evil.example/admin/jobs/dashboard/jobs/dead/", "/admin/", "/nowhere/", "//"])
+def test_what_is_no_list_of_ours_is_none_to_go_back_to(other, admin_client):
+    job = WriteNote.defer("x")
+    page = admin_client.get(url("job", job.id), {"list": other}).content.decode()
+    assert pressed(admin_client, page, "delete", job) == url("list", "queued")
 
 
 # --- many at once ----------------------------------------------------------------------------
@@ -134,6 +196,26 @@ def test_nothing_selected_is_said(admin_client):
         assert "No job was selected." in page
 
 
+def test_of_none_nothing_is_asked(admin_client):
+    for name, about, told in (
+        ("many_delete", "dead", "There is no such job by now."),
+        ("queue_clear", "low", "The queue low is empty."),
+    ):
+        page = admin_client.post(url(name, about), {"all": "1"}, follow=True)
+        assert told in page.content.decode()
+    assert LogEntry.objects.count() == 0
+
+
+def test_jobs_that_went_meanwhile_are_told_and_not_logged(admin_client):
+    gone, stays = WriteNote.defer("x", wait=60), WriteNote.defer("y", wait=60)
+    control.delete(gone)
+    page = send(admin_client, url("many_run_now", "scheduled"), job=[gone.id])
+    assert "No job was set running. 1 was left alone: it has gone, or is in another state by now." in page
+    assert LogEntry.objects.count() == 0
+    page = send(admin_client, url("many_run_now", "scheduled"), job=[gone.id, stays.id])
+    assert "1 job was set running. 1 was left alone" in page
+
+
 def test_many_are_changed_by_a_job_whose_page_ends_with_the_result(admin_client, worker, monkeypatch):
     monkeypatch.setattr("jobs.dashboard.actions.MOST_AT_ONCE", 5)
     jobs = WriteNote.defer_many([("x",)] * 20, wait=60)
@@ -157,7 +239,7 @@ def test_a_change_whose_job_died_says_so(admin_client, worker, monkeypatch):
     send(admin_client, url("many_cancel", "scheduled"), all="1")
     worker.run()
     page = text(admin_client, url("change", bulk.recent()[0].id))
-    assert "It stopped after 0 jobs. ZeroDivisionError" in page
+    assert "It stopped before the first job. ZeroDivisionError" in page
 
 
 @pytest.mark.parametrize("many", [3, 12])

@@ -6,7 +6,6 @@ import pytest
 
 from jobs import bulk, control, queues
 from jobs.connections import get_connection
-from jobs.errors import ChangeRefusedError
 from jobs.history import iso
 from jobs.inspection import Count, JobQuery
 from jobs.job import JobState
@@ -63,14 +62,15 @@ def test_those_that_are_not_meant_stay(worker):
 
 def test_none_is_missed_when_others_take_jobs_out_meanwhile(monkeypatch):
     jobs = WriteNote.defer_many([(("pear", "apple")[n % 2],) for n in range(100)])
-    client, cancel, taken = get_connection("default"), control.cancel, set()
+    client, change_all, taken = get_connection("default"), control.change_all, set()
 
-    def cancel_as_others_take(job):
-        cancel(job)
+    def cancel_as_others_take(name, some):
+        answers = change_all(name, some)
         if len(taken) < 20:  # from the head, where those stay that we have passed: the others move up
-            taken.add(client.lpop("rq:queue:default").decode())
+            taken.update(map(bytes.decode, client.lpop("rq:queue:default", 5)))
+        return answers
 
-    monkeypatch.setitem(bulk.CHANGES, "cancel", cancel_as_others_take)
+    monkeypatch.setattr(control, "change_all", cancel_as_others_take)
     carried_out("cancel", "queued", text="apple")
     left = [job.description for job in jobs if job.id in ids("default")]
     assert left
@@ -88,15 +88,17 @@ def test_what_comes_later_is_left_alone(worker):
 
 def test_one_that_comes_back_is_not_changed_again(worker, monkeypatch):
     job = WriteNote.defer("x", wait=60)
-    run_now = control.run_now
+    change_all = control.change_all
 
-    def run_and_come_back(again):
-        run_now(again)
-        get_connection("default").lrem("rq:queue:default", 0, again.id)
-        get_connection("default").zadd("rq:scheduled:default", {again.id: 1})
-        get_connection("default").hset(again.key, "status", "scheduled")
+    def run_and_come_back(name, some):
+        answers = change_all(name, some)
+        for again in some:
+            get_connection("default").lrem("rq:queue:default", 0, again.id)
+            get_connection("default").zadd("rq:scheduled:default", {again.id: 1})
+            get_connection("default").hset(again.key, "status", "scheduled")
+        return answers
 
-    monkeypatch.setitem(bulk.CHANGES, "run_now", run_and_come_back)
+    monkeypatch.setattr(control, "change_all", run_and_come_back)
     assert carried_out("run_now", "scheduled").changed == 1
     assert job.state == "scheduled"
 
@@ -105,12 +107,13 @@ def test_those_that_refuse_are_counted(monkeypatch, worker):
     jobs = Fail.defer_many([("x",)] * 30)
     worker.run()
 
-    def refuse(job):
-        if job.id == jobs[3].id:
-            raise ChangeRefusedError("no")
-        control.retry(job)
+    change_all = control.change_all
 
-    monkeypatch.setitem(bulk.CHANGES, "retry", refuse)
+    def refuse_one(name, some):
+        answers = iter(change_all(name, [job for job in some if job.id != jobs[3].id]))
+        return [job.id != jobs[3].id and next(answers) for job in some]
+
+    monkeypatch.setattr(control, "change_all", refuse_one)
     change = carried_out("retry", "dead")
     assert (change.changed, change.refused) == (29, 1)
 
@@ -120,16 +123,17 @@ def test_a_worker_that_dies_in_between_is_no_harm(worker, monkeypatch):
     worker.run()
     job_id, left = started("delete", "dead"), iter(range(30))
 
-    def die(job):
-        if next(left, None) is None:
-            raise SystemExit
-        control.delete(job)
+    def die(name, some):
+        for job in some:
+            if next(left, None) is None:
+                raise SystemExit
+            control.delete(job)
+        return [True] * len(some)
 
-    monkeypatch.setitem(bulk.CHANGES, "delete", die)
-    with pytest.raises(SystemExit):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(control, "change_all", die)
         bulk.carry_out(job_id, "delete", "dead", {})
     assert (bulk.get(job_id).changed, bulk.get(job_id).ended) == (20, None)
-    monkeypatch.setitem(bulk.CHANGES, "delete", control.delete)
     bulk.carry_out(job_id, "delete", "dead", {})
     assert {job.state for job in jobs} == {None}
     assert bulk.get(job_id).changed == 50  # those of the step in which it died are not counted
@@ -158,6 +162,44 @@ def test_a_wrong_filter_starts_nothing():
     with pytest.raises(ValueError, match="Unknown queue"):
         bulk.start("cancel", "scheduled", {"queue": "urgent"}, Count(1))
     assert bulk.recent() == []
+
+
+# --- many in one step ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+@pytest.mark.parametrize("name", ["cancel", "delete"])
+def test_a_long_queue_is_gone_through_once_for_a_slice(name, order):
+    jobs = WriteNote.defer_many([(("pear", "apple")[n % 2],) for n in range(100)])
+    client = get_connection("default")
+    client.config_resetstat()
+    change = carried_out(name, "queued", text="apple", order=order)
+    passes = client.info("commandstats")["cmdstat_lrem"]["calls"]
+    assert change.changed == 50
+    assert ids("default") == [job.id for job in jobs[::2]]
+    assert {job.state for job in jobs[1::2]} == {"cancelled" if name == "cancel" else None}
+    assert passes <= 100 / 20 + 2
+
+
+def test_each_of_many_is_changed_by_itself(worker):
+    first, *others = WriteNote.defer_many([("x",)] * 5)
+    dead = Fail.defer(queue="critical")
+    assert worker.step()
+    far = WriteNote.defer_many([("x",)] * 100)[-1]
+    gone, odd = WriteNote.defer("y", queue="low"), WriteNote.defer("z")
+    control.delete(gone)
+    client = get_connection("default")
+    client.delete(odd.key)
+    client.set(odd.key, "no hash")
+    torn = WriteNote.defer("torn")
+    client.hset(torn.key, "prereqs", "{")
+    many = [far, gone, others[1], dead, odd, torn, others[3]]
+    assert control.change_all("cancel", many) == [True, False, True, False, False, True, True]
+    assert [job.state for job in (first, *others)] == ["queued", "queued", "cancelled", "queued", "cancelled"]
+    assert (far.state, torn.state, dead.state) == ("cancelled", "cancelled", "dead")
+    assert not {far.id, torn.id, others[1].id, others[3].id} & set(ids("default"))
+    assert ids("default")[:3] == [first.id, others[0].id, others[2].id]
+    assert odd.id in ids("default")
 
 
 # --- clearing --------------------------------------------------------------------------------

@@ -50,9 +50,9 @@ def test_dead_jobs_that_grow_and_those_that_do_not(admin_client, worker):
     beat()
     Fail.defer_many([("x",)] * 2)
     worker.run()
-    told = "Dead jobs are growing: 2 have died in the last hour; 2 wait for a person to decide."
-    assert overview(admin_client)["warnings"] == [told]
-    assert overview(admin_client, span="day")["warnings"] == [told]
+    told = ["Dead jobs are growing: 2 have died in the last hour.", "2 dead jobs wait for a person to decide."]
+    assert overview(admin_client)["warnings"] == told
+    assert overview(admin_client, span="day")["warnings"] == told
     client = get_connection("default")
     for minute in client.keys("jobs:counts:*"):
         client.delete(minute)
@@ -77,7 +77,7 @@ def test_a_queue_that_nobody_serves_and_one_that_is_behind(admin_client):
     get_connection("default").hset(job.key, "enqueued_at", "2026-01-01T00:00:00.000000Z")
     behind, unserved = overview(admin_client)["warnings"]
     assert behind.startswith("The queue default is behind: its first job has waited ")
-    assert unserved == "No worker serves the queue low: its 1 jobs wait."
+    assert unserved == "No worker serves the queue low: its 1 job waits."
 
 
 def test_what_is_enqueued_a_minute_is_what_has_gone_and_by_how_much_more_waits(admin_client):
@@ -167,7 +167,7 @@ def test_a_thousand_workers_are_one_page(admin_client):
     for number in range(1_001):
         beat(f"w{number:04}", memory_mb=2, running=1)
     page = text(admin_client, url("workers"))
-    assert "1001 worker processes." in page
+    assert "1,001 worker processes." in page
     assert "1,001 of 2,002 threads are busy; 2,002 MB in use." in page
     assert "The first 1,000 are shown." in page
     assert page.count('name="csrfmiddlewaretoken"') < 5  # one form, not one a row
@@ -208,6 +208,9 @@ def test_commands_the_slowest_and_the_most_failing_first(admin_client):
     page = text(admin_client, url("commands") + "?span=nonsense&sort=nonsense")
     assert "<title>a.Quick over time: at most 50 runs, at " in page
     assert '<path class="failed"' in page
+    for cells in ("<small>default</small></th><td>7 (7)</td><td>0</td><td>0</td>", "<td>0</td><td>0</td><td>50</td>"):
+        assert cells in page  # of the three minutes in which anything ran
+    assert page.partition('id="jobs-numbers"')[2].count('<th scope="col"') == 1 + 3
     assert text(admin_client, url("commands") + "?span=3days")
 
 
@@ -243,7 +246,7 @@ def test_a_full_server_refuses_a_change_in_a_message(admin_client, valkey):
     client.config_set("maxmemory", "1")
     try:
         assert "maxmemory" in admin_client.post(url("queue_pause", "low"), follow=True).content.decode()
-        assert "1 jobs." in text(admin_client, url("list", "scheduled"))
+        assert "1 job." in text(admin_client, url("list", "scheduled"))
     finally:
         client.config_set("maxmemory", "0")
     assert queues.paused() == set()

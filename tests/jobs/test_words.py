@@ -52,10 +52,34 @@ def test_every_change_has_its_sentences(name):
     assert "1 job was " in words.changed_many(name, 1, 0)
     assert words.changed_many(name, 2_000, 1).startswith("2,000 jobs were ")
     assert "1 was left alone" in words.changed_many(name, 2, 1)
+    assert words.changed_many(name, 0, 2).startswith("No job was ")
+    assert words.changing_many(name, Count(1)).startswith("1 job is being ")
     assert "7+ jobs are being " in words.changing_many(name, Count(7, more=True))
     if name in bulk.CHANGES:
         assert "7+ jobs" in words.ask_many(name, Count(7, more=True))
         assert "Job x was " in words.changed_one(name, "x")
+
+
+def test_so_many_jobs_are_counted_as_one_speaks():
+    counts = (Count(0), Count(1), Count(1_234), Count(0, more=True), Count(1, more=True))
+    assert [words.counted(count) for count in counts] == ["No jobs.", "1 job.", "1,234 jobs.", "0+ jobs.", "1+ jobs."]
+    assert [words.found(count) for count in counts[:3]] == ["None found.", "1 found.", "1,234 found."]
+
+
+NUMBER = re.compile(r"(?:{{ \w+ }}|%\(n\)s) (?:jobs?|threads?|attempts?|processe?s?|runs?)\b")
+
+
+def test_no_number_stands_before_a_noun_of_one_form():
+    """ "1 jobs" is what becomes of it: the text is to have a form for each number."""
+    single = []
+    for template in TEMPLATES:
+        texts = [found.group() for found in TRANSLATED.finditer(template.read_text())]
+        single += [text for text in texts if NUMBER.search(text) and "{% plural %}" not in text]
+    for path in (PACKAGE / "dashboard").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("_", "later"):
+                single += [arg.value for arg in node.args if NUMBER.search(arg.value)]
+    assert single == []
 
 
 def test_sentences_are_in_the_readers_language(monkeypatch):
