@@ -9,6 +9,7 @@ from jobs.connections import get_connection
 from jobs.history import iso
 from jobs.inspection import Count, JobQuery
 from jobs.job import JobState
+from tests.jobs.worker.servers import Server
 from tests.sample.commands.notes import Fail, WriteNote
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -179,6 +180,17 @@ def test_a_long_queue_is_gone_through_once_for_a_slice(name, order):
     assert ids("default") == [job.id for job in jobs[::2]]
     assert {job.state for job in jobs[1::2]} == {"cancelled" if name == "cancel" else None}
     assert passes <= 100 / 20 + 2
+
+
+@pytest.mark.processes
+def test_a_server_without_lpos_changes_many_too(tmp_path, settings, monkeypatch):
+    """As Redis before 6.0.6."""
+    with Server(tmp_path / "server", 'rename-command LPOS ""') as server:
+        server.use(settings, monkeypatch)
+        jobs = WriteNote.defer_many([("x",)] * 5)
+        assert control.change_all("cancel", jobs[1:]) == [True] * 4
+        assert ids("default") == [jobs[0].id]
+        assert {job.state for job in jobs[1:]} == {"cancelled"}
 
 
 def test_each_of_many_is_changed_by_itself(worker):
