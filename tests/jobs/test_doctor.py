@@ -536,11 +536,29 @@ def test_a_clock_that_differs(healthy, monkeypatch):
 
 
 def test_a_database_that_is_down(healthy, monkeypatch):
-    def down():
-        raise OperationalError("connection refused\nmore")
+    def down(connection):
+        if connection.alias == "default":
+            raise OperationalError("connection refused\nmore")
 
-    monkeypatch.setattr(connections["default"], "ensure_connection", down)
+    monkeypatch.setattr(type(connections["default"]), "ensure_connection", down)
     assert whats() == ["The database 'default' cannot be reached: connection refused"]
+
+
+@pytest.mark.processes
+def test_a_database_that_takes_calls_and_never_answers(healthy):
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        url = f"postgres://jiki:x@127.0.0.1:{hole.getsockname()[1]}/jiki"
+        said = subprocess.run(
+            [sys.executable, "manage.py", "jobs_doctor", "--json"],
+            cwd=ROOT,
+            env=child_environment(DATABASE_URL=url),
+            capture_output=True,
+            timeout=60,  # libpq itself would wait for ever
+        )
+
+    found = [(each["severity"], each["what"]) for each in json.loads(said.stdout)]
+    assert ("error", "The database 'default' cannot be reached: no answer within 3 s") in found
+    assert said.returncode == 2
 
 
 def test_migrations_that_are_missing(healthy):
