@@ -16,6 +16,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.utils.deprecation import MiddlewareMixin
 
+from jobs import version
 from jobs.connections import servers
 from jobs.question import NoAnswerError, Question
 
@@ -30,7 +31,10 @@ class HealthMiddleware(MiddlewareMixin):
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
         """The answer, if this is a probe."""
         view = {"/healthz": healthz, "/readyz": readyz}.get(request.path_info)
-        return None if view is None else view(request)
+        if view is None:
+            return None
+        version.tell()
+        return view(request)
 
 
 def healthz(request: HttpRequest) -> HttpResponse:

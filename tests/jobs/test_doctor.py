@@ -1,6 +1,7 @@
 """The doctor finds each fault that is planted, and nothing on a healthy system."""
 
 import json
+import math
 import os
 import signal
 import socket
@@ -23,7 +24,7 @@ from rq.serializers import JSONSerializer
 from rq.suspension import suspend
 
 from config.queues import QUEUES, rq_queues
-from jobs import doctor, queues, scheduler
+from jobs import doctor, queues, scheduler, version
 from jobs.connections import get_connection
 from jobs.doctor import Severity
 from jobs.retries import Progress
@@ -34,7 +35,7 @@ from jobs.worker.board import Board
 from jobs.worker.wire import Wire
 from tests.jobs.worker import eventually
 from tests.jobs.worker.servers import Server
-from tests.processes import ROOT, child_environment
+from tests.processes import ROOT, child_environment, wait_until
 from tests.sample.commands.notes import Fail, WriteNote
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -597,6 +598,36 @@ def test_a_worker_of_another_release(worker_process, settings):
     assert what.startswith("1 workers run the code version 'v41', here it is 'v42': ")
     settings.JOBS = settings.JOBS | {"VERSION": "v41"}
     assert whats() == []
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_a_web_process_of_another_release(path, healthy, client, settings, monkeypatch):
+    monkeypatch.setattr(version, "_told_at", -math.inf)
+    add_worker(code_version="v42")
+    settings.JOBS = settings.JOBS | {"VERSION": "v41"}
+    assert client.get(path).status_code == 200
+    wait_until(version.told)
+    settings.JOBS = settings.JOBS | {"VERSION": "v42"}
+
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    assert whats() == [f"1 web processes run the code version 'v41', here it is 'v42': {name}."]
+    assert 0 < healthy.ttl("jobs:web") <= version.TOLD_FOR
+
+    healthy.zadd("jobs:web", {f"{name} v41": time.time() - version.TOLD_FOR})  # then it was the last time
+    assert whats() == []
+
+
+def test_a_web_process_tells_it_now_and_then_and_not_each_time(healthy, client, settings, monkeypatch):
+    monkeypatch.setattr(version, "_told_at", -math.inf)
+    settings.JOBS = settings.JOBS | {"VERSION": "v41"}
+    client.get("/healthz")
+    wait_until(version.told)
+    healthy.delete("jobs:web")
+    for _ in range(3):
+        client.get("/healthz")
+    version._telling.answer(time.monotonic() + 30)
+
+    assert version.told() == {}
 
 
 def test_the_digest_tells_commands_apart(monkeypatch):
