@@ -6,7 +6,7 @@ from functools import partial
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
-from jobs.doctor.finding import Finding, Severity
+from jobs.doctor.finding import Finding, Severity, some
 from jobs.health import unapplied_migrations
 from jobs.question import NoAnswerError, Question
 
@@ -38,7 +38,7 @@ def _examine(alias: str) -> list[Finding]:
     return [
         Finding(
             Severity.ERROR,
-            f"{len(missing):,} migrations are not applied: {shown}.",
+            f"{some(len(missing), 'migration is', 'migrations are')} not applied: {shown}.",
             "Jobs and pages fail on tables and columns that are not there.",
             "python manage.py migrate",
         )

@@ -250,7 +250,7 @@ FAULTS = {
     "a misspelt queue": (
         enqueue_elsewhere,
         WARNING,
-        "1 jobs are in the queue 'defualt', which this project does not have.",
+        "1 job is in the queue 'defualt', which this project does not have.",
         "The queues are: critical, default, mailers, background, low.",
     ),
     "a queue behind its target": (
@@ -262,7 +262,7 @@ FAULTS = {
     "a paused queue": (
         pause,
         WARNING,
-        "The queue default is paused, and 1 jobs wait in it.",
+        "The queue default is paused, and 1 job waits in it.",
         "python manage.py jobs resume default",
     ),
     "queues halted by RQ": (
@@ -274,7 +274,7 @@ FAULTS = {
     "nobody promotes": (
         promote_nothing,
         ERROR,
-        "1 scheduled jobs of the queue default are more than 30 s overdue.",
+        "1 scheduled job of the queue default should have started 30 s ago or earlier.",
         "Start a worker",
     ),
     "no worker": (
@@ -311,10 +311,10 @@ FAULTS = {
     "dead jobs": (
         kill_jobs,
         NOTE,
-        "3 dead jobs; of the first 1,000: 3 RuntimeError.",
+        "Dead jobs: 3; of the first 1,000: 3 RuntimeError.",
         "python manage.py jobs list --state dead --error RuntimeError",
     ),
-    "many dead jobs": (kill_many, WARNING, "100 dead jobs; of the first 1,000: 100 RuntimeError.", "jobs retry"),
+    "many dead jobs": (kill_many, WARNING, "Dead jobs: 100; of the first 1,000: 100 RuntimeError.", "jobs retry"),
     "a job that runs for days": (
         run_for_days,
         WARNING,
@@ -324,13 +324,13 @@ FAULTS = {
     "jobs of a worker that is gone": (
         hold_on_to_jobs,
         ERROR,
-        "1 jobs are held by workers that are gone: ghost.",
+        "1 job is held by workers that are gone: ghost.",
         "Start a worker",
     ),
     "a job retried for ever": (
         retry_for_ever,
         WARNING,
-        "1 jobs of sample.Fail have failed 14 times or more and are retried still (SMTPException).",
+        "1 job of sample.Fail failed 14 times or more, to be retried still (SMTPException).",
         "python manage.py jobs retry --state retrying --command sample.Fail",
     ),
     "nobody schedules": (
@@ -388,7 +388,7 @@ def test_a_blocked_job_is_found_with_what_blocks_it(healthy, config):
     blocked, _ = doctor.examine()
 
     assert blocked.severity == WARNING
-    assert blocked.what == (f"1 jobs are blocked by prerequisites that ended badly, the first by job {dead.decode()}.")
+    assert blocked.what == (f"Jobs blocked by prerequisites that ended badly: 1, the first by job {dead.decode()}.")
     assert f"python manage.py jobs retry {dead.decode()}" in blocked.mend
 
 
@@ -570,7 +570,7 @@ def test_migrations_that_are_missing(healthy):
     finally:
         recorder.record_applied("jobs", "0002_dashboard_permissions")
 
-    assert finding.what == "1 migrations are not applied: jobs.0002_dashboard_permissions."
+    assert finding.what == "1 migration is not applied: jobs.0002_dashboard_permissions."
     assert (finding.severity, finding.mend) == (ERROR, "python manage.py migrate")
 
 
@@ -595,7 +595,7 @@ def test_a_worker_of_another_release(worker_process, settings):
     settings.JOBS = settings.JOBS | {"VERSION": "v42"}
 
     (what,) = whats()
-    assert what.startswith("1 workers run the code version 'v41', here it is 'v42': ")
+    assert what.startswith("1 worker runs the code version 'v41', here it is 'v42': ")
     settings.JOBS = settings.JOBS | {"VERSION": "v41"}
     assert whats() == []
 
@@ -610,7 +610,7 @@ def test_a_web_process_of_another_release(path, healthy, client, settings, monke
     settings.JOBS = settings.JOBS | {"VERSION": "v42"}
 
     name = f"{socket.gethostname()}:{os.getpid()}"
-    assert whats() == [f"1 web processes run the code version 'v41', here it is 'v42': {name}."]
+    assert whats() == [f"1 web process runs the code version 'v41', here it is 'v42': {name}."]
     assert 0 < healthy.ttl("jobs:web") <= version.TOLD_FOR
 
     healthy.zadd("jobs:web", {f"{name} v41": time.time() - version.TOLD_FOR})  # then it was the last time
