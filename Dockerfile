@@ -23,6 +23,9 @@ COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
+# Which release this is: docker build --build-arg VERSION=$(git rev-parse --short HEAD) ...
+ARG VERSION=
+ENV VERSION=$VERSION
 USER 10001
 EXPOSE 8000
 # A worker answers here too, when it is started with --health-port 8000.

@@ -4,10 +4,11 @@ from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
+from jiki import lost
 from jiki.commands.process_batch import ProcessBatch
 from jiki.commands.process_submission import ProcessSubmission
 from jiki.commands.start_batch import StartBatch
@@ -93,14 +94,36 @@ class SubmissionAdmin(ReadOnly, admin.ModelAdmin[Submission]):
 
 @admin.register(Batch)
 class BatchAdmin(ReadOnly, admin.ModelAdmin[Batch]):
-    list_display = ("created_at", "exercise", "started_by", "state", "progress", "passed", "ended_at")
+    list_display = ("created_at", "exercise", "started_by", "state_now", "progress", "passed", "ended_at")
     list_filter = ("state", "exercise")
     list_select_related = ("exercise", "started_by")
     actions = ("go_on",)
 
+    fields = ("exercise", "started_by", "state_now", "progress", "passed", "created_at", "ended_at")
+
+    @admin.display(description="state", ordering="state")
+    def state_now(self, batch: Batch) -> str:
+        """As it is stored, but where its job says otherwise: nobody tells the batch of one that is cancelled, say."""
+        if not (why := self._why_stopped(batch)):
+            return batch.get_state_display()
+        if why == "gone":
+            return "stopped: its job is gone"
+        page = reverse("admin:jobs_job", args=[batch.job_id])
+        return format_html('stopped: <a href="{}">its job</a> is {}', page, why)
+
+    def _why_stopped(self, batch: Batch) -> str:
+        is_known = batch.state != Batch.State.FINISHED and batch.job_id
+        return lost.why(batch.job_id) if is_known else ""
+
     @admin.display(description="progress")
     def progress(self, batch: Batch) -> str:
         return f"{batch.done} of {batch.total} ({100 * batch.done // batch.total if batch.total else 100} %)"
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        batch = self.get_object(request, object_id)
+        has_stopped = batch is not None and (batch.state == Batch.State.STOPPED or bool(self._why_stopped(batch)))
+        kwargs["extra_context"] = {"can_go_on": has_stopped and self.has_go_on_permission(request)}
+        return super().change_view(request, object_id, *args, **kwargs)
 
     def has_go_on_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("jiki.add_batch")
@@ -108,5 +131,5 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin[Batch]):
     @admin.action(description="Go on with what has stopped", permissions=["go_on"])
     def go_on(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
         for batch in batches.exclude(state=Batch.State.FINISHED):
-            ProcessBatch.defer(batch.pk, batch.reached)  # one that is on its way already is not doubled
+            batch.goes_on(ProcessBatch.defer(batch.pk, batch.reached).id)  # one that is on its way is not doubled
         self.message_user(request, "They go on.")

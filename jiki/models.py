@@ -155,6 +155,13 @@ class Batch(models.Model):
     passed = models.PositiveIntegerField(default=0, help_text="Those of them that passed.")
     reached = models.PositiveBigIntegerField(default=0, help_text="The key of the last submission checked.")
     last = models.PositiveBigIntegerField(default=0, help_text="The key of the last submission to check.")
+    job_id = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",  # so that the release before can go on adding rows while this one is rolled out
+        help_text="Of the job that checks what comes next.",
+    )
     created_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
 
@@ -173,6 +180,12 @@ class Batch(models.Model):
         """The submissions that follow the key `after`, `limit` at most."""
         found = Submission.objects.filter(exercise_id=self.exercise_id, pk__gt=after, pk__lte=self.last)
         return list(found.order_by("pk").prefetch_related("files")[:limit])
+
+    def goes_on(self, job_id: str) -> None:
+        """Note which job goes on from here; nothing, if it has come further by now. Not before that job is written."""
+        here = Batch.objects.filter(pk=self.pk, reached=self.reached).exclude(state=self.State.FINISHED)
+        if here.update(job_id=job_id, state=self.State.RUNNING):
+            self.job_id, self.state = job_id, self.State.RUNNING
 
     def advance(self, checked: Sequence[tuple[Submission, Report]], *, is_last: bool) -> None:
         """Store what the checks of a slice said, and that it is done. To be called in one transaction, with a lock."""

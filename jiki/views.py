@@ -1,6 +1,5 @@
 """The pages of the product."""
 
-import logging
 from datetime import timedelta
 from typing import cast
 
@@ -15,21 +14,16 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods
 from django.views.generic import TemplateView
 
-from jiki import listing, uploads
+from jiki import listing, lost, uploads
 from jiki.commands.submit_code import SubmitCode
 from jiki.forms import MAIN, SubmissionForm
 from jiki.models import Exercise, Submission
-from jobs import inspection
-from jobs.job import JobState
 from users import throttle
 from users.models import User
-
-logger = logging.getLogger(__name__)
 
 SUBMISSION_RATE = "30/m"  # a learner
 SHOWN = 10  # submissions of a learner on an exercise's page
 LOST_AFTER = timedelta(seconds=10)  # that a submission waits, before one looks whether its job still exists
-ENDED = (JobState.DEAD, JobState.DISCARDED, JobState.CANCELLED, None)
 
 
 class Home(TemplateView):
@@ -99,7 +93,7 @@ def submission(request: HttpRequest, pk: int) -> HttpResponse:
     """One submission of the learner's own, and what its checks said; the part that changes alone, when htmx asks."""
     found = get_object_or_404(_own(request).select_related("exercise"), pk=pk)
     age = timezone.now() - found.created_at
-    if found.is_open and age > LOST_AFTER and _is_lost(found):
+    if found.is_open and age > LOST_AFTER and lost.why(found.job_id):
         found.give_up()
         found.refresh_from_db()
     part = getattr(request, "htmx", False)
@@ -118,13 +112,3 @@ def _own(request: HttpRequest) -> QuerySet[Submission]:
     """The learner's submissions; none of somebody who is not logged in."""
     user = request.user
     return Submission.objects.filter(user=user) if user.is_authenticated else Submission.objects.none()
-
-
-def _is_lost(submission: Submission) -> bool:
-    """Whether no job is left that would check it: one that was cancelled, say, or that killed its workers."""
-    try:
-        job = inspection.find(submission.job_id)
-        return (job.state if job else None) in ENDED
-    except Exception:  # the page must not fall with Redis
-        logger.exception("The job of submission %d was not looked for.", submission.pk)
-        return False

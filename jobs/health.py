@@ -6,9 +6,8 @@ request, and answers these two paths alone; no answer tells addresses or errors,
 """
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import orjson
@@ -17,7 +16,9 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.utils.deprecation import MiddlewareMixin
 
+from jobs import version
 from jobs.connections import servers
+from jobs.question import NoAnswerError, Question
 
 logger = logging.getLogger("jobs")
 
@@ -30,7 +31,10 @@ class HealthMiddleware(MiddlewareMixin):
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
         """The answer, if this is a probe."""
         view = {"/healthz": healthz, "/readyz": readyz}.get(request.path_info)
-        return None if view is None else view(request)
+        if view is None:
+            return None
+        version.tell()
+        return view(request)
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -40,11 +44,12 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 def readyz(request: HttpRequest) -> HttpResponse:
     """200 when everything is there that a page needs; else 503, with what is not, within PATIENCE seconds."""
-    checks = list(_checks())
-    for check in checks:
-        check.start()
+    questions = _questions()
+    for question in questions.values():
+        question.start()
     until = time.monotonic() + PATIENCE
-    return _response(request, [problem for check in checks if (problem := check.result(until))])
+    problems = {name: _problem(name, question, until) for name, question in questions.items()}
+    return _response(request, [f"{name}: {problem}" for name, problem in problems.items() if problem])
 
 
 def _response(request: HttpRequest, problems: list[str]) -> HttpResponse:
@@ -62,54 +67,24 @@ def _response(request: HttpRequest, problems: list[str]) -> HttpResponse:
 # --- what is checked -------------------------------------------------------------------------
 
 
-class _Check:
-    """
-    Something that is asked in a thread of its own, because it may hang. While it does nobody asks again: however many
-    probes come, there is one thread for each.
-    """
-
-    def __init__(self, name: str, ask: Callable[[], str]) -> None:
-        """`ask` returns what is wrong, "" for nothing, or raises."""
-        self._name, self._ask = name, ask
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._problem = ""
-
-    def start(self) -> None:
-        """Ask, unless somebody is asking."""
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name=f"readyz-{self._name}", daemon=True)
-                self._thread.start()
-
-    def result(self, until: float) -> str:
-        """What is wrong, "" for nothing. Waits until then (monotonic seconds)."""
-        thread = self._thread
-        if thread is not None:
-            thread.join(max(0.0, until - time.monotonic()))
-            if thread.is_alive():
-                return f"{self._name}: no answer within {PATIENCE:g} s"
-        return self._problem
-
-    def _run(self) -> None:
-        try:
-            problem = self._ask()
-        except Exception as error:
-            logger.warning("not ready: %s: %s", self._name, error)
-            problem = "no answer"
-        self._problem = f"{self._name}: {problem}" if problem else ""
-        connections.close_all()  # this thread's
-
-
-_known: dict[str, _Check] = {}
+_known: dict[str, Question[str]] = {}  # each answers what is wrong, "" for nothing
 _migrated = False  # whether this process's migrations were once found applied: they stay so
 
 
-def _checks() -> Iterator[_Check]:
-    for alias in connections:
-        yield _known.setdefault(f"database {alias}", _Check(f"database {alias}", partial(_ask_database, alias)))
-    yield _known.setdefault("Redis", _Check("Redis", _ask_redis))
-    yield _known.setdefault("migrations", _Check("migrations", _ask_migrations))
+def _questions() -> dict[str, Question[str]]:
+    asks: dict[str, Callable[[], str]] = {f"database {alias}": partial(_ask_database, alias) for alias in connections}
+    asks |= {"Redis": _ask_redis, "migrations": _ask_migrations}
+    return {name: _known.setdefault(name, Question(name, ask)) for name, ask in asks.items()}
+
+
+def _problem(name: str, question: Question[str], until: float) -> str:
+    try:
+        return question.answer(until)
+    except NoAnswerError:
+        return f"no answer within {PATIENCE:g} s"
+    except Exception as error:
+        logger.warning("not ready: %s: %s", name, error)
+        return "no answer"
 
 
 def _ask_database(alias: str) -> str:

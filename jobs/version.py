@@ -2,8 +2,21 @@
 
 import dataclasses
 import hashlib
+import os
+import socket
+import time
+from math import inf
+from typing import Any
+
+from rq.utils import as_text
 
 from jobs import conf, registry
+from jobs.connections import servers
+from jobs.question import Question
+
+TELL_EVERY = 10.0  # seconds between two times that a web process that is probed says what it runs
+TOLD_FOR = 120  # seconds that this counts
+_TOLD = "jobs:web"  # a sorted set of "<machine>:<process> <version>", by the time at which it was said
 
 
 def code_version() -> str:
@@ -12,6 +25,34 @@ def code_version() -> str:
     whether payloads mean the same in two processes, and not whether all of their code is the same.
     """
     return str(conf.get("VERSION") or f"commands-{_digest()}")
+
+
+def tell() -> None:
+    """Let the doctor know what this web process runs. Costs its caller nothing, whatever becomes of it."""
+    global _told_at
+    now = time.monotonic()
+    if now - _told_at > TELL_EVERY:
+        _told_at = now
+        _telling.start()
+
+
+def told() -> dict[str, str]:
+    """The version that each web process ran which was probed lately, by its name. Raises redis-py's errors."""
+    members: Any = servers()[0].zrangebyscore(_TOLD, time.time() - TOLD_FOR, "+inf")
+    return {name: version for name, _, version in (as_text(member).partition(" ") for member in members)}
+
+
+def _tell() -> None:
+    now = time.time()
+    with servers()[0].pipeline() as pipeline:
+        pipeline.zadd(_TOLD, {f"{socket.gethostname()}:{os.getpid()} {code_version()}": now})
+        pipeline.zremrangebyscore(_TOLD, "-inf", now - TOLD_FOR)
+        pipeline.expire(_TOLD, TOLD_FOR)
+        pipeline.execute()
+
+
+_told_at = -inf  # monotonic seconds
+_telling = Question("version", _tell)
 
 
 def _digest() -> str:

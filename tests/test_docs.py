@@ -239,8 +239,10 @@ def page_module(own_commands):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_examples_run(page, page_module, django_user_model):
+def test_examples_run(page, page_module, django_user_model, monkeypatch):
     django_user_model.objects.create_user("learner@jiki.example", "x" * 12)
+    for path in re.findall(r"Put this in\s`([\w/]+)\.py`", page.read_text()):  # a later block may import it
+        monkeypatch.setitem(sys.modules, path.replace("/", "."), page_module)
 
     for reason, _, text in blocks(page, "python"):
         code = compile(text, str(page), "exec")

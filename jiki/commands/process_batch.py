@@ -31,8 +31,10 @@ class ProcessBatch(Mandate):
             batch = Batch.objects.select_for_update().get(pk=self.batch_id)
             if reports is not None and batch.is_at(self.after):
                 batch.advance(reports, is_last=len(reports) < self.limit)
-            if batch.state != Batch.State.FINISHED:
-                ProcessBatch.defer(self.batch_id, batch.reached, self.limit)
+            if batch.state == Batch.State.FINISHED:
+                return
+            job = ProcessBatch.defer(self.batch_id, batch.reached, self.limit)
+        batch.goes_on(job.id)  # now that it is known whether it stands for one that an earlier attempt has deferred
 
     def on_dead(self, error: BaseException) -> None:
         Batch.objects.filter(pk=self.batch_id).exclude(state=Batch.State.FINISHED).update(state=Batch.State.STOPPED)

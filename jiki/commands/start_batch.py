@@ -21,5 +21,5 @@ class StartBatch(Mandate):
         batch = Batch.objects.create(
             exercise=self.exercise, started_by=self.user, total=there["total"], last=there["last"] or 0
         )
-        ProcessBatch.defer(batch.pk)
+        batch.goes_on(ProcessBatch.defer(batch.pk).id)
         return batch

@@ -12,7 +12,6 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from django.conf import settings
+
+from jiki.sandbox import folders
 
 PROGRAMS = Path(__file__).parent
 REPORT_LENGTH = 1_000_000  # bytes
@@ -74,12 +75,12 @@ def check(files: Mapping[str, str], checks: str) -> Report:
     Returns within `Limits.wall` seconds and a little. Raises SandboxError.
     """
     limits = Limits(**settings.SUBMISSION_LIMITS)
-    with tempfile.TemporaryDirectory(prefix="jiki-submission-") as folder:
+    with folders.own_folder() as folder:
         for name, content in files.items():
             if Path(name).name != name:
                 raise SandboxError(f"Not a plain file name: {name!r}. Rename the file.")
-            Path(folder, name).write_text(content, encoding="utf-8")
-        with _processes(os.path.realpath(folder), limits) as (solver, checker):
+            (folder / name).write_text(content, encoding="utf-8")
+        with _processes(str(folder), limits) as (solver, checker):
             said, in_time = _talk(checker, checks, limits)
             if said and said[-1] == ("ended",):
                 with suppress(subprocess.TimeoutExpired):

@@ -8,7 +8,7 @@ from rq.job import Job
 
 from jobs import bulk, control, queues
 from jobs.cli import DONE, REFUSED
-from jobs.cli.output import Deed, Output
+from jobs.cli.output import Deed, Output, counted
 from jobs.cli.selection import chosen
 from jobs.errors import ChangeRefusedError
 
@@ -33,7 +33,7 @@ def move(output: Output, options: dict[str, Any]) -> int:
 def _change_all(output: Output, options: dict[str, Any], make: Callable[[Job], object], verb: str, done: str) -> int:
     jobs = chosen(options)
     if jobs and not options["ids"]:
-        output.confirm(f"{verb.capitalize()} {len(jobs):,} jobs?", yes=options["yes"])
+        output.confirm(f"{verb.capitalize()} {counted(len(jobs), 'job')}?", yes=options["yes"])
     changed, refused = 0, []
     for job_id, job in output.progress(jobs, verb.capitalize()):
         try:
@@ -48,7 +48,7 @@ def _change_all(output: Output, options: dict[str, Any], make: Callable[[Job], o
     else:
         for each in refused:
             output.complain(each["reason"])
-        output.say(f"{changed:,} jobs were {done}.")
+        output.say(f"{counted(changed, 'job')} {'was' if changed == 1 else 'were'} {done}.")
     return REFUSED if refused else DONE
 
 

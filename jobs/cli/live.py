@@ -95,6 +95,6 @@ def _lines(found: dict[str, Any]) -> list[str]:
     crew = found["workers"]
     return [
         f"jobs: {', '.join(counts) or 'none'}",
-        f"workers: {crew['processes']} processes, {crew['busy']} of {crew['threads']} threads busy",
+        f"workers: {crew['processes']}; {crew['busy']} of {crew['threads']} threads busy",
         f"recurring entries: {found['scheduler_lag_seconds']:.0f} s late at the most",
     ]

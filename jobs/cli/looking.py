@@ -5,7 +5,7 @@ from typing import Any
 
 from rq.utils import as_text
 
-from jobs import prerequisites
+from jobs import prerequisites, timeline
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
 from jobs.cli.selection import filtered
@@ -55,7 +55,7 @@ def known(job: MandateJob) -> dict[str, Any]:
         "description": job.description,
         "reason": job.reason or "",
         "worker": as_text(worker or b""),
-        "attempts": job.progress.attempts,
+        "attempts": sum(step.is_attempt for step in timeline.of(job)),
         "requeues": job.progress.requeues,
         "interruptions": int(interruptions or 0),
         **{name: as_text(value) if value else None for name, value in zip(TIMES, times, strict=True)},

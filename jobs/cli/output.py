@@ -85,6 +85,11 @@ def made_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     return table
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as "1 job", "2,000 jobs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def harmless(text: str) -> str:
     """Without the codes by which what a job said could steer a terminal."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)

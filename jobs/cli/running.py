@@ -1,7 +1,6 @@
 """`jobs run`: a command by its name, here or as a job."""
 
 import inspect
-from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -48,8 +47,7 @@ def run(output: Output, options: dict[str, Any]) -> int:
 
 
 def _defer(output: Output, options: dict[str, Any], command: Any, args: list[Any], kwargs: dict[str, Any]) -> int:
-    wait = timedelta(seconds=options["wait"]) if options["wait"] else None
-    job: MandateJob = command.using(queue=options["queue"], wait=wait).defer(*args, **kwargs)
+    job: MandateJob = command.using(queue=options["queue"], wait=options["wait"] or None).defer(*args, **kwargs)
     told = {"id": job.id, "queue": job.origin, "duplicate": job.duplicate}
     if not options["follow"]:
         kind = "It is unique, and there already: job" if job.duplicate else "Enqueued: job"
@@ -60,7 +58,7 @@ def _defer(output: Output, options: dict[str, Any], command: Any, args: list[Any
     if output.as_json:
         output.json({**told, "state": ended, "reason": job.reason or ""})
     else:
-        output.say(f"Job {job.id} is {ended}{f': {job.reason}' if job.reason else ''}.")
+        output.say(f"Job {job.id} is {ended}{f': {job.reason}' if job.reason else '.'}")
     return DONE if ended is JobState.FINISHED else REFUSED
 
 

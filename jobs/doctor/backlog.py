@@ -9,7 +9,7 @@ from rq.utils import as_text
 
 from jobs import conf, metrics, queues
 from jobs.connections import by_server, servers
-from jobs.doctor.finding import Finding, Severity
+from jobs.doctor.finding import Finding, Severity, some
 
 OVERDUE = 30  # seconds that a scheduled job may be late to enter its queue
 
@@ -40,7 +40,7 @@ def _late() -> Iterator[Finding]:
         if name in paused and sample.length:
             yield Finding(
                 Severity.WARNING,
-                f"The queue {name} is paused, and {sample.length:,} jobs wait in it.",
+                f"The queue {name} is paused, and {some(sample.length, 'job waits', 'jobs wait')} in it.",
                 "They wait until somebody resumes it.",
                 f"python manage.py jobs resume {name}",
             )
@@ -63,7 +63,7 @@ def _unknown() -> Iterator[Finding]:
             if length:
                 yield Finding(
                     Severity.WARNING,
-                    f"{length:,} jobs are in the queue {name!r}, which this project does not have.",
+                    f"{some(length, 'job is', 'jobs are')} in the queue {name!r}, which this project does not have.",
                     "No worker of ours serves it. Its name may be misspelt.",
                     f"The queues are: {', '.join(conf.queues())}. Enqueue those jobs to one of them, or add the queue.",
                 )
@@ -76,7 +76,8 @@ def _overdue() -> Iterator[Finding]:
             if late:
                 yield Finding(
                     Severity.ERROR,
-                    f"{late:,} scheduled jobs of the queue {name} are more than {OVERDUE} s overdue.",
+                    f"{some(late, 'scheduled job', 'scheduled jobs')} of the queue {name} should have started "
+                    f"{OVERDUE} s ago or earlier.",
                     "No worker promotes what is due: delayed jobs and retries do not start.",
                     "Start a worker; look for errors in the logs of those that run.",
                 )

@@ -1,11 +1,10 @@
-"""The workers: whether there are any, for every queue, of this release."""
+"""The workers: whether there are any, for every queue, of this release; and of which the web processes are."""
 
 import time
 from collections.abc import Iterator
 
-from jobs import conf, workers
-from jobs.doctor.finding import Finding, Severity
-from jobs.version import code_version
+from jobs import conf, version, workers
+from jobs.doctor.finding import Finding, Severity, some
 
 SILENT = 30  # seconds without a beat
 
@@ -34,7 +33,18 @@ def look() -> Iterator[Finding]:
         )
     yield from _queues(ours)
     yield from _foreign([each for each in alive if not each.is_ours])
-    yield from _versions(ours)
+    yield from _versions(
+        ("worker runs", "workers run"),
+        {each.name: each.code_version or "of an older release" for each in ours},
+        "What is enqueued here may not be what they know how to run.",
+        "Wait for the deployment to end, or start the workers anew on this release.",
+    )
+    yield from _versions(
+        ("web process runs", "web processes run"),
+        version.told(),
+        "What they enqueue may not be what workers know how to run.",
+        f"Wait for the deployment to end, and {version.TOLD_FOR} s more, or start them anew on this release.",
+    )
 
 
 def _queues(ours: list[workers.Worker]) -> Iterator[Finding]:
@@ -68,16 +78,14 @@ def _foreign(others: list[workers.Worker]) -> Iterator[Finding]:
             )
 
 
-def _versions(ours: list[workers.Worker]) -> Iterator[Finding]:
-    here = code_version()
-    by_version: dict[str, list[str]] = {}
-    for each in ours:
-        by_version.setdefault(each.code_version or "of an older release", []).append(each.name)
-    for version, names in by_version.items():
-        if version != here:
-            yield Finding(
-                Severity.WARNING,
-                f"{len(names)} workers run the code version {version!r}, here it is {here!r}: {', '.join(names[:5])}.",
-                "What is enqueued here may not be what they know how to run.",
-                "Wait for the deployment to end, or start the workers anew on this release.",
-            )
+def _versions(run: tuple[str, str], versions: dict[str, str], why: str, mend: str) -> Iterator[Finding]:
+    """Which run another one than this process; `versions` by their names."""
+    here = version.code_version()
+    for other in sorted({*versions.values()} - {here}):
+        names = [name for name, found in versions.items() if found == other]
+        yield Finding(
+            Severity.WARNING,
+            f"{some(len(names), *run)} the code version {other!r}, here it is {here!r}: {', '.join(names[:5])}.",
+            why,
+            mend,
+        )

@@ -1,31 +1,54 @@
 """The databases, as they are seen from here."""
 
+import time
 from collections.abc import Iterator
+from functools import partial
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
-from jobs.doctor.finding import Finding, Severity
+from jobs.doctor.finding import Finding, Severity, some
 from jobs.health import unapplied_migrations
+from jobs.question import NoAnswerError, Question
+
+PATIENCE = 3.0  # seconds that they have to answer
+
+_known: dict[str, Question[list[Finding]]] = {}
 
 
 def look() -> Iterator[Finding]:
     """Which cannot be reached, and whether migrations are missing."""
     for alias in connections:
+        _known.setdefault(alias, Question(f"database {alias}", partial(_examine, alias))).start()
+    until = time.monotonic() + PATIENCE
+    for alias in connections:
         try:
-            connections[alias].ensure_connection()
-        except DatabaseError as error:
-            yield Finding(
-                Severity.ERROR,
-                f"The database {alias!r} cannot be reached: {str(error).strip().splitlines()[0]}",
-                "Jobs that use it fail, and are retried.",
-                "Start it, or correct DATABASE_URL.",
-            )
-            continue
-        if alias == DEFAULT_DB_ALIAS and (missing := unapplied_migrations()):
-            shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-            yield Finding(
-                Severity.ERROR,
-                f"{len(missing):,} migrations are not applied: {shown}.",
-                "Jobs and pages fail on tables and columns that are not there.",
-                "python manage.py migrate",
-            )
+            yield from _known[alias].answer(until)
+        except NoAnswerError:
+            yield _unreachable(alias, f"no answer within {PATIENCE:g} s")
+
+
+def _examine(alias: str) -> list[Finding]:
+    try:
+        connections[alias].ensure_connection()
+    except DatabaseError as error:
+        return [_unreachable(alias, str(error).strip().splitlines()[0])]
+    if alias != DEFAULT_DB_ALIAS or not (missing := unapplied_migrations()):
+        return []
+    shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    return [
+        Finding(
+            Severity.ERROR,
+            f"{some(len(missing), 'migration is', 'migrations are')} not applied: {shown}.",
+            "Jobs and pages fail on tables and columns that are not there.",
+            "python manage.py migrate",
+        )
+    ]
+
+
+def _unreachable(alias: str, why: str) -> Finding:
+    return Finding(
+        Severity.ERROR,
+        f"The database {alias!r} cannot be reached: {why}",
+        "Jobs that use it fail, and are retried.",
+        "Start it, or correct DATABASE_URL.",
+    )

@@ -13,6 +13,11 @@ class Severity(IntEnum):
     ERROR = 2
 
 
+def some(number: int, one: str, more: str) -> str:
+    """Such as `some(2, "worker runs", "workers run")`."""
+    return f"{number:,} {one if number == 1 else more}"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something that is wrong: what, why it matters, and the command, or the step, that mends it."""

@@ -9,7 +9,7 @@ from rq.utils import as_text
 
 from jobs import conf, prerequisites, workers
 from jobs.connections import servers
-from jobs.doctor.finding import Finding, Severity
+from jobs.doctor.finding import Finding, Severity, some
 from jobs.inspection import JobQuery
 from jobs.job import JobState
 
@@ -38,7 +38,7 @@ def _dead() -> Iterator[Finding]:
         worst = errors.most_common(1)[0][0] if errors else "SomeError"
         yield Finding(
             Severity.WARNING if total.value >= MANY_DEAD else Severity.NOTE,
-            f"{total} dead jobs; of the first 1,000: {causes}.",
+            f"Dead jobs: {total}; of the first {LOOKED_AT:,}: {causes}.",
             "They are kept for a person to decide.",
             f"python manage.py jobs list --state dead --error {worst}; then jobs retry or jobs delete with the same.",
         )
@@ -62,8 +62,7 @@ def _blocked() -> Iterator[Finding]:
         by = prerequisites.blocking(first.client, first.id) if first else []
         yield Finding(
             Severity.WARNING,
-            f"{blocked} jobs are blocked by prerequisites that ended badly"
-            f"{f', the first by job {by[0]}' if by else ''}.",
+            f"Jobs blocked by prerequisites that ended badly: {blocked}{f', the first by job {by[0]}' if by else ''}.",
             "They wait until somebody retries the prerequisite, runs them anyway or cancels them.",
             f"python manage.py jobs retry {by[0] if by else '<prerequisite>'}; or jobs run-now --state blocked.",
         )
@@ -90,7 +89,8 @@ def _running() -> Iterator[Finding]:
     if orphans:
         yield Finding(
             Severity.ERROR,
-            f"{len(orphans):,} jobs are held by workers that are gone: {', '.join({row.worker for row in orphans})}.",
+            f"{some(len(orphans), 'job is', 'jobs are')} held by workers that are gone: "
+            f"{', '.join({row.worker for row in orphans})}.",
             "Nobody runs them. A living worker gives such jobs back within seconds.",
             "Start a worker on that server; look for errors in the logs of those that run.",
         )
@@ -102,7 +102,8 @@ def _retrying() -> Iterator[Finding]:
         last = next(row for row in stubborn if row.command == command)
         yield Finding(
             Severity.WARNING,
-            f"{count:,} jobs of {command} have failed {STUBBORN} times or more and are retried still ({last.error}).",
+            f"{some(count, 'job', 'jobs')} of {command} failed {STUBBORN} times or more, to be retried still "
+            f"({last.error}).",
             "They will hardly do better, and keep workers busy until their retries are used up.",
             f"Mend the cause, and: python manage.py jobs retry --state retrying --command {command}; or jobs cancel.",
         )

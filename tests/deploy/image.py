@@ -73,8 +73,9 @@ class Image:
     Not done: what changes the container's system (`useradd`).
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, **arguments: str) -> None:
+        """`arguments` are those of `docker build --build-arg`."""
+        self.root, self.arguments = root, arguments
         self.build, self.final = read()
 
     def make(self) -> None:
@@ -99,6 +100,9 @@ class Image:
     def environment(self, **extra: str) -> dict[str, str]:
         """What a process of the container finds in its environment."""
         own = dict(pair.split("=", 1) for text in self.final.of("ENV") for pair in text.split())
+        for text in self.final.of("ARG"):
+            name, _, default = text.partition("=")
+            own = {key: value.replace(f"${name}", self.arguments.get(name, default)) for key, value in own.items()}
         return {**own, "PATH": f"{self.path('/venv/bin')}:/usr/bin:/bin", **extra}
 
     def command(self) -> list[str]:

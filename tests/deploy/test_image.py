@@ -12,6 +12,7 @@ import pytest
 from config.embedded import dismiss, stop_with_us
 from tests.deploy.image import Image, context, index_is_reachable, read
 from tests.jobs.worker.servers import _free_port as free_port
+from tests.processes import wait_until
 
 WAIT = 60  # seconds until a process must answer
 
@@ -26,6 +27,11 @@ def test_the_image_is_slim_runs_without_rights_and_is_installed_by_hash():
     (user,) = final.of("USER")
     assert int(user) > 0
     assert f"--uid {user} " in final.of("RUN")[0]
+
+
+def test_the_image_knows_which_release_it_is(tmp_path):
+    assert Image(tmp_path, VERSION="v7").environment()["VERSION"] == "v7"
+    assert Image(tmp_path).environment()["VERSION"] == ""
 
 
 def test_nothing_but_the_product_gets_into_the_image():
@@ -80,7 +86,7 @@ print(SendWelcomeEmail.defer(User.objects.create_user("learner@jiki.example", "x
 def test_the_steps_of_the_dockerfile_give_a_site_and_a_worker(tmp_path, valkey):
     if not index_is_reachable(tmp_path):
         pytest.skip("pip reaches no package index from here, so nothing can be installed anew")
-    image, port, health_port = Image(tmp_path / "image"), free_port(), free_port()
+    image, port, health_port = Image(tmp_path / "image", VERSION="v7"), free_port(), free_port()
     image.root.mkdir()
 
     image.make()
@@ -105,6 +111,8 @@ def test_the_steps_of_the_dockerfile_give_a_site_and_a_worker(tmp_path, valkey):
             _, headers = get(f"http://{here}{link}", tmp_path / "web.log")
             assert "immutable" in headers["Cache-Control"], link  # named by its content: it was collected
         image.run(*[word.replace("127.0.0.1:8000", here) for word in image.health_check()], **outside)
+        with valkey.client() as client:
+            wait_until(lambda: [name.endswith(b" v7") for name in client.zrange("jobs:web", 0, -1)] == [True])
 
     worker = ["python", "manage.py", "rqworker", "--concurrency", "2", "--health-port", str(health_port)]
     with running(image, *worker, log=tmp_path / "worker.log", **outside), valkey.client() as client:

@@ -46,6 +46,11 @@ def test_compose_is_valid():
     assert done.returncode == 0, done.stdout
 
 
+def test_compose_tells_the_image_which_release_it_is(services):
+    for name in ("web", "worker", "migrate"):
+        assert services[name]["build"] == {"context": ".", "args": {"VERSION": "${VERSION:-}"}}
+
+
 def test_compose_starts_things_in_order_and_leaves_them_time_to_stop(services):
     ready = {
         "migrate": {"condition": "service_completed_successfully"},

@@ -6,7 +6,12 @@ from django.urls import reverse
 
 from jiki.commands.process_batch import ProcessBatch
 from jiki.commands.process_submission import ProcessSubmission
+from jiki.commands.start_batch import StartBatch
 from jiki.models import Batch, Exercise
+from jobs import control, inspection
+from jobs.worker.recovery import recover
+from jobs.worker.wire import Wire
+from tests.jobs.conftest import InlineWorker
 from users.models import User
 
 pytestmark = pytest.mark.django_db
@@ -72,6 +77,73 @@ def test_a_batch_that_has_stopped_goes_on(staff, exercise, jobs):
 
     jobs.assert_enqueued_jobs(1)
     jobs.assert_enqueued_with(ProcessBatch, args=[stopped.pk, 5])
+
+
+def poison(job, worker):
+    """Let its worker die three times."""
+    for _ in range(3):
+        worker.claim()
+        worker.fetch.held.clear()
+        recover(Wire("background"), "background", only="inline")
+
+
+ENDS = {
+    "dead": poison,
+    "cancelled": lambda job, worker: control.cancel(job),
+    "gone": lambda job, worker: control.delete(job),
+}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("end", ENDS)
+def test_a_batch_whose_job_has_ended_says_so_and_goes_on(end, staff, exercise, submit, valkey):
+    submit()
+    worker = InlineWorker()
+    batch = StartBatch.run(exercise, User.objects.get(is_staff=True))
+    page = reverse("admin:jiki_batch_change", args=[batch.pk])
+    assert "Go on with it" not in staff.get(page).content.decode()
+    job = inspection.find(batch.job_id)
+    ENDS[end](job, worker)
+
+    for shown in (staff.get(page), staff.get(reverse("admin:jiki_batch_changelist"))):
+        text = shown.content.decode()
+        if end == "gone":
+            assert "stopped: its job is gone" in text
+        else:
+            assert f'stopped: <a href="{reverse("admin:jobs_job", args=[job.id])}">its job</a> is {end}' in text
+    assert "Go on with it" in staff.get(page).content.decode()
+
+    act(staff, "batch", "go_on", batch)
+    text = staff.get(page).content.decode()
+    assert "stopped" not in text
+    assert "Go on with it" not in text
+    worker.run()
+    batch.refresh_from_db()
+    assert (batch.state, batch.done) == ("finished", 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_is_shown_when_redis_is_away(staff, exercise, monkeypatch, caplog):
+    def away(job_id):
+        raise ConnectionError
+
+    batch = Batch.objects.create(exercise=exercise, job_id="x")
+    monkeypatch.setattr(inspection, "find", away)
+
+    assert "running" in staff.get(reverse("admin:jiki_batch_change", args=[batch.pk])).content.decode()
+    assert "was not looked for" in caplog.text
+
+
+def test_only_who_may_start_a_batch_is_offered_to_go_on(client, exercise):
+    viewer = User.objects.create_user("viewer@example.org", is_staff=True)
+    viewer.user_permissions.set(Permission.objects.filter(codename="view_batch"))
+    client.force_login(viewer)
+    batch = Batch.objects.create(exercise=exercise, state="stopped")
+    page = reverse("admin:jiki_batch_change", args=[batch.pk])
+    assert "Go on with it" not in client.get(page).content.decode()
+
+    viewer.user_permissions.add(Permission.objects.get(codename="add_batch", content_type__app_label="jiki"))
+    assert "Go on with it" in client.get(page).content.decode()
 
 
 def test_a_submission_is_checked_again(staff, submit, jobs):

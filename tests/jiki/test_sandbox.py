@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -400,16 +401,32 @@ def test_an_interrupt_of_the_job_ends_it_soon_whenever_it_comes(settings):
         signal.signal(signal.SIGUSR1, before)
 
 
-@pytest.mark.processes
-def test_a_killed_worker_leaves_no_process_behind(tmp_path, confined):
+@pytest.fixture
+def checking(tmp_path):
+    """`checking(folder)`: a process in the middle of a check, which has its temporary files there."""
     code = (
         "import django; django.setup(); from django.conf import settings; from jiki import sandbox\n"
         "settings.SUBMISSION_LIMITS = {'wall': 600}\n"  # no other clock ends it
         "sandbox.check({'solution.py': 'import time; time.sleep(60)'}, 'def check_x(): solution.x')"
     )
-    worker = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path / "elsewhere")})
+    workers = []
+
+    def start(folder):
+        worker = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(folder)})
+        workers.append(worker)
+        wait_until(lambda: len(programs(worker.pid)) == 2)
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+
+
+@pytest.mark.processes
+def test_a_killed_worker_leaves_no_process_behind(tmp_path, confined, checking):
     (tmp_path / "elsewhere").mkdir()
-    wait_until(lambda: len(programs(worker.pid)) == 2)
+    worker = checking(tmp_path / "elsewhere")
     started = programs(worker.pid)
     wait_until(lambda: all("Seccomp:\t2" in Path(f"/proc/{p.pid}/status").read_text() for p in started))
 
@@ -417,6 +434,63 @@ def test_a_killed_worker_leaves_no_process_behind(tmp_path, confined):
     worker.wait()
 
     wait_until(lambda: not any(command_of(process) for process in started))
+
+
+@pytest.mark.processes
+def test_the_folder_of_a_killed_worker_goes_with_the_next_check_and_no_living_ones(tmp_path, checking):
+    killed, living = checking(tmp_path), checking(tmp_path)
+    (kept,) = {Path(program.cwd()) for program in programs(living.pid)} - {Path("/")}
+    killed.kill()
+    killed.wait()
+    assert len(list(tmp_path.glob("jiki-submission-*"))) == 2
+
+    assert check(RIGHT).passed
+    assert list(tmp_path.glob("jiki-submission-*")) == [kept]
+    assert (kept / "solution.py").exists()
+
+    living.kill()
+    living.wait()
+    assert check(RIGHT).passed
+
+
+def test_what_is_only_called_so_is_left_alone(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "file").touch()
+    link, file = tmp_path / "jiki-submission-link", tmp_path / "jiki-submission-file"
+    link.symlink_to(other)
+    file.touch()
+    (inside := tmp_path / "jiki-submission-inside").mkdir()
+    (inside / "link").symlink_to(other)  # goes, and what it leads to does not
+    strange = tmp_path / "jiki-submission-strange"
+    if os.geteuid() == 0:
+        strange.mkdir()
+        os.chown(strange, 12_345, 12_345)
+
+    assert check(RIGHT).passed
+
+    assert (other / "file").exists()
+    assert not inside.exists()
+    assert strange.exists() or os.geteuid() != 0
+    link.unlink()
+    file.unlink()
+    if strange.exists():
+        strange.rmdir()
+
+
+def test_a_folder_that_is_taken_for_left_before_it_is_locked_is_replaced(tmp_path, monkeypatch):
+    make = tempfile.mkdtemp
+
+    def overtaken(*args, **kwargs):
+        monkeypatch.setattr(tempfile, "mkdtemp", make)
+        folder = make(*args, **kwargs)
+        assert check(WRONG).results  # another check, which removes it
+        assert not Path(folder).exists()
+        return folder
+
+    monkeypatch.setattr(tempfile, "mkdtemp", overtaken)
+
+    assert check(RIGHT).passed
 
 
 def test_a_program_that_nobody_remembers_ends_by_itself(tmp_path):

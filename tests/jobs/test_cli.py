@@ -25,6 +25,7 @@ from jobs.job import JobState
 from jobs.scheduler import Entry, add
 from tests.processes import ROOT, child_environment
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
+from tests.sample.commands.trouble import TroubleTwice
 from tests.sample.models import Note
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -177,13 +178,32 @@ def test_what_a_job_says_cannot_steer_the_terminal(worker):
     assert "\x1b]0" not in on_a_terminal("list")[1]
 
 
+def test_the_attempts_of_a_job_are_those_that_ended_however_they_did_and_the_running_one(worker):
+    once, thrice, later = WriteNote.defer("x"), TroubleTwice.defer(), WriteNote.defer("y", wait=1_000)
+
+    def attempts():
+        return [job["attempts"] for job in jobs("show", once.id, thrice.id, later.id, "--json")["jobs"]]
+
+    worker.run()
+    assert attempts() == [1, 1, 0]
+    worker.hurry()
+    get_connection("default").zadd("rq:scheduled:default", {later.id: time.time() + 1_000})
+    worker.run()
+    assert attempts() == [1, 2, 0]
+    worker.hurry()
+    get_connection("default").zadd("rq:scheduled:default", {later.id: time.time() + 1_000})
+    worker.run()
+    assert thrice.state == JobState.DEAD
+    assert attempts() == [1, 3, 0]
+
+
 # --- changing --------------------------------------------------------------------------------
 
 
 def test_jobs_are_changed_by_their_ids(dead, worker):
-    assert jobs("retry", dead[0].id) == "1 jobs were retried.\n"
+    assert jobs("retry", dead[0].id) == "1 job was retried.\n"
     assert dead[0].state == JobState.QUEUED
-    assert jobs("move", "--to", "low", dead[0].id) == "1 jobs were moved to low.\n"
+    assert jobs("move", "--to", "low", dead[0].id) == "1 job was moved to low.\n"
     assert find(dead[0].id).origin == "low"
     jobs("cancel", dead[0].id)
     assert dead[0].state == JobState.CANCELLED
@@ -199,7 +219,7 @@ def test_jobs_are_changed_by_filters(dead):
         "2 jobs were retried.\n"
     )
     assert [job.state for job in dead] == ["queued", "queued", "dead"]
-    assert jobs("delete", "--state", "queued", "--limit", "1", "--yes") == "1 jobs were deleted.\n"
+    assert jobs("delete", "--state", "queued", "--limit", "1", "--yes") == "1 job was deleted.\n"
     assert jobs("cancel", "--state", "retrying", "--yes", "--json") == {"changed": 0, "refused": []}
 
 

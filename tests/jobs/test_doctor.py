@@ -1,6 +1,7 @@
 """The doctor finds each fault that is planted, and nothing on a healthy system."""
 
 import json
+import math
 import os
 import signal
 import socket
@@ -23,7 +24,7 @@ from rq.serializers import JSONSerializer
 from rq.suspension import suspend
 
 from config.queues import QUEUES, rq_queues
-from jobs import doctor, queues, scheduler
+from jobs import doctor, queues, scheduler, version
 from jobs.connections import get_connection
 from jobs.doctor import Severity
 from jobs.retries import Progress
@@ -34,7 +35,7 @@ from jobs.worker.board import Board
 from jobs.worker.wire import Wire
 from tests.jobs.worker import eventually
 from tests.jobs.worker.servers import Server
-from tests.processes import ROOT, child_environment
+from tests.processes import ROOT, child_environment, wait_until
 from tests.sample.commands.notes import Fail, WriteNote
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -249,7 +250,7 @@ FAULTS = {
     "a misspelt queue": (
         enqueue_elsewhere,
         WARNING,
-        "1 jobs are in the queue 'defualt', which this project does not have.",
+        "1 job is in the queue 'defualt', which this project does not have.",
         "The queues are: critical, default, mailers, background, low.",
     ),
     "a queue behind its target": (
@@ -261,7 +262,7 @@ FAULTS = {
     "a paused queue": (
         pause,
         WARNING,
-        "The queue default is paused, and 1 jobs wait in it.",
+        "The queue default is paused, and 1 job waits in it.",
         "python manage.py jobs resume default",
     ),
     "queues halted by RQ": (
@@ -273,7 +274,7 @@ FAULTS = {
     "nobody promotes": (
         promote_nothing,
         ERROR,
-        "1 scheduled jobs of the queue default are more than 30 s overdue.",
+        "1 scheduled job of the queue default should have started 30 s ago or earlier.",
         "Start a worker",
     ),
     "no worker": (
@@ -310,10 +311,10 @@ FAULTS = {
     "dead jobs": (
         kill_jobs,
         NOTE,
-        "3 dead jobs; of the first 1,000: 3 RuntimeError.",
+        "Dead jobs: 3; of the first 1,000: 3 RuntimeError.",
         "python manage.py jobs list --state dead --error RuntimeError",
     ),
-    "many dead jobs": (kill_many, WARNING, "100 dead jobs; of the first 1,000: 100 RuntimeError.", "jobs retry"),
+    "many dead jobs": (kill_many, WARNING, "Dead jobs: 100; of the first 1,000: 100 RuntimeError.", "jobs retry"),
     "a job that runs for days": (
         run_for_days,
         WARNING,
@@ -323,13 +324,13 @@ FAULTS = {
     "jobs of a worker that is gone": (
         hold_on_to_jobs,
         ERROR,
-        "1 jobs are held by workers that are gone: ghost.",
+        "1 job is held by workers that are gone: ghost.",
         "Start a worker",
     ),
     "a job retried for ever": (
         retry_for_ever,
         WARNING,
-        "1 jobs of sample.Fail have failed 14 times or more and are retried still (SMTPException).",
+        "1 job of sample.Fail failed 14 times or more, to be retried still (SMTPException).",
         "python manage.py jobs retry --state retrying --command sample.Fail",
     ),
     "nobody schedules": (
@@ -387,7 +388,7 @@ def test_a_blocked_job_is_found_with_what_blocks_it(healthy, config):
     blocked, _ = doctor.examine()
 
     assert blocked.severity == WARNING
-    assert blocked.what == (f"1 jobs are blocked by prerequisites that ended badly, the first by job {dead.decode()}.")
+    assert blocked.what == (f"Jobs blocked by prerequisites that ended badly: 1, the first by job {dead.decode()}.")
     assert f"python manage.py jobs retry {dead.decode()}" in blocked.mend
 
 
@@ -536,11 +537,29 @@ def test_a_clock_that_differs(healthy, monkeypatch):
 
 
 def test_a_database_that_is_down(healthy, monkeypatch):
-    def down():
-        raise OperationalError("connection refused\nmore")
+    def down(connection):
+        if connection.alias == "default":
+            raise OperationalError("connection refused\nmore")
 
-    monkeypatch.setattr(connections["default"], "ensure_connection", down)
+    monkeypatch.setattr(type(connections["default"]), "ensure_connection", down)
     assert whats() == ["The database 'default' cannot be reached: connection refused"]
+
+
+@pytest.mark.processes
+def test_a_database_that_takes_calls_and_never_answers(healthy):
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        url = f"postgres://jiki:x@127.0.0.1:{hole.getsockname()[1]}/jiki"
+        said = subprocess.run(
+            [sys.executable, "manage.py", "jobs_doctor", "--json"],
+            cwd=ROOT,
+            env=child_environment(DATABASE_URL=url),
+            capture_output=True,
+            timeout=60,  # libpq itself would wait for ever
+        )
+
+    found = [(each["severity"], each["what"]) for each in json.loads(said.stdout)]
+    assert ("error", "The database 'default' cannot be reached: no answer within 3 s") in found
+    assert said.returncode == 2
 
 
 def test_migrations_that_are_missing(healthy):
@@ -551,7 +570,7 @@ def test_migrations_that_are_missing(healthy):
     finally:
         recorder.record_applied("jobs", "0002_dashboard_permissions")
 
-    assert finding.what == "1 migrations are not applied: jobs.0002_dashboard_permissions."
+    assert finding.what == "1 migration is not applied: jobs.0002_dashboard_permissions."
     assert (finding.severity, finding.mend) == (ERROR, "python manage.py migrate")
 
 
@@ -576,9 +595,39 @@ def test_a_worker_of_another_release(worker_process, settings):
     settings.JOBS = settings.JOBS | {"VERSION": "v42"}
 
     (what,) = whats()
-    assert what.startswith("1 workers run the code version 'v41', here it is 'v42': ")
+    assert what.startswith("1 worker runs the code version 'v41', here it is 'v42': ")
     settings.JOBS = settings.JOBS | {"VERSION": "v41"}
     assert whats() == []
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_a_web_process_of_another_release(path, healthy, client, settings, monkeypatch):
+    monkeypatch.setattr(version, "_told_at", -math.inf)
+    add_worker(code_version="v42")
+    settings.JOBS = settings.JOBS | {"VERSION": "v41"}
+    assert client.get(path).status_code == 200
+    wait_until(version.told)
+    settings.JOBS = settings.JOBS | {"VERSION": "v42"}
+
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    assert whats() == [f"1 web process runs the code version 'v41', here it is 'v42': {name}."]
+    assert 0 < healthy.ttl("jobs:web") <= version.TOLD_FOR
+
+    healthy.zadd("jobs:web", {f"{name} v41": time.time() - version.TOLD_FOR})  # then it was the last time
+    assert whats() == []
+
+
+def test_a_web_process_tells_it_now_and_then_and_not_each_time(healthy, client, settings, monkeypatch):
+    monkeypatch.setattr(version, "_told_at", -math.inf)
+    settings.JOBS = settings.JOBS | {"VERSION": "v41"}
+    client.get("/healthz")
+    wait_until(version.told)
+    healthy.delete("jobs:web")
+    for _ in range(3):
+        client.get("/healthz")
+    version._telling.answer(time.monotonic() + 30)
+
+    assert version.told() == {}
 
 
 def test_the_digest_tells_commands_apart(monkeypatch):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from math import inf
 
 import pytest
 from django.db import OperationalError, connections
@@ -9,7 +10,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test import override_settings
 
 from config.queues import rq_queues
-from jobs import health
+from jobs import health, version
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 def first_look(monkeypatch):
     monkeypatch.setattr(health, "_known", {})
     monkeypatch.setattr(health, "_migrated", False)
+    monkeypatch.setattr(version, "_told_at", inf)  # tests of the doctor ask what is told
 
 
 def ask(client, path="/readyz", **headers):

@@ -8,7 +8,7 @@ from jiki import sandbox
 from jiki.commands.process_batch import ProcessBatch
 from jiki.commands.start_batch import StartBatch
 from jiki.models import Batch, Submission
-from jobs import queues
+from jobs import inspection, queues
 from jobs.errors import RedisUnavailableError
 from jobs.job import JobState
 from tests.jiki.conftest import RIGHT, WRONG
@@ -197,6 +197,27 @@ def test_broken_checks_stop_it_and_a_retry_goes_on_from_there(batch, worker, exe
     ProcessBatch.defer(batch.pk, batch.reached, LIMIT)
     worker.run()
     assert_done_once(batch)
+
+
+def test_it_knows_the_job_that_goes_on_with_it_whatever_was_run_again(batch, worker):
+    ProcessBatch.defer(batch.pk, limit=LIMIT)
+    worker.step()
+    batch.refresh_from_db()
+    following = inspection.find(batch.job_id)
+    assert following.state is JobState.QUEUED
+
+    ProcessBatch.run(batch.pk, 0, LIMIT)  # once more: what it defers is that job's duplicate
+    batch.refresh_from_db()
+    assert batch.job_id == following.id
+
+    worker.step()
+    worker.step()
+    batch.refresh_from_db()
+    assert (batch.job_id != following.id, batch.state) == (True, "finished")
+    batch.reached = 0
+    batch.goes_on(following.id)  # late
+    batch.refresh_from_db()
+    assert (batch.job_id != following.id, batch.state) == (True, "finished")
 
 
 @pytest.mark.processes
