@@ -124,6 +124,7 @@ JOBS = {
     "QUEUES": queues.QUEUES,
     "SCHEDULE": "config.schedule.SCHEDULE",
     "VERSION": env.str("VERSION", default=""),
+    "API_TOKENS": env.list("API_TOKENS", default=[]),
 }
 
 # --- what learners submit --------------------------------------------------------------------

@@ -59,8 +59,8 @@ class ExerciseAdmin(admin.ModelAdmin[Exercise]):
                 self.message_user(request, f"{exercise}: {error}", messages.ERROR)
                 continue
             progress = reverse("admin:jiki_batch_changelist")
-            text = '{} submissions of “{}” are being checked again: <a href="{}">how far it is</a>.'
-            self.message_user(request, format_html(text, batch.total, exercise, progress))
+            text = 'Submissions of “{}” to check again: {}. <a href="{}">How far it is</a>'
+            self.message_user(request, format_html(text, exercise, batch.total, progress))
 
 
 class Files(ReadOnly, admin.StackedInline[SubmissionFile, Submission]):
@@ -89,7 +89,7 @@ class SubmissionAdmin(ReadOnly, admin.ModelAdmin[Submission]):
     @admin.action(description="Check again", permissions=["check_again"])
     def check_again(self, request: HttpRequest, submissions: QuerySet[Submission]) -> None:
         jobs = ProcessSubmission.defer_many([(pk,) for pk in submissions.values_list("pk", flat=True)])
-        self.message_user(request, f"{len(jobs)} submissions are being checked again.")
+        self.message_user(request, f"Submissions to check again: {len(jobs)}.")
 
 
 @admin.register(Batch)

@@ -157,6 +157,15 @@ def test_links_lead_somewhere(page):
             assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+@pytest.mark.parametrize("index", ["README.md", "docs/README.md"])
+def test_every_page_is_found_from_the_first_one(index):
+    linked = {
+        (ROOT / index).parent / target for target in re.findall(r"\]\(([\w/.-]+\.md)", (ROOT / index).read_text())
+    }
+
+    assert {page.resolve() for page in linked} >= {*(ROOT / "docs").glob("*/*.md")}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_block_of_code_goes_unchecked(page):
     assert {language for _, language, _ in blocks(page)} <= {"python", "sh", "yaml", "conf"}

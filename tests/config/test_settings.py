@@ -15,6 +15,7 @@ from config import embedded, queues
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = [
+    "API_TOKENS",
     "ALLOWED_HOSTS",
     "BEHIND_PROXY",
     "DATABASE_URL",
@@ -29,6 +30,7 @@ NAMES = [
     "SECRET_KEY",
     "SITE_URL",
     "SUBMISSION_SANDBOX",
+    "VERSION",
 ]
 
 Load = Callable[..., dict[str, Any]]
@@ -190,6 +192,13 @@ def mailer(settings: dict[str, Any], option: str) -> tuple[str, Any]:
     else:
         backend, value = settings["EMAIL_BACKEND"], settings[f"EMAIL_{option.upper()}"]
     return backend.split(".")[-2], value
+
+
+@pytest.mark.parametrize(("said", "tokens"), [(None, []), ("", []), (",", []), ("one,two,", ["one", "two"])])
+def test_no_empty_text_is_a_token(load: Load, said: str | None, tokens: list[str]) -> None:
+    environment = {} if said is None else {"API_TOKENS": said}
+
+    assert load(SECRET_KEY="x", **environment)["JOBS"]["API_TOKENS"] == tokens
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,11 @@ def test_the_valkey_of_compose_keeps_what_it_accepted(services, tmp_path):
 
     assert server == "valkey-server"
     wanted = {"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction"}
-    assert told == wanted | {"maxmemory": str(1024**3), "stream-node-max-bytes": "256"}
+    assert told == wanted | {
+        "maxmemory": str(1024**3),
+        "stream-node-max-bytes": "256",
+        "hash-max-listpack-value": "512",
+    }
     assert services["valkey"]["volumes"] == ["valkey:/data"]
 
 

@@ -58,7 +58,7 @@ def test_all_submissions_of_an_exercise_are_checked_again(staff, exercise, submi
     submit()
     page = act(staff, "exercise", "check_again", exercise)
     batch = Batch.objects.get()
-    assert "1 submissions of “Adding” are being checked again" in page.content.decode()
+    assert "Submissions of “Adding” to check again: 1." in page.content.decode()
     assert batch.started_by.email == "admin@example.org"
     jobs.assert_enqueued_with(ProcessBatch, args=[batch.pk])
     assert "0 of 1 (0 %)" in staff.get(reverse("admin:jiki_batch_changelist")).content.decode()
