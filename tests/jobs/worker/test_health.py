@@ -427,7 +427,10 @@ def listens(pid, port):
     lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
     wanted = {words[9] for words in lines if words[1].endswith(f":{port:04X}") and words[3] == "0A"}
     assert wanted
-    opened = {os.readlink(f"/proc/{pid}/fd/{file}") for file in os.listdir(f"/proc/{pid}/fd")}
+    try:
+        opened = {os.readlink(f"/proc/{pid}/fd/{file}") for file in os.listdir(f"/proc/{pid}/fd")}
+    except FileNotFoundError:  # it has ended meanwhile
+        return False
     return bool({f"socket:[{inode}]" for inode in wanted} & opened)
 
 
