@@ -73,7 +73,7 @@ class Row:
             started_at=time_of(known["started_at"]),
             ended_at=time_of(known["ended_at"]),
             worker=_text(known["worker_name"]),
-            attempts=_attempts(known),
+            attempts=_attempts(state, known),
             client=client,
         )
 
@@ -128,10 +128,12 @@ def _at(state: JobState | None, known: dict[str, Any], score: float) -> datetime
     return time_of(known[name]) or time_of(known["created_at"])
 
 
-def _attempts(known: dict[str, Any]) -> int:
+def _attempts(state: JobState | None, known: dict[str, Any]) -> int:
     try:
         progress = Progress.load(known["progress"] or b"")
-        return progress.attempts + int(known["interruptions"] or 0) + (1 if known["started_at"] else 0)
+        counted = progress.attempts + int(known["interruptions"] or 0)
+        is_counted = state in (JobState.SCHEDULED, JobState.RETRYING)  # the last one, by what it ended in
+        return counted + (1 if known["started_at"] and not is_counted else 0)
     except ValueError:
         return 0
 

@@ -90,6 +90,18 @@ def test_filters(worker):
     assert str(JobQuery(state=JobState.DEAD, error="RuntimeError").count()) == "2"
 
 
+def test_each_attempt_counts_once_in_whatever_state(worker):
+    retrying, requeued, waits = TroubleTwice.defer(), Again.defer(), WriteNote.defer("later", wait=60)
+    worker.run()
+
+    attempts = {
+        row.id: row.attempts
+        for state in (JobState.RETRYING, JobState.SCHEDULED)
+        for row in JobQuery(state=state).page().rows
+    }
+    assert attempts == {retrying.id: 1, requeued.id: 1, waits.id: 0}
+
+
 def test_a_job_that_came_through_has_no_reason_any_more(worker):
     TroubleTwice.defer("flaky", 1)
     worker.run()
