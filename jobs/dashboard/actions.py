@@ -219,7 +219,8 @@ def tell_worker(command: str) -> Callable[..., Done]:
                 len(names),
             ),
         }
-        return Done(told[command] % {"names": _few(names), "n": profiles.NEXT_ONES})
+        gone = reverse("admin:jobs_workers") if command == "stop" else ""  # its own page may be gone when one arrives
+        return Done(told[command] % {"names": _few(names), "n": profiles.NEXT_ONES}, gone)
 
     return change
 

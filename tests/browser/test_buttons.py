@@ -126,7 +126,7 @@ def test_job_copy(page):
 def test_one_comes_back_to_the_list_with_its_filters(page):
     job = dead()
     page.go("list", "dead", query="?text=sample&order=oldest")
-    page.page.locator(".jobs-row").click()
+    page.follow(page.page.locator(".jobs-row"))
     page.press("Delete", asks=f"Delete job {job.id}?")
     assert page.told() == f"Job {job.id} was deleted."
     assert page.page.url.endswith(address("list", "dead") + "?text=sample&order=oldest")
@@ -135,8 +135,8 @@ def test_one_comes_back_to_the_list_with_its_filters(page):
 def test_a_question_may_be_answered_with_no(page):
     job = dead()
     page.go("job", job.id)
-    page.page.get_by_role("button", name="Delete").click()
-    page.page.get_by_role("link", name="No, take me back").click()
+    page.follow(page.page.get_by_role("button", name="Delete"))
+    page.follow(page.page.get_by_role("link", name="No, take me back"))
     assert page.page.url.endswith(address("job", job.id))
     assert job.state == "dead"
 
@@ -193,7 +193,7 @@ def test_many_delete(page):
 def test_many_of_none_says_so(page):
     dead()
     page.go("list", "dead")
-    page.page.get_by_role("button", name="Delete").click()
+    page.press("Delete")
     assert page.told() == "No job was selected."
 
 
@@ -273,6 +273,7 @@ def test_worker_quiet_stacks_stop(page, another_worker):
 
     page.press("Stop", asks=f"Stop {name}? What runs has 25 seconds to end.")
     assert page.told() == f"Told to stop: {name}."
+    assert page.page.url.endswith(address("workers"))
     assert another_worker.wait() == 0
     assert job.state == "queued"
     assert name not in {worker.name for worker in workers.alive()}

@@ -47,10 +47,15 @@ def mailed(folder, subject):
     return texts[0]
 
 
+def press(page, button):
+    with page.expect_navigation():
+        page.get_by_role("main").get_by_role("button", name=button).click()
+
+
 def submit(page, code):
     page.goto("/exercises/say-hello/")
     page.locator("[name=code]").fill(code)
-    page.get_by_role("button", name="Submit").click()
+    press(page, "Submit")
 
 
 def test_a_learners_day(page, running_worker, worker_process, visitor, tmp_path):
@@ -58,13 +63,13 @@ def test_a_learners_day(page, running_worker, worker_process, visitor, tmp_path)
     page.goto("/signup/")
     page.locator("[name=email]").fill(ADDRESS)
     page.locator("[name=password]").fill(PASSWORD)
-    page.get_by_role("main").get_by_role("button", name="Sign up").click()
+    press(page, "Sign up")
     (login,) = set(re.findall(r"http://test.host(/\S*login\S*)", mailed(running_worker.mail, "Welcome")))
 
     page.goto(login)
     page.locator("[name=username]").fill(ADDRESS)
     page.locator("[name=password]").fill(PASSWORD)
-    page.get_by_role("main").get_by_role("button", name="Log in").click()
+    press(page, "Log in")
 
     submit(page, WRONG)
     expect(page.locator(".banner.failed")).to_be_visible()
@@ -73,7 +78,7 @@ def test_a_learners_day(page, running_worker, worker_process, visitor, tmp_path)
     expect(page.locator(".banner.passed")).to_contain_text("Passed. Well done!")
 
     page.goto("/your-data/")
-    page.get_by_role("button", name="Ask for your data").click()
+    press(page, "Ask for your data")
     expect(page.get_by_role("link", name="Download your data")).to_be_visible()
     link = mailed(running_worker.mail, "data")
     (path,) = set(re.findall(r"^http://test.host(/your-data/\S+/)\s*$", link, re.MULTILINE))

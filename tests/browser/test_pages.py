@@ -85,7 +85,7 @@ def test_every_page_is_whole_without_scripts(visitor, scene):
 
 def test_a_question_is_accessible(visitor, scene):
     visit = visitor(live=False)
-    visit.go("job", scene.dead.id).get_by_role("button", name="Delete").click()
+    visit.follow(visit.go("job", scene.dead.id).get_by_role("button", name="Delete"))
     assert f"Delete job {scene.dead.id}?" in content(visit)
     assert [*look_at(visit)] == []
 
@@ -99,23 +99,25 @@ def test_a_page_without_redis_is_accessible(visitor, tmp_path):
 
 
 def test_a_list_goes_on_from_page_to_page(visitor, scene):
-    page = visitor(live=False).go("list", "finished")
+    visit = visitor(live=False)
+    page = visit.go("list", "finished")
     first = page.locator(".jobs-row").count()
-    page.get_by_role("link", name="Next page").click()
+    visit.follow(page.get_by_role("link", name="Next page"))
     assert (first, page.locator(".jobs-row").count() > 3) == (25, True)
     assert page.get_by_role("link", name="Next page").count() == 0
 
 
 def test_a_list_is_filtered_and_grouped(visitor, scene, scripted):
-    page = visitor(live=False, scripted=scripted).go("list", "dead")
+    visit = visitor(live=False, scripted=scripted)
+    page = visit.go("list", "dead")
     page.get_by_label("Queue").select_option("background")
     page.get_by_label("Text").fill("cobol")
-    page.get_by_role("button", name="Show").click()
+    visit.press("Show")
     assert page.locator(".jobs-row").all_inner_texts() == ["courses.SyncTrack('cobol')"] * 2
 
-    page.get_by_role("link", name="No filters").click()
-    page.get_by_role("link", name="error", exact=True).click()
-    page.get_by_role("link", name="LookupError").click()
+    visit.follow(page.get_by_role("link", name="No filters"))
+    visit.follow(page.get_by_role("link", name="error", exact=True))
+    visit.follow(page.get_by_role("link", name="LookupError"))
     assert page.locator(".jobs-row").count() == 4
     assert page.get_by_label("Error").input_value() == "LookupError"
 

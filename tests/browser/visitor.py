@@ -39,13 +39,18 @@ class Visitor:
         self.page.goto(address(name, *args) + query)
         return self.page
 
+    def follow(self, link):
+        """Click on what leads to another page, and wait until that is there: a click alone may return before."""
+        with self.page.expect_navigation():
+            link.click()
+
     def press(self, name, within=None, *, asks=""):
         """Press the button of that name. `asks`: the question of the page that comes first; she says yes to it."""
-        (within or self.page).get_by_role("button", name=name, exact=True).click()
+        self.follow((within or self.page).get_by_role("button", name=name, exact=True))
         question = self.page.locator("#jobs-question")
         assert (question.inner_text() if question.count() else "") == asks
         if asks:
-            self.page.get_by_role("button", name="Yes, I am sure").click()
+            self.follow(self.page.get_by_role("button", name="Yes, I am sure"))
 
     def told(self):
         """What the messages at the top of the page say."""
