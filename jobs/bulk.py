@@ -57,8 +57,9 @@ def apply(name: str, found: Iterable[Job]) -> tuple[int, int]:
 
     Raises KeyError for a name that there is not.
     """
-    counted = Counter(control.change_all(name, list(found)))
-    return counted[True], counted[False]
+    answers = control.change_all(name, list(found))
+    changed = answers.count(None)
+    return changed, len(answers) - changed
 
 
 def start(name: str, state: str, filters: Mapping[str, str], count: Count) -> Change:
@@ -126,7 +127,7 @@ def _changed(query: JobQuery, name: str) -> Iterator[Step]:
         while chunk := query.chunk(stay):
             meant = [row for _, row in chunk if row is not None and row.id not in done and query.fits(row)]
             answers = control.change_all(name, [row.job for row in meant])
-            changed = {row.id for row, is_changed in zip(meant, answers, strict=True) if is_changed}
+            changed = {row.id for row, refusal in zip(meant, answers, strict=True) if refusal is None}
             stay.update(queue for queue, row in chunk if row is None or row.id not in changed)
             refused += len(meant) - len(changed)
             done |= changed

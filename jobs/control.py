@@ -40,7 +40,8 @@ _RETRY = _Change("queue", (*_ENDED, JobStatus.SCHEDULED), "retried", event="revi
 _RUN_NOW = _Change("queue", (JobStatus.SCHEDULED, JobStatus.DEFERRED), "run now", event="revived")
 _CANCEL = _Change("cancel", (*_AHEAD, JobStatus.STARTED), "cancelled", event="cancelled", reason="cancelled")
 _DELETE = _Change("delete", (*_ENDED, *_AHEAD, JobStatus.STARTED, JobStatus.FINISHED), "deleted", reason="deleted")
-_NAMED = {"retry": _RETRY, "run_now": _RUN_NOW, "cancel": _CANCEL, "delete": _DELETE}
+_MOVE = _Change("queue", (JobStatus.QUEUED,), "moved")
+_NAMED = {"retry": _RETRY, "run_now": _RUN_NOW, "cancel": _CANCEL, "delete": _DELETE, "move": _MOVE}
 
 
 def retry(job: Job, *, at_front: bool = False, queue: str = "") -> None:
@@ -77,7 +78,7 @@ def move(job: Job, queue: str) -> None:
 
     Raises ChangeRefusedError in any other state, and for a queue of another server.
     """
-    _change(job, _Change("queue", (JobStatus.QUEUED,), "moved", queue=queue))
+    _change(job, replace(_MOVE, queue=queue))
 
 
 def reschedule(job: Job, at: datetime) -> None:
@@ -125,39 +126,56 @@ def clear(queue: str, until: datetime) -> Iterator[int]:
         yield deleted
 
 
-def change_all(name: str, jobs: Sequence[Job]) -> list[bool]:
+def change_all(name: str, jobs: Sequence[Job], queue: str = "") -> list[ChangeRefusedError | None]:
     """
-    `retry`, `run_now`, `cancel` or `delete` many jobs, SLICE of them in a step: of each whether it was changed. Each is
-    changed by itself, but a queue is gone through once for all of a slice. Raises KeyError for any other name.
+    `retry`, `run_now`, `cancel`, `delete` or `move` (to `queue`) many jobs, SLICE of them in a step. Of each: None when
+    it was changed, or why it was not. Each is changed by itself, but a queue is gone through once for all of a slice.
+
+    Raises KeyError for any other name.
     """
-    change = _NAMED[name]
-    made: dict[tuple[Redis, str], bool] = {}
-    for some in (jobs[at : at + SLICE] for at in range(0, len(jobs), SLICE)):
-        for client in dict.fromkeys(job.connection for job in some):
-            ids = list(dict.fromkeys(job.id for job in some if job.connection is client))
-            made |= {(client, job_id): happened == "done" for job_id, happened, _ in _made(client, ids, change)}
-    return [made[job.connection, job.id] for job in jobs]
+    return _changed(jobs, replace(_NAMED[name], queue=queue))
 
 
 def _change(job: Job, change: _Change) -> None:
-    client: Redis = job.connection
-    if change.queue and not same_server(there := get_connection(change.queue), client):
-        raise ChangeRefusedError(
-            f"Job {job.id} cannot be {change.verb} to {change.queue}: that queue is on another Redis "
-            f"({address(there)}) than the job ({address(client)}). Enqueue it there anew, "
-            "and cancel or delete this one."
-        )
-    ((_, happened, further),) = _made(client, [job.id], change)
-    match happened, further:
-        case "missing", _:
-            told = f"Job {job.id} cannot be {change.verb}: it has no record. It finished, or was deleted."
-            raise ChangeRefusedError(told)
-        case "status", status:
-            raise ChangeRefusedError(f"Job {job.id} cannot be {change.verb}: it is {status}.")
-        case "held", holder:
-            raise ChangeRefusedError(
-                f"Job {job.id} cannot be {change.verb}: its command is unique, and job {holder} is in its place."
-            )
+    (refused,) = _changed([job], change)
+    if refused:
+        raise refused
+
+
+def _changed(jobs: Sequence[Job], change: _Change) -> list[ChangeRefusedError | None]:
+    refused: dict[tuple[Redis, str], ChangeRefusedError | None] = {}
+    for client in dict.fromkeys(job.connection for job in jobs):
+        ids = list(dict.fromkeys(job.id for job in jobs if job.connection is client))
+        if change.queue and not same_server(there := get_connection(change.queue), client):
+            refused |= {(client, job_id): _elsewhere(job_id, change, client, there) for job_id in ids}
+            continue
+        for some in (ids[at : at + SLICE] for at in range(0, len(ids), SLICE)):
+            for job_id, happened, further in _made(client, some, change):
+                refused[client, job_id] = _refusal(job_id, change, happened, further)
+    return [refused[job.connection, job.id] for job in jobs]
+
+
+def _elsewhere(job_id: str, change: _Change, client: Redis, there: Redis) -> ChangeRefusedError:
+    return ChangeRefusedError(
+        f"Job {job_id} cannot be {change.verb} to {change.queue}: that queue is on another Redis "
+        f"({address(there)}) than the job ({address(client)}). Enqueue it there anew, "
+        "and cancel or delete this one."
+    )
+
+
+def _refusal(job_id: str, change: _Change, happened: str, further: str) -> ChangeRefusedError | None:
+    match happened:
+        case "done":
+            return None
+        case "missing":
+            why = "it has no record. It finished, or was deleted."
+        case "status":
+            why = f"it is {further}."
+        case "held":
+            why = f"its command is unique, and job {further} is in its place."
+        case _:
+            why = f"the server said {further!r}."
+    return ChangeRefusedError(f"Job {job_id} cannot be {change.verb}: {why}")
 
 
 def _made(client: Redis, ids: Sequence[str], change: _Change) -> Iterator[tuple[str, str, str]]:

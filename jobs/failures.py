@@ -96,7 +96,7 @@ def _stopped(error: Stopped, attempt: Attempt, command: Mandate | None) -> Dead:
     if is_held is not None:
         return _dead(error, attempt, command, "stopped on request")
     logger.info("interrupted %s: it was cancelled", attempt, extra=attempt.fields())
-    return Dead("stopped on request", "")
+    return Dead("stopped on request", "", attempt=attempt.number)
 
 
 def _requeued(error: RequeueRequested, attempt: Attempt, command: Mandate, progress: Progress) -> Outcome:
@@ -152,7 +152,7 @@ def _dead(error: BaseException, attempt: Attempt, command: Mandate | None, reaso
     logger.error("dead: %s: %s", attempt, reason, exc_info=error, extra=attempt.fields())
     _hook(command, "on_dead", error)
     _tell("ON_DEAD", attempt, error)
-    return Dead(reason[:REASON_LENGTH], _traceback(error), "\n".join(attempt.lines))
+    return Dead(reason[:REASON_LENGTH], _traceback(error), "\n".join(attempt.lines), attempt.number)
 
 
 def _discarded(reason: str, attempt: Attempt, command: Mandate | None) -> Discarded:

@@ -52,11 +52,12 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """Failed for good, and kept for a person to look at."""
+    """Failed for good, at that attempt, and kept for a person to look at."""
 
     reason: str
     traceback: str
     log: str = ""
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)

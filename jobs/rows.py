@@ -26,6 +26,7 @@ FIELDS = (
     "worker_name",
     "progress",
     "interruptions",
+    "attempts",
 )
 
 UNREADABLE = "(unreadable job)"
@@ -130,6 +131,8 @@ def _at(state: JobState | None, known: dict[str, Any], score: float) -> datetime
 
 def _attempts(state: JobState | None, known: dict[str, Any]) -> int:
     try:
+        if state == JobState.DEAD and known["attempts"]:
+            return int(known["attempts"])  # its progress is forgotten, as whoever retries it begins afresh
         progress = Progress.load(known["progress"] or b"")
         counted = progress.attempts + int(known["interruptions"] or 0)
         is_counted = state in (JobState.SCHEDULED, JobState.RETRYING)  # the last one, by what it ended in

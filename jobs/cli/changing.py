@@ -1,16 +1,14 @@
 """What changes jobs and queues: each a change of `control` or `queues`, told in a sentence."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from rq.job import Job
-
-from jobs import bulk, control, queues
+from jobs import control, queues
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Deed, Output, counted
 from jobs.cli.selection import chosen
-from jobs.errors import ChangeRefusedError
+
+SLICE = 100  # jobs that are changed between two moves of the bar
 
 _DONE = {"retry": "retried", "run_now": "set running", "cancel": "cancelled", "delete": "deleted"}
 
@@ -19,7 +17,7 @@ def change(name: str) -> Deed:
     """The sub-command that makes the change of that name to the chosen jobs."""
 
     def do(output: Output, options: dict[str, Any]) -> int:
-        return _change_all(output, options, bulk.CHANGES[name], name.replace("_", " "), _DONE[name])
+        return _change_all(output, options, name, _DONE[name])
 
     return do
 
@@ -27,22 +25,21 @@ def change(name: str) -> Deed:
 def move(output: Output, options: dict[str, Any]) -> int:
     """Move queued jobs to another queue of their server."""
     queue = queues.check(options["to"])
-    return _change_all(output, options, partial(control.move, queue=queue), "move", f"moved to {queue}")
+    return _change_all(output, options, "move", f"moved to {queue}", queue)
 
 
-def _change_all(output: Output, options: dict[str, Any], make: Callable[[Job], object], verb: str, done: str) -> int:
-    jobs = chosen(options)
+def _change_all(output: Output, options: dict[str, Any], name: str, done: str, queue: str = "") -> int:
+    jobs, verb = chosen(options), name.replace("_", " ").capitalize()
     if jobs and not options["ids"]:
-        output.confirm(f"{verb.capitalize()} {counted(len(jobs), 'job')}?", yes=options["yes"])
+        output.confirm(f"{verb} {counted(len(jobs), 'job')}?", yes=options["yes"])
     changed, refused = 0, []
-    for job_id, job in output.progress(jobs, verb.capitalize()):
-        try:
-            if job is None:
-                raise ChangeRefusedError(f"There is no record of job {job_id}.")
-            make(job)
-            changed += 1
-        except ChangeRefusedError as error:
-            refused.append({"id": job_id, "reason": str(error)})
+    for some in output.progress([jobs[at : at + SLICE] for at in range(0, len(jobs), SLICE)], verb):
+        answers = iter(control.change_all(name, [job for _, job in some if job], queue))
+        for job_id, job in some:
+            if why := next(answers) if job else f"There is no record of job {job_id}.":
+                refused.append({"id": job_id, "reason": str(why)})
+            else:
+                changed += 1
     if output.as_json:
         output.json({"changed": changed, "refused": refused})
     else:

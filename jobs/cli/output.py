@@ -15,7 +15,6 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-SHORT = 20  # changes that need no bar
 LONGEST = 60  # characters of a text in a table
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and new lines
 WIDE = 1_000  # columns: a terminal breaks a long line better than a table is cut
@@ -56,8 +55,8 @@ class Output:
             self.say("\t".join(" ".join(_text(value).split()) for value in row))
 
     def progress(self, work: Sequence[Any], label: str) -> Iterable[Any]:
-        """The same, with a bar on a terminal while it is worked off."""
-        if not sys.stderr.isatty() or len(work) <= SHORT:
+        """The same, with a bar on a terminal while it is worked off, unless it is done at once."""
+        if not sys.stderr.isatty() or len(work) < 2:
             return work
         return track(work, label, console=Console(stderr=True), transient=True)
 

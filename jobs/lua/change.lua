@@ -120,7 +120,7 @@ local function change(id)
     end
     if status ~= 'queued' then -- a fresh budget, and no deadline; one that is moved keeps both
       redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'survived',
-        'expires_at', 'due', 'lacked')
+        'attempts', 'expires_at', 'due', 'lacked')
     end
     redis.call('PERSIST', key)
     redis.call('PERSIST', prefix .. 'results:' .. id)

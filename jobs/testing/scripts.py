@@ -118,7 +118,11 @@ class ScriptedMemory(Memory):
     # --- change.lua ------------------------------------------------------------------------------
 
     def _change(self, arguments: list[Any]) -> list[bytes]:
-        _, job_id, what, now_iso, now, possible, keep, event, reason, end, moved_to, due = arguments
+        _, first, *how = arguments[:12]
+        return [word for job_id in (first, *arguments[12:]) for word in self._change_one(job_id, *how)]
+
+    def _change_one(self, job_id: str, *how: Any) -> list[bytes]:
+        what, now_iso, now, possible, keep, event, reason, end, moved_to, due = how
         key = job_key(job_id)
         if (status := self.hget(key, "status")) is None:
             return [b"missing", b""]

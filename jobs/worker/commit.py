@@ -97,7 +97,7 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
     elif isinstance(outcome, Dead):
         kind, when, counted, began = "D", int(now) + DEAD_TTL, "dead", now - seconds
         result_type, result = _FAILED, _b64(outcome.traceback)
-        fields = ("reason", outcome.reason, "log", outcome.log)
+        fields = ("reason", outcome.reason, "log", outcome.log, "attempts", outcome.attempt)
         note = line("failed", now, worker=claim.worker, reason=outcome.reason)
     elif isinstance(outcome, Discarded):
         kind, when, counted = "C", int(now) + KEPT_FOR, "discarded"

@@ -6,11 +6,14 @@ import pytest
 
 from jobs import bulk, control, queues
 from jobs.connections import get_connection
+from jobs.errors import ChangeRefusedError
 from jobs.history import iso
 from jobs.inspection import Count, JobQuery
 from jobs.job import JobState
 from tests.jobs.worker.servers import Server
 from tests.sample.commands.notes import Fail, WriteNote
+
+WRONG_TYPE = "the server said 'WRONGTYPE Operation against a key holding the wrong kind of value'."
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -112,7 +115,7 @@ def test_those_that_refuse_are_counted(monkeypatch, worker):
 
     def refuse_one(name, some):
         answers = iter(change_all(name, [job for job in some if job.id != jobs[3].id]))
-        return [job.id != jobs[3].id and next(answers) for job in some]
+        return [ChangeRefusedError("no") if job.id == jobs[3].id else next(answers) for job in some]
 
     monkeypatch.setattr(control, "change_all", refuse_one)
     change = carried_out("retry", "dead")
@@ -129,7 +132,7 @@ def test_a_worker_that_dies_in_between_is_no_harm(worker, monkeypatch):
             if next(left, None) is None:
                 raise SystemExit
             control.delete(job)
-        return [True] * len(some)
+        return [None] * len(some)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(control, "change_all", die)
@@ -188,7 +191,7 @@ def test_a_server_without_lpos_changes_many_too(tmp_path, settings, monkeypatch)
     with Server(tmp_path / "server", 'rename-command LPOS ""') as server:
         server.use(settings, monkeypatch)
         jobs = WriteNote.defer_many([("x",)] * 5)
-        assert control.change_all("cancel", jobs[1:]) == [True] * 4
+        assert control.change_all("cancel", jobs[1:]) == [None] * 4
         assert ids("default") == [jobs[0].id]
         assert {job.state for job in jobs[1:]} == {"cancelled"}
 
@@ -206,7 +209,16 @@ def test_each_of_many_is_changed_by_itself(worker):
     torn = WriteNote.defer("torn")
     client.hset(torn.key, "prereqs", "{")
     many = [far, gone, others[1], dead, odd, torn, others[3]]
-    assert control.change_all("cancel", many) == [True, False, True, False, False, True, True]
+    refused = control.change_all("cancel", many)
+    assert [str(why) if why else "" for why in refused] == [
+        "",
+        f"Job {gone.id} cannot be cancelled: it has no record. It finished, or was deleted.",
+        "",
+        f"Job {dead.id} cannot be cancelled: it is failed.",
+        f"Job {odd.id} cannot be cancelled: {WRONG_TYPE}",
+        "",
+        "",
+    ]
     assert [job.state for job in (first, *others)] == ["queued", "queued", "cancelled", "queued", "cancelled"]
     assert (far.state, torn.state, dead.state) == ("cancelled", "cancelled", "dead")
     assert not {far.id, torn.id, others[1].id, others[3].id} & set(ids("default"))

@@ -182,7 +182,10 @@ def test_the_attempts_of_a_job_are_those_that_ended_however_they_did_and_the_run
     once, thrice, later = WriteNote.defer("x"), TroubleTwice.defer(), WriteNote.defer("y", wait=1_000)
 
     def attempts():
-        return [job["attempts"] for job in jobs("show", once.id, thrice.id, later.id, "--json")["jobs"]]
+        shown = [job["attempts"] for job in jobs("show", once.id, thrice.id, later.id, "--json")["jobs"]]
+        listed = {job["id"]: job["attempts"] for job in jobs("list", "--json")["jobs"]}
+        assert [listed[job.id] for job in (once, thrice, later)] == shown
+        return shown
 
     worker.run()
     assert attempts() == [1, 1, 0]
@@ -223,6 +226,13 @@ def test_jobs_are_changed_by_filters(dead):
     assert jobs("cancel", "--state", "retrying", "--yes", "--json") == {"changed": 0, "refused": []}
 
 
+def test_jobs_are_moved_by_filters(valkey):
+    made = WriteNote.defer_many([(str(number),) for number in range(3)])
+    assert jobs("move", "--to", "low", "--state", "queued", "--yes") == "3 jobs were moved to low.\n"
+    assert [find(job.id).origin for job in made] == ["low"] * 3
+    assert get_connection("low").lrange("rq:queue:low", 0, -1) == [job.id.encode() for job in made]
+
+
 def test_what_a_job_refuses_is_told_and_the_others_are_changed(dead):
     waiting = WriteNote.defer("waiting")
     told = jobs("retry", "--json", waiting.id, "nobody", dead[0].id, code=1)
@@ -258,11 +268,11 @@ def test_a_table_on_a_terminal_cuts_no_id(dead):
 
 
 def test_many_changes_show_a_bar_on_a_terminal(worker):
-    made = WriteNote.defer_many([(str(number),) for number in range(30)])
+    made = WriteNote.defer_many([(str(number),) for number in range(130)])
     code, told = on_a_terminal("cancel", "--state", "queued", "--yes")
 
     assert code == 0
-    assert "30 jobs were cancelled." in told
+    assert "130 jobs were cancelled." in told
     assert "100%" in told
     assert {job.state for job in made} == {"cancelled"}
 

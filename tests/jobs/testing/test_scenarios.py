@@ -729,6 +729,20 @@ def a_cancelled_job_is_not_run(backend):
 
 
 @scenario
+def many_jobs_are_changed_at_once_each_by_itself(backend):
+    first, second = WriteNote.defer("1", wait=60), WriteNote.defer("2", wait=60)
+    done = WriteNote.defer("3")
+    backend.perform()
+
+    refused = control.change_all("cancel", [first, done, second, first])
+    assert [bool(why) for why in refused] == [False, True, False, False]
+    assert str(refused[1]) == f"Job {done.id} cannot be cancelled: it is finished."
+    assert (first.state, done.state, second.state) == ("cancelled", "finished", "cancelled")
+    backend.travel(61)
+    assert texts() == ["3"]
+
+
+@scenario
 def a_job_is_cancelled_by_another_or_by_itself_while_it_runs(backend):
     other = WriteNote.defer("x", wait=60)
     job, itself = EndOther.defer(other.id), CancelItself.defer()

@@ -5,6 +5,8 @@ import threading
 import pytest
 
 from jobs.connections import get_connection
+from jobs.inspection import JobQuery
+from jobs.job import JobState
 from jobs.outcomes import Requeued, Retried
 from jobs.retries import Progress
 from jobs.worker.promotion import Promotion
@@ -92,6 +94,8 @@ def test_the_third_interruption_is_poison_and_names_the_workers(new_fetch, place
     assert places() == {job.id: ["failed:default"]}
     assert (job.state, job.reason) == ("dead", "poison")
     assert get_connection("default").hget(job.key, "interrupted_by") == b"w0 w1 w2"
+    (row,) = JobQuery(state=JobState.DEAD).page().rows
+    assert row.attempts == 3
     assert "Poison: 3 workers died" in job.latest_result().exc_string
 
 
