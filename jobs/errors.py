@@ -49,6 +49,19 @@ class MissingRecordError(JobsError):
         self.references = references
 
 
+class PoisonError(JobsError):
+    """
+    Handed to the functions of `ON_DEAD` with a job that is dead because its workers died, or were stopped, each time
+    that they ran it. Never raised.
+
+    `workers` names them, the last one last.
+    """
+
+    def __init__(self, workers: list[str]) -> None:
+        super().__init__(f"Poison: workers died, or were stopped, while they ran this job: {', '.join(workers)}.")
+        self.workers = workers
+
+
 class PrerequisiteError(JobsError, ValueError):
     """Raised at `defer` for a prerequisite that is no job, or that can never be done: deleted, cancelled, elsewhere."""
 

@@ -188,16 +188,18 @@ def _hook(command: Mandate | None, name: str, *about: Any) -> None:
 
 
 def _tell(setting: str, attempt: Attempt, error: BaseException) -> None:
+    if conf.get(setting):
+        claim = attempt.claim
+        client = get_connection(claim.queue_name)
+        job = MandateJob.handle(claim.job_id, queue=claim.queue_name, payload=claim.payload, connection=client)
+        job.is_written = True
+        tell(setting, job, error)
+
+
+def tell(setting: str, job: MandateJob, error: BaseException) -> None:
+    """Call the project's handlers of that setting, `ON_FAILURE` or `ON_DEAD`. Raises nothing."""
     for path in conf.get(setting):
         try:
-            claim = attempt.claim
-            job = MandateJob.handle(
-                claim.job_id,
-                queue=claim.queue_name,
-                payload=claim.payload,
-                connection=get_connection(claim.queue_name),
-            )
-            job.is_written = True
             import_string(path)(job, error)
         except BaseException:
             logger.exception('the handler %s of JOBS["%s"] raised', path, setting)

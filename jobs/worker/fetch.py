@@ -18,7 +18,7 @@ from jobs.worker.board import Board
 from jobs.worker.claim import Claim
 from jobs.worker.commit import Commits, Handed
 from jobs.worker.doorbell import Doorbell
-from jobs.worker.recovery import NONE, UNSEEN, recover
+from jobs.worker.recovery import NONE, UNSEEN, bury, recover
 from jobs.worker.wire import UNREACHABLE, Wire
 
 logger = logging.getLogger("jobs.worker")
@@ -292,8 +292,9 @@ class Fetch:
         with self._using_wire:
             for name in self._queues:
                 back, dead = recover(self._wire, name, only=self._worker)
-                for job_id, _ in back + dead:
+                for job_id, _ in back:
                     logger.warning("interrupted job %s: the worker is stopping", job_id)
+                bury(name, dead)
 
     def quiet(self) -> None:
         """Take nothing more, but stay."""

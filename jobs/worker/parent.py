@@ -28,7 +28,7 @@ from jobs.worker.cleaning import clean
 from jobs.worker.health import Health
 from jobs.worker.housekeeping import Housekeeping
 from jobs.worker.promotion import Promotion
-from jobs.worker.recovery import recover
+from jobs.worker.recovery import bury, recover
 from jobs.worker.release import release
 from jobs.worker.remote import Remote
 from jobs.worker.settings import WorkerSettings
@@ -137,7 +137,7 @@ class Parent:
     def _settle_now(self, process: Process) -> None:
         """Give back what a child held. What it had claimed and not begun was not interrupted."""
         for queue in self._queues:
-            self._report(*recover(self._wire, queue, only=process.name, begun=process.board.begun()))
+            self._report(queue, *recover(self._wire, queue, only=process.name, begun=process.board.begun()))
         heartbeat.unregister(self._wire, process.name, self._queues)
         self._remote.forget(process.name)
 
@@ -197,7 +197,7 @@ class Parent:
         if time.monotonic() < self._recover_from:
             return
         for queue in self._every_queue:
-            self._report(*recover(self._wire, queue))
+            self._report(queue, *recover(self._wire, queue))
         for name in self._wire.call("ZRANGEBYSCORE", "jobs:workers", "-inf", repr(time.time() - heartbeat.FORGOTTEN)):
             heartbeat.unregister(self._wire, name.decode(), self._every_queue)
 
@@ -206,13 +206,11 @@ class Parent:
         for member in self._wire.call("SRANDMEMBER", "jobs:releasing", 10):
             release(get_connection(self._queues[0]), member.decode())
 
-    def _report(self, back: list[tuple[str, str]], dead: list[tuple[str, str]]) -> None:
+    def _report(self, queue: str, back: list[tuple[str, str]], dead: list[tuple[str, str]]) -> None:
         for job_id, worker in back:
             message = "interrupted job %s: worker %s died; the job is back in its queue"
             logger.warning(message, job_id, worker, extra={"job_id": job_id})
-        for job_id, worker in dead:
-            message = "dead: job %s: poison, interrupted too often, last on worker %s"
-            logger.error(message, job_id, worker, extra={"job_id": job_id})
+        bury(queue, dead)
 
     # --- signals, and a server that is away ------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Giving back what dead workers held: every job of theirs returns to the head of its queue, once."""
 
+import logging
 import time
 import zlib
 from base64 import b64encode
@@ -7,10 +8,15 @@ from collections.abc import Iterable
 
 from rq.defaults import RQ_KEY_PREFIX
 
+from jobs import conf
+from jobs.commands.tell_of_poison import TellOfPoison
 from jobs.connections import Script
+from jobs.errors import JobsError
 from jobs.history import iso
 from jobs.worker.commit import DEAD_TTL
 from jobs.worker.wire import Wire
+
+logger = logging.getLogger("jobs")
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
 UNSEEN = 30  # seconds without a beat after which a worker is dead
@@ -48,3 +54,18 @@ def recover(
         [(job.decode(), worker.decode()) for job, worker in back],
         [(job.decode(), worker.decode()) for job, worker in dead],
     )
+
+
+def bury(queue: str, dead: Iterable[tuple[str, str]]) -> None:
+    """
+    Log the jobs of a queue that `recover` found to be poison, and have the handlers of `ON_DEAD` told of them: by a job
+    in that queue, as they are the project's code, and who recovers runs none. Raises nothing.
+    """
+    for job_id, worker in dead:
+        message = "dead: job %s: poison, interrupted too often, last on worker %s"
+        logger.error(message, job_id, worker, extra={"job_id": job_id})
+        if conf.get("ON_DEAD"):
+            try:
+                TellOfPoison.using(queue=queue).defer(job_id)
+            except JobsError as error:  # no answer; or the queue is another project's
+                logger.warning('the handlers of JOBS["ON_DEAD"] are not told of job %s: %s', job_id, error)

@@ -10,7 +10,7 @@ from jobs.job import JobState
 from jobs.outcomes import Requeued, Retried
 from jobs.retries import Progress
 from jobs.worker.promotion import Promotion
-from jobs.worker.recovery import recover
+from jobs.worker.recovery import bury, recover
 from jobs.worker.wire import Wire
 from tests.sample.commands.notes import WriteNote
 
@@ -97,6 +97,65 @@ def test_the_third_interruption_is_poison_and_names_the_workers(new_fetch, place
     (row,) = JobQuery(state=JobState.DEAD).page().rows
     assert row.attempts == 3
     assert "Poison: 3 workers died" in job.latest_result().exc_string
+
+
+def poisoned(new_fetch, *names):
+    """What recovery finds dead after the last of these workers died under it."""
+    for name in names:
+        new_fetch(name)._step(claims=True)
+        get_connection("default").zadd("jobs:workers", {name: 1})
+        _, dead = recover(Wire("default"), "default")
+    return dead
+
+
+heard = []
+
+
+def hear(job, error):
+    heard.append((job.id, job.state, error.workers))
+
+
+def test_the_handlers_of_deaths_hear_of_poison_from_a_job_in_its_queue(new_fetch, worker, settings, caplog):
+    heard.clear()
+    settings.JOBS = {**settings.JOBS, "ON_DEAD": [f"{__name__}.hear"]}
+    job = WriteNote.defer("x")
+    bury("default", poisoned(new_fetch, "w0", "w1", "w2"))
+
+    assert f"dead: job {job.id}: poison, interrupted too often, last on worker w2" in caplog.text
+    assert heard == []  # who recovers runs no code of the project's
+    assert len(listed()) == 1
+    worker.run()
+    assert heard == [(job.id, "dead", ["w0", "w1", "w2"])]
+
+
+def test_nobody_hears_of_poison_where_no_handler_is_or_the_job_has_gone(new_fetch, worker, settings):
+    heard.clear()
+    WriteNote.defer("x")
+    bury("default", poisoned(new_fetch, "w0", "w1", "w2"))
+    assert listed() == []
+
+    settings.JOBS = {**settings.JOBS, "ON_DEAD": [f"{__name__}.hear"]}
+    bury("default", [("no-job", "w2")])
+    assert worker.run() == 1
+    assert heard == []
+
+
+def test_a_handler_that_kills_workers_is_not_told_of_itself(new_fetch, worker, settings):
+    heard.clear()
+    settings.JOBS = {**settings.JOBS, "ON_DEAD": [f"{__name__}.hear"]}
+    WriteNote.defer("x")
+    bury("default", poisoned(new_fetch, "w0", "w1", "w2"))
+    bury("default", poisoned(new_fetch, "w3", "w4", "w5"))  # it was the job that tells of the first
+    assert len(listed()) == 1
+    worker.run()
+    assert (heard, listed()) == ([], [])
+
+
+def test_poison_in_a_queue_of_another_project_is_logged_alone(settings, caplog):
+    settings.JOBS = {**settings.JOBS, "ON_DEAD": [f"{__name__}.hear"]}
+    bury("theirs", [("some-job", "w2")])
+    assert "dead: job some-job: poison" in caplog.text
+    assert 'the handlers of JOBS["ON_DEAD"] are not told of job some-job: Unknown queue' in caplog.text
 
 
 @pytest.mark.parametrize("again", [Retried(0, "oh", "", Progress()), Requeued(0, Progress())], ids=["retry", "requeue"])

@@ -73,12 +73,12 @@ def test_one_that_a_person_has_retried_meanwhile_is_left_alone(child):
     first = child.begin()
     heard = job.connection.pubsub(ignore_subscribe_messages=True)
     heard.subscribe("rq:pubsub:w1")
-    heard.get_message(timeout=1)
+    heard.get_message(timeout=20)
     job.cancel()
     control.retry(job)
     child._fetch.held.pop(first.execution)  # its late result has been refused
     child.begin()
-    message = json.loads(heard.get_message(timeout=1)["data"])
+    message = json.loads(heard.get_message(timeout=20)["data"])
     heard.close()
 
     assert message["execution_id"] == first.execution.decode()
