@@ -1,6 +1,7 @@
 """What every test may ask for. The servers run in the processes that run tests, and nowhere else."""
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,14 @@ from tests.processes import WorkerProcess
 from tests.servers import Postgres, Valkey
 
 pytest_plugins = ["jobs.testing"]
+
+
+def pytest_configure() -> None:
+    """
+    Where all this runs in a script's background, Ctrl-C is ignored, and the processes that we start would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
