@@ -29,7 +29,7 @@ class ReadOnly:
 
 
 @admin.register(Exercise)
-class ExerciseAdmin(admin.ModelAdmin[Exercise]):
+class ExerciseAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("title", "slug", "position", "updated_at")
     search_fields = ("title", "slug", "text")
     prepopulated_fields = {"slug": ("title",)}
@@ -63,18 +63,18 @@ class ExerciseAdmin(admin.ModelAdmin[Exercise]):
             self.message_user(request, format_html(text, exercise, batch.total, progress))
 
 
-class Files(ReadOnly, admin.StackedInline[SubmissionFile, Submission]):
+class Files(ReadOnly, admin.StackedInline):  # type: ignore[type-arg]
     model = SubmissionFile
     extra = 0
 
 
-class Results(ReadOnly, admin.TabularInline[CheckResult, Submission]):
+class Results(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     model = CheckResult
     extra = 0
 
 
 @admin.register(Submission)
-class SubmissionAdmin(ReadOnly, admin.ModelAdmin[Submission]):
+class SubmissionAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("created_at", "user", "exercise", "state", "checked_at")
     list_filter = ("state", "exercise")
     list_select_related = ("user", "exercise")
@@ -93,7 +93,7 @@ class SubmissionAdmin(ReadOnly, admin.ModelAdmin[Submission]):
 
 
 @admin.register(Batch)
-class BatchAdmin(ReadOnly, admin.ModelAdmin[Batch]):
+class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("created_at", "exercise", "started_by", "state_now", "progress", "passed", "ended_at")
     list_filter = ("state", "exercise")
     list_select_related = ("exercise", "started_by")

@@ -20,7 +20,7 @@ class FilesField(forms.FileField):
 
     widget = FilesInput
 
-    def clean(self, data: Iterable[UploadedFile[Any]] | None, initial: Any = None) -> dict[str, str]:
+    def clean(self, data: "Iterable[UploadedFile[Any]] | None", initial: Any = None) -> dict[str, str]:
         sources: dict[str, str] = {}
         for file in data or ():
             name = super().clean(file, initial).name
