@@ -20,7 +20,10 @@ class Certificates:
         authority_key, request, names = (folder / name for name in ("ca.key", "cert.csr", "names"))
         names.write_text("subjectAltName=IP:127.0.0.1\n")
         new = ("req", "-newkey", "rsa:2048", "-nodes")
-        _openssl(*new, "-x509", "-days", "2", "-subj", "/CN=tests", "-keyout", authority_key, "-out", self.authority)
+        signs = ("-addext", "keyUsage=critical,keyCertSign")  # Python 3.13 asks for it
+        _openssl(
+            *new, "-x509", *signs, "-days", "2", "-subj", "/CN=tests", "-keyout", authority_key, "-out", self.authority
+        )
         _openssl(*new, "-subj", "/CN=valkey", "-keyout", self.key, "-out", request)
         sign = ("x509", "-req", "-in", request, "-CA", self.authority, "-CAkey", authority_key, "-CAcreateserial")
         _openssl(*sign, "-days", "2", "-extfile", names, "-out", self.certificate)
