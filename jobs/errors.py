@@ -51,10 +51,10 @@ class MissingRecordError(JobsError):
 
 class PoisonError(JobsError):
     """
-    Handed to the functions of `ON_DEAD` with a job that is dead because its workers died, or were stopped, each time
-    that they ran it. Never raised.
+    Handed to the functions of `ON_DEAD` with a job that is dead because too many workers in a row died, or were
+    stopped, while they ran it. Never raised.
 
-    `workers` names them, the last one last.
+    `workers` names all to which that happened, the last one last.
     """
 
     def __init__(self, workers: list[str]) -> None:

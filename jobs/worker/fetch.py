@@ -289,12 +289,14 @@ class Fetch:
 
     def put_back_running(self) -> None:
         """Put the jobs that still run back at the heads of their queues: this process ends before they do."""
+        poisoned = {}
         with self._using_wire:
             for name in self._queues:
-                back, dead = recover(self._wire, name, only=self._worker)
+                back, poisoned[name] = recover(self._wire, name, only=self._worker)
                 for job_id, _ in back:
                     logger.warning("interrupted job %s: the worker is stopping", job_id)
-                bury(name, dead)
+        for name, dead in poisoned.items():  # not before all is back: the time is short
+            bury(name, dead)
 
     def quiet(self) -> None:
         """Take nothing more, but stay."""

@@ -6,6 +6,7 @@ import zlib
 from base64 import b64encode
 from collections.abc import Iterable
 
+from redis.exceptions import RedisError
 from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import conf
@@ -59,7 +60,8 @@ def recover(
 def bury(queue: str, dead: Iterable[tuple[str, str]]) -> None:
     """
     Log the jobs of a queue that `recover` found to be poison, and have the handlers of `ON_DEAD` told of them: by a job
-    in that queue, as they are the project's code, and who recovers runs none. Raises nothing.
+    in that queue, as they are the project's code, and who recovers runs none. Raises nothing. Of a job whose recoverer
+    dies just before this the dashboard alone tells.
     """
     for job_id, worker in dead:
         message = "dead: job %s: poison, interrupted too often, last on worker %s"
@@ -67,5 +69,5 @@ def bury(queue: str, dead: Iterable[tuple[str, str]]) -> None:
         if conf.get("ON_DEAD"):
             try:
                 TellOfPoison.using(queue=queue).defer(job_id)
-            except JobsError as error:  # no answer; or the queue is another project's
+            except (JobsError, RedisError) as error:  # no answer, a full server; or the queue is another project's
                 logger.warning('the handlers of JOBS["ON_DEAD"] are not told of job %s: %s', job_id, error)

@@ -25,6 +25,14 @@ def held(new_fetch):
     return jobs
 
 
+@pytest.fixture
+def full_server(valkey):
+    with valkey.client() as client:
+        client.config_set("maxmemory", 1)
+        yield
+        client.config_set("maxmemory", 0)
+
+
 def listed():
     return [i.decode() for i in get_connection("default").lrange("rq:queue:default", 0, -1)]
 
@@ -156,6 +164,12 @@ def test_poison_in_a_queue_of_another_project_is_logged_alone(settings, caplog):
     bury("theirs", [("some-job", "w2")])
     assert "dead: job some-job: poison" in caplog.text
     assert 'the handlers of JOBS["ON_DEAD"] are not told of job some-job: Unknown queue' in caplog.text
+
+
+def test_a_full_server_keeps_nobody_from_recovering(full_server, settings, caplog):
+    settings.JOBS = {**settings.JOBS, "ON_DEAD": [f"{__name__}.hear"]}
+    bury("default", [("some-job", "w2"), ("another-job", "w2")])
+    assert 'the handlers of JOBS["ON_DEAD"] are not told of job another-job: ' in caplog.text
 
 
 @pytest.mark.parametrize("again", [Retried(0, "oh", "", Progress()), Requeued(0, Progress())], ids=["retry", "requeue"])
