@@ -15,7 +15,7 @@ from jobs.dashboard.access import may
 from jobs.dashboard.detail import LINKS, needed_by
 from jobs.dashboard.lists import SIZE, query_of, waited_for
 from jobs.dashboard.machinery import ENTRIES, RUNS, SPANS, by_command
-from jobs.dashboard.overview import look, warnings
+from jobs.dashboard.overview import by_queue, look, warnings
 from jobs.errors import JobsError
 from jobs.inspection import find
 from jobs.rows import Row
@@ -52,10 +52,10 @@ def endpoint(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
 
 def overview(request: HttpRequest) -> dict[str, Any]:
     """Counts by state, the queues, the last hour, and what is wrong."""
-    hour = statistics.by_time_and_command(HOUR, MINUTE)
+    hour = statistics.by_time_and_queue(HOUR, MINUTE)
     _upcoming, is_scheduled = scheduler.upcoming()
     now = look(hour, is_scheduled=is_scheduled)
-    recent = [statistics.of_queues(of_step) for _start, of_step in hour]
+    ended = by_queue(hour, HOUR // MINUTE)
     return {
         "counts": {state.value: {"value": n.value, "more": n.more} for state, n in now.counts.items()},
         "queues": [
@@ -69,7 +69,7 @@ def overview(request: HttpRequest) -> dict[str, Any]:
                 "empty_in_seconds": row.drain,
                 "workers": row.workers,
                 "paused": row.paused,
-                "last_hour": dict(statistics.together(each[row.name] for each in recent).outcomes),
+                "last_hour": dict(ended[row.name].outcomes),
             }
             for row in now.rows
         ],

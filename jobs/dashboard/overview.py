@@ -24,6 +24,9 @@ WORKERS = 20  # that are named
 CHANGES_SHOWN = timedelta(minutes=5)  # that a change of many jobs is named after its end
 
 
+ByMinute = Sequence[tuple[int, Mapping[str, Tally]]]  # when each minute began, and its attempts by queue
+
+
 @dataclass(frozen=True, slots=True)
 class QueueRow:
     """A queue in the table."""
@@ -55,7 +58,7 @@ def overview(request: HttpRequest) -> Screen:
     """Counts by state, the queues, throughput, what recurs next, and what is wrong."""
     span = request.GET.get("span", "hour")
     span = span if span in SPANS else "hour"
-    hour = statistics.by_time_and_command(HOUR, MINUTE)
+    hour = statistics.by_time_and_queue(HOUR, MINUTE)
     if span == "hour":
         steps = [(start, statistics.together(of_step.values())) for start, of_step in hour]
     else:
@@ -85,19 +88,17 @@ def overview(request: HttpRequest) -> Screen:
     }
 
 
-def look(hour: Sequence[tuple[int, Mapping[statistics.Labels, Tally]]], *, is_scheduled: bool) -> Now:
+def look(hour: ByMinute, *, is_scheduled: bool) -> Now:
     """What there is now, given the attempts of the last hour by minute."""
     alive = workers.alive(jobs=0)
     died = sum(tally.outcomes["dead"] for _start, of_step in hour for tally in of_step.values())
     return Now(list(_queues(hour, alive)), inspection.counts(), alive, died, is_scheduled)
 
 
-def _queues(
-    hour: Sequence[tuple[int, Mapping[statistics.Labels, Tally]]], alive: Sequence[workers.Worker]
-) -> Iterator[QueueRow]:
+def _queues(hour: ByMinute, alive: Sequence[workers.Worker]) -> Iterator[QueueRow]:
     samples, paused, before = metrics.measure(), queues.paused(), metrics.lengths_before(PACE)
-    recent = _by_queue(hour, PACE)
-    since = _by_queue(hour, round(before[0] / MINUTE)) if before else recent
+    recent = by_queue(hour, PACE)
+    since = by_queue(hour, round(before[0] / MINUTE)) if before else recent
     for name, purpose in conf.queues().items():
         length, pace = samples[name].length, recent[name].outcomes["finished"] / PACE
         enqueued = None
@@ -118,9 +119,10 @@ def _queues(
         )
 
 
-def _by_queue(hour: Sequence[tuple[int, Mapping[statistics.Labels, Tally]]], minutes: int) -> dict[str, Tally]:
-    by_minute = [statistics.of_queues(of_step) for _start, of_step in hour[-minutes:]]
-    return {name: statistics.together(each[name] for each in by_minute) for name in conf.queues()}
+def by_queue(hour: ByMinute, minutes: int) -> dict[str, Tally]:
+    """The attempts of the last so many minutes of it."""
+    recent = [of_step for _start, of_step in hour[-minutes:]]
+    return {name: statistics.together(of_step[name] for of_step in recent if name in of_step) for name in conf.queues()}
 
 
 def _bars(steps: Sequence[tuple[int, Tally]]) -> Iterator[charts.Bar]:
