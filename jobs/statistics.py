@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -64,15 +64,22 @@ class Tally:
 
 
 Labels = tuple[str, str]  # queue and command
+ByMinute = Sequence[tuple[int, Mapping[str, Tally]]]  # when each minute began, and its attempts by queue
 
 
-def by_time(span: int, step: int) -> list[tuple[int, Tally]]:
+def by_time(span: int, step: int, last_hour: ByMinute = ()) -> list[tuple[int, Tally]]:
     """
     All attempts of the last `span` seconds, in steps of `step` seconds (a multiple of a minute): when each step began
     (seconds since the epoch), and how many ended how in it; how long they took is left out.
+
+    `last_hour`: what `by_time_and_queue(HOUR, MINUTE)` has just returned; the present step, of an hour at the most, is
+    taken from there and not read again.
     """
-    starts, counted = _in_steps(span, step)
+    starts, counted = _in_steps(span, step, but_the_last=bool(last_hour))
     steps = {start: Tally() for start in starts}
+    for start, of_minute in last_hour:
+        if start >= starts[-1]:
+            steps[starts[-1]] = together([steps[starts[-1]], *of_minute.values()])
     for start, labels in counted:
         outcomes = steps[start].outcomes  # not by `add`: it takes most of a page's time when there are many commands
         for (_queue, _command, outcome, _bucket), count in labels:
@@ -103,12 +110,13 @@ def by_time_and_command(span: int, step: int) -> list[tuple[int, dict[Labels, Ta
     return [(start, dict(of_step)) for start, of_step in steps.items()]
 
 
-def _in_steps(span: int, step: int) -> tuple[range, Iterable[tuple[int, "_Counted"]]]:
+def _in_steps(span: int, step: int, *, but_the_last: bool = False) -> tuple[range, Iterable[tuple[int, "_Counted"]]]:
     """When each step begins, and what was counted, with the start of its step."""
     now = int(time.time())
     starts = range((now - span) // step * step + step, now + 1, step)
-    read = ((start // step * step, labels) for start, labels in _read(starts.start, now, step))
-    return starts, ((start, labels) for start, labels in read if start in starts)
+    wanted = starts[:-1] if but_the_last else starts
+    read = ((start // step * step, labels) for start, labels in _read(starts.start, min(now, wanted.stop), step))
+    return starts, ((start, labels) for start, labels in read if start in wanted)
 
 
 def together(tallies: Iterable[Tally]) -> Tally:

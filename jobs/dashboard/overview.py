@@ -16,15 +16,12 @@ from jobs.dashboard.access import Screen
 from jobs.dashboard.machinery import SPANS
 from jobs.inspection import Count
 from jobs.job import JobState
-from jobs.statistics import HOUR, MINUTE, Tally
+from jobs.statistics import HOUR, MINUTE, ByMinute, Tally
 from jobs.templatetags.jobs_dashboard import span as spelt
 
 PACE = 5  # minutes over which what is enqueued and finished a minute is worked out
 WORKERS = 20  # that are named
 CHANGES_SHOWN = timedelta(minutes=5)  # that a change of many jobs is named after its end
-
-
-ByMinute = Sequence[tuple[int, Mapping[str, Tally]]]  # when each minute began, and its attempts by queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ def overview(request: HttpRequest) -> Screen:
     if span == "hour":
         steps = [(start, statistics.together(of_step.values())) for start, of_step in hour]
     else:
-        steps = statistics.by_time(*SPANS[span])
+        steps = statistics.by_time(*SPANS[span], last_hour=hour)
     upcoming, is_scheduled = scheduler.upcoming()
     now = look(hour, is_scheduled=is_scheduled)
     ended = statistics.together(tally for _start, tally in steps)

@@ -63,6 +63,18 @@ def test_by_the_hour_over_three_days_each_hour_is_added_up_once(valkey):
     assert 0 < client.ttl(sums[0]) <= statistics.HOURS_KEPT
 
 
+def test_the_present_hour_may_be_taken_from_its_minutes(valkey):
+    count(0, "low|a.B|finished|10", 5)
+    count(0, "default|a.B|dead|10", 1)
+    count(59, "low|a.B|retried|10", 2)
+    count(26 * 60, "low|a.B|finished|10", 7)
+    steps = statistics.by_time(72 * HOUR, HOUR)
+    assert statistics.by_time(72 * HOUR, HOUR, last_hour=statistics.by_time_and_queue(HOUR, MINUTE)) == [
+        (start, Tally(tally.outcomes)) for start, tally in steps
+    ]
+    assert sum(tally.attempts for _, tally in steps) == 15
+
+
 def test_the_total_only_grows_and_has_every_attempt_once(valkey, monkeypatch):
     count(0, "low|a.B|finished|10", 1)
     count(70, "low|a.B|finished|10", 4)
