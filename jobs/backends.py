@@ -9,12 +9,14 @@ A task runs as the command `jobs.RunTask`, so it has the retries, the deadlock r
 import json
 import re
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
+from inspect import iscoroutinefunction
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.core.checks import CheckMessage, Error
 from django.utils import timezone
@@ -39,6 +41,7 @@ from jobs.errors import ForbiddenFunctionError
 from jobs.inspection import find
 from jobs.job import JobState, MandateJob
 from jobs.mandate import Mandate
+from jobs.safe_points import passage
 
 _STATUSES = {
     JobState.RUNNING: TaskResultStatus.RUNNING,
@@ -57,11 +60,32 @@ class RunTask(Mandate):
     kwargs: dict[str, Any]
     backend: str = "default"
 
+    @property
+    def is_async(self) -> bool:  # type: ignore[override]  # of other commands, their class knows
+        """Whether the task's function is a coroutine function. ForbiddenFunctionError where there is no such task."""
+        return iscoroutinefunction(task_of(self.path, self.backend).func)
+
+    @passage
     def call(self) -> Any:
+        """Run the task to its end; of an `async def` one, return the coroutine that does."""
+        if self.is_async:
+            return self._call_async()
+        function, args, result = self._begin()
+        return self._end(result, function(*args, **self.kwargs))
+
+    @passage
+    async def _call_async(self) -> Any:
+        function, args, result = await sync_to_async(self._begin)()
+        return await sync_to_async(self._end)(result, await function(*args, **self.kwargs))
+
+    def _begin(self) -> tuple[Callable[..., Any], list[Any], Any]:
         task, result = task_of(self.path, self.backend), self._result()
         task_started.send(RQBackend, task_result=result)
         args = [TaskContext(task_result=result), *self.args] if task.takes_context else self.args
-        returned = json.loads(json.dumps(normalize_json(task.call(*args, **self.kwargs)), allow_nan=False))
+        return task.func, args, result
+
+    def _end(self, result: Any, value: Any) -> Any:
+        returned = json.loads(json.dumps(normalize_json(value), allow_nan=False))
         result = replace(result, status=TaskResultStatus.SUCCESSFUL, finished_at=timezone.now())
         object.__setattr__(result, "_return_value", returned)  # as Django's own backends do
         task_finished.send(RQBackend, task_result=result)

@@ -18,7 +18,7 @@ from jobs import allowed, arguments, failures, logs, prerequisites, profiles, re
 from jobs.connections import get_connection
 from jobs.context import restored
 from jobs.errors import NewerPayloadError, PayloadError, PrereqJobNotFinishedError
-from jobs.interrupt import Interruptible, TimedOut
+from jobs.interrupt import Interruptible, JobInterrupt, TimedOut
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, finished, invoke
 from jobs.outcomes import Finished, Outcome
@@ -75,7 +75,7 @@ def attempt(claim: "Claim", thread: Interruptible) -> tuple[Outcome, str]:
                 logger.info("performed %s in %.0f ms", current, spent, extra=current.fields())
     except BaseException as error:  # SystemExit too: a command must not end the worker
         if isinstance(error, TimedOut):
-            error = failures.timed_out(claim.limit).with_traceback(error.__traceback__)
+            error = _with_text(error, claim)
         return failures.outcome(error, current, command), current.command
     finally:
         logs.end(current)
@@ -83,8 +83,8 @@ def attempt(claim: "Claim", thread: Interruptible) -> tuple[Outcome, str]:
     return Finished(_result(result) if claim.ttl else None, claim.ttl, log), current.command
 
 
-def given_up(claim: "Claim") -> tuple[Outcome, str]:
-    """What a job ends as whose thread did not come back from its time-out, and the command's name."""
+def given_up(claim: "Claim", kind: type[JobInterrupt]) -> tuple[Outcome, str]:
+    """What a job ends as whose thread did not come back from an interrupt of that kind, and the command's name."""
     current = logs.begin(claim)
     try:
         current.command = read(claim.data)[0][2][0]
@@ -92,9 +92,17 @@ def given_up(claim: "Claim") -> tuple[Outcome, str]:
         pass  # a plain RQ job
     finally:
         logs.end(current)
-    error = failures.timed_out(claim.limit)
+    error = failures.timed_out(claim.limit) if kind is TimedOut else kind()
     error.add_note("The thread did not come back either; where it was is in the worker's log.")
     return failures.outcome(error, current, None), current.command
+
+
+def _with_text(error: TimedOut, claim: "Claim") -> TimedOut:
+    """The interrupt, with the limit in its text: what is raised in another thread is a class."""
+    worded = failures.timed_out(claim.limit).with_traceback(error.__traceback__)
+    worded.__cause__, worded.__context__ = error.__cause__, error.__context__
+    worded.__suppress_context__ = error.__suppress_context__
+    return worded
 
 
 def _tell_begin(current: logs.Attempt, args: list[Any], kwargs: dict[str, Any]) -> None:

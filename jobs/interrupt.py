@@ -1,20 +1,28 @@
 """
 Interrupting a job in its thread: at its time-out, when it is cancelled, when the worker must leave.
 
-The interrupt is an exception raised asynchronously (PyThreadState_SetAsyncExc), so it comes between two bytecodes: it
-may be armed around `call` alone, never while arguments load or an outcome is handed over.
+The interrupt is an exception that is raised at the next safe point (`safe_points`), inside `call` alone: never while
+arguments load or an outcome is handed over. A thread that waits for a database gets an ordinary error from there, since
+the database is asked to stop. What a command swallows comes again each second. After an interrupt the attempt's
+database connections are closed for good, before a hook or the next job could use them.
 """
 
 import asyncio
-import ctypes
+import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
+from math import inf
+from types import FrameType
 from typing import Any
 
 from asgiref.sync import async_to_sync
 
-_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
-_set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+from jobs import databases, raising
+from jobs.safe_points import own_frames, starts_job
+
+RESEND = 1.0  # seconds between two interrupts of one attempt: it may be cleaning up
+BLOCKED = 0.1  # seconds in which a thread that waits does not get on
 
 
 class JobInterrupt(BaseException):
@@ -29,76 +37,204 @@ class Stopped(JobInterrupt):
     """Raised when a person, or RQ's stop-job command, stops the job."""
 
 
+class Interrupt:
+    """An interrupt of one attempt, from when it was first wanted to when the call has ended."""
+
+    def __init__(self, kind: type[JobInterrupt]) -> None:
+        self.kind = kind
+        self.sent_at = -inf  # monotonic seconds
+        self.asking: list[threading.Thread] = []  # those that ask a database to stop
+        self.place: tuple[FrameType | None, int] = (None, 0)  # the frame and instruction that the thread was seen at
+        self.place_since = inf  # monotonic seconds
+
+    @property
+    def was_sent(self) -> bool:
+        return self.sent_at > -inf
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it may be sent now, for the first time or again."""
+        return time.monotonic() - self.sent_at >= RESEND
+
+    def is_blocked(self, frame: FrameType, now: float) -> bool:
+        """Whether the thread, now in that frame, has not got on since an earlier look."""
+        place = (frame, frame.f_lasti)  # kept, so that no other frame can have its address
+        if place != self.place:
+            self.place, self.place_since = place, now
+        return now - self.place_since >= BLOCKED
+
+
 class Interruptible:
-    """One worker thread, seen by whoever may interrupt what it runs."""
+    """One worker thread, seen by the main thread, which may interrupt the job that it runs."""
 
     def __init__(self) -> None:
+        self.interrupt_now: Interrupt | None = None
         self._lock = threading.Lock()
-        self._thread = 0
+        self._home = self._thread = 0  # the worker thread; the thread that runs the call, that of an event loop perhaps
+        self._state = 0  # of the latter, as `raising` wants it
         self._armed: object = None  # the claim that may be interrupted
-        self._cancel: Callable[[], object] | None = None  # how, where an exception in the thread would not arrive
-        self._sent: type[JobInterrupt] | None = None
+        self._call: Callable[[], Any] = _nothing
+        self._cancel: Callable[[], object] | None = None  # cancels the task of a coroutine
 
+    @starts_job
     def run(self, claim: object, call: Callable[[], Any]) -> Any:
-        """Run `call`; from its start to its end `interrupt(claim, ...)` raises inside it."""
+        """
+        Run `call`; from its start to its end `interrupt(claim, ...)` interrupts it.
+
+        Returns and raises what `call` does; the interrupt, with the other error as its cause, where one was sent and
+        another error came of it.
+        """
         try:
             try:
-                self.arm(claim)
-                return call()
+                self.arm(claim, call)
+                result = call()
             finally:
                 self.disarm()
-        except JobInterrupt:
+        except BaseException as error:
             self.disarm()  # the interrupt may have come in the middle of disarming
+            self._raise_after(error)
             raise
+        if self.interrupt_now is not None:
+            self._settle(None)
+        return result
 
     def run_async(self, claim: object, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """
-        `run` for a coroutine function. asgiref runs its loop in another thread while ours waits for a lock, where no
-        exception would reach it: the interrupt cancels the task instead, at its next `await`.
-        """
+        """`run` for a coroutine function, in the event loop that asgiref makes in a thread of its own."""
+        return self._run_loop(claim, call, lambda main: async_to_sync(main)())
 
+    def run_in_loop(self, claim: object, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """`run` for a coroutine function, in an event loop in this thread, as RQ has it."""
+        return self._run_loop(claim, call, lambda main: asyncio.run(main()))
+
+    def _run_loop(
+        self,
+        claim: object,
+        call: Callable[[], Coroutine[Any, Any, Any]],
+        run: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any],
+    ) -> Any:
+        """
+        Where no exception can be raised at a safe point, because the call awaits, its task is cancelled, which reaches
+        it at once.
+        """
+        home = threading.get_ident()
+
+        @starts_job
         async def interruptible() -> Any:
             loop, task = asyncio.get_running_loop(), asyncio.current_task()
             assert task is not None  # noqa: S101
-            self.arm(claim, lambda: loop.call_soon_threadsafe(task.cancel))
+            self.arm(claim, call, lambda: loop.call_soon_threadsafe(task.cancel), home)
             try:
                 return await call()
             finally:
                 self.disarm()
 
         try:
-            return async_to_sync(interruptible)()
-        except asyncio.CancelledError:
-            if self._sent is not None:
-                raise self._sent from None
+            result = run(interruptible)
+        except BaseException as error:
+            self.disarm()
+            self._raise_after(error)
             raise
+        if self.interrupt_now is not None:
+            self._settle(None)
+        return result
 
-    def arm(self, claim: object, cancel: Callable[[], object] | None = None) -> None:
-        """From here on `interrupt(claim, ...)` raises in the calling thread, or calls `cancel`."""
+    def arm(
+        self, claim: object, call: Callable[..., Any], cancel: Callable[[], object] | None = None, home: int = 0
+    ) -> None:
+        """
+        From here on `interrupt(claim, ...)` interrupts the calling thread while it runs `call`, a function of the job's
+        own. `cancel` cancels the task of a coroutine; `home` is the thread in which its synchronous parts run.
+        """
         with self._lock:
-            self._thread, self._armed, self._cancel, self._sent = threading.get_ident(), claim, cancel, None
+            thread = threading.get_ident()
+            if thread != self._thread or cancel is not None:  # a loop's thread may have the number of an earlier one
+                self._thread, self._state = thread, raising.thread_state()
+            self._home, self._armed, self._call, self._cancel = home or thread, claim, call, cancel
 
     def disarm(self) -> None:
         """From here on nothing is raised any more."""
         with self._lock:
-            self._armed = None
-            if self._sent and self._cancel is None:
-                # One that is on its way arrives here. To take it back (SetAsyncExc with NULL) would leave the "eval
-                # breaker" of CPython 3.11 set for good, and then no call in a thread that is profiled ever begins.
-                try:  # not with `suppress`: it would arrive in the calls which that makes
-                    for _ in range(2):
-                        pass
-                except JobInterrupt:
-                    pass
+            self._armed = self._cancel = None
+            if self.interrupt_now is not None:
+                raising.let_go(self._thread)
 
-    def interrupt(self, claim: object, interrupt: type[JobInterrupt]) -> bool:
-        """Raise in the thread, if that claim is what it is running; True the first time it was sent."""
+    def interrupt(self, claim: object, kind: type[JobInterrupt]) -> bool:
+        """
+        Interrupt the call as soon as that can be done safely, if that claim is what the thread runs. To be called again
+        every few milliseconds until the call has ended. True the first time.
+        """
         with self._lock:
-            if self._armed is not claim or self._sent:
+            if self._armed is not claim:
                 return False
-            self._sent = interrupt
-            if self._cancel is not None:
-                self._cancel()
-            else:
-                _set_async_exc(self._thread, interrupt)
-            return True
+            is_first = self.interrupt_now is None
+            if self.interrupt_now is None:
+                self.interrupt_now = Interrupt(kind)
+            if self.interrupt_now.is_due:
+                self._send(self.interrupt_now)
+            return is_first
+
+    def _send(self, interrupt: Interrupt) -> None:
+        now, frames = time.monotonic(), sys._current_frames()
+        own, is_whole = own_frames(frames.get(self._thread), self._call)
+        raising.watch(self._thread, self._state, raising.Wanted(self._call, interrupt), own)
+        home = frames.get(self._home)
+        if home is not None and interrupt.is_blocked(home, now) and (raw := databases.awaited(home)) is not None:
+            interrupt.sent_at = now
+            if asking := databases.ask_to_stop(raw):
+                interrupt.asking.append(asking)
+        elif self._cancel is not None and not is_whole:
+            interrupt.sent_at = now
+            self._cancel()
+
+    # --- after the call, in its thread -------------------------------------------------------------
+
+    def _raise_after(self, error: BaseException) -> None:
+        """Raise the interrupt in place of an error that came of it."""
+        if self.interrupt_now is not None:
+            instead = self._settle(error)
+            if instead is not None and instead is not error:
+                raise instead from error
+
+    def _settle(self, error: BaseException | None) -> BaseException | None:
+        """
+        End the interrupt. Nothing of it reaches what comes next: a request to a database has been answered, and
+        connections that it may have hit are closed. Returns what the attempt is to end with.
+        """
+        interrupt, self.interrupt_now = self.interrupt_now, None
+        if interrupt is None or not interrupt.was_sent:
+            return error
+        for thread in interrupt.asking:
+            thread.join()
+        databases.discard()
+        if error is None:
+            return None
+        raised = _find(error)
+        if raised is not None:
+            raising.trim(raised)
+        if isinstance(error, JobInterrupt) or not isinstance(error, _CONSEQUENCES):
+            return error
+        return interrupt.kind()
+
+
+# What an interrupt may turn into on its way out. A requeue that the command has asked for is none.
+_CONSEQUENCES = (Exception, asyncio.CancelledError, BaseExceptionGroup, GeneratorExit, KeyboardInterrupt, SystemExit)
+
+
+def _find(error: BaseException) -> JobInterrupt | None:
+    """The interrupt that an error is, or that it followed on."""
+    seen: set[int] = set()
+    ahead: list[BaseException | None] = [error]
+    while ahead:
+        each = ahead.pop()
+        if each is None or id(each) in seen:
+            continue
+        if isinstance(each, JobInterrupt):
+            return each
+        seen.add(id(each))
+        ahead += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            ahead += each.exceptions
+    return None
+
+
+def _nothing() -> None: ...

@@ -28,6 +28,7 @@ from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationE
 from jobs.job import MandateJob
 from jobs.prerequisites import NONE, Given, resolve
 from jobs.retries import RetryOn
+from jobs.safe_points import passage
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -90,7 +91,8 @@ class Mandate:
         options.check_fields(cls)
         options.check_options(cls)
         dataclasses.dataclass(eq=False, repr=False, kw_only=kw_only)(cls)
-        cls.is_async = inspect.iscoroutinefunction(cls.call)
+        if "is_async" not in vars(cls):
+            cls.is_async = inspect.iscoroutinefunction(cls.call)
         if cls.has_call():  # else it is a base for commands, not one
             registry.register(cls)
 
@@ -155,6 +157,7 @@ class Mandate:
     @classmethod
     def run(cls: Callable[P, _Calls[R]], *args: P.args, **kwargs: P.kwargs) -> R: ...
     @classmethod
+    @passage
     def run(cls, *args: Any, **kwargs: Any) -> Any:
         """
         Run the command now, in this process, and return what `call` returns. Takes the command's fields.
@@ -329,6 +332,7 @@ class Deferral(Generic[P]):
         return self._defer(*args, **kwargs)
 
 
+@passage
 def invoke(command: Mandate) -> Any:
     """Run a command's `call`, of either colour, to its end."""
     if command.is_async:

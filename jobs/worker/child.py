@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from jobs import execution, profiles, tracing
 from jobs.connections import get_connection
-from jobs.interrupt import Stopped, TimedOut
+from jobs.interrupt import JobInterrupt, Stopped, TimedOut
 from jobs.logs import AttemptLog
 from jobs.worker import stacks
 from jobs.worker.board import Board
@@ -36,6 +36,7 @@ from jobs.worker.threads import JobThread
 logger = logging.getLogger("jobs.worker")
 
 SHORT = 0.001  # seconds: while the median attempt takes less, claims are batched
+LOOK_EVERY = 0.02  # seconds between looks at a thread that is to be interrupted
 HOSTAGE = 0.020  # seconds: a running job that takes longer must not hold claimed ones up
 COMEBACK = 30  # seconds that an interrupted thread has to come back
 GRACE = 25  # seconds that running jobs have to end when the worker is stopped
@@ -70,7 +71,7 @@ class Child:
         os.set_blocking(self._wake, False)
         os.set_blocking(self._waker, False)
         self._threads = [
-            JobThread(number, self._fetch, board, attempt(name, self._let_go), self._wake_up)
+            JobThread(number, self._fetch, board, attempt(name, self._allow), self._wake_up)
             for number in range(settings.concurrency)
         ]
         self._leave_by: float | None = None  # monotonic seconds
@@ -79,7 +80,8 @@ class Child:
         self._looked_at_memory = 0.0
         self._lost: set[JobThread] = set()  # threads that did not come back
         self._told: list[int] = []  # signals that are still to be obeyed
-        self._to_stop: set[Claim] = set()
+        self._to_stop: dict[Claim, float] = {}  # and since when, in monotonic seconds
+        self._interrupting = False  # whether an interrupt waits for a safe point
 
     def run(self) -> int:
         """Live. Returns the exit code."""
@@ -109,6 +111,8 @@ class Child:
     # --- minding ---------------------------------------------------------------------------------
 
     def _tick(self) -> float:
+        if self._interrupting:
+            return LOOK_EVERY
         if self._fetch.short_jobs and self._fetch.held:
             return HOSTAGE / 2
         return 0.1 if self._fetch.held or self._fetch.stopping else 1.0
@@ -118,15 +122,7 @@ class Child:
         running = [(thread, claim) for thread in self._threads if (claim := thread.claim) is not None]
         if running or self._fetch.held:
             self._busy_at = now
-        self._to_stop = {claim for claim in self._to_stop if claim.execution in self._fetch.held}
-        for thread, claim in running:
-            if claim in self._to_stop:
-                thread.interruptible.interrupt(claim, Stopped)  # in vain while its arguments load: then the next time
-            if now > claim.deadline:
-                if thread.interruptible.interrupt(claim, TimedOut):
-                    logger.warning("timed out: job %s, after %g s", claim.job_id, claim.limit)
-                elif now > claim.deadline + COMEBACK and thread not in self._lost:
-                    self._give_up(thread)
+        self._interrupt(running, now)
         self._fetch.short_jobs = self._jobs_are_short()
         if self._fetch.has_ready and any(now - claim.started > HOSTAGE for _, claim in running):
             self._fetch.short_jobs = False
@@ -139,26 +135,46 @@ class Child:
             self._stop(RECYCLE)
         self._recycle_if_due(now)
 
+    def _interrupt(self, running: list[tuple[JobThread, Claim]], now: float) -> None:
+        """Interrupt what is out of time or is to stop; give up what has not come back for long."""
+        self._to_stop = {claim: since for claim, since in self._to_stop.items() if claim.execution in self._fetch.held}
+        self._interrupting = False
+        for thread, claim in running:
+            if thread in self._lost:
+                continue
+            kind: type[JobInterrupt] = TimedOut
+            since = claim.deadline
+            if claim in self._to_stop:
+                kind, since = Stopped, self._to_stop[claim]
+            if now <= since:
+                continue
+            self._interrupting = True
+            if thread.interruptible.interrupt(claim, kind) and kind is TimedOut:
+                logger.warning("timed out: job %s, after %g s", claim.job_id, claim.limit or 0)
+            if now > since + COMEBACK:
+                self._give_up(thread, kind)
+
     def _jobs_are_short(self) -> bool:
         return statistics.median(duration for thread in self._threads for duration in thread.durations) < SHORT
 
-    def _give_up(self, thread: JobThread) -> None:
-        """A thread sits in code that no interrupt reaches. Its job has timed out; the process is spoilt."""
+    def _give_up(self, thread: JobThread, kind: type[JobInterrupt]) -> None:
+        """A thread sits in code that no interrupt reaches. Its attempt is over; the process is spoilt."""
         claim = thread.claim
         if claim is None:
             return
-        logger.error("job %s did not come back %d s after its time-out; this process drains", claim.job_id, COMEBACK)
+        logger.error("job %s did not come back %d s after its interrupt; this process drains", claim.job_id, COMEBACK)
         self._lost.add(thread)
+        thread.give_up()
         self._dump_stacks()
-        outcome, command = execution.given_up(claim)
+        outcome, command = execution.given_up(claim, kind)
         self._fetch.commits.add(claim, outcome, command, time.monotonic() - claim.started)
         self._fetch.flush()
         self._stop(RECYCLE)
 
-    def _let_go(self, claim: Claim) -> None:
+    def _allow(self, claim: Claim, seconds: float | None) -> None:
         for thread in self._threads:
             if thread.claim is claim:
-                thread.let_go()
+                thread.allow(seconds)
 
     def _recycle_if_due(self, now: float) -> None:
         if self._fetch.stopping:
@@ -204,7 +220,8 @@ class Child:
         for line in message.decode().splitlines():
             word, job_id, execution = line.split(" ", 2)
             if word == "stop":
-                self._to_stop |= self._fetch.forget(job_id, execution)
+                for claim in self._fetch.forget(job_id, execution):
+                    self._to_stop.setdefault(claim, time.monotonic())
             elif word == "profile":
                 logger.warning("profiling the next %d attempts of this process", profiles.NEXT_ONES)
                 profiles.want_next_ones()

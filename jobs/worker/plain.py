@@ -5,11 +5,13 @@ Callbacks, Retry, depends_on, Repeat, Group, rate limits: all of it is RQ's, off
 the thread, the rule about what a payload may call, and patience: to RQ's code a server that is away is a failed job.
 """
 
+import asyncio
 import logging
 import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, cast
 
 from redis import Redis
@@ -25,7 +27,7 @@ from jobs import conf, execution, failures, logs, tracing
 from jobs.connections import new_pool
 from jobs.errors import JobsError, PayloadError
 from jobs.history import sendable
-from jobs.interrupt import Interruptible, JobInterrupt
+from jobs.interrupt import Interruptible
 from jobs.job import MandateJob
 from jobs.outcomes import Dead, GivenBack, Outcome, Recorded
 from jobs.worker.claim import Claim
@@ -38,6 +40,8 @@ AWAY = (*UNREACHABLE, MasterDownError, OutOfMemoryError, ReadOnlyError)  # it is
 # In one step: a job that somebody has deleted meanwhile must not get a record again.
 _NOTE_REASON = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'reason', ARGV[1]) end"
 
+Allow = Callable[[Claim, float | None], object]
+
 FIRST_PAUSE = 0.05  # seconds
 TRIES = 5  # of writing an outcome that the server, which answers, does not take
 
@@ -46,17 +50,18 @@ class NotOurs(Exception):
     """Raised when nothing is to be written of an attempt: it never began, or its claim is held no more."""
 
 
-def attempt(worker: str, let_go: Callable[[Claim], object]) -> Callable[[Claim, Interruptible], tuple[Outcome, str]]:
+def attempt(worker: str, allow: Allow) -> Callable[[Claim, Interruptible], tuple[Outcome, str]]:
     """
     How this worker's threads make an attempt: a command's here, a plain RQ job's through RQ.
 
-    `let_go(claim)` tells that the call is over and its outcome has to wait for the server: no time-out is to run.
+    `allow(claim, seconds)` sets how long what runs may go on, from now: a callback has a limit of its own, and an
+    outcome that has to wait for the server has none (None).
     """
 
     def make(claim: Claim, thread: Interruptible) -> tuple[Outcome, str]:
         if not claim.is_plain:
             return execution.attempt(claim, thread)
-        return PlainRunner.attempt(worker, claim, thread, let_go)
+        return PlainRunner.attempt(worker, claim, thread, allow)
 
     return tracing.traced(make) if tracing.is_on else make
 
@@ -66,13 +71,11 @@ class PlainRunner(SimpleWorker):
 
     log_result_lifespan = False
     _claim: Claim
-    _let_go: Callable[[Claim], object]
+    _allow: Allow
     _unreached = False  # whether the server was away before the call
 
     @classmethod
-    def attempt(
-        cls, worker: str, claim: Claim, thread: Interruptible, let_go: Callable[[Claim], object]
-    ) -> tuple[Outcome, str]:
+    def attempt(cls, worker: str, claim: Claim, thread: Interruptible, allow: Allow) -> tuple[Outcome, str]:
         """Run one plain job. RQ's code writes the outcome; what it cannot even read is dead, with the reason."""
         name = logs.UNREADABLE
         try:
@@ -94,8 +97,9 @@ class PlainRunner(SimpleWorker):
                 serializer=serializer,
                 prepare_for_work=False,
             )
-            runner.death_penalty_class = _penalty(claim, thread)
-            runner._claim, runner._let_go = claim, let_go
+            runner.death_penalty_class = _penalty(claim, allow)
+            runner._claim, runner._allow = claim, allow
+            job.interruptible = _interruptible(claim, thread)
             execution_id = claim.execution.decode()
             ok = runner.perform_job(job, runner.queues[0], Execution(execution_id, job.id, client, worker))
         except NotOurs:
@@ -146,7 +150,7 @@ class PlainRunner(SimpleWorker):
                 write()
                 tries += 1
             except AWAY:
-                self._let_go(self._claim)
+                self._allow(self._claim, None)
             except Exception as error:
                 failure = error
                 tries += 1
@@ -168,7 +172,7 @@ class PlainRunner(SimpleWorker):
             except AWAY as error:
                 if pause == FIRST_PAUSE:
                     logger.warning("job %s has ended; waiting for Redis to take it: %s", self._claim.job_id, error)
-                self._let_go(self._claim)
+                self._allow(self._claim, None)
                 time.sleep(pause)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
@@ -202,21 +206,35 @@ def _serializer(claim: Claim) -> Any:
     return DefaultSerializer
 
 
-def _penalty(claim: Claim, thread: Interruptible) -> type[BaseDeathPenalty]:
-    class ArmedInterrupt(BaseDeathPenalty):
-        """Our interrupt in place of RQ's SIGALRM, which only a main thread can have."""
+def _interruptible(claim: Claim, thread: Interruptible) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Wraps a function of the job's, plain or `async def`, so that it can be interrupted."""
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = thread.run(claim, partial(function, *args, **kwargs))
+            if asyncio.iscoroutine(result):
+                result = thread.run_in_loop(claim, lambda: result)
+            return result
+
+        return call
+
+    return wrap
+
+
+def _penalty(claim: Claim, allow: Allow) -> type[BaseDeathPenalty]:
+    class Limit(BaseDeathPenalty):
+        """
+        The time that RQ's code gives a job or a callback, told to our main thread, which interrupts at its end; in
+        place of SIGALRM, which only a main thread can have.
+        """
 
         def setup_death_penalty(self) -> None:
-            thread.arm(claim)
+            allow(claim, self._timeout)
 
         def cancel_death_penalty(self) -> None:
-            try:
-                thread.disarm()
-            except JobInterrupt:
-                thread.disarm()
-                raise
+            allow(claim, None)
 
-    return ArmedInterrupt
+    return Limit
 
 
 _clients: dict[str, Redis] = {}

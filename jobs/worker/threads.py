@@ -43,11 +43,17 @@ class JobThread(threading.Thread):
             connections.close_all()
             self._ended()
 
-    def let_go(self) -> None:
-        """What it runs has come to its end, and only the server is waited for: nobody is to stop it for its time."""
-        if self.claim is not None:
-            self.claim.deadline = inf
-            self._board.end(self._number)
+    def allow(self, seconds: float | None) -> None:
+        """Let what it runs go on for so many seconds from now; None, or none at all: as long as it takes."""
+        claim = self.claim
+        if claim is not None:
+            now = time.monotonic()
+            claim.deadline = now + seconds if seconds is not None and seconds > 0 else inf
+            self._board.start(self._number, claim.started, claim.deadline, _on_board(claim))
+
+    def give_up(self) -> None:
+        """What it runs is over for everybody else: the parent must not kill the process for its time."""
+        self._board.end(self._number)
 
     def _work(self) -> None:
         fetch, board, number = self._fetch, self._board, self._number
@@ -55,7 +61,7 @@ class JobThread(threading.Thread):
         while (claim := fetch.take()) is not None:
             claim.started = started = time.monotonic()
             claim.deadline = inf if claim.limit is None else started + claim.limit
-            board.start(number, started, claim.deadline, b"%b %b %b" % (claim.id, claim.execution, claim.queue))
+            board.start(number, started, claim.deadline, _on_board(claim))
             self.claim = claim
             outcome, command = self._attempt(claim, self.interruptible)
             self.claim = None
@@ -70,6 +76,10 @@ class JobThread(threading.Thread):
             elif isinstance(outcome, FAILURES):
                 self.failed += 1
             fetch.commits.add(claim, outcome, command, seconds)
+
+
+def _on_board(claim: Claim) -> bytes:
+    return b"%b %b %b" % (claim.id, claim.execution, claim.queue)
 
 
 def return_connections() -> None:

@@ -1,0 +1,212 @@
+"""
+Safe points: where an interrupt may be raised in a thread that runs a job.
+
+An exception that comes from outside may arrive between any two bytecodes. In code that does not expect it, it leaves a
+lock held, a module half imported, a database connection inside a transaction. So an interrupt is raised in the job's
+own code alone, at a point where the job holds nothing that only the next line would give back:
+
+1. the innermost frame, and every frame between it and `call`, belongs to a module of the project or of an installed
+   app. A library's frame between the two may hold anything;
+2. none of these frames is in a `finally`, in the first line of a `with`, in `__enter__`, `__exit__` or `__del__`;
+3. the innermost frame is not about to enter a `try`: what it has just acquired, the `try` gives back.
+
+What is no safe point now is asked again later.
+"""
+
+import dis
+import sysconfig
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ContextDecorator
+from functools import lru_cache, partial
+from inspect import unwrap
+from types import CodeType, FrameType
+from typing import Any, NamedTuple, TypeVar
+
+from django.apps import apps
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NOT_OWN = {"django", "django_rq", "django_tasks", "jobs", "redis", "rq", "rq_scheduler"}  # though they may be apps
+OWN_PARTS = ("jobs.bulk", "jobs.commands.")  # the engine's own commands
+SETS_UP = {"__enter__", "__exit__", "__aenter__", "__aexit__", "__del__"}
+
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_STARTS: set[CodeType] = set()
+_PASSAGES: set[CodeType] = {ContextDecorator()(lambda: None).__code__}  # @transaction.atomic
+
+
+def starts_job(function: F) -> F:
+    """Decorator: the function calls a job's code. Frames outside it are not looked at."""
+    _STARTS.add(function.__code__)
+    return function
+
+
+def passage(function: F) -> F:
+    """Decorator: the engine's function holds nothing while it calls a command's code for another command."""
+    _PASSAGES.add(function.__code__)
+    return function
+
+
+def own_frames(frame: FrameType | None, call: Callable[..., Any]) -> tuple[list[FrameType], bool]:
+    """
+    The frames of the job's own code, from `call` inward as far as no other code lies between, and whether they reach
+    the innermost frame, which is `frame`. Both empty and False in a thread that runs no job's code.
+    """
+    stack: list[FrameType] = []
+    while frame is not None and frame.f_code not in _STARTS:
+        stack.append(frame)
+        frame = frame.f_back
+    if frame is None:
+        return [], False
+    stack.reverse()
+    while isinstance(call, partial):
+        call = call.func
+    code = getattr(unwrap(call), "__code__", None)
+    first = next((at for at, each in enumerate(stack) if each.f_code is code), 0)  # what decorates `call` lies before
+    own: list[FrameType] = []
+    for each in stack[first:]:
+        if not (each.f_code in _PASSAGES or is_own(each)):
+            return own, False
+        own.append(each)
+    return own, bool(own) and is_own(own[-1])
+
+
+def is_safe(own: list[FrameType]) -> bool:
+    """Whether the innermost of these frames, which are all the job's own, is at a safe point."""
+    for frame in own:
+        code = frame.f_code
+        if code.co_name in SETS_UP or layout(code).at(frame.f_lasti).offset in layout(code).cleaning:
+            return False
+    return not layout(own[-1].f_code).is_entering_try(own[-1].f_lasti)
+
+
+def is_own(frame: FrameType) -> bool:
+    """Whether a frame runs code of the project or of an installed app."""
+    name = frame.f_globals.get("__name__", "")
+    known = _own.get(name)
+    if known is None:
+        known = _own[name] = _is_own(name, frame.f_code.co_filename)
+    return known and not frame.f_code.co_filename.startswith("<")
+
+
+_own: dict[str, bool] = {}  # by the name of the module
+
+
+def _is_own(module: str, file: str) -> bool:
+    if module.partition(".")[0] in NOT_OWN:
+        return module.startswith(OWN_PARTS)
+    if apps.get_containing_app_config(module) is not None:
+        return True
+    return not (file.startswith(_LIBRARIES) or "/site-packages/" in file or "/dist-packages/" in file)
+
+
+# --- what the compiled code says ---------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """One instruction: where it lies and where it may lead to, offsets in bytes."""
+
+    offset: int
+    operation: str
+    line: int | None
+    next: tuple[int, ...]
+    tries: frozenset[int]  # the handlers of the `try` and `with` blocks that it lies in
+
+
+class Layout:
+    """
+    The parts of a function's code that matter here: `cleaning` are the offsets of what a `finally` does, and of the
+    end of a `with`.
+    """
+
+    def __init__(self, code: CodeType) -> None:
+        bytecode = dis.Bytecode(code)
+        instructions = list(bytecode)
+        operations = {each.offset: each.opname for each in instructions}
+        tries: list[tuple[int, int, int]] = []
+        handlers: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # by what ends each if it raises
+        for start, end, target, *_ in bytecode.exception_entries:  # type: ignore[attr-defined]
+            if operations[target] == "PUSH_EXC_INFO":
+                tries.append((start, end, target))
+            elif operations[target] == "COPY":
+                handlers[target].append((start, end))
+        self.steps: dict[int, Step] = {}
+        for each, following in zip(instructions, [*instructions[1:], None], strict=True):
+            leads_to = [] if following is None or each.opname in _NO_NEXT else [following.offset]
+            if each.opcode in _JUMPS:
+                leads_to.append(each.argval)
+            self.steps[each.offset] = Step(
+                each.offset,
+                each.opname,
+                each.positions.lineno if each.positions else None,
+                tuple(leads_to),
+                frozenset(target for start, end, target in tries if start <= each.offset < end),
+            )
+        self._offsets = sorted(self.steps)
+        self.cleaning = self._cleaning(tries, list(handlers.values()))
+
+    def _cleaning(self, tries: list[tuple[int, int, int]], handlers: list[list[tuple[int, int]]]) -> set[int]:
+        """
+        The compiler writes a `finally`, and the end of a `with`, twice, with the same lines: into a handler, which an
+        error leads to, and for when there is none. The body of an `except` is there once.
+        """
+        handling = {offset for ranges in handlers for offset in self._offsets if _is_in(offset, ranges)}
+        other = [step for step in self.steps.values() if step.offset not in handling]
+        cleaning: set[int] = set()
+        for ranges in handlers:
+            steps = [self.steps[offset] for offset in self._offsets if _is_in(offset, ranges)]
+            begin, first = steps[0], steps[1] if len(steps) > 1 else steps[0]
+            if first.operation == "WITH_EXCEPT_START":
+                entered = min((start for start, _, target in tries if target == begin.offset), default=0)
+                cleaning |= {step.offset for step in other if step.line == first.line and step.offset >= entered}
+                continue
+            lines = {step.line for step in steps} & {step.line for step in other} - {None}
+            cleaning |= {step.offset for step in [*steps, *other] if step.line in lines}
+        return cleaning
+
+    def at(self, offset: int) -> Step:
+        """The instruction that an offset lies in."""
+        at = bisect_left(self._offsets, offset + 1) - 1
+        return self.steps[self._offsets[at]]
+
+    def is_entering_try(self, offset: int) -> bool:
+        """Whether a `try` that the instruction does not lie in comes next, with no call before it."""
+        here = self.at(offset)
+        ahead = [here.offset]
+        seen: set[int] = set()
+        while ahead:
+            step = self.steps.get(ahead.pop())
+            if step is None or step.offset in seen:
+                continue
+            seen.add(step.offset)
+            if not step.tries <= here.tries:
+                return True
+            if not step.operation.startswith(_ENDS):
+                ahead += step.next
+        return False
+
+
+def _is_in(offset: int, ranges: list[tuple[int, int]]) -> bool:
+    return any(start <= offset < end for start, end in ranges)
+
+
+_JUMPS = {*dis.hasjrel, *dis.hasjabs}
+_NO_NEXT = {"JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "RETURN_VALUE", "RETURN_CONST"}
+_NO_NEXT |= {"RAISE_VARARGS", "RERAISE"}
+# Where other code may run, so that nothing from before is still to be put into a `try`; or where the function ends.
+_ENDS: tuple[str, ...] = (
+    "CALL",
+    "PRECALL",
+    "JUMP_BACKWARD",
+    "FOR_ITER",
+    "SEND",
+    "YIELD",
+    "BEFORE_",
+    "LOAD_SPECIAL",
+    "IMPORT",
+)
+_ENDS += ("RETURN", "RAISE", "RERAISE")
+
+layout = lru_cache(1_000)(Layout)
