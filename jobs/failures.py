@@ -9,7 +9,7 @@ from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
 from rq.defaults import RQ_KEY_PREFIX
 
-from jobs import conf, registry, retries, seams
+from jobs import conf, registry, retries, seams, unrun
 from jobs.connections import get_connection
 from jobs.errors import MissingRecordError, NewerPayloadError, PayloadError, UnknownCommandError
 from jobs.history import iso
@@ -182,7 +182,7 @@ def _hook(command: Mandate | None, name: str, *about: Any) -> None:
     if command is None:
         return
     try:
-        getattr(command, name)(*about)
+        unrun.call(getattr(command, name), *about, name=f"{type(command).__qualname__}.{name}")
     except BaseException:  # a hook changes nothing, whatever it does
         logger.exception("%s of %s raised", name, type(command).__qualname__)
 
@@ -200,6 +200,6 @@ def tell(setting: str, job: MandateJob, error: BaseException) -> None:
     """Call the project's handlers of that setting, `ON_FAILURE` or `ON_DEAD`. Raises nothing."""
     for path in conf.get(setting):
         try:
-            import_string(path)(job, error)
+            unrun.call(import_string(path), job, error, name=path)
         except BaseException:
             logger.exception('the handler %s of JOBS["%s"] raised', path, setting)

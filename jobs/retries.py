@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import orjson
 from django.db import OperationalError
 
+from jobs import unrun
 from jobs.errors import CommandDefinitionError
 
 logger = logging.getLogger("jobs")
@@ -85,6 +86,10 @@ class RetryOn:
                 f"{self!r}: wait must be seconds (0 or more), a timedelta, a callable (attempt, error), "
                 f"or {POLYNOMIALLY_LONGER!r}."
             )
+        if callable(wait) and (kind := unrun.kind_of(wait)):
+            raise CommandDefinitionError(
+                f"{self!r}: wait is {kind}, and a call would not run its body. Make it a plain function."
+            )
         if not (isinstance(self.jitter, int | float) and 0 <= self.jitter <= 1):
             raise CommandDefinitionError(f"{self!r}: jitter must be a part of the wait, 0 to 1.")
 
@@ -101,7 +106,7 @@ class RetryOn:
         """Seconds to wait after this attempt (1 for the first); `chance` is a random number from 0 to 1."""
         wait = self.wait
         if callable(wait):
-            seconds = seconds_of(wait(attempt, error))
+            seconds = seconds_of(unrun.checked(wait(attempt, error), f"The wait of {self!r}"))
             if not seconds >= 0:
                 raise ValueError(f"{self!r}: the callable must return seconds, 0 or more, or a timedelta.")
             return seconds

@@ -1,6 +1,7 @@
 """The retry policy, as the pure function it is."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import DatabaseError, IntegrityError, OperationalError
@@ -157,7 +158,41 @@ def test_waits_as_active_job_has_them(wait, chance, expected):
     assert delays(FlakyError(), Policy, chance)[0] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("wait", [lambda attempt, error: 1 / 0, lambda attempt, error: "soon"])
+async def wait_async(attempt, error):
+    return 1
+
+
+def wait_yielding(attempt, error):
+    yield 1
+
+
+class WaitAsync:
+    async def __call__(self, attempt, error):
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("wait", "kind"),
+    [
+        (wait_async, "a coroutine function"),
+        (partial(wait_async), "a coroutine function"),
+        (WaitAsync(), "a coroutine function"),
+        (wait_yielding, "a generator function"),
+    ],
+)
+def test_a_wait_whose_body_a_call_would_not_run_is_refused(wait, kind):
+    with pytest.raises(CommandDefinitionError, match=rf"RetryOn\(.* wait is {kind}"):
+        RetryOn(FlakyError, wait=wait)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda attempt, error: 1 / 0,
+        lambda attempt, error: "soon",
+        lambda attempt, error: wait_async(attempt, error),
+    ],
+)
 def test_a_wait_that_cannot_be_worked_out_is_the_default_one_and_is_said(wait, caplog):
     class Policy:
         retries, discard_on = 0, ()

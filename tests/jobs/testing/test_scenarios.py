@@ -20,7 +20,16 @@ from tests.sample.commands.long import Exit
 from tests.sample.commands.notes import Fail, ShoutNote, WriteNote, WriteNoteSlowly
 from tests.sample.commands.scenes import CancelItself, Descend, EndOther, Hooked, TellState
 from tests.sample.commands.talk import Echo, EchoType, Talk, TalkKept
-from tests.sample.commands.trouble import Again, BadHooks, Ruled, Trouble, TroubleOnce, TroubleTwice
+from tests.sample.commands.trouble import (
+    Again,
+    AsyncHooks,
+    BadHooks,
+    ReturnUnrun,
+    Ruled,
+    Trouble,
+    TroubleOnce,
+    TroubleTwice,
+)
 from tests.sample.models import Note
 
 Scenario = Callable[[Backend], None]
@@ -705,6 +714,27 @@ def language_zone_and_values_travel_with_a_job(backend):
     child = MandateJob.fetch(parent.return_value(), connection=parent.connection)
     assert child.return_value() == job.return_value()
     assert plain.return_value() == [translation.get_language(), "UTC", None, None]
+
+
+# --- what has not run ------------------------------------------------------------------------
+
+
+@scenario
+def a_call_that_returns_a_generator_has_failed(backend):
+    job = ReturnUnrun.defer()
+    backend.perform()
+
+    assert job.state == "dead"
+    assert job.reason.startswith("TypeError: ReturnUnrun.call returned a generator, so its body has not run")
+    assert texts() == []
+
+
+@scenario
+def async_hooks_are_run_to_their_end(backend):
+    AsyncHooks.defer("hopeless")
+    backend.perform()
+
+    assert texts()[-1] == "discard: HopelessError: as planned"
 
 
 # --- what a person does ----------------------------------------------------------------------
