@@ -68,7 +68,10 @@ class Interruptible:
 
         try:
             return async_to_sync(interruptible)()
-        except asyncio.CancelledError:
+        except (
+            asyncio.CancelledError,
+            BaseExceptionGroup,
+        ):  # the latter if a TaskGroup's tasks fail as they are cancelled
             if self._sent is not None:
                 raise self._sent from None
             raise
