@@ -8,6 +8,10 @@ import pytest
 from jobs import control
 from jobs.connections import get_connection
 from jobs.errors import ChangeRefusedError, NotInWorkerError
+from jobs.failures import reason_of
+from jobs.inspection import JobQuery
+from jobs.job import JobState
+from tests.sample.commands.groups import InGroup
 from tests.sample.commands.trouble import (
     Again,
     AsyncHooks,
@@ -276,6 +280,26 @@ def test_an_impossible_wait_is_a_failure_that_says_so(pause, worker):
     job = Again.defer(pause=pause)
     worker.run()
     assert job.return_value() == "swallowed"
+
+
+# --- groups ----------------------------------------------------------------------------------
+
+
+def test_the_reason_of_a_group_has_its_members_within_bounds():
+    group = ExceptionGroup("several", [ValueError("x"), ExceptionGroup("inner", [KeyError("y")])])
+    assert reason_of(group) == "ExceptionGroup: several (2): ValueError: x; KeyError: 'y'"
+
+    many = reason_of(ExceptionGroup("many", [ValueError("x" * 100)] * 100_000))
+    assert many.startswith("ExceptionGroup: many (100000): ValueError: xxx")
+    assert len(many) == 500
+
+
+def test_groups_are_grouped_by_their_own_class_on_the_dashboard(worker):
+    job = InGroup.defer(["hopeless", "hopeless"])
+    worker.run()
+
+    (row,) = JobQuery(state=JobState.DISCARDED, error="ExceptionGroup", text="HopelessError").page().rows
+    assert (row.id, row.error) == (job.id, "ExceptionGroup")
 
 
 # --- kept within bounds ----------------------------------------------------------------------
