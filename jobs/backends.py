@@ -22,10 +22,11 @@ from django.core.checks import CheckMessage, Error
 from django.utils import timezone
 from rq.utils import str_to_date
 
-from jobs import conf, queues, registry, tracing
+from jobs import conf, queues, registry, tracing, unrun
 from jobs.deferral import new_job
 from jobs.direct import (
     BaseTaskBackend,
+    InvalidTask,
     Task,
     TaskContext,
     TaskError,
@@ -85,7 +86,7 @@ class RunTask(Mandate):
         return task.func, args, result
 
     def _end(self, result: Any, value: Any) -> Any:
-        returned = json.loads(json.dumps(normalize_json(value), allow_nan=False))
+        returned = json.loads(json.dumps(normalize_json(unrun.checked(value, self.path)), allow_nan=False))
         result = replace(result, status=TaskResultStatus.SUCCESSFUL, finished_at=timezone.now())
         object.__setattr__(result, "_return_value", returned)  # as Django's own backends do
         task_finished.send(RQBackend, task_result=result)
@@ -119,6 +120,14 @@ class RQBackend(BaseTaskBackend):
         super().__init__(alias, params)
         if "QUEUES" not in params:
             self.queues = set(conf.queues())
+
+    def validate_task(self, task: Any) -> None:
+        """Refuse a task that cannot work, when it is defined and when it is enqueued. InvalidTask says why."""
+        super().validate_task(task)
+        if (kind := unrun.kind_of(task.func)) in (unrun.GENERATOR, unrun.ASYNC_GENERATOR):
+            raise InvalidTask(
+                f"{task.module_path} is {kind}: a call would not run its body. Do the work in it, without `yield`."
+            )
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """

@@ -2,6 +2,7 @@
 
 import logging
 import traceback
+from asyncio import CancelledError
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
 from rq.defaults import RQ_KEY_PREFIX
 
-from jobs import conf, registry, retries, seams
+from jobs import conf, registry, retries, seams, unrun
 from jobs.connections import get_connection
 from jobs.errors import MissingRecordError, NewerPayloadError, PayloadError, UnknownCommandError
 from jobs.history import iso
@@ -35,6 +36,7 @@ def outcome(error: BaseException, attempt: Attempt, command: Mandate | None) -> 
 
     `command` is None when it was not built yet: then the arguments could not be loaded.
     """
+    error = _meant(error, attempt)
     try:
         progress = attempt.claim.progress
     except ValueError as unreadable:
@@ -74,12 +76,51 @@ def timed_out(limit: float | None) -> TimedOut:
 
 
 def reason_of(error: BaseException) -> str:
-    """An error in a line."""
+    """An error in a line: its class and text; of a group its members, too, however deep they lie."""
     try:
-        text = str(error)
+        text = _members(error) if isinstance(error, BaseExceptionGroup) else str(error)
     except Exception:
         text = "(its text cannot be made)"
     return f"{type(error).__qualname__}: {text}"[:REASON_LENGTH]
+
+
+def _members(group: BaseExceptionGroup[BaseException]) -> str:
+    members = leaves(group)
+    shown = "; ".join(reason_of(member) for member in members[:REASON_LENGTH])
+    return f"{group.message} ({len(members)}): {shown}"
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The plain errors of a group in their order, however deep they lie; the error itself if it is no group."""
+    found, left = [], [error]
+    while left:
+        each = left.pop()
+        if isinstance(each, BaseExceptionGroup):
+            left += reversed(each.exceptions)
+        else:
+            found.append(each)
+    return found
+
+
+def _meant(error: BaseException, attempt: Attempt) -> BaseException:
+    """
+    The interruption or the requeue that a group of errors stands for: a TaskGroup wraps what its tasks raise.
+
+    An interruption counts whatever is beside it. A requeue counts if there are only requeues and cancellations; the
+    first one gives the wait. Beside a real error it does not: the attempt has failed with the group.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    members = leaves(error)
+    if stopped := next((each for each in members if isinstance(each, Stopped)), None):
+        return stopped
+    if any(isinstance(each, TimedOut) for each in members):
+        late = timed_out(attempt.claim.limit).with_traceback(error.__traceback__)
+        late.add_note(f"It came in a group: {reason_of(error)}")
+        return late
+    requeues = [each for each in members if isinstance(each, RequeueRequested)]
+    others = [each for each in members if not isinstance(each, RequeueRequested | CancelledError)]
+    return requeues[0] if requeues and not others else error
 
 
 # --- the ways on -----------------------------------------------------------------------------
@@ -182,7 +223,7 @@ def _hook(command: Mandate | None, name: str, *about: Any) -> None:
     if command is None:
         return
     try:
-        getattr(command, name)(*about)
+        unrun.call(getattr(command, name), *about, name=f"{type(command).__qualname__}.{name}")
     except BaseException:  # a hook changes nothing, whatever it does
         logger.exception("%s of %s raised", name, type(command).__qualname__)
 
@@ -200,6 +241,6 @@ def tell(setting: str, job: MandateJob, error: BaseException) -> None:
     """Call the project's handlers of that setting, `ON_FAILURE` or `ON_DEAD`. Raises nothing."""
     for path in conf.get(setting):
         try:
-            import_string(path)(job, error)
+            unrun.call(import_string(path), job, error, name=path)
         except BaseException:
             logger.exception('the handler %s of JOBS["%s"] raised', path, setting)

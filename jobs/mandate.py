@@ -20,7 +20,7 @@ from typing import (
 
 from asgiref.sync import async_to_sync, sync_to_async
 
-from jobs import options, queues, registry, seams, tracing
+from jobs import options, queues, registry, seams, tracing, unrun
 from jobs.connections import get_connection
 from jobs.context import Context, capture
 from jobs.deferral import new_job
@@ -91,8 +91,9 @@ class Mandate:
         options.check_fields(cls)
         options.check_options(cls)
         dataclasses.dataclass(eq=False, repr=False, kw_only=kw_only)(cls)
+        options.check_methods(cls)
         if "is_async" not in vars(cls):
-            cls.is_async = inspect.iscoroutinefunction(cls.call)
+            cls.is_async = unrun.kind_of(inspect.getattr_static(cls, "call")) == unrun.COROUTINE
         if cls.has_call():  # else it is a base for commands, not one
             registry.register(cls)
 
@@ -341,10 +342,10 @@ def invoke(command: Mandate) -> Any:
 
 
 def finished(command: Mandate, result: Any) -> Any:
-    """What `call` returned; TypeError for a coroutine that nobody awaited, which would look like success."""
-    if inspect.iscoroutine(result):
-        result.close()
-        raise TypeError(
-            f"{type(command).__qualname__}.call returned a coroutine nobody awaited. Make it `async def call`."
-        )
-    return result
+    """
+    What `call` returned.
+
+    Raises:
+        TypeError: for a generator, a coroutine and the like: nothing has run, which must not look like success.
+    """
+    return unrun.checked(result, f"{type(command).__qualname__}.call")

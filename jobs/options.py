@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from jobs import seams
+from jobs import seams, unrun
 from jobs.errors import CommandDefinitionError
 from jobs.retries import RetryOn, seconds_of
 
@@ -116,6 +116,29 @@ def check_options(command: Any) -> None:
     for switch in ("keep_log", "log_arguments", "guard_against_deserialization_errors"):
         if type(getattr(command, switch)) is not bool:
             refuse(switch, "True or False")
+
+
+def check_methods(command: type) -> None:
+    """
+    Refuse methods whose body would not run when they are called.
+
+    `call` and the hooks may be coroutine functions, which are run to their end. `defer` calls `unique_key` and
+    `__post_init__`, where nobody could await them.
+
+    Raises:
+        CommandDefinitionError: naming class and method, what is wrong and what to do.
+    """
+    for name in ("call", "on_retry", "on_dead", "on_discard", "unique_key", "__post_init__"):
+        kind = unrun.kind_of(inspect.getattr_static(command, name, None))
+        if kind in (unrun.GENERATOR, unrun.ASYNC_GENERATOR):
+            advice = "Do the work in it, without `yield`."
+        elif kind and name in ("unique_key", "__post_init__"):
+            advice = "Make it a plain `def`."
+        else:
+            continue
+        raise CommandDefinitionError(
+            f"{command.__qualname__}.{name} is {kind}: a call would not run its body. {advice}"
+        )
 
 
 def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | None:

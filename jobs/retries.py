@@ -2,20 +2,23 @@
 Retry policy: what a failed attempt is followed by. Pure: no Redis, no clock, and the one random number is handed in.
 
 Rules match subclasses and the chain of causes. Of those that match an error, the one for the most special class counts.
+In a group of errors each member is matched by itself: one is enough for a retry, all must match to discard.
 """
 
 import logging
 import random
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from math import nan
 from numbers import Real
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 from django.db import OperationalError
 
+from jobs import unrun
 from jobs.errors import CommandDefinitionError
 
 logger = logging.getLogger("jobs")
@@ -25,6 +28,7 @@ Wait = float | timedelta | str | Callable[[int, BaseException], float | timedelt
 
 POLYNOMIALLY_LONGER = "polynomially_longer"
 CENTURY = 36_525 * 86_400.0  # seconds
+DEEPEST = 100  # groups in groups whose members rules look at
 DEFAULT_CURVE = ""  # under which failures are counted that no rule claims
 
 
@@ -85,6 +89,10 @@ class RetryOn:
                 f"{self!r}: wait must be seconds (0 or more), a timedelta, a callable (attempt, error), "
                 f"or {POLYNOMIALLY_LONGER!r}."
             )
+        if callable(wait) and (kind := unrun.kind_of(wait)):
+            raise CommandDefinitionError(
+                f"{self!r}: wait is {kind}, and a call would not run its body. Make it a plain function."
+            )
         if not (isinstance(self.jitter, int | float) and 0 <= self.jitter <= 1):
             raise CommandDefinitionError(f"{self!r}: jitter must be a part of the wait, 0 to 1.")
 
@@ -101,7 +109,7 @@ class RetryOn:
         """Seconds to wait after this attempt (1 for the first); `chance` is a random number from 0 to 1."""
         wait = self.wait
         if callable(wait):
-            seconds = seconds_of(wait(attempt, error))
+            seconds = seconds_of(unrun.checked(wait(attempt, error), f"The wait of {self!r}"))
             if not seconds >= 0:
                 raise ValueError(f"{self!r}: the callable must return seconds, 0 or more, or a timedelta.")
             return seconds
@@ -111,6 +119,11 @@ class RetryOn:
 
 
 DEADLOCKS = RetryOn(Deadlock, wait=3, attempts=5)
+
+
+Rule = RetryOn | type[BaseException]  # the latter to discard
+Claims = dict[Rule | None, BaseException]
+_OF_EVERY_GROUP = (Exception, BaseException)  # rules for these mean its members
 
 
 class Policy(Protocol):
@@ -183,16 +196,20 @@ def decide(
     error: BaseException, policy: Policy, progress: Progress, chance: Callable[[], float] = random.random
 ) -> Retry | GiveUp | Drop:
     """What follows an attempt that failed with this error."""
-    rule = _rule_for(error, [*policy.retry_on, *policy.discard_on]) or _rule_for(error, [DEADLOCKS])
+    claims = _claims(error, [*policy.retry_on, *policy.discard_on])
+    rule = next((rule for rule in policy.retry_on if rule in claims), None)
     if rule is None:
-        return _default(policy, progress, chance)
-    if not isinstance(rule, RetryOn):
-        return Drop()
+        if claims and None not in claims:
+            return Drop()
+        claims = _claims(error, [DEADLOCKS])
+        if DEADLOCKS not in claims:
+            return _default(policy, progress, chance)
+        rule = DEADLOCKS
     attempt = progress.failures.get(rule.key, 0) + 1
     if attempt >= rule.attempts:
         return _default(policy, progress, chance) if rule is DEADLOCKS else GiveUp()
     try:
-        delay = rule.delay(attempt, error, chance())
+        delay = rule.delay(attempt, claims[rule], chance())
     except Exception:
         logger.exception("the wait of %r cannot be worked out; the default one is taken", rule)
         delay = default_delay(attempt - 1, chance())
@@ -215,17 +232,46 @@ def default_delay(failures: int, chance: float) -> float:
     return float(failures**4 + 15 + chance * 10 * (failures + 1))
 
 
-def _rule_for(error: BaseException, rules: Sequence[RetryOn | type[BaseException]]) -> Any:
+def _claims(error: BaseException, rules: Sequence[Rule]) -> Claims:
+    """
+    The rules that claim an error, each with the error or the group's member that it claims.
+
+    A plain error has one entry. A group has one for each rule that claims a member, and one under None if there is a
+    member that no rule claims; cancellations among the members do not count. A rule for the group's own class comes
+    first, and then claims all of it.
+    """
+    return _claims_of(error, rules, {}, 0) or {None: error}
+
+
+def _claims_of(error: BaseException, rules: Sequence[Rule], known: dict[int, Claims], depth: int) -> Claims:
+    if id(error) in known:  # the cause of several members, or a circle
+        return known[id(error)]
+    known[id(error)] = {}
+    claims: Claims = {} if isinstance(error, CancelledError) else {None: error}
     for each in _chain(error):
-        matching = [
-            (_distance(type(each), kind), position, rule)
-            for position, rule in enumerate(rules)
-            for kind in (rule.errors if isinstance(rule, RetryOn) else (rule,))
-            if isinstance(each, kind)
-        ]
-        if matching:
-            return min(matching, key=lambda match: match[:2])[2]
-    return None
+        if (rule := _rule_for(each, rules)) is not None:
+            claims = {rule: error}
+            break
+        if isinstance(each, BaseExceptionGroup) and depth < DEEPEST:
+            found: Claims = {}
+            for member in each.exceptions:
+                found = _claims_of(member, rules, known, depth + 1) | found
+            if any(found):
+                claims = found if each is error else dict.fromkeys(found, error)
+                break
+    known[id(error)] = claims
+    return claims
+
+
+def _rule_for(error: BaseException, rules: Sequence[Rule]) -> Rule | None:
+    """The rule for the most special class of this error, whatever its causes and members are."""
+    matching = [
+        (_distance(type(error), kind), position, rule)
+        for position, rule in enumerate(rules)
+        for kind in (rule.errors if isinstance(rule, RetryOn) else (rule,))
+        if isinstance(error, kind) and not (isinstance(error, BaseExceptionGroup) and kind in _OF_EVERY_GROUP)
+    ]
+    return min(matching, key=lambda match: match[:2])[2] if matching else None
 
 
 def _distance(kind: type, rule: type) -> int:

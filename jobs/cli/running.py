@@ -7,7 +7,7 @@ import orjson
 from django.core.management.base import CommandError
 from rq.results import Result
 
-from jobs import arguments, registry
+from jobs import arguments, failures, registry
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
 from jobs.errors import SerializationError
@@ -38,7 +38,7 @@ def run(output: Output, options: dict[str, Any]) -> int:
     except Exception as error:
         if options["traceback"]:
             raise
-        raise CommandError(f"{name} failed: {type(error).__name__}: {error}") from error
+        raise CommandError(f"{name} failed: {failures.reason_of(error)}") from error
     if output.as_json:
         output.json({"command": name, "result": _sendable(result)})
     else:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import django_rq
 import pytest
-from rq import Callback, Queue, Repeat, Retry, Worker
+from rq import Callback, Queue, Repeat, Retry, SimpleWorker, Worker
 from rq.group import Group
-from rq.serializers import PickleSerializer
+from rq.serializers import JSONSerializer, PickleSerializer
 from rq.webhook import Webhook
 
 from jobs.connections import get_connection
@@ -48,6 +48,17 @@ def test_results_failures_and_callbacks(queue, worker_process):
     assert "RuntimeError: no luck" in failed.latest_result().exc_string
     assert reason(failed) == "RuntimeError: no luck"
     assert set(Note.objects.values_list("text", flat=True)) == {"success: 5", "failure: RuntimeError"}
+
+
+def test_a_function_with_yield_is_what_stock_rq_makes_of_it(queue, worker_process):
+    ours = queue.enqueue(functions.count_lazily)
+    drain(worker_process)
+    stock = queue.enqueue(functions.count_lazily)
+    SimpleWorker([queue], connection=queue.connection, serializer=JSONSerializer).work(burst=True)
+
+    expected = "failed" if sys.version_info < (3, 12) else "finished"  # asyncio took generators for coroutines
+    assert ours.get_status() == stock.get_status() == expected
+    assert ours.return_value() == stock.return_value()
 
 
 def test_retry_and_repeat(queue, worker_process):

@@ -31,6 +31,7 @@ from jobs import MandateJob, control
 from jobs.backends import RQBackend, RunTask, task_of
 from jobs.connections import get_connection
 from jobs.direct import (
+    InvalidTask,
     TaskResultDoesNotExist,
     TaskResultMismatch,
     TaskResultStatus,
@@ -121,6 +122,30 @@ def test_a_result_that_is_no_json_is_a_failure(worker):
     worker.run()
     result.refresh()
     assert "Unsupported type: <class 'object'>" in result.errors[0].traceback
+
+
+@pytest.mark.parametrize("what", ["generator", "coroutine"])
+def test_a_result_that_has_not_run_is_a_failure_that_says_so(what, worker):
+    result = tasks.return_unrun.enqueue(what)
+    worker.run()
+    result.refresh()
+    assert job_of(result).state == "retrying"
+    assert f"return_unrun returned a {what}" in result.errors[0].traceback
+    assert "so its body has not run" in result.errors[0].traceback
+
+
+def yielding():
+    yield 1
+
+
+async def yielding_async():
+    yield 1
+
+
+@pytest.mark.parametrize("function", [yielding, yielding_async])
+def test_a_task_with_yield_is_refused_when_it_is_defined(function):
+    with pytest.raises(InvalidTask, match=rf"{function.__name__} is an? .*generator function: .* without `yield`"):
+        task(function)
 
 
 @pytest.mark.parametrize("end", [control.cancel, control.delete])

@@ -127,6 +127,8 @@ def test_the_shape_of_a_list_in_json(dead):
         (("run", "sample.WriteNote", "--args", '["x"]', "--defer", "--queue", "no"), "Unknown queue: 'no'"),
         (("run", "sample.ShoutNote", "--args", '[{"$record": "sample.Note:9"}]'), "are gone: sample.Note:9"),
         (("run", "sample.Fail", "--args", '["oh"]'), "sample.Fail failed: RuntimeError: oh"),
+        (("run", "sample.InGroup", "--args", '[["flaky"]]'), "ExceptionGroup: several (1): FlakyError: as planned"),
+        (("run", "sample.ReturnUnrun"), "TypeError: ReturnUnrun.call returned a generator, so its body has not run"),
     ],
 )
 def test_what_is_refused_is_named(words, sentence, valkey):

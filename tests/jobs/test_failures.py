@@ -8,15 +8,22 @@ import pytest
 from jobs import control
 from jobs.connections import get_connection
 from jobs.errors import ChangeRefusedError, NotInWorkerError
+from jobs.failures import reason_of
+from jobs.inspection import JobQuery
+from jobs.job import JobState
+from tests.sample.commands.groups import InGroup
 from tests.sample.commands.trouble import (
     Again,
+    AsyncHooks,
     BadHooks,
+    LazyHooks,
     Ruled,
     Trouble,
     TroubleOnce,
     TroubleTwice,
     Wrapped,
 )
+from tests.sample.models import Note
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -163,6 +170,47 @@ def test_a_hook_that_raises_is_logged_and_changes_nothing(worker, caplog):
     assert caplog.text.count("on_dead of BadHooks raised") == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "texts"),
+    [("flaky", ["retry 1", "retry 2", "dead: as planned"]), ("hopeless", ["discard: HopelessError: as planned"])],
+)
+def test_async_hooks_are_run_to_their_end(error, texts, worker):
+    AsyncHooks.defer(error)
+    for _ in range(3):
+        worker.hurry().run()
+
+    assert list(Note.objects.exclude(text__startswith="attempt").values_list("text", flat=True)) == texts
+
+
+def test_a_hook_that_has_not_run_is_logged(worker, caplog):
+    job = LazyHooks.defer("flaky")
+    for _ in range(3):
+        worker.hurry().run()
+
+    assert job.state == "dead"
+    assert caplog.text.count("LazyHooks.on_retry returned a generator, so its body has not run") == 2
+    assert caplog.text.count("LazyHooks.on_dead returned a generator, so its body has not run") == 1
+
+
+async def hear_async(job, error):
+    heard.append((job.command_name, await Note.objects.acount(), str(error)))
+
+
+def hear_lazily(job, error):
+    yield heard.append("lazily")
+
+
+def test_async_handlers_are_run_to_their_end_and_one_with_yield_is_logged(worker, settings, caplog):
+    heard.clear()
+    paths = [f"{__name__}.hear_lazily", f"{__name__}.hear_async"]
+    settings.JOBS = {**settings.JOBS, "ON_FAILURE": paths, "ON_DEAD": paths}
+    TroubleOnce.defer()
+    worker.run()
+
+    assert heard == [("sample.TroubleOnce", 1, "as planned")] * 2
+    assert caplog.text.count("hear_lazily returned a generator, so its body has not run") == 2
+
+
 def hear(job, error):
     heard.append((job.command_name, job.state, str(error)))
 
@@ -207,8 +255,6 @@ def test_a_requeued_job_keeps_its_id_and_uses_no_retry(pause, worker, places):
 
 
 def test_what_call_wrote_before_it_asked_is_rolled_back_and_the_requeue_is_not(worker):
-    from tests.sample.models import Note
-
     job = Again.defer()
     worker.run()
 
@@ -234,6 +280,26 @@ def test_an_impossible_wait_is_a_failure_that_says_so(pause, worker):
     job = Again.defer(pause=pause)
     worker.run()
     assert job.return_value() == "swallowed"
+
+
+# --- groups ----------------------------------------------------------------------------------
+
+
+def test_the_reason_of_a_group_has_its_members_within_bounds():
+    group = ExceptionGroup("several", [ValueError("x"), ExceptionGroup("inner", [KeyError("y")])])
+    assert reason_of(group) == "ExceptionGroup: several (2): ValueError: x; KeyError: 'y'"
+
+    many = reason_of(ExceptionGroup("many", [ValueError("x" * 100)] * 100_000))
+    assert many.startswith("ExceptionGroup: many (100000): ValueError: xxx")
+    assert len(many) == 500
+
+
+def test_groups_are_grouped_by_their_own_class_on_the_dashboard(worker):
+    job = InGroup.defer(["hopeless", "hopeless"])
+    worker.run()
+
+    (row,) = JobQuery(state=JobState.DISCARDED, error="ExceptionGroup", text="HopelessError").page().rows
+    assert (row.id, row.error) == (job.id, "ExceptionGroup")
 
 
 # --- kept within bounds ----------------------------------------------------------------------

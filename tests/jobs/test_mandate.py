@@ -2,12 +2,17 @@
 
 import asyncio
 import dataclasses
+import gc
+import io
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import KW_ONLY, field
+from functools import partial, partialmethod, wraps
 
 import pytest
 
 from jobs import Mandate, options, registry
 from jobs.errors import CommandDefinitionError
+from jobs.execution import perform
 from tests.sample.commands.notes import Fail, KeepSecret, ShoutNote, WriteNote, WriteNoteSlowly
 from tests.sample.models import Note
 
@@ -124,6 +129,127 @@ def test_a_coroutine_that_nobody_awaited_is_an_error_and_no_result():
 
     with pytest.raises(TypeError, match=r"Forgetful.call returned a coroutine"):
         Forgetful.run()
+
+
+def yielding(self):
+    yield 1
+
+
+async def yielding_async(self):
+    yield 1
+
+
+async def awaited(self):
+    await asyncio.sleep(0)
+    return "through"
+
+
+def define(name, value, **more):
+    return type("Odd", (Mandate,), {"call": lambda self: None, name: value, **more})
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, staticmethod, classmethod, partialmethod, partial])
+@pytest.mark.parametrize(("function", "kind"), [(yielding, "a generator"), (yielding_async, "an async generator")])
+@pytest.mark.parametrize("name", ["call", "on_retry", "on_dead", "on_discard", "unique_key", "__post_init__"])
+def test_a_method_with_yield_is_refused_when_the_class_is_defined(name, function, kind, wrap):
+    with pytest.raises(CommandDefinitionError, match=rf"Odd.{name} is {kind} function: .* without `yield`"):
+        define(name, wrap(function))
+
+
+def test_a_call_that_comes_from_elsewhere_is_refused_too():
+    class Mixin:
+        call = yielding
+
+    with pytest.raises(CommandDefinitionError, match="Odd.call is a generator function"):
+        type("Odd", (Mixin, Mandate), {})
+
+
+@pytest.mark.parametrize("name", ["unique_key", "__post_init__"])
+def test_a_coroutine_function_is_refused_where_nobody_could_await_it(name):
+    with pytest.raises(CommandDefinitionError, match=rf"Odd.{name} is a coroutine function: .* plain `def`"):
+        define(name, awaited)
+
+
+@pytest.mark.parametrize("call", [awaited, partialmethod(awaited), staticmethod(partial(awaited, None))])
+def test_a_coroutine_function_in_whichever_wrapping_is_run_to_its_end(call):
+    command = define("call", call)
+
+    assert command.is_async
+    assert command.run() == "through"
+    assert asyncio.run(command.arun()) == "through"
+
+
+def test_a_decorator_may_run_the_generator_that_it_wraps():
+    @wraps(yielding)
+    def call(self):
+        return list(yielding(self))
+
+    assert define("call", call).run() == [1]
+
+
+async def a_task(self):
+    return asyncio.create_task(asyncio.sleep(0))
+
+
+async def a_future(self):
+    return asyncio.get_running_loop().create_future()
+
+
+UNRUN = {
+    "a generator": lambda self: yielding(self),
+    "an async generator": lambda self: yielding_async(self),
+    "a coroutine": wraps(awaited)(lambda self: awaited(self)),
+    "an awaitable": a_task,
+    "an awaitable nobody": a_future,
+    "a context manager": contextmanager(yielding),
+    "a context manager nobody": asynccontextmanager(yielding_async),
+    "a `map`": lambda self: map(print, [1]),
+    "a `filter`": lambda self: filter(print, [1]),
+}
+
+
+@pytest.mark.parametrize(("what", "call"), UNRUN.items(), ids=UNRUN)
+@pytest.mark.parametrize("how", ["run", "arun", "perform"])
+def test_a_call_whose_work_is_not_done_is_an_error_and_no_result(how, what, call, monkeypatch):
+    command = define("call", call)
+    run = {
+        "run": command.run,
+        "arun": lambda: asyncio.run(command.arun()),
+        "perform": lambda: perform("sample.Odd"),
+    }[how]
+
+    monkeypatch.setitem(registry._commands, "sample.Odd", command)
+    with pytest.raises(TypeError, match=f"Odd.call returned {what}"):
+        run()
+    gc.collect()  # a coroutine that nobody awaited would warn here, which fails the test
+
+
+def test_a_generator_that_has_begun_is_closed():
+    ended = []
+
+    def begun():
+        try:
+            yield
+        finally:
+            ended.append(True)
+            raise ValueError("while it was closed")
+
+    def call(self):
+        rows = begun()
+        next(rows)
+        return rows
+
+    with pytest.raises(TypeError, match="a generator"):
+        define("call", call).run()
+    assert ended == [True]
+
+
+def test_other_results_are_what_they_are():
+    class Odd:
+        __class__ = property(lambda self: 1 / 0)
+
+    for result in (iter([1]), Odd(), range(3), io.StringIO()):
+        assert define("call", lambda self, result=result: result).run() is result
 
 
 def test_commands_are_named_like_models_wherever_their_module_lies():

@@ -1,6 +1,8 @@
 """The retry policy, as the pure function it is."""
 
+from asyncio import CancelledError
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import DatabaseError, IntegrityError, OperationalError
@@ -93,6 +95,112 @@ def test_an_error_itself_goes_before_its_cause():
     assert isinstance(decide(error, Ruled, Progress()), Retry)
 
 
+# --- groups ----------------------------------------------------------------------------------
+
+
+class OddGroup(ExceptionGroup):
+    pass
+
+
+def together(*errors):
+    return BaseExceptionGroup("several", errors)
+
+
+def caused_by(cause):
+    error = RuntimeError("outer")
+    error.__cause__ = cause
+    return error
+
+
+def rule_of(error, policy=Ruled):
+    """What claims an error: "drop", or the key of its budget."""
+    verdict = decide(error, policy, Progress(), lambda: 0.0)
+    return "drop" if verdict == Drop() else next(iter(verdict.progress.failures))
+
+
+FLAKY, VERY = (rule.key for rule in Ruled.retry_on)
+LOCKED = OperationalError("database is locked")
+BUILT_IN = "jobs.retries.Deadlock"
+GROUPS = {
+    "all are to be discarded": ([HopelessError(), HopelessError()], "drop"),
+    "or their causes are": ([HopelessError(), caused_by(HopelessError())], "drop"),
+    "in groups in groups": ([together(HopelessError(), together(HopelessError()))], "drop"),
+    "cancellations do not count": ([HopelessError(), CancelledError()], "drop"),
+    "one is another error": ([HopelessError(), RuntimeError()], ""),
+    "one is to be retried": ([HopelessError(), RuntimeError(), FlakyError()], FLAKY),
+    "or its cause is": ([RuntimeError(), caused_by(FlakyError())], FLAKY),
+    "or a member of its cause": ([caused_by(together(RuntimeError(), FlakyError()))], FLAKY),
+    "deep inside": ([together(RuntimeError(), together(together(FlakyError())))], FLAKY),
+    "the most special rule for each": ([VeryFlakyError()], VERY),
+    "the first rule in the list of several": ([VeryFlakyError(), FlakyError()], FLAKY),
+    "one is a deadlock": ([RuntimeError(), HopelessError(), LOCKED], BUILT_IN),
+    "a rule goes before the built-in one": ([LOCKED, FlakyError()], FLAKY),
+    "only cancellations": ([CancelledError()], ""),
+    "no rule": ([RuntimeError(), KeyError()], ""),
+}
+
+
+@pytest.mark.parametrize(("errors", "expected"), GROUPS.values(), ids=GROUPS)
+def test_rules_look_into_groups(errors, expected):
+    assert rule_of(together(*errors)) == expected
+    assert rule_of(caused_by(together(*errors))) == expected
+
+
+def test_a_rule_for_the_class_of_a_group_goes_before_those_for_its_members():
+    class Policy(Ruled):
+        retry_on = [*Ruled.retry_on, RetryOn(OddGroup)]
+        discard_on = [HopelessError, ExceptionGroup]
+
+    assert rule_of(OddGroup("odd", [FlakyError()]), Policy) == Policy.retry_on[2].key
+    assert rule_of(together(SystemExit(), OddGroup("odd", [FlakyError()])), Policy) == Policy.retry_on[2].key
+    assert rule_of(ExceptionGroup("plain", [FlakyError()]), Policy) == "drop"
+
+
+def test_a_rule_for_every_exception_means_the_members_of_a_group():
+    class Policy:
+        retries, discard_on = 25, ()
+        retry_on = [RetryOn(Exception), RetryOn(FlakyError)]
+
+    class DropAll(Policy):
+        retry_on, discard_on = (), [Exception]
+
+    assert rule_of(together(VeryFlakyError()), Policy) == Policy.retry_on[1].key
+    assert rule_of(together(RuntimeError()), Policy) == Policy.retry_on[0].key
+    assert rule_of(together(RuntimeError(), KeyError()), DropAll) == "drop"
+    assert rule_of(together(RuntimeError(), SystemExit()), DropAll) == ""
+
+
+def test_a_group_uses_the_budget_of_the_rule_that_claims_a_member():
+    assert delays(together(RuntimeError(), FlakyError()), Ruled) == ([10.0, 10.0], GiveUp())
+    assert delays(together(LOCKED), Default)[0] == [3.0] * 4 + [n**4 + 15 for n in range(25)]
+
+
+def test_a_callable_wait_is_handed_the_member_that_its_rule_claims():
+    class Policy:
+        retries, discard_on = 0, ()
+        retry_on = [RetryOn(FlakyError, wait=lambda attempt, error: error.args[0])]
+
+    assert delays(together(RuntimeError(), FlakyError(7)), Policy)[0] == [7.0] * 4
+
+
+def test_groups_that_go_in_circles_or_are_very_deep_come_to_an_end():
+    member = RuntimeError()
+    group = together(member, FlakyError())
+    member.__cause__ = group
+    assert rule_of(group) == FLAKY
+
+    for _ in range(50):  # each in the context of the one before: 2**50 ways to the first
+        members = RuntimeError(), RuntimeError()
+        for each in members:
+            each.__cause__ = group
+        group = together(*members)
+    assert rule_of(group) == FLAKY
+
+    for _ in range(5_000):
+        group = together(group)
+    assert rule_of(group) == ""
+
+
 def database_error(kind=OperationalError, *args, **driver):
     error = kind(*args)
     error.__cause__ = type("DriverError", (Exception,), driver)()
@@ -157,7 +265,41 @@ def test_waits_as_active_job_has_them(wait, chance, expected):
     assert delays(FlakyError(), Policy, chance)[0] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("wait", [lambda attempt, error: 1 / 0, lambda attempt, error: "soon"])
+async def wait_async(attempt, error):
+    return 1
+
+
+def wait_yielding(attempt, error):
+    yield 1
+
+
+class WaitAsync:
+    async def __call__(self, attempt, error):
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("wait", "kind"),
+    [
+        (wait_async, "a coroutine function"),
+        (partial(wait_async), "a coroutine function"),
+        (WaitAsync(), "a coroutine function"),
+        (wait_yielding, "a generator function"),
+    ],
+)
+def test_a_wait_whose_body_a_call_would_not_run_is_refused(wait, kind):
+    with pytest.raises(CommandDefinitionError, match=rf"RetryOn\(.* wait is {kind}"):
+        RetryOn(FlakyError, wait=wait)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda attempt, error: 1 / 0,
+        lambda attempt, error: "soon",
+        lambda attempt, error: wait_async(attempt, error),
+    ],
+)
 def test_a_wait_that_cannot_be_worked_out_is_the_default_one_and_is_said(wait, caplog):
     class Policy:
         retries, discard_on = 0, ()

@@ -2,6 +2,7 @@
 
 import os  # noqa: F401
 import time
+from collections.abc import Iterator
 from os import system  # noqa: F401
 from pathlib import Path
 
@@ -22,6 +23,10 @@ def decorated(left: int, right: int) -> int:
 
 def write_note(text: str) -> int:
     return Note.objects.create(text=text).pk
+
+
+def count_lazily() -> Iterator[int]:
+    yield 1
 
 
 class Counter:

@@ -46,6 +46,12 @@ def return_object() -> object:
 
 
 @task
+def return_unrun(what: str) -> object:
+    """Returns what has not run."""
+    return (number for number in [1]) if what == "generator" else add_async.func(1, 2)
+
+
+@task
 def give_back(*values: object, **named: object) -> list:
     return [*values, named]
 

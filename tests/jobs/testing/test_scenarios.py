@@ -15,12 +15,22 @@ from jobs import MandateJob, control, queues, registry
 from jobs.errors import ChangeRefusedError, PrerequisiteError
 from tests.jobs.testing.backends import Backend, KitBackend, ServerBackend
 from tests.processes import WorkerProcess
+from tests.sample.commands.groups import InGroup, InTaskGroup, RequeueOnFlaky
 from tests.sample.commands.limits import DeferWithContext, Fresh, Guarded, Once, TellContext, Unguarded
 from tests.sample.commands.long import Exit
 from tests.sample.commands.notes import Fail, ShoutNote, WriteNote, WriteNoteSlowly
 from tests.sample.commands.scenes import CancelItself, Descend, EndOther, Hooked, TellState
 from tests.sample.commands.talk import Echo, EchoType, Talk, TalkKept
-from tests.sample.commands.trouble import Again, BadHooks, Ruled, Trouble, TroubleOnce, TroubleTwice
+from tests.sample.commands.trouble import (
+    Again,
+    AsyncHooks,
+    BadHooks,
+    ReturnUnrun,
+    Ruled,
+    Trouble,
+    TroubleOnce,
+    TroubleTwice,
+)
 from tests.sample.models import Note
 
 Scenario = Callable[[Backend], None]
@@ -705,6 +715,93 @@ def language_zone_and_values_travel_with_a_job(backend):
     child = MandateJob.fetch(parent.return_value(), connection=parent.connection)
     assert child.return_value() == job.return_value()
     assert plain.return_value() == [translation.get_language(), "UTC", None, None]
+
+
+# --- errors in groups ------------------------------------------------------------------------
+
+
+@scenario
+def a_requeue_in_a_task_group_is_one(backend):
+    jobs = [
+        InTaskGroup.defer(["requeue 30"]),
+        InTaskGroup.defer(["requeue 30"], is_nested=True),
+        InTaskGroup.defer(["requeue 30", "requeue 60", "cancelled"]),
+        RequeueOnFlaky.defer(),
+    ]
+    backend.perform()
+
+    for job in jobs:
+        assert (job.state, job.reason) == ("scheduled", None)
+        assert (job.progress.requeues, job.progress.failures) == (1, {})
+        assert 25 <= due_in(job, backend) <= 30
+    backend.travel(31)
+    assert [job.return_value() for job in [jobs[0], jobs[1], jobs[3]]] == ["through"] * 3
+    assert [names(job).count("failed") for job in jobs] == [0, 0, 0, 0]
+
+
+@scenario
+def a_requeue_beside_an_error_is_none(backend):
+    job = InTaskGroup.defer(["requeue 30", "broken"])
+    backend.perform()
+
+    assert (job.state, job.progress.requeues, job.progress.failures) == ("retrying", 0, {"": 1})
+    assert job.reason == (
+        "BaseExceptionGroup: unhandled errors in a TaskGroup (2): RequeueRequested: requeue after 30 s; "
+        "RuntimeError: as planned"
+    )
+
+
+@scenario
+def rules_look_into_groups(backend):
+    flaky = InTaskGroup.defer(["broken", "flaky"], is_nested=True)
+    hopeless, mixed = InTaskGroup.defer(["hopeless", "hopeless"]), InTaskGroup.defer(["hopeless", "broken"])
+    locked = InGroup.defer(["broken", "locked"])
+    backend.perform()
+
+    assert flaky.state == "retrying"
+    assert 5 <= due_in(flaky, backend) <= 10
+    assert hopeless.state == "discarded"
+    assert hopeless.reason == (
+        "ExceptionGroup: unhandled errors in a TaskGroup (2): HopelessError: as planned; HopelessError: as planned"
+    )
+    assert (mixed.state, mixed.progress.failures) == ("retrying", {"": 1})
+    assert locked.state == "retrying"
+    assert due_in(locked, backend) <= 3.5
+    backend.travel(11)
+    assert list(flaky.progress.failures.values()) == [2]
+    backend.travel(11)
+    assert flaky.state == "dead"
+
+
+@scenario
+def an_interruption_in_a_group_is_one(backend):
+    stopped, late = InGroup.defer(["flaky", "stopped"]), InGroup.defer(["broken", "timed out"])
+    backend.perform()
+
+    assert (stopped.state, stopped.reason) == ("dead", "stopped on request")
+    assert (late.state, late.reason) == ("retrying", "TimedOut: The attempt took longer than its 180 seconds.")
+    assert "RuntimeError: as planned" in late.results()[0].exc_string
+
+
+# --- what has not run ------------------------------------------------------------------------
+
+
+@scenario
+def a_call_that_returns_a_generator_has_failed(backend):
+    job = ReturnUnrun.defer()
+    backend.perform()
+
+    assert job.state == "dead"
+    assert job.reason.startswith("TypeError: ReturnUnrun.call returned a generator, so its body has not run")
+    assert texts() == []
+
+
+@scenario
+def async_hooks_are_run_to_their_end(backend):
+    AsyncHooks.defer("hopeless")
+    backend.perform()
+
+    assert texts()[-1] == "discard: HopelessError: as planned"
 
 
 # --- what a person does ----------------------------------------------------------------------

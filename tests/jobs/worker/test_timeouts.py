@@ -7,6 +7,7 @@ import pytest
 from jobs.connections import get_connection
 from jobs.interrupt import Interruptible, TimedOut
 from tests.jobs.worker import eventually
+from tests.sample.commands.groups import CleanUpBadly
 from tests.sample.commands.long import Deaf, Exit, Interrupted, SleepAsync, Spin
 from tests.sample.commands.notes import WriteNote
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @processes
-@pytest.mark.parametrize("command", [Spin, SleepAsync])
+@pytest.mark.parametrize("command", [Spin, SleepAsync, CleanUpBadly])
 def test_an_attempt_ends_at_its_timeout_and_the_next_job_runs(command, worker_process):
     job, after = command.defer(), WriteNote.defer("after")
     worker = worker_process("default", concurrency=1, burst=True)

@@ -88,6 +88,34 @@ class BadHooks(Ruled):
     on_dead = on_discard = lambda self, *about: 1 / 0
 
 
+class AsyncHooks(Ruled):
+    """Its hooks are coroutine functions, and wait for the database."""
+
+    async def on_retry(self, error: BaseException, attempt: int, delay: float) -> None:
+        await Note.objects.acreate(text=f"retry {attempt}")
+
+    async def on_dead(self, error: BaseException) -> None:
+        await Note.objects.acreate(text=f"dead: {error}")
+
+    async def on_discard(self, reason: str) -> None:
+        await Note.objects.acreate(text=f"discard: {reason}")
+
+
+class LazyHooks(Ruled):
+    """Its hooks return what has not run."""
+
+    on_retry = on_dead = lambda self, *about: (print(each) for each in about)
+
+
+class ReturnUnrun(Mandate):
+    """Returns a generator, which nobody runs."""
+
+    retries = 0
+
+    def call(self) -> object:
+        return (Note.objects.create(text=text) for text in "abc")
+
+
 class Again(Mandate):
     """Asks to be run again as often as it is told, inside a transaction that its asking rolls back."""
 
