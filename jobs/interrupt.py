@@ -178,10 +178,12 @@ class Interruptible:
         own, is_whole = own_frames(frames.get(self._thread), self._call)
         raising.watch(self._thread, self._state, raising.Wanted(self._call, interrupt), own)
         home = frames.get(self._home)
-        if home is not None and interrupt.is_blocked(home, now) and (raw := databases.awaited(home)) is not None:
-            interrupt.sent_at = now
-            if asking := databases.ask_to_stop(raw):
-                interrupt.asking.append(asking)
+        if home is not None and (raw := databases.awaited(home)) is not None:
+            # Before its task is cancelled: the coroutine would be gone, and its thread wait on.
+            if interrupt.is_blocked(home, now):
+                interrupt.sent_at = now
+                if asking := databases.ask_to_stop(raw):
+                    interrupt.asking.append(asking)
         elif self._cancel is not None and not is_whole:
             interrupt.sent_at = now
             self._cancel()
