@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 import program  # type: ignore[import-not-found]
 
 MAIN = "solution"
+OWN = os.path.dirname(__file__)
 PRINTED = 20_000  # characters kept of what a call prints; the rest is dropped
 LITERALS = (bool, int, float, complex, str, bytes, type(None))
 ENDLESS = (float("inf"), float("-inf"))
@@ -101,8 +102,9 @@ if __name__ == "__main__":
     requests, replies = program.begin(FOLDER)
     sys.path.insert(0, FOLDER)
     sys.stderr = Printed()
-    for name in ("confine", "program", "syscalls"):
-        del sys.modules[name]  # the learner's files may be called so
+    for name, module in list(sys.modules.items()):
+        if name != "__main__" and (getattr(module, "__file__", None) or "").startswith(OWN + os.sep):
+            del sys.modules[name]  # the learner's files may be called so
     program.send(replies, ("ready",))
     for line in requests:
         # From the checker, which runs none of the learner's code.
