@@ -30,13 +30,15 @@ class Printed(io.TextIOBase):
         return len(text)
 
 
-def answer(request: tuple[Any, ...]) -> tuple[Any, ...]:
-    """One request: load the code, look up a name, or call a function."""
+def answer(request: list[Any]) -> tuple[Any, ...]:
+    """One request: load the code, say that it is still there, look up a name, or call a function."""
     sys.stdout = printed = Printed()
     kind, *about = request
     try:
         if kind == "load":
             return load() or ("value", None, printed.text)
+        if kind == "still":
+            return value(None, printed)
         found = getattr(sys.modules[MAIN], about[0], program)
         if kind == "get":
             if found is program:
@@ -108,8 +110,9 @@ if __name__ == "__main__":
     program.send(replies, ("ready",))
     for line in requests:
         # From the checker, which runs none of the learner's code.
-        reply = answer(eval(line, {"set": set}))  # noqa: S307
+        number, *request = eval(line, {"set": set})  # noqa: S307
+        reply = answer(request)
         try:
-            program.send(replies, reply)
+            program.send(replies, (number, *reply))
         except (ValueError, RecursionError, MemoryError):
-            program.send(replies, ("odd", "too much at once", ""))
+            program.send(replies, (number, "odd", "too much at once", ""))
