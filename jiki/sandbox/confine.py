@@ -18,7 +18,7 @@ import landlock  # type: ignore[import-not-found]  # beside this file, where the
 import seccomp  # type: ignore[import-not-found]
 from kernel import checked, libc  # type: ignore[import-not-found]
 
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 CAPABILITIES_3 = 0x20080522
 
 
@@ -30,6 +30,7 @@ def limit(cpu: int, memory: int, files: int) -> None:
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
     ):
         resource.setrlimit(what, (most, most))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))  # SIGXCPU first, which says what it was; then SIGKILL
@@ -50,6 +51,9 @@ def confine(folder: str) -> None:
     if threading.active_count() > 1:
         raise OSError("a process with threads cannot be confined as a whole")
     _drop_capabilities()
+    checked(
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable"
+    )  # a crash is not worth what the system makes of crashes
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     landlock.restrict(folder)
     seccomp.restrict()
