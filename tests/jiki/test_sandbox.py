@@ -247,6 +247,8 @@ def test_what_is_not_run_any_more_is_said():
         "import os; os.mkdir('x')",
         "import os; os.chmod(__file__, 0)",
         "import os; os.kill(os.getppid(), 9)",
+        "import fcntl, os; fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())",
+        "import fcntl; fcntl.ioctl(0, 0x8901, b'abcd')",
         "import socket; socket.create_connection(('127.0.0.1', PORT))",
         "import socket; socket.socket(socket.AF_UNIX)",
         "import socket; socket.create_server(('127.0.0.1', 0))",

@@ -1,16 +1,20 @@
 """Learners' code that wants to reach the processes beside it: by no way, and past none of the layers."""
 
+import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from jiki import sandbox
 
 CHECK = "def check_add(): expect(solution.add, 1, 2, returns=3)"
+PR_SET_CHILD_SUBREAPER = 36
 SLEEP = ["/bin/sleep", "600"]
 
 # By these the kernel sends SIGKILL to OTHER, or to whom it means, though nobody calls kill().
@@ -106,6 +110,53 @@ def test_one_layer_is_enough_against(way, layer, other):
     if ended.returncode == 99:
         pytest.skip(f"this kernel does not give {layer}")
     assert other.lived() == (layer != "nothing"), ended
+
+
+@pytest.fixture
+def old_kernel(tmp_path, monkeypatch):
+    """As on Linux 5.13 in a container: Landlock's first version, and no namespaces."""
+    programs = tmp_path / "programs"
+    shutil.copytree(sandbox.PROGRAMS, programs)
+    for name, line in (("landlock", "def version(): return 1"), ("apart", "def separate(): pass")):
+        with (programs / f"{name}.py").open("a") as file:
+            file.write(f"\n{line}\n")
+    monkeypatch.setattr(sandbox, "PROGRAMS", programs)
+
+
+@pytest.mark.usefixtures("old_kernel")
+@pytest.mark.parametrize("way", WAYS)
+def test_an_old_kernel_refuses_by_its_list_of_calls(way, other):
+    test_no_process_is_reached_by(way, other)
+
+
+@pytest.mark.usefixtures("old_kernel")
+def test_without_namespaces_code_that_does_not_want_to_end_is_killed(settings):
+    settings.SUBMISSION_LIMITS = {"wall": 0.5}
+    code = "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\ntime.sleep(600)"
+
+    report = sandbox.check({"solution.py": code}, CHECK)
+
+    assert report.results[0].message == "It took longer than 0.5 seconds."
+
+
+@pytest.fixture
+def heir():
+    """This process inherits the children of its children that end: `heir()` is whom it has inherited."""
+    kernel = ctypes.CDLL(None)
+    kernel.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    before = set(psutil.Process().children())
+    yield lambda: set(psutil.Process().children()) - before
+    kernel.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("body", ["return a + b", "import os; os._exit(1)", "import time; time.sleep(600)"])
+def test_nobody_inherits_dead_processes(body, heir, settings):
+    """A worker may be a container's first process, and waits for none that it has not started."""
+    settings.SUBMISSION_LIMITS = {"wall": 1}
+
+    sandbox.check({"solution.py": f"def add(a, b): {body}"}, CHECK)
+
+    assert heir() == set()
 
 
 @pytest.mark.parametrize("name", ["file", "abstract"])
