@@ -90,7 +90,7 @@ def check(files: Mapping[str, str], checks: str) -> Report:
 
 @contextmanager
 def _processes(folder: str, limits: Limits) -> Iterator[tuple["subprocess.Popen[bytes]", "subprocess.Popen[bytes]"]]:
-    """Both programs, and their end: a group is killed as a whole."""
+    """Both programs, and their end: a group is killed as a whole, once the solver could end by itself."""
     started: list[subprocess.Popen[bytes]] = []
     (asked, asking), (answered, answering) = os.pipe(), os.pipe()
     try:
@@ -103,13 +103,23 @@ def _processes(folder: str, limits: Limits) -> Iterator[tuple["subprocess.Popen[
                 os.close(end)
         yield started[0], started[1]
     finally:
-        for process in started:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream:
-                    stream.close()
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                for solver in started[:1]:
+                    solver.terminate()
+                    solver.wait(LAST_MOMENT)  # so that it can wait for those that it has started
+        finally:
+            _kill(started)
+
+
+def _kill(started: list["subprocess.Popen[bytes]"]) -> None:
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream:
+                stream.close()
 
 
 def _start(program: str, limits: Limits, *arguments: int, **options: Any) -> "subprocess.Popen[bytes]":

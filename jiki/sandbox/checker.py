@@ -19,6 +19,7 @@ SHOWN = 300  # characters of a value
 MESSAGE = 5_000  # characters of what a check says
 ANYTHING = object()
 # What the learner's process may answer, with so many parts. It may be forged: then it is just another wrong answer.
+# Each request has a number that nobody can guess, and its answer bears it: none can be written before it is asked for.
 ANSWERS = {"value": 3, "function": 1, "missing": 1, "raised": 4, "odd": 3, "syntax": 2}
 
 
@@ -35,6 +36,7 @@ class Solution:
 
     def __init__(self, requests: int, replies: Any) -> None:
         self._requests, self._replies = requests, replies
+        self._over: BaseException | None = None
 
     def __getattr__(self, name: str) -> Any:
         kind, *about = self._ask("get", name)
@@ -43,17 +45,28 @@ class Solution:
         return Function(self, name) if kind == "function" else self._value(name, kind, about)
 
     def _ask(self, *request: Any) -> tuple[Any, ...]:
+        """Raises Ended or Unusable; then so does whatever is asked later, though a check may have caught the first."""
+        if not self._over:
+            try:
+                return self._answer(os.urandom(8).hex(), request)
+            except (Ended, Unusable) as over:
+                self._over = over
+        raise self._over
+
+    def _answer(self, number: str, request: tuple[Any, ...]) -> tuple[Any, ...]:
         try:
-            program.send(self._requests, request)
+            program.send(self._requests, (number, *request))
             line = self._replies.readline(program.LONGEST)
         except BrokenPipeError:
             line = b""
         if not line:
             raise Ended
         try:
-            reply = ast.literal_eval(line.decode())
-            if ANSWERS[reply[0]] == len(reply) and isinstance(reply, tuple):
-                return reply
+            answered, *reply = ast.literal_eval(line.decode())
+            if answered != number:
+                raise Unusable("The program answered what it was not asked.")
+            if ANSWERS[reply[0]] == len(reply):
+                return tuple(reply)
         except (LookupError, TypeError, ValueError, SyntaxError, MemoryError, RecursionError):
             pass
         raise Unusable("What the program answered cannot be read.")
@@ -133,6 +146,7 @@ def run(check: Callable[[], None]) -> tuple[str, str]:
         raise Unusable(f"Syntax error in {about[0]}." if kind == "syntax" else f"The program stops: {about[1]}.")
     try:
         check()
+        SOLUTION._ask("still")  # a process that ended after its last answer, or wrote another one, has not passed
     except AssertionError as error:
         return "failed", str(error)[:MESSAGE] or "That is not so."
     except Exception as error:

@@ -1,11 +1,12 @@
-"""How the two programs of a check begin, and how they speak: one Python literal a line."""
+"""How the two programs of a check begin, and how they speak: one Python literal a line, an answer for each request."""
 
 import os
 import signal
 import sys
 from typing import Any, NoReturn
 
-import confine  # type: ignore[import-not-found]  # beside this file, where the programs look
+import apart  # type: ignore[import-not-found]  # beside this file, where the programs look
+import confine  # type: ignore[import-not-found]
 
 LONGEST = 100_000  # bytes of a line
 NO_LITERAL = "nothing that can be compared: say, a generator, an object, or too much at once"
@@ -14,6 +15,8 @@ NO_LITERAL = "nothing that can be compared: say, a generator, an object, or too 
 def begin(folder: str) -> tuple[Any, int]:
     """
     Take the ends of the pipes from stdin and stdout, then confine this process; returns where to read and to write.
+
+    With a folder it will run a learner's code from there, and goes on in namespaces of its own where it can.
 
     The arguments of the program are those that `jiki.sandbox` gives: the process that started it, how far it must be
     confined, and the limits.
@@ -26,6 +29,8 @@ def begin(folder: str) -> tuple[Any, int]:
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
     os.close(nowhere)
+    if folder and mode != "watched":
+        apart.separate()
     sys.path = [path for path in sys.path if path != os.path.dirname(__file__)]
     try:
         confine.limit(int(cpu), int(memory), int(files))

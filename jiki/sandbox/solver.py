@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 import program  # type: ignore[import-not-found]
 
 MAIN = "solution"
+OWN = os.path.dirname(__file__)
 PRINTED = 20_000  # characters kept of what a call prints; the rest is dropped
 LITERALS = (bool, int, float, complex, str, bytes, type(None))
 ENDLESS = (float("inf"), float("-inf"))
@@ -29,13 +30,15 @@ class Printed(io.TextIOBase):
         return len(text)
 
 
-def answer(request: tuple[Any, ...]) -> tuple[Any, ...]:
-    """One request: load the code, look up a name, or call a function."""
+def answer(request: list[Any]) -> tuple[Any, ...]:
+    """One request: load the code, say that it is still there, look up a name, or call a function."""
     sys.stdout = printed = Printed()
     kind, *about = request
     try:
         if kind == "load":
             return load() or ("value", None, printed.text)
+        if kind == "still":
+            return value(None, printed)
         found = getattr(sys.modules[MAIN], about[0], program)
         if kind == "get":
             if found is program:
@@ -101,13 +104,15 @@ if __name__ == "__main__":
     requests, replies = program.begin(FOLDER)
     sys.path.insert(0, FOLDER)
     sys.stderr = Printed()
-    for name in ("confine", "program", "syscalls"):
-        del sys.modules[name]  # the learner's files may be called so
+    for name, module in list(sys.modules.items()):
+        if name != "__main__" and (getattr(module, "__file__", None) or "").startswith(OWN + os.sep):
+            del sys.modules[name]  # the learner's files may be called so
     program.send(replies, ("ready",))
     for line in requests:
         # From the checker, which runs none of the learner's code.
-        reply = answer(eval(line, {"set": set}))  # noqa: S307
+        number, *request = eval(line, {"set": set})  # noqa: S307
+        reply = answer(request)
         try:
-            program.send(replies, reply)
+            program.send(replies, (number, *reply))
         except (ValueError, RecursionError, MemoryError):
-            program.send(replies, ("odd", "too much at once", ""))
+            program.send(replies, (number, "odd", "too much at once", ""))

@@ -2,7 +2,7 @@
 The system calls that confined code may make, with their numbers on x86-64 and on ARM64.
 
 They compute, read files, and use what is open already. Whatever is not here is refused: sockets, new processes and
-threads, signals to others, and every change of a file.
+threads, signals to others, and every change of a file. What some may be given, `arguments` says.
 """
 
 # From Linux's asm/unistd_64.h and asm-generic/unistd.h; None where an architecture does without.
@@ -74,7 +74,6 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "time": (201, None),
     "times": (100, 153),
     # itself
-    "arch_prctl": (158, None),
     "exit": (60, 93),
     "exit_group": (231, 94),
     "futex": (202, 98),
@@ -95,7 +94,6 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "getsid": (124, 156),
     "gettid": (186, 178),
     "getuid": (102, 174),
-    "membarrier": (324, 283),
     "restart_syscall": (219, 128),
     "rseq": (334, 293),
     "rt_sigaction": (13, 134),
@@ -114,9 +112,9 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
 }
 
 
-def numbers(machine: str) -> tuple[int, list[int]]:
+def numbers(machine: str) -> tuple[int, dict[str, int]]:
     """
-    What the kernel calls a machine's architecture, and the allowed calls there.
+    What the kernel calls a machine's architecture, and the allowed calls there, with their numbers.
 
     Raises OSError for one that is not in the table.
     """
@@ -124,4 +122,4 @@ def numbers(machine: str) -> tuple[int, list[int]]:
     if machine not in columns:
         raise OSError(f"the system calls of {machine!r} are not known")
     column, name = columns[machine]
-    return name, [number for row in ALLOWED.values() if (number := row[column]) is not None]
+    return name, {call: number for call, row in ALLOWED.items() if (number := row[column]) is not None}
