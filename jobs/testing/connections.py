@@ -32,11 +32,12 @@ def as_found(connection: Any) -> Iterator[None]:
     is_of_test = stage.is_test_transaction(connection) and not connection.needs_rollback
     sid = connection.savepoint() if is_of_test and connection.vendor == "postgresql" else None
     before, wrappers = dict(vars(connection)), list(connection.execute_wrappers)
-    depth, autocommit = len(connection.atomic_blocks), connection.autocommit if connection.connection else None
+    depth = len(connection.atomic_blocks)
+    autocommit = connection.settings_dict["AUTOCOMMIT"] if connection.connection is None else connection.autocommit
     yield
     _restore(connection, before, wrappers)
     _end_blocks(connection, depth)
-    if autocommit is not None and connection.connection and not connection.in_atomic_block:
+    if connection.connection is not None and not connection.in_atomic_block:
         _end_transaction(connection, autocommit=autocommit)
     if is_of_test:
         _go_on(connection, sid)
