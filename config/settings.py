@@ -99,6 +99,10 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
     }
+if not DATABASES["default"].get("OPTIONS", {}).get("pool"):  # Django's pool keeps them itself
+    # To open a connection takes longer than most requests and jobs. DATABASE_URL may say otherwise: ?conn_max_age=0.
+    DATABASES["default"].setdefault("CONN_MAX_AGE", 600)  # seconds
+    DATABASES["default"].setdefault("CONN_HEALTH_CHECKS", True)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default=embedded.url(VAR) if DEBUG else "")

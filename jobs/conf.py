@@ -33,6 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "VERSION": "",
     # How many jobs are claimed at once while jobs are short; 1: never more than threads are idle.
     "BATCH": 16,
+    # Whether a database connection that is kept (CONN_MAX_AGE) loses its session state after each attempt.
+    "RESET_CONNECTIONS": True,
 }
 
 

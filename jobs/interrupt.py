@@ -18,7 +18,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from jobs import databases, raising
+from jobs import raising, running_query
 from jobs.safe_points import own_frames, starts_job
 
 RESEND = 1.0  # seconds between two interrupts of one attempt: it may be cleaning up
@@ -178,11 +178,11 @@ class Interruptible:
         own, is_whole = own_frames(frames.get(self._thread), self._call)
         raising.watch(self._thread, self._state, raising.Wanted(self._call, interrupt), own)
         home = frames.get(self._home)
-        if home is not None and (raw := databases.awaited(home)) is not None:
+        if home is not None and (raw := running_query.awaited(home)) is not None:
             # Before its task is cancelled: the coroutine would be gone, and its thread wait on.
             if interrupt.is_blocked(home, now):
                 interrupt.sent_at = now
-                if asking := databases.ask_to_stop(raw):
+                if asking := running_query.ask_to_stop(raw):
                     interrupt.asking.append(asking)
         elif self._cancel is not None and not is_whole:
             interrupt.sent_at = now
@@ -207,7 +207,7 @@ class Interruptible:
             return error
         for thread in interrupt.asking:
             thread.join()
-        databases.discard()
+        running_query.discard()
         if error is None:
             return None
         raised = _find(error)

@@ -16,14 +16,13 @@ import statistics
 import sys
 import time
 
-from django.db import connections
 from redis.exceptions import RedisError
 
 from jobs import execution, profiles, tracing
 from jobs.connections import get_connection
 from jobs.interrupt import JobInterrupt, Stopped, TimedOut
 from jobs.logs import AttemptLog
-from jobs.worker import stacks
+from jobs.worker import databases, stacks
 from jobs.worker.board import Board
 from jobs.worker.claim import Claim
 from jobs.worker.fetch import TROUBLE, Fetch
@@ -40,7 +39,6 @@ LOOK_EVERY = 0.02  # seconds between looks at a thread that is to be interrupted
 HOSTAGE = 0.020  # seconds: a running job that takes longer must not hold claimed ones up
 COMEBACK = 30  # seconds that an interrupted thread has to come back
 GRACE = 25  # seconds that running jobs have to end when the worker is stopped
-PERSIST = 600  # seconds that a thread's database connection is kept, where the project says 0
 
 PASSED_ON = {signal.SIGTERM, signal.SIGTSTP, signal.SIGTTIN}  # by the parent
 DONE, RECYCLE = 0, 3  # exit codes: not to be replaced, and to be
@@ -86,7 +84,7 @@ class Child:
     def run(self) -> int:
         """Live. Returns the exit code."""
         self._handle_signals()
-        keep_database_connections()
+        databases.prepare()
         logging.getLogger().addHandler(AttemptLog())
         for thread in self._threads:
             thread.start()
@@ -270,12 +268,3 @@ class Child:
             sum(thread.failed for thread in self._threads),
             sum(thread.working for thread in self._threads),
         )
-
-
-def keep_database_connections() -> None:
-    """Opening a connection for each job costs more than most jobs: keep one a thread, and check it before use."""
-    connections.close_all()
-    for database in connections.settings.values():
-        if database["CONN_MAX_AGE"] == 0:
-            database["CONN_MAX_AGE"] = PERSIST
-        database["CONN_HEALTH_CHECKS"] = True

@@ -1,20 +1,16 @@
 """The threads that run jobs."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from math import inf
-
-from django.db import connections
 
 from jobs.interrupt import Interruptible
 from jobs.outcomes import Dead, Finished, Outcome, Retried
 from jobs.worker.board import Board
 from jobs.worker.claim import Claim
 from jobs.worker.fetch import Fetch
-
-logger = logging.getLogger("jobs.worker")
+from jobs.worker.surroundings import Surroundings
 
 FAILURES = (Dead, Retried)
 Attempt = Callable[[Claim, Interruptible], tuple[Outcome, str]]
@@ -22,8 +18,9 @@ Attempt = Callable[[Claim, Interruptible], tuple[Outcome, str]]
 
 class JobThread(threading.Thread):
     """
-    1. takes a claim; 2. puts it on the board; 3. makes the attempt; 4. returns its database connections; 5. hands the
-    outcome over, which the next `take` of any thread commits. Ends when `take` has nothing more to give.
+    1. takes a claim; 2. puts it on the board; 3. makes the attempt in a context of its own; 4. gives its database
+    connections back; 5. hands the outcome over, which the next `take` of any thread commits. Ends when `take` has
+    nothing more to give.
     """
 
     def __init__(self, number: int, fetch: Fetch, board: Board, attempt: Attempt, ended: Callable[[], object]) -> None:
@@ -38,9 +35,12 @@ class JobThread(threading.Thread):
 
     def run(self) -> None:
         try:
-            self._work()
+            surroundings = Surroundings()
+            try:
+                self._work(surroundings)
+            finally:
+                surroundings.close()
         finally:  # a thread that dies otherwise is found missing by the main thread
-            connections.close_all()
             self._ended()
 
     def allow(self, seconds: float | None) -> None:
@@ -55,7 +55,7 @@ class JobThread(threading.Thread):
         """What it runs is over for everybody else: the parent must not kill the process for its time."""
         self._board.end(self._number)
 
-    def _work(self) -> None:
+    def _work(self, surroundings: Surroundings) -> None:
         fetch, board, number = self._fetch, self._board, self._number
         at = 0
         while (claim := fetch.take()) is not None:
@@ -63,10 +63,10 @@ class JobThread(threading.Thread):
             claim.deadline = inf if claim.limit is None else started + claim.limit
             board.start(number, started, claim.deadline, _on_board(claim))
             self.claim = claim
-            outcome, command = self._attempt(claim, self.interruptible)
+            outcome, command = surroundings.run(self._attempt, claim, self.interruptible)
             self.claim = None
             board.end(number)
-            return_connections()
+            surroundings.restore(claim)
             seconds = time.monotonic() - started
             self.working += seconds
             self.durations[at] = seconds
@@ -80,13 +80,3 @@ class JobThread(threading.Thread):
 
 def _on_board(claim: Claim) -> bytes:
     return b"%b %b %b" % (claim.id, claim.execution, claim.queue)
-
-
-def return_connections() -> None:
-    """What Django does after a request: drop connections that broke or are too old, keep the others."""
-    for connection in connections.all(initialized_only=True):
-        if connection.connection is not None:
-            try:
-                connection.close_if_unusable_or_obsolete()
-            except Exception:
-                logger.exception("could not return the database connection %r", connection.alias)

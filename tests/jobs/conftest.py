@@ -13,6 +13,7 @@ from jobs.worker.claim import Claim
 from jobs.worker.fetch import Fetch
 from jobs.worker.promotion import Promotion
 from jobs.worker.release import release
+from jobs.worker.surroundings import new_context
 from jobs.worker.wire import Wire
 
 pytest.register_assert_rewrite("tests.jobs.books")
@@ -48,7 +49,7 @@ class InlineWorker:
         if claim is None:
             return False
         claim.started = time.monotonic()
-        outcome, command = execution.attempt(claim, Interruptible())
+        outcome, command = new_context().run(execution.attempt, claim, Interruptible())
         self.attempts += 1
         self.fetch.commits.add(claim, outcome, command, time.monotonic() - claim.started)
         self._look(claims=False)

@@ -13,7 +13,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connection, connections, transaction
 
-from jobs import Mandate, databases, interrupt
+from jobs import Mandate, interrupt, running_query
 from jobs.interrupt import Interruptible, TimedOut
 from jobs.mandate import RequeueRequested
 from tests.jobs.worker import eventually
@@ -86,7 +86,7 @@ class Attempt:
         return self
 
     def awaits_database(self) -> bool:
-        return databases.awaited(sys._current_frames().get(self._thread.ident)) is not None
+        return running_query.awaited(sys._current_frames().get(self._thread.ident)) is not None
 
     def persist(self, looks: int = 50) -> None:
         """Interrupt for a while, in which it gets on."""

@@ -70,3 +70,10 @@ def wait(release: str) -> None:
 def wait_and_fail(release: str) -> None:
     wait(release)
     raise RuntimeError("no luck")
+
+
+def change_surroundings():
+    from tests.sample.commands import leaks
+
+    leaks.ChangeContext().call()
+    leaks.ChangeSession().call()

@@ -1,0 +1,272 @@
+"""
+Gives back what an attempt did to the database connections of its thread.
+
+An attempt begins with a new connection object of Django's for each database, and none of them is open. So attributes,
+execute wrappers, open transactions and logged queries of the last job are gone. What lies below is closed when the
+attempt ends (`CONN_MAX_AGE` is 0, or a backend that cannot forget its session), given to the pool, or reset and kept
+for the thread's next attempt. Django's own `connect` takes up a kept one, so signals and time zone are those of a new
+connection.
+"""
+
+import contextlib
+import logging
+import select
+import threading
+import time
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+from django.db import connections
+from django.db.backends.signals import connection_created
+
+from jobs import conf
+from jobs.worker.claim import Claim
+
+logger = logging.getLogger("jobs.worker")
+
+FRESH = 1.0  # seconds since its reset in which a kept connection is only checked for having been closed
+
+# A connection that prepares statements by itself (OPTIONS["prepare_threshold"]) must not lose them: the driver would
+# go on using them. This is DISCARD ALL without DEALLOCATE ALL.
+_RESET = b"DISCARD ALL"
+_RESET_BUT_STATEMENTS = (
+    b"CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); "
+    b"DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
+)
+_IDLE, _DONE = 0, {1, 2}  # libpq: PQTRANS_IDLE; PGRES_COMMAND_OK, PGRES_TUPLES_OK
+# What can be set on psycopg's connection and outlives a transaction.
+_OF_DRIVER = ("isolation_level", "read_only", "deferrable", "row_factory", "cursor_factory", "prepare_threshold")
+
+_here = threading.local()  # `opened` in a job thread: the databases that it has opened since the last attempt
+_elsewhere: ContextVar["list[tuple[Any, threading.Thread]] | None"] = ContextVar("jobs_elsewhere", default=None)
+
+
+def prepare() -> None:
+    """Called once in a worker process, before its threads start."""
+    connections.close_all()
+    if not conf.get("RESET_CONNECTIONS"):
+        for database in connections.settings.values():
+            if database["CONN_MAX_AGE"] != 0:  # Django's pool has checks of its own
+                database["CONN_HEALTH_CHECKS"] = True
+    connection_created.connect(_opened, dispatch_uid="jobs.worker.databases")
+
+
+def _opened(connection: Any, **_: object) -> None:
+    opened = getattr(_here, "opened", None)
+    if opened is not None:
+        opened[connection.alias] = _driver_state(connection.connection)
+        return
+    elsewhere = _elsewhere.get()
+    if elsewhere is not None and not any(known is connection for known, _ in elsewhere):
+        elsewhere.append((connection, threading.current_thread()))
+
+
+class Databases:
+    """The database connections of one job thread. To be made in that thread, and in its attempts' base context."""
+
+    def __init__(self) -> None:
+        self._resets = bool(conf.get("RESET_CONNECTIONS"))
+        self._opened: dict[str, tuple[Any, ...]] = {}
+        _here.opened = self._opened
+        # Opened in threads that an attempt has begun, such as those of `sync_to_async(thread_sensitive=False)`.
+        self._elsewhere: list[tuple[Any, threading.Thread]] = []
+        _elsewhere.set(self._elsewhere)
+        self._new: dict[str, tuple[Any, dict[str, Any]]] = {}  # as the next attempt finds them
+        self._kept: dict[str, _Kept] = {}
+        for alias in connections:
+            try:
+                self._renew(alias)
+            except Exception as error:  # jobs that use this database will say so
+                logger.warning("cannot set up the database %r: %s", alias, error)
+
+    def give_back(self, claim: Claim) -> None:
+        """Called after each attempt. Raises nothing."""
+        opened = self._opened
+        for alias, (wrapper, state) in tuple(self._new.items()):
+            if alias in opened or _differs(wrapper, state):
+                self._give_back(alias, claim)
+        if self._elsewhere:
+            self._close_elsewhere(claim)
+
+    def close(self) -> None:
+        """Called when the thread ends."""
+        connections.close_all()
+        for kept in self._kept.values():
+            kept.close()
+
+    def _give_back(self, alias: str, claim: Claim) -> None:
+        driver_state = self._opened.pop(alias, None)
+        try:
+            wrapper: Any = connections[alias]
+            is_sound = _settle(wrapper, claim)
+            if not self._resets and is_sound:
+                wrapper.queries_log.clear()
+                wrapper.close_if_unusable_or_obsolete()
+            else:
+                is_sound = is_sound and driver_state == _driver_state(wrapper.connection)
+                self._keep_or_close(wrapper, is_sound=is_sound)
+            if wrapper.connection is not None:  # kept with all its state, or a database in memory, which never closes
+                self._opened[alias] = _driver_state(wrapper.connection)
+            else:
+                self._renew(alias)
+        except Exception:
+            logger.exception("could not return the database connection %r", alias)
+
+    def _renew(self, alias: str) -> None:
+        """Put a new connection object in place, which takes up the kept connection when it is opened."""
+        with contextlib.suppress(AttributeError):  # this thread has none yet
+            del connections[alias]
+        wrapper = connections[alias]
+        if alias in self._kept:
+            wrapper.get_new_connection = partial(self._kept[alias].take, wrapper)  # type: ignore[method-assign]
+        state = {name: list(value) if type(value) is list else value for name, value in vars(wrapper).items()}
+        self._new[alias] = wrapper, state
+
+    def _keep_or_close(self, wrapper: Any, *, is_sound: bool) -> None:
+        """Leave `wrapper` without a connection, unless it is one to a database in memory."""
+        alias, raw = wrapper.alias, wrapper.connection
+        kept = self._kept.get(alias)
+        if kept is not None and kept.is_taken:
+            del self._kept[alias]
+        if raw is None:
+            return
+        if wrapper.settings_dict["OPTIONS"].get("pool"):
+            if is_sound and _reset(raw):
+                wrapper._configure_connection(raw)  # as the pool does when it opens one
+            else:
+                _end(wrapper)
+        elif is_sound and wrapper.settings_dict["CONN_MAX_AGE"] != 0 and alias not in self._kept:
+            close_at = kept.close_at if kept is not None and kept.raw is raw else wrapper.close_at
+            is_too_old = close_at is not None and time.monotonic() >= close_at
+            if not is_too_old and (new := _forgotten(wrapper)) is not None:
+                self._kept[alias] = _Kept(new, close_at, getattr(wrapper, "isolation_level", None))
+                if new is raw:
+                    wrapper.connection = None
+        wrapper.close()
+
+    def _close_elsewhere(self, claim: Claim) -> None:
+        still = []
+        for wrapper, thread in self._elsewhere:
+            if thread.is_alive():
+                still.append((wrapper, thread))
+                continue
+            try:
+                wrapper.inc_thread_sharing()
+                _settle(wrapper, claim)
+                wrapper.close()
+            except Exception:
+                logger.exception("could not close the database connection %r", wrapper.alias)
+        self._elsewhere[:] = still
+
+
+class _Kept:
+    """A database's own connection with nothing of the last job in its session."""
+
+    def __init__(self, raw: Any, close_at: float | None, isolation_level: Any) -> None:
+        self.raw = raw
+        self.close_at = close_at  # monotonic seconds
+        self._isolation_level = isolation_level
+        self._since = time.monotonic()
+        self.is_taken = False
+
+    def take(self, wrapper: Any, params: dict[str, Any]) -> Any:
+        """Stands in for `wrapper.get_new_connection`. Opens a new one if this one is too old or broken."""
+        self.is_taken = True
+        del wrapper.get_new_connection
+        if not self._is_usable():
+            self.close()
+            return wrapper.get_new_connection(params)
+        if self._isolation_level is not None:
+            wrapper.isolation_level = self._isolation_level
+        return self.raw
+
+    def close(self) -> None:
+        try:
+            self.raw.close()
+        except Exception as error:
+            logger.warning("could not close a database connection: %s", error)
+
+    def _is_usable(self) -> bool:
+        now = time.monotonic()
+        if self.close_at is not None and now >= self.close_at:
+            return False
+        if not hasattr(self.raw, "pgconn"):
+            return True
+        try:
+            # A server that ends a connection sends a message, and the end of the stream: there is something to read.
+            poll = select.poll()
+            poll.register(self.raw.fileno(), select.POLLIN)
+            if now - self._since < FRESH and not poll.poll(0):
+                return True
+            status: int = self.raw.pgconn.exec_(b"SELECT 1").status
+            return status in _DONE
+        except Exception:
+            return False
+
+
+def _differs(wrapper: Any, state: dict[str, Any]) -> bool:
+    try:
+        return bool(vars(wrapper) != state)
+    except Exception:  # of the comparison of what a job has put there
+        return True
+
+
+def _settle(wrapper: Any, claim: Claim) -> bool:
+    """Roll back a transaction that the job has left open, and say so. Whether there was none."""
+    raw, autocommit = wrapper.connection, wrapper.settings_dict["AUTOCOMMIT"]
+    if raw is None or not (wrapper.in_atomic_block or (autocommit and not wrapper.autocommit)):
+        return True
+    logger.error(
+        "job %s has left a transaction of the database %r open: it is rolled back, and %d callbacks that waited for "
+        "its commit are dropped",
+        claim.job_id,
+        wrapper.alias,
+        len(wrapper.run_on_commit),
+    )
+    _end(wrapper)
+    wrapper.close()
+    return False
+
+
+def _end(wrapper: Any) -> None:
+    """Roll back what is open. A connection of Django's pool is closed: the pool then opens another in its place."""
+    raw = wrapper.connection
+    try:
+        raw.rollback()
+        if wrapper.settings_dict["OPTIONS"].get("pool"):
+            raw.close()
+    except Exception as error:
+        logger.warning("could not roll back on the database %r: %s", wrapper.alias, error)
+    wrapper.in_atomic_block = wrapper.needs_rollback = False
+    wrapper.savepoint_ids, wrapper.atomic_blocks, wrapper.run_on_commit = [], [], []
+
+
+def _forgotten(wrapper: Any) -> Any:
+    """
+    A connection to this wrapper's database with a session as new: its own one, reset, or another; None where the
+    backend can do neither.
+    """
+    if not type(wrapper).get_new_connection.__module__.startswith("django."):
+        return None  # it may do more when it opens one
+    if wrapper.vendor == "postgresql":
+        return wrapper.connection if _reset(wrapper.connection) else None
+    if wrapper.vendor == "sqlite" and not wrapper.is_in_memory_db():
+        # It cannot reset a session. Opened before the old one is closed: the last connection to leave a database in
+        # WAL mode writes the whole log back, which takes ten times as long as all else.
+        return wrapper.get_new_connection(wrapper.get_connection_params())
+    return None
+
+
+def _reset(raw: Any) -> bool:
+    """Reset a PostgreSQL session, in one round trip. Whether that was done; psycopg2 is not reset."""
+    pgconn = getattr(raw, "pgconn", None)
+    if pgconn is None or not raw.autocommit or pgconn.transaction_status != _IDLE:
+        return False
+    statement = _RESET if raw.prepare_threshold is None else _RESET_BUT_STATEMENTS
+    status: int = pgconn.exec_(statement).status
+    return status in _DONE
+
+
+def _driver_state(raw: Any) -> tuple[Any, ...]:
+    return tuple(getattr(raw, name, None) for name in _OF_DRIVER) if hasattr(raw, "pgconn") else ()

@@ -1,0 +1,72 @@
+"""What an attempt finds around it. It is the same for each, whatever ran in the thread before."""
+
+import logging
+from collections.abc import Callable
+from contextvars import Context
+from typing import ParamSpec, TypeVar
+
+from django.conf import settings
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+from django.urls import set_script_prefix
+
+from jobs.worker.claim import Claim
+from jobs.worker.databases import Databases
+
+logger = logging.getLogger("jobs.worker")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def new_context() -> Context:
+    """
+    A context that has what a management command has: Django's script prefix, as `django.setup` sets it. Language, time
+    zone and decimal context are the defaults, and context variables are unset.
+    """
+    context = Context()
+    prefix = settings.FORCE_SCRIPT_NAME
+    context.run(set_script_prefix, "/" if prefix is None else prefix)
+    return context
+
+
+class Surroundings:
+    """Those of one job thread. To be made in that thread, because Django's own values belong to a thread as well."""
+
+    def __init__(self) -> None:
+        self._context = new_context()
+        self._databases = self._context.run(Databases)
+        self._close_caches = self._context.run(_open_caches)
+
+    def run(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call in a context of its own, which is gone afterwards."""
+        return self._context.copy().run(call, *args, **kwargs)
+
+    def restore(self, claim: Claim) -> None:
+        """Called after each attempt: give back database and cache connections, as a request does."""
+        self._databases.give_back(claim)
+        for close in self._close_caches:
+            try:
+                close()
+            except Exception:
+                logger.exception("could not close a cache's connections")
+
+    def close(self) -> None:
+        """Called when the thread ends."""
+        self._databases.close()
+
+
+def _open_caches() -> list[Callable[[], object]]:
+    """
+    Make the thread's cache objects, which attempts share: Redis's keep their connections. Returns how those that want
+    to be closed after a request are closed.
+    """
+    found: list[Callable[[], object]] = []
+    for alias in caches:
+        try:
+            cache = caches[alias]
+        except Exception:  # noqa: S112 - who uses it will be told
+            continue
+        if type(cache).close is not BaseCache.close:
+            found.append(cache.close)
+    return found
