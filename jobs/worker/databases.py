@@ -34,9 +34,12 @@ _RESET_BUT_STATEMENTS = (
     b"CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); "
     b"DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
 )
+# SQLite: SQLITE_OK, and what creates or drops something temporary, SQLITE_PRAGMA, SQLITE_ATTACH, SQLITE_DETACH.
+_ALLOWED, _SESSION_CHANGES = 0, {3, 4, 5, 6, 12, 13, 14, 15, 19, 24, 25}
 _IDLE, _DONE = 0, {1, 2}  # libpq: PQTRANS_IDLE; PGRES_COMMAND_OK, PGRES_TUPLES_OK
-# What can be set on psycopg's connection and outlives a transaction.
-_OF_DRIVER = ("isolation_level", "read_only", "deferrable", "row_factory", "cursor_factory", "prepare_threshold")
+# What can be set on a driver's connection and outlives a transaction.
+_OF_DRIVER: tuple[str, ...] = ("isolation_level", "read_only", "deferrable", "row_factory", "cursor_factory")
+_OF_DRIVER += ("prepare_threshold", "text_factory")  # the latter on sqlite3's
 
 _here = threading.local()  # `opened` in a job thread: the databases that it has opened since the last attempt
 _elsewhere: ContextVar["list[tuple[Any, threading.Thread]] | None"] = ContextVar("jobs_elsewhere", default=None)
@@ -139,8 +142,10 @@ class Databases:
         elif is_sound and wrapper.settings_dict["CONN_MAX_AGE"] != 0 and alias not in self._kept:
             close_at = kept.close_at if kept is not None and kept.raw is raw else wrapper.close_at
             is_too_old = close_at is not None and time.monotonic() >= close_at
-            if not is_too_old and (new := _forgotten(wrapper)) is not None:
-                self._kept[alias] = _Kept(new, close_at, getattr(wrapper, "isolation_level", None))
+            if not is_too_old and (new := _forgotten(wrapper, kept)) is not None:
+                if kept is None or kept.raw is not new:
+                    kept = _Kept(new, close_at, getattr(wrapper, "isolation_level", None))
+                self._kept[alias] = kept.given_back()
                 if new is raw:
                     wrapper.connection = None
         wrapper.close()
@@ -166,9 +171,21 @@ class _Kept:
     def __init__(self, raw: Any, close_at: float | None, isolation_level: Any) -> None:
         self.raw = raw
         self.close_at = close_at  # monotonic seconds
+        self.is_taken = self.is_changed = False
         self._isolation_level = isolation_level
         self._since = time.monotonic()
-        self.is_taken = False
+        if hasattr(raw, "set_authorizer"):
+            raw.set_authorizer(self._authorize)
+
+    def given_back(self) -> "_Kept":
+        self.is_taken, self._since = False, time.monotonic()
+        return self
+
+    def _authorize(self, action: int, *_: object) -> int:
+        """SQLite asks for each statement that it compiles: one of these changes the session."""
+        if action in _SESSION_CHANGES:
+            self.is_changed = True
+        return _ALLOWED
 
     def take(self, wrapper: Any, params: dict[str, Any]) -> Any:
         """Stands in for `wrapper.get_new_connection`. Opens a new one if this one is too old or broken."""
@@ -242,7 +259,7 @@ def _end(wrapper: Any) -> None:
     wrapper.savepoint_ids, wrapper.atomic_blocks, wrapper.run_on_commit = [], [], []
 
 
-def _forgotten(wrapper: Any) -> Any:
+def _forgotten(wrapper: Any, kept: _Kept | None) -> Any:
     """
     A connection to this wrapper's database with a session as new: its own one, reset, or another; None where the
     backend can do neither.
@@ -252,6 +269,8 @@ def _forgotten(wrapper: Any) -> Any:
     if wrapper.vendor == "postgresql":
         return wrapper.connection if _reset(wrapper.connection) else None
     if wrapper.vendor == "sqlite" and not wrapper.is_in_memory_db():
+        if kept is not None and kept.raw is wrapper.connection and not kept.is_changed:
+            return kept.raw
         # It cannot reset a session. Opened before the old one is closed: the last connection to leave a database in
         # WAL mode writes the whole log back, which takes ten times as long as all else.
         return wrapper.get_new_connection(wrapper.get_connection_params())
@@ -269,4 +288,4 @@ def _reset(raw: Any) -> bool:
 
 
 def _driver_state(raw: Any) -> tuple[Any, ...]:
-    return tuple(getattr(raw, name, None) for name in _OF_DRIVER) if hasattr(raw, "pgconn") else ()
+    return tuple(getattr(raw, name, None) for name in _OF_DRIVER)
