@@ -1,5 +1,6 @@
 """Plain functions that jobs may call, and things beside them that they may not."""
 
+import asyncio
 import os  # noqa: F401
 import time
 from collections.abc import Iterator
@@ -52,6 +53,25 @@ def note_success(job: object, connection: object, result: object, *args: object)
 
 def note_failure(job: object, connection: object, kind: type, *args: object) -> None:
     Note.objects.create(text=f"failure: {kind.__name__}")
+
+
+def nap(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.01)
+
+
+async def wait_async(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+def note_slowly(*about: object) -> None:
+    nap(1.5)
+    Note.objects.create(text="slowly")
+
+
+def nap_on_success(*about: object) -> None:
+    nap(60)
 
 
 def record(number: int, seconds: float, fails: bool) -> None:

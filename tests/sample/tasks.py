@@ -1,5 +1,7 @@
 """Tasks of Django's own API."""
 
+import asyncio
+
 from django.db import OperationalError
 
 from jobs.direct import task
@@ -33,6 +35,11 @@ def fail_first(context, name: str) -> int:
 @task
 async def add_async(left: int, right: int) -> int:
     return left + right
+
+
+@task
+async def wait_async(seconds: float) -> None:
+    await asyncio.sleep(seconds)
 
 
 @task

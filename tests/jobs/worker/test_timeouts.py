@@ -1,15 +1,19 @@
 """Time-outs, and commands that do not let themselves be stopped. A worker goes on whatever a command does."""
 
-import threading
-
+import django_rq
 import pytest
+from rq import Callback
 
+from jobs.backends import RunTask
 from jobs.connections import get_connection
-from jobs.interrupt import Interruptible, TimedOut
+from jobs.inspection import find
+from jobs.job import MandateJob
 from tests.jobs.worker import eventually
+from tests.sample import functions, tasks
 from tests.sample.commands.groups import CleanUpBadly
-from tests.sample.commands.long import Deaf, Exit, Interrupted, SleepAsync, Spin
+from tests.sample.commands.long import AwaitLong, Deaf, DeafForEver, Exit, Interrupted, SleepAsync, Spin
 from tests.sample.commands.notes import WriteNote
+from tests.sample.models import Note
 
 processes = pytest.mark.processes
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -61,47 +65,66 @@ def test_a_tampered_timeout_is_the_default(worker_process):
     assert job.state == "finished"
 
 
-def test_an_interrupt_comes_inside_the_call_or_not_at_all():
-    thread, claim, inside, go = Interruptible(), object(), threading.Event(), threading.Event()
-    caught = []
+@processes
+def test_what_awaits_is_interrupted_at_once_and_costs_no_process(worker_process):
+    plain = django_rq.get_queue("default").enqueue(functions.wait_async, 1_000, job_timeout=1)
+    RunTask.timeout = 1
+    try:
+        task = find(tasks.wait_async.enqueue(1_000).id)
+    finally:
+        del RunTask.timeout
+    after = WriteNote.defer("after")
+    worker = worker_process("default", concurrency=1)
 
-    def work():
-        def call():
-            inside.set()
-            while not go.is_set():
-                pass
-            while True:
-                pass
-
-        try:
-            thread.run(claim, call)
-        except TimedOut as error:
-            caught.append(error)
-        caught.append(thread.run(claim, lambda: "undisturbed"))
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    inside.wait()
-    assert not thread.interrupt(object(), TimedOut)  # another claim's
-    assert thread.interrupt(claim, TimedOut)
-    assert not thread.interrupt(claim, TimedOut)  # once is enough
-    go.set()
-    worker.join(10)
-
-    assert isinstance(caught[0], TimedOut)
-    assert caught[1] == "undisturbed"
-    assert not thread.interrupt(claim, TimedOut)  # over
+    eventually(lambda: after.state == "finished")
+    assert plain.is_failed
+    assert (str(task.state), task.reason) == ("retrying", "TimedOut: The attempt took longer than its 1 seconds.")
+    assert "did not come back" not in worker.output
 
 
-def test_one_that_was_sent_too_late_never_arrives():
-    thread, claim = Interruptible(), object()
-    for _ in range(200):
-        thread.arm(claim)
-        sender = threading.Thread(target=thread.interrupt, args=(claim, TimedOut))
-        try:
-            sender.start()
-            thread.disarm()
-        except TimedOut:
-            thread.disarm()
-        sender.join()
-        assert sum(range(100)) == 4_950  # an interrupt that were still to come would come here
+@processes
+@pytest.mark.parametrize("kind", ["command", "plain", "task"])
+def test_a_cancelled_job_that_awaits_lets_its_thread_go(kind, worker_process):
+    if kind == "command":
+        job = AwaitLong.defer()
+    elif kind == "plain":
+        plain = django_rq.get_queue("default").enqueue(functions.wait_async, 1_000)
+        job = MandateJob.fetch(plain.id, connection=plain.connection)
+    else:
+        job = find(tasks.wait_async.enqueue(1_000).id)
+    worker_process("default", concurrency=1)
+    eventually(lambda: job.state == "running")
+    job.cancel()
+    after = WriteNote.defer("after")
+
+    eventually(lambda: after.state == "finished")
+    assert job.state == "cancelled"
+
+
+@processes
+def test_a_cancelled_job_that_does_not_come_back_costs_its_process(worker_process):
+    job = DeafForEver.defer()
+    worker = worker_process(
+        "default", concurrency=1, env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "COMEBACK": "1", "GRACE": "5"}
+    )
+    eventually(lambda: job.state == "running")
+    job.cancel()
+    after = WriteNote.defer("after")
+
+    eventually(lambda: after.state == "finished")
+    assert job.state == "cancelled"
+    assert "did not come back" in worker.output
+
+
+@processes
+def test_a_callback_of_a_plain_job_has_a_limit_of_its_own(worker_process):
+    queue = django_rq.get_queue("default")
+    late = queue.enqueue(functions.nap, 60, job_timeout=1, on_failure=Callback(functions.note_slowly, timeout=30))
+    slow = queue.enqueue(functions.add, 1, 2, job_timeout=1, on_success=Callback(functions.note_slowly, timeout=30))
+    endless = queue.enqueue(functions.add, 1, 2, on_success=Callback(functions.nap_on_success, timeout=1))
+
+    assert worker_process("default", burst=True).wait() == 0
+    assert late.is_failed
+    assert slow.is_finished
+    assert endless.is_failed
+    assert Note.objects.filter(text="slowly").count() == 2

@@ -49,6 +49,15 @@ class Deaf(Mandate):
         time.sleep(60)
 
 
+class DeafForEver(Deaf):
+    timeout = None
+
+
+class AwaitLong(Mandate):
+    async def call(self) -> None:
+        await asyncio.sleep(1_000)
+
+
 class Patient(Mandate):
     """Takes as long as its file says: until there is one of that name."""
 
