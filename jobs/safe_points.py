@@ -152,19 +152,34 @@ class Layout:
         The compiler writes a `finally`, and the end of a `with`, twice, with the same lines: into a handler, which an
         error leads to, and for when there is none. The body of an `except` is there once.
         """
-        handling = {offset for ranges in handlers for offset in self._offsets if _is_in(offset, ranges)}
-        other = [step for step in self.steps.values() if step.offset not in handling]
         cleaning: set[int] = set()
-        for ranges in handlers:
-            steps = [self.steps[offset] for offset in self._offsets if _is_in(offset, ranges)]
-            begin, first = steps[0], steps[1] if len(steps) > 1 else steps[0]
+        lines: set[int | None] = set()
+        handled = {min(start for start, _ in ranges): max(end for _, end in ranges) for ranges in handlers}
+        for begin, end in handled.items():
+            first = self.at(self.at(begin).next[0])
             if first.operation == "WITH_EXCEPT_START":
-                entered = min((start for start, _, target in tries if target == begin.offset), default=0)
-                cleaning |= {step.offset for step in other if step.line == first.line and step.offset >= entered}
-                continue
-            lines = {step.line for step in steps} & {step.line for step in other} - {None}
-            cleaning |= {step.offset for step in [*steps, *other] if step.line in lines}
-        return cleaning
+                entered = min((start for start, _, target in tries if target == begin), default=0)
+                cleaning |= {
+                    step.offset for step in self.steps.values() if step.line == first.line and step.offset >= entered
+                }
+            elif first.operation != "POP_TOP" and not any(
+                self.steps[offset].operation.startswith("CHECK_E")  # an `except`
+                for start, stop in next(ranges for ranges in handlers if min(ranges)[0] == begin)
+                for offset in self._offsets
+                if start <= offset < stop
+            ):
+                lines |= self._lines(begin, end, tries, handled)
+        return cleaning | {step.offset for step in self.steps.values() if step.line in lines - {None}}
+
+    def _lines(
+        self, begin: int, end: int, tries: list[tuple[int, int, int]], handled: dict[int, int]
+    ) -> set[int | None]:
+        """The lines of a handler, and of the handlers of what it tries in turn."""
+        found = {step.line for step in self.steps.values() if begin <= step.offset < end}
+        for start, _, target in tries:
+            if begin <= start < end and target != begin:
+                found |= self._lines(target, handled.get(target, target), tries, handled)
+        return found
 
     def at(self, offset: int) -> Step:
         """The instruction that an offset lies in."""
@@ -186,10 +201,6 @@ class Layout:
             if not step.operation.startswith(_ENDS):
                 ahead += step.next
         return False
-
-
-def _is_in(offset: int, ranges: list[tuple[int, int]]) -> bool:
-    return any(start <= offset < end for start, end in ranges)
 
 
 _JUMPS = {*dis.hasjrel, *dis.hasjabs}

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import django_rq
 import pytest
 
+from jobs import control
 from jobs.backends import RunTask
 from jobs.connections import get_connection
 from jobs.errors import ChangeRefusedError
@@ -109,7 +110,7 @@ def test_an_interrupt_harms_nobody_but_its_job(worker_process, address, own_limi
             if state == "running" and n in to_cancel:
                 del to_cancel[n]
                 with suppress(ChangeRefusedError):  # it has ended meanwhile
-                    jobs[n][0].cancel()
+                    control.cancel(jobs[n][0])
         for n in [n for n, state in states.items() if state in ENDED]:
             job, kind = jobs.pop(n)
             ended[kind.partition(".")[0], str(states[n])] += 1

@@ -246,6 +246,7 @@ def test_it_comes_inside_the_call_and_leaves_nothing_held(call):
         LOCK.release()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_it_comes_in_what_another_command_runs(own_commands):
     class Inner(Mandate):
         @transaction.atomic

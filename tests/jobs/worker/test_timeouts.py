@@ -4,6 +4,7 @@ import django_rq
 import pytest
 from rq import Callback
 
+from jobs import control
 from jobs.backends import RunTask
 from jobs.connections import get_connection
 from jobs.inspection import find
@@ -94,7 +95,7 @@ def test_a_cancelled_job_that_awaits_lets_its_thread_go(kind, worker_process):
         job = find(tasks.wait_async.enqueue(1_000).id)
     worker_process("default", concurrency=1)
     eventually(lambda: job.state == "running")
-    job.cancel()
+    control.cancel(job)
     after = WriteNote.defer("after")
 
     eventually(lambda: after.state == "finished")
