@@ -104,7 +104,7 @@ def test_the_third_interruption_is_poison_and_names_the_workers(new_fetch, place
     assert get_connection("default").hget(job.key, "interrupted_by") == b"w0 w1 w2"
     (row,) = JobQuery(state=JobState.DEAD).page().rows
     assert row.attempts == 3
-    assert "Poison: 3 workers died" in job.latest_result().exc_string
+    assert "Poison: 3 worker processes died" in job.latest_result().exc_string
 
 
 def poisoned(new_fetch, *names):
