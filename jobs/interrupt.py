@@ -13,6 +13,8 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
+from jobs import forks
+
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
 
@@ -79,7 +81,8 @@ class Interruptible:
             self._thread, self._armed, self._cancel, self._sent = threading.get_ident(), claim, cancel, None
 
     def disarm(self) -> None:
-        """From here on nothing is raised any more."""
+        """From here on nothing is raised any more. Does not return in a process that the job has forked."""
+        forks.leave_if_forked()  # before the lock, which another thread may have held at the fork
         with self._lock:
             self._armed = None
             if self._sent and self._cancel is None:

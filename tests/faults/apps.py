@@ -76,7 +76,7 @@ TIMES = {
     "COMEBACK": [child, children],
     "EVERY": [heartbeat],
     "GRACE": [child, children],
-    "HOPELESS": [children],
+    "HOPELESS": [stall],
     "MISSED": [parent],
     "PATIENCE": [doorbell, wire],
     "STALLED": [stall],

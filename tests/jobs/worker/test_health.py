@@ -17,9 +17,10 @@ from django.core.management import CommandError, call_command
 from jobs.worker import supervision
 from jobs.worker.board import Board
 from jobs.worker.child import Child
-from jobs.worker.children import Children, Process
+from jobs.worker.children import Children
 from jobs.worker.health import Health
 from jobs.worker.probes import MOST, Probes
+from jobs.worker.process import Process
 from jobs.worker.settings import WorkerSettings
 from jobs.worker.stall import HOPELESS, STALLED, stall
 from jobs.worker.supervision import Supervision, notify
@@ -185,7 +186,7 @@ def test_the_main_thread_shows_each_turn_until_its_process_leaves(valkey, monkey
         turn = child._board.minded()
         child._mind()
         assert 0.0 < turn < child._board.minded() < inf
-        child._stop(0)
+        child._stop()
         child._mind()
         assert child._board.minded() == inf
 
@@ -446,10 +447,10 @@ def test_a_port_that_is_taken_is_refused():
 
 @pytest.mark.parametrize("running", [True, False])
 def test_a_child_that_stands_still_is_killed_when_nothing_runs_in_it(running, process, monkeypatch):
-    minding = Children(WorkerSettings(queues={"default": None}), bool, bool, bool)
+    minding = Children(WorkerSettings(queues={"default": None}), bool, bool, bool, bool)
     minding._alive.append(process)
     killed = []
-    monkeypatch.setattr("jobs.worker.children.os.kill", lambda *args: killed.append(args))
+    monkeypatch.setattr("jobs.worker.process.os.kill", lambda *args: killed.append(args))
     if running:
         run_a_job(process.board, 0)
     process.board._turns[0] -= HOPELESS + 1
