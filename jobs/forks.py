@@ -6,11 +6,12 @@ holds; what the copy returns or raises must end the copy, and must never be take
 """
 
 import os
+import signal
 import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -20,15 +21,19 @@ from django.db.backends.signals import connection_created
 _is_fork = False  # whether this process was forked by a job
 _opened: dict[int, "weakref.ref[Any]"] = {}  # database connections of all threads, by their id()
 _kept: dict[int, list[Any]] = {}  # by the thread that forks: what the fork must not destroy
+_masks: dict[int, set[Any]] = {}  # by the thread that forks: the signals that it had blocked
 
 
-def watch(let_go: Callable[[], object]) -> None:
+def watch(let_go: Callable[[], object], signals: Collection[int] = ()) -> None:
     """
     In a worker process, before it runs jobs: from here on, a process that it forks knows that it is a fork. `let_go()`
-    is called there, to give up what is the worker's; it must take no locks, whose holders are gone in the fork.
+    is called there, to give up what is the worker's; it must take no locks, whose holders are gone in the fork. Until
+    that is done `signals` wait, because they would still go to the worker's handlers.
     """
     connection_created.connect(_note, weak=False)
-    os.register_at_fork(before=_keep, after_in_parent=_forget, after_in_child=lambda: _begin(let_go))
+    os.register_at_fork(
+        before=lambda: _prepare(signals), after_in_parent=_forget, after_in_child=lambda: _begin(let_go, signals)
+    )
 
 
 def leave_if_forked() -> None:
@@ -63,20 +68,22 @@ def _note(sender: object, connection: Any, **_: object) -> None:
     _opened[key] = weakref.ref(connection, lambda _: _opened.pop(key, None))
 
 
-def _keep() -> None:
+def _prepare(signals: Collection[int]) -> None:
     """
-    Connections of other threads go with those threads in the fork, and closing one there may end the session that it
-    shares with the worker's: hold them.
+    Block the signals, and hold the database connections: those of other threads go with their threads in the fork, and
+    closing one there may end the session that it shares with the worker's.
     """
+    _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     wrappers = [wrapper for each in list(_opened.values()) if (wrapper := each()) is not None]
     _kept[threading.get_ident()] = [(wrapper, wrapper.connection) for wrapper in wrappers]
 
 
 def _forget() -> None:
     _kept.pop(threading.get_ident(), None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop(threading.get_ident()))
 
 
-def _begin(let_go: Callable[[], object]) -> None:
+def _begin(let_go: Callable[[], object], signals: Collection[int]) -> None:
     """In the fork, in its only thread. An error here must not keep the rest from being done."""
     global _is_fork
     _is_fork = True
@@ -85,6 +92,7 @@ def _begin(let_go: Callable[[], object]) -> None:
             each()
         except Exception:
             os.write(2, traceback.format_exc().encode(errors="backslashreplace"))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
 def _drop_connections() -> None:

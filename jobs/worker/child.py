@@ -82,7 +82,7 @@ class Child:
     def run(self) -> int:
         """Live. Returns what is to follow: NO_MORE, or ANOTHER process in this one's place."""
         self._orders.listen(show_stacks=self._dump_stacks)
-        forks.watch(self._let_go_in_fork)
+        forks.watch(self._let_go_in_fork, signals.HANDLED)
         keep_database_connections()
         logging.getLogger().addHandler(AttemptLog())
         breath.start(self._board)

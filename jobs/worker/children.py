@@ -124,7 +124,7 @@ class Children:
         """Jobs of hours beside one that hangs every few minutes: there must not be ever more processes."""
         retired = [each for each in self._alive if each.number == number and each.has_successor]
         for process in retired[:-RETIRED]:
-            if process.leaves(time.monotonic()) == 0.0:
+            if process.leaves(time.monotonic()) is None:
                 logger.warning("worker %s: %d younger ones retire, too; stopping it", process.name, RETIRED)
                 os.kill(process.pid, signal.SIGTERM)
 
@@ -163,13 +163,12 @@ class Children:
 
     def _is_missed(self, process: Process, follows: int | None) -> bool:
         """Whether another is to be started in the place of one that is gone."""
-        if self._stopping or not (process.ended_properly is False or follows == ANOTHER):
+        if self._stopping or (process.ended_properly and follows != ANOTHER):
             return False
-        if process.has_successor:
-            # A burst's may have found nothing to do, and what the old one ran has put a job into a queue since.
-            others = any(each.number == process.number for each in self._alive)
-            return self._settings.burst and not others and self._has_work()
-        return True
+        if not self._settings.burst:
+            return not process.has_successor
+        # A successor may have found nothing to do, and what the old one ran has put a job into a queue since.
+        return not any(each.number == process.number for each in self._alive) and self._has_work()
 
     def _despair(self, process: Process, how: str) -> None:
         """Give up when one child after the other dies before it could do anything: the next one would, too."""
@@ -216,13 +215,13 @@ def _verdict(process: Process, now: float, since: float) -> tuple[str, list[str]
     leaving = process.leaves(now)
     if process.stopped_at is not None and now - process.stopped_at > UNSEEN:
         return f"has been stopped for {UNSEEN} s", []
-    if leaving > LEAVING:
+    if leaving is not None and leaving > LEAVING:
         return f"has been ending for {leaving:.0f} s", []
     stalled = stall.stall(process.board, now, since=max(process.started_at, since), limit=stall.HOPELESS)
     if stalled and stall.is_hopeless(process.board):
         return stalled, []
     overdue = process.overdue(now, OVERDUE)
-    if overdue and not leaving:
+    if overdue and leaving is None:
         reason = f"lets no thread interrupt job {overdue[0].job_id}, which is far past its time-out"
         return reason, [job.execution for job in overdue]
     return "", []

@@ -158,10 +158,11 @@ class Parent:
         self._remote.forget(process.name)
 
     def _has_work(self) -> bool:
-        """Whether any of our queues holds a job; True when the server does not say."""
-        found = [True]
-        self._try(lambda: found.append(any(self._wire.call("LLEN", f"{PREFIX}queue:{name}") for name in self._queues)))
-        return found[-1]
+        """Whether a burst has anything left to do; True when the server does not say."""
+        keys = [f"{PREFIX}queue:{name}" for name in self._queues]
+        found = [1]
+        self._try(lambda: found.append(self._wire.call("EXISTS", "jobs:releasing", *keys)))
+        return found[-1] > 0
 
     # --- duties ----------------------------------------------------------------------------------
 

@@ -86,9 +86,9 @@ class Process:
         """What runs in it, and should have ended more than `limit` seconds ago."""
         return [job for job in self.board.running() if job.deadline + limit < now]
 
-    def leaves(self, now: float) -> float:
-        """For how many seconds it has been ending, within limits of its own; 0.0 when it has not been told to."""
+    def leaves(self, now: float) -> float | None:
+        """For how many seconds it has been ending, within limits of its own; None when it has not been told to stop."""
         if self.board.minded() != inf:
-            return 0.0
+            return None
         self.leaving_since = self.leaving_since or now
         return now - self.leaving_since

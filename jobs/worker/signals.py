@@ -15,6 +15,8 @@ logger = logging.getLogger("jobs.worker")
 PASSED_ON = {signal.SIGTERM, signal.SIGTSTP, signal.SIGTTIN}  # by the parent
 MEANINGLESS = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}  # whose default would end the process
 
+HANDLED = PASSED_ON | MEANINGLESS | {signal.SIGINT, signal.SIGCHLD}
+
 _before: dict[int, Any] = {}  # handlers that were there before ours
 
 
@@ -42,8 +44,7 @@ def do_nothing(_number: int, _frame: object) -> None:
 
 
 def restore() -> None:
-    """In a process that a job has forked: set all that was installed here back, and block nothing."""
+    """In a process that a job has forked: set all that was installed here back."""
     signal.set_wakeup_fd(-1)
     for number, handler in _before.items():
         signal.signal(number, handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _before.keys())
