@@ -59,7 +59,7 @@ def test_term_puts_a_job_that_does_not_end_back_at_the_head(worker_process, pati
 
     assert worker.wait() == 0, worker.output
     assert get_connection("default").lindex("rq:queue:default", 0).decode() == patient.id
-    assert get_connection("default").hget(patient.key, "interruptions") == b"1"
+    assert get_connection("default").hmget(patient.key, "interruptions", "survived") == [b"1", b"1"]  # not suspect
 
     patient.release.touch()
     assert worker_process("default", burst=True).wait() == 0
@@ -109,6 +109,7 @@ def test_children_leave_when_their_parent_is_killed(worker_process, patient):
     eventually(lambda: not os.path.exists(f"/proc/{child}"))
 
     assert patient.state == "finished"
+    assert worker.output.count("the parent is gone") == 1
 
 
 def test_a_worker_that_stalled_finds_its_late_result_refused(worker_process, patient):
