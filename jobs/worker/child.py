@@ -139,7 +139,7 @@ class Child:
         if self._leave_by is None:
             self._board.mind()
         if not self._fetch.stopping and not all(thread.is_alive() for thread in self._threads):
-            self._retire("a thread of this process has died")
+            self._retire("a thread of this process has died", logging.ERROR)
         self._recycle_if_due(now)
 
     def _jobs_are_short(self) -> bool:
@@ -162,7 +162,7 @@ class Child:
         self._dump_stacks()
         for process in kill_started_by(thread.native_id or 0):
             logger.warning("killed process %d, which the lost thread had started: %s", process.pid, process.command)
-        self._retire(reason)
+        self._retire(reason, logging.ERROR)
 
     def _let_go(self, claim: Claim) -> None:
         for thread in self._threads:

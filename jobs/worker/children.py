@@ -14,7 +14,7 @@ from jobs.worker.child import COMEBACK, GRACE
 from jobs.worker.process import Process
 from jobs.worker.recovery import UNSEEN
 from jobs.worker.settings import WorkerSettings
-from jobs.worker.signals import PASSED_ON
+from jobs.worker.signals import PASSED_ON, name_of
 
 logger = logging.getLogger("jobs.worker")
 
@@ -49,7 +49,7 @@ class Children:
         self._has_work = has_work
         self._alive: list[Process] = []
         self._to_start = [(0.0, number) for number in range(settings.processes)]  # when, and which
-        self._stopping = False
+        self._stopping = self._is_quiet = False
         self._failures = [0] * settings.processes  # in a row, of each number
 
     def __iter__(self) -> Iterator[Process]:
@@ -74,18 +74,21 @@ class Children:
                 self._to_start.append((now + CALM, number))
 
     def _start(self, number: int, blocks: bool) -> bool:
-        name = heartbeat.new_name(self._settings.name, number, self._settings.processes)
-        process = Process(name, number, Board(self._settings.concurrency))
-        if not self._register(process):
-            return False
+        name, process = heartbeat.new_name(self._settings.name, number, self._settings.processes), None
         try:
+            process = Process(name, number, Board(self._settings.concurrency))
+            if not self._register(process):
+                return False
             self._fork(process, blocks)
         except OSError as error:  # too many processes or files, or no memory
-            logger.error("cannot start worker %s, trying again: %s", process.name, error)
-            process.hang_up()
-            self._settle(process)  # it was registered
+            logger.error("cannot start worker %s, trying again: %s", name, error)
+            if process is not None:
+                process.hang_up()
+                self._settle(process)  # it was registered
             return False
         self._alive.append(process)
+        if self._is_quiet:
+            os.kill(process.pid, signal.SIGTSTP)
         logger.info("worker %s started, pid %d, %d threads", process.name, process.pid, self._settings.concurrency)
         return True
 
@@ -117,7 +120,7 @@ class Children:
                 if self._settings.burst and not self._has_work():
                     continue
                 process.has_successor = True
-                self._to_start.append((now, process.number))
+                self._to_start.append((max(now, process.started_at + CALM), process.number))
                 self._limit_retired(process.number)
 
     def _limit_retired(self, number: int) -> None:
@@ -150,7 +153,7 @@ class Children:
         failed_in_burst = False
         if not process.ended_properly:
             # An exit code is nothing to go by: any job can choose one.
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with code {code}"
+            how = f"was killed by {name_of(-code)}" if code < 0 else f"ended by itself with code {code}"
             how += f": {words}" if words else ""
             logger.error("worker %s (pid %d) %s", process.name, process.pid, how)
             self._despair(process, how)
@@ -195,7 +198,8 @@ class Children:
                 process.kill(suspects)
 
     def signal(self, number: int) -> None:
-        """Pass a signal on to each."""
+        """Pass a signal on to each; SIGTSTP, which quiets them, to those that start later, too."""
+        self._is_quiet = self._is_quiet or number == signal.SIGTSTP
         for process in self:
             os.kill(process.pid, number)
 

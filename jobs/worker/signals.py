@@ -36,7 +36,15 @@ def handle_meaningless(tell: Callable[[int], object]) -> None:
 def explain(number: int) -> None:
     """Log that a signal of MEANINGLESS has come, and which signals have a meaning."""
     message = "%s means nothing here: TERM or INT stops the worker, TSTP quiets it, TTIN shows its stacks"
-    logger.warning(message, signal.Signals(number).name)
+    logger.warning(message, name_of(number))
+
+
+def name_of(number: int) -> str:
+    """A signal's name; most realtime ones have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def do_nothing(_number: int, _frame: object) -> None:

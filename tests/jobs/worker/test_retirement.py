@@ -146,6 +146,7 @@ def minding(monkeypatch):
     def start(number, blocks):
         process = Process(f"w{len(minding.started)}", number, Board(1))
         process.pid = 1_000_000 + len(minding.started)
+        process.started_at -= children_module.CALM
         minding.started.append(number)
         minding._alive.append(process)
         return True
@@ -173,6 +174,16 @@ def test_one_that_retires_has_one_successor_which_starts_at_once(minding):
     old.pid = os.getpid()  # who marked it
     minding._bury(old, 0)
     assert minding.next_start() == float("inf")
+
+
+def test_one_that_retires_as_soon_as_it_has_started_has_its_successor_a_moment_later(minding):
+    """A process that is too large from its start must not lead to a storm of forks."""
+    (old,) = minding
+    old.started_at = time.monotonic()
+    old.board.retire(ANOTHER)
+    minding.hear()
+
+    assert 0.0 < minding.next_start() - time.monotonic() <= children_module.CALM
 
 
 def test_one_that_retires_without_a_successor_and_one_while_we_stop_have_none(minding):

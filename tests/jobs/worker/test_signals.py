@@ -77,6 +77,11 @@ def test_a_worker_that_is_quiet_takes_nothing_and_stays(worker_process, patient)
 
     assert waiting.state == "queued"
     assert worker.process.poll() is None
+    (child,) = children(worker.pid)
+    os.kill(child, signal.SIGRTMIN + 5)
+    eventually(lambda: worker.output.count("quiet") > 1)  # so is its successor
+    assert f"was killed by signal {signal.SIGRTMIN + 5}" in worker.output
+    assert waiting.state == "queued"
 
 
 def test_it_shows_where_its_threads_are(worker_process, patient):
