@@ -21,6 +21,7 @@ from django.db.backends.signals import connection_created
 _is_fork = False  # whether this process was forked by a job
 _opened: dict[int, "weakref.ref[Any]"] = {}  # database connections of all threads, by their id()
 _kept: dict[int, list[Any]] = {}  # by the thread that forks: what the fork must not destroy
+_buried: list[Any] = []  # in a fork: what it must hold for as long as it lives, and forks of it, too
 _masks: dict[int, set[Any]] = {}  # by the thread that forks: the signals that it had blocked
 
 
@@ -101,7 +102,9 @@ def _drop_connections() -> None:
         with suppress(AttributeError):  # never opened in this thread
             del connections[alias]
     for held in _kept.values():
-        for pools in [getattr(type(wrapper), "_connection_pools", None) for wrapper, _ in held]:
+        _buried.append(held)
+        for wrapper, _ in held:
+            pools = getattr(type(wrapper), "_connection_pools", None)
             if pools:
-                held.append(dict(pools))
+                _buried.append(dict(pools))
                 pools.clear()
