@@ -82,8 +82,10 @@ class EmbeddedValkey:
         self.log = directory / "valkey.log"
         self.process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._started_by = 0  # pid
 
     def start(self) -> None:
+        self._started_by = os.getpid()
         self.directory.mkdir(parents=True, exist_ok=True)
         socket = socket_path(self.directory)
         if self._shortened():
@@ -113,8 +115,8 @@ class EmbeddedValkey:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Stop it; what it holds is on disk. Does nothing when it is not running."""
-        if self.process is None or self._guard is None:
+        """Stop it; what it holds is on disk. Does nothing when it is not running, or in a fork of who started it."""
+        if self.process is None or self._guard is None or os.getpid() != self._started_by:
             return
         self.process.terminate()
         try:

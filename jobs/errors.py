@@ -51,14 +51,14 @@ class MissingRecordError(JobsError):
 
 class PoisonError(JobsError):
     """
-    Handed to the functions of `ON_DEAD` with a job that is dead because too many workers in a row died, or were
-    stopped, while they ran it. Never raised.
+    Handed to the functions of `ON_DEAD` with a job that is dead because too many worker processes in a row died by
+    themselves while they ran the job. Never raised.
 
-    `workers` names all to which that happened, the last one last.
+    `workers` names every worker in which the job was interrupted, the last one last: those that were stopped, too.
     """
 
     def __init__(self, workers: list[str]) -> None:
-        super().__init__(f"Poison: workers died, or were stopped, while they ran this job: {', '.join(workers)}.")
+        super().__init__(f"Poison: worker processes died while they ran this job: {', '.join(workers)}.")
         self.workers = workers
 
 

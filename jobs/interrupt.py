@@ -18,7 +18,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from jobs import raising, running_query
+from jobs import forks, raising, running_query
 from jobs.safe_points import own_frames, starts_job
 
 RESEND = 1.0  # seconds between two interrupts of one attempt: it may be cleaning up
@@ -152,7 +152,8 @@ class Interruptible:
             self._home, self._armed, self._call, self._cancel = home or thread, claim, call, cancel
 
     def disarm(self) -> None:
-        """From here on nothing is raised any more."""
+        """From here on nothing is raised any more. Does not return in a process that the job has forked."""
+        forks.leave_if_forked()  # before the lock, which another thread may have held at the fork
         with self._lock:
             self._armed = self._cancel = None
             if self.interrupt_now is not None:

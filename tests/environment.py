@@ -71,5 +71,11 @@ def _new_folder() -> str:
     created = tempfile.mkdtemp(prefix="jiki-")
     # PostgreSQL refuses to run as root, and the user that it then runs as must reach its own folder.
     Path(created).chmod(0o711)
-    atexit.register(shutil.rmtree, created, ignore_errors=True)
+    atexit.register(_remove, created, os.getpid())
     return created
+
+
+def _remove(created: str, pid: int) -> None:
+    """At the end of the process that made the folder, and not of one that it has forked."""
+    if os.getpid() == pid:
+        shutil.rmtree(created, ignore_errors=True)

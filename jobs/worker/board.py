@@ -6,6 +6,7 @@ the child's interpreter lock.
 """
 
 import mmap
+import os
 import struct
 import time
 from dataclasses import dataclass
@@ -14,9 +15,12 @@ from math import inf
 _SLOT = struct.Struct("dd240s")  # started, deadline (monotonic seconds; 0: idle, no limit), then the claim
 _TIMES = struct.Struct("dd")  # how a slot begins
 _HEAD = struct.Struct("qqd")  # finished, failed, working seconds
-_FETCHED, _MINDED = 0, 1  # which turn is whose, behind the head
-_TURNS = 2 * struct.calcsize("d")
+_FETCHED, _MINDED, _BREATHS = 0, 1, 2  # which turn is whose, behind the head
+_TURNS = 3 * struct.calcsize("d")
+_END = struct.Struct("qq")  # the pid of the process that has ended properly, and what is to follow
 PAUSABLE = 64  # queues that a worker may serve
+
+NO_MORE, ANOTHER = 0, 1  # what is to follow a child that has ended properly: nothing, or its replacement
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +39,19 @@ class Board:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._pauses = _HEAD.size + _TURNS
+        self._end = _HEAD.size + _TURNS
+        self._retiring = self._end + _END.size
+        self._pauses = self._retiring + 8
         self._slots = self._pauses + PAUSABLE
-        self._memory = mmap.mmap(-1, self._slots + threads * _SLOT.size)
-        self._turns = memoryview(self._memory)[_HEAD.size : self._pauses].cast("d")
+        self._map()
+
+    def _map(self) -> None:
+        self._memory = mmap.mmap(-1, self._slots + self.threads * _SLOT.size)
+        self._turns = memoryview(self._memory)[_HEAD.size : self._end].cast("d")
+
+    def detach(self) -> None:
+        """A process that a job has forked: from here on, what it writes is seen by nobody else."""
+        self._map()  # another object than the parent's and the worker's; theirs stays mapped, unused
 
     def start(self, thread: int, started: float, deadline: float, claim: bytes) -> None:
         """The child: this thread begins a claim, `job execution queue` in one text."""
@@ -91,10 +104,42 @@ class Board:
     def mind(self) -> None:
         """The child: its main thread has looked after the others."""
         self._turns[_MINDED] = time.monotonic()
+        self._turns[_BREATHS] = 0.0
+
+    def breathe(self) -> None:
+        """The child: a thread that has nothing else to do took its turn, so the interpreter's lock is free."""
+        self._turns[_BREATHS] += 1.0
+
+    def breaths(self) -> float:
+        """The parent: how often the child has breathed since its main thread last minded the others."""
+        return self._turns[_BREATHS]
+
+    def retire(self, follows: int) -> None:
+        """The child: it claims nothing more, and ends when its running jobs have ended. `follows`: as in `mark_end`."""
+        self._memory[self._retiring] = 1 + follows
+
+    @property
+    def is_retiring(self) -> bool:
+        """The parent: whether the child claims nothing more, and ends with its running jobs."""
+        return self._memory[self._retiring] > 0
+
+    @property
+    def wants_successor(self) -> bool:
+        """The parent: whether the child retires, and another is to claim in its place."""
+        return self._memory[self._retiring] == 1 + ANOTHER
 
     def leave(self) -> None:
         """The child: it ends, within limits of its own, and shows no more turns."""
         self._turns[_MINDED] = inf
+
+    def mark_end(self, follows: int) -> None:
+        """The child: it is about to exit, in order, and this is to follow: NO_MORE or ANOTHER."""
+        _END.pack_into(self._memory, self._end, os.getpid(), follows)
+
+    def ended(self, pid: int) -> int | None:
+        """The parent: what is to follow the child of that pid; None when the child did not come to its own end."""
+        marked, follows = _END.unpack_from(self._memory, self._end)
+        return follows if marked == pid else None
 
     def turned(self) -> float:
         """The parent: when the fetch loop last took a turn (monotonic seconds; 0: never yet)."""

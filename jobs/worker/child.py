@@ -3,13 +3,15 @@ One worker process. Its threads run jobs; its main thread minds them.
 
 Minding is: interrupt what is out of time, tell short jobs from long ones, write the counts on the board, obey signals
 and the parent. The parent's end of the control socket closing means that nobody beats for us any more: leave.
+
+A process ends in one of two ways. It *retires* when it has had enough (a lost thread, --max-jobs, --max-memory): it
+claims nothing more, its parent starts a successor at once, and it lives until its running jobs have ended. It *stops*
+when it is told to: running jobs have GRACE seconds, and then go back to their queues.
 """
 
-import contextlib
 import faulthandler
 import logging
 import os
-import select
 import signal
 import socket
 import statistics
@@ -18,15 +20,16 @@ import time
 
 from redis.exceptions import RedisError
 
-from jobs import execution, profiles, tracing
+from jobs import forks, profiles, tracing
 from jobs.connections import get_connection
-from jobs.interrupt import JobInterrupt, Stopped, TimedOut
 from jobs.logs import AttemptLog
-from jobs.worker import databases, stacks
-from jobs.worker.board import Board
+from jobs.worker import breath, databases, signals, stacks
+from jobs.worker.board import ANOTHER, NO_MORE, Board
 from jobs.worker.claim import Claim
 from jobs.worker.fetch import TROUBLE, Fetch
 from jobs.worker.heartbeat import resident_megabytes
+from jobs.worker.interruptions import Interruptions
+from jobs.worker.orders import Orders
 from jobs.worker.plain import attempt
 from jobs.worker.release import release
 from jobs.worker.settings import WorkerSettings
@@ -37,24 +40,20 @@ logger = logging.getLogger("jobs.worker")
 SHORT = 0.001  # seconds: while the median attempt takes less, claims are batched
 LOOK_EVERY = 0.02  # seconds between looks at a thread that is to be interrupted
 HOSTAGE = 0.020  # seconds: a running job that takes longer must not hold claimed ones up
-COMEBACK = 30  # seconds that an interrupted thread has to come back
 GRACE = 25  # seconds that running jobs have to end when the worker is stopped
-
-PASSED_ON = {signal.SIGTERM, signal.SIGTSTP, signal.SIGTTIN}  # by the parent
-DONE, RECYCLE = 0, 3  # exit codes: not to be replaced, and to be
 
 
 class Child:
     """
-    1. starts its threads; 2. minds them until it is told to stop, or has had enough; 3. gives back what nobody has
-    begun and waits for what runs; 4. commits, and leaves.
+    1. starts its threads; 2. minds them until they have ended, because it retires, or its time to stop is over;
+    3. gives back what nobody has begun; 4. commits, puts back what still runs, and returns what is to follow.
     """
 
     def __init__(
         self, settings: WorkerSettings, name: str, board: Board, control: socket.socket, *, blocks: bool
     ) -> None:
-        self._settings, self._board, self._control = settings, board, control
-        self._name = name
+        self._settings, self._board, self._name = settings, board, name
+        self._orders = Orders(control)
         self._fetch = Fetch(
             name,
             settings.queues,
@@ -65,51 +64,52 @@ class Child:
             burst=settings.burst,
             max_jobs=settings.max_jobs,
         )
-        self._wake, self._waker = os.pipe()
-        os.set_blocking(self._wake, False)
-        os.set_blocking(self._waker, False)
         self._threads = [
-            JobThread(number, self._fetch, board, attempt(name, self._allow), self._wake_up)
+            JobThread(number, self._fetch, board, attempt(name, self._allow), self._orders.wake)
             for number in range(settings.concurrency)
         ]
-        self._leave_by: float | None = None  # monotonic seconds
-        self._exit_code = DONE
+        self._leave_by: float | None = None  # monotonic seconds; None while it has not been told to stop
+        self._retires = False
+        self._follows = NO_MORE
         self._busy_at = time.monotonic()
         self._looked_at_memory = 0.0
-        self._lost: set[JobThread] = set()  # threads that did not come back
-        self._told: list[int] = []  # signals that are still to be obeyed
-        self._to_stop: dict[Claim, float] = {}  # and since when, in monotonic seconds
-        self._interrupting = False  # whether an interrupt waits for a safe point
+        self._interruptions = Interruptions(self._fetch, board, self._threads)
 
     def run(self) -> int:
-        """Live. Returns the exit code."""
-        self._handle_signals()
+        """Live. Returns what is to follow: NO_MORE, or ANOTHER process in this one's place."""
+        self._orders.listen(show_stacks=self._dump_stacks)
+        forks.watch(self._let_go_in_fork, signals.HANDLED)
         databases.prepare()
         logging.getLogger().addHandler(AttemptLog())
+        breath.start(self._board)
         for thread in self._threads:
             thread.start()
-        while any(thread.is_alive() for thread in self._threads if thread not in self._lost):
-            readable, _, _ = select.select([self._control.fileno(), self._wake], [], [], self._tick())
-            if self._wake in readable:
-                os.read(self._wake, 4_096)
-            if self._control.fileno() in readable:
-                self._obey()
-            told, self._told = self._told, []
-            if signal.SIGTSTP in told:
-                self._quiet()
-            if signal.SIGTERM in told:
-                self._stop(DONE)
-            if signal.SIGTTIN in told:
-                self._show_stacks()
+        while any(thread.is_alive() for thread in self._threads if thread not in self._interruptions.lost):
+            self._wait(self._tick())
             self._mind()
             if self._leave_by is not None and time.monotonic() > self._leave_by:
                 break
         return self._end()
 
+    def _wait(self, seconds: float) -> None:
+        """Wait so long, or until a signal, the parent or a thread wants something; do what is asked for."""
+        told, has_words = self._orders.wait(seconds)
+        if has_words:
+            self._obey()
+        if signal.SIGTSTP in told:
+            self._quiet()
+        if signal.SIGTERM in told:
+            self._stop()
+        if signal.SIGTTIN in told:
+            self._show_stacks()
+        for number in told:
+            if number in signals.MEANINGLESS:
+                signals.explain(number)
+
     # --- minding ---------------------------------------------------------------------------------
 
     def _tick(self) -> float:
-        if self._interrupting:
+        if self._interruptions.is_pending:
             return LOOK_EVERY
         if self._fetch.short_jobs and self._fetch.held:
             return HOSTAGE / 2
@@ -120,7 +120,8 @@ class Child:
         running = [(thread, claim) for thread in self._threads if (claim := thread.claim) is not None]
         if running or self._fetch.held:
             self._busy_at = now
-        self._interrupt(running, now)
+        if reason := self._interruptions.look():
+            self._retire(reason, logging.ERROR)
         self._fetch.short_jobs = self._jobs_are_short()
         if self._fetch.has_ready and any(now - claim.started > HOSTAGE for _, claim in running):
             self._fetch.short_jobs = False
@@ -129,45 +130,11 @@ class Child:
         if self._leave_by is None:
             self._board.mind()
         if not self._fetch.stopping and not all(thread.is_alive() for thread in self._threads):
-            logger.error("a thread of this process has died; the process drains")
-            self._stop(RECYCLE)
+            self._retire("a thread of this process has died", logging.ERROR)
         self._recycle_if_due(now)
-
-    def _interrupt(self, running: list[tuple[JobThread, Claim]], now: float) -> None:
-        """Interrupt what is out of time or is to stop; give up what has not come back for long."""
-        self._to_stop = {claim: since for claim, since in self._to_stop.items() if claim.execution in self._fetch.held}
-        self._interrupting = False
-        for thread, claim in running:
-            if thread in self._lost:
-                continue
-            kind: type[JobInterrupt] = TimedOut
-            since = claim.deadline
-            if claim in self._to_stop:
-                kind, since = Stopped, self._to_stop[claim]
-            if now <= since:
-                continue
-            self._interrupting = True
-            if thread.interruptible.interrupt(claim, kind) and kind is TimedOut:
-                logger.warning("timed out: job %s, after %g s", claim.job_id, claim.limit or 0)
-            if now > since + COMEBACK:
-                self._give_up(thread, kind)
 
     def _jobs_are_short(self) -> bool:
         return statistics.median(duration for thread in self._threads for duration in thread.durations) < SHORT
-
-    def _give_up(self, thread: JobThread, kind: type[JobInterrupt]) -> None:
-        """A thread sits in code that no interrupt reaches. Its attempt is over; the process is spoilt."""
-        claim = thread.claim
-        if claim is None:
-            return
-        logger.error("job %s did not come back %d s after its interrupt; this process drains", claim.job_id, COMEBACK)
-        self._lost.add(thread)
-        thread.give_up()
-        self._dump_stacks()
-        outcome, command = execution.given_up(claim, kind)
-        self._fetch.commits.add(claim, outcome, command, time.monotonic() - claim.started)
-        self._fetch.flush()
-        self._stop(RECYCLE)
 
     def _allow(self, claim: Claim, seconds: float | None) -> None:
         for thread in self._threads:
@@ -175,59 +142,63 @@ class Child:
                 thread.allow(seconds)
 
     def _recycle_if_due(self, now: float) -> None:
-        if self._fetch.stopping:
-            if self._leave_by is None:  # the fetch has stopped by itself: burst, or enough jobs
-                self._stop(DONE if self._settings.burst else RECYCLE)
+        if self._retires or self._leave_by is not None:
             return
         idle, most = self._settings.max_idle_time, self._settings.max_memory
-        if idle is not None and now - self._busy_at > idle:
-            logger.info("idle for %d s: this process ends", idle)
-            self._stop(RECYCLE)
+        if self._fetch.stopping:  # by itself: burst, or enough jobs
+            if self._settings.burst:
+                self._retire("the queues are empty, or --max-jobs is reached", logging.INFO, follows=NO_MORE)
+            else:
+                self._retire("--max-jobs is reached", logging.INFO)
+        elif idle is not None and now - self._busy_at > idle:
+            self._retire(f"idle for {idle} s", logging.INFO)
         elif most is not None and now - self._looked_at_memory > 1:
             self._looked_at_memory = now
             if (used := resident_megabytes(os.getpid())) > most:
-                logger.warning("%d MB in use, over the %d of --max-memory: this process ends", used, most)
-                self._stop(RECYCLE)
+                self._retire(f"{used:.0f} MB in use, over the {most} of --max-memory")
 
     # --- being told ------------------------------------------------------------------------------
 
-    def _handle_signals(self) -> None:
-        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
-        for number in (signal.SIGTERM, signal.SIGTSTP):  # not obeyed at once: we may hold the lock of the connection
-            signal.signal(number, lambda number, _: self._told.append(number))
-        signal.signal(signal.SIGTTIN, self._told_to_show_stacks)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
-
-    def _told_to_show_stacks(self, number: int, _frame: object) -> None:
-        self._dump_stacks()  # at once, whatever the main thread waits for
-        self._told.append(number)
-
-    def _wake_up(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it is being woken already
-            os.write(self._waker, b"!")
+    def _let_go_in_fork(self) -> None:
+        """In a process that a job has forked: give up what makes this one a worker."""
+        self._board.detach()
+        self._orders.let_go()
 
     def _obey(self) -> None:
-        message = self._control.recv(65_536)
-        if not message:
+        lines = self._orders.lines()
+        if lines is None:
             logger.error("the parent is gone: nobody beats for this process, so it stops")
-            self._stop(DONE)
-            self._control = socket.socketpair()[0]  # one that is never readable
+            self._stop()
             return
-        for line in message.decode().splitlines():
+        for line in lines:
             word, job_id, execution = line.split(" ", 2)
             if word == "stop":
-                for claim in self._fetch.forget(job_id, execution):
-                    self._to_stop.setdefault(claim, time.monotonic())
+                self._interruptions.stop(self._fetch.forget(job_id, execution))
             elif word == "profile":
                 logger.warning("profiling the next %d attempts of this process", profiles.NEXT_ONES)
                 profiles.want_next_ones()
 
-    def _stop(self, code: int) -> None:
+    def _retire(self, reason: str, level: int = logging.WARNING, *, follows: int = ANOTHER) -> None:
+        """
+        Claim nothing more, have the parent start a successor (`follows`: unless NO_MORE), and end when the running jobs
+        have ended. Their own time-outs bound that. In a process that retires or stops already nothing happens.
+        """
+        if self._retires or self._leave_by is not None:
+            return
+        self._retires, self._follows = True, follows
+        logger.log(level, "%s: this process takes no more jobs, and ends when those that run have ended", reason)
+        for number, thread in enumerate(self._threads):
+            if thread.ident is not None and not thread.is_alive():
+                self._board.end(number)  # the parent must not judge the job of a thread that has died
+        self._fetch.stop()
+        self._board.retire(follows)
+        self._orders.wake_parent()
+
+    def _stop(self) -> None:
+        """Claim nothing more, and end when the running jobs have ended, or in GRACE seconds."""
         if self._leave_by is None:
             self._leave_by = time.monotonic() + GRACE
-            self._exit_code = code
+            self._follows = NO_MORE
             self._fetch.stop()
             self._board.leave()
             logger.info("taking no more jobs; those that run have %g s", GRACE)
@@ -249,9 +220,7 @@ class Child:
 
     def _end(self) -> int:
         self._fetch.give_back()
-        deadline = time.monotonic() + GRACE
-        while not self._fetch.flush() and time.monotonic() < deadline:
-            time.sleep(0.2)  # the server is away: what is done waits for it
+        self._commit_the_rest()
         if self._fetch.held:
             try:
                 self._fetch.put_back_running()
@@ -260,7 +229,19 @@ class Child:
         self._show_counts()
         if tracing.is_on:
             tracing.flush()
-        return self._exit_code
+        return self._follows
+
+    def _commit_the_rest(self) -> None:
+        """While the server is away, what is done waits for it: GRACE seconds if this process was told to stop."""
+        deadline = None
+        while not self._fetch.flush():
+            if self._leave_by is None:
+                self._board.mind()
+            elif deadline is None:
+                deadline = time.monotonic() + GRACE
+            elif time.monotonic() > deadline:
+                break
+            self._wait(0.2)
 
     def _show_counts(self) -> None:
         self._board.count(

@@ -1,54 +1,39 @@
-"""The children of a parent: started under a registered name, buried when they die, killed when they are beyond help."""
+"""The children of a parent: started under a registered name, replaced when they retire or die, killed if they stall."""
 
-import contextlib
 import logging
 import os
 import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 
-from jobs.worker import heartbeat
-from jobs.worker.board import Board
-from jobs.worker.child import COMEBACK, DONE, PASSED_ON, RECYCLE, Child
+from jobs.worker import heartbeat, life, stall
+from jobs.worker.board import ANOTHER, Board
+from jobs.worker.child import GRACE
+from jobs.worker.interruptions import COMEBACK
+from jobs.worker.process import Process
 from jobs.worker.recovery import UNSEEN
 from jobs.worker.settings import WorkerSettings
-from jobs.worker.stall import HOPELESS, stall
+from jobs.worker.signals import PASSED_ON, name_of
 
 logger = logging.getLogger("jobs.worker")
 
+LEAVING = 2 * GRACE + COMEBACK  # seconds that a child may take to end once it has been told to stop
 OVERDUE = 2 * COMEBACK  # seconds past its time-out after which a job's process cannot be minding itself any more
-CALM = 1.0  # seconds before a child that died at once is replaced
+CALM = 1.0  # seconds before a child that died at once, or could not even be forked, is replaced
+RETIRED = 4  # retiring children beside each that serves; of more, the oldest is told to stop
 FAILURES = 5  # children in a row that may die at once, with no job begun, before the worker gives up
-
-
-class Process:
-    """One child as its parent sees it."""
-
-    def __init__(self, name: str, number: int, board: Board) -> None:
-        self.name, self.number, self.board = name, number, board
-        self.born, self.started_at = time.time(), time.monotonic()
-        self.pid = 0
-        self.control: socket.socket  # ours; the child leaves when it closes
-        self.stopped_at: float | None = None  # since when it is SIGSTOPped (monotonic seconds)
-        self.killed = False
-
-    def last_words(self) -> str:
-        """The last line that a child which failed has left us; nothing from one that was killed."""
-        try:
-            text = self.control.recv(65_536, socket.MSG_DONTWAIT).decode(errors="replace")
-        except OSError:
-            return ""
-        return text.strip().rpartition("\n")[2]
 
 
 class Children:
     """
     `register(process)` is called before a fork: nothing may be claimed under a name that is not registered. It returns
     whether that worked. `settle(process)` is called when a child is gone, with what it held still in its name.
-    `forked()` is called in each child, to let go of what is the parent's.
+    `forked()` is called in each child, to let go of what is the parent's. `has_work()`: whether a burst has anything
+    left to do.
+
+    A child that retires lives on beside its successor, under its own name, until its running jobs have ended.
     """
 
     def __init__(
@@ -57,13 +42,15 @@ class Children:
         register: Callable[[Process], bool],
         settle: Callable[[Process], object],
         forked: Callable[[], object],
+        has_work: Callable[[], bool],
     ) -> None:
         self.failed = False  # whether the worker ends badly
         self.are_hopeless = False  # whether it should end, because its children cannot even start
         self._settings, self._register, self._settle, self._forked = settings, register, settle, forked
+        self._has_work = has_work
         self._alive: list[Process] = []
         self._to_start = [(0.0, number) for number in range(settings.processes)]  # when, and which
-        self._stopping = False
+        self._stopping = self._is_quiet = False
         self._failures = [0] * settings.processes  # in a row, of each number
 
     def __iter__(self) -> Iterator[Process]:
@@ -88,40 +75,62 @@ class Children:
                 self._to_start.append((now + CALM, number))
 
     def _start(self, number: int, blocks: bool) -> bool:
-        name = heartbeat.new_name(self._settings.name, number, self._settings.processes)
-        process = Process(name, number, Board(self._settings.concurrency))
-        if not self._register(process):
+        name, process = heartbeat.new_name(self._settings.name, number, self._settings.processes), None
+        try:
+            process = Process(name, number, Board(self._settings.concurrency))
+            if not self._register(process):
+                return False
+            self._fork(process, blocks)
+        except OSError as error:  # too many processes or files, or no memory
+            logger.error("cannot start worker %s, trying again: %s", name, error)
+            if process is not None:
+                process.hang_up()
+                self._settle(process)  # it was registered
             return False
-        process.control, theirs = socket.socketpair()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # what comes before the child can obey waits until it can
-        process.pid = os.fork()
-        if process.pid == 0:
-            process.control.close()
-            os._exit(self._live(process, theirs, blocks))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
-        theirs.close()
         self._alive.append(process)
-        logger.info("worker %s started, pid %d, %d threads", name, process.pid, self._settings.concurrency)
+        if self._is_quiet:
+            os.kill(process.pid, signal.SIGTSTP)
+        logger.info("worker %s started, pid %d, %d threads", process.name, process.pid, self._settings.concurrency)
         return True
 
-    def _live(self, process: Process, control: socket.socket, blocks: bool) -> int:
-        """The child's whole life, on its side of the fork. Returns its exit code."""
-        try:
-            self._forked()
-            for sibling in self._alive:
-                sibling.control.close()
-            return Child(self._settings, process.name, process.board, control, blocks=blocks).run()
-        except BaseException as error:
-            traceback.print_exc()
-            with contextlib.suppress(OSError):  # the parent is gone
-                control.send("".join(traceback.format_exception_only(error)).encode())
-            return 1
-        finally:
-            logging.shutdown()
+    def _fork(self, process: Process, blocks: bool) -> None:
+        process.control, theirs = socket.socketpair()
+        with theirs:
             sys.stdout.flush()
             sys.stderr.flush()
+            signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # what comes before the child can obey waits
+            try:
+                process.pid = os.fork()
+                if process.pid == 0:
+                    for each in [process, *self._alive]:
+                        each.hang_up()
+                    life.live(self._settings, process, theirs, blocks=blocks, forked=self._forked)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+
+    def files(self) -> list[int]:
+        """What to wait for: `hear` has something to do when one is readable."""
+        return [file for process in self._alive for file in process.files()]
+
+    def hear(self) -> None:
+        """Read what the children say, and have the successors of those that retire started."""
+        now = time.monotonic()
+        for process in self:
+            process.hear()
+            if process.board.wants_successor and not process.has_successor and not self._stopping:
+                if self._settings.burst and not self._has_work():
+                    continue
+                process.has_successor = True
+                self._to_start.append((max(now, process.started_at + CALM), process.number))
+                self._limit_retired(process.number)
+
+    def _limit_retired(self, number: int) -> None:
+        """Jobs of hours beside one that hangs every few minutes: there must not be ever more processes."""
+        retired = [each for each in self._alive if each.number == number and each.has_successor]
+        for process in retired[:-RETIRED]:
+            if process.leaves(time.monotonic()) is None:
+                logger.warning("worker %s: %d younger ones retire, too; stopping it", process.name, RETIRED)
+                os.kill(process.pid, signal.SIGTERM)
 
     def reap(self) -> None:
         """See who has died, was stopped, or goes on."""
@@ -139,18 +148,31 @@ class Children:
     def _bury(self, process: Process, code: int) -> None:
         self._alive.remove(process)
         words = process.last_words()
-        process.control.close()
-        crashed_in_burst = self._settings.burst and code > 0 and code != RECYCLE
-        self.failed = self.failed or crashed_in_burst
-        if code not in (DONE, RECYCLE):
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        process.hang_up()
+        follows = process.board.ended(process.pid)
+        process.ended_properly = follows is not None and not process.is_killed
+        failed_in_burst = False
+        if not process.ended_properly:
+            # An exit code is nothing to go by: any job can choose one.
+            how = f"was killed by {name_of(-code)}" if code < 0 else f"ended by itself with code {code}"
             how += f": {words}" if words else ""
             logger.error("worker %s (pid %d) %s", process.name, process.pid, how)
             self._despair(process, how)
+            failed_in_burst = self._settings.burst and bool(words)  # it could not start, or our own code failed
+            self.failed = self.failed or failed_in_burst
         self._settle(process)
-        if code != DONE and not crashed_in_burst and not self._stopping:
+        if not failed_in_burst and self._is_missed(process, follows):
             soon = time.time() - process.born < CALM
             self._to_start.append((time.monotonic() + (CALM if soon else 0.0), process.number))
+
+    def _is_missed(self, process: Process, follows: int | None) -> bool:
+        """Whether another is to be started in the place of one that is gone."""
+        if self._stopping or (process.ended_properly and follows != ANOTHER):
+            return False
+        if not self._settings.burst:
+            return not process.has_successor
+        # A successor may have found nothing to do, and what the old one ran has put a job into a queue since.
+        return not any(each.number == process.number for each in self._alive) and self._has_work()
 
     def _despair(self, process: Process, how: str) -> None:
         """Give up when one child after the other dies before it could do anything: the next one would, too."""
@@ -169,24 +191,16 @@ class Children:
         """
         now = time.monotonic()
         for process in self:
-            running = process.board.running()
-            overdue = [job for job in running if job.deadline + OVERDUE < now]
-            stalled = stall(process.board, now, since=max(process.started_at, since), limit=HOPELESS)
-            if process.killed:
+            if process.is_killed:
                 continue
-            if overdue:
-                logger.error("worker %s: job %s is far past its time-out; killing it", process.name, overdue[0].job_id)
-            elif process.stopped_at is not None and now - process.stopped_at > UNSEEN:
-                logger.error("worker %s has been stopped for %d s; killing it", process.name, UNSEEN)
-            elif stalled and not running:
-                logger.error("worker %s %s; killing it", process.name, stalled)
-            else:
-                continue
-            process.killed = True
-            os.kill(process.pid, signal.SIGKILL)
+            reason, suspects = _verdict(process, now, since)
+            if reason:
+                logger.error("worker %s %s; killing it", process.name, reason)
+                process.kill(suspects)
 
     def signal(self, number: int) -> None:
-        """Pass a signal on to each."""
+        """Pass a signal on to each; SIGTSTP, which quiets them, to those that start later, too."""
+        self._is_quiet = self._is_quiet or number == signal.SIGTSTP
         for process in self:
             os.kill(process.pid, number)
 
@@ -194,3 +208,25 @@ class Children:
         """Tell each to stop, and start no more."""
         self._stopping = True
         self.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill each: their time to stop is over. What still runs is not suspect."""
+        for process in self:
+            process.kill()
+
+
+def _verdict(process: Process, now: float, since: float) -> tuple[str, list[str]]:
+    """Why a child is to be killed, "" if it is not, and the executions that are suspect. The rest is innocent."""
+    leaving = process.leaves(now)
+    if process.stopped_at is not None and now - process.stopped_at > UNSEEN:
+        return f"has been stopped for {UNSEEN} s", []
+    if leaving is not None and leaving > LEAVING:
+        return f"has been ending for {leaving:.0f} s", []
+    stalled = stall.stall(process.board, now, since=max(process.started_at, since), limit=stall.HOPELESS)
+    if stalled and stall.is_hopeless(process.board):
+        return stalled, []
+    overdue = process.overdue(now, OVERDUE)
+    if overdue and leaving is None:
+        reason = f"lets no thread interrupt job {overdue[0].job_id}, which is far past its time-out"
+        return reason, [job.execution for job in overdue]
+    return "", []

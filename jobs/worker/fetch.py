@@ -18,7 +18,7 @@ from jobs.worker.board import Board
 from jobs.worker.claim import Claim
 from jobs.worker.commit import Commits, Handed
 from jobs.worker.doorbell import Doorbell
-from jobs.worker.recovery import NONE, UNSEEN, bury, recover
+from jobs.worker.recovery import NONE, UNSEEN, recover
 from jobs.worker.wire import UNREACHABLE, Wire
 
 logger = logging.getLogger("jobs.worker")
@@ -288,15 +288,15 @@ class Fetch:
         return not self._unsent and not self.commits
 
     def put_back_running(self) -> None:
-        """Put the jobs that still run back at the heads of their queues: this process ends before they do."""
-        poisoned = {}
+        """
+        Put the jobs that still run back at the heads of their queues: this process ends before they do. None of them
+        is suspect. Raises redis-py's errors.
+        """
         with self._using_wire:
             for name in self._queues:
-                back, poisoned[name] = recover(self._wire, name, only=self._worker)
+                back, _ = recover(self._wire, name, only=self._worker, begun=self._board.begun(), suspects=())
                 for job_id, _ in back:
                     logger.warning("interrupted job %s: the worker is stopping", job_id)
-        for name, dead in poisoned.items():  # not before all is back: the time is short
-            bury(name, dead)
 
     def quiet(self) -> None:
         """Take nothing more, but stay."""

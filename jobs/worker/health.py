@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from math import inf
 
 from jobs.worker import stall
-from jobs.worker.children import Process
+from jobs.worker.process import Process
 
 BREAK = 10.0  # seconds between two answers of Redis after which everything may have stood still, we too
 
@@ -51,7 +51,7 @@ class Health:
         if self.stopping:
             return [*found, "it is stopping"]
         silent = time.monotonic() - self._beaten_at
-        taking = sum(each.board.turned() > 0 for each in self._children)
+        taking = sum(each.board.turned() > 0 and not each.board.is_retiring for each in self._children)
         if self.answering_since == inf:
             found.append("Redis does not answer, or refuses")
         elif self._beaten_at and silent > stall.STALLED:

@@ -21,17 +21,20 @@ from jobs import recurrence, scheduler
 from jobs.connections import get_connection, new_pool
 from jobs.errors import ScheduleError
 from jobs.scheduler import Scheduler
-from jobs.worker import heartbeat
-from jobs.worker.child import COMEBACK, GRACE, PASSED_ON
-from jobs.worker.children import Children, Process
+from jobs.worker import heartbeat, signals
+from jobs.worker.child import GRACE
+from jobs.worker.children import Children
 from jobs.worker.cleaning import clean
 from jobs.worker.health import Health
 from jobs.worker.housekeeping import Housekeeping
+from jobs.worker.interruptions import COMEBACK
+from jobs.worker.process import Process
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import bury, recover
 from jobs.worker.release import release
 from jobs.worker.remote import Remote
 from jobs.worker.settings import WorkerSettings
+from jobs.worker.strangers import Strangers
 from jobs.worker.supervision import Supervision
 from jobs.worker.wire import UNREACHABLE, Wire
 
@@ -60,7 +63,14 @@ class Parent:
         client = Redis(connection_pool=new_pool(self._queues[0], socket_timeout=2, socket_connect_timeout=2))
         self._scheduler = Scheduler(connection=client)
         self._synced = False
-        self._children = Children(settings, self._register, self._settle, forked=lambda: self._supervision.close())
+        self._children = Children(
+            settings,
+            self._register,
+            self._settle,
+            forked=lambda: self._supervision.close(),
+            has_work=self._has_work,
+        )
+        self._strangers = Strangers()
         self._health = Health(self._children, settings.processes)
         self._supervision = Supervision(self._health, settings.health_port)
         self._kill_at = float("inf")
@@ -81,13 +91,15 @@ class Parent:
             self._try(lambda: self._promotion.run(self._every_queue))
         while not self._children.are_gone:
             self._children.start_due(blocks=blocks)
-            readable, _, _ = select.select([wake, *self._supervision.files()], [], [], self._patience())
+            files = [wake, *self._supervision.files(), *self._children.files()]
+            readable, _, _ = select.select(files, [], [], self._patience())
             if wake in readable:
                 os.read(wake, 4_096)
             self._supervision.serve()
             told, self._told = self._told, []
             for number in told:
                 self._obey(number)
+            self._children.hear()
             self._children.reap()
             if self._children.are_hopeless:
                 self._stop()
@@ -104,6 +116,7 @@ class Parent:
         if now >= self._next_tick:
             self._next_tick = now + TICK
             self._try(self._tick)
+            self._strangers.reap(process.pid for process in self._children)
         if now >= self._next_beat:
             self._next_beat = now + heartbeat.EVERY
             self._children.judge(since=self._health.answering_since)
@@ -114,7 +127,7 @@ class Parent:
             self._try(lambda: self._housekeeping.run(self._every_queue))
             self._try(lambda: clean(self._wire, self._every_queue))
         if now >= self._kill_at:
-            self._children.signal(signal.SIGKILL)
+            self._children.kill()
             self._kill_at = float("inf")
 
     # --- for its children ------------------------------------------------------------------------
@@ -135,11 +148,22 @@ class Parent:
         self._try(lambda: self._settle_now(process))
 
     def _settle_now(self, process: Process) -> None:
-        """Give back what a child held. What it had claimed and not begun was not interrupted."""
+        """
+        Give back what a child held. What it had claimed and not begun was not interrupted; what had ended, and was not
+        committed yet, is not suspect.
+        """
+        begun, suspects = process.board.begun(), process.suspects()
         for queue in self._queues:
-            self._report(queue, *recover(self._wire, queue, only=process.name, begun=process.board.begun()))
+            self._report(queue, *recover(self._wire, queue, only=process.name, begun=begun, suspects=suspects))
         heartbeat.unregister(self._wire, process.name, self._queues)
         self._remote.forget(process.name)
+
+    def _has_work(self) -> bool:
+        """Whether a burst has anything left to do; True when the server does not say."""
+        keys = [f"{PREFIX}queue:{name}" for name in self._queues]
+        found = [1]
+        self._try(lambda: found.append(self._wire.call("EXISTS", "jobs:releasing", *keys)))
+        return found[-1] > 0
 
     # --- duties ----------------------------------------------------------------------------------
 
@@ -208,7 +232,7 @@ class Parent:
 
     def _report(self, queue: str, back: list[tuple[str, str]], dead: list[tuple[str, str]]) -> None:
         for job_id, worker in back:
-            message = "interrupted job %s: worker %s died; the job is back in its queue"
+            message = "interrupted job %s: worker %s is gone; the job is back in its queue"
             logger.warning(message, job_id, worker, extra={"job_id": job_id})
         bury(queue, dead)
 
@@ -219,14 +243,17 @@ class Parent:
         os.set_blocking(wake, False)
         os.set_blocking(other_end, False)
         signal.set_wakeup_fd(other_end, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGINT, *PASSED_ON):  # not obeyed at once: a child may be starting just now
-            signal.signal(number, lambda number, _: self._told.append(number))
+        signals.handle(signal.SIGCHLD, signals.do_nothing)
+        for number in (signal.SIGINT, *signals.PASSED_ON):  # not obeyed at once: a child may be starting just now
+            signals.handle(number, lambda number, _: self._told.append(number))
+        signals.handle_meaningless(lambda number: self._told.append(number))
         return wake
 
     def _obey(self, number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._stop()
+        elif number in signals.MEANINGLESS:
+            signals.explain(number)
         else:
             self._children.signal(number)
 

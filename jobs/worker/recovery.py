@@ -21,35 +21,44 @@ logger = logging.getLogger("jobs")
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
 UNSEEN = 30  # seconds without a beat after which a worker is dead
-POISON = 3  # interruptions, and no attempt that ended by itself between them: the job probably kills its workers
+POISON = 3  # suspect interruptions without an attempt that ended between them: the job probably kills its workers
 
 ALL, NONE = 2**53, -1  # execution numbers
 
 _RECOVER = Script("lua/shared.lua", "worker/lua/recover.lua")
 _POISONED = b64encode(
     zlib.compress(
-        f"Poison: {POISON} workers died, or were stopped, while they ran this job. Their names are in the job's "
-        "field `interrupted_by`.".encode()
+        f"Poison: {POISON} worker processes died by themselves while they ran this job. The job's field "
+        "`interrupted_by` names every worker in which the job was interrupted.".encode()
     )
 ).decode()
 
 
 def recover(
-    wire: Wire, queue: str, *, only: str = "", begun: int = ALL, before: int = ALL, kept: Iterable[str | bytes] = ()
+    wire: Wire,
+    queue: str,
+    *,
+    only: str = "",
+    begun: int = ALL,
+    before: int = ALL,
+    kept: Iterable[str | bytes] = (),
+    suspects: Iterable[str] | None = None,
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """
     Give back one queue's claims of every dead worker; with `only`, those of that worker, dead or not, but for the
     executions `kept` and those from number `before` on. `begun` is the number of the last execution that had begun:
-    jobs up to it were interrupted.
+    jobs up to it were interrupted. Of those, the executions `suspects` count towards poison; None: all of them.
 
     Returns (given back, dead as poison), each a list of (job id, worker name). Raises redis-py's errors.
     """
-    now = time.time()
+    now, kept = time.time(), list(kept)
     back, dead = wire.run(
         _RECOVER,
         [f"{PREFIX}wip:{queue}", f"{PREFIX}queue:{queue}", f"{PREFIX}failed:{queue}"],
         *(PREFIX, queue, iso(now), UNSEEN, POISON, int(now) + DEAD_TTL, _POISONED, only, begun, before),
+        *("all" if suspects is None else "listed", len(kept)),
         *kept,
+        *(suspects or ()),
     )
     return (
         [(job.decode(), worker.decode()) for job, worker in back],

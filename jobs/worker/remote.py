@@ -11,7 +11,7 @@ from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 
 from jobs.connections import new_pool
-from jobs.worker.children import Process
+from jobs.worker.process import Process
 
 logger = logging.getLogger("jobs.worker")
 
@@ -47,10 +47,10 @@ class Remote:
                     os.kill(process.pid, SIGNALS[command])
                     continue
                 if command == "profile":
-                    process.control.send(b"profile  \n")
+                    process.send("profile  \n")
                     continue
                 if command in {"stop-job", "stop-execution"}:
-                    process.control.send(f"stop {words['job_id']} {words.get('execution_id', '')}\n".encode())
+                    process.send(f"stop {words['job_id']} {words.get('execution_id', '')}\n")
                     continue
             except (AttributeError, KeyError, TypeError, ValueError, OSError):
                 logger.warning("unreadable remote command: %r", message)

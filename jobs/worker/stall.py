@@ -5,7 +5,8 @@ from math import inf
 from jobs.worker.board import Board
 
 STALLED = 20.0  # seconds without a turn of a loop that takes one every 10 at the latest
-HOPELESS = 60.0  # the same, after which a child in which nothing runs is killed
+HOPELESS = 60.0  # the same, after which a child is killed
+BREATH = 1.0  # seconds between two breaths of a child
 
 
 def stall(board: Board, now: float, *, since: float, limit: float) -> str:
@@ -16,11 +17,26 @@ def stall(board: Board, now: float, *, since: float, limit: float) -> str:
     While all threads are busy nobody fetches. A job that holds the interpreter's lock keeps every thread from its turn:
     its time-out is what judges it.
     """
-    running = len(board.running())
-    fetch = now - max(board.turned(), since) if running < board.threads else 0.0
-    main = now - max(board.minded(), since)
-    if (fetch > limit and main > limit and running) or board.minded() == inf:
+    if board.minded() == inf:
         return ""
-    if fetch > limit:
-        return f"has not looked for jobs for {fetch:.0f} s"
-    return f"has not minded its threads for {main:.0f} s" if main > limit else ""
+    running = board.running()
+    fetch = now - max(board.turned(), since) if len(running) < board.threads and not board.is_retiring else 0.0
+    main = now - max(board.minded(), since)
+    if main > limit and running and not _is_free(board, limit):
+        return ""
+    if main > limit >= fetch or (running and main > limit):
+        return f"has not minded its threads for {main:.0f} s"
+    return f"has not looked for jobs for {fetch:.0f} s" if fetch > limit else ""
+
+
+def is_hopeless(board: Board) -> bool:
+    """
+    Whether a child that `stall` complains of is beyond help: nothing runs in it, or it minds its threads no more. While
+    its main thread minds jobs that run, those are to come to their end.
+    """
+    return not board.running() or _is_free(board, HOPELESS)
+
+
+def _is_free(board: Board, limit: float) -> bool:
+    """Whether the child has breathed for half of `limit` since its main thread's last turn."""
+    return board.breaths() * BREATH > limit / 2

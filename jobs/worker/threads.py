@@ -51,10 +51,6 @@ class JobThread(threading.Thread):
             claim.deadline = now + seconds if seconds is not None and seconds > 0 else inf
             self._board.start(self._number, claim.started, claim.deadline, _on_board(claim))
 
-    def give_up(self) -> None:
-        """What it runs is over for everybody else: the parent must not kill the process for its time."""
-        self._board.end(self._number)
-
     def _work(self, surroundings: Surroundings) -> None:
         fetch, board, number = self._fetch, self._board, self._number
         at = 0

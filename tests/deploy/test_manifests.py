@@ -11,7 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from config.queues import QUEUES
-from jobs.worker.child import COMEBACK, GRACE
+from jobs.worker.child import GRACE
+from jobs.worker.interruptions import COMEBACK
 from tests.jobs.worker.servers import Server
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -1,7 +1,9 @@
 """`FAULT=<step>:<number>`: the worker's child is killed when it comes to that step so often, once per FAULT_MARKER."""
 
+import errno
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,21 @@ from django.apps import AppConfig
 from rq import Queue
 
 from jobs import queues
-from jobs.worker import child, children, doorbell, fetch, heartbeat, parent, plain, recovery, stall, threads, wire
+from jobs.worker import (
+    child,
+    children,
+    doorbell,
+    ending,
+    fetch,
+    heartbeat,
+    interruptions,
+    parent,
+    plain,
+    recovery,
+    stall,
+    threads,
+    wire,
+)
 
 
 class FaultsConfig(AppConfig):
@@ -26,6 +42,13 @@ class FaultsConfig(AppConfig):
             around(child.Child, "run", before=fail_at_start)
         if "SIGNAL_IN_STEP" in os.environ:
             around(fetch.Fetch, "_step", before=be_told_in_a_step)
+        if "FAILING_FORKS" in os.environ:
+            children.os.fork = failing(os.fork, int(os.environ["FAILING_FORKS"]))
+        if "INHERITED_FOLDER" in os.environ:
+            self.folder = tempfile.TemporaryDirectory()  # the parent's: it ends with that
+            Path(os.environ["INHERITED_FOLDER"]).write_text(self.folder.name)
+        if "STALLED_MAIN" in os.environ:
+            around(child.Child, "_mind", before=stand_still_in_main)
         if "STALLED_FETCH" in os.environ:
             around(fetch.Fetch, "_look", before=stand_still)
         for name, modules in TIMES.items():
@@ -73,13 +96,15 @@ def is_step(*args: Any) -> bool:
 # Seconds that a test may shorten, and where they are used.
 TIMES = {
     "CALM": [children],
-    "COMEBACK": [child, children],
+    "COMEBACK": [interruptions, children],
     "EVERY": [heartbeat],
     "GRACE": [child, children],
-    "HOPELESS": [children],
+    "HOOKS": [ending],
+    "HOPELESS": [stall],
     "MISSED": [parent],
     "PATIENCE": [doorbell, wire],
     "STALLED": [stall],
+    "THREADS": [ending],
     "UNSEEN": [recovery, fetch, children],
 }
 
@@ -94,6 +119,27 @@ def stand_still(*args: Any) -> None:
     """The fetch loop stops, in all threads, once the file of that name is there."""
     if os.path.exists(os.environ["STALLED_FETCH"]):
         threading.Event().wait()
+
+
+def stand_still_in_main(*args: Any) -> None:
+    """The main thread stops minding, once, when the file of that name is there; its successor finds it gone."""
+    path = Path(os.environ["STALLED_MAIN"])
+    if path.exists():
+        path.unlink()
+        threading.Event().wait()
+
+
+def failing(fork: Callable[[], int], times: int) -> Callable[[], int]:
+    """`os.fork` on a machine that has no room for another process the first few times."""
+    left = [times]
+
+    def fail_or_fork() -> int:
+        if left[0]:
+            left[0] -= 1
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return fork()
+
+    return fail_or_fork
 
 
 def fail_at_start(process: child.Child) -> None:

@@ -161,10 +161,11 @@ class Life:
         self.failures = self.flakes = self.requeues = self.interruptions = self.survived = self.looks = 0
         self.is_begun = self.is_expired = self.may_expire = False
 
-    def interrupt(self) -> None:
+    def interrupt(self, *, suspect: bool = True) -> None:
         self.interruptions += 1
+        self.survived += not suspect
         self.is_begun, self.state = True, "queued"
-        if self.interruptions - self.survived == 3:
+        if suspect and self.interruptions - self.survived == 3:
             self._die()
 
     # --- others ----------------------------------------------------------------------------------

@@ -246,9 +246,9 @@ class Lives(RuleBasedStateMachine):
         life.state = "queued"
 
     @some("running")
-    @rule(data=st.data(), begun=st.booleans(), is_late=st.booleans(), by_any=st.booleans())
-    def die(self, data, begun, is_late, by_any):
-        """A worker dies, or is taken for dead; its parent or any other gives back what it held."""
+    @rule(data=st.data(), begun=st.booleans(), suspect=st.booleans(), is_late=st.booleans(), by_any=st.booleans())
+    def die(self, data, begun, suspect, is_late, by_any):
+        """A worker dies, is stopped, or is taken for dead; its parent or any other gives back what it held."""
         life = self.among(data, "running")
         worker, claim = life.held
         self.idle.append(self.new_worker())
@@ -260,9 +260,10 @@ class Lives(RuleBasedStateMachine):
             if by_any:
                 recover(self.wire, queue)
             else:
-                recover(self.wire, queue, only=worker.name, begun=ALL if begun else NONE)
+                suspects = [claim.execution.decode()] if suspect else []
+                recover(self.wire, queue, only=worker.name, begun=ALL if begun else NONE, suspects=suspects)
         if begun or by_any:
-            life.interrupt()
+            life.interrupt(suspect=suspect or by_any)
         else:
             life.state = "queued"
         if life.state == "dead":  # as poison; the next commit of a dead one trims

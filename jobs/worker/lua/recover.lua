@@ -2,13 +2,16 @@
 --
 -- KEYS  the wip registry of one queue, the queue's list, the queue's failed registry
 -- ARGV  1 RQ's key prefix   2 queue name   3 now (ISO)   4 seconds after which an unseen worker is dead
---       5 most interruptions in a row before a job is dead ("poison")   6 when to forget a dead job (seconds)
+--       5 suspect interruptions in a row that make a job dead ("poison")   6 when to forget a dead job (seconds)
 --       7 the text of a poisoned job's result, as RQ stores one
 --       8 '' for the claims of every dead worker, else the name of one worker: its claims, but for those listed after
 --       9 number of the last execution that had begun: those up to it count an interruption
 --       10 number from which on that worker's executions are left alone: it may have claimed them since it asked
---       11... executions of that worker that it still runs
+--       11 'all' if every interrupted job is suspect, 'listed' if only the executions listed last are
+--       12 number of executions of that worker that it still runs, then those, then the suspect ones
 -- Returns { given back, dead }, each a list of id and worker.
+--
+-- An interruption that is not suspect is counted as survived at once: `interruptions - survived` is the suspicion.
 --
 -- Who runs it does not matter, nor how many at once: a claim is there once, and goes in the same step.
 -- Claims of stock RQ workers have no dot in their execution id, and are RQ's own to clean up.
@@ -16,8 +19,9 @@ local prefix, queue, iso, only = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
 local begun, before = tonumber(ARGV[9]), tonumber(ARGV[10])
 local time = redis.call('TIME')
 local deadline = time[1] + time[2] / 1000000 - ARGV[4]
-local kept = {}
-for i = 11, #ARGV do kept[ARGV[i]] = true end
+local kept, suspects = {}, {}
+for i = 13, 12 + ARGV[12] do kept[ARGV[i]] = true end
+for i = 13 + ARGV[12], #ARGV do suspects[ARGV[i]] = true end
 
 local function is_dead(worker)
   if only ~= '' then return worker == only end
@@ -34,15 +38,20 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
     local key = prefix .. 'job:' .. id
     local done, outcome = pcall(function()
       if redis.call('EXISTS', key) == 0 then return nil end
-      local suspicious = 0
+      local suspicion = 0
       if number <= begun then
-        suspicious = redis.call('HINCRBY', key, 'interruptions', 1) - (redis.call('HGET', key, 'survived') or 0)
+        local interruptions = redis.call('HINCRBY', key, 'interruptions', 1)
+        if ARGV[11] == 'all' or suspects[execution] then
+          suspicion = interruptions - (redis.call('HGET', key, 'survived') or 0)
+        else
+          redis.call('HINCRBY', key, 'survived', 1)
+        end
         local by = redis.call('HGET', key, 'interrupted_by')
         redis.call('HSET', key, 'interrupted_by', by and (by .. ' ' .. worker) or worker)
         note(key, cjson.encode({ event = 'interrupted', at = tonumber(time[1]), worker = worker }))
       end
       redis.call('HDEL', key, 'started_at', 'worker_name')
-      if suspicious >= tonumber(ARGV[5]) then
+      if suspicion >= tonumber(ARGV[5]) then
         local read, progress = pcall(cjson.decode, redis.call('HGET', key, 'progress') or '{}')
         local attempts = read and type(progress) == 'table' and tonumber(progress.attempts) or 0
         redis.call('HSET', key, 'status', 'failed', 'ended_at', iso, 'reason', 'poison',

@@ -15,19 +15,21 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from jobs.worker import supervision
-from jobs.worker.board import Board
+from jobs.worker.board import ANOTHER, NO_MORE, Board
 from jobs.worker.child import Child
-from jobs.worker.children import Children, Process
+from jobs.worker.children import Children
 from jobs.worker.health import Health
 from jobs.worker.probes import MOST, Probes
+from jobs.worker.process import Process
 from jobs.worker.settings import WorkerSettings
-from jobs.worker.stall import HOPELESS, STALLED, stall
+from jobs.worker.stall import HOPELESS, STALLED, is_hopeless, stall
 from jobs.worker.supervision import Supervision, notify
 from tests.jobs.worker import eventually
 from tests.jobs.worker.servers import _free_port as free_port
 from tests.jobs.worker.test_signals import children
 from tests.sample.commands.long import Patient
 from tests.sample.commands.notes import WriteNote
+from tests.sample.commands.processes import HoldLock
 
 FAULTY = {"DJANGO_SETTINGS_MODULE": "tests.faulty"}
 
@@ -99,6 +101,32 @@ def test_a_main_thread_that_stands_still_is_found(board):
     assert stall(board, later, since=0.0, limit=STALLED) == "has not minded its threads for 21 s"
 
 
+def breathe(board, times):
+    for _ in range(times):
+        board.breathe()
+
+
+def test_a_main_thread_that_stands_still_while_the_interpreters_lock_is_free_is_found_beside_running_jobs(board):
+    run_a_job(board, 0)
+    run_a_job(board, 1)
+    later = time.monotonic() + HOPELESS + 1
+    breathe(board, 1)  # the job has let the lock go a moment ago: the main thread's turn comes
+    assert stall(board, later, since=0.0, limit=HOPELESS) == ""
+    breathe(board, 50)
+    assert stall(board, later, since=0.0, limit=HOPELESS) == "has not minded its threads for 61 s"
+    assert is_hopeless(board)
+    board.mind()
+    assert not is_hopeless(board)
+
+
+def test_nobody_fetches_in_one_that_retires(board):
+    run_a_job(board, 0)
+    board.retire(NO_MORE)
+    later = time.monotonic() + STALLED + 1
+    board._turns[1] = later
+    assert stall(board, later, since=0.0, limit=STALLED) == ""
+
+
 def test_one_that_is_leaving_is_left_alone(board):
     board.leave()
     board.turn()
@@ -162,6 +190,15 @@ def test_a_child_that_is_stopped_is_a_problem_whatever_else_is(process, clock):
     assert health.problems() == ["w1 has been stopped by a signal for 21 s"]
 
 
+def test_one_that_retires_does_not_count_among_those_that_take_jobs(process, clock):
+    health = Health([process], 1)
+    health.answered()
+    process.board.retire(ANOTHER)
+
+    assert health.problems() == []
+    assert health.hindrances() == ["0 of 1 processes take jobs"]
+
+
 def test_it_is_not_ready_while_it_stops_beats_in_vain_or_lacks_a_child(process, clock):
     health = Health([process], 2)
     health.answered()
@@ -185,7 +222,7 @@ def test_the_main_thread_shows_each_turn_until_its_process_leaves(valkey, monkey
         turn = child._board.minded()
         child._mind()
         assert 0.0 < turn < child._board.minded() < inf
-        child._stop(0)
+        child._stop()
         child._mind()
         assert child._board.minded() == inf
 
@@ -386,6 +423,29 @@ class TestWorker:
         after = WriteNote.defer("after")
         eventually(lambda: after.state == "finished")
 
+    def test_a_main_thread_that_stands_still_costs_its_process_and_no_job_is_suspect(self, worker_process, tmp_path):
+        begun, release, stopped = (tmp_path / name for name in ("begun", "release", "stopped"))
+        job = Patient.defer(str(begun), str(release))
+        env = FAULTY | {"STALLED_MAIN": str(stopped), "HOPELESS": "4", "EVERY": "0.2"}
+        worker = worker_process("default", concurrency=1, env=env)
+        eventually(begun.exists)
+        (child,) = children(worker.pid)
+        begun.unlink()
+        stopped.touch()
+        eventually(begun.exists)
+        release.touch()
+        eventually(lambda: job.state == "finished")
+
+        assert "has not minded its threads for 4 s; killing it" in worker.output
+        assert children(worker.pid) != [child]
+        assert job.connection.hmget(job.key, "interruptions", "survived") == [b"1", b"1"]
+
+    def test_a_job_that_holds_the_interpreters_lock_within_its_time_is_left_alone(self, worker_process, tmp_path):
+        job = HoldLock.defer(str(tmp_path / "started"), 6)
+        worker = worker_process("default", concurrency=2, env=FAULTY | {"HOPELESS": "2", "EVERY": "0.2"})
+        eventually(lambda: job.state == "finished")
+        assert "killing it" not in worker.output
+
     def test_a_stopped_process_turns_it_unhealthy_until_it_is_replaced(self, worker_process):
         port = free_port()
         env = FAULTY | {"STALLED": "2.5", "UNSEEN": "5", "EVERY": "0.2"}
@@ -445,11 +505,11 @@ def test_a_port_that_is_taken_is_refused():
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_a_child_that_stands_still_is_killed_when_nothing_runs_in_it(running, process, monkeypatch):
-    minding = Children(WorkerSettings(queues={"default": None}), bool, bool, bool)
+def test_a_child_whose_fetch_stands_still_is_killed_when_nothing_runs_in_it(running, process, monkeypatch):
+    minding = Children(WorkerSettings(queues={"default": None}), bool, bool, bool, bool)
     minding._alive.append(process)
     killed = []
-    monkeypatch.setattr("jobs.worker.children.os.kill", lambda *args: killed.append(args))
+    monkeypatch.setattr("jobs.worker.process.os.kill", lambda *args: killed.append(args))
     if running:
         run_a_job(process.board, 0)
     process.board._turns[0] -= HOPELESS + 1

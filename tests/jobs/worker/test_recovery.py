@@ -104,7 +104,39 @@ def test_the_third_interruption_is_poison_and_names_the_workers(new_fetch, place
     assert get_connection("default").hget(job.key, "interrupted_by") == b"w0 w1 w2"
     (row,) = JobQuery(state=JobState.DEAD).page().rows
     assert row.attempts == 3
-    assert "Poison: 3 workers died" in job.latest_result().exc_string
+    assert "Poison: 3 worker processes died" in job.latest_result().exc_string
+
+
+def test_only_what_is_suspect_counts_towards_poison(new_fetch):
+    """Two deaths by itself, any number of stops and of deaths for another job's fault between them: not poison."""
+    job, client = WriteNote.defer("x"), get_connection("default")
+    for life, suspect in enumerate([True, False, False, True, False, False]):
+        fetch = new_fetch(f"w{life}")
+        fetch._step(claims=True)
+        suspects = [f"w{life}.0"] if suspect else [f"w{life}.1"]
+        assert recover(Wire("default"), "default", only=f"w{life}", suspects=suspects)[1] == []
+
+    assert job.state == "queued"
+    assert client.hmget(job.key, "interruptions", "survived") == [b"6", b"4"]
+    assert len(client.hget(job.key, "interrupted_by").split()) == 6
+    assert [event.name for event in job.history].count("interrupted") == 6
+    new_fetch("w6")._step(claims=True)
+    client.zadd("jobs:workers", {"w6": 1})
+    recover(Wire("default"), "default")  # found dead by its silence: nobody knows why
+    assert job.state == "dead"
+
+
+def test_what_a_stop_puts_back_is_not_suspect_and_what_had_not_begun_was_not_interrupted(new_fetch):
+    jobs, client = WriteNote.defer_many([("begun",), ("waiting",)]), get_connection("default")
+    for life in range(4):
+        fetch = new_fetch(f"w{life}")
+        fetch._step(claims=True)
+        claim = fetch._ready[0]
+        fetch._board.start(0, 1.0, 2.0, b"%b %b %b" % (claim.id, claim.execution, claim.queue))
+        fetch.put_back_running()
+
+    assert [job.state for job in jobs] == ["queued", "queued"]
+    assert [client.hmget(job.key, "interruptions", "survived") for job in jobs] == [[b"4", b"4"], [None, None]]
 
 
 def poisoned(new_fetch, *names):

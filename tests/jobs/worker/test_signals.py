@@ -59,7 +59,7 @@ def test_term_puts_a_job_that_does_not_end_back_at_the_head(worker_process, pati
 
     assert worker.wait() == 0, worker.output
     assert get_connection("default").lindex("rq:queue:default", 0).decode() == patient.id
-    assert get_connection("default").hget(patient.key, "interruptions") == b"1"
+    assert get_connection("default").hmget(patient.key, "interruptions", "survived") == [b"1", b"1"]  # not suspect
 
     patient.release.touch()
     assert worker_process("default", burst=True).wait() == 0
@@ -77,6 +77,11 @@ def test_a_worker_that_is_quiet_takes_nothing_and_stays(worker_process, patient)
 
     assert waiting.state == "queued"
     assert worker.process.poll() is None
+    (child,) = children(worker.pid)
+    os.kill(child, signal.SIGRTMIN + 5)
+    eventually(lambda: worker.output.count("quiet") > 1)  # so is its successor
+    assert f"was killed by signal {signal.SIGRTMIN + 5}" in worker.output
+    assert waiting.state == "queued"
 
 
 def test_it_shows_where_its_threads_are(worker_process, patient):
@@ -109,6 +114,7 @@ def test_children_leave_when_their_parent_is_killed(worker_process, patient):
     eventually(lambda: not os.path.exists(f"/proc/{child}"))
 
     assert patient.state == "finished"
+    assert worker.output.count("the parent is gone") == 1
 
 
 def test_a_worker_that_stalled_finds_its_late_result_refused(worker_process, patient):

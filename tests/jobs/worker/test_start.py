@@ -31,7 +31,7 @@ def test_a_worker_whose_children_fail_at_their_start_gives_up_and_says_why(worke
     eventually(patient.begun.exists)
 
     assert worker.wait() == 1
-    said = "giving up: 5 processes in a row died as soon as they started; the last one ended with code 1"
+    said = "giving up: 5 processes in a row died as soon as they started; the last one ended by itself with code 1"
     assert f"{said}: ImportError: No module named 'nowhere'\n" in worker.output
     assert worker.output.count("Traceback") == 5
     client = get_connection("default")

@@ -54,7 +54,7 @@ def test_a_thread_that_does_not_come_back_costs_its_process_but_no_other_job(wor
     eventually(lambda: after.state == "finished")
 
     assert "longer than its 1 seconds" in job.reason
-    assert "this process drains" in worker.output
+    assert "this process takes no more jobs" in worker.output
     assert get_connection("default").zcard("rq:wip:default") == 0
 
 

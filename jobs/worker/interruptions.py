@@ -1,0 +1,81 @@
+"""
+Interrupting a child's threads: those whose job is out of time, or is to stop. What does not come back is given up.
+"""
+
+import faulthandler
+import logging
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+from jobs import execution
+from jobs.interrupt import JobInterrupt, Stopped, TimedOut
+from jobs.worker.board import Board
+from jobs.worker.claim import Claim
+from jobs.worker.fetch import Fetch
+from jobs.worker.subprocesses import kill_started_by
+from jobs.worker.threads import JobThread
+
+logger = logging.getLogger("jobs.worker")
+
+COMEBACK = 30  # seconds that an interrupted thread has to come back
+FREED = 5  # seconds more, once the subprocesses that it may have waited for are killed
+
+
+class Interruptions:
+    """Those of one child. Its main thread calls `look` every few milliseconds while one `is_pending`."""
+
+    def __init__(self, fetch: Fetch, board: Board, threads: Sequence[JobThread]) -> None:
+        self.is_pending = False  # whether an interrupt waits for a safe point
+        self.lost: set[JobThread] = set()  # threads that did not come back
+        self._fetch, self._board, self._threads = fetch, board, threads
+        self._to_stop: dict[Claim, float] = {}  # and since when, in monotonic seconds
+        self._freed: dict[Claim, float] = {}  # whose subprocesses were killed, and when
+
+    def stop(self, claims: Iterable[Claim]) -> None:
+        """Interrupt these, too: their jobs were cancelled or stopped."""
+        for claim in claims:
+            self._to_stop.setdefault(claim, time.monotonic())
+
+    def look(self) -> str:
+        """Interrupt what is due. Returns why the process should retire, "" if it need not."""
+        now, reason = time.monotonic(), ""
+        self._to_stop = {claim: since for claim, since in self._to_stop.items() if claim.execution in self._fetch.held}
+        self._freed = {claim: until for claim, until in self._freed.items() if claim.execution in self._fetch.held}
+        self.is_pending = False
+        for thread in self._threads:
+            claim = thread.claim
+            if claim is None or thread in self.lost:
+                continue
+            kind: type[JobInterrupt] = Stopped if claim in self._to_stop else TimedOut
+            since = self._to_stop.get(claim, claim.deadline)
+            if now <= since:
+                continue
+            self.is_pending = True
+            if thread.interruptible.interrupt(claim, kind) and kind is TimedOut:
+                logger.warning("timed out: job %s, after %.3g s", claim.job_id, since - claim.started)
+            if now > self._freed.get(claim, since + COMEBACK) and not self._free(thread, claim, now):
+                reason = self._give_up(thread, claim, kind)
+        return reason
+
+    def _free(self, thread: JobThread, claim: Claim, now: float) -> bool:
+        """Kill the subprocesses that a thread has started, once: it may wait for one. Whether there were any."""
+        killed = [] if claim in self._freed else kill_started_by(thread.native_id or 0)
+        for process in killed:
+            logger.warning(
+                "killed process %d, which job %s has started and does not come back from: %s",
+                *(process.pid, claim.job_id, process.command),
+            )
+        if killed:
+            self._freed[claim] = now + FREED
+        return bool(killed)
+
+    def _give_up(self, thread: JobThread, claim: Claim, kind: type[JobInterrupt]) -> str:
+        """The thread sits in code that no interrupt reaches. Its attempt is over for everybody else."""
+        self.lost.add(thread)
+        faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+        outcome, command = execution.given_up(claim, kind)
+        self._fetch.commits.add(claim, outcome, command, time.monotonic() - claim.started)
+        self._fetch.flush()
+        self._board.end(self._threads.index(thread))  # the parent must not judge a job that is over
+        return f"job {claim.job_id} did not come back {COMEBACK:g} s after its interrupt"

@@ -1,0 +1,164 @@
+"""How a process ends: only its own end counts as one, and what is to be done at the end is done, within limits."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from rq.command import send_shutdown_command
+
+from jobs.connections import get_connection
+from jobs.worker.board import ANOTHER, Board
+from tests.jobs.worker import eventually
+from tests.jobs.worker.test_signals import children
+from tests.sample.commands.notes import WriteNote
+from tests.sample.commands.processes import AtExit, ExitAtOnce
+from tests.sample.models import Note
+
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+
+FAULTY = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "CALM": "0.05"}
+
+
+@pytest.mark.parametrize("code", [0, 1, 3])
+def test_no_exit_code_that_a_job_chooses_ends_the_worker(code, worker_process):
+    job = ExitAtOnce.defer(code)
+    worker = worker_process("default", concurrency=1, env=FAULTY)
+    eventually(lambda: job.state == "dead")
+    after = WriteNote.defer("after")
+    eventually(lambda: after.state == "finished")
+
+    assert job.reason == "poison"
+    assert Note.objects.filter(text="begun").count() == 3
+    assert worker.output.count(f"ended by itself with code {code}") == 3
+
+
+def test_nor_does_it_end_a_burst(worker_process):
+    job, after = ExitAtOnce.defer(0), WriteNote.defer("after")
+    worker = worker_process("default", concurrency=1, burst=True, env=FAULTY)
+
+    assert worker.wait() == 0, worker.output
+    assert (job.reason, after.state) == ("poison", "finished")
+
+
+def test_a_mark_counts_only_from_the_process_itself():
+    board = Board(1)
+    assert board.ended(os.getpid()) is None
+    board.mark_end(ANOTHER)
+
+    assert board.ended(os.getpid()) == ANOTHER
+    assert board.ended(os.getpid() + 1) is None
+
+
+@pytest.mark.parametrize("by", ["burst", "max_jobs", "stop"])
+def test_atexit_callbacks_run_however_a_process_ends(by, worker_process, tmp_path):
+    job = AtExit.defer(str(tmp_path / "ran"))
+    options = {"burst": {"burst": True}, "max_jobs": {"max_jobs": 1}, "stop": {}}[by]
+    worker = worker_process("default", concurrency=1, **options)
+    eventually(lambda: job.state == "finished")
+    if by == "stop":
+        worker.stop()
+    eventually((tmp_path / "ran").exists)
+
+
+def test_a_process_does_not_wait_for_ever_for_what_is_to_be_done_at_its_end(worker_process, tmp_path):
+    job = AtExit.defer(str(tmp_path / "ran"), stuck=True)
+    worker = worker_process("default", concurrency=1, env=FAULTY | {"THREADS": "0.2", "HOOKS": "0.5"})
+    eventually(lambda: job.state == "finished")
+
+    assert worker.stop() == 0
+    assert (tmp_path / "ran").exists()  # the last registered is called first
+    assert "has not ended after 0.2 s; the process does not wait" in worker.output
+    assert "the atexit callbacks have not ended after 0.5 s" in worker.output
+    assert "was killed" not in worker.output
+
+
+def test_what_the_parent_had_to_clean_up_is_left_to_it(worker_process, tmp_path):
+    job = AtExit.defer(str(tmp_path / "ran"))
+    env = FAULTY | {"INHERITED_FOLDER": str(tmp_path / "name")}
+    worker = worker_process("default", concurrency=1, max_jobs=1, env=env)
+    eventually(lambda: job.state == "finished")
+    eventually((tmp_path / "ran").exists)
+
+    folder = (tmp_path / "name").read_text()
+    assert os.path.isdir(folder)
+    assert worker.stop() == 0
+    assert not os.path.exists(folder)
+
+
+# --- a parent that goes on -------------------------------------------------------------------------
+
+
+def test_a_parent_that_cannot_fork_tries_again(worker_process):
+    worker = worker_process("default", env=FAULTY | {"FAILING_FORKS": "2"})
+    job = WriteNote.defer("x")
+    eventually(lambda: job.state == "finished")
+
+    assert worker.output.count("trying again: [Errno 11] Resource temporarily unavailable") == 2
+    client = get_connection("default")
+    assert client.scard("rq:workers") == client.zcard("jobs:workers") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_without_a_meaning_say_so_and_end_nothing(number, worker_process):
+    worker = worker_process("default")
+    said = f"{signal.Signals(number).name} means nothing here: TERM or INT stops the worker"
+    job = WriteNote.defer("x")
+    eventually(lambda: job.state == "finished")  # both have their handlers
+    (child,) = children(worker.pid)
+    for count, pid in enumerate((worker.pid, child), 1):
+        os.kill(pid, number)
+        eventually(lambda count=count: worker.output.count(said) == count)
+
+    assert children(worker.pid) == [child]
+    assert worker.stop() == 0
+
+
+def test_a_hangup_that_is_ignored_stays_ignored():
+    script = """
+import os, signal
+from jobs.worker import signals
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+told = []
+signals.handle_meaningless(told.append)
+for number in (signal.SIGHUP, signal.SIGUSR1):
+    os.kill(os.getpid(), number)
+assert told == [signal.SIGUSR1], told
+signals.restore()
+assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_stop_by_name_ends_the_worker(worker_process):
+    worker = worker_process("default", name="ours")
+    send_shutdown_command(get_connection("default"), "ours")
+    assert worker.wait() == 0
+
+
+# --- PID 1 -----------------------------------------------------------------------------------------
+
+ADOPT = """
+import ctypes, os, subprocess, time
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans become ours, as they become PID 1's
+from jobs.worker.strangers import Strangers, _children
+early = subprocess.Popen(["/bin/sh", "-c", "exit 3"])
+strangers = Strangers()
+late = subprocess.Popen(["/bin/sh", "-c", "exit 4"])
+ours = os.fork()
+if ours == 0:
+    os._exit(5)
+subprocess.run(["/bin/sh", "-c", "(exit 0) & (exit 0) & exit 0"])
+mine = {early.pid, late.pid, ours}
+until = time.monotonic() + 30
+while set(_children()) != mine or any(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT) is None for pid in mine):
+    strangers.reap([ours])
+    assert time.monotonic() < until, _children()
+strangers.reap([ours])
+assert (early.wait(), late.wait(), os.waitpid(ours, 0)[1] >> 8) == (3, 4, 5)
+"""
+
+
+def test_orphans_that_become_ours_leave_no_zombies_and_nobody_elses_status_is_taken():
+    subprocess.run([sys.executable, "-c", ADOPT], check=True, timeout=60)
