@@ -41,6 +41,10 @@ AWAY = (*UNREACHABLE, MasterDownError, OutOfMemoryError, ReadOnlyError)  # it is
 _NOTE_REASON = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'reason', ARGV[1]) end"
 
 Allow = Callable[[Claim, float | None], object]
+_STAY_CANCELLED = (
+    "if redis.call('ZSCORE', KEYS[2], ARGV[1]) and redis.call('HGET', KEYS[1], 'status') == 'started' then "
+    "redis.call('HSET', KEYS[1], 'status', 'canceled') end"
+)
 
 FIRST_PAUSE = 0.05  # seconds
 TRIES = 5  # of writing an outcome that the server, which answers, does not take
@@ -117,6 +121,10 @@ class PlainRunner(SimpleWorker):
         except AWAY:
             self._unreached = True
             raise
+        if not self._holds_claim():  # it was cancelled just before RQ's code wrote that it has started
+            keys = (job.key, f"{RQ_KEY_PREFIX}:canceled:{self._claim.queue_name}")
+            self._patiently(lambda: self.connection.eval(_STAY_CANCELLED, len(keys), *keys, job.id))
+            raise NotOurs
 
     def handle_execution_ended(self, job: Job, queue: Any, heartbeat_ttl: int) -> None:
         if self._unreached or not self._holds_claim():
