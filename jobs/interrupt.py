@@ -43,6 +43,7 @@ class Interrupt:
     def __init__(self, kind: type[JobInterrupt]) -> None:
         self.kind = kind
         self.sent_at = -inf  # monotonic seconds
+        self.decides = False  # whether the attempt ends with it even if the call returns
         self.asking: list[threading.Thread] = []  # those that ask a database to stop
         self.place: tuple[FrameType | None, int] = (None, 0)  # the frame and instruction that the thread was seen at
         self.place_since = inf  # monotonic seconds
@@ -94,8 +95,7 @@ class Interruptible:
             self.disarm()  # the interrupt may have come in the middle of disarming
             self._raise_after(error)
             raise
-        if self.interrupt_now is not None:
-            self._settle(None)
+        self._raise_after(None)
         return result
 
     def run_async(self, claim: object, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -134,8 +134,7 @@ class Interruptible:
             self.disarm()
             self._raise_after(error)
             raise
-        if self.interrupt_now is not None:
-            self._settle(None)
+        self._raise_after(None)
         return result
 
     def arm(
@@ -174,6 +173,12 @@ class Interruptible:
                 self._send(self.interrupt_now)
             return is_first
 
+    def decide(self, claim: object) -> None:
+        """What that claim's call waited for was taken away: whatever it returns, the attempt has been interrupted."""
+        with self._lock:
+            if self._armed is claim and self.interrupt_now is not None:
+                self.interrupt_now.decides = True
+
     def _send(self, interrupt: Interrupt) -> None:
         now, frames = time.monotonic(), sys._current_frames()
         own, is_whole = own_frames(frames.get(self._thread), self._call)
@@ -191,8 +196,8 @@ class Interruptible:
 
     # --- after the call, in its thread -------------------------------------------------------------
 
-    def _raise_after(self, error: BaseException) -> None:
-        """Raise the interrupt in place of an error that came of it."""
+    def _raise_after(self, error: BaseException | None) -> None:
+        """Raise the interrupt in place of an error that came of it, or of a result that is none."""
         if self.interrupt_now is not None:
             instead = self._settle(error)
             if instead is not None and instead is not error:
@@ -204,13 +209,13 @@ class Interruptible:
         connections that it may have hit are closed. Returns what the attempt is to end with.
         """
         interrupt, self.interrupt_now = self.interrupt_now, None
-        if interrupt is None or not interrupt.was_sent:
+        if interrupt is None or not (interrupt.was_sent or interrupt.decides):
             return error
         for thread in interrupt.asking:
             thread.join()
         running_query.discard()
         if error is None:
-            return None
+            return interrupt.kind() if interrupt.decides else None
         raised = _find(error)
         if raised is not None:
             raising.trim(raised)

@@ -60,6 +60,7 @@ class Interruptions:
 
     def _free(self, thread: JobThread, claim: Claim, now: float) -> bool:
         """Kill the subprocesses that a thread has started, once: it may wait for one. Whether there were any."""
+        thread.interruptible.decide(claim)  # before it can return
         killed = [] if claim in self._freed else kill_started_by(thread.native_id or 0)
         for process in killed:
             logger.warning(

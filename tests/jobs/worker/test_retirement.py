@@ -37,9 +37,29 @@ def interruptions(job):
 @pytest.mark.processes
 @pytest.mark.django_db(transaction=True)
 class TestWorker:
-    def test_a_job_beside_one_that_hangs_runs_to_its_end(self, worker_process, patient, tmp_path):
+    def test_a_job_that_waits_for_its_subprocess_comes_back_when_that_is_killed(
+        self, worker_process, patient, tmp_path
+    ):
         pids = tmp_path / "pids"
         hang = Hang.defer(str(pids))
+        worker = worker_process("default", concurrency=2, env=FAULTY)
+        eventually(patient.begun.exists)
+        (old,) = children(worker.pid)
+        eventually(lambda: hang.state == "dead")
+        after = WriteNote.defer("after")
+        eventually(lambda: after.state == "finished")
+        for pid in pids.read_text().split():  # what the hanging job had started
+            assert f"killed process {pid}, which job {hang.id} has started" in worker.output
+            eventually(lambda pid=pid: is_gone(int(pid)))
+        patient.release.touch()
+        eventually(lambda: patient.state == "finished")
+
+        assert hang.reason.startswith("TimedOut")
+        assert interruptions(patient) == 0
+        assert children(worker.pid) == [old]
+
+    def test_a_job_beside_one_that_hangs_runs_to_its_end(self, worker_process, patient):
+        hang = Deaf.defer()
         worker = worker_process("default", concurrency=2, env=FAULTY)
         eventually(patient.begun.exists)
         (old,) = children(worker.pid)
@@ -49,9 +69,6 @@ class TestWorker:
         assert old in children(worker.pid)
         assert len(worker.names) == 1
         assert patient.state == "running"
-        for pid in pids.read_text().split():  # what the hanging job had started
-            assert f"killed process {pid}, which the lost thread had started: " in worker.output
-            eventually(lambda pid=pid: is_gone(int(pid)))
         patient.release.touch()
         eventually(lambda: patient.state == "finished")
         eventually(lambda: old not in children(worker.pid))

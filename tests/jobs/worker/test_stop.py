@@ -42,12 +42,14 @@ def child(valkey):
 
 
 def is_interrupted(child):
-    """Whether minding interrupts the thread that stands at the beginning of `call`; here it is this one."""
+    """Whether minding interrupts the thread, once it is in `call`; here it is this one."""
+
+    def call():
+        for _ in range(3):
+            child._mind()
+
     try:
-        child.thread.interruptible.arm(child.thread.claim)
-        child._mind()
-        sum(range(1_000))
-        child.thread.interruptible.disarm()
+        child.thread.interruptible.run(child.thread.claim, call)
     except Stopped:
         return True
     return False
@@ -92,7 +94,7 @@ def test_a_stop_is_forgotten_with_its_execution(child):
     child.say(f"stop {job.id} ")
     child._fetch.held.pop(claim.execution)
     child._mind()
-    assert child._to_stop == set()
+    assert child._interruptions._to_stop == {}
 
 
 @pytest.mark.parametrize(("cancelled", "heard"), [(True, []), (False, [("dead", "")])])
