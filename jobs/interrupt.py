@@ -92,10 +92,10 @@ class Interruptible:
             finally:
                 self.disarm()
         except BaseException as error:
-            self.disarm()  # the interrupt may have come in the middle of disarming
-            self._raise_after(error)
+            self._settle(error)
             raise
-        self._raise_after(None)
+        if self.interrupt_now is not None:
+            self._settle(None)
         return result
 
     def run_async(self, claim: object, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -131,10 +131,9 @@ class Interruptible:
         try:
             result = run(interruptible)
         except BaseException as error:
-            self.disarm()
-            self._raise_after(error)
+            self._settle(error)
             raise
-        self._raise_after(None)
+        self._settle(None)
         return result
 
     def arm(
@@ -196,39 +195,31 @@ class Interruptible:
 
     # --- after the call, in its thread -------------------------------------------------------------
 
-    def _raise_after(self, error: BaseException | None) -> None:
-        """Raise the interrupt in place of an error that came of it, or of a result that is none."""
-        if self.interrupt_now is not None:
-            instead = self._settle(error)
-            if instead is not None and instead is not error:
-                raise instead from error
-
-    def _settle(self, error: BaseException | None) -> BaseException | None:
+    def _settle(self, error: BaseException | None) -> None:
         """
         End the interrupt. Nothing of it reaches what comes next: a request to a database has been answered, and
-        connections that it may have hit are closed. Returns what the attempt is to end with.
+        connections that it may have hit are closed. Raises the interrupt in place of an error that came of it, and of a
+        result that does not count.
         """
         interrupt, self.interrupt_now = self.interrupt_now, None
         if interrupt is None or not (interrupt.was_sent or interrupt.decides):
-            return error
+            return
         for thread in interrupt.asking:
             thread.join()
         running_query.discard()
-        if error is None:
-            return interrupt.kind() if interrupt.decides else None
-        raised = _find(error)
-        if raised is not None:
+        if raised := _find(error):
             raising.trim(raised)
-        if isinstance(error, JobInterrupt) or not isinstance(error, _CONSEQUENCES):
-            return error
-        return interrupt.kind()
+        if isinstance(error, JobInterrupt):
+            return
+        if interrupt.decides if error is None else isinstance(error, _CONSEQUENCES):
+            raise interrupt.kind from error
 
 
 # What an interrupt may turn into on its way out. A requeue that the command has asked for is none.
 _CONSEQUENCES = (Exception, asyncio.CancelledError, BaseExceptionGroup, GeneratorExit, KeyboardInterrupt, SystemExit)
 
 
-def _find(error: BaseException) -> JobInterrupt | None:
+def _find(error: BaseException | None) -> JobInterrupt | None:
     """The interrupt that an error is, or that it followed on."""
     seen: set[int] = set()
     ahead: list[BaseException | None] = [error]

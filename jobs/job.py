@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from enum import StrEnum
-from inspect import iscoroutinefunction
 from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
@@ -67,7 +66,6 @@ class MandateJob(Job):
     transactions: Transactions | None = None  # a handle's: what has to commit before it is written
     written_at = 0.0  # a handle's: when its record was written, in seconds since the epoch
     duplicate = False  # a handle's: whether it stands for an earlier job, because its command is unique
-    interruptible: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None  # a worker's: wraps what it calls
 
     # The spelling of the original.
     PreqJobNotFinishedError = PrereqJobNotFinishedError
@@ -235,31 +233,20 @@ class MandateJob(Job):
             return allowed.resolve(self.instance)  # always refused: no method of anything is called
         return allowed.resolve(self.func_name)
 
-    def _execute(self) -> Any:
-        if self.interruptible is None:
-            return super()._execute()
-        return self.interruptible(self.func)(*self.args, **self.kwargs)
-
     @property
     def success_callback(self) -> Any:
         """RQ's callbacks, which a payload names too, pass the same rule as functions: ForbiddenFunctionError."""
-        return self._callback(self._success_callback_name)
+        return allowed.resolve(self._success_callback_name) if self._success_callback_name else None
 
     @property
     def failure_callback(self) -> Any:
         """As `success_callback`."""
-        return self._callback(self._failure_callback_name)
+        return allowed.resolve(self._failure_callback_name) if self._failure_callback_name else None
 
     @property
     def stopped_callback(self) -> Any:
         """As `success_callback`."""
-        return self._callback(self._stopped_callback_name)
-
-    def _callback(self, name: str | None) -> Any:
-        callback = allowed.resolve(name) if name else None
-        if callback is None or self.interruptible is None or iscoroutinefunction(callback):  # RQ refuses the last
-            return callback
-        return self.interruptible(callback)
+        return allowed.resolve(self._stopped_callback_name) if self._stopped_callback_name else None
 
     def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
         """RQ's webhooks, to the hosts in JOBS["WEBHOOK_HOSTS"] alone: a payload must not choose whom we talk to."""

@@ -148,10 +148,7 @@ class Parent:
         self._try(lambda: self._settle_now(process))
 
     def _settle_now(self, process: Process) -> None:
-        """
-        Give back what a child held. What it had claimed and not begun was not interrupted; what had ended, and was not
-        committed yet, is not suspect.
-        """
+        """Give back what a child held: claims not begun were not interrupted, ended ones are not suspect."""
         begun, suspects = process.board.begun(), process.suspects()
         for queue in self._queues:
             self._report(queue, *recover(self._wire, queue, only=process.name, begun=begun, suspects=suspects))

@@ -12,6 +12,7 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any, cast
 
 from redis import Redis
@@ -21,13 +22,13 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
-from rq.timeouts import BaseDeathPenalty
+from rq.timeouts import BaseDeathPenalty, JobTimeoutException
 
 from jobs import conf, execution, failures, logs, tracing
 from jobs.connections import new_pool
 from jobs.errors import JobsError, PayloadError
 from jobs.history import sendable
-from jobs.interrupt import Interruptible
+from jobs.interrupt import Interruptible, TimedOut
 from jobs.job import MandateJob
 from jobs.outcomes import Dead, GivenBack, Outcome, Recorded
 from jobs.worker.claim import Claim
@@ -70,6 +71,28 @@ def attempt(worker: str, allow: Allow) -> Callable[[Claim, Interruptible], tuple
     return tracing.traced(make) if tracing.is_on else make
 
 
+class PlainJob(MandateJob):
+    """A plain job that this worker runs: what it calls, the job's function or a callback, can be interrupted."""
+
+    interruptible: Callable[[Callable[..., Any]], Callable[..., Any]]
+
+    def _execute(self) -> Any:
+        return self.interruptible(self.func)(*self.args, **self.kwargs)
+
+    @property
+    def success_callback(self) -> Any:
+        return self._wrapped(super().success_callback)
+
+    @property
+    def failure_callback(self) -> Any:
+        return self._wrapped(super().failure_callback)
+
+    def _wrapped(self, callback: Any) -> Any:
+        if callback is None or iscoroutinefunction(callback):  # RQ refuses the latter
+            return callback
+        return self.interruptible(callback)
+
+
 class PlainRunner(SimpleWorker):
     """RQ's worker as far as performing one job goes; it fetches nothing and never beats."""
 
@@ -86,7 +109,7 @@ class PlainRunner(SimpleWorker):
             client = _client(claim.queue_name)
             serializer = _serializer(claim)
             try:
-                job = cast(MandateJob, MandateJob.fetch(claim.job_id, connection=client, serializer=serializer))
+                job = cast(PlainJob, PlainJob.fetch(claim.job_id, connection=client, serializer=serializer))
             except AWAY as error:
                 raise NotOurs from error
             job.origin = claim.queue_name  # where its claim is, whatever its record says
@@ -97,7 +120,7 @@ class PlainRunner(SimpleWorker):
                 [claim.queue_name],
                 name=worker,
                 connection=client,
-                job_class=MandateJob,
+                job_class=PlainJob,
                 serializer=serializer,
                 prepare_for_work=False,
             )
@@ -219,9 +242,14 @@ def _interruptible(claim: Claim, thread: Interruptible) -> Callable[[Callable[..
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            result = thread.run(claim, partial(function, *args, **kwargs))
-            if asyncio.iscoroutine(result):
-                result = thread.run_in_loop(claim, lambda: result)
+            seconds = claim.deadline - time.monotonic()
+            try:
+                result = thread.run(claim, partial(function, *args, **kwargs))
+                if asyncio.iscoroutine(result):
+                    result = thread.run_in_loop(claim, lambda: result)
+            except TimedOut as error:
+                text = f"Task exceeded maximum timeout value ({seconds:.0f} seconds)"  # as RQ's own
+                raise JobTimeoutException(text) from error
             return result
 
         return call

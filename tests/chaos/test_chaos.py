@@ -13,14 +13,17 @@ from redis.exceptions import RedisError
 from jobs.connections import get_connection
 from jobs.errors import RedisUnavailableError
 from jobs.queues import get_queue
-from tests.chaos.faults import Faults
+from tests.chaos.faults import LASTING, Faults
 from tests.sample import functions
-from tests.sample.commands.ledger import Record
-from tests.sample.models import Run
+from tests.sample.commands.ledger import Record, Rude
+from tests.sample.models import Note, Run
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "30"))
 QUEUES = ("critical", "default", "low")
 WORKERS, PROCESSES, THREADS = 2, 2, 3
+RUDE_EVERY = 400  # jobs for each one that does harm
+# What that one does; the last two take half a minute.
+RUDE = ("exit", "fork", "overrun", "wait", "sleep")[: 5 if SECONDS >= LASTING else 3]
 KEPT = 24 * 3_600  # seconds that finished jobs stay: the books are read at the end
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True), pytest.mark.timeout(SECONDS + 240)]
@@ -30,7 +33,7 @@ class Load:
     """Defers jobs at a steady pace, and knows which were accepted. Where that raised, nobody can know."""
 
     def __init__(self, chance):
-        self.accepted, self.unknown = {}, set()
+        self.accepted, self.unknown, self.rude = {}, set(), {}
         self._chance, self._ended = chance, threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -38,6 +41,8 @@ class Load:
     def _run(self):
         number = 0
         while not self._ended.wait(0.01):
+            if number // RUDE_EVERY >= len(self.rude):
+                self._be_rude()
             rows = [self._row(number + n) for n in range(self._chance.choice([1, 1, 1, 5]))]
             number += len(rows)
             wait = self._chance.choice([None, None, None, self._chance.uniform(0, 3)])
@@ -51,6 +56,14 @@ class Load:
                 self.unknown.update(row["number"] for row in rows)
             else:
                 self.accepted.update((row["number"], job) for row, job in zip(rows, jobs, strict=True))
+
+    def _be_rude(self):
+        number = len(self.rude)
+        how = RUDE[number % len(RUDE)]
+        try:
+            self.rude[number] = (how, Rude.defer(number, how))
+        except (RedisUnavailableError, RedisError):
+            self.rude[number] = (how, None)
 
     def _row(self, number):
         seconds = self._chance.choice([0, 0, 0.005, 0.05, 0.1])
@@ -96,13 +109,16 @@ def check_the_books(seed, happened, load, client, found, capsys):
     runs = Counter(Run.objects.values_list("number", flat=True))
     states = {number: job.state for number, job in load.accepted.items()}
     interrupted = {n for n, job in load.accepted.items() if client.hexists(job.key, "interrupted_by")}
-    lost = {n: state for n, state in states.items() if not runs[n] and state != "dead"}
+    lost = {
+        n: last_seen(load.accepted[n], client, found) for n, state in states.items() if not runs[n] and state != "dead"
+    }
     twice = {n for n in states if runs[n] > 1}
     counts = Counter(states.values())
     hashes = {key.decode().removeprefix("rq:job:") for key in client.scan_iter("rq:job:*")}
+    rude = {n: (how, job.state, why(job)) for n, (how, job) in load.rude.items() if job is not None}
     line = (
         f"accepted={len(states)} finished={counts['finished']} dead={counts['dead']} interrupted={len(interrupted)} "
-        f"run_twice={len(twice)} lost={len(lost)} seed={seed}"
+        f"run_twice={len(twice)} rude={len(rude)} lost={len(lost)} seed={seed}"
     )
     with capsys.disabled():
         print(f"\n{happened}\n{line}")
@@ -118,6 +134,11 @@ def check_the_books(seed, happened, load, client, found, capsys):
     spared = {n: why(job) for n, job in load.accepted.items() if n % 20 != 7 and states[n] == "dead"}
     assert {reason for n, reason in spared.items() if n not in interrupted} == set(), "dead, and did not fail"
     assert client.zcard("rq:wip:default") == client.zcard("rq:wip:low") == client.zcard("rq:wip:critical") == 0
+    expected = {"exit": {"finished"}, "fork": {"finished"}, "overrun": {"dead"}, "wait": {"dead"}, "sleep": {"dead"}}
+    assert {n: seen for n, seen in rude.items() if seen[1] not in expected[seen[0]] and seen[2] != "poison"} == {}, (
+        "rude jobs that ended otherwise"
+    )
+    assert not Note.objects.filter(text__startswith="overrun").exists(), "rows of a transaction that was interrupted"
     outcomes = Counter()
     for key in client.scan_iter("jobs:counts:*"):
         for label, count in client.hgetall(key).items():
@@ -133,4 +154,13 @@ def is_plain(job):
 
 def why(job):
     """Why it is dead, in a line."""
-    return job.reason or job.latest_result().exc_string.splitlines()[-1]
+    if job.reason:
+        return job.reason
+    result = job.latest_result()
+    return result.exc_string.splitlines()[-1] if result and result.exc_string else ""
+
+
+def last_seen(job, client, found):
+    """All that is known of a job which has not run: its state, its places, its record, and a trace if it is gone."""
+    record = {name.decode(): value[:200] for name, value in client.hgetall(job.key).items()}
+    return job.state, found.get(job.id), record, client.get(f"jobs:gone:{job.id}")

@@ -28,17 +28,25 @@ IS_SQLITE = connection.vendor == "sqlite"
 postgres_only = pytest.mark.skipif(IS_SQLITE, reason="needs PostgreSQL: DB=postgres")
 
 
-@pytest.fixture(params=["0", "600"])
-def drain(request, worker_process):
-    """Run what was enqueued in one thread; connections are closed after each attempt, or kept for 10 minutes."""
+@pytest.fixture
+def max_age():
+    """Seconds that connections are kept."""
+    return "600"
+
+
+closed_and_kept = pytest.mark.parametrize("max_age", ["0", "600"])  # after each attempt; for 10 minutes
+
+
+@pytest.fixture
+def drain(max_age, worker_process):
+    """Run what was enqueued in one thread."""
 
     def run(**env):
-        url = f"{child_environment()['DATABASE_URL']}?conn_max_age={request.param}"
+        url = f"{child_environment()['DATABASE_URL']}?conn_max_age={max_age}"
         worker = worker_process("default", concurrency=1, burst=True, env={"DATABASE_URL": url} | env)
         assert worker.wait() == 0, worker.output
         return worker.output
 
-    run.max_age = request.param
     return run
 
 
@@ -56,7 +64,8 @@ def test_the_next_job_sees_nothing_of_it(command, drain):
     assert before == after == AS_BEFORE
 
 
-def test_nor_of_the_database_session(drain):
+@closed_and_kept
+def test_nor_of_the_database_session(drain, max_age):
     jobs = [
         leaks.ShowSession.defer(),
         leaks.ChangeSession.defer(),
@@ -70,20 +79,20 @@ def test_nor_of_the_database_session(drain):
     assert after == [before, before]
     assert before.items() >= AS_BEFORE.items()
     if not IS_SQLITE:
-        assert len(pids) == (3 if drain.max_age == "0" else 2)  # it had set `read_only` on the driver's connection
+        assert len(pids) == (3 if max_age == "0" else 2)  # it had set `read_only` on the driver's connection
 
 
 @postgres_only
-@pytest.mark.parametrize("max_age", [0, 600])
-def test_a_connection_is_kept_where_the_project_says_so(worker_process, max_age):
+@closed_and_kept
+def test_a_connection_is_kept_where_the_project_says_so(drain, max_age):
     jobs = [leaks.ShowSession.defer() for _ in range(3)]
-    url = f"{child_environment()['DATABASE_URL']}?conn_max_age={max_age}"
-    assert worker_process("default", concurrency=1, burst=True, env={"DATABASE_URL": url}).wait() == 0
+    drain()
 
     pids = {found["session"]["pid"] for found in results(*jobs)}
-    assert len(pids) == (3 if max_age == 0 else 1)
+    assert len(pids) == (3 if max_age == "0" else 1)
 
 
+@closed_and_kept
 @pytest.mark.parametrize("command", [leaks.LeaveTransactionOpen, leaks.LeaveNestedOpen, leaks.LeaveAutocommitOff])
 def test_a_transaction_that_is_left_open_is_rolled_back_and_reported(command, drain):
     job, after, show = command.defer(), WriteNote.defer("after"), leaks.ShowSession.defer()

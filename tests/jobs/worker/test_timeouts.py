@@ -78,7 +78,7 @@ def test_what_awaits_is_interrupted_at_once_and_costs_no_process(worker_process)
     worker = worker_process("default", concurrency=1)
 
     eventually(lambda: after.state == "finished")
-    assert plain.is_failed
+    assert "JobTimeoutException: Task exceeded maximum timeout value (1 seconds)" in plain.latest_result().exc_string
     assert (str(task.state), task.reason) == ("retrying", "TimedOut: The attempt took longer than its 1 seconds.")
     assert "did not come back" not in worker.output
 

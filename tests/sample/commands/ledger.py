@@ -1,9 +1,14 @@
 """The load of the chaos suite: commands that enter each of their runs in the books."""
 
+import os
+import subprocess
 import time
+from collections.abc import Callable
+
+from django.db import transaction
 
 from jobs import Mandate
-from tests.sample.models import Run
+from tests.sample.models import Note, Run
 
 
 class Record(Mandate):
@@ -19,3 +24,48 @@ class Record(Mandate):
         Run.objects.filter(pk=run.pk).update(ended=True)
         if self.fails:
             raise RuntimeError("as planned")
+
+
+class Rude(Mandate):
+    """Does what harms the process that it runs in, or may harm its neighbours. Only `exit` changes its ways."""
+
+    retries = 0
+    timeout = 1
+    result_ttl = 24 * 3_600
+    number: int
+    how: str
+
+    def call(self) -> None:
+        RUDE[self.how](self)
+
+    def exit(self) -> None:
+        """Ends the process, the first time."""
+        _, is_first = Note.objects.get_or_create(text=f"exit {self.number}")
+        if is_first:
+            os._exit(0)
+
+    def fork(self) -> None:
+        """The copy goes on into the worker's code; it must not take itself for the worker."""
+        if pid := os.fork():
+            os.waitpid(pid, 0)
+
+    def overrun(self) -> None:
+        """Is out of time within a transaction."""
+        while True:
+            with transaction.atomic():
+                Note.objects.create(text=f"overrun {self.number}")
+                with transaction.atomic():
+                    Note.objects.filter(text=f"overrun {self.number}").delete()
+
+    def wait(self) -> None:
+        """Waits for a program that does not end."""
+        subprocess.run(["/bin/sleep", "600"], check=False)
+
+    def sleep(self) -> None:
+        """Sits in C code, where no interrupt comes, for longer than it has to come back."""
+        time.sleep(50)
+
+
+RUDE: dict[str, Callable[[Rude], None]] = {
+    each.__name__: each for each in (Rude.exit, Rude.fork, Rude.overrun, Rude.wait, Rude.sleep)
+}
