@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 import time
+import traceback
 import types
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -86,7 +87,10 @@ class Attempt:
         return self
 
     def awaits_database(self) -> bool:
-        return running_query.awaited(sys._current_frames().get(self._thread.ident)) is not None
+        """Whether it is in the query that does not end."""
+        frame = sys._current_frames().get(self._thread.ident)
+        names = {each.f_code.co_name for each, _ in traceback.walk_stack(frame)}
+        return "query_for_ever" in names and running_query.awaited(frame) is not None
 
     def persist(self, looks: int = 50) -> None:
         """Interrupt for a while, in which it gets on."""
