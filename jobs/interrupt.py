@@ -215,7 +215,7 @@ class Interruptible:
             raise interrupt.kind from error
 
 
-# What an interrupt may turn into on its way out. A requeue that the command has asked for is none.
+# Errors that an interrupt may cause on its way out. A requeue that the command asks for is not among them.
 _CONSEQUENCES = (Exception, asyncio.CancelledError, BaseExceptionGroup, GeneratorExit, KeyboardInterrupt, SystemExit)
 
 

@@ -54,7 +54,7 @@ def let_go(thread: int) -> None:
 
 
 def trim(error: BaseException) -> None:
-    """Take our own frames, which say nothing, from the end of an interrupt's traceback."""
+    """Cut this module's frames from the end of an interrupt's traceback."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         if trace.tb_next.tb_frame.f_globals is globals():
@@ -64,7 +64,7 @@ def trim(error: BaseException) -> None:
 
 
 def _is_time(frame: FrameType) -> "Interrupt | None":
-    """The interrupt to raise in the calling thread, which is at that frame; None when there is none, or not here."""
+    """The interrupt to raise in the calling thread, which is in that frame; None if none is due or this is unsafe."""
     wanted = _wanted.get(threading.get_ident())
     if wanted is None or not wanted.interrupt.is_due:
         return None
@@ -125,8 +125,8 @@ else:
 
     class _Watcher:
         """
-        A trace function in the thread. Only a thread itself can set its own; so the interpreter is told to call us in
-        that thread (`_PyEval_SetTrace` of CPython 3.11 takes another thread's state), and there we set it.
+        A trace function in the thread. `sys.settrace` sets that of the calling thread. So CPython is asked to call back
+        in the other thread at its next event (`_PyEval_SetTrace` takes another thread's state), which then sets it.
         """
 
         def __init__(self) -> None:

@@ -149,8 +149,8 @@ class Layout:
 
     def _cleaning(self, tries: list[tuple[int, int, int]], handlers: list[list[tuple[int, int]]]) -> set[int]:
         """
-        The compiler writes a `finally`, and the end of a `with`, twice, with the same lines: into a handler, which an
-        error leads to, and for when there is none. The body of an `except` is there once.
+        The compiler writes a `finally`, and the end of a `with`, twice, with the same line numbers: into the handler of
+        errors, and into the path without an error. It writes the body of an `except` once.
         """
         cleaning: set[int] = set()
         lines: set[int | None] = set()

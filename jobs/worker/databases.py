@@ -27,12 +27,12 @@ logger = logging.getLogger("jobs.worker")
 
 FRESH = 1.0  # seconds since its reset in which a kept connection is only checked for having been closed
 
-# A connection that prepares statements by itself (OPTIONS["prepare_threshold"]) must not lose them: the driver would
-# go on using them. This is DISCARD ALL without DEALLOCATE ALL.
-_RESET = b"DISCARD ALL"
-_RESET_BUT_STATEMENTS = (
-    b"CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); "
-    b"DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
+# What DISCARD ALL stands for, in its documentation's order: DISCARD ALL itself allows no other statement beside it, and
+# the time zone belongs into the same round trip. A connection that prepares statements by itself
+# (OPTIONS["prepare_threshold"]) keeps them, because the driver would go on using them.
+_RESET = (
+    "CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ALL; {deallocate}UNLISTEN *; SELECT pg_advisory_unlock_all(); "
+    "DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; {zone}"
 )
 # SQLite: SQLITE_OK, and what creates or drops something temporary, SQLITE_PRAGMA, SQLITE_ATTACH, SQLITE_DETACH.
 _ALLOWED, _SESSION_CHANGES = 0, {3, 4, 5, 6, 12, 13, 14, 15, 19, 24, 25}
@@ -267,7 +267,7 @@ def _forgotten(wrapper: Any, kept: _Kept | None) -> Any:
     if not type(wrapper).get_new_connection.__module__.startswith("django."):
         return None  # it may do more when it opens one
     if wrapper.vendor == "postgresql":
-        return wrapper.connection if _reset(wrapper.connection) else None
+        return wrapper.connection if _reset(wrapper.connection, wrapper.timezone_name) else None
     if wrapper.vendor == "sqlite" and not wrapper.is_in_memory_db():
         if kept is not None and kept.raw is wrapper.connection and not kept.is_changed:
             return kept.raw
@@ -277,13 +277,19 @@ def _forgotten(wrapper: Any, kept: _Kept | None) -> Any:
     return None
 
 
-def _reset(raw: Any) -> bool:
-    """Reset a PostgreSQL session, in one round trip. Whether that was done; psycopg2 is not reset."""
+def _reset(raw: Any, zone: str | None = None) -> bool:
+    """
+    Reset a PostgreSQL session, in one round trip. `zone`: the time zone that Django's `connect` would set next. Returns
+    whether that was done; psycopg2 is not reset.
+    """
     pgconn = getattr(raw, "pgconn", None)
     if pgconn is None or not raw.autocommit or pgconn.transaction_status != _IDLE:
         return False
-    statement = _RESET if raw.prepare_threshold is None else _RESET_BUT_STATEMENTS
-    status: int = pgconn.exec_(statement).status
+    statement = _RESET.format(
+        deallocate="DEALLOCATE ALL; " if raw.prepare_threshold is None else "",
+        zone="" if zone is None else "SET TIME ZONE '{}'".format(zone.replace("'", "''")),
+    )
+    status: int = pgconn.exec_(statement.encode()).status
     return status in _DONE
 
 
