@@ -79,7 +79,10 @@ def check(files: Mapping[str, str], checks: str) -> Report:
         for name, content in files.items():
             if Path(name).name != name:
                 raise SandboxError(f"Not a plain file name: {name!r}. Rename the file.")
-            (folder / name).write_text(content, encoding="utf-8")
+            try:
+                (folder / name).write_text(content, encoding="utf-8")
+            except (OSError, ValueError) as error:  # too long a name, say, or a text that is not UTF-8
+                raise SandboxError(f"The file {name!r} cannot be written: {error}. Rename or mend it.") from error
         with _processes(str(folder), limits) as (solver, checker):
             said, in_time = _talk(checker, checks, limits)
             if said and said[-1] == ("ended",):

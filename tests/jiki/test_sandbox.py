@@ -390,6 +390,17 @@ def test_a_name_that_leads_elsewhere_is_refused():
         sandbox.check({"solution.py": RIGHT, "../x.py": ""}, CHECKS)
 
 
+@pytest.mark.parametrize("name", ["..", "a\0.py", "\u00e9" * 200 + ".py", "\ud800.py"], ids=ascii)
+def test_a_name_that_no_file_can_have_is_refused(name):
+    with pytest.raises(SandboxError, match="cannot be written"):
+        sandbox.check({"solution.py": RIGHT, name: ""}, CHECKS)
+
+
+def test_a_text_that_no_file_can_have_is_refused():
+    with pytest.raises(SandboxError, match="'solution.py' cannot be written"):
+        sandbox.check({"solution.py": "x = '\ud800'"}, CHECKS)
+
+
 # It may come before Popen has returned: then nobody can wait for that program, which ends by itself.
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_an_interrupt_of_the_job_ends_it_soon_whenever_it_comes(settings):
