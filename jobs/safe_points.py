@@ -76,10 +76,15 @@ def own_frames(frame: FrameType | None, call: Callable[..., Any]) -> tuple[list[
 def is_safe(own: list[FrameType]) -> bool:
     """Whether the innermost of these frames, which are all the job's own, is at a safe point."""
     for frame in own:
-        code = frame.f_code
-        if code.co_name in SETS_UP or layout(code).at(frame.f_lasti).offset in layout(code).cleaning:
+        here = layout(frame.f_code).at(frame.f_lasti)
+        is_with = frame is not own[-1] and here.operation.startswith("BEFORE_")  # it calls an `__enter__`
+        if frame.f_code.co_name in SETS_UP or is_with or here.offset in layout(frame.f_code).cleaning:
             return False
-    return not layout(own[-1].f_code).is_entering_try(own[-1].f_lasti)
+    for frame in reversed(own):  # what a function has acquired and returns, a `try` of its caller may give back
+        enters, returns = layout(frame.f_code).look_ahead(frame.f_lasti, is_caller=frame is not own[-1])
+        if enters or not returns:
+            return not enters
+    return True
 
 
 def is_own(frame: FrameType) -> bool:
@@ -145,6 +150,9 @@ class Layout:
                 frozenset(target for start, end, target in tries if start <= each.offset < end),
             )
         self._offsets = sorted(self.steps)
+        # Where a loop turns, and where the function begins: in code that stands on one line no line begins there.
+        self.turns = {step.offset for step in self.steps.values() if step.operation == "JUMP_BACKWARD"}
+        self.turns |= {after for step in self.steps.values() if step.operation == "RESUME" for after in step.next}
         self.cleaning = self._cleaning(tries, list(handlers.values()))
 
     def _cleaning(self, tries: list[tuple[int, int, int]], handlers: list[list[tuple[int, int]]]) -> set[int]:
@@ -186,21 +194,26 @@ class Layout:
         at = bisect_left(self._offsets, offset + 1) - 1
         return self.steps[self._offsets[at]]
 
-    def is_entering_try(self, offset: int) -> bool:
-        """Whether a `try` that the instruction does not lie in comes next, with no call before it."""
+    def look_ahead(self, offset: int, *, is_caller: bool) -> tuple[bool, bool]:
+        """
+        Whether a `try` that the instruction does not lie in comes next, and whether the function may return next, each
+        with no call before it. In a caller, the instruction is the call, and a `with` counts as a `try`.
+        """
         here = self.at(offset)
-        ahead = [here.offset]
+        ahead = list(here.next if is_caller else (here.offset,))
         seen: set[int] = set()
+        returns = False
         while ahead:
             step = self.steps.get(ahead.pop())
             if step is None or step.offset in seen:
                 continue
             seen.add(step.offset)
-            if not step.tries <= here.tries:
-                return True
+            if not step.tries <= here.tries or (is_caller and step.operation.startswith("BEFORE_")):
+                return True, False
+            returns = returns or step.operation.startswith("RETURN_")
             if not step.operation.startswith(_ENDS):
                 ahead += step.next
-        return False
+        return False, returns
 
 
 _JUMPS = {*dis.hasjrel, *dis.hasjabs}

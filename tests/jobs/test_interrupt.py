@@ -1,6 +1,7 @@
 """Where an interrupt may come, where it never does, and what it leaves behind."""
 
 import asyncio
+import itertools
 import sys
 import threading
 import time
@@ -236,7 +237,64 @@ def in_expression():
     return [sum(n * n for n in range(10)) for _ in iter(int, 1)]
 
 
-WAYS = [spin, sleep, swallow_exceptions, hold_with, hold_and_try, hold_if_acquired, hold_by_class, hold_by_generator]
+def loop_in_try():
+    LOCK.acquire()
+    try:
+        for n in itertools.count(): n + 1  # noqa: E701  # fmt: skip
+    finally:
+        LOCK.release()
+
+
+def continue_in_with():
+    while True:
+        with LOCK:
+            for n in range(1_000):
+                if n:
+                    continue
+
+
+def take():
+    LOCK.acquire()
+    number = 1
+    return number
+
+
+def acquire_in_function():
+    while True:
+        take()
+        try:
+            time.sleep(0)
+        finally:
+            LOCK.release()
+
+
+class HeldByAlias:
+    def close(self, *error):
+        LOCK.release()
+
+    __enter__, __exit__ = lambda self: take(), close
+
+
+def hold_by_alias():
+    while True:
+        with HeldByAlias():
+            time.sleep(0)
+
+
+WAYS = [
+    loop_in_try,
+    continue_in_with,
+    acquire_in_function,
+    hold_by_alias,
+    spin,
+    sleep,
+    swallow_exceptions,
+    hold_with,
+    hold_and_try,
+    hold_if_acquired,
+    hold_by_class,
+    hold_by_generator,
+]
 WAYS += [release_by_function, decorated, in_except, recurse, in_expression]
 
 
