@@ -8,7 +8,8 @@ own code alone, at a point where the job holds nothing that only the next line w
 1. the innermost frame, and every frame between it and `call`, belongs to a module of the project or of an installed
    app. A library's frame between the two may hold anything;
 2. none of these frames is in a `finally`, in the first line of a `with`, in `__enter__`, `__exit__` or `__del__`;
-3. the innermost frame is not about to enter a `try`: what it has just acquired, the `try` gives back.
+3. the innermost frame is not about to enter a `try`: what it has just acquired, the `try` gives back. Nor is it about
+   to return to a frame of the job's that then enters a `try` or a `with`.
 
 What is no safe point now is asked again later.
 """
