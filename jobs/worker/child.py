@@ -50,7 +50,14 @@ class Child:
     """
 
     def __init__(
-        self, settings: WorkerSettings, name: str, board: Board, control: socket.socket, *, blocks: bool
+        self,
+        settings: WorkerSettings,
+        name: str,
+        board: Board,
+        control: socket.socket,
+        *,
+        blocks: bool,
+        is_quiet: bool = False,
     ) -> None:
         self._settings, self._board, self._name = settings, board, name
         self._orders = Orders(control)
@@ -74,6 +81,7 @@ class Child:
         self._busy_at = time.monotonic()
         self._looked_at_memory = 0.0
         self._interruptions = Interruptions(self._fetch, board, self._threads)
+        self._is_born_quiet = is_quiet
 
     def run(self) -> int:
         """Live. Returns what is to follow: NO_MORE, or ANOTHER process in this one's place."""
@@ -82,6 +90,8 @@ class Child:
         databases.prepare()
         logging.getLogger().addHandler(AttemptLog())
         breath.start(self._board)
+        if self._is_born_quiet:  # before a thread could claim
+            self._quiet()
         for thread in self._threads:
             thread.start()
         while any(thread.is_alive() for thread in self._threads if thread not in self._interruptions.lost):
@@ -204,8 +214,8 @@ class Child:
             logger.info("taking no more jobs; those that run have %g s", GRACE)
 
     def _quiet(self) -> None:
-        logger.warning("quiet: taking no more jobs")
         self._fetch.quiet()
+        logger.warning("quiet: taking no more jobs")
 
     def _dump_stacks(self) -> None:
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)

@@ -88,8 +88,6 @@ class Children:
                 self._settle(process)  # it was registered
             return False
         self._alive.append(process)
-        if self._is_quiet:
-            os.kill(process.pid, signal.SIGTSTP)
         logger.info("worker %s started, pid %d, %d threads", process.name, process.pid, self._settings.concurrency)
         return True
 
@@ -104,7 +102,9 @@ class Children:
                 if process.pid == 0:
                     for each in [process, *self._alive]:
                         each.hang_up()
-                    life.live(self._settings, process, theirs, blocks=blocks, forked=self._forked)
+                    life.live(
+                        self._settings, process, theirs, blocks=blocks, is_quiet=self._is_quiet, forked=self._forked
+                    )
             finally:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
 
@@ -199,7 +199,7 @@ class Children:
                 process.kill(suspects)
 
     def signal(self, number: int) -> None:
-        """Pass a signal on to each; SIGTSTP, which quiets them, to those that start later, too."""
+        """Pass a signal on to each; those that start after SIGTSTP are quiet from the first."""
         self._is_quiet = self._is_quiet or number == signal.SIGTSTP
         for process in self:
             os.kill(process.pid, number)

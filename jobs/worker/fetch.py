@@ -299,8 +299,10 @@ class Fetch:
                     logger.warning("interrupted job %s: the worker is stopping", job_id)
 
     def quiet(self) -> None:
-        """Take nothing more, but stay."""
+        """Take nothing more, but stay. When the call returns, no step that might claim is under way."""
         self._quiet = True
+        with self._using_wire:  # a step that another thread has begun may still claim
+            pass
         self.give_back()
 
     def stop(self) -> None:

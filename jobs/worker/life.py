@@ -21,6 +21,7 @@ def live(
     control: socket.socket,
     *,
     blocks: bool,
+    is_quiet: bool,
     forked: Callable[[], object],
 ) -> NoReturn:
     """
@@ -40,7 +41,8 @@ def live(
     try:
         forked()
         ending.forget_inherited()
-        follows = Child(settings, process.name, process.board, control, blocks=blocks).run()
+        child = Child(settings, process.name, process.board, control, blocks=blocks, is_quiet=is_quiet)
+        follows = child.run()
     except BaseException as error:
         traceback.print_exc()
         with contextlib.suppress(OSError):  # the parent is gone
