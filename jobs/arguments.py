@@ -8,11 +8,10 @@ refused at `defer`. Decoding imports nothing and runs no constructor that a payl
 """
 
 import sys
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
-from itertools import zip_longest
 from math import isfinite
 from typing import Any
 from uuid import UUID
@@ -354,34 +353,3 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "$model": apps.get_model,
     "$command": registry.get,
 }
-
-
-# --- for people ------------------------------------------------------------------------------
-
-FILTERED = "[filtered]"
-
-
-def show(value: Any) -> str:
-    """One JSON form as a person reads it, without fetching anything: a reference reads `users.User:7`."""
-    if type(value) is list:
-        return f"[{', '.join(map(show, value))}]"
-    if type(value) is not dict:
-        return repr(value)
-    tag = next(iter(value), "")
-    if tag[:1] != "$":
-        return f"{{{', '.join(f'{key!r}: {show(item)}' for key, item in value.items())}}}"
-    if tag == "$record":
-        return str(value[tag])
-    return f"{tag[1:]}({show(value[tag])})"
-
-
-def show_call(
-    name: str, args: list[Any], kwargs: dict[str, Any], *, fields: Sequence[str] = (), hidden: Container[str] = ()
-) -> str:
-    """
-    A call as a person reads it: `jiki.ProcessSubmission(7, force=True)`. `fields` names the positional arguments, and
-    of those that are `hidden` no value is shown.
-    """
-    placed = [FILTERED if field in hidden else show(value) for field, value in zip_longest(fields[: len(args)], args)]
-    named = [f"{field}={FILTERED if field in hidden else show(value)}" for field, value in kwargs.items()]
-    return f"{name}({', '.join([*placed, *named])})"

@@ -22,6 +22,7 @@ from jobs.interrupt import Interruptible, JobInterrupt, TimedOut
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, finished, invoke
 from jobs.outcomes import Finished, Outcome
+from jobs.record import display
 
 if TYPE_CHECKING:
     from jobs.worker.claim import Claim
@@ -106,7 +107,7 @@ def _with_text(error: TimedOut, claim: "Claim") -> TimedOut:
 
 
 def _tell_begin(current: logs.Attempt, args: list[Any], kwargs: dict[str, Any]) -> None:
-    call = logs.shown(current.command, args, kwargs)
+    call = display.call(current.command, args, kwargs)
     logger.info("performing %s from %s: %s", current, current.claim.queue_name, call, extra=current.fields())
 
 

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 import orjson
 from rq.utils import as_text
 
+from jobs.record import display
+
 KEPT_FOR = 24 * 3_600  # seconds that discarded and cancelled jobs are kept, and what is left of a deleted one
 
 
@@ -57,7 +59,7 @@ def read(text: bytes) -> Iterator[Event]:
                 name=str(known["event"]),
                 at=datetime.fromtimestamp(known["at"], UTC),
                 worker=str(known.get("worker", "")),
-                reason=str(known.get("reason", "")),
+                reason=display.text(str(known.get("reason", ""))),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue

@@ -14,9 +14,10 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from jobs import allowed, arguments, conf, control, history, logs, prerequisites, registry
+from jobs import allowed, arguments, conf, control, history, prerequisites, registry
 from jobs.connections import get_connection
 from jobs.errors import PrereqJobNotFinishedError
+from jobs.record import display
 from jobs.retries import Progress
 from jobs.seams import Transactions
 
@@ -134,7 +135,7 @@ class MandateJob(Job):
     def reason(self) -> str | None:
         """Why it is dead, discarded, cancelled, retrying or put off, in a line; None otherwise."""
         status, reason = self.connection.hmget(self.key, "status", "reason")
-        return as_text(reason) if reason and status and as_text(status) in WITH_REASON else None
+        return display.text(as_text(reason)) if reason and status and as_text(status) in WITH_REASON else None
 
     @property
     def history(self) -> list[history.Event]:
@@ -200,7 +201,7 @@ class MandateJob(Job):
     @property
     def call_log(self) -> str:
         """The last lines that its last attempt logged, where kept: if it failed, or the command has `keep_log`."""
-        return self._field("log").decode(errors="replace")
+        return display.text(self._field("log").decode(errors="replace"))
 
     def return_value(self, refresh: bool = False) -> Any:
         """What `call` returned, while the finished job is kept; None before. Records in it are fetched."""
@@ -263,12 +264,12 @@ class MandateJob(Job):
     def description(self) -> str | None:
         """The call as a person reads it; derived, so that it need not be stored with each job."""
         if self._description is not None:
-            return self._description
+            return display.text(self._description)
         try:
             if not self._runs_a_command():
-                return self.get_call_string()
+                return display.text(self.get_call_string() or "")
             name, *args = self.args
-            return logs.shown(name, args, self.kwargs)
+            return display.call(name, args, self.kwargs)
         except Exception:  # a page that lists jobs must show an unreadable one too
             return "(unreadable payload)"
 

@@ -8,17 +8,13 @@ from collections.abc import Collection
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
-from jobs import arguments, conf, registry
-from jobs.errors import JobsError
+from jobs.record import display
 
 if TYPE_CHECKING:
     from jobs.worker.claim import Claim
 
 LINES = 200  # of an attempt, the last ones
 LINE_LENGTH = 1_000  # characters of a line
-CALL_LENGTH = 500  # characters of a call as it is shown
-
-UNREADABLE = "(unreadable)"  # what stands for a command whose name is not known
 
 
 class Attempt:
@@ -28,7 +24,7 @@ class Attempt:
 
     def __init__(self, claim: "Claim") -> None:
         self.claim = claim
-        self.command = UNREADABLE
+        self.command = display.UNREADABLE
         self.lines: Collection[str] = ()  # made when a line comes: most attempts log nothing
         self.outer: Token[Attempt | None]
 
@@ -73,21 +69,6 @@ def begin(claim: "Claim") -> Attempt:
 def end(attempt: Attempt) -> None:
     """They no longer do."""
     _attempt.reset(attempt.outer)
-
-
-def shown(name: str, args: list[Any], kwargs: dict[str, Any]) -> str:
-    """
-    A call as a person may see it: without its arguments where the command has `log_arguments = False`, and without
-    those of JOBS["FILTERED_FIELDS"].
-    """
-    try:
-        command: Any = registry.get(name)
-    except JobsError:
-        command = None  # whether they are private is not known here
-    if command is None or not command.log_arguments:
-        return f"{name}(...)"
-    fields, hidden = list(getattr(command, "__dataclass_fields__", ())), conf.get("FILTERED_FIELDS")
-    return arguments.show_call(name, args, kwargs, fields=fields, hidden=hidden)[:CALL_LENGTH]
 
 
 class AttemptLog(logging.Handler):

@@ -27,6 +27,7 @@ from jobs.deferral import new_job
 from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError
 from jobs.job import MandateJob
 from jobs.prerequisites import NONE, Given, resolve
+from jobs.record import display
 from jobs.retries import RetryOn
 from jobs.safe_points import passage
 
@@ -148,8 +149,9 @@ class Mandate:
         name = type(self).__qualname__
         if not self.log_arguments:
             return f"{name}(...)"
-        shown = (f"{f.name}={getattr(self, f.name, '?')!r}" for f in dataclasses.fields(self) if f.repr)  # type: ignore[arg-type]
-        return f"{name}({', '.join(shown)})"
+        shown = [f.name for f in dataclasses.fields(self) if f.repr]  # type: ignore[arg-type]
+        values = ((each, display.hides(each) or repr(getattr(self, each, "?"))) for each in shown)
+        return f"{name}({', '.join(f'{each}={value}' for each, value in values)})"
 
     @overload
     @classmethod

@@ -8,9 +8,10 @@ import orjson
 from redis import Redis
 from rq.utils import as_text
 
-from jobs import allowed, logs, queues
+from jobs import allowed, queues
 from jobs.history import time_of
 from jobs.job import WITH_REASON, JobState, MandateJob, state_of
+from jobs.record import display
 from jobs.retries import Progress
 
 LARGEST = 64 * 1_024  # bytes of a stored payload that a list reads
@@ -69,7 +70,7 @@ class Row:
             state=state,
             command=command,
             description=description,
-            reason=_text(known["reason"]) if as_text(known["status"]) in WITH_REASON else "",
+            reason=display.text(_text(known["reason"])) if as_text(known["status"]) in WITH_REASON else "",
             at=_at(state, known, score),
             started_at=time_of(known["started_at"]),
             ended_at=time_of(known["ended_at"]),
@@ -104,7 +105,7 @@ def _call(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tup
     try:
         function, _, (name, *args), fields = orjson.loads(queues.inflated(data))
         if function == allowed.PERFORM and isinstance(name, str):  # as it nearly always is
-            return name, logs.shown(name, args, fields)
+            return name, display.call(name, args, fields)
     except Exception:  # noqa: S110  # then RQ's way may know better
         pass
     try:

@@ -9,6 +9,7 @@ from rq.utils import as_text
 
 from jobs.history import Event, time_of
 from jobs.job import MandateJob
+from jobs.record import display
 
 # What an attempt can end with, as the history says it.
 ENDS = ("finished", "failed", "requeued", "interrupted", "poisoned", "discarded", "expired", "cancelled")
@@ -64,7 +65,7 @@ def attempts(job: MandateJob) -> list[Attempt]:
         if result.exc_string:
             ended = _aware(result.execution_ended_at or result.created_at)
             started = _aware(result.execution_started_at or ended)
-            found.append(Attempt(started, ended, result.worker_name or "", result.exc_string))
+            found.append(Attempt(started, ended, result.worker_name or "", display.text(result.exc_string)))
     return sorted(found, key=lambda attempt: attempt.ended)
 
 

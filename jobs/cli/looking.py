@@ -11,6 +11,7 @@ from jobs.cli.output import Output
 from jobs.cli.selection import filtered
 from jobs.inspection import find
 from jobs.job import MandateJob
+from jobs.record import display
 
 COLUMNS = ("id", "state", "queue", "at", "attempts", "description", "reason")
 TIMES = ("created_at", "enqueued_at", "started_at", "ended_at")
@@ -70,7 +71,7 @@ def known(job: MandateJob) -> dict[str, Any]:
 
 def _last_traceback(job: MandateJob) -> str:
     try:
-        return next((result.exc_string for result in job.results() if result.exc_string), "") or ""
+        return display.text(next((result.exc_string for result in job.results() if result.exc_string), None) or "")
     except Exception:  # one that RQ cannot read
         return ""
 

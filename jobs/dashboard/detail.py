@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
 from django.apps import apps
 from django.http import Http404, HttpRequest
 from django.urls import NoReverseMatch, reverse
@@ -15,7 +14,7 @@ from django.utils.translation import gettext as _
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import str_to_date
 
-from jobs import arguments, conf, logs, options, prerequisites, profiles, registry, timeline
+from jobs import conf, options, prerequisites, profiles, registry, timeline
 from jobs.dashboard import words
 from jobs.dashboard.access import Screen, came_from, may
 from jobs.dashboard.lists import ACTIONS
@@ -23,9 +22,9 @@ from jobs.errors import JobsError
 from jobs.history import time_of
 from jobs.inspection import find
 from jobs.job import JobState, MandateJob
+from jobs.record import display
 from jobs.timeline import Step
 
-PAYLOAD_SHOWN = 20_000  # characters
 LINKS = 50  # jobs that are linked
 BRIEF = ("0", "1", "2", "3", "4", "5")  # seconds that a finished job is kept: its page is none to go on to
 
@@ -50,6 +49,9 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     due = _due(found) if state in (JobState.SCHEDULED, JobState.RETRYING) else None
     if due:
         known["due"] = due
+    context = known.get("context", b"")
+    if context:
+        known["context"] = display.context(context)
     is_marked, kept_for = bool(known.pop("profile", "")), known.pop("result_ttl", "")
     came = came_from(request)
     path = f"{request.path}?{urlencode({'list': came})}" if came else request.path
@@ -81,7 +83,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
             "log": found.call_log,
             "actions": [(name, _label(name, state)) for name in ACTIONS.get(state, ())] if state else (),
             "queues": [name for name in conf.queues() if name != found.origin],
-            "payload": _payload(found) if may(request, "payloads") else None,
+            "payload": display.payload(found.data, context) if may(request, "payloads") else None,
             "due": _as_field(due) if due else "",
             "profiles": profiles.of(found.connection, job_id),
             "can_profile": not is_marked and state not in (JobState.RUNNING, JobState.FINISHED),
@@ -177,7 +179,7 @@ def _field(name: str, value: bytes) -> Any:
             return str_to_date(value)
     except (ValueError, OverflowError):
         pass
-    return text
+    return value if name == "context" else text
 
 
 def _command(job: MandateJob) -> str:
@@ -191,43 +193,24 @@ def _arguments(job: MandateJob) -> list[Argument] | None:
     """Its arguments; None where they are private or cannot be read."""
     try:
         if job.command_name is None:
-            return [Argument("", repr(value)[:500]) for value in (*job.args, *job.kwargs.items())]
+            return [Argument(*shown) for shown in display.plain_arguments(job.args, job.kwargs)]
         name, *args = job.args
-        if logs.shown(name, [], {}).endswith("(...)"):
+        shown = display.arguments(name, args, job.kwargs)
+        if shown is None:
             return None
-        fields = _field_names(name)
-        named = [*zip(fields, args, strict=False), *((f"{n}", a) for n, a in enumerate(args[len(fields) :]))]
-        return [_argument(field, value) for field, value in (*named, *job.kwargs.items())]
+        values = (*args, *job.kwargs.values())
+        return [Argument(field, text, _url(field, each)) for (field, text), each in zip(shown, values, strict=True)]
     except Exception:
         return None
 
 
-def _field_names(name: str) -> list[str]:
+def _url(name: str, value: Any) -> str:
+    """The admin's page of the record that an argument refers to; empty for what refers to none, or is hidden."""
+    if not isinstance(value, dict) or "$record" not in value or display.hides(name):
+        return ""
     try:
-        return list(getattr(registry.get(name), "__dataclass_fields__", {}))
-    except JobsError:
-        return []
-
-
-def _argument(name: str, value: Any) -> Argument:
-    if name in conf.get("FILTERED_FIELDS"):
-        return Argument(name, arguments.FILTERED)
-    shown = arguments.show(value)
-    text = shown if len(shown) <= 500 else f"{shown[:500]}... ({len(shown):,} characters)"
-    if isinstance(value, dict) and "$record" in value:
         label, _, key = value["$record"].partition(":")
-        try:
-            model = apps.get_model(label)
-            url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[key])
-            return Argument(name, text, url)
-        except (LookupError, ValueError, NoReverseMatch):
-            pass
-    return Argument(name, text)
-
-
-def _payload(job: MandateJob) -> str:
-    try:
-        text = orjson.dumps(orjson.loads(job.data), option=orjson.OPT_INDENT_2).decode()
-    except Exception:
-        text = repr(job.data)
-    return text if len(text) <= PAYLOAD_SHOWN else f"{text[:PAYLOAD_SHOWN]}\n... ({len(text):,} characters)"
+        model = apps.get_model(label)
+        return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[key])
+    except (LookupError, ValueError, NoReverseMatch):
+        return ""

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from jobs import arguments
 from jobs.errors import JobsError, SerializationError
+from jobs.record import display
 from jobs.testing.recorded import Recorded, command_name
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def _text(value: Any) -> str:
     if _is_function(value):
         return _name(value)
     try:
-        return arguments.show(arguments.encode(value))
+        return display.value(arguments.encode(value))
     except SerializationError:
         return repr(value)
 

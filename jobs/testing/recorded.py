@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs import arguments, logs, queues, registry
+from jobs import arguments, queues, registry
 from jobs.errors import JobsError
 from jobs.job import MandateJob
 from jobs.mandate import Mandate
+from jobs.record import display
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class Recorded:
 
     def __str__(self) -> str:
         when = f", due {self.at.isoformat(timespec='seconds')}" if self.at else ""
-        return f"{logs.shown(self.name, *self.sent)} in {self.queue}{when}"
+        return f"{display.call(self.name, *self.sent)} in {self.queue}{when}"
 
 
 Chosen = type | Collection[type] | Callable[[Recorded], bool] | None

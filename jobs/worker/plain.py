@@ -24,13 +24,14 @@ from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import BaseDeathPenalty, JobTimeoutException
 
-from jobs import conf, execution, failures, logs, tracing
+from jobs import conf, execution, failures, tracing
 from jobs.connections import new_pool
 from jobs.errors import JobsError, PayloadError
 from jobs.history import sendable
 from jobs.interrupt import Interruptible, TimedOut
 from jobs.job import MandateJob
 from jobs.outcomes import Dead, GivenBack, Outcome, Recorded
+from jobs.record import display
 from jobs.worker.claim import Claim
 from jobs.worker.fetch import LONGEST_WAIT
 from jobs.worker.wire import UNREACHABLE
@@ -104,7 +105,7 @@ class PlainRunner(SimpleWorker):
     @classmethod
     def attempt(cls, worker: str, claim: Claim, thread: Interruptible, allow: Allow) -> tuple[Outcome, str]:
         """Run one plain job. RQ's code writes the outcome; what it cannot even read is dead, with the reason."""
-        name = logs.UNREADABLE
+        name = display.UNREADABLE
         try:
             client = _client(claim.queue_name)
             serializer = _serializer(claim)

@@ -3,7 +3,7 @@
 import collections
 import enum
 import math
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -260,10 +260,3 @@ def test_decoding_runs_no_constructor_that_a_payload_chooses():
     assert type(received) is Shouting
     assert str.__str__(received) == "quiet"
     assert same(round_trip(Shouting("x")), Shouting("x"))
-
-
-def test_a_call_reads_as_a_person_would_write_it():
-    call = arguments.show_call("users.Greet", [{"$record": "users.User:7"}, "hi", [1]], {"at": {"$date": "2026-01-01"}})
-
-    assert call == "users.Greet(users.User:7, 'hi', [1], at=date('2026-01-01'))"
-    assert arguments.show({"a": date(2026, 1, 1).isoformat()}) == "{'a': '2026-01-01'}"

@@ -93,7 +93,7 @@ def test_private_arguments_are_in_no_line(worker, lines):
 
 def test_no_line_is_built_when_nobody_reads_it(worker, caplog, monkeypatch):
     caplog.set_level(logging.WARNING, "jobs")
-    monkeypatch.setattr("jobs.logs.shown", lambda *args: pytest.fail("a line was built"))
+    monkeypatch.setattr("jobs.record.display.call", lambda *args: pytest.fail("a line was built"))
     WriteNote.defer("x")
     worker.run()
     assert caplog.records == []

@@ -1,0 +1,156 @@
+"""
+Decides what may be shown of a call, a context, a payload or a text that a job left behind.
+
+Pages, the API, lists, the command line, log lines and the kit's messages ask here, and nowhere else. Two things are
+hidden: the arguments of a command with `log_arguments = False`, and every value whose name is listed in
+JOBS["FILTERED_FIELDS"], at any depth. Only a payload is shown as it is, to readers with the permission
+`jobs.view_payloads`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import zip_longest
+from typing import Any
+
+import orjson
+
+from jobs import conf, registry
+from jobs.errors import JobsError
+
+FILTERED = "[filtered]"
+UNREADABLE = "(unreadable)"  # stands for a command whose name cannot be read
+
+CALL_LENGTH = 500  # characters of a call
+VALUE_LENGTH = 500  # characters of one argument
+PAYLOAD_LENGTH = 20_000  # characters
+
+_SHORT = "'(?:[^'\\\\\\n]|\\\\.)*'"
+_LONG = '"(?:[^"\\\\\\n]|\\\\.)*"'
+
+
+# --- values and calls ------------------------------------------------------------------------
+
+
+def value(encoded: Any) -> str:
+    """
+    One argument in its JSON form, as a person reads it. Nothing is fetched: a reference reads `users.User:7`. The
+    values of filtered keys in it are hidden.
+    """
+    return _value(encoded, _hidden())
+
+
+def named(name: str, encoded: Any) -> str:
+    """The value of the argument or context variable `name`; `[filtered]` if that name is filtered."""
+    return hides(name) or _value(encoded, _hidden())
+
+
+def hides(name: str) -> str:
+    """What stands in place of the values of that name; empty if they may be shown."""
+    return FILTERED if name in _hidden() else ""
+
+
+def call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """
+    The call of a command by its name and encoded arguments, `jiki.ProcessSubmission(7, force=True)`, at most
+    CALL_LENGTH characters. Without the arguments, `name(...)`, if they are private or the command is unknown.
+    """
+    fields = call_fields(name)
+    if fields is None:
+        return f"{name}(...)"
+    placed = [named(field, each) for field, each in zip_longest(fields[: len(args)], args, fillvalue="")]
+    given = [f"{field}={named(field, each)}" for field, each in kwargs.items()]
+    return f"{name}({', '.join([*placed, *given])})"[:CALL_LENGTH]
+
+
+def arguments(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, str]] | None:
+    """
+    The arguments of a command's call as pairs of name and text, each text at most VALUE_LENGTH characters; None if they
+    are private or the command is unknown.
+    """
+    fields = call_fields(name)
+    if fields is None:
+        return None
+    placed = zip_longest(fields[: len(args)], args, fillvalue="")
+    return [(field, _cut(named(field, each))) for field, each in (*placed, *kwargs.items())]
+
+
+def plain_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The same for a plain RQ job, whose arguments are any values."""
+    return [*(("", _cut(named("", each))) for each in args), *((n, _cut(named(n, each))) for n, each in kwargs.items())]
+
+
+def call_fields(name: str) -> list[str] | None:
+    """The names of a command's fields in order; None if its arguments may not be shown or the command is unknown."""
+    try:
+        command: Any = registry.get(name)
+    except JobsError:
+        return None
+    return list(getattr(command, "__dataclass_fields__", ())) if command.log_arguments else None
+
+
+# --- what else a record holds ----------------------------------------------------------------
+
+
+def context(stored: bytes | str) -> str:
+    """The stored context of a job: language, time zone, and the project's values with the filtered ones hidden."""
+    try:
+        known: dict[str, Any] = orjson.loads(stored)
+        values: dict[str, Any] = known.pop("values", {})
+        shown = [*known.items(), *values.items()]
+        return ", ".join(f"{name}={named(name, each)}" for name, each in shown)
+    except (ValueError, AttributeError, TypeError):
+        return UNREADABLE
+
+
+def payload(stored: bytes, context: bytes = b"") -> str:
+    """A payload (not compressed) and a context as they are stored: only for readers with `jobs.view_payloads`."""
+    try:
+        shown = orjson.dumps(orjson.loads(stored), option=orjson.OPT_INDENT_2).decode()
+    except ValueError:
+        shown = repr(stored)
+    if context:
+        shown += f"\ncontext: {context.decode(errors='replace')}"
+    return shown if len(shown) <= PAYLOAD_LENGTH else f"{shown[:PAYLOAD_LENGTH]}\n... ({len(shown):,} characters)"
+
+
+def text(line: str) -> str:
+    """
+    A reason, a traceback, a log or the description of a plain RQ job, as it was written; the literals in it that stand
+    behind a filtered name (`token='...'`, `"token": "..."`, `token=7`) are hidden.
+    """
+    hidden = _hidden()
+    return _literals(hidden).sub(rf"\g<1>{FILTERED}", line) if hidden and line else line
+
+
+def _hidden() -> tuple[str, ...]:
+    return tuple(conf.get("FILTERED_FIELDS"))
+
+
+def _value(encoded: Any, hidden: Sequence[str]) -> str:
+    if type(encoded) is list:
+        return f"[{', '.join(_value(each, hidden) for each in encoded)}]"
+    if type(encoded) is str:
+        return repr(text(encoded))
+    if type(encoded) is not dict:
+        return repr(encoded)
+    tag = next(iter(encoded), "")
+    if not isinstance(tag, str) or tag[:1] != "$":
+        items = ((key, FILTERED if key in hidden else _value(each, hidden)) for key, each in encoded.items())
+        return f"{{{', '.join(f'{key!r}: {shown}' for key, shown in items)}}}"
+    if tag == "$record":
+        return str(encoded[tag])
+    if tag == "$dict":  # pairs of key and value: a key is no string, or begins with "$"
+        pairs = ((key, FILTERED if key in hidden else _value(each, hidden)) for key, each in encoded[tag])
+        return f"dict([{', '.join(f'[{_value(key, hidden)}, {shown}]' for key, shown in pairs)}])"
+    return f"{tag[1:]}({_value(encoded[tag], hidden)})"
+
+
+def _cut(shown: str) -> str:
+    return shown if len(shown) <= VALUE_LENGTH else f"{shown[:VALUE_LENGTH]}... ({len(shown):,} characters)"
+
+
+@lru_cache(maxsize=4)
+def _literals(hidden: tuple[str, ...]) -> re.Pattern[str]:
+    names = "|".join(map(re.escape, sorted(hidden, key=len, reverse=True)))
+    return re.compile(rf"((?<!\w)['\"]?(?:{names})['\"]?(?:=|\s*:\s*))b?(?:{_SHORT}|{_LONG}|-?\d[\w.]*)")
