@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -13,14 +13,12 @@ from jobs.connections import Word
 from jobs.errors import CommandDefinitionError, SerializationError
 from jobs.prerequisites import NONE, Prerequisites
 from jobs.queues import Lock, NewJob
+from jobs.registry import CommandClass
 from jobs.retries import seconds_of
-
-if TYPE_CHECKING:
-    from jobs.mandate import Mandate
 
 
 def new_job(
-    command: type["Mandate"],
+    command: type[CommandClass],
     args: Sequence[Any],
     fields: Mapping[str, Any],
     *,
@@ -51,7 +49,7 @@ def new_job(
     return NewJob(queues.new_id(), queue, payload, due, noted, prerequisites, lock)
 
 
-def _noted(command: type["Mandate"], due: float | None, context: bytes, profile: bool) -> tuple[Word, ...]:
+def _noted(command: type[CommandClass], due: float | None, context: bytes, profile: bool) -> tuple[Word, ...]:
     """What its record says beside the payload: what is at its default is left out."""
     noted: tuple[Word, ...] = ()
     if command.timeout != options.DEFAULTS["timeout"]:
@@ -69,14 +67,12 @@ def _noted(command: type["Mandate"], due: float | None, context: bytes, profile:
     return noted
 
 
-def _lock(
-    command: type["Mandate"], name: str, bound: "Mandate", args: Sequence[Any], fields: Mapping[str, Any]
-) -> Lock:
+def _lock(command: type[CommandClass], name: str, bound: Any, args: Sequence[Any], fields: Mapping[str, Any]) -> Lock:
     """One lock for what counts as the same: every field, whichever way it was given, or what `unique_key` says."""
     if command.unique_key is not None:
         same = command.unique_key(*args, **fields)
     else:
-        same = [getattr(bound, field.name) for field in dataclasses.fields(bound) if field.init]  # type: ignore[arg-type]
+        same = [getattr(bound, field.name) for field in dataclasses.fields(bound) if field.init]
     try:
         text = orjson.dumps([name, arguments.encode(same)], option=orjson.OPT_SORT_KEYS)
     except SerializationError as error:

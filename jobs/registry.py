@@ -4,13 +4,31 @@ no job; only what is registered here is ever run from one.
 """
 
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from importlib import import_module
+from typing import Any, ClassVar, Protocol
 
 from django.apps import apps
 from django.utils.module_loading import module_has_submodule
 
 from jobs.errors import CommandDefinitionError, UnknownCommandError
+
+
+class CommandClass(Protocol):
+    """What the client reads of a command's class, such as `jobs.Mandate`, which lies above the client."""
+
+    queue: ClassVar[str]
+    timeout: ClassVar[float | None]
+    expires_in: ClassVar[float | timedelta | None]
+    unique_for: ClassVar[float | timedelta | None]
+    result_ttl: ClassVar[int]
+    unique_key: ClassVar[Callable[..., Any] | None]
+
+    @classmethod
+    def has_call(cls) -> bool:
+        """Whether it can be run."""
+
 
 _waiting: list[type] = []  # defined, but not named yet: a name needs the app registry
 _commands: dict[str, type] = {}

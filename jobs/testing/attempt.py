@@ -2,7 +2,6 @@
 
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from django.db import connections
 
@@ -13,9 +12,6 @@ from jobs.testing import stage
 from jobs.testing.connections import as_found
 from jobs.worker.claim import Claim
 from jobs.worker.surroundings import new_context
-
-if TYPE_CHECKING:
-    from jobs.testing.performing import Performer
 
 
 def make(claim: Claim) -> tuple[Outcome, str, float]:
@@ -28,6 +24,6 @@ def make(claim: Claim) -> tuple[Outcome, str, float]:
         return outcome, command, time.monotonic() - begun
 
 
-def _attempt(kit: "Performer", claim: Claim) -> tuple[Outcome, str]:
+def _attempt(kit: stage.OpenKit, claim: Claim) -> tuple[Outcome, str]:
     with stage.showing(kit):
         return execution.attempt(claim, Interruptible())

@@ -35,7 +35,7 @@ class AtOnce:
 class Performer:
     """The jobs of one test, their time, and what performs them."""
 
-    below: "Performer | None" = None  # the kit that this one covers while it is open
+    below: stage.OpenKit | None = None  # the kit that this one covers while it is open
 
     def __init__(self) -> None:
         self.memory = ScriptedMemory(self._pushed)

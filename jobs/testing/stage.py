@@ -12,18 +12,26 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from django.db import connections, transaction
 
 from jobs import queues, seams
 from jobs.logs import AttemptLog
 
-if TYPE_CHECKING:
-    from jobs.testing.performing import Performer
 
-_kits: list["Performer"] = []  # those that are open
-_mine: ContextVar["Performer | None"] = ContextVar("jobs_testing_kit", default=None)
+class OpenKit(Protocol):
+    """What the patches read of a kit while it is open."""
+
+    below: "OpenKit | None"  # the kit that this one covers
+    memory: Any  # stands in for every server
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the kit's clock."""
+
+
+_kits: list[OpenKit] = []  # those that are open
+_mine: ContextVar[OpenKit | None] = ContextVar("jobs_testing_kit", default=None)
 _lock = threading.Lock()
 _log = AttemptLog()
 _exit = transaction.Atomic.__exit__
@@ -31,7 +39,7 @@ _exit = transaction.Atomic.__exit__
 _SEAMS = (seams.now, seams.stand_in, seams.open_transactions)
 
 
-def enter(kit: "Performer") -> None:
+def enter(kit: OpenKit) -> None:
     """Show this kit in the calling context, until it leaves."""
     kit.below = _mine.get()
     with _lock:
@@ -41,7 +49,7 @@ def enter(kit: "Performer") -> None:
     _mine.set(kit)
 
 
-def leave(kit: "Performer") -> None:
+def leave(kit: OpenKit) -> None:
     """Show it no more."""
     with _lock:
         _kits.remove(kit)
@@ -67,7 +75,7 @@ def set_aside() -> Iterator[None]:
                 _set_up()
 
 
-def current() -> "Performer":
+def current() -> OpenKit:
     """The kit of this context; without one, the one that is open."""
     if (mine := _mine.get()) is not None:
         return mine
@@ -81,7 +89,7 @@ def current() -> "Performer":
 
 
 @contextmanager
-def showing(kit: "Performer") -> Iterator[None]:
+def showing(kit: OpenKit) -> Iterator[None]:
     """This kit, whichever else is open, until the block ends."""
     token = _mine.set(kit)
     try:

@@ -5,12 +5,12 @@ import time
 import zlib
 from base64 import b64encode
 from collections.abc import Iterable
+from typing import Any
 
 from redis.exceptions import RedisError
 from rq.defaults import RQ_KEY_PREFIX
 
-from jobs import conf
-from jobs.commands.tell_of_poison import TellOfPoison
+from jobs import conf, registry
 from jobs.connections import Script
 from jobs.errors import JobsError
 from jobs.history import iso
@@ -77,6 +77,7 @@ def bury(queue: str, dead: Iterable[tuple[str, str]]) -> None:
         logger.error(message, job_id, worker, extra={"job_id": job_id})
         if conf.get("ON_DEAD"):
             try:
-                TellOfPoison.using(queue=queue).defer(job_id)
+                command: Any = registry.get("jobs.TellOfPoison")
+                command.using(queue=queue).defer(job_id)
             except (JobsError, RedisError) as error:  # no answer, a full server; or the queue is another project's
                 logger.warning('the handlers of JOBS["ON_DEAD"] are not told of job %s: %s', job_id, error)
