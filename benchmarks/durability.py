@@ -107,7 +107,7 @@ def crash(setup: Setup) -> tuple[int, int, float]:
 
 def enqueue_until_it_fails(setup: Setup, primary: Any, network: Any) -> tuple[list[str], float]:
     from benchmarks.app.commands import Noop
-    from jobs.connections import get_connection
+    from jobs.broker.connections import get_connection
 
     accepted: list[str] = []
     times: list[float] = []

@@ -28,9 +28,11 @@ from django.contrib.auth import get_user_model  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 
 from benchmarks.app.commands import ImportRow, Noop, SendReport  # noqa: E402
-from jobs import conf, connections, entries, inspection, metrics, registry, scheduler, statistics  # noqa: E402
-from jobs.connections import get_connection  # noqa: E402
+from jobs import conf, entries, inspection, metrics, scheduler, statistics  # noqa: E402
+from jobs.broker import connections  # noqa: E402
+from jobs.broker.connections import get_connection  # noqa: E402
 from jobs.outcomes import Dead, Discarded, Finished, Outcome, Retried  # noqa: E402
+from jobs.record import registry  # noqa: E402
 from jobs.retries import Progress  # noqa: E402
 from jobs.scheduler import Entry  # noqa: E402
 from jobs.worker import heartbeat  # noqa: E402

@@ -22,7 +22,7 @@ from django.core.checks import CheckMessage, Error
 from django.utils import timezone
 from rq.utils import str_to_date
 
-from jobs import conf, queues, registry, tracing, unrun
+from jobs import conf, queues, tracing, unrun
 from jobs.deferral import new_job
 from jobs.direct import (
     BaseTaskBackend,
@@ -42,6 +42,7 @@ from jobs.errors import ForbiddenFunctionError
 from jobs.inspection import find
 from jobs.job import JobState, MandateJob
 from jobs.mandate import Mandate
+from jobs.record import registry
 from jobs.safe_points import passage
 
 _STATUSES = {

@@ -15,10 +15,11 @@ from redis import Redis
 from rq.job import Job
 from rq.utils import as_text
 
-from jobs import conf, control, deferral, queues, registry, seams
-from jobs.connections import Script, get_connection, run_script
+from jobs import conf, control, deferral, queues, seams
+from jobs.broker.connections import Script, get_connection, run_script
 from jobs.inspection import Count, JobQuery
 from jobs.job import JobState
+from jobs.record import registry
 
 CHANGES: dict[str, Callable[[Job], object]] = {
     "retry": control.retry,
@@ -32,7 +33,7 @@ KEPT_FOR = 24 * 3_600  # seconds that the progress of a change is kept
 KEPT = 100  # changes whose progress is listed
 
 _RECENT = "jobs:bulk"
-_RECENT_SCRIPT = Script("lua/recent.lua")
+_RECENT_SCRIPT = Script("recent.lua")
 _AHEAD = (JobState.SCHEDULED, JobState.RETRYING)  # they are listed by when they are due
 
 

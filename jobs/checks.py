@@ -8,9 +8,10 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error
 from redis.exceptions import RedisError
 
-from jobs import conf, recurrence, registry
-from jobs.connections import address, get_connection
+from jobs import conf, recurrence
+from jobs.broker.connections import address, get_connection
 from jobs.errors import ScheduleError
+from jobs.record import registry
 
 TAG = "jobs"
 OLDEST_REDIS = (5, 0)

@@ -10,8 +10,9 @@ import orjson
 from django.conf import settings
 from django.utils import timezone, translation
 
-from jobs import arguments, tracing
+from jobs import tracing
 from jobs.errors import PayloadError, SerializationError
+from jobs.record import arguments
 
 _EMPTY: Mapping[str, Any] = {}
 _values: ContextVar[Mapping[str, Any]] = ContextVar("jobs_context", default=_EMPTY)

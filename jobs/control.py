@@ -10,13 +10,13 @@ from rq.job import Job, JobStatus
 from rq.utils import as_text
 
 from jobs import seams
-from jobs.connections import Script, Word, address, get_connection, reaching, run_script, same_server
+from jobs.broker.connections import Script, Word, address, get_connection, reaching, run_script, same_server
 from jobs.errors import ChangeRefusedError
-from jobs.history import KEPT_FOR, iso, line
+from jobs.record.history import KEPT_FOR, iso, line
 
 SLICE = 500  # jobs that one step changes, or deletes when a queue is cleared: 5 to 15 ms of the server's time
 
-_CHANGE, _CLEAR = Script("lua/shared.lua", "lua/change.lua"), Script("lua/shared.lua", "lua/clear.lua")
+_CHANGE, _CLEAR = Script("shared.lua", "change.lua"), Script("shared.lua", "clear.lua")
 
 _ENDED = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 _AHEAD = (JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED)

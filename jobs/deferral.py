@@ -8,12 +8,13 @@ from typing import Any
 
 import orjson
 
-from jobs import allowed, arguments, options, queues, registry, seams
-from jobs.connections import Word
+from jobs import options, queues, seams
+from jobs.broker.connections import Word
 from jobs.errors import CommandDefinitionError, SerializationError
-from jobs.prerequisites import NONE, Prerequisites
 from jobs.queues import Lock, NewJob
-from jobs.registry import CommandClass
+from jobs.record import allowlist, arguments, registry
+from jobs.record.prerequisites import NONE, Prerequisites
+from jobs.record.registry import CommandClass
 from jobs.retries import seconds_of
 
 
@@ -42,7 +43,7 @@ def new_job(
     except TypeError as error:
         raise _misfit(command, name, args, fields) or error from None
     payload = orjson.dumps(
-        [allowed.PERFORM, None, [name, *_encoded(command, name, args)], _encoded_named(name, fields)]
+        [allowlist.PERFORM, None, [name, *_encoded(command, name, args)], _encoded_named(name, fields)]
     )
     noted = _noted(command, due, context, profile)
     lock = None if command.unique_for is None else _lock(command, name, bound, args, fields)

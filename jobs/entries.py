@@ -17,11 +17,11 @@ from rq.utils import as_text
 from rq_scheduler.scheduler import Scheduler as StockScheduler
 
 from jobs import recurrence, runs, seams
-from jobs.connections import get_connection, servers
+from jobs.broker.connections import get_connection, servers
 from jobs.definitions import dump, entry_of, for_rq
 from jobs.errors import ScheduleError
-from jobs.history import iso
 from jobs.job import MandateJob
+from jobs.record.history import iso
 from jobs.recurrence import Entry
 from jobs.retries import seconds_of
 from jobs.runs import Run
@@ -232,7 +232,7 @@ def push_run(client: Redis, entry_id: str) -> str:
     return run_id
 
 
-# What is an entry's own, and no run's: as in lua/occur.lua.
+# What is an entry's own, and no run's: as in occur.lua.
 _OWN = {"entry", "paused", "last_run", "runs_written", "created_at", "enqueued_at", "status", "expires_in"}
 
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 from rq.job import get_current_job
 
-from jobs import allowed, arguments, failures, logs, prerequisites, profiles, registry
-from jobs.connections import get_connection
+from jobs import failures, logs, profiles
+from jobs.broker.connections import get_connection
 from jobs.context import restored
 from jobs.errors import NewerPayloadError, PayloadError, PrereqJobNotFinishedError
 from jobs.interrupt import Interruptible, JobInterrupt, TimedOut
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, finished, invoke
 from jobs.outcomes import Finished, Outcome
-from jobs.record import display
+from jobs.record import allowlist, arguments, display, prerequisites, registry
 
 if TYPE_CHECKING:
     from jobs.worker.claim import Claim
@@ -124,13 +124,13 @@ def read(data: bytes) -> tuple[list[Any], bool]:
         function, instance, args, kwargs = payload
     except (zlib.error, ValueError, TypeError) as error:
         raise PayloadError(f"Malformed payload: {error}") from error
-    if function != allowed.PERFORM or instance is not None:
-        if (version := allowed.version_of(function)) and version > allowed.VERSION:
+    if function != allowlist.PERFORM or instance is not None:
+        if (version := allowlist.version_of(function)) and version > allowlist.VERSION:
             raise NewerPayloadError(
-                f"The payload is of version {version}, and this release reads up to {allowed.VERSION}. "
+                f"The payload is of version {version}, and this release reads up to {allowlist.VERSION}. "
                 "Let workers of the release that enqueued it run it."
             )
-        allowed.resolve(function if instance is None else instance)  # raises, unless it is a plain function's
+        allowlist.resolve(function if instance is None else instance)  # raises, unless it is a plain function's
         raise PayloadError(f"The payload calls {function!r}, which is no command.")
     if not (isinstance(args, list) and args and isinstance(args[0], str) and isinstance(kwargs, dict)):
         raise PayloadError("Malformed payload: it names no command.")

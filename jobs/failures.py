@@ -10,15 +10,16 @@ from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
 from rq.defaults import RQ_KEY_PREFIX
 
-from jobs import conf, registry, retries, seams, unrun
-from jobs.connections import get_connection
+from jobs import conf, retries, seams, unrun
+from jobs.broker.connections import get_connection
 from jobs.errors import MissingRecordError, NewerPayloadError, PayloadError, UnknownCommandError
-from jobs.history import iso
 from jobs.interrupt import Stopped, TimedOut
 from jobs.job import MandateJob
 from jobs.logs import Attempt
 from jobs.mandate import Mandate, RequeueRequested
 from jobs.outcomes import Dead, Discarded, Outcome, Postponed, Requeued, Retried, Waiting
+from jobs.record import registry
+from jobs.record.history import iso
 from jobs.retries import Progress
 
 logger = logging.getLogger("jobs")

@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.deprecation import MiddlewareMixin
 
 from jobs import version
-from jobs.connections import servers
+from jobs.broker.connections import servers
 from jobs.question import NoAnswerError, Question
 
 logger = logging.getLogger("jobs")

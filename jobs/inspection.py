@@ -20,7 +20,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs import conf, queues
-from jobs.connections import get_connection, servers
+from jobs.broker.connections import get_connection, servers
 from jobs.job import JobState, MandateJob
 from jobs.rows import Row
 from jobs.sources import Source, locate, read, sizes, take, tally

@@ -14,10 +14,10 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from jobs import allowed, arguments, conf, control, history, prerequisites, registry
-from jobs.connections import get_connection
+from jobs import conf, control
+from jobs.broker.connections import get_connection
 from jobs.errors import PrereqJobNotFinishedError
-from jobs.record import display
+from jobs.record import allowlist, arguments, display, history, prerequisites, registry
 from jobs.retries import Progress
 from jobs.seams import Transactions
 
@@ -231,23 +231,23 @@ class MandateJob(Job):
         Raises ForbiddenFunctionError for what jobs may not call.
         """
         if self.instance is not None:
-            return allowed.resolve(self.instance)  # always refused: no method of anything is called
-        return allowed.resolve(self.func_name)
+            return allowlist.resolve(self.instance)  # always refused: no method of anything is called
+        return allowlist.resolve(self.func_name)
 
     @property
     def success_callback(self) -> Any:
         """RQ's callbacks, which a payload names too, pass the same rule as functions: ForbiddenFunctionError."""
-        return allowed.resolve(self._success_callback_name) if self._success_callback_name else None
+        return allowlist.resolve(self._success_callback_name) if self._success_callback_name else None
 
     @property
     def failure_callback(self) -> Any:
         """As `success_callback`."""
-        return allowed.resolve(self._failure_callback_name) if self._failure_callback_name else None
+        return allowlist.resolve(self._failure_callback_name) if self._failure_callback_name else None
 
     @property
     def stopped_callback(self) -> Any:
         """As `success_callback`."""
-        return allowed.resolve(self._stopped_callback_name) if self._stopped_callback_name else None
+        return allowlist.resolve(self._stopped_callback_name) if self._stopped_callback_name else None
 
     def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
         """RQ's webhooks, to the hosts in JOBS["WEBHOOK_HOSTS"] alone: a payload must not choose whom we talk to."""
@@ -288,7 +288,7 @@ class MandateJob(Job):
             return False
 
     def _runs_a_command(self) -> bool:
-        return allowed.version_of(self.func_name) is not None and bool(self.args) and isinstance(self.args[0], str)
+        return allowlist.version_of(self.func_name) is not None and bool(self.args) and isinstance(self.args[0], str)
 
 
 def state_of(status: str, state: str) -> JobState:

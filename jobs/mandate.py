@@ -20,14 +20,14 @@ from typing import (
 
 from asgiref.sync import async_to_sync, sync_to_async
 
-from jobs import options, queues, registry, seams, tracing, unrun
-from jobs.connections import get_connection
+from jobs import options, queues, seams, tracing, unrun
+from jobs.broker.connections import get_connection
 from jobs.context import Context, capture
 from jobs.deferral import new_job
 from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError
 from jobs.job import MandateJob
-from jobs.prerequisites import NONE, Given, resolve
-from jobs.record import display
+from jobs.record import display, registry
+from jobs.record.prerequisites import NONE, Given, resolve
 from jobs.retries import RetryOn
 from jobs.safe_points import passage
 

@@ -23,10 +23,10 @@ from redis import Redis
 from rq.utils import as_text
 
 from jobs import seams
-from jobs.connections import get_connection, servers
-from jobs.history import KEPT_FOR
+from jobs.broker.connections import get_connection, servers
 from jobs.logs import Attempt
 from jobs.mandate import Mandate
+from jobs.record.history import KEPT_FOR
 
 logger = logging.getLogger("jobs")
 

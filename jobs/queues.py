@@ -19,12 +19,13 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from jobs import allowed, conf, seams
-from jobs.connections import Script, Word, by_server, get_connection, reaching, run_script
+from jobs import conf, seams
+from jobs.broker.connections import Script, Word, by_server, get_connection, reaching, run_script
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
-from jobs.history import iso
 from jobs.job import MandateJob
-from jobs.prerequisites import NONE, Prerequisites
+from jobs.record import allowlist
+from jobs.record.history import iso
+from jobs.record.prerequisites import NONE, Prerequisites
 from jobs.seams import Transactions
 
 logger = logging.getLogger("jobs")
@@ -33,7 +34,7 @@ COMPRESS_OVER = 1_024  # bytes; below it zlib costs more time than it saves room
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to hold Redis up
 
 _PAUSED = "jobs:paused"
-_PUSH = Script("lua/shared.lua", "lua/push.lua")
+_PUSH = Script("shared.lua", "push.lua")
 
 
 class Lock(NamedTuple):
@@ -162,7 +163,7 @@ def inflated(data: bytes) -> bytes:
 
 def _is_a_commands(payload: bytes) -> bool:
     try:
-        return allowed.version_of(orjson.loads(payload)[0]) is not None
+        return allowlist.version_of(orjson.loads(payload)[0]) is not None
     except (ValueError, LookupError, TypeError):
         return False
 

@@ -18,9 +18,10 @@ from croniter import croniter
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from jobs import conf, deferral, queues, registry
+from jobs import conf, deferral, queues
 from jobs.errors import JobsError, ScheduleError
 from jobs.queues import NewJob
+from jobs.record import registry
 from jobs.retries import seconds_of
 
 CatchUp = Literal["latest", "none", "all"]

@@ -8,10 +8,10 @@ import orjson
 from redis import Redis
 from rq.utils import as_text
 
-from jobs import allowed, queues
-from jobs.history import time_of
+from jobs import queues
 from jobs.job import WITH_REASON, JobState, MandateJob, state_of
-from jobs.record import display
+from jobs.record import allowlist, display
+from jobs.record.history import time_of
 from jobs.retries import Progress
 
 LARGEST = 64 * 1_024  # bytes of a stored payload that a list reads
@@ -104,7 +104,7 @@ def _call(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tup
         return "", f"(a payload of {size:,} bytes)" if size else UNREADABLE
     try:
         function, _, (name, *args), fields = orjson.loads(queues.inflated(data))
-        if function == allowed.PERFORM and isinstance(name, str):  # as it nearly always is
+        if function == allowlist.PERFORM and isinstance(name, str):  # as it nearly always is
             return name, display.call(name, args, fields)
     except Exception:  # noqa: S110  # then RQ's way may know better
         pass

@@ -21,7 +21,8 @@ from rq_scheduler.scheduler import Scheduler as StockScheduler
 
 from jobs import definitions
 from jobs import entries as stored
-from jobs.connections import Script, run_script
+from jobs.broker.connections import Script, run_script
+from jobs.broker.lease import Lease
 from jobs.entries import (
     add,
     entries,
@@ -36,9 +37,8 @@ from jobs.entries import (
     sync,
     upcoming,
 )
-from jobs.history import iso
 from jobs.job import MandateJob
-from jobs.lease import Lease
+from jobs.record.history import iso
 from jobs.recurrence import Entry
 
 __all__ = [
@@ -67,7 +67,7 @@ LONGEST = 2.0  # seconds of slices in a row
 MISSED_AFTER = 10.0  # seconds by which a run is late when it counts as missed
 MOST_MADE_UP = 100  # missed runs that catch_up="all" makes up for
 
-_OCCUR, _DUE = Script("lua/occur.lua"), Script("lua/due.lua")
+_OCCUR, _DUE = Script("occur.lua"), Script("due.lua")
 
 
 class Scheduler(StockScheduler):

@@ -11,13 +11,13 @@ from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
-from jobs import prerequisites
-from jobs.connections import Script, Word, run_many, run_script
+from jobs.broker.connections import Script, Word, run_many, run_script
 from jobs.job import JobState
+from jobs.record import prerequisites
 from jobs.rows import FIELDS, LARGEST, Row
 
-_TALLY = Script("lua/tally.lua")
-_ROWS = Script("lua/rows.lua")
+_TALLY = Script("tally.lua")
+_ROWS = Script("rows.lua")
 AT_ONCE = 500  # records that a script reads: it holds the server up for a few milliseconds
 LARGEST_TOGETHER = 8 * 1_024 * 1_024  # bytes of payloads that it reads
 

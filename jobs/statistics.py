@@ -11,7 +11,7 @@ from redis import Redis
 from rq.utils import as_text
 
 from jobs import conf
-from jobs.connections import Script, Word, run_many, run_script, servers
+from jobs.broker.connections import Script, Word, run_many, run_script, servers
 
 MINUTE, HOUR = 60, 3_600  # seconds
 FAILED = ("dead", "retried")
@@ -19,7 +19,7 @@ HOURS_KEPT = 8 * 24 * HOUR  # seconds that an hour's sum is kept
 MINUTES_KEPT = 73 * HOUR  # seconds that the workers keep a minute's counts
 TOTAL, SUMMED = "jobs:counts:total", "jobs:counts:summed"
 
-_SUM_UP = Script("lua/sum_up.lua")
+_SUM_UP = Script("sum_up.lua")
 
 
 @dataclass(slots=True)

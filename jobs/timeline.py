@@ -7,9 +7,9 @@ from typing import Any
 
 from rq.utils import as_text
 
-from jobs.history import Event, time_of
 from jobs.job import MandateJob
 from jobs.record import display
+from jobs.record.history import Event, time_of
 
 # What an attempt can end with, as the history says it.
 ENDS = ("finished", "failed", "requeued", "interrupted", "poisoned", "discarded", "expired", "cancelled")

@@ -10,9 +10,10 @@ from typing import Any
 
 from rq.utils import as_text
 
-from jobs import conf, registry
-from jobs.connections import servers
+from jobs import conf
+from jobs.broker.connections import servers
 from jobs.question import Question
+from jobs.record import registry
 
 TELL_EVERY = 10.0  # seconds between two times that a web process that is probed says what it runs
 TOLD_FOR = 120  # seconds that this counts

@@ -10,15 +10,15 @@ from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
-from jobs.connections import Script, Word, run_many, servers
+from jobs.broker.connections import Script, Word, run_many, servers
 from jobs.errors import ChangeRefusedError
-from jobs.history import time_of
+from jobs.record.history import time_of
 
 AT_ONCE = 250  # workers that a script reads: some 2 ms of the server's time
 EVERY_JOB = 1_000_000  # more than a worker has threads
 STACKS = "jobs:stacks:"  # and a worker's name: what its threads were doing when it was last asked
 
-_WORKERS = Script("lua/workers.lua")
+_WORKERS = Script("workers.lua")
 _FIELDS: tuple[str, ...] = (
     "queues",
     "hostname",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.core.cache import cache
 
-from jobs import registry
+from jobs.record import registry
 from tests import environment
 from tests.processes import WorkerProcess
 from tests.servers import Postgres, Valkey

@@ -5,13 +5,13 @@ from typing import Any
 
 from rq.utils import as_text
 
-from jobs import prerequisites, timeline
+from jobs import timeline
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
 from jobs.cli.selection import filtered
 from jobs.inspection import find
 from jobs.job import MandateJob
-from jobs.record import display
+from jobs.record import display, prerequisites
 
 COLUMNS = ("id", "state", "queue", "at", "attempts", "description", "reason")
 TIMES = ("created_at", "enqueued_at", "started_at", "ended_at")

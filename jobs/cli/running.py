@@ -7,11 +7,12 @@ import orjson
 from django.core.management.base import CommandError
 from rq.results import Result
 
-from jobs import arguments, failures, registry
+from jobs import failures
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
 from jobs.errors import SerializationError
 from jobs.job import JobState, MandateJob
+from jobs.record import arguments, registry
 
 LOOK = 500  # milliseconds between two looks at a job's state, at the most
 ENDED = {JobState.FINISHED, JobState.DEAD, JobState.DISCARDED, JobState.CANCELLED, None}

@@ -2,10 +2,11 @@
 
 from rq.utils import as_text
 
-from jobs import conf, failures, registry
+from jobs import conf, failures
 from jobs.errors import PoisonError
 from jobs.inspection import find
 from jobs.mandate import Mandate
+from jobs.record import registry
 
 
 class TellOfPoison(Mandate):

@@ -10,7 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
 
-from jobs import bulk, conf, prerequisites, scheduler, statistics, timeline, workers
+from jobs import bulk, conf, scheduler, statistics, timeline, workers
 from jobs.dashboard.access import may
 from jobs.dashboard.detail import LINKS, needed_by
 from jobs.dashboard.lists import SIZE, query_of, waited_for
@@ -18,6 +18,7 @@ from jobs.dashboard.machinery import ENTRIES, RUNS, SPANS, by_command
 from jobs.dashboard.overview import by_queue, look, warnings
 from jobs.errors import JobsError
 from jobs.inspection import find
+from jobs.record import prerequisites
 from jobs.rows import Row
 from jobs.statistics import HOUR, MINUTE
 

@@ -14,15 +14,15 @@ from django.utils.translation import gettext as _
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import str_to_date
 
-from jobs import conf, options, prerequisites, profiles, registry, timeline
+from jobs import conf, options, profiles, timeline
 from jobs.dashboard import words
 from jobs.dashboard.access import Screen, came_from, may
 from jobs.dashboard.lists import ACTIONS
 from jobs.errors import JobsError
-from jobs.history import time_of
 from jobs.inspection import find
 from jobs.job import JobState, MandateJob
-from jobs.record import display
+from jobs.record import display, prerequisites, registry
+from jobs.record.history import time_of
 from jobs.timeline import Step
 
 LINKS = 50  # jobs that are linked

@@ -9,11 +9,12 @@ from django.http import Http404, HttpRequest
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from jobs import conf, metrics, prerequisites, queues, statistics, workers
+from jobs import conf, metrics, queues, statistics, workers
 from jobs.dashboard import words
 from jobs.dashboard.access import Screen
 from jobs.inspection import SEARCHED, Count, JobQuery
 from jobs.job import JobState
+from jobs.record import prerequisites
 from jobs.rows import Row
 from jobs.statistics import HOUR
 

@@ -9,7 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from redis.exceptions import RedisError
 
 from jobs import conf, metrics, queues, scheduler, statistics, workers
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.dashboard.api import allowed
 from jobs.errors import JobsError
 from jobs.sources import Source, sizes

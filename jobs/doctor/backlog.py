@@ -8,7 +8,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs import conf, metrics, queues
-from jobs.connections import by_server, servers
+from jobs.broker.connections import by_server, servers
 from jobs.doctor.finding import Finding, Severity, some
 
 OVERDUE = 30  # seconds that a scheduled job may be late to enter its queue

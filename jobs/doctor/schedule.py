@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from jobs import scheduler
-from jobs.connections import servers
+from jobs.broker.connections import servers
 from jobs.doctor.finding import Finding, Severity
 from jobs.scheduler import Scheduler
 

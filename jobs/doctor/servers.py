@@ -8,9 +8,9 @@ from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from rq.utils import as_text
 
+from jobs.broker.connections import address
+from jobs.broker.connections import servers as all_servers
 from jobs.checks import OLDEST_REDIS
-from jobs.connections import address
-from jobs.connections import servers as all_servers
 from jobs.doctor.finding import Finding, Severity
 
 SKEW = 2.0  # seconds by which this machine's clock may differ from the server's

@@ -7,11 +7,12 @@ from typing import Any
 
 from rq.utils import as_text
 
-from jobs import conf, prerequisites, workers
-from jobs.connections import servers
+from jobs import conf, workers
+from jobs.broker.connections import servers
 from jobs.doctor.finding import Finding, Severity, some
 from jobs.inspection import JobQuery
 from jobs.job import JobState
+from jobs.record import prerequisites
 
 LOOKED_AT = 1_000  # jobs of a state
 MANY_DEAD = 100  # that are a warning

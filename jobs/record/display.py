@@ -15,8 +15,9 @@ from typing import Any
 
 import orjson
 
-from jobs import conf, registry
+from jobs import conf
 from jobs.errors import JobsError
+from jobs.record import registry
 
 FILTERED = "[filtered]"
 UNREADABLE = "(unreadable)"  # stands for a command whose name cannot be read

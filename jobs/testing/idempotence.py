@@ -6,7 +6,7 @@ from django.apps import apps
 from django.db import router
 from django.test.testcases import DatabaseOperationForbidden  # type: ignore[attr-defined]
 
-from jobs import arguments
+from jobs.record import arguments
 
 if TYPE_CHECKING:
     from jobs.mandate import Mandate

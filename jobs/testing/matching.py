@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.utils import timezone
 
-from jobs import arguments
 from jobs.errors import JobsError, SerializationError
-from jobs.record import display
+from jobs.record import arguments, display
 from jobs.testing.recorded import Recorded, command_name
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn, Self
 
 from jobs import seams
-from jobs.connections import Word
+from jobs.broker.connections import Word
 
 
 class Memory:

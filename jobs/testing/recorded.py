@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs import arguments, queues, registry
+from jobs import queues
 from jobs.errors import JobsError
 from jobs.job import MandateJob
 from jobs.mandate import Mandate
-from jobs.record import display
+from jobs.record import arguments, display, registry
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ import orjson
 from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import control, queues, seams
-from jobs.connections import Script, Word
-from jobs.history import iso
+from jobs.broker.connections import Script, Word
 from jobs.outcomes import Outcome, Postponed, Requeued, Retried
+from jobs.record.history import iso
 from jobs.testing.memory import Memory, bytes_of
 from jobs.worker.claim import Claim
 from jobs.worker.commit import words

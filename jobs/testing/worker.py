@@ -16,7 +16,7 @@ from django.db import connections
 from django.test.utils import override_settings
 
 from jobs import conf
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.testing import stage
 
 START_TIMEOUT = 20  # seconds

@@ -21,7 +21,7 @@ import time
 from redis.exceptions import RedisError
 
 from jobs import forks, profiles, tracing
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.logs import AttemptLog
 from jobs.worker import breath, databases, signals, stacks
 from jobs.worker.board import ANOTHER, NO_MORE, Board

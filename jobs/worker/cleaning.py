@@ -5,14 +5,14 @@ from collections.abc import Iterable
 
 from rq.defaults import RQ_KEY_PREFIX
 
-from jobs.connections import Script
-from jobs.history import KEPT_FOR
+from jobs.broker.connections import Script
+from jobs.record.history import KEPT_FOR
 from jobs.worker.wire import Wire
 
 SLICE = 1_000  # jobs a call
 LONGEST = 0.5  # seconds of slices in a row, after which the parent sees to its children again
 
-_CLEAN = Script("worker/lua/clean.lua")
+_CLEAN = Script("clean.lua")
 
 
 def clean(wire: Wire, queues: Iterable[str]) -> None:

@@ -6,8 +6,7 @@ from collections import deque
 from typing import NamedTuple
 
 from jobs import seams
-from jobs.connections import Word
-from jobs.history import KEPT_FOR, iso, line, sendable
+from jobs.broker.connections import Word
 from jobs.outcomes import (
     Dead,
     Discarded,
@@ -20,6 +19,7 @@ from jobs.outcomes import (
     Retried,
     Waiting,
 )
+from jobs.record.history import KEPT_FOR, iso, line, sendable
 from jobs.worker.claim import Claim
 
 DEAD_TTL = 180 * 24 * 3600  # seconds that a dead job is kept

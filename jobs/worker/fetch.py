@@ -11,9 +11,9 @@ from redis.exceptions import ResponseError
 from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import conf
-from jobs.connections import Script, Word
-from jobs.history import iso
+from jobs.broker.connections import Script, Word
 from jobs.outcomes import GivenBack
+from jobs.record.history import iso
 from jobs.worker.board import Board
 from jobs.worker.claim import Claim
 from jobs.worker.commit import Commits, Handed
@@ -30,7 +30,7 @@ LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
 STRAY = 30.0  # seconds between looks for claims in our name that we know nothing of
 TROUBLE = (*UNREACHABLE, ResponseError)
 
-_STEP = Script("lua/shared.lua", "worker/lua/step.lua")
+_STEP = Script("shared.lua", "step.lua")
 
 
 class Fetch:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from rq.defaults import RQ_KEY_PREFIX
 from rq.version import VERSION
 
-from jobs.connections import Script, Word
-from jobs.history import iso
+from jobs.broker.connections import Script, Word
+from jobs.record.history import iso
 from jobs.version import code_version
 from jobs.worker.board import Board
 from jobs.worker.wire import Wire
@@ -21,7 +21,7 @@ RECORD_TTL = 90  # seconds that RQ's records of a worker live without another be
 FORGOTTEN = 24 * 3_600  # seconds after which a dead worker is struck off the lists
 RECORDED_AFTER = 1.0  # seconds that a job must have run before RQ's record of its execution is written
 
-_BEAT = Script("worker/lua/beat.lua")
+_BEAT = Script("beat.lua")
 
 
 def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], board: Board) -> None:

@@ -12,7 +12,7 @@ from rq.rate_limit import RateLimitRegistry
 from rq.registry import BaseRegistry, ReadyJobRegistry
 from rq.serializers import JSONSerializer
 
-from jobs.connections import new_pool
+from jobs.broker.connections import new_pool
 from jobs.job import MandateJob
 from jobs.worker.wire import UNREACHABLE
 

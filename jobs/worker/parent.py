@@ -18,7 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import recurrence, scheduler
-from jobs.connections import get_connection, new_pool
+from jobs.broker.connections import get_connection, new_pool
 from jobs.errors import ScheduleError
 from jobs.scheduler import Scheduler
 from jobs.worker import heartbeat, signals

@@ -25,13 +25,13 @@ from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import BaseDeathPenalty, JobTimeoutException
 
 from jobs import conf, execution, failures, tracing
-from jobs.connections import new_pool
+from jobs.broker.connections import new_pool
 from jobs.errors import JobsError, PayloadError
-from jobs.history import sendable
 from jobs.interrupt import Interruptible, TimedOut
 from jobs.job import MandateJob
 from jobs.outcomes import Dead, GivenBack, Outcome, Recorded
 from jobs.record import display
+from jobs.record.history import sendable
 from jobs.worker.claim import Claim
 from jobs.worker.fetch import LONGEST_WAIT
 from jobs.worker.wire import UNREACHABLE

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 from rq.defaults import RQ_KEY_PREFIX
 
-from jobs.connections import Script
-from jobs.history import iso
-from jobs.lease import Lease
+from jobs.broker.connections import Script
+from jobs.broker.lease import Lease
+from jobs.record.history import iso
 from jobs.worker.wire import Wire
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
@@ -15,7 +15,7 @@ LEASE = 5_000  # milliseconds: how long nobody promotes after the one who did ha
 SLICE = 1_000  # jobs a call: some milliseconds of the server's time
 LONGEST = 2.0  # seconds of slices in a row, after which the parent sees to its children again
 
-_PROMOTE = Script("worker/lua/promote.lua")
+_PROMOTE = Script("promote.lua")
 
 
 class Promotion:

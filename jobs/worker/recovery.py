@@ -10,10 +10,11 @@ from typing import Any
 from redis.exceptions import RedisError
 from rq.defaults import RQ_KEY_PREFIX
 
-from jobs import conf, registry
-from jobs.connections import Script
+from jobs import conf
+from jobs.broker.connections import Script
 from jobs.errors import JobsError
-from jobs.history import iso
+from jobs.record import registry
+from jobs.record.history import iso
 from jobs.worker.commit import DEAD_TTL
 from jobs.worker.wire import Wire
 
@@ -25,7 +26,7 @@ POISON = 3  # suspect interruptions without an attempt that ended between them: 
 
 ALL, NONE = 2**53, -1  # execution numbers
 
-_RECOVER = Script("lua/shared.lua", "worker/lua/recover.lua")
+_RECOVER = Script("shared.lua", "recover.lua")
 _POISONED = b64encode(
     zlib.compress(
         f"Poison: {POISON} worker processes died by themselves while they ran this job. The job's field "

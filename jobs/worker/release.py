@@ -9,15 +9,15 @@ from rq import Queue
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
-from jobs.connections import Script, run_script
-from jobs.history import iso
+from jobs.broker.connections import Script, run_script
 from jobs.job import MandateJob
+from jobs.record.history import iso
 
 logger = logging.getLogger("jobs")
 
 SLICE = 500  # jobs a call
 
-_RELEASE = Script("lua/shared.lua", "lua/release.lua")
+_RELEASE = Script("shared.lua", "release.lua")
 
 
 def release(client: Redis, member: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 
-from jobs.connections import new_pool
+from jobs.broker.connections import new_pool
 from jobs.worker.process import Process
 
 logger = logging.getLogger("jobs.worker")

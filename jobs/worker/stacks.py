@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from redis import Redis
 
-from jobs.history import sendable
+from jobs.record.history import sendable
 from jobs.worker.threads import JobThread
 from jobs.workers import STACKS
 

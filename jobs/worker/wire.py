@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from jobs.connections import Script, Word, new_pool
+from jobs.broker.connections import Script, Word, new_pool
 
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
 

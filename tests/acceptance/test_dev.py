@@ -154,7 +154,7 @@ def test_the_worker_starts_again_when_code_changes_and_the_end_of_the_web_server
     ("path", "restarts"),
     [
         ("/srv/jobs/job.py", True),
-        ("/srv/jobs/lua/push.lua", True),
+        ("/srv/jobs/broker/lua/push.lua", True),
         ("/srv/mailers/templates/mailers/welcome.html", True),
         ("/srv/jobs/__pycache__/job.cpython-311.pyc", False),
         ("/srv/jiki/static/jiki/site.css", False),

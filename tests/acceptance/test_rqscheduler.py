@@ -13,7 +13,7 @@ import pytest
 
 from config.embedded import dismiss, stop_with_us
 from jobs import scheduler
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.scheduler import Entry
 from tests.faults.recurring import STEPS
 from tests.jobs.worker import eventually

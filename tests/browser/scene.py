@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 
 from jobs import control, queues, scheduler
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError
 from jobs.inspection import counts
 from jobs.job import JobState

@@ -6,7 +6,7 @@ import pytest
 from django.urls import get_resolver, reverse
 
 from jobs import queues, scheduler, workers
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.scheduler import Entry
 from tests.browser.conftest import THREADS
 from tests.browser.visitor import address

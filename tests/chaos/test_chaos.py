@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import RedisError
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import RedisUnavailableError
 from jobs.queues import get_queue
 from tests.chaos.faults import LASTING, Faults

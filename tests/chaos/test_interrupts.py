@@ -17,7 +17,7 @@ import pytest
 
 from jobs import control
 from jobs.backends import RunTask
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError
 from jobs.job import MandateJob
 from tests.sample.commands import victims

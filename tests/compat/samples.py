@@ -22,7 +22,7 @@ from django.utils.safestring import mark_safe
 from redis import Redis
 
 from jobs import Mandate, control, scheduler
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.scheduler import Entry
 from tests.sample import tasks
 from tests.sample.commands.kept import Keep, KeepSecondTime, KeepWithOptions

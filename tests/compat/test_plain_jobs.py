@@ -11,7 +11,7 @@ from rq.group import Group
 from rq.serializers import JSONSerializer, PickleSerializer
 from rq.webhook import Webhook
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.job import MandateJob
 from tests.jobs.worker import eventually
 from tests.sample import functions

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from rq import Retry
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.queues import get_queue
 from tests.faults.apps import PLAIN_POINTS
 from tests.jobs.worker import eventually

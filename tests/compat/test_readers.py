@@ -17,7 +17,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker_registration import clean_worker_registry
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.worker import heartbeat
 from jobs.worker.board import Board
 from jobs.worker.fetch import Fetch

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from jobs import MandateJob, control, scheduler, seams
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.scheduler import Scheduler
 from jobs.worker.recovery import recover
 from jobs.worker.wire import Wire

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from jobs import execution
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.interrupt import Interruptible
 from jobs.worker.board import Board
 from jobs.worker.claim import Claim

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from config.queues import rq_queues
 from jobs import queues
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.job import JobState
 from tests.jobs.pages import OVERVIEW, text, url
 from tests.sample.commands.notes import Fail, KeepSecret, ShoutNote, WriteNote

@@ -10,7 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
 from jobs import bulk, control, profiles, queues, scheduler, workers
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.scheduler import Entry
 from tests.jobs.pages import OVERVIEW, send, text, url
 from tests.processes import wait_until

@@ -2,18 +2,18 @@
 
 import pytest
 
-from jobs import allowed
 from jobs.errors import ForbiddenFunctionError
 from jobs.execution import perform
+from jobs.record import allowlist
 from tests.sample import functions
 
 
 def test_what_every_command_calls_is_allowed():
-    assert allowed.resolve(allowed.PERFORM) is perform
+    assert allowlist.resolve(allowlist.PERFORM) is perform
 
 
 def test_a_function_of_an_installed_app_is_allowed():
-    assert allowed.resolve("tests.sample.functions.add") is functions.add
+    assert allowlist.resolve("tests.sample.functions.add") is functions.add
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_function_of_an_installed_app_is_allowed():
 )
 def test_everything_else_is_refused(path):
     with pytest.raises(ForbiddenFunctionError):
-        allowed.resolve(path)
+        allowlist.resolve(path)
 
 
 def test_nothing_is_imported_to_find_out_that_it_is_refused():
@@ -47,16 +47,16 @@ def test_nothing_is_imported_to_find_out_that_it_is_refused():
 
     sys.modules.pop("this", None)
     with pytest.raises(ForbiddenFunctionError):
-        allowed.resolve("this.s")
+        allowlist.resolve("this.s")
     assert "this" not in sys.modules
 
 
 def test_the_setting_allows_more(settings):
     settings.JOBS = settings.JOBS | {"ALLOWED_FUNCTIONS": ["math.sqrt"]}
 
-    assert allowed.resolve("math.sqrt")(9) == 3
+    assert allowlist.resolve("math.sqrt")(9) == 3
     with pytest.raises(ForbiddenFunctionError, match="math.sin"):
-        allowed.resolve("math.sin")
+        allowlist.resolve("math.sin")
 
 
 def outside() -> None:

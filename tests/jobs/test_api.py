@@ -6,7 +6,7 @@ from django.urls import reverse
 
 from config.queues import rq_queues
 from jobs import bulk, scheduler, statistics
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.inspection import Count
 from jobs.scheduler import Entry
 from tests.jobs.pages import staff

@@ -17,8 +17,8 @@ from django.utils.translation import gettext_lazy, override
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import arguments
 from jobs.errors import MissingRecordError, PayloadError, SerializationError
+from jobs.record import arguments
 from tests.sample.commands.notes import ShoutNote
 from tests.sample.models import Folder, Guarded, Note, Parcel
 

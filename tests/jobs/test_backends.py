@@ -29,7 +29,7 @@ from django.utils import timezone
 
 from jobs import MandateJob, control
 from jobs.backends import RQBackend, RunTask, task_of
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.direct import (
     InvalidTask,
     TaskResultDoesNotExist,

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobs import bulk, control, queues
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError
-from jobs.history import iso
 from jobs.inspection import Count, JobQuery
 from jobs.job import JobState
+from jobs.record.history import iso
 from tests.jobs.worker.servers import Server
 from tests.sample.commands.notes import Fail, WriteNote
 

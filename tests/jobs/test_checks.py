@@ -8,7 +8,8 @@ from django.core.management import call_command
 from django.test import override_settings
 
 from config.queues import rq_queues
-from jobs import Mandate, checks, registry
+from jobs import Mandate, checks
+from jobs.record import registry
 from tests.jobs.worker.servers import Server
 from tests.processes import ROOT, child_environment
 from tests.sample.commands import notes

@@ -18,8 +18,8 @@ from django.test import override_settings
 
 from config.queues import rq_queues
 from jobs import queues
+from jobs.broker.connections import get_connection
 from jobs.cli import live
-from jobs.connections import get_connection
 from jobs.inspection import find
 from jobs.job import JobState
 from jobs.scheduler import Entry, add

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from jobs import control
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError, PrerequisiteError
 from jobs.job import JobState
 from tests.jobs.worker import eventually

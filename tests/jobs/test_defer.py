@@ -16,7 +16,7 @@ from rq.serializers import JSONSerializer
 
 from config.queues import rq_queues
 from jobs import Mandate, MandateJob, queues
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import RedisUnavailableError, SerializationError, UnknownQueueError
 from jobs.job import JobState
 from jobs.queues import get_queue

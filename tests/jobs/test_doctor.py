@@ -25,7 +25,7 @@ from rq.suspension import suspend
 
 from config.queues import QUEUES, rq_queues
 from jobs import doctor, queues, scheduler, version
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.doctor import Severity
 from jobs.retries import Progress
 from jobs.scheduler import Entry
@@ -631,7 +631,7 @@ def test_a_web_process_tells_it_now_and_then_and_not_each_time(healthy, client, 
 
 
 def test_the_digest_tells_commands_apart(monkeypatch):
-    from jobs import registry
+    from jobs.record import registry
 
     before, known = code_version(), registry.all_commands()
     assert code_version() == before

@@ -6,7 +6,7 @@ import pytest
 from rq.job import Job
 
 from jobs import MandateJob, queues
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.job import JobState
 from jobs.queues import NewJob
 from tests.jobs.worker import eventually

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from jobs import control
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError, NotInWorkerError
 from jobs.failures import reason_of
 from jobs.inspection import JobQuery

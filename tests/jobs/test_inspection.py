@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobs import control
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.inspection import JobQuery, counts
 from jobs.job import JobState
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote

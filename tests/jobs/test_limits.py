@@ -9,7 +9,7 @@ from django.db import OperationalError, connection, models, transaction
 from django.utils import timezone, translation
 
 from jobs import Mandate, MandateJob, control, queues, seams
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError, PrerequisiteError, SerializationError
 from tests.sample.commands.limits import (
     DeferWithContext,

@@ -10,9 +10,10 @@ from functools import partial, partialmethod, wraps
 
 import pytest
 
-from jobs import Mandate, options, registry
+from jobs import Mandate, options
 from jobs.errors import CommandDefinitionError
 from jobs.execution import perform
+from jobs.record import registry
 from tests.sample.commands.notes import Fail, KeepSecret, ShoutNote, WriteNote, WriteNoteSlowly
 from tests.sample.models import Note
 

@@ -3,8 +3,8 @@
 import pytest
 
 from jobs import metrics
+from jobs.broker.connections import get_connection
 from jobs.commands.collect_metrics import CollectMetrics
-from jobs.connections import get_connection
 from tests.sample.commands.notes import WriteNote
 
 

@@ -9,7 +9,7 @@ from redis.connection import AbstractConnection
 from redis.exceptions import BusyLoadingError, ResponseError
 
 from jobs import bulk, metrics, queues, scheduler
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.dashboard import machinery
 from jobs.dashboard.overview import PACE
 from jobs.errors import ScheduleError

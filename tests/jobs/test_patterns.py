@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jobs import queues
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import RedisUnavailableError
 from jobs.job import JobState
 from tests.sample.commands import patterns

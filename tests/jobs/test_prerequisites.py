@@ -11,12 +11,12 @@ from redis import Redis
 from rq import SimpleWorker
 
 from jobs import MandateJob, control, execution, queues
-from jobs import prerequisites as module_of_prerequisites
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
 from jobs.interrupt import Interruptible
 from jobs.outcomes import Finished
-from jobs.prerequisites import Prerequisites
+from jobs.record import prerequisites as module_of_prerequisites
+from jobs.record.prerequisites import Prerequisites
 from jobs.worker import release as module
 from jobs.worker.recovery import recover
 from jobs.worker.release import release

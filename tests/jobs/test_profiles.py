@@ -10,7 +10,7 @@ from pyinstrument import Profiler
 from pyinstrument.stack_sampler import active_profiler_context_var, get_stack_sampler
 
 from jobs import Mandate, control, profiles, queues
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError, CommandDefinitionError
 from jobs.job import JobState
 from tests.sample.commands.busy import Compute, ComputeAlways, ComputeAsync, ComputeOtherwise, DescendFar, compute

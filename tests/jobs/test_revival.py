@@ -6,7 +6,7 @@ import django_rq
 import pytest
 
 from jobs import control, queues
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.retries import Progress
 from jobs.worker.recovery import recover
 from jobs.worker.release import release

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from rq_scheduler.scheduler import Scheduler as StockScheduler
 
 from jobs import MandateJob, control, entries, scheduler
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import ScheduleError
 from jobs.scheduler import Entry, Scheduler
 from tests.sample import functions

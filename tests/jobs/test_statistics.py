@@ -5,7 +5,7 @@ import time
 import pytest
 
 from jobs import statistics
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.statistics import HOUR, MINUTE, Tally
 from tests.sample.commands.notes import Fail, WriteNote
 

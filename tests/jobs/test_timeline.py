@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobs import control, timeline
-from jobs.connections import get_connection
-from jobs.history import Event
+from jobs.broker.connections import get_connection
+from jobs.record.history import Event
 from jobs.timeline import Attempt, build
 from tests.sample.commands.notes import WriteNote
 from tests.sample.commands.trouble import Again, TroubleTwice

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from jobs import execution, tracing
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.worker import plain
 from tests.processes import ROOT
 from tests.sample import functions, tasks

@@ -9,7 +9,7 @@ import django_rq
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from jobs import conf, queues, recurrence, scheduler
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import ScheduleError
 
 

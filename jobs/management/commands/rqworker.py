@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from jobs import conf, queues
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.worker.board import PAUSABLE
 from jobs.worker.parent import Parent
 from jobs.worker.settings import WorkerSettings

@@ -11,7 +11,7 @@ from django.urls import reverse
 from rq import Queue
 
 from jobs import Mandate
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.inspection import JobQuery
 from jobs.job import JobState
 from jobs.record import display

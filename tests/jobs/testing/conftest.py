@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from jobs import Mandate, registry
+from jobs import Mandate
+from jobs.record import registry
 
 
 @pytest.fixture

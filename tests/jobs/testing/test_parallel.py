@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.testing import Kit
 from tests.sample.commands.original import MyCommand
 

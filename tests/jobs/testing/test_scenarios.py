@@ -11,8 +11,9 @@ import pytest
 from django.db import transaction
 from django.utils import timezone, translation
 
-from jobs import MandateJob, control, queues, registry
+from jobs import MandateJob, control, queues
 from jobs.errors import ChangeRefusedError, PrerequisiteError
+from jobs.record import registry
 from tests.jobs.testing.backends import Backend, KitBackend, ServerBackend
 from tests.processes import WorkerProcess
 from tests.sample.commands.groups import InGroup, InTaskGroup, RequeueOnFlaky

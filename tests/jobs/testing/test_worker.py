@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import connection
 from django.test import TestCase
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.testing import JobsTestMixin, run_worker
 from tests.sample import functions
 from tests.sample.commands.notes import Fail, ShoutNote, WriteNote

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from config.queues import rq_queues
 from jobs import control, queues, scheduler
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.errors import RedisUnavailableError
 from jobs.scheduler import Entry
 from tests.jobs.worker import eventually

@@ -5,7 +5,7 @@ import time
 import django_rq
 import pytest
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.worker.cleaning import clean
 from jobs.worker.wire import Wire
 from tests.jobs.worker import eventually

@@ -8,7 +8,7 @@ import sys
 import pytest
 from rq.command import send_shutdown_command
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.worker.board import ANOTHER, Board
 from tests.jobs.worker import eventually
 from tests.jobs.worker.test_signals import children

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from jobs import forks
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.queues import get_queue
 from tests.jobs.worker import eventually
 from tests.sample.commands.notes import WriteNote

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from tests.faults.apps import POINTS
 from tests.jobs.worker import eventually
 from tests.sample.commands.notes import WriteNote

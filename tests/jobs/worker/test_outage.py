@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.queues import get_queue
 from tests.jobs.worker import eventually
 from tests.sample import functions

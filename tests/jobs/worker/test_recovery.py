@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.inspection import JobQuery
 from jobs.job import JobState
 from jobs.outcomes import Requeued, Retried

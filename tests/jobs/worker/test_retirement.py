@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.worker import children as children_module
 from jobs.worker.board import ANOTHER, NO_MORE, Board
 from jobs.worker.children import Children

@@ -6,7 +6,7 @@ import signal
 import pytest
 from rq.command import send_shutdown_command, send_stop_job_command
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.queues import pause, paused, resume
 from tests.jobs.worker import eventually
 from tests.sample.commands.long import Patient, SpinLong

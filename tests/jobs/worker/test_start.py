@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from tests.jobs.worker import eventually
 from tests.sample.commands.long import Patient
 from tests.sample.models import Note

@@ -6,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.outcomes import Dead, Discarded, Finished, GivenBack
 from tests.sample.commands.notes import ShoutNote, WriteNote
 

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from jobs import control
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.interrupt import Stopped
 from jobs.worker.board import Board
 from jobs.worker.child import Child

@@ -6,7 +6,7 @@ from rq import Callback
 
 from jobs import control
 from jobs.backends import RunTask
-from jobs.connections import get_connection
+from jobs.broker.connections import get_connection
 from jobs.inspection import find
 from jobs.job import MandateJob
 from tests.jobs.worker import eventually

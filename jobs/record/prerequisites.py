@@ -15,7 +15,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
 from rq.utils import as_text
 
-from jobs.connections import address, reaching, same_server
+from jobs.broker.connections import address, reaching, same_server
 from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
 
 Given = Iterable["Job | str"]

@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from jobs.connections import Script
+from jobs.broker.connections import Script
 
-_LEASE = Script("lua/lease.lua")
+_LEASE = Script("lease.lua")
 
 
 class Lease:

@@ -106,11 +106,14 @@ def same_server(one: Redis, other: Redis) -> bool:
     return one is other or address(one) == address(other)
 
 
-class Script:
-    """A Lua script of this package, by its path in it, after the parts that it shares with others."""
+_LUA = files("jobs").joinpath("broker/lua")
 
-    def __init__(self, *paths: str) -> None:
-        self.text = "\n".join(files("jobs").joinpath(path).read_text() for path in paths)
+
+class Script:
+    """A Lua script of `jobs/broker/lua`, by the names of its parts in order: shared ones come first."""
+
+    def __init__(self, *names: str) -> None:
+        self.text = "\n".join(_LUA.joinpath(name).read_text() for name in names)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 

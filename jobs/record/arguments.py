@@ -24,8 +24,8 @@ from django.db import DEFAULT_DB_ALIAS, models
 from django.utils.connection import ConnectionDoesNotExist
 from django.utils.functional import Promise
 
-from jobs import registry
 from jobs.errors import MissingRecordError, PayloadError, SerializationError
+from jobs.record import registry
 
 # orjson refuses more than 254 levels, and a tag makes up to three levels of one.
 MAX_NESTING = 80
