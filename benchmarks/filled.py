@@ -28,11 +28,13 @@ from django.contrib.auth import get_user_model  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 
 from benchmarks.app.commands import ImportRow, Noop, SendReport  # noqa: E402
-from jobs import conf, entries, inspection, metrics, scheduler, statistics  # noqa: E402
+from jobs import conf, inspection, scheduler  # noqa: E402
+from jobs.attempts.outcomes import Dead, Discarded, Finished, Outcome, Retried  # noqa: E402
 from jobs.broker import connections  # noqa: E402
 from jobs.broker.connections import get_connection  # noqa: E402
-from jobs.outcomes import Dead, Discarded, Finished, Outcome, Retried  # noqa: E402
+from jobs.inspection import attempt_counts, query, samples  # noqa: E402
 from jobs.record import registry  # noqa: E402
+from jobs.recurring import store  # noqa: E402
 from jobs.retries import Progress  # noqa: E402
 from jobs.scheduler import Entry  # noqa: E402
 from jobs.worker import heartbeat  # noqa: E402
@@ -179,10 +181,10 @@ def count_past(sizes: Sizes) -> None:
         with client.pipeline(transaction=False) as pipeline:
             for minute in range(first, min(first + 100, now)):
                 counts: dict[Any, Any] = {label: random.randrange(1, 500) for label in labels}
-                samples: dict[Any, Any] = {queue: f"{random.randrange(500)} 0.250" for queue in conf.queues()}
-                for key, known in ((f"jobs:counts:{minute}", counts), (f"jobs:samples:{minute}", samples)):
+                measured: dict[Any, Any] = {queue: f"{random.randrange(500)} 0.250" for queue in conf.queues()}
+                for key, known in ((f"jobs:counts:{minute}", counts), (f"jobs:samples:{minute}", measured)):
                     pipeline.hset(key, mapping=known)
-                    pipeline.expire(key, metrics.KEPT_FOR)
+                    pipeline.expire(key, samples.KEPT_FOR)
             pipeline.execute()
 
 
@@ -198,7 +200,7 @@ def fill(sizes: Sizes) -> tuple[dict[str, Any], list[IdleWorker]]:
     assert not scheduler.sync(listed)
     for entry in scheduler.entries():
         for _ in range(20):
-            entries.push_run(get_connection(entry.queue), entry.id)
+            store.push_run(get_connection(entry.queue), entry.id)
     ended = ends(sizes)
     deferred(len(ended))
     drainer = IdleWorker(0, threads=1_000)
@@ -217,7 +219,7 @@ def fill(sizes: Sizes) -> tuple[dict[str, Any], list[IdleWorker]]:
         worker.beat(wire)
     scheduled = deferred(sizes.scheduled, spread=timedelta(days=7), wait=3_600)
     count_past(sizes)
-    statistics.roll_up()  # as jobs.CollectMetrics does every minute
+    attempt_counts.roll_up()  # as jobs.CollectMetrics does every minute
     names = ["default"] if sizes.one_queue else list(conf.queues())
     queued = [job_id for name in names for job_id in deferred(sizes.queued // len(names), name)]
     known = {
@@ -252,7 +254,7 @@ def first_of(registry_name: str) -> list[str]:
 
 
 def deep(names: list[str], count: int) -> str:
-    return inspection._cursor({name: int(count / len(names) * 0.9) for name in names})
+    return query._cursor({name: int(count / len(names) * 0.9) for name in names})
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from django.db import transaction
 
 from jiki import listing
-from jobs.direct import task
+from jobs.tasks import task
 
 
 @task(queue_name="background")

@@ -14,7 +14,8 @@ class JobsConfig(AppConfig):
     verbose_name = "Background jobs"
 
     def ready(self) -> None:
-        from jobs import checks, tracing
+        from jobs import checks
+        from jobs.client import tracing
         from jobs.record import registry
 
         tracing.set_up()

@@ -22,9 +22,16 @@ from django.core.checks import CheckMessage, Error
 from django.utils import timezone
 from rq.utils import str_to_date
 
-from jobs import conf, queues, tracing, unrun
-from jobs.deferral import new_job
-from jobs.direct import (
+from jobs import conf, queues, unrun
+from jobs.client import tracing
+from jobs.client.new_job import new_job
+from jobs.errors import ForbiddenFunctionError
+from jobs.inspection import find
+from jobs.job import JobState, MandateJob
+from jobs.mandate import Mandate
+from jobs.record import registry
+from jobs.runtime import passage
+from jobs.tasks import (
     BaseTaskBackend,
     InvalidTask,
     Task,
@@ -38,12 +45,6 @@ from jobs.direct import (
     task_finished,
     task_started,
 )
-from jobs.errors import ForbiddenFunctionError
-from jobs.inspection import find
-from jobs.job import JobState, MandateJob
-from jobs.mandate import Mandate
-from jobs.record import registry
-from jobs.safe_points import passage
 
 _STATUSES = {
     JobState.RUNNING: TaskResultStatus.RUNNING,

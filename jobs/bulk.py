@@ -15,8 +15,9 @@ from redis import Redis
 from rq.job import Job
 from rq.utils import as_text
 
-from jobs import conf, control, deferral, queues, seams
+from jobs import conf, control, queues, runtime
 from jobs.broker.connections import Script, get_connection, run_script
+from jobs.client import new_job
 from jobs.inspection import Count, JobQuery
 from jobs.job import JobState
 from jobs.record import registry
@@ -68,12 +69,12 @@ def start(name: str, state: str, filters: Mapping[str, str], count: Count) -> Ch
     Have a job make the change to all that the filters mean now: what is enqueued, or ends, later is left alone. It goes
     to the head of the first queue. Raises UnknownQueueError, or ValueError, for filters that mean nothing.
     """
-    began, wanted = datetime.fromtimestamp(seams.now(), UTC), dict(filters)
+    began, wanted = datetime.fromtimestamp(runtime.now(), UTC), dict(filters)
     asked_for = JobQuery.of(state, filters).until
     if JobState(state) not in _AHEAD:
         wanted["until"] = min(began, asked_for or began).isoformat()
     command: Any = registry.get("jobs.ChangeMany")
-    new = deferral.new_job(command, (name, state, wanted), {}, queue=command.queue)
+    new = new_job.new_job(command, (name, state, wanted), {}, queue=command.queue)
     key = _key(new.id)
     known: dict[Any, Any] = {"name": name, "state": state, "filters": orjson.dumps(dict(filters))}
     known |= {"count": count.value, "more": int(count.more), "began": repr(began.timestamp())}
@@ -97,7 +98,7 @@ def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str]) ->
     for more, refused in steps:
         changed += more
         _note(client, job_id, changed=changed, refused=refused)
-    _note(client, job_id, changed=changed, refused=refused, ended=repr(seams.now()))
+    _note(client, job_id, changed=changed, refused=refused, ended=repr(runtime.now()))
     return changed, refused
 
 
@@ -138,7 +139,7 @@ def _changed(query: JobQuery, name: str) -> Iterator[Step]:
 
 
 def _cleared(query: JobQuery) -> Iterator[Step]:
-    until = query.until or datetime.fromtimestamp(seams.now(), UTC)
+    until = query.until or datetime.fromtimestamp(runtime.now(), UTC)
     for name in [query.queue] if query.queue else conf.queues():
         for deleted in control.clear(name, until):
             yield deleted, 0

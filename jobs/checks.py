@@ -8,10 +8,11 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error
 from redis.exceptions import RedisError
 
-from jobs import conf, recurrence
+from jobs import conf
 from jobs.broker.connections import address, get_connection
 from jobs.errors import ScheduleError
 from jobs.record import registry
+from jobs.recurring.entry import listed as listed_entries
 
 TAG = "jobs"
 OLDEST_REDIS = (5, 0)
@@ -113,7 +114,7 @@ def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 def check_schedule(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """jobs.E007: a recurring entry cannot work. jobs.E008: two of them would share their runs' ids."""
     try:
-        listed = recurrence.listed()
+        listed = listed_entries()
     except ScheduleError as error:
         return [Error(str(error), hint="Name a list of jobs.scheduler.Entry.", id="jobs.E007")]
     messages: list[CheckMessage] = [

@@ -9,7 +9,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
 from rq.utils import as_text
 
-from jobs import seams
+from jobs import runtime
 from jobs.broker.connections import Script, Word, address, get_connection, reaching, run_script, same_server
 from jobs.errors import ChangeRefusedError
 from jobs.record.history import KEPT_FOR, iso, line
@@ -180,7 +180,7 @@ def _refusal(job_id: str, change: _Change, happened: str, further: str) -> Chang
 
 def _made(client: Redis, ids: Sequence[str], change: _Change) -> Iterator[tuple[str, str, str]]:
     """Each job's id, what happened to it, and what there is to say of that."""
-    now, first, *others = seams.now(), *ids
+    now, first, *others = runtime.now(), *ids
     statuses = f",{','.join(status.value for status in change.possible)},"
     note = line(change.event, now, reason=change.reason) if change.event else ""
     words: list[Word] = [

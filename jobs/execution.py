@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 from rq.job import get_current_job
 
-from jobs import failures, logs, profiles
+from jobs import logs
+from jobs.attempts import failures, profiles
+from jobs.attempts.interrupt import Interruptible, JobInterrupt, TimedOut
+from jobs.attempts.outcomes import Finished, Outcome
 from jobs.broker.connections import get_connection
-from jobs.context import restored
+from jobs.client.context import restored
 from jobs.errors import NewerPayloadError, PayloadError, PrereqJobNotFinishedError
-from jobs.interrupt import Interruptible, JobInterrupt, TimedOut
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, finished, invoke
-from jobs.outcomes import Finished, Outcome
 from jobs.record import allowlist, arguments, display, prerequisites, registry
 
 if TYPE_CHECKING:
-    from jobs.worker.claim import Claim
+    from jobs.attempts.claim import Claim
 
 logger = logging.getLogger("jobs")
 

@@ -16,9 +16,9 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.utils.deprecation import MiddlewareMixin
 
-from jobs import version
 from jobs.broker.connections import servers
-from jobs.question import NoAnswerError, Question
+from jobs.inspection import version
+from jobs.inspection.single_flight import NoAnswerError, Question
 
 logger = logging.getLogger("jobs")
 

@@ -19,7 +19,7 @@ from jobs.broker.connections import get_connection
 from jobs.errors import PrereqJobNotFinishedError
 from jobs.record import allowlist, arguments, display, history, prerequisites, registry
 from jobs.retries import Progress
-from jobs.seams import Transactions
+from jobs.runtime import Transactions
 
 logger = logging.getLogger("jobs")
 

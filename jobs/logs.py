@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.record import display
 
 if TYPE_CHECKING:
-    from jobs.worker.claim import Claim
+    from jobs.attempts.claim import Claim
 
 LINES = 200  # of an attempt, the last ones
 LINE_LENGTH = 1_000  # characters of a line

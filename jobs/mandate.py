@@ -20,16 +20,17 @@ from typing import (
 
 from asgiref.sync import async_to_sync, sync_to_async
 
-from jobs import options, queues, seams, tracing, unrun
+from jobs import queues, runtime, unrun
 from jobs.broker.connections import get_connection
-from jobs.context import Context, capture
-from jobs.deferral import new_job
+from jobs.client import options, tracing
+from jobs.client.context import Context, capture
+from jobs.client.new_job import new_job
 from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError
 from jobs.job import MandateJob
 from jobs.record import display, registry
 from jobs.record.prerequisites import NONE, Given, resolve
 from jobs.retries import RetryOn
-from jobs.safe_points import passage
+from jobs.runtime import passage
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -66,7 +67,7 @@ class Mandate:
                 ...
 
     `ProcessSubmission.run(7)` runs it here and returns what `call` returned; `ProcessSubmission.defer(7)` makes a job
-    of it. Fields follow the rules of dataclasses. Class options and their defaults: `jobs.options.DEFAULTS`;
+    of it. Fields follow the rules of dataclasses. Class options and their defaults: `jobs.client.options.DEFAULTS`;
     subclasses inherit them.
     """
 
@@ -288,7 +289,7 @@ class Mandate:
         rows = list(rows)
         due, step = options.due(wait, wait_until), 0.0
         if spread is not None:
-            due, step = due or seams.now(), options.span("spread", spread) / max(1, len(rows))
+            due, step = due or runtime.now(), options.span("spread", spread) / max(1, len(rows))
         first = NONE
         if prereq_jobs is not None or prereq_failure != "wait":
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue))

@@ -19,14 +19,14 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from jobs import conf, seams
+from jobs import conf, runtime
 from jobs.broker.connections import Script, Word, by_server, get_connection, reaching, run_script
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.job import MandateJob
 from jobs.record import allowlist
 from jobs.record.history import iso
 from jobs.record.prerequisites import NONE, Prerequisites
-from jobs.seams import Transactions
+from jobs.runtime import Transactions
 
 logger = logging.getLogger("jobs")
 
@@ -170,7 +170,7 @@ def _is_a_commands(payload: bytes) -> bool:
 
 def on_commit(write: Callable[[], None]) -> None:
     """Call this once every transaction that is open now has committed, after what was given here before; or at once."""
-    open_aliases = seams.open_transactions()
+    open_aliases = runtime.open_transactions()
     if not open_aliases:
         write()
         return
@@ -196,7 +196,7 @@ def _write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
 
 def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, MandateJob]]) -> None:
     prefix = RQ_KEY_PREFIX
-    now = seams.now()
+    now = runtime.now()
     arguments: list[Word] = [f"{prefix}:job:", queue, iso(now), repr(now)]
     for job, _ in pairs:
         data = zlib.compress(job.payload, 1) if len(job.payload) > COMPRESS_OVER else job.payload

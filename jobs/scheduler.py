@@ -19,11 +19,14 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 from rq_scheduler.scheduler import Scheduler as StockScheduler
 
-from jobs import definitions
-from jobs import entries as stored
 from jobs.broker.connections import Script, run_script
 from jobs.broker.lease import Lease
-from jobs.entries import (
+from jobs.job import MandateJob
+from jobs.record.history import iso
+from jobs.recurring import serialization
+from jobs.recurring import store as stored
+from jobs.recurring.entry import Entry
+from jobs.recurring.store import (
     add,
     entries,
     get,
@@ -37,9 +40,6 @@ from jobs.entries import (
     sync,
     upcoming,
 )
-from jobs.job import MandateJob
-from jobs.record.history import iso
-from jobs.recurrence import Entry
 
 __all__ = [
     "Entry",
@@ -106,18 +106,18 @@ class Scheduler(StockScheduler):
     def _write_runs(self, now: float, due: list[tuple[bytes, bytes]]) -> int:
         if not due:
             return 0
-        known = definitions.read_many(self.connection, [as_text(entry_id) for entry_id, _ in due])
+        known = serialization.read_many(self.connection, [as_text(entry_id) for entry_id, _ in due])
         steps = []
         for entry_id, score in due:
             try:
-                entry = definitions.definition(as_text(entry_id), known[as_text(entry_id)])
+                entry = serialization.definition(as_text(entry_id), known[as_text(entry_id)])
                 steps.append(self._step(as_text(entry_id), as_text(score), now, entry))
             except Exception:  # one entry that cannot be read must not stop the others
                 logger.exception("the recurring entry %s cannot be read; it is put off for a minute", as_text(entry_id))
                 self.connection.zadd(self.scheduled_jobs_key, {entry_id: now + 60})
         return sum(len(runs) for runs in self._in_one_go(steps))
 
-    def _step(self, entry_id: str, score: str, now: float, entry: definitions.Definition) -> list[Any]:
+    def _step(self, entry_id: str, score: str, now: float, entry: serialization.Definition) -> list[Any]:
         """What `occur.lua` is to do for one entry."""
         first, at = datetime.fromtimestamp(float(score), UTC), datetime.fromtimestamp(now, UTC)
         missed, following = "", ""
@@ -129,7 +129,7 @@ class Scheduler(StockScheduler):
             if entry.recurs.catch_up == "none":
                 times = [each for each in times if (at - each).total_seconds() <= MISSED_AFTER]
             if not times or times[0] > first:
-                missed = definitions.missed_line(first)
+                missed = serialization.missed_line(first)
             runs = [(entry.run_id(each), each.timestamp()) for each in times]
             following = repr(next_time.timestamp()) if entry.goes_on(len(runs)) else ""
         words: list[Any] = [f"{RQ_KEY_PREFIX}:", entry_id, score, following, iso(now)]
@@ -221,7 +221,7 @@ class Scheduler(StockScheduler):
         **options: Any,
     ) -> Any:
         """As rq-scheduler's, but in the project's time zone with `use_local_timezone`, else in UTC."""
-        recurs = definitions.plain_recurrence(cron_string, use_local_timezone)
+        recurs = serialization.plain_recurrence(cron_string, use_local_timezone)
         first = recurs.next_after(datetime.now(UTC))
         job = self._create_job(func, args, kwargs, commit=False, result_ttl=result_ttl, **options)
         job.meta.update(cron_string=cron_string, use_local_timezone=use_local_timezone)
@@ -263,7 +263,7 @@ class Scheduler(StockScheduler):
 
     def enqueue_job(self, job: Any) -> None:
         """Run a job or entry now, and leave its next time as it is; a job that does not recur is scheduled no more."""
-        if definitions.definition(job.id, definitions.read_many(self.connection, [job.id])[job.id]).recurs is None:
+        if serialization.definition(job.id, serialization.read_many(self.connection, [job.id])[job.id]).recurs is None:
             self._run(_OCCUR, [self.scheduled_jobs_key], *self._step_now(job.id))
         else:
             stored.push_run(self.connection, job.id)

@@ -17,7 +17,8 @@ import pytest
 from django.core.management import CommandError, get_commands, load_command_class
 from ruamel.yaml import YAML
 
-from jobs import checks, conf, errors, options, testing
+from jobs import checks, conf, errors, testing
+from jobs.client import options
 from jobs.management.commands.jobs import Command as JobsCommand
 from jobs.management.commands.jobs_doctor import Command as DoctorCommand
 from jobs.management.commands.rqworker import Command

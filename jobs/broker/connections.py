@@ -18,7 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
-from jobs import conf, seams
+from jobs import conf, runtime
 from jobs.errors import RedisUnavailableError
 
 Word = str | bytes | int | float  # of a command
@@ -35,8 +35,8 @@ def get_connection(queue: str) -> Redis:
 
     Raises KeyError for a queue that RQ_QUEUES does not have, ImproperlyConfigured when it has no address.
     """
-    if seams.stand_in is not None:
-        return seams.stand_in()  # type: ignore[no-any-return]
+    if runtime.stand_in is not None:
+        return runtime.stand_in()  # type: ignore[no-any-return]
     config = settings.RQ_QUEUES[queue]
     if "URL" in config and not config["URL"]:
         raise ImproperlyConfigured(
@@ -123,7 +123,7 @@ def run_script(client: Redis, script: Script, keys: Sequence[str], arguments: Se
 
     The client's own layers above the connection (retries, callbacks, metrics) cost more than the call itself.
     """
-    if seams.stand_in is not None and not isinstance(client, Redis):
+    if runtime.stand_in is not None and not isinstance(client, Redis):
         return client.run(script, keys, arguments)
     connection: Any = client.connection_pool.get_connection()
     try:

@@ -8,11 +8,12 @@ from redis.exceptions import RedisError
 from rich.console import Group
 from rich.live import Live
 
-from jobs import inspection, metrics, queues, scheduler, statistics, workers
+from jobs import inspection, queues, scheduler
 from jobs.cli import DONE
 from jobs.cli.output import Output, made_table
 from jobs.errors import JobsError
-from jobs.statistics import FAILED, MINUTE
+from jobs.inspection import attempt_counts, samples, workers
+from jobs.inspection.attempt_counts import FAILED, MINUTE
 
 SPAN = 5  # minutes that rates are taken over
 
@@ -51,21 +52,21 @@ def _watch(output: Output, interval: float) -> None:
 
 def figures() -> dict[str, Any]:
     """What is shown, for JSON: rates are per minute, over the last five; latencies in seconds."""
-    alive, paused, recent = workers.alive(), queues.paused(), statistics.by_queue(SPAN * MINUTE)
+    alive, paused, recent = workers.alive(), queues.paused(), attempt_counts.by_queue(SPAN * MINUTE)
     return {
         "queues": [
             {
                 "name": name,
                 "length": sample.length,
                 "latency_seconds": sample.latency,
-                "target_seconds": metrics.target(name),
+                "target_seconds": samples.target(name),
                 "running": sum(job.queue == name for worker in alive for job in worker.running),
                 "finished_per_minute": recent[name].outcomes["finished"] / SPAN,
                 "failed_per_minute": sum(recent[name].outcomes[outcome] for outcome in FAILED) / SPAN,
                 "workers": sum(name in worker.queues for worker in alive),
                 "paused": name in paused,
             }
-            for name, sample in metrics.measure().items()
+            for name, sample in samples.measure().items()
         ],
         "counts": {state.value: {"value": n.value, "more": n.more} for state, n in inspection.counts().items()},
         "workers": {

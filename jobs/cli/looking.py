@@ -5,11 +5,10 @@ from typing import Any
 
 from rq.utils import as_text
 
-from jobs import timeline
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
 from jobs.cli.selection import filtered
-from jobs.inspection import find
+from jobs.inspection import find, timeline
 from jobs.job import MandateJob
 from jobs.record import display, prerequisites
 

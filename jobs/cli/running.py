@@ -7,7 +7,7 @@ import orjson
 from django.core.management.base import CommandError
 from rq.results import Result
 
-from jobs import failures
+from jobs.attempts import failures
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
 from jobs.errors import SerializationError

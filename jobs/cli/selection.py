@@ -10,8 +10,8 @@ from django.utils.dateparse import parse_datetime
 from rq.job import Job
 
 from jobs.inspection import JobQuery, find
+from jobs.inspection.rows import Row
 from jobs.job import JobState
-from jobs.rows import Row
 
 MOST = 100_000  # jobs that one call changes; the next one goes on
 

@@ -1,6 +1,7 @@
 """Take a sample of the queues."""
 
-from jobs import conf, metrics, statistics
+from jobs import conf
+from jobs.inspection import attempt_counts, samples
 from jobs.mandate import Mandate
 
 
@@ -13,5 +14,5 @@ class CollectMetrics(Mandate):
     expires_in = 60
 
     def call(self) -> None:
-        metrics.collect()
-        statistics.roll_up()
+        samples.collect()
+        attempt_counts.roll_up()

@@ -2,7 +2,8 @@
 
 from rq.utils import as_text
 
-from jobs import conf, failures
+from jobs import conf
+from jobs.attempts import failures
 from jobs.errors import PoisonError
 from jobs.inspection import find
 from jobs.mandate import Mandate

@@ -11,13 +11,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from rq.job import Job
 
-from jobs import bulk, control, profiles, queues, scheduler, workers
+from jobs import bulk, control, queues, scheduler
+from jobs.attempts import profiles
 from jobs.bulk import CHANGES
 from jobs.dashboard import words
 from jobs.dashboard.access import Done
 from jobs.dashboard.lists import FILTERS, query_of
 from jobs.errors import ChangeRefusedError
-from jobs.inspection import Count, find
+from jobs.inspection import Count, find, workers
 from jobs.job import MandateJob
 
 MOST_AT_ONCE = 500  # jobs that a request changes itself; more are changed by a job

@@ -10,17 +10,17 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
 
-from jobs import bulk, conf, scheduler, statistics, timeline, workers
+from jobs import bulk, conf, scheduler
 from jobs.dashboard.access import may
 from jobs.dashboard.detail import LINKS, needed_by
 from jobs.dashboard.lists import SIZE, query_of, waited_for
 from jobs.dashboard.machinery import ENTRIES, RUNS, SPANS, by_command
 from jobs.dashboard.overview import by_queue, look, warnings
 from jobs.errors import JobsError
-from jobs.inspection import find
+from jobs.inspection import attempt_counts, find, timeline, workers
+from jobs.inspection.attempt_counts import HOUR, MINUTE
+from jobs.inspection.rows import Row
 from jobs.record import prerequisites
-from jobs.rows import Row
-from jobs.statistics import HOUR, MINUTE
 
 
 def allowed(request: HttpRequest) -> bool:
@@ -53,7 +53,7 @@ def endpoint(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
 
 def overview(request: HttpRequest) -> dict[str, Any]:
     """Counts by state, the queues, the last hour, and what is wrong."""
-    hour = statistics.by_time_and_queue(HOUR, MINUTE)
+    hour = attempt_counts.by_time_and_queue(HOUR, MINUTE)
     _upcoming, is_scheduled = scheduler.upcoming()
     now = look(hour, is_scheduled=is_scheduled)
     ended = by_queue(hour, HOUR // MINUTE)

@@ -14,16 +14,18 @@ from django.utils.translation import gettext as _
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import str_to_date
 
-from jobs import conf, options, profiles, timeline
+from jobs import conf
+from jobs.attempts import profiles
+from jobs.client import options
 from jobs.dashboard import words
 from jobs.dashboard.access import Screen, came_from, may
 from jobs.dashboard.lists import ACTIONS
 from jobs.errors import JobsError
-from jobs.inspection import find
+from jobs.inspection import find, timeline
+from jobs.inspection.timeline import Step
 from jobs.job import JobState, MandateJob
 from jobs.record import display, prerequisites, registry
 from jobs.record.history import time_of
-from jobs.timeline import Step
 
 LINKS = 50  # jobs that are linked
 BRIEF = ("0", "1", "2", "3", "4", "5")  # seconds that a finished job is kept: its page is none to go on to

@@ -9,14 +9,15 @@ from django.http import Http404, HttpRequest
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from jobs import conf, metrics, queues, statistics, workers
+from jobs import conf, queues
 from jobs.dashboard import words
 from jobs.dashboard.access import Screen
-from jobs.inspection import SEARCHED, Count, JobQuery
+from jobs.inspection import Count, JobQuery, attempt_counts, samples, workers
+from jobs.inspection.attempt_counts import HOUR
+from jobs.inspection.query import SEARCHED
+from jobs.inspection.rows import Row
 from jobs.job import JobState
 from jobs.record import prerequisites
-from jobs.rows import Row
-from jobs.statistics import HOUR
 
 SIZE = 25  # rows a page
 GROUPED = SEARCHED  # jobs that are looked at to group them
@@ -65,7 +66,7 @@ def queue(request: HttpRequest, queue: str) -> Screen:
     """One queue: how it does, and its jobs in the order in which they are taken, or turned round."""
     filters = {"queue": queue} | {name: value for name, value in _given(request).items() if name == "order"}
     query = query_of(filters, JobState.QUEUED.value)
-    recent = statistics.by_queue(HOUR)[queue]
+    recent = attempt_counts.by_queue(HOUR)[queue]
     return "queue", {
         "title": _("Queue %(queue)s") % {"queue": queue},
         "queue": queue,
@@ -73,8 +74,8 @@ def queue(request: HttpRequest, queue: str) -> Screen:
         "state": JobState.QUEUED.value,
         "filters": filters,
         "newest_first": query.newest_first,
-        "sample": metrics.measure()[queue],
-        "target": metrics.target(queue),
+        "sample": samples.measure()[queue],
+        "target": samples.target(queue),
         "paused": queue in queues.paused(),
         "serving": sum(queue in worker.queues for worker in workers.alive(jobs=0)),
         "recent": recent,

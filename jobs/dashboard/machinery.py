@@ -13,11 +13,11 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from jobs import bulk, scheduler, statistics, workers
+from jobs import bulk, scheduler
 from jobs.dashboard import charts, rows, words
 from jobs.dashboard.access import Screen, may
-from jobs.inspection import find
-from jobs.statistics import HOUR, MINUTE, Tally
+from jobs.inspection import attempt_counts, find, workers
+from jobs.inspection.attempt_counts import HOUR, MINUTE, Tally
 
 SPANS = {"hour": (HOUR, MINUTE), "day": (24 * HOUR, HOUR), "3days": (72 * HOUR, HOUR)}
 MOST_WORKERS = 1_000
@@ -139,8 +139,8 @@ def _cell(tally: Tally) -> str:
 
 def by_command(span: str, sort: str) -> tuple[list[CommandRow], list[int]]:
     """The rows, in that order, and when each step of their charts began."""
-    steps = statistics.by_time_and_command(*SPANS[span])
-    over_time: dict[statistics.Labels, list[Tally]] = {}
+    steps = attempt_counts.by_time_and_command(*SPANS[span])
+    over_time: dict[attempt_counts.Labels, list[Tally]] = {}
     nothing = Tally()
     for at, (_start, of_step) in enumerate(steps):
         for labels, tally in of_step.items():
@@ -153,7 +153,7 @@ def by_command(span: str, sort: str) -> tuple[list[CommandRow], list[int]]:
 
 
 def _row(queue: str, command: str, starts: Sequence[int], tallies: Sequence[Tally]) -> CommandRow:
-    tally = statistics.together(tallies)
+    tally = attempt_counts.together(tallies)
     p50, p95, p99 = (tally.quantile(part) for part in (0.5, 0.95, 0.99))
     return CommandRow(command, queue, tally, p50, p95, p99, starts, tallies)
 

@@ -10,13 +10,13 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from jobs import bulk, conf, inspection, metrics, queues, scheduler, statistics, workers
+from jobs import bulk, conf, inspection, queues, scheduler
 from jobs.dashboard import charts
 from jobs.dashboard.access import Screen
 from jobs.dashboard.machinery import SPANS
-from jobs.inspection import Count
+from jobs.inspection import Count, attempt_counts, samples, workers
+from jobs.inspection.attempt_counts import HOUR, MINUTE, ByMinute, Tally
 from jobs.job import JobState
-from jobs.statistics import HOUR, MINUTE, ByMinute, Tally
 from jobs.templatetags.jobs_dashboard import span as spelt
 
 PACE = 5  # minutes over which what is enqueued and finished a minute is worked out
@@ -55,14 +55,14 @@ def overview(request: HttpRequest) -> Screen:
     """Counts by state, the queues, throughput, what recurs next, and what is wrong."""
     span = request.GET.get("span", "hour")
     span = span if span in SPANS else "hour"
-    hour = statistics.by_time_and_queue(HOUR, MINUTE)
+    hour = attempt_counts.by_time_and_queue(HOUR, MINUTE)
     if span == "hour":
-        steps = [(start, statistics.together(of_step.values())) for start, of_step in hour]
+        steps = [(start, attempt_counts.together(of_step.values())) for start, of_step in hour]
     else:
-        steps = statistics.by_time(*SPANS[span], last_hour=hour)
+        steps = attempt_counts.by_time(*SPANS[span], last_hour=hour)
     upcoming, is_scheduled = scheduler.upcoming()
     now = look(hour, is_scheduled=is_scheduled)
-    ended = statistics.together(tally for _start, tally in steps)
+    ended = attempt_counts.together(tally for _start, tally in steps)
     since = timezone.now() - CHANGES_SHOWN
     return "overview", {
         "title": _("Background jobs"),
@@ -93,11 +93,11 @@ def look(hour: ByMinute, *, is_scheduled: bool) -> Now:
 
 
 def _queues(hour: ByMinute, alive: Sequence[workers.Worker]) -> Iterator[QueueRow]:
-    samples, paused, before = metrics.measure(), queues.paused(), metrics.lengths_before(PACE)
+    measured, paused, before = samples.measure(), queues.paused(), samples.lengths_before(PACE)
     recent = by_queue(hour, PACE)
     since = by_queue(hour, round(before[0] / MINUTE)) if before else recent
     for name, purpose in conf.queues().items():
-        length, pace = samples[name].length, recent[name].outcomes["finished"] / PACE
+        length, pace = measured[name].length, recent[name].outcomes["finished"] / PACE
         enqueued = None
         if before:  # what came in is what has gone, and by how much more waits now
             came = length - before[1].get(name, 0) + since[name].attempts
@@ -106,8 +106,8 @@ def _queues(hour: ByMinute, alive: Sequence[workers.Worker]) -> Iterator[QueueRo
             name=name,
             purpose=purpose,
             length=length,
-            latency=samples[name].latency,
-            running=samples[name].running,
+            latency=measured[name].latency,
+            running=measured[name].running,
             enqueued_a_minute=enqueued,
             finished_a_minute=pace,
             drain=length / pace * MINUTE if pace else None,
@@ -119,7 +119,9 @@ def _queues(hour: ByMinute, alive: Sequence[workers.Worker]) -> Iterator[QueueRo
 def by_queue(hour: ByMinute, minutes: int) -> dict[str, Tally]:
     """The attempts of the last so many minutes of it."""
     recent = [of_step for _start, of_step in hour[-minutes:]]
-    return {name: statistics.together(of_step[name] for of_step in recent if name in of_step) for name in conf.queues()}
+    return {
+        name: attempt_counts.together(of_step[name] for of_step in recent if name in of_step) for name in conf.queues()
+    }
 
 
 def _bars(steps: Sequence[tuple[int, Tally]]) -> Iterator[charts.Bar]:
@@ -159,7 +161,7 @@ def warnings(now: Now) -> Iterator[str]:
 
 def _of_queue(row: QueueRow, *, served: bool) -> Iterator[str]:
     known = {"queue": row.name, "n": f"{row.length:,}", "latency": spelt(row.latency)}
-    known["target"] = spelt(metrics.target(row.name))
+    known["target"] = spelt(samples.target(row.name))
     if not served:
         told = ngettext(
             "No worker serves the queue %(queue)s: its %(n)s job waits.",
@@ -167,7 +169,7 @@ def _of_queue(row: QueueRow, *, served: bool) -> Iterator[str]:
             row.length,
         )
         yield (told if row.length else _("No worker serves the queue %(queue)s.")) % known
-    elif row.latency > metrics.target(row.name) and not row.paused:
+    elif row.latency > samples.target(row.name) and not row.paused:
         told = _("The queue %(queue)s is behind: its first job has waited %(latency)s, not %(target)s.")
         yield told % known
     if row.paused and row.length:

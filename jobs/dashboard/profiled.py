@@ -4,7 +4,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.html import escape
 from django.utils.translation import gettext as _
 
-from jobs import profiles
+from jobs.attempts import profiles
 from jobs.dashboard.access import Screen
 
 # A flame graph is a page with scripts of its own, so it is one without an origin: it reaches nothing of the admin's,

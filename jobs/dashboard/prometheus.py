@@ -8,11 +8,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from redis.exceptions import RedisError
 
-from jobs import conf, metrics, queues, scheduler, statistics, workers
+from jobs import conf, queues, scheduler
 from jobs.broker.connections import get_connection
 from jobs.dashboard.api import allowed
 from jobs.errors import JobsError
-from jobs.sources import Source, sizes
+from jobs.inspection import attempt_counts, samples, workers
+from jobs.inspection.sources import Source, sizes
 
 
 @require_safe
@@ -47,7 +48,7 @@ def _of_queues() -> Iterator[Metric]:
     )
     paused = GaugeMetricFamily("jobs_queue_paused", "Whether the queue is paused.", labels=["queue"])
     names = queues.paused()
-    for name, sample in metrics.measure().items():
+    for name, sample in samples.measure().items():
         length.add_metric([name], sample.length)
         latency.add_metric([name], sample.latency)
         paused.add_metric([name], float(name in names))
@@ -74,10 +75,10 @@ def _of_attempts() -> Iterator[Metric]:
     labels = ["queue", "command"]
     counted = CounterMetricFamily("jobs_attempts", "Attempts by how they ended.", labels=[*labels, "outcome"])
     durations = HistogramMetricFamily("jobs_attempt_seconds", "How long attempts took.", labels=labels)
-    by_command: dict[tuple[str, str], statistics.Tally] = {}
-    for (queue, command, outcome), buckets in statistics.totals().items():
+    by_command: dict[tuple[str, str], attempt_counts.Tally] = {}
+    for (queue, command, outcome), buckets in attempt_counts.totals().items():
         counted.add_metric([queue, command, outcome], buckets.total())
-        by_command.setdefault((queue, command), statistics.Tally()).buckets.update(buckets)
+        by_command.setdefault((queue, command), attempt_counts.Tally()).buckets.update(buckets)
     for (queue, command), tally in by_command.items():
         passed, found = 0, []
         for bucket in range(max(tally.buckets) + 1):

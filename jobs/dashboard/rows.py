@@ -9,8 +9,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from jobs.inspection.workers import Worker
 from jobs.templatetags.jobs_dashboard import NONE, apart, word
-from jobs.workers import Worker
 
 NAMED = 3  # jobs of each worker
 

@@ -7,9 +7,10 @@ from typing import Any
 from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
-from jobs import conf, metrics, queues
+from jobs import conf, queues
 from jobs.broker.connections import by_server, servers
 from jobs.doctor.finding import Finding, Severity, some
+from jobs.inspection import samples
 
 OVERDUE = 30  # seconds that a scheduled job may be late to enter its queue
 
@@ -35,8 +36,8 @@ def _halted() -> Iterator[Finding]:
 
 def _late() -> Iterator[Finding]:
     paused = queues.paused()
-    for name, sample in metrics.measure().items():
-        target = metrics.target(name)
+    for name, sample in samples.measure().items():
+        target = samples.target(name)
         if name in paused and sample.length:
             yield Finding(
                 Severity.WARNING,

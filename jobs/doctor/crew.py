@@ -3,8 +3,9 @@
 import time
 from collections.abc import Iterator
 
-from jobs import conf, version, workers
+from jobs import conf
 from jobs.doctor.finding import Finding, Severity, some
+from jobs.inspection import version, workers
 
 SILENT = 30  # seconds without a beat
 

@@ -8,7 +8,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from jobs.doctor.finding import Finding, Severity, some
 from jobs.health import unapplied_migrations
-from jobs.question import NoAnswerError, Question
+from jobs.inspection.single_flight import NoAnswerError, Question
 
 PATIENCE = 3.0  # seconds that they have to answer
 

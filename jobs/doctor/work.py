@@ -7,10 +7,10 @@ from typing import Any
 
 from rq.utils import as_text
 
-from jobs import conf, workers
+from jobs import conf
 from jobs.broker.connections import servers
 from jobs.doctor.finding import Finding, Severity, some
-from jobs.inspection import JobQuery
+from jobs.inspection import JobQuery, workers
 from jobs.job import JobState
 from jobs.record import prerequisites
 

@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from django.db import connections
 
 from jobs import execution
-from jobs.interrupt import Interruptible
-from jobs.outcomes import Outcome
+from jobs.attempts.claim import Claim
+from jobs.attempts.interrupt import Interruptible
+from jobs.attempts.outcomes import Outcome
 from jobs.testing import stage
 from jobs.testing.connections import as_found
-from jobs.worker.claim import Claim
 from jobs.worker.surroundings import new_context
 
 

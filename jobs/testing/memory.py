@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, NoReturn, Self
 
-from jobs import seams
+from jobs import runtime
 from jobs.broker.connections import Word
 
 
@@ -103,7 +103,7 @@ class Memory:
     def _alive(self, key: Any) -> str:
         """The key, as text; what has come to its end is gone."""
         name = text_of(key)
-        if name in self.ends and self.ends[name] <= seams.now():
+        if name in self.ends and self.ends[name] <= runtime.now():
             self.forget(name)
         return name
 

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jobs import conf, queues
+from jobs.attempts.outcomes import Dead, Retried
 from jobs.job import MandateJob
-from jobs.outcomes import Dead, Retried
 from jobs.testing import attempt, stage
 from jobs.testing.matching import aware
 from jobs.testing.recorded import Chosen, Recorded, Wanted

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import orjson
 from rq.defaults import RQ_KEY_PREFIX
 
-from jobs import control, queues, seams
+from jobs import control, queues, runtime
+from jobs.attempts.claim import Claim
+from jobs.attempts.outcomes import Outcome, Postponed, Requeued, Retried
 from jobs.broker.connections import Script, Word
-from jobs.outcomes import Outcome, Postponed, Requeued, Retried
 from jobs.record.history import iso
 from jobs.testing.memory import Memory, bytes_of
-from jobs.worker.claim import Claim
 from jobs.worker.commit import words
 
 HISTORY = 100  # events kept on a job, as shared.lua has it
@@ -113,7 +113,7 @@ class ScriptedMemory(Memory):
         return holder if status and status not in _ENDED else None
 
     def _lock(self, lock: str, job_id: str, milliseconds: int) -> None:
-        self.texts[lock], self.ends[lock] = job_id.encode(), seams.now() + milliseconds / 1_000
+        self.texts[lock], self.ends[lock] = job_id.encode(), runtime.now() + milliseconds / 1_000
 
     # --- change.lua ------------------------------------------------------------------------------
 
@@ -195,8 +195,8 @@ class ScriptedMemory(Memory):
         queue = record["origin"]
         self.lists[queue_key(queue.decode())].remove(bytes_of(job_id))
         execution = f"testing.{next(self._numbers)}"
-        self.scores[_registry("wip", queue.decode())][bytes_of(f"{job_id}:{execution}")] = seams.now()
-        self._set(job_id, status="started", started_at=iso(seams.now()), worker_name="testing")
+        self.scores[_registry("wip", queue.decode())][bytes_of(f"{job_id}:{execution}")] = runtime.now()
+        self._set(job_id, status="started", started_at=iso(runtime.now()), worker_name="testing")
         row: list[Any] = [bytes_of(job_id), queue, execution.encode()]
         row += [record.get(field, b"") for field in ("data", "timeout", "result_ttl", "interruptions")]
         row += [0, *(record.get(field, b"") for field in ("progress", "expires_at"))]
@@ -216,7 +216,7 @@ class ScriptedMemory(Memory):
         member = claim.id + b":" + claim.execution
         if self.scores[_registry("wip", claim.queue_name)].pop(member, None) is None:
             return  # it was cancelled while it ran
-        now, record = seams.now(), self.hashes[job_key(job_id)]
+        now, record = runtime.now(), self.hashes[job_key(job_id)]
         record.update((str(name), bytes_of(value)) for name, value in zip(fields[::2], fields[1::2], strict=True))
         if event:
             self._note(job_id, str(event))
@@ -251,7 +251,7 @@ class ScriptedMemory(Memory):
             for key, members in self.scores.items()
             if key.startswith(_registry("scheduled", ""))
             for member, score in members.items()
-            if score <= seams.now()
+            if score <= runtime.now()
         )
         for _, job_id, key in due:
             del self.scores[key][bytes_of(job_id)]
@@ -268,7 +268,7 @@ class ScriptedMemory(Memory):
                 ):
                     self._take_out(dependent)
                     due = float(self.hashes[job_key(dependent)].get("due", 0))
-                    if due > seams.now():
+                    if due > runtime.now():
                         self._put(dependent, "scheduled", due)
                     else:
                         self._enqueue(dependent)
@@ -277,7 +277,7 @@ class ScriptedMemory(Memory):
     # --- what they share -------------------------------------------------------------------------
 
     def _enqueue(self, job_id: str, *, at_front: bool = False) -> None:
-        self._set(job_id, status="queued", enqueued_at=iso(seams.now()))
+        self._set(job_id, status="queued", enqueued_at=iso(runtime.now()))
         queue = self.lists[queue_key(self.hashes[job_key(job_id)]["origin"].decode())]
         queue.insert(0 if at_front else len(queue), bytes_of(job_id))
 
@@ -286,7 +286,7 @@ class ScriptedMemory(Memory):
         self.scores[_registry(status, self.hashes[job_key(job_id)]["origin"].decode())][bytes_of(job_id)] = score
 
     def _end(self, job_id: str, status: str, until: float) -> None:
-        self._set(job_id, ended_at=iso(seams.now()))
+        self._set(job_id, ended_at=iso(runtime.now()))
         self._put(job_id, status, until)
         self.ends[job_key(job_id)] = until
 
@@ -296,7 +296,7 @@ class ScriptedMemory(Memory):
 
     def _keep_result(self, job_id: str, entry: dict[bytes, bytes]) -> None:
         stream = self.streams[_results(job_id)]
-        stream.append((f"{int(seams.now() * 1_000)}-{next(self._numbers)}".encode(), entry))
+        stream.append((f"{int(runtime.now() * 1_000)}-{next(self._numbers)}".encode(), entry))
         del stream[:-10]
 
     def _note(self, job_id: str, event: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from django.db import connections, transaction
 
-from jobs import queues, seams
+from jobs import queues, runtime
 from jobs.logs import AttemptLog
 
 
@@ -36,7 +36,7 @@ _lock = threading.Lock()
 _log = AttemptLog()
 _exit = transaction.Atomic.__exit__
 # In a tuple, where tools that freeze the clock do not look for `time.time`.
-_SEAMS = (seams.now, seams.stand_in, seams.open_transactions)
+_SEAMS = (runtime.now, runtime.stand_in, runtime.open_transactions)
 
 
 def enter(kit: OpenKit) -> None:
@@ -104,13 +104,13 @@ def is_test_transaction(connection: Any) -> bool:
 
 
 def _set_up() -> None:
-    seams.now, seams.stand_in, seams.open_transactions = _now, _stand_in, _open_in_test
+    runtime.now, runtime.stand_in, runtime.open_transactions = _now, _stand_in, _open_in_test
     transaction.Atomic.__exit__ = _exit_and_write  # type: ignore[method-assign]
     logging.getLogger().addHandler(_log)
 
 
 def _take_down() -> None:
-    seams.now, seams.stand_in, seams.open_transactions = _SEAMS
+    runtime.now, runtime.stand_in, runtime.open_transactions = _SEAMS
     transaction.Atomic.__exit__ = _exit  # type: ignore[method-assign]
     logging.getLogger().removeHandler(_log)
 

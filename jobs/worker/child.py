@@ -20,12 +20,13 @@ import time
 
 from redis.exceptions import RedisError
 
-from jobs import forks, profiles, tracing
+from jobs.attempts import forks, profiles
+from jobs.attempts.claim import Claim
 from jobs.broker.connections import get_connection
+from jobs.client import tracing
 from jobs.logs import AttemptLog
 from jobs.worker import breath, databases, signals, stacks
 from jobs.worker.board import ANOTHER, NO_MORE, Board
-from jobs.worker.claim import Claim
 from jobs.worker.fetch import TROUBLE, Fetch
 from jobs.worker.heartbeat import resident_megabytes
 from jobs.worker.interruptions import Interruptions

@@ -5,9 +5,9 @@ from base64 import b64encode
 from collections import deque
 from typing import NamedTuple
 
-from jobs import seams
-from jobs.broker.connections import Word
-from jobs.outcomes import (
+from jobs import runtime
+from jobs.attempts.claim import Claim
+from jobs.attempts.outcomes import (
     Dead,
     Discarded,
     Finished,
@@ -19,8 +19,8 @@ from jobs.outcomes import (
     Retried,
     Waiting,
 )
+from jobs.broker.connections import Word
 from jobs.record.history import KEPT_FOR, iso, line, sendable
-from jobs.worker.claim import Claim
 
 DEAD_TTL = 180 * 24 * 3600  # seconds that a dead job is kept
 SLOW = 2.0  # seconds: a beat may have written RQ's record of the execution
@@ -68,7 +68,7 @@ def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[
     result_type, result, counted, note = "", "", "", ""
     began: Word = ""
     fields: tuple[Word, ...] = ()
-    now = seams.now()
+    now = runtime.now()
     if isinstance(outcome, Finished):
         kind, when, counted = "F", outcome.ttl, "finished"
         if outcome.ttl:

@@ -21,7 +21,7 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 
 from jobs import conf
-from jobs.worker.claim import Claim
+from jobs.attempts.claim import Claim
 
 logger = logging.getLogger("jobs.worker")
 

@@ -11,11 +11,11 @@ from redis.exceptions import ResponseError
 from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import conf
+from jobs.attempts.claim import Claim
+from jobs.attempts.outcomes import GivenBack
 from jobs.broker.connections import Script, Word
-from jobs.outcomes import GivenBack
 from jobs.record.history import iso
 from jobs.worker.board import Board
-from jobs.worker.claim import Claim
 from jobs.worker.commit import Commits, Handed
 from jobs.worker.doorbell import Doorbell
 from jobs.worker.recovery import NONE, UNSEEN, recover

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterable, Sequence
 
 from jobs import execution
-from jobs.interrupt import JobInterrupt, Stopped, TimedOut
+from jobs.attempts.claim import Claim
+from jobs.attempts.interrupt import JobInterrupt, Stopped, TimedOut
 from jobs.worker.board import Board
-from jobs.worker.claim import Claim
 from jobs.worker.fetch import Fetch
 from jobs.worker.subprocesses import kill_started_by
 from jobs.worker.threads import JobThread

@@ -17,9 +17,10 @@ from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from rq.defaults import RQ_KEY_PREFIX
 
-from jobs import recurrence, scheduler
+from jobs import scheduler
 from jobs.broker.connections import get_connection, new_pool
 from jobs.errors import ScheduleError
+from jobs.recurring.entry import listed
 from jobs.scheduler import Scheduler
 from jobs.worker import heartbeat, signals
 from jobs.worker.child import GRACE
@@ -177,7 +178,7 @@ class Parent:
             return
         if not self._synced:
             try:
-                wrong = scheduler.sync(recurrence.listed(), only=get_connection(self._queues[0]))
+                wrong = scheduler.sync(listed(), only=get_connection(self._queues[0]))
             except ScheduleError as error:
                 wrong = [str(error)]
             for sentence in wrong:

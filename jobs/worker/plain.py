@@ -24,15 +24,17 @@ from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import BaseDeathPenalty, JobTimeoutException
 
-from jobs import conf, execution, failures, tracing
+from jobs import conf, execution
+from jobs.attempts import failures
+from jobs.attempts.claim import Claim
+from jobs.attempts.interrupt import Interruptible, TimedOut
+from jobs.attempts.outcomes import Dead, GivenBack, Outcome, Recorded
 from jobs.broker.connections import new_pool
+from jobs.client import tracing
 from jobs.errors import JobsError, PayloadError
-from jobs.interrupt import Interruptible, TimedOut
 from jobs.job import MandateJob
-from jobs.outcomes import Dead, GivenBack, Outcome, Recorded
 from jobs.record import display
 from jobs.record.history import sendable
-from jobs.worker.claim import Claim
 from jobs.worker.fetch import LONGEST_WAIT
 from jobs.worker.wire import UNREACHABLE
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from redis import Redis
 
+from jobs.inspection.workers import STACKS
 from jobs.record.history import sendable
 from jobs.worker.threads import JobThread
-from jobs.workers import STACKS
 
 KEPT_FOR = 600  # seconds
 LONGEST = 65_536  # characters

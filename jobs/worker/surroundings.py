@@ -10,7 +10,7 @@ from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.urls import set_script_prefix
 
-from jobs.worker.claim import Claim
+from jobs.attempts.claim import Claim
 from jobs.worker.databases import Databases
 
 logger = logging.getLogger("jobs.worker")

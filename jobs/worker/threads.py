@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from math import inf
 
-from jobs.interrupt import Interruptible
-from jobs.outcomes import Dead, Finished, Outcome, Retried
+from jobs.attempts.claim import Claim
+from jobs.attempts.interrupt import Interruptible
+from jobs.attempts.outcomes import Dead, Finished, Outcome, Retried
 from jobs.worker.board import Board
-from jobs.worker.claim import Claim
 from jobs.worker.fetch import Fetch
 from jobs.worker.surroundings import Surroundings
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import workers
+from jobs.inspection import workers
 from tests.browser.scene import Scene
 from tests.browser.visitor import PHONE, address
 from tests.processes import wait_until

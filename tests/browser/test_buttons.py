@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 import pytest
 from django.urls import get_resolver, reverse
 
-from jobs import queues, scheduler, workers
+from jobs import queues, scheduler
 from jobs.broker.connections import get_connection
+from jobs.inspection import workers
 from jobs.scheduler import Entry
 from tests.browser.conftest import THREADS
 from tests.browser.visitor import address

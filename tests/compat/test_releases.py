@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from jobs import MandateJob, control, scheduler, seams
+from jobs import MandateJob, control, runtime, scheduler
 from jobs.broker.connections import get_connection
 from jobs.scheduler import Scheduler
 from jobs.worker.recovery import recover
@@ -56,7 +56,7 @@ def states(jobs):
 
 @pytest.mark.parametrize("scene", samples.SCENES, ids=lambda scene: scene.__name__)
 def test_this_version_has_samples_in_the_form_that_it_writes(scene, worker, monkeypatch):
-    monkeypatch.setattr(seams, "now", lambda: time.time() - samples.A_MONTH)
+    monkeypatch.setattr(runtime, "now", lambda: time.time() - samples.A_MONTH)
     scene(worker)
     now = samples.dump()
     if os.environ.get("SAMPLES"):

@@ -6,10 +6,10 @@ import time
 import pytest
 
 from jobs import execution
+from jobs.attempts.claim import Claim
+from jobs.attempts.interrupt import Interruptible
 from jobs.broker.connections import get_connection
-from jobs.interrupt import Interruptible
 from jobs.worker.board import Board
-from jobs.worker.claim import Claim
 from jobs.worker.fetch import Fetch
 from jobs.worker.promotion import Promotion
 from jobs.worker.release import release

@@ -94,8 +94,8 @@ def test_a_job_is_found_by_its_id(admin_client):
 
 
 def test_a_search_says_how_far_it_looked_and_goes_on(admin_client, monkeypatch):
-    monkeypatch.setattr("jobs.inspection.SEARCHED", 100)
-    monkeypatch.setattr("jobs.inspection.SEARCHED_AT_ONCE", 50)
+    monkeypatch.setattr("jobs.inspection.query.SEARCHED", 100)
+    monkeypatch.setattr("jobs.inspection.query.SEARCHED_AT_ONCE", 50)
     WriteNote.defer_many([(str(n),) for n in range(150)])
     page = admin_client.get(url("list", "queued"), {"text": "('149')", "queue": "default"})
     told = "None found. 100 were looked at for this page, 100 of 150 lie before the next one."

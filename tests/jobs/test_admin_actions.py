@@ -9,8 +9,10 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
-from jobs import bulk, control, profiles, queues, scheduler, workers
+from jobs import bulk, control, queues, scheduler
+from jobs.attempts import profiles
 from jobs.broker.connections import get_connection
+from jobs.inspection import workers
 from jobs.scheduler import Entry
 from tests.jobs.pages import OVERVIEW, send, text, url
 from tests.processes import wait_until

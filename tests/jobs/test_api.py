@@ -5,9 +5,9 @@ from django.test import override_settings
 from django.urls import reverse
 
 from config.queues import rq_queues
-from jobs import bulk, scheduler, statistics
+from jobs import bulk, scheduler
 from jobs.broker.connections import get_connection
-from jobs.inspection import Count
+from jobs.inspection import Count, attempt_counts
 from jobs.scheduler import Entry
 from tests.jobs.pages import staff
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
@@ -175,7 +175,7 @@ def test_counters_stay_when_the_minutes_are_summed_and_gone(client, worker):
     redis.rename(key, f"jobs:counts:{int(key.rpartition(b':')[2]) - 120}")
     name = 'jobs_attempts_total{command="sample.WriteNote",outcome="finished",queue="default"}'
     assert samples(client)[name] == 1
-    statistics.roll_up()
+    attempt_counts.roll_up()
     assert samples(client)[name] == 1
     redis.delete(*redis.keys("jobs:counts:[0-9]*"))
     assert samples(client)[name] == 1

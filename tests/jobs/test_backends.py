@@ -30,7 +30,8 @@ from django.utils import timezone
 from jobs import MandateJob, control
 from jobs.backends import RQBackend, RunTask, task_of
 from jobs.broker.connections import get_connection
-from jobs.direct import (
+from jobs.errors import ForbiddenFunctionError, UnknownQueueError
+from jobs.tasks import (
     InvalidTask,
     TaskResultDoesNotExist,
     TaskResultMismatch,
@@ -41,7 +42,6 @@ from jobs.direct import (
     task_finished,
     task_started,
 )
-from jobs.errors import ForbiddenFunctionError, UnknownQueueError
 from tests.sample import functions, tasks
 from tests.sample.commands.notes import WriteNote
 from tests.sample.models import Note

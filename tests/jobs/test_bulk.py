@@ -20,8 +20,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch):
-    monkeypatch.setattr("jobs.inspection.CHUNK", 20)
-    monkeypatch.setattr("jobs.inspection.SEARCHED_AT_ONCE", 20)
+    monkeypatch.setattr("jobs.inspection.query.CHUNK", 20)
+    monkeypatch.setattr("jobs.inspection.query.SEARCHED_AT_ONCE", 20)
     monkeypatch.setattr("jobs.control.SLICE", 20)
 
 

@@ -24,12 +24,13 @@ from rq.serializers import JSONSerializer
 from rq.suspension import suspend
 
 from config.queues import QUEUES, rq_queues
-from jobs import doctor, queues, scheduler, version
+from jobs import doctor, queues, scheduler
 from jobs.broker.connections import get_connection
 from jobs.doctor import Severity
+from jobs.inspection import version
+from jobs.inspection.version import code_version
 from jobs.retries import Progress
 from jobs.scheduler import Entry
-from jobs.version import code_version
 from jobs.worker import heartbeat
 from jobs.worker.board import Board
 from jobs.worker.wire import Wire

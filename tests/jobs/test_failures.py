@@ -6,9 +6,9 @@ import time
 import pytest
 
 from jobs import control
+from jobs.attempts.failures import reason_of
 from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError, NotInWorkerError
-from jobs.failures import reason_of
 from jobs.inspection import JobQuery
 from jobs.job import JobState
 from tests.sample.commands.groups import InGroup

@@ -10,7 +10,8 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test import override_settings
 
 from config.queues import rq_queues
-from jobs import health, version
+from jobs import health
+from jobs.inspection import version
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 

@@ -158,11 +158,11 @@ def test_a_search_looks_at_so_many_and_says_how_far_it_came():
 
 
 def test_counting_what_must_be_looked_at_has_an_end(monkeypatch):
-    monkeypatch.setattr("jobs.inspection.COUNTED", 100)
+    monkeypatch.setattr("jobs.inspection.query.COUNTED", 100)
     WriteNote.defer_many([("x",)] * 150, wait=60)
     assert str(JobQuery(state=JobState.SCHEDULED).count()) == "100+"
     assert str(JobQuery(state=JobState.RETRYING).count()) == "0+"
-    monkeypatch.setattr("jobs.inspection.COUNTED", 150)
+    monkeypatch.setattr("jobs.inspection.query.COUNTED", 150)
     assert str(JobQuery(state=JobState.SCHEDULED).count()) == "150"
     assert str(JobQuery(state=JobState.QUEUED).count()) == "0"
 

@@ -15,8 +15,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connection, connections, transaction
 
-from jobs import Mandate, interrupt, running_query
-from jobs.interrupt import Interruptible, TimedOut
+from jobs import Mandate
+from jobs.attempts import interrupt, running_query
+from jobs.attempts.interrupt import Interruptible, TimedOut
 from jobs.mandate import RequeueRequested
 from tests.jobs.worker import eventually
 from tests.sample.models import Note
@@ -423,7 +424,7 @@ def test_nothing_is_switched_on_once_the_call_has_ended():
     Attempt(spin).until_over()
     assert sys.gettrace() is threading.gettrace()
     if sys.version_info >= (3, 12):
-        from jobs import raising
+        from jobs.attempts import raising
 
         watcher = raising._watcher
         assert sys.monitoring.get_local_events(watcher._tool, spin.__code__) == 0

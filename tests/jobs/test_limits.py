@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError, connection, models, transaction
 from django.utils import timezone, translation
 
-from jobs import Mandate, MandateJob, control, queues, seams
+from jobs import Mandate, MandateJob, control, queues, runtime
 from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError, PrerequisiteError, SerializationError
 from tests.sample.commands.limits import (
@@ -260,7 +260,7 @@ def test_looking_again_ends_after_five_seconds(worker, monkeypatch):
     job = Guarded.defer(note)
     note.delete()
     begun, looks = time.time(), 0
-    monkeypatch.setattr(seams, "now", lambda: begun + looks)
+    monkeypatch.setattr(runtime, "now", lambda: begun + looks)
     while job.state in {"queued", "scheduled"}:
         worker.hurry().run()
         looks += 1
@@ -298,10 +298,10 @@ def test_an_unknown_command_is_looked_for_during_a_day(worker, monkeypatch):
 
     begun = time.time()
     for hours in (1, 12, 23.9):
-        monkeypatch.setattr(seams, "now", lambda hours=hours: begun + hours * 3_600)
+        monkeypatch.setattr(runtime, "now", lambda hours=hours: begun + hours * 3_600)
         worker.hurry().run()
         assert job.state == "retrying"
-    monkeypatch.setattr(seams, "now", lambda: begun + 86_401)
+    monkeypatch.setattr(runtime, "now", lambda: begun + 86_401)
     worker.hurry().run()
     assert job.state == "dead"
     assert job.reason.startswith("unknown command: UnknownCommandError: Unknown command: 'sample.NextRelease'")
@@ -331,7 +331,7 @@ def test_a_newer_payload_waits_for_a_newer_release_and_is_shown_as_the_job_it_is
     data = newer(job)
     begun = time.time()
     for hours in (0, 1, 23.9):
-        monkeypatch.setattr(seams, "now", lambda hours=hours: begun + hours * 3_600)
+        monkeypatch.setattr(runtime, "now", lambda hours=hours: begun + hours * 3_600)
         worker.hurry().run()
         assert (job.state, job.reason) == ("retrying", "newer payload")
     known = MandateJob.fetch(job.id, connection=get_connection("default"))
@@ -348,7 +348,7 @@ def test_a_newer_payload_for_which_no_release_comes_in_a_day_is_dead_and_can_be_
     data = newer(job)
     begun = time.time()
     worker.run()
-    monkeypatch.setattr(seams, "now", lambda: begun + 86_401)
+    monkeypatch.setattr(runtime, "now", lambda: begun + 86_401)
     worker.hurry().run()
     assert job.state == "dead"
     assert job.reason.startswith("newer payload: NewerPayloadError: The payload is of version 2")

@@ -10,7 +10,8 @@ from functools import partial, partialmethod, wraps
 
 import pytest
 
-from jobs import Mandate, options
+from jobs import Mandate
+from jobs.client import options
 from jobs.errors import CommandDefinitionError
 from jobs.execution import perform
 from jobs.record import registry

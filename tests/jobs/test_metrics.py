@@ -2,9 +2,9 @@
 
 import pytest
 
-from jobs import metrics
 from jobs.broker.connections import get_connection
 from jobs.commands.collect_metrics import CollectMetrics
+from jobs.inspection import samples
 from tests.sample.commands.notes import WriteNote
 
 
@@ -12,10 +12,10 @@ def test_a_queues_length_and_latency(valkey):
     jobs = WriteNote.defer_many([("x",)] * 3, queue="low")
     get_connection("low").hset(jobs[0].key, "enqueued_at", "2026-01-01T00:00:00.000000Z")
 
-    found = metrics.measure()
+    found = samples.measure()
 
     assert list(found) == ["critical", "default", "mailers", "background", "low"]
-    assert found["critical"] == metrics.Sample(0, 0.0)
+    assert found["critical"] == samples.Sample(0, 0.0)
     assert found["low"].length == 3
     assert found["low"].latency > 86_400
 
@@ -27,7 +27,7 @@ def test_a_first_job_that_cannot_be_read_has_no_latency(broken, valkey):
         get_connection("default").delete(job.key)
     else:
         get_connection("default").hdel(job.key, "enqueued_at")
-    assert metrics.measure()["default"] == metrics.Sample(1, 0.0)
+    assert samples.measure()["default"] == samples.Sample(1, 0.0)
 
 
 def test_a_sample_is_kept_for_its_minute(valkey):

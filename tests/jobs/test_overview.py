@@ -8,12 +8,12 @@ from redis import Redis
 from redis.connection import AbstractConnection
 from redis.exceptions import BusyLoadingError, ResponseError
 
-from jobs import bulk, metrics, queues, scheduler
+from jobs import bulk, queues, scheduler
 from jobs.broker.connections import get_connection
 from jobs.dashboard import machinery
 from jobs.dashboard.overview import PACE
 from jobs.errors import ScheduleError
-from jobs.inspection import Count
+from jobs.inspection import Count, samples
 from jobs.scheduler import Entry
 from tests.jobs.pages import OVERVIEW, text, url
 from tests.sample.commands.notes import Fail, WriteNote
@@ -95,9 +95,9 @@ def test_what_is_enqueued_a_minute_is_what_has_gone_and_by_how_much_more_waits(a
 
 def test_lengths_of_before_are_looked_for_some_minutes_further_back(valkey):
     minute = int(time.time()) // 60
-    assert metrics.lengths_before(5) is None
+    assert samples.lengths_before(5) is None
     get_connection("default").hset(f"jobs:samples:{minute - 7}", mapping={"low": "12 0.5"})
-    ago, lengths = metrics.lengths_before(5)
+    ago, lengths = samples.lengths_before(5)
     assert 7 * 60 <= ago < 8 * 60 + 1
     assert lengths == {"low": 12}
 

@@ -11,10 +11,10 @@ from redis import Redis
 from rq import SimpleWorker
 
 from jobs import MandateJob, control, execution, queues
+from jobs.attempts.interrupt import Interruptible
+from jobs.attempts.outcomes import Finished
 from jobs.broker.connections import get_connection
 from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
-from jobs.interrupt import Interruptible
-from jobs.outcomes import Finished
 from jobs.record import prerequisites as module_of_prerequisites
 from jobs.record.prerequisites import Prerequisites
 from jobs.worker import release as module

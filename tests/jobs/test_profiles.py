@@ -9,7 +9,8 @@ from django.urls import reverse
 from pyinstrument import Profiler
 from pyinstrument.stack_sampler import active_profiler_context_var, get_stack_sampler
 
-from jobs import Mandate, control, profiles, queues
+from jobs import Mandate, control, queues
+from jobs.attempts import profiles
 from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError, CommandDefinitionError
 from jobs.job import JobState

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from jobs.errors import ScheduleError
-from jobs.recurrence import Entry, listed
+from jobs.recurring.entry import Entry, listed
 from tests.sample.commands.notes import WriteNote
 
 

@@ -10,9 +10,10 @@ from django.core.checks import run_checks
 from django.core.management import call_command
 from rq_scheduler.scheduler import Scheduler as StockScheduler
 
-from jobs import MandateJob, control, entries, scheduler
+from jobs import MandateJob, control, scheduler
 from jobs.broker.connections import get_connection
 from jobs.errors import ScheduleError
+from jobs.recurring import store
 from jobs.scheduler import Entry, Scheduler
 from tests.sample import functions
 from tests.sample.commands.limits import Fresh
@@ -263,14 +264,14 @@ LISTED = [entry("listed"), entry("listed!"), Entry("bad", "sample.Gone", every=H
 def test_an_entry_that_is_paused_while_a_worker_starts_stays_paused(monkeypatch):
     often = Entry("often", WriteNote, args=("x",), every=60)
     scheduler.add(often)
-    next_score = entries._next_score
+    next_score = store._next_score
 
     def with_a_pause(entry):  # between reading whether it is paused, and writing
-        monkeypatch.setattr(entries, "_next_score", next_score)
+        monkeypatch.setattr(store, "_next_score", next_score)
         scheduler.pause("often")
         return next_score(entry)
 
-    monkeypatch.setattr(entries, "_next_score", with_a_pause)
+    monkeypatch.setattr(store, "_next_score", with_a_pause)
     scheduler.add(Entry("often", WriteNote, args=("x",), every=90))
     found = scheduler.get("often")
     assert (found.paused, found.next_at, found.entry.every) == (True, None, 90)
@@ -278,7 +279,7 @@ def test_an_entry_that_is_paused_while_a_worker_starts_stays_paused(monkeypatch)
 
 def test_two_people_run_an_entry_at_the_same_moment(monkeypatch):
     scheduler.add(Entry("often", WriteNote, args=("x",), every=60))
-    monkeypatch.setattr("jobs.seams.now", lambda: 1_900_000_000.0)
+    monkeypatch.setattr("jobs.runtime.now", lambda: 1_900_000_000.0)
     ids = [scheduler.run_now("often"), scheduler.run_now("often")]
     assert len(set(ids)) == 2
     assert get_connection("default").lrange("rq:queue:default", 0, -1) == [each.encode() for each in ids]

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from jobs import control, execution, failures, queues
+from jobs import control, execution, queues
+from jobs.attempts import failures
+from jobs.attempts.interrupt import Interruptible, Stopped, TimedOut
+from jobs.attempts.outcomes import GivenBack
 from jobs.errors import ChangeRefusedError, PrerequisiteError
-from jobs.interrupt import Interruptible, Stopped, TimedOut
-from jobs.outcomes import GivenBack
 from jobs.worker.commit import DEAD_TTL
 from jobs.worker.recovery import ALL, NONE, recover
 from jobs.worker.release import release

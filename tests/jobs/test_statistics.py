@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from jobs import statistics
 from jobs.broker.connections import get_connection
-from jobs.statistics import HOUR, MINUTE, Tally
+from jobs.inspection import attempt_counts
+from jobs.inspection.attempt_counts import HOUR, MINUTE, Tally
 from tests.sample.commands.notes import Fail, WriteNote
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,7 +22,7 @@ def test_what_a_worker_did_is_there_at_once(worker):
     Fail.defer()
     worker.run()
 
-    found = statistics.by_command(HOUR)
+    found = attempt_counts.by_command(HOUR)
     assert {label: dict(tally.outcomes) for label, tally in found.items()} == {
         ("low", "sample.WriteNote"): {"finished": 3},
         ("default", "sample.Fail"): {"dead": 1},
@@ -30,15 +30,15 @@ def test_what_a_worker_did_is_there_at_once(worker):
     assert found["low", "sample.WriteNote"].attempts == 3
     assert found["default", "sample.Fail"].failed == 1
     assert 0 < found["low", "sample.WriteNote"].quantile(0.5) < 1
-    assert statistics.by_queue(HOUR)["low"].attempts == 3
-    assert sum(tally.attempts for _, tally in statistics.by_time(HOUR, MINUTE)) == 4
+    assert attempt_counts.by_queue(HOUR)["low"].attempts == 3
+    assert sum(tally.attempts for _, tally in attempt_counts.by_time(HOUR, MINUTE)) == 4
 
 
 def test_by_the_minute(valkey):
     count(0, "low|a.B|finished|10", 5)
     count(7, "low|a.B|retried|10", 2)
     count(70, "low|a.B|finished|10", 100)
-    steps = statistics.by_time(HOUR, MINUTE)
+    steps = attempt_counts.by_time(HOUR, MINUTE)
 
     assert len(steps) == 60
     assert steps[-1][1].attempts == 5
@@ -49,7 +49,7 @@ def test_by_the_minute(valkey):
 def test_by_the_hour_over_three_days_each_hour_is_added_up_once(valkey):
     for minutes_ago in (90, 91, 26 * 60, 71 * 60):
         count(minutes_ago, "low|a.B|finished|10", 3)
-    before = [tally.attempts for _, tally in statistics.by_time(72 * HOUR, HOUR)]
+    before = [tally.attempts for _, tally in attempt_counts.by_time(72 * HOUR, HOUR)]
     client = get_connection("default")
     assert sum(before) == 12
     assert len(before) in {72, 73}
@@ -59,8 +59,8 @@ def test_by_the_hour_over_three_days_each_hour_is_added_up_once(valkey):
         if int(key.rpartition(b":")[2]) < time.time() // 60 - 125:
             client.delete(key)  # the minutes are gone, their sums are not
 
-    assert [tally.attempts for _, tally in statistics.by_time(72 * HOUR, HOUR)] == before
-    assert 0 < client.ttl(sums[0]) <= statistics.HOURS_KEPT
+    assert [tally.attempts for _, tally in attempt_counts.by_time(72 * HOUR, HOUR)] == before
+    assert 0 < client.ttl(sums[0]) <= attempt_counts.HOURS_KEPT
 
 
 def test_the_present_hour_may_be_taken_from_its_minutes(valkey):
@@ -68,8 +68,8 @@ def test_the_present_hour_may_be_taken_from_its_minutes(valkey):
     count(0, "default|a.B|dead|10", 1)
     count(59, "low|a.B|retried|10", 2)
     count(26 * 60, "low|a.B|finished|10", 7)
-    steps = statistics.by_time(72 * HOUR, HOUR)
-    assert statistics.by_time(72 * HOUR, HOUR, last_hour=statistics.by_time_and_queue(HOUR, MINUTE)) == [
+    steps = attempt_counts.by_time(72 * HOUR, HOUR)
+    assert attempt_counts.by_time(72 * HOUR, HOUR, last_hour=attempt_counts.by_time_and_queue(HOUR, MINUTE)) == [
         (start, Tally(tally.outcomes)) for start, tally in steps
     ]
     assert sum(tally.attempts for _, tally in steps) == 15
@@ -80,16 +80,16 @@ def test_the_total_only_grows_and_has_every_attempt_once(valkey, monkeypatch):
     count(70, "low|a.B|finished|10", 4)
     count(26 * 60, "low|a.B|dead|12", 2)
     expected = {("low", "a.B", "finished"): {10: 5}, ("low", "a.B", "dead"): {12: 2}}
-    statistics.by_time(72 * HOUR, HOUR)  # somebody has looked at the chart first
+    attempt_counts.by_time(72 * HOUR, HOUR)  # somebody has looked at the chart first
     for _ in range(2):
-        assert {label: dict(buckets) for label, buckets in statistics.totals().items()} == expected
-        statistics.roll_up()
-        statistics.roll_up()
+        assert {label: dict(buckets) for label, buckets in attempt_counts.totals().items()} == expected
+        attempt_counts.roll_up()
+        attempt_counts.roll_up()
     client = get_connection("default")
     for key in client.keys("jobs:counts:[0-9]*"):
         if int(key.rpartition(b":")[2]) < time.time() // 60 - 125:
             client.delete(key)  # the minutes expire
-    assert {label: dict(buckets) for label, buckets in statistics.totals().items()} == expected
+    assert {label: dict(buckets) for label, buckets in attempt_counts.totals().items()} == expected
 
 
 def test_quantiles_are_the_upper_end_of_their_bucket():
@@ -106,4 +106,4 @@ def test_quantiles_are_the_upper_end_of_their_bucket():
 @pytest.mark.parametrize("label", ["nonsense", "a|b|c", "a|b|finished|x", ""])
 def test_a_label_that_nobody_wrote_is_left_out(label, valkey):
     count(0, label, 5)
-    assert statistics.by_command(HOUR) == {}
+    assert attempt_counts.by_command(HOUR) == {}

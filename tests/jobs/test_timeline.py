@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobs import control, timeline
+from jobs import control
 from jobs.broker.connections import get_connection
+from jobs.inspection import timeline
+from jobs.inspection.timeline import Attempt, build
 from jobs.record.history import Event
-from jobs.timeline import Attempt, build
 from tests.sample.commands.notes import WriteNote
 from tests.sample.commands.trouble import Again, TroubleTwice
 

@@ -14,8 +14,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from jobs import execution, tracing
+from jobs import execution
 from jobs.broker.connections import get_connection
+from jobs.client import tracing
 from jobs.worker import plain
 from tests.processes import ROOT
 from tests.sample import functions, tasks

@@ -9,11 +9,12 @@ from django.utils import translation
 from django.utils.functional import Promise
 
 import jobs
-from jobs import bulk, options
+from jobs import bulk
+from jobs.client import options
 from jobs.dashboard import lists, machinery, words
 from jobs.inspection import Count
+from jobs.inspection.timeline import ENDS
 from jobs.job import JobState
-from jobs.timeline import ENDS
 
 PACKAGE = Path(jobs.__file__).parent
 TEMPLATES = sorted((PACKAGE / "templates/jobs/dashboard").glob("*.html"))

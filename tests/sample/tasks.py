@@ -4,7 +4,7 @@ import asyncio
 
 from django.db import OperationalError
 
-from jobs.direct import task
+from jobs.tasks import task
 from tests.sample.models import Note
 
 

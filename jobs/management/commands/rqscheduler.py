@@ -8,9 +8,10 @@ from typing import Any, cast
 import django_rq
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from jobs import conf, queues, recurrence, scheduler
+from jobs import conf, queues, scheduler
 from jobs.broker.connections import get_connection
 from jobs.errors import ScheduleError
+from jobs.recurring import entry
 
 
 class Command(BaseCommand):
@@ -29,7 +30,7 @@ class Command(BaseCommand):
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
         try:
-            for wrong in scheduler.sync(recurrence.listed(), only=get_connection(queue)):
+            for wrong in scheduler.sync(entry.listed(), only=get_connection(queue)):
                 self.stderr.write(wrong)
         except ScheduleError as error:
             raise CommandError(str(error)) from error

@@ -7,7 +7,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connections, transaction
 from django.test import SimpleTestCase, TestCase, TransactionTestCase
 
-from jobs import MandateJob, seams
+from jobs import MandateJob, runtime
 from jobs.testing import JobsTestMixin, Kit
 from tests.sample.commands.notes import ShoutNote, WriteNote, WriteNoteSlowly
 from tests.sample.commands.original import MyCommand
@@ -282,13 +282,13 @@ def test_async_code_under_pytest(jobs):
 
 @pytest.mark.django_db
 def test_what_the_kit_replaced_is_back_when_it_closes():
-    before = transaction.Atomic.__exit__, seams.now, seams.stand_in, seams.open_transactions
+    before = transaction.Atomic.__exit__, runtime.now, runtime.stand_in, runtime.open_transactions
     with pytest.raises(ZeroDivisionError), Kit(), Kit():
         assert transaction.Atomic.__exit__ is not before[0]
-        assert seams.stand_in is not None
+        assert runtime.stand_in is not None
         1 / 0  # noqa: B018
 
-    assert (transaction.Atomic.__exit__, seams.now, seams.stand_in, seams.open_transactions) == before
+    assert (transaction.Atomic.__exit__, runtime.now, runtime.stand_in, runtime.open_transactions) == before
     WriteNote.defer("before")  # to the server, if the test's transaction were committed
     with Kit() as jobs, transaction.atomic():
         WriteNote.defer("x")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jobs import forks
+from jobs.attempts import forks
 from jobs.broker.connections import get_connection
 from jobs.queues import get_queue
 from tests.jobs.worker import eventually
@@ -71,8 +71,8 @@ SCRIPT = """
 import os, signal, sys
 import django
 django.setup()
-from jobs import forks
-from jobs.interrupt import Interruptible
+from jobs.attempts import forks
+from jobs.attempts.interrupt import Interruptible
 forks.watch(lambda: 1 / 0, {{signal.SIGTERM}})
 thread = Interruptible()
 def call():

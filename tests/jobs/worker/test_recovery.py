@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
+from jobs.attempts.outcomes import Requeued, Retried
 from jobs.broker.connections import get_connection
 from jobs.inspection import JobQuery
 from jobs.job import JobState
-from jobs.outcomes import Requeued, Retried
 from jobs.retries import Progress
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import bury, recover

@@ -6,8 +6,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from jobs.attempts.outcomes import Dead, Discarded, Finished, GivenBack
 from jobs.broker.connections import get_connection
-from jobs.outcomes import Dead, Discarded, Finished, GivenBack
 from tests.sample.commands.notes import ShoutNote, WriteNote
 
 

@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from jobs import control
+from jobs.attempts.interrupt import Stopped
 from jobs.broker.connections import get_connection
-from jobs.interrupt import Stopped
 from jobs.worker.board import Board
 from jobs.worker.child import Child
 from jobs.worker.settings import WorkerSettings

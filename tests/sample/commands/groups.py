@@ -3,7 +3,7 @@
 import asyncio
 
 from jobs import Mandate
-from jobs.interrupt import Stopped, TimedOut
+from jobs.attempts.interrupt import Stopped, TimedOut
 from tests.sample.commands.trouble import ERRORS, FlakyError, Ruled
 
 KINDS = {**ERRORS, "stopped": Stopped, "timed out": TimedOut, "cancelled": asyncio.CancelledError}

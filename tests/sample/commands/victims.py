@@ -21,7 +21,7 @@ from django.db import connection, transaction
 from django.urls import clear_url_caches, reverse
 
 from jobs import Mandate
-from jobs.direct import task
+from jobs.tasks import task
 from tests.sample.models import Note
 
 logger = logging.getLogger("victims")

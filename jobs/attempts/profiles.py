@@ -22,7 +22,7 @@ from pyinstrument.session import Session
 from redis import Redis
 from rq.utils import as_text
 
-from jobs import seams
+from jobs import runtime
 from jobs.broker.connections import get_connection, servers
 from jobs.logs import Attempt
 from jobs.mandate import Mandate
@@ -83,7 +83,7 @@ def profiled(run: Run, attempt: Attempt, command: Mandate, *, asked: bool) -> Ru
 
     The call returns or raises what it would have. In the testing kit nothing is profiled.
     """
-    if seams.stand_in is not None or not (asked or random.random() < command.profile_rate or _is_next()):
+    if runtime.stand_in is not None or not (asked or random.random() < command.profile_rate or _is_next()):
         return run
 
     def running(claim: Any, call: Callable[[], Any]) -> Any:
@@ -178,7 +178,7 @@ def _keep(profiler: Profiler, attempt: Attempt, ended: str) -> None:
 
 
 def _write(client: Redis, member: str, record: dict[Any, Any]) -> None:
-    now = seams.now()
+    now = runtime.now()
     with client.pipeline() as pipeline:
         pipeline.hset(_key(member), mapping=record)
         pipeline.expire(_key(member), KEPT_FOR)

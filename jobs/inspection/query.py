@@ -21,9 +21,9 @@ from rq.utils import as_text
 
 from jobs import conf, queues
 from jobs.broker.connections import get_connection, servers
+from jobs.inspection.rows import Row
+from jobs.inspection.sources import Source, locate, read, sizes, take, tally
 from jobs.job import JobState, MandateJob
-from jobs.rows import Row
-from jobs.sources import Source, locate, read, sizes, take, tally
 
 CHUNK = 200  # jobs that are read at once
 SEARCHED = 2_000  # jobs that one page of a search looks at, and its count

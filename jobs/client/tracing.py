@@ -16,11 +16,11 @@ import orjson
 from django.core.exceptions import ImproperlyConfigured
 
 from jobs import conf
-from jobs.interrupt import Interruptible
-from jobs.outcomes import Dead, Outcome, Retried
+from jobs.attempts.claim import Claim
+from jobs.attempts.interrupt import Interruptible
+from jobs.attempts.outcomes import Dead, Outcome, Retried
 from jobs.queues import NewJob
 from jobs.record import registry
-from jobs.worker.claim import Claim
 
 SYSTEM = "rq"  # messaging.system: whose data model it is
 

@@ -10,7 +10,7 @@ import orjson
 from django.conf import settings
 from django.utils import timezone, translation
 
-from jobs import tracing
+from jobs.client import tracing
 from jobs.errors import PayloadError, SerializationError
 from jobs.record import arguments
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from jobs import seams, unrun
+from jobs import runtime, unrun
 from jobs.errors import CommandDefinitionError
 from jobs.retries import RetryOn, seconds_of
 
@@ -160,7 +160,7 @@ def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | 
     if wait is None:
         return None
     delay = span("wait", wait)
-    return seams.now() + delay if delay else None
+    return runtime.now() + delay if delay else None
 
 
 def switch(name: str, value: object) -> bool:

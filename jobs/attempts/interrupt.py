@@ -18,8 +18,9 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from jobs import forks, raising, running_query
-from jobs.safe_points import own_frames, starts_job
+from jobs.attempts import forks, raising, running_query
+from jobs.attempts.safe_points import own_frames
+from jobs.runtime import starts_job
 
 RESEND = 1.0  # seconds between two interrupts of one attempt: it may be cleaning up
 BLOCKED = 0.1  # seconds in which a thread that waits does not get on

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.safe_points import is_own, is_safe, layout, own_frames
+from jobs.attempts.safe_points import is_own, is_safe, layout, own_frames
 
 if TYPE_CHECKING:
-    from jobs.interrupt import Interrupt
+    from jobs.attempts.interrupt import Interrupt
 
 TOOLS = (4, 3, 5, 2, 1, 0)  # of sys.monitoring, the ones first that no kind of tool has by convention
 

@@ -10,7 +10,7 @@ from django.conf import settings
 from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 
-from jobs.recurrence import Entry
+from jobs.recurring.entry import Entry
 from jobs.retries import seconds_of
 
 

@@ -10,14 +10,14 @@ from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
 from rq.defaults import RQ_KEY_PREFIX
 
-from jobs import conf, retries, seams, unrun
+from jobs import conf, retries, runtime, unrun
+from jobs.attempts.interrupt import Stopped, TimedOut
+from jobs.attempts.outcomes import Dead, Discarded, Outcome, Postponed, Requeued, Retried, Waiting
 from jobs.broker.connections import get_connection
 from jobs.errors import MissingRecordError, NewerPayloadError, PayloadError, UnknownCommandError
-from jobs.interrupt import Stopped, TimedOut
 from jobs.job import MandateJob
 from jobs.logs import Attempt
 from jobs.mandate import Mandate, RequeueRequested
-from jobs.outcomes import Dead, Discarded, Outcome, Postponed, Requeued, Retried, Waiting
 from jobs.record import registry
 from jobs.record.history import iso
 from jobs.retries import Progress
@@ -154,7 +154,7 @@ def _requeued(error: RequeueRequested, attempt: Attempt, command: Mandate, progr
 
 def _unknown(error: PayloadError, attempt: Attempt, progress: Progress) -> Outcome:
     """What a newer release has written: one may be rolling out."""
-    now, what = seams.now(), "unknown command" if isinstance(error, UnknownCommandError) else "newer payload"
+    now, what = runtime.now(), "unknown command" if isinstance(error, UnknownCommandError) else "newer payload"
     since = progress.since.get("command", now)
     if now - since >= UNKNOWN_FOR:
         return _dead(error, attempt, None, f"{what}: {reason_of(error)}")
@@ -166,7 +166,7 @@ def _unknown(error: PayloadError, attempt: Attempt, progress: Progress) -> Outco
 
 
 def _recheck(error: MissingRecordError, attempt: Attempt, progress: Progress) -> Postponed | None:
-    now = seams.now()
+    now = runtime.now()
     since = progress.since.get("records", now)
     if now - since >= RECHECK_FOR:
         return None

@@ -3,8 +3,8 @@
 import zlib
 from typing import Any, NamedTuple
 
-from jobs import seams
-from jobs.options import DEFAULTS
+from jobs import runtime
+from jobs.client.options import DEFAULTS
 from jobs.retries import Progress
 
 DEFAULT_TIMEOUT: float = DEFAULTS["timeout"]  # seconds
@@ -78,7 +78,7 @@ class Claim:
 
     def _is_past(self) -> bool:
         try:
-            return float(self.more.expires_at) < seams.now()
+            return float(self.more.expires_at) < runtime.now()
         except ValueError:  # not a number: a payload never stops a thread
             return False
 

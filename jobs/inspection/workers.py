@@ -62,7 +62,7 @@ class Worker:
     load: float  # of its machine, over a minute
     version: str  # RQ's, as it says to RQ's tools
     python: str
-    code_version: str  # of the project, as jobs.version tells it; "" before there was one
+    code_version: str  # of the project, as jobs.inspection.version tells it; "" before there was one
     is_ours: bool  # else it is RQ's own
     running: tuple[RunningJob, ...]
 
@@ -101,7 +101,7 @@ def _read(client: Redis, keys: list[str], *, jobs: int = EVERY_JOB) -> list[Work
 def tell(name: str, command: str) -> None:
     """
     Tell a worker's parent something: `quiet` (take no more jobs), `stop`, `stacks` (write them to its log, and
-    where `get` finds them), `profile` (its next attempts: `jobs.profiles`).
+    where `get` finds them), `profile` (its next attempts: `jobs.attempts.profiles`).
 
     Raises ChangeRefusedError when there is no such worker.
     """

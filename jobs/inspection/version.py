@@ -12,7 +12,7 @@ from rq.utils import as_text
 
 from jobs import conf
 from jobs.broker.connections import servers
-from jobs.question import Question
+from jobs.inspection.single_flight import Question
 from jobs.record import registry
 
 TELL_EVERY = 10.0  # seconds between two times that a web process that is probed says what it runs

@@ -23,31 +23,18 @@ from contextlib import ContextDecorator
 from functools import lru_cache, partial
 from inspect import unwrap
 from types import CodeType, FrameType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from django.apps import apps
 
-F = TypeVar("F", bound=Callable[..., Any])
+from jobs import runtime
 
 NOT_OWN = {"django", "django_rq", "django_tasks", "jobs", "redis", "rq", "rq_scheduler"}  # though they may be apps
 OWN_PARTS = ("jobs.bulk", "jobs.commands.")  # the engine's own commands
 SETS_UP = {"__enter__", "__exit__", "__aenter__", "__aexit__", "__del__"}
 
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-_STARTS: set[CodeType] = set()
-_PASSAGES: set[CodeType] = {ContextDecorator()(lambda: None).__code__}  # @transaction.atomic
-
-
-def starts_job(function: F) -> F:
-    """Decorator: the function calls a job's code. Frames outside it are not looked at."""
-    _STARTS.add(function.__code__)
-    return function
-
-
-def passage(function: F) -> F:
-    """Decorator: the engine's function holds nothing while it calls a command's code for another command."""
-    _PASSAGES.add(function.__code__)
-    return function
+_ATOMIC = ContextDecorator()(lambda: None).__code__  # @transaction.atomic
 
 
 def own_frames(frame: FrameType | None, call: Callable[..., Any]) -> tuple[list[FrameType], bool]:
@@ -56,7 +43,7 @@ def own_frames(frame: FrameType | None, call: Callable[..., Any]) -> tuple[list[
     the innermost frame, which is `frame`. Both empty and False in a thread that runs no job's code.
     """
     stack: list[FrameType] = []
-    while frame is not None and frame.f_code not in _STARTS:
+    while frame is not None and frame.f_code not in runtime.starts:
         stack.append(frame)
         frame = frame.f_back
     if frame is None:
@@ -68,7 +55,7 @@ def own_frames(frame: FrameType | None, call: Callable[..., Any]) -> tuple[list[
     first = next((at for at, each in enumerate(stack) if each.f_code is code), 0)  # what decorates `call` lies before
     own: list[FrameType] = []
     for each in stack[first:]:
-        if not (each.f_code in _PASSAGES or is_own(each)):
+        if not (each.f_code is _ATOMIC or each.f_code in runtime.passages or is_own(each)):
             return own, False
         own.append(each)
     return own, bool(own) and is_own(own[-1])

@@ -16,15 +16,16 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 from rq_scheduler.scheduler import Scheduler as StockScheduler
 
-from jobs import recurrence, runs, seams
+from jobs import runtime
 from jobs.broker.connections import get_connection, servers
-from jobs.definitions import dump, entry_of, for_rq
 from jobs.errors import ScheduleError
 from jobs.job import MandateJob
 from jobs.record.history import iso
-from jobs.recurrence import Entry
+from jobs.recurring import runs
+from jobs.recurring.entry import Entry, listed
+from jobs.recurring.runs import Run
+from jobs.recurring.serialization import dump, entry_of, for_rq
 from jobs.retries import seconds_of
-from jobs.runs import Run
 
 SCHEDULED = f"{RQ_KEY_PREFIX}:scheduler:scheduled_jobs"
 LOCK = StockScheduler.scheduler_lock_key
@@ -67,7 +68,7 @@ def add(entry: Entry) -> StoredEntry:
     Raises ScheduleError for one that cannot work, or whose name is the list's.
     """
     entry.check()
-    if any(each.slug == entry.slug for each in recurrence.listed()):
+    if any(each.slug == entry.slug for each in listed()):
         raise ScheduleError(f'The entry {entry.name!r} is in JOBS["SCHEDULE"]. Change it there.')
     client = get_connection(entry.queue_name)
     _write(client, entry, from_file=False)
@@ -170,7 +171,7 @@ def histories(of: Iterable[StoredEntry], most: int = RUNS_KEPT) -> dict[str, lis
 def lag() -> float:
     """How many seconds ago the most overdue entry should have run; 0 when none is overdue."""
     firsts: list[Any] = [client.zrange(SCHEDULED, 0, 0, withscores=True) for client in servers()]
-    return max((seams.now() - score for first in firsts for _, score in first if score < seams.now()), default=0.0)
+    return max((runtime.now() - score for first in firsts for _, score in first if score < runtime.now()), default=0.0)
 
 
 def get(name: str) -> StoredEntry:
@@ -212,7 +213,7 @@ def sync(listed: Iterable[Entry], *, only: Redis | None = None) -> list[str]:
 
 def push_run(client: Redis, entry_id: str) -> str:
     """Write a run of an entry, or of one of rq-scheduler's jobs, now. Returns its id."""
-    now = seams.now()
+    now = runtime.now()
     run_id = f"{entry_id.removeprefix('entry-')}-now-{int(now * 1_000)}-{os.urandom(3).hex()}"  # two may ask at once
     record: Any = client.hgetall(_key(entry_id))
     if not record:
@@ -241,7 +242,7 @@ def _write(client: Redis, entry: Entry, *, from_file: bool) -> None:
     new = entry.job(datetime.now(UTC))
     definition = dump(entry, from_file=from_file)
     record: dict[Any, Any] = {"entry": definition, "data": new.payload, "origin": new.queue, "status": "scheduled"}
-    record |= {"created_at": iso(seams.now()), "meta": orjson.dumps(for_rq(entry))}
+    record |= {"created_at": iso(runtime.now()), "meta": orjson.dumps(for_rq(entry))}
     record |= dict(zip(map(str, new.fields[::2]), new.fields[1::2], strict=True))
     if record.pop("expires_at", None):  # each run expires by its own time
         record["expires_in"] = seconds_of(entry.command_class.expires_in)
@@ -269,7 +270,7 @@ def _remove(client: Redis, entry_id: str) -> None:
 
 
 def _next_score(entry: Entry) -> float:
-    return entry.next_after(datetime.fromtimestamp(seams.now(), UTC)).timestamp()
+    return entry.next_after(datetime.fromtimestamp(runtime.now(), UTC)).timestamp()
 
 
 def _id(entry: Entry) -> str:

@@ -12,9 +12,9 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs.broker.connections import Script, Word, run_many, run_script
+from jobs.inspection.rows import FIELDS, LARGEST, Row
 from jobs.job import JobState
 from jobs.record import prerequisites
-from jobs.rows import FIELDS, LARGEST, Row
 
 _TALLY = Script("tally.lua")
 _ROWS = Script("rows.lua")

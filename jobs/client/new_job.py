@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 
-from jobs import options, queues, seams
+from jobs import queues, runtime
 from jobs.broker.connections import Word
+from jobs.client import options
 from jobs.errors import CommandDefinitionError, SerializationError
 from jobs.queues import Lock, NewJob
 from jobs.record import allowlist, arguments, registry
@@ -58,7 +59,7 @@ def _noted(command: type[CommandClass], due: float | None, context: bytes, profi
     if command.result_ttl != options.DEFAULTS["result_ttl"]:
         noted += ("result_ttl", command.result_ttl)
     if command.expires_in is not None:
-        noted += ("expires_at", repr((due or seams.now()) + seconds_of(command.expires_in)))
+        noted += ("expires_at", repr((due or runtime.now()) + seconds_of(command.expires_in)))
     if context:
         noted += ("context", context)
     if profile:

@@ -18,7 +18,8 @@ from croniter import croniter
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from jobs import conf, deferral, queues
+from jobs import conf, queues
+from jobs.client import new_job
 from jobs.errors import JobsError, ScheduleError
 from jobs.queues import NewJob
 from jobs.record import registry
@@ -111,7 +112,7 @@ class Entry:
 
     def job(self, at: datetime) -> NewJob:
         """The job of its run at that time; its id says which."""
-        new = deferral.new_job(self.command_class, self.args, self.kwargs, queue=self.queue_name)
+        new = new_job.new_job(self.command_class, self.args, self.kwargs, queue=self.queue_name)
         return new._replace(id=self.run_id(at))
 
     def run_id(self, at: datetime) -> str:

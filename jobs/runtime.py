@@ -1,12 +1,14 @@
 """
-Where the testing kit steps in: the clock, the server, and which transactions count. Everything else is the same code in
-a test and in production.
+What the whole engine refers to while it runs: the clock, the server and the open transactions, which the testing kit
+replaces; and which functions of the engine call a job's code. Everything else is the same code in a test and in
+production.
 """
 
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from types import CodeType
+from typing import Any, NamedTuple, TypeVar
 
 from django.db import connections
 
@@ -37,3 +39,23 @@ class Transactions(NamedTuple):
     def are_over(self) -> bool:
         """Whether it is certain that they have ended; only their own thread can tell."""
         return self.thread == threading.get_ident() and not set(self.aliases).intersection(open_transactions())
+
+
+# --- which functions call a job's code -------------------------------------------------------
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+starts: set[CodeType] = set()
+passages: set[CodeType] = set()
+
+
+def starts_job(function: F) -> F:
+    """Decorator: the function calls a job's code. An interrupt does not look at the frames outside it."""
+    starts.add(function.__code__)
+    return function
+
+
+def passage(function: F) -> F:
+    """Decorator: the engine's function holds nothing while it calls a command's code for another command."""
+    passages.add(function.__code__)
+    return function

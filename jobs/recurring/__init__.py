@@ -1,0 +1,1 @@
+"""What recurs: entries, how Redis stores them, and the runs they have had."""
