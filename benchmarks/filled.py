@@ -38,9 +38,9 @@ from jobs.recurring import store  # noqa: E402
 from jobs.retries import Progress  # noqa: E402
 from jobs.scheduler import Entry  # noqa: E402
 from jobs.worker import heartbeat  # noqa: E402
-from jobs.worker.board import Board  # noqa: E402
+from jobs.worker.connection import Wire  # noqa: E402
 from jobs.worker.fetch import Fetch  # noqa: E402
-from jobs.worker.wire import Wire  # noqa: E402
+from jobs.worker.scoreboard import Board  # noqa: E402
 
 EMAIL, PASSWORD = "admin@jiki.example", "only for benchmarks"
 AT_ONCE = 10_000  # jobs a call of defer_many

@@ -14,7 +14,7 @@ from rq.job import Job
 from jobs import bulk, control, queues, scheduler
 from jobs.attempts import profiles
 from jobs.bulk import CHANGES
-from jobs.dashboard import words
+from jobs.dashboard import texts
 from jobs.dashboard.access import Done
 from jobs.dashboard.lists import FILTERS, query_of
 from jobs.errors import ChangeRefusedError
@@ -36,14 +36,14 @@ def change_job(name: str) -> Callable[..., Done]:
 
     def change(request: HttpRequest, job_id: str) -> Done:
         CHANGES[name](_known(job_id))
-        return Done(words.changed_one(name, job_id))
+        return Done(texts.changed_one(name, job_id))
 
     return change
 
 
 def ask_job(name: str) -> Callable[..., str] | None:
     """Whether that is wanted, where it cannot be taken back."""
-    return (lambda request, job_id: words.ask_one(name, job_id)) if name in ASKED else None
+    return (lambda request, job_id: texts.ask_one(name, job_id)) if name in ASKED else None
 
 
 def retry_job(request: HttpRequest, job_id: str) -> Done:
@@ -52,7 +52,7 @@ def retry_job(request: HttpRequest, job_id: str) -> Done:
     control.retry(_known(job_id), queue=queues.check(queue) if queue else "")
     if queue:
         return Done(_("Job %(id)s was retried in %(queue)s.") % {"id": job_id, "queue": queue})
-    return Done(words.changed_one("retry", job_id))
+    return Done(texts.changed_one("retry", job_id))
 
 
 def move_job(request: HttpRequest, job_id: str) -> Done:
@@ -117,10 +117,10 @@ def ask_many(name: str) -> Callable[..., str]:
     def ask(request: HttpRequest, state: str) -> str:
         if request.POST.get("all"):
             count = query_of(request.POST, state).count()
-            if not words.number(count):
+            if not texts.number(count):
                 raise ChangeRefusedError(_("There is no such job by now."))
-            return words.ask_many(name, count)
-        return words.ask_many(name, Count(len(_selected(request)))) if name in ASKED else ""
+            return texts.ask_many(name, count)
+        return texts.ask_many(name, Count(len(_selected(request)))) if name in ASKED else ""
 
     return ask
 
@@ -129,7 +129,7 @@ def _changed(name: str, found: Sequence[Job | None]) -> Done:
     """Change those that there are. Raises ChangeRefusedError where none could be."""
     there = [job for job in found if job is not None]
     changed, refused = bulk.apply(name, there)
-    told = words.changed_many(name, changed, refused + len(found) - len(there))
+    told = texts.changed_many(name, changed, refused + len(found) - len(there))
     if not changed:
         raise ChangeRefusedError(told)
     return Done(told)
@@ -140,7 +140,7 @@ def clear_queue(request: HttpRequest, queue: str) -> Done:
     waiting = queues.lengths()[queues.check(queue)]
     if waiting > MOST_AT_ONCE:
         return _by_a_job(bulk.CLEAR, "queued", {"queue": queue}, Count(waiting))
-    return Done(words.changed_many(bulk.CLEAR, sum(control.clear(queue, datetime.now(UTC))), 0))
+    return Done(texts.changed_many(bulk.CLEAR, sum(control.clear(queue, datetime.now(UTC))), 0))
 
 
 def ask_clear(request: HttpRequest, queue: str) -> str:
@@ -158,7 +158,7 @@ def ask_clear(request: HttpRequest, queue: str) -> str:
 
 def _by_a_job(name: str, state: str, filters: dict[str, str], count: Count) -> Done:
     change = bulk.start(name, state, filters, count)
-    return Done(words.changing_many(name, count), reverse("admin:jobs_change", args=[change.id]))
+    return Done(texts.changing_many(name, count), reverse("admin:jobs_change", args=[change.id]))
 
 
 def _selected(request: HttpRequest) -> list[str]:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from jobs import bulk, conf, scheduler
 from jobs.dashboard.access import may
-from jobs.dashboard.detail import LINKS, needed_by
+from jobs.dashboard.job import LINKS, needed_by
 from jobs.dashboard.lists import SIZE, query_of, waited_for
 from jobs.dashboard.machinery import ENTRIES, RUNS, SPANS, by_command
 from jobs.dashboard.overview import by_queue, look, warnings

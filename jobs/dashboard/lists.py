@@ -10,7 +10,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from jobs import conf, queues
-from jobs.dashboard import words
+from jobs.dashboard import texts
 from jobs.dashboard.access import Screen
 from jobs.inspection import Count, JobQuery, attempt_counts, samples, workers
 from jobs.inspection.attempt_counts import HOUR
@@ -50,7 +50,7 @@ def jobs(request: HttpRequest, state: str) -> Screen:
     else:
         shown = listing(request, query, filters)
     return "jobs", {
-        "title": capfirst(_("%(state)s jobs") % {"state": words.NAMES[state]}),
+        "title": capfirst(_("%(state)s jobs") % {"state": texts.NAMES[state]}),
         "states": [each.value for each in JobState],
         "state": state,
         "query": urlencode(filters),
@@ -97,7 +97,7 @@ def listing(request: HttpRequest, query: JobQuery, filters: Mapping[str, str]) -
         "rows": list(zip(page.rows, _waits(query, page.rows), strict=True)),
         "page": page,
         "count": count,
-        "counted": words.found(count) if query.is_search else words.counted(count),
+        "counted": texts.found(count) if query.is_search else texts.counted(count),
         "total": total,
         "searched": query.is_search,
         "full": len(page.rows) == SIZE,

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from jobs import bulk, scheduler
-from jobs.dashboard import charts, rows, words
+from jobs.dashboard import charts, rows, texts
 from jobs.dashboard.access import Screen, may
 from jobs.inspection import attempt_counts, find, workers
 from jobs.inspection.attempt_counts import HOUR, MINUTE, Tally
@@ -166,8 +166,8 @@ def change(request: HttpRequest, job_id: str) -> Screen:
     found = bulk.get(job_id)
     if found is None:
         raise Http404(_("There is no change by job %(id)s.") % {"id": job_id})
-    title = ngettext("%(change)s: %(n)s job", "%(change)s: %(n)s jobs", words.number(found.count))
-    title %= {"change": words.NAMES.get(found.name, found.name), "n": found.count}
+    title = ngettext("%(change)s: %(n)s job", "%(change)s: %(n)s jobs", texts.number(found.count))
+    title %= {"change": texts.NAMES.get(found.name, found.name), "n": found.count}
     return "change", {"title": title, **told(found)}
 
 
@@ -180,7 +180,7 @@ def told(found: bulk.Change) -> dict[str, Any]:
         "state": state.value if state else "",
         "reason": job.reason if job else "",
         "is_over": found.ended is not None or state is None or state.value in ("dead", "cancelled", "discarded"),
-        "result": words.changed_many(found.name, found.changed, found.refused),
+        "result": texts.changed_many(found.name, found.changed, found.refused),
         "most": max(found.count.value, found.changed + found.refused, 1),
         "seen": found.changed + found.refused,
     }

@@ -4,7 +4,7 @@ from django.contrib.admin.sites import AdminSite
 from django.urls import URLPattern, path
 
 from jobs.bulk import CHANGES
-from jobs.dashboard import actions, api, detail, lists, machinery, overview, profiled, prometheus
+from jobs.dashboard import actions, api, job, lists, machinery, overview, profiles, prometheus
 from jobs.dashboard.access import action, page
 
 
@@ -13,15 +13,15 @@ def patterns(site: AdminSite) -> list[URLPattern]:
     pages = [
         path("", page(site, overview.overview), name="jobs_dashboard_changelist"),
         path("jobs/<str:state>/", page(site, lists.jobs), name="jobs_list"),
-        path("job/<str:job_id>/", page(site, detail.job), name="jobs_job"),
+        path("job/<str:job_id>/", page(site, job.job), name="jobs_job"),
         path("queue/<str:queue>/", page(site, lists.queue), name="jobs_queue"),
         path("workers/", page(site, machinery.worker_list), name="jobs_workers"),
         path("workers/<str:name>/", page(site, machinery.worker), name="jobs_worker"),
         path("recurring/", page(site, machinery.recurring), name="jobs_recurring"),
         path("commands/", page(site, machinery.commands), name="jobs_commands"),
         path("changes/<str:job_id>/", page(site, machinery.change), name="jobs_change"),
-        path("profiles/", page(site, profiled.recent), name="jobs_profiles"),
-        path("job/<str:job_id>/profile/<int:attempt>/", page(site, profiled.flame_graph), name="jobs_flame_graph"),
+        path("profiles/", page(site, profiles.recent), name="jobs_profiles"),
+        path("job/<str:job_id>/profile/<int:attempt>/", page(site, profiles.flame_graph), name="jobs_flame_graph"),
     ]
     data = [
         path("api/overview/", api.endpoint(api.overview), name="jobs_api_overview"),

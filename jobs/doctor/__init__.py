@@ -5,7 +5,7 @@ jobs, the schedule. Each finding says what, why it matters, and what mends it.
 
 from collections.abc import Callable, Iterator
 
-from jobs.doctor import backlog, crew, databases, project, schedule, servers, work
+from jobs.doctor import databases, jobs, project, queues, schedule, servers, workers
 from jobs.doctor.finding import Finding, Severity
 
 __all__ = ["Finding", "Severity", "examine"]
@@ -17,7 +17,7 @@ def examine() -> list[Finding]:
     unreachable = list(_looked(servers.reach))
     found += unreachable
     if not unreachable:
-        for look in (servers.look, crew.look, backlog.look, work.look, schedule.look):
+        for look in (servers.look, workers.look, queues.look, jobs.look, schedule.look):
             found += _looked(look)
     return sorted(found, key=lambda finding: -finding.severity)
 

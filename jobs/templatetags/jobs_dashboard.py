@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from jobs.dashboard import words
+from jobs.dashboard import texts
 
 register = template.Library()
 
@@ -66,7 +66,7 @@ def apart(seconds: float) -> str:
 @register.filter
 def word(name: str) -> str:
     """A name of a state, an event or a change, in the reader's language; any other name as it is."""
-    return str(words.NAMES.get(name, name))
+    return str(texts.NAMES.get(name, name))
 
 
 @register.filter

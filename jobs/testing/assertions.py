@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.job import MandateJob
 from jobs.testing.matching import ANYTHING, Expected, listed
-from jobs.testing.performing import Performer
+from jobs.testing.perform import Performer
 from jobs.testing.recorded import Chosen, Recorded, Wanted
-from jobs.testing.syntax import caller, is_entered
+from jobs.testing.with_statement import caller, is_entered
 
 if TYPE_CHECKING:
     from jobs.mandate import Mandate

@@ -9,7 +9,7 @@ from jobs import execution
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible
 from jobs.attempts.outcomes import Outcome
-from jobs.testing import stage
+from jobs.testing import patches
 from jobs.testing.connections import as_found
 from jobs.worker.surroundings import new_context
 
@@ -20,10 +20,10 @@ def make(claim: Claim) -> tuple[Outcome, str, float]:
         for connection in connections.all(initialized_only=True):
             stack.enter_context(as_found(connection))
         claim.started = begun = time.monotonic()
-        outcome, command = new_context().run(_attempt, stage.current(), claim)
+        outcome, command = new_context().run(_attempt, patches.current(), claim)
         return outcome, command, time.monotonic() - begun
 
 
-def _attempt(kit: stage.OpenKit, claim: Claim) -> tuple[Outcome, str]:
-    with stage.showing(kit):
+def _attempt(kit: patches.OpenKit, claim: Claim) -> tuple[Outcome, str]:
+    with patches.showing(kit):
         return execution.attempt(claim, Interruptible())

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import DatabaseError
 
-from jobs.testing import stage
+from jobs.testing import patches
 
 logger = logging.getLogger("jobs")
 
@@ -29,7 +29,7 @@ def as_found(connection: Any) -> Iterator[None]:
     ends the transaction that it is in, must not end the test's. On PostgreSQL that goes on from before the attempt;
     others undo the statement alone.
     """
-    is_of_test = stage.is_test_transaction(connection) and not connection.needs_rollback
+    is_of_test = patches.is_test_transaction(connection) and not connection.needs_rollback
     sid = connection.savepoint() if is_of_test and connection.vendor == "postgresql" else None
     before, wrappers = dict(vars(connection)), list(connection.execute_wrappers)
     depth = len(connection.atomic_blocks)

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from jobs.testing import stage
+from jobs.testing import patches
 from jobs.testing.assertions import Assertions
 
 
@@ -15,8 +15,8 @@ class Kit(Assertions):
     """
 
     def __enter__(self) -> Self:
-        stage.enter(self)
+        patches.enter(self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        stage.leave(self)
+        patches.leave(self)

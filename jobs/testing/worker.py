@@ -17,7 +17,7 @@ from django.test.utils import override_settings
 
 from jobs import conf
 from jobs.broker.connections import get_connection
-from jobs.testing import stage
+from jobs.testing import patches
 
 START_TIMEOUT = 20  # seconds
 OVERRIDES = "JOBS_TESTING_SETTINGS"  # the environment variable that tells the worker's process what the test has set
@@ -73,7 +73,7 @@ def run_worker() -> Iterator[WorkerUnderTest]:
         path = Path(folder) / "valkey.sock"
         url = f"unix://{path}"
         queues = {name: {"URL": url, "SERIALIZER": "rq.serializers.JSONSerializer"} for name in conf.queues()}
-        with _server(path), stage.set_aside(), override_settings(RQ_QUEUES=queues):
+        with _server(path), patches.set_aside(), override_settings(RQ_QUEUES=queues):
             get_connection(next(iter(queues))).ping()
             yield WorkerUnderTest(Path(folder))
 
@@ -85,7 +85,7 @@ def _check_databases() -> None:
                 f"A worker process cannot see the database {connection.alias!r}: it is in memory. Give it a file: "
                 'DATABASES[...]["TEST"] = {"NAME": ...}.'
             )
-        if stage.is_test_transaction(connection):
+        if patches.is_test_transaction(connection):
             raise RuntimeError(
                 "A worker process cannot see what a TestCase writes, since its transaction is never committed. Use "
                 "TransactionTestCase, or pytest.mark.django_db(transaction=True)."

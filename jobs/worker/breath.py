@@ -3,7 +3,7 @@
 import threading
 
 from jobs.worker import stall
-from jobs.worker.board import Board
+from jobs.worker.scoreboard import Board
 
 
 def start(board: Board) -> None:

@@ -26,13 +26,13 @@ from jobs.broker.connections import get_connection
 from jobs.client import tracing
 from jobs.logs import AttemptLog
 from jobs.worker import breath, databases, signals, stacks
-from jobs.worker.board import ANOTHER, NO_MORE, Board
 from jobs.worker.fetch import TROUBLE, Fetch
 from jobs.worker.heartbeat import resident_megabytes
 from jobs.worker.interruptions import Interruptions
 from jobs.worker.orders import Orders
-from jobs.worker.plain import attempt
 from jobs.worker.release import release
+from jobs.worker.rq_jobs import attempt
+from jobs.worker.scoreboard import ANOTHER, NO_MORE, Board
 from jobs.worker.settings import WorkerSettings
 from jobs.worker.threads import JobThread
 

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from jobs.worker import heartbeat, life, stall
-from jobs.worker.board import ANOTHER, Board
 from jobs.worker.child import GRACE
 from jobs.worker.interruptions import COMEBACK
 from jobs.worker.process import Process
 from jobs.worker.recovery import UNSEEN
+from jobs.worker.scoreboard import ANOTHER, Board
 from jobs.worker.settings import WorkerSettings
 from jobs.worker.signals import PASSED_ON, name_of
 

@@ -5,7 +5,7 @@ import os
 import select
 import time
 
-from jobs.worker.wire import UNREACHABLE, Wire
+from jobs.worker.connection import UNREACHABLE, Wire
 
 PATIENCE = 5  # seconds that the server waits before it says "nothing yet": silence for longer is a dead connection
 POLL = 0.05  # seconds, for servers without BLMOVE

@@ -15,11 +15,11 @@ from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import GivenBack
 from jobs.broker.connections import Script, Word
 from jobs.record.history import iso
-from jobs.worker.board import Board
 from jobs.worker.commit import Commits, Handed
+from jobs.worker.connection import UNREACHABLE, Wire
 from jobs.worker.doorbell import Doorbell
 from jobs.worker.recovery import NONE, UNSEEN, recover
-from jobs.worker.wire import UNREACHABLE, Wire
+from jobs.worker.scoreboard import Board
 
 logger = logging.getLogger("jobs.worker")
 

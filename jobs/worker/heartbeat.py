@@ -12,8 +12,8 @@ from rq.version import VERSION
 from jobs.broker.connections import Script, Word
 from jobs.inspection.version import code_version
 from jobs.record.history import iso
-from jobs.worker.board import Board
-from jobs.worker.wire import Wire
+from jobs.worker.connection import Wire
+from jobs.worker.scoreboard import Board
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
 EVERY = 5.0  # seconds between beats

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from jobs import execution
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import JobInterrupt, Stopped, TimedOut
-from jobs.worker.board import Board
 from jobs.worker.fetch import Fetch
+from jobs.worker.scoreboard import Board
 from jobs.worker.subprocesses import kill_started_by
 from jobs.worker.threads import JobThread
 

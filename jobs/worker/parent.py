@@ -25,19 +25,19 @@ from jobs.scheduler import Scheduler
 from jobs.worker import heartbeat, signals
 from jobs.worker.child import GRACE
 from jobs.worker.children import Children
-from jobs.worker.cleaning import clean
+from jobs.worker.connection import UNREACHABLE, Wire
+from jobs.worker.expiry import clean
 from jobs.worker.health import Health
-from jobs.worker.housekeeping import Housekeeping
 from jobs.worker.interruptions import COMEBACK
 from jobs.worker.process import Process
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import bury, recover
 from jobs.worker.release import release
-from jobs.worker.remote import Remote
+from jobs.worker.remote_commands import Remote
+from jobs.worker.rq_maintenance import Housekeeping
 from jobs.worker.settings import WorkerSettings
 from jobs.worker.strangers import Strangers
 from jobs.worker.supervision import Supervision
-from jobs.worker.wire import UNREACHABLE, Wire
 
 logger = logging.getLogger("jobs.worker")
 

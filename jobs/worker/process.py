@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from math import inf
 
-from jobs.worker.board import Board, Running
+from jobs.worker.scoreboard import Board, Running
 
 logger = logging.getLogger("jobs.worker")
 

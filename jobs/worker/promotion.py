@@ -8,7 +8,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from jobs.broker.connections import Script
 from jobs.broker.lease import Lease
 from jobs.record.history import iso
-from jobs.worker.wire import Wire
+from jobs.worker.connection import Wire
 
 PREFIX = f"{RQ_KEY_PREFIX}:"
 LEASE = 5_000  # milliseconds: how long nobody promotes after the one who did has died

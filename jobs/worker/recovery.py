@@ -16,7 +16,7 @@ from jobs.errors import JobsError
 from jobs.record import registry
 from jobs.record.history import iso
 from jobs.worker.commit import DEAD_TTL
-from jobs.worker.wire import Wire
+from jobs.worker.connection import Wire
 
 logger = logging.getLogger("jobs")
 

@@ -2,7 +2,7 @@
 
 from math import inf
 
-from jobs.worker.board import Board
+from jobs.worker.scoreboard import Board
 
 STALLED = 20.0  # seconds without a turn of a loop that takes one every 10 at the latest
 HOPELESS = 60.0  # the same, after which a child is killed

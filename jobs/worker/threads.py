@@ -8,8 +8,8 @@ from math import inf
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible
 from jobs.attempts.outcomes import Dead, Finished, Outcome, Retried
-from jobs.worker.board import Board
 from jobs.worker.fetch import Fetch
+from jobs.worker.scoreboard import Board
 from jobs.worker.surroundings import Surroundings
 
 FAILURES = (Dead, Retried)

@@ -19,10 +19,10 @@ from rq.worker_registration import clean_worker_registry
 
 from jobs.broker.connections import get_connection
 from jobs.worker import heartbeat
-from jobs.worker.board import Board
+from jobs.worker.connection import Wire
 from jobs.worker.fetch import Fetch
 from jobs.worker.recovery import recover
-from jobs.worker.wire import Wire
+from jobs.worker.scoreboard import Board
 from tests.jobs.worker import eventually
 from tests.sample.commands.notes import WriteNote
 

@@ -9,8 +9,8 @@ import pytest
 from jobs import MandateJob, control, runtime, scheduler
 from jobs.broker.connections import get_connection
 from jobs.scheduler import Scheduler
+from jobs.worker.connection import Wire
 from jobs.worker.recovery import recover
-from jobs.worker.wire import Wire
 from tests.compat import samples
 from tests.jobs.conftest import InlineWorker
 from tests.jobs.test_arguments import same

@@ -16,17 +16,17 @@ from jobs import queues
 from jobs.worker import (
     child,
     children,
+    connection,
     doorbell,
     ending,
     fetch,
     heartbeat,
     interruptions,
     parent,
-    plain,
     recovery,
+    rq_jobs,
     stall,
     threads,
-    wire,
 )
 
 
@@ -102,7 +102,7 @@ TIMES = {
     "HOOKS": [ending],
     "HOPELESS": [stall],
     "MISSED": [parent],
-    "PATIENCE": [doorbell, wire],
+    "PATIENCE": [doorbell, connection],
     "STALLED": [stall],
     "THREADS": [ending],
     "UNSEEN": [recovery, fetch, children],
@@ -150,13 +150,13 @@ def fail_at_start(process: child.Child) -> None:
 
 POINTS: dict[str, Callable[[Fault], None]] = {
     "before the step is sent": lambda fault: around(
-        wire.Wire, "run", before=lambda *args: fault() if is_step(*args) else None
+        connection.Wire, "run", before=lambda *args: fault() if is_step(*args) else None
     ),
     "after the step is sent": lambda fault: around(
-        wire.Wire, "send", after=lambda *args: fault() if is_step(*args) else None
+        connection.Wire, "send", after=lambda *args: fault() if is_step(*args) else None
     ),
     "after the step is answered": lambda fault: around(
-        wire.Wire, "run", after=lambda *args: fault() if is_step(*args) else None
+        connection.Wire, "run", after=lambda *args: fault() if is_step(*args) else None
     ),
     "before the attempt": lambda fault: around(threads.Board, "start", before=lambda *args: fault()),
     "on the board": lambda fault: around(threads.Board, "start", after=lambda *args: fault()),
@@ -169,19 +169,19 @@ POINTS: dict[str, Callable[[Fault], None]] = {
 # Where RQ's own code writes what a plain job ended as.
 PLAIN_POINTS: dict[str, Callable[[Fault], None]] = {
     "before a success is written": lambda fault: around(
-        plain.PlainRunner, "handle_job_success", before=lambda *args: fault()
+        rq_jobs.PlainRunner, "handle_job_success", before=lambda *args: fault()
     ),
     "between a success and its dependents": lambda fault: around(
         Queue, "enqueue_ready_jobs_by_queue", before=lambda *args: fault()
     ),
     "after a success is written": lambda fault: around(
-        plain.PlainRunner, "handle_job_success", after=lambda *args: fault()
+        rq_jobs.PlainRunner, "handle_job_success", after=lambda *args: fault()
     ),
     "before a failure is written": lambda fault: around(
-        plain.PlainRunner, "handle_job_failure", before=lambda *args: fault()
+        rq_jobs.PlainRunner, "handle_job_failure", before=lambda *args: fault()
     ),
     "after a failure is written": lambda fault: around(
-        plain.PlainRunner, "handle_job_failure", after=lambda *args: fault()
+        rq_jobs.PlainRunner, "handle_job_failure", after=lambda *args: fault()
     ),
 }
 

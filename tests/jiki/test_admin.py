@@ -9,8 +9,8 @@ from jiki.commands.process_submission import ProcessSubmission
 from jiki.commands.start_batch import StartBatch
 from jiki.models import Batch, Exercise
 from jobs import control, inspection
+from jobs.worker.connection import Wire
 from jobs.worker.recovery import recover
-from jobs.worker.wire import Wire
 from tests.jobs.conftest import InlineWorker
 from users.models import User
 

@@ -9,12 +9,12 @@ from jobs import execution
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible
 from jobs.broker.connections import get_connection
-from jobs.worker.board import Board
+from jobs.worker.connection import Wire
 from jobs.worker.fetch import Fetch
 from jobs.worker.promotion import Promotion
 from jobs.worker.release import release
+from jobs.worker.scoreboard import Board
 from jobs.worker.surroundings import new_context
-from jobs.worker.wire import Wire
 
 pytest.register_assert_rewrite("tests.jobs.books")
 

@@ -19,7 +19,7 @@ from django.test import override_settings
 from config.queues import rq_queues
 from jobs import queues
 from jobs.broker.connections import get_connection
-from jobs.cli import live
+from jobs.cli import stats
 from jobs.inspection import find
 from jobs.job import JobState
 from jobs.scheduler import Entry, add
@@ -380,9 +380,9 @@ def test_the_figures_go_on_when_the_server_is_away(valkey, monkeypatch):
             raise RedisConnectionError("refused")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(live, "figures", figures)
+    monkeypatch.setattr(stats, "figures", figures)
     written = StringIO()
-    live._watch(type("Output", (), {"console": Console(file=written, force_terminal=True)}), 0.01)
+    stats._watch(type("Output", (), {"console": Console(file=written, force_terminal=True)}), 0.01)
 
     assert "No figures: refused" in written.getvalue()
     assert len(looks) == 2
@@ -413,7 +413,7 @@ def test_a_database_that_is_away_is_told_in_a_sentence(valkey, monkeypatch):
     def down(*args):
         raise OperationalError("connection refused")
 
-    monkeypatch.setattr("jobs.cli.running.arguments.decode", down)
+    monkeypatch.setattr("jobs.cli.run.arguments.decode", down)
     assert refused("run", "sample.WriteNote", "--args", '["x"]') == "The database refuses: connection refused"
 
 

@@ -32,8 +32,8 @@ from jobs.inspection.version import code_version
 from jobs.retries import Progress
 from jobs.scheduler import Entry
 from jobs.worker import heartbeat
-from jobs.worker.board import Board
-from jobs.worker.wire import Wire
+from jobs.worker.connection import Wire
+from jobs.worker.scoreboard import Board
 from tests.jobs.worker import eventually
 from tests.jobs.worker.servers import Server
 from tests.processes import ROOT, child_environment, wait_until
@@ -520,7 +520,7 @@ def test_a_server_that_refuses_in_the_midst(healthy, monkeypatch):
     def refuse():
         raise ResponseError("NOPERM this user has no permissions")
 
-    monkeypatch.setattr("jobs.doctor.backlog.metrics.measure", refuse)
+    monkeypatch.setattr("jobs.doctor.queues.metrics.measure", refuse)
     assert whats() == [
         "The backlog could not be examined to the end: ResponseError: NOPERM this user has no permissions"
     ]

@@ -18,9 +18,9 @@ from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
 from jobs.record import prerequisites as module_of_prerequisites
 from jobs.record.prerequisites import Prerequisites
 from jobs.worker import release as module
+from jobs.worker.connection import Wire
 from jobs.worker.recovery import recover
 from jobs.worker.release import release
-from jobs.worker.wire import Wire
 from tests.sample import functions
 from tests.sample.commands.acts import Act
 from tests.sample.commands.limits import Once, Unguarded

@@ -8,9 +8,9 @@ import pytest
 from jobs import control, queues
 from jobs.broker.connections import get_connection
 from jobs.retries import Progress
+from jobs.worker.connection import Wire
 from jobs.worker.recovery import recover
 from jobs.worker.release import release
-from jobs.worker.wire import Wire
 from tests.sample.commands.acts import Act, ActForgotten
 from tests.sample.commands.limits import Fresh, Once
 from tests.sample.commands.notes import Fail, WriteNote

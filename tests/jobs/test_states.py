@@ -21,9 +21,9 @@ from jobs.attempts.interrupt import Interruptible, Stopped, TimedOut
 from jobs.attempts.outcomes import GivenBack
 from jobs.errors import ChangeRefusedError, PrerequisiteError
 from jobs.worker.commit import DEAD_TTL
+from jobs.worker.connection import Wire
 from jobs.worker.recovery import ALL, NONE, recover
 from jobs.worker.release import release
-from jobs.worker.wire import Wire
 from tests.jobs.books import Books
 from tests.jobs.conftest import InlineWorker
 from tests.jobs.lives import AHEAD, BADLY_ENDED, GONE, UNFINISHED, Life

@@ -11,7 +11,7 @@ from django.utils.functional import Promise
 import jobs
 from jobs import bulk
 from jobs.client import options
-from jobs.dashboard import lists, machinery, words
+from jobs.dashboard import lists, machinery, texts
 from jobs.inspection import Count
 from jobs.inspection.timeline import ENDS
 from jobs.job import JobState
@@ -43,28 +43,28 @@ def test_what_pages_name_has_a_word():
         "profile",
         bulk.CLEAR,
     }
-    assert named <= words.NAMES.keys()
-    assert all(isinstance(word, Promise) for word in words.NAMES.values())
-    assert not options.DEFAULTS.keys() & words.NAMES.keys() - {"queue"}  # a class option is shown as it is written
+    assert named <= texts.NAMES.keys()
+    assert all(isinstance(word, Promise) for word in texts.NAMES.values())
+    assert not options.DEFAULTS.keys() & texts.NAMES.keys() - {"queue"}  # a class option is shown as it is written
 
 
 @pytest.mark.parametrize("name", [*bulk.CHANGES, bulk.CLEAR])
 def test_every_change_has_its_sentences(name):
-    assert "1 job was " in words.changed_many(name, 1, 0)
-    assert words.changed_many(name, 2_000, 1).startswith("2,000 jobs were ")
-    assert "1 was left alone" in words.changed_many(name, 2, 1)
-    assert words.changed_many(name, 0, 2).startswith("No job was ")
-    assert words.changing_many(name, Count(1)).startswith("1 job is being ")
-    assert "7+ jobs are being " in words.changing_many(name, Count(7, more=True))
+    assert "1 job was " in texts.changed_many(name, 1, 0)
+    assert texts.changed_many(name, 2_000, 1).startswith("2,000 jobs were ")
+    assert "1 was left alone" in texts.changed_many(name, 2, 1)
+    assert texts.changed_many(name, 0, 2).startswith("No job was ")
+    assert texts.changing_many(name, Count(1)).startswith("1 job is being ")
+    assert "7+ jobs are being " in texts.changing_many(name, Count(7, more=True))
     if name in bulk.CHANGES:
-        assert "7+ jobs" in words.ask_many(name, Count(7, more=True))
-        assert "Job x was " in words.changed_one(name, "x")
+        assert "7+ jobs" in texts.ask_many(name, Count(7, more=True))
+        assert "Job x was " in texts.changed_one(name, "x")
 
 
 def test_so_many_jobs_are_counted_as_one_speaks():
     counts = (Count(0), Count(1), Count(1_234), Count(0, more=True), Count(1, more=True))
-    assert [words.counted(count) for count in counts] == ["No jobs.", "1 job.", "1,234 jobs.", "0+ jobs.", "1+ jobs."]
-    assert [words.found(count) for count in counts[:3]] == ["None found.", "1 found.", "1,234 found."]
+    assert [texts.counted(count) for count in counts] == ["No jobs.", "1 job.", "1,234 jobs.", "0+ jobs.", "1+ jobs."]
+    assert [texts.found(count) for count in counts[:3]] == ["None found.", "1 found.", "1,234 found."]
 
 
 NUMBER = re.compile(r"(?:{{ \w+ }}|%\(n\)s) (?:jobs?|threads?|attempts?|processe?s?|runs?)\b")
@@ -84,9 +84,9 @@ def test_no_number_stands_before_a_noun_of_one_form():
 
 
 def test_sentences_are_in_the_readers_language(monkeypatch):
-    monkeypatch.setattr(words, "_", lambda text: text.replace("Job", "Auftrag").replace("was deleted", "ist weg"))
+    monkeypatch.setattr(texts, "_", lambda text: text.replace("Job", "Auftrag").replace("was deleted", "ist weg"))
     with translation.override("de"):
-        assert words.changed_one("delete", "x") == "Auftrag x ist weg."
+        assert texts.changed_one("delete", "x") == "Auftrag x ist weg."
 
 
 def test_no_sentence_of_a_page_is_bare():

@@ -9,8 +9,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from jobs.cli import AWAY, REFUSED, changing, live, looking, running
-from jobs.cli.endings import quietly
+from jobs.cli import AWAY, REFUSED, change, show
+from jobs.cli import run as running
+from jobs.cli import stats as live
+from jobs.cli.exits import quietly
 from jobs.cli.output import Output
 from jobs.cli.selection import add_filters
 from jobs.errors import JobsError, RedisUnavailableError
@@ -39,18 +41,18 @@ class Command(BaseCommand):
         stats = add("stats", "queues, rates and workers; live on a terminal until Ctrl-C", live.stats)
         stats.add_argument("--once", action="store_true", help="show them once, and end")
         stats.add_argument("--interval", type=float, default=2.0, help="seconds between two looks (default 2)")
-        listed = add("list", "jobs, in whatever state unless filters say which", looking.list_jobs)
+        listed = add("list", "jobs, in whatever state unless filters say which", show.list_jobs)
         add_filters(listed, limit=50)
-        shown = add("show", "all that is known of a job", looking.show)
+        shown = add("show", "all that is known of a job", show.show)
         shown.add_argument("ids", nargs="+", metavar="ID")
         for name, help in CHANGES.items():
-            self._add_change(add(name, help, changing.change(name.replace("-", "_"))))
-        moved = add("move", "move queued jobs to another queue of their server", changing.move)
+            self._add_change(add(name, help, change.change(name.replace("-", "_"))))
+        moved = add("move", "move queued jobs to another queue of their server", change.move)
         self._add_change(moved)
         moved.add_argument("--to", required=True, metavar="QUEUE", help="the queue that they are moved to")
         for name, help, deed in (
-            ("pause", "take no more jobs from queues", changing.pause),
-            ("resume", "take jobs from queues again", changing.resume),
+            ("pause", "take no more jobs from queues", change.pause),
+            ("resume", "take jobs from queues again", change.resume),
         ):
             add(name, help, deed).add_argument("queues", nargs="+", metavar="QUEUE")
         run = add("run", "run a command here, or defer it", running.run)

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from jobs import doctor
-from jobs.cli.endings import quietly
+from jobs.cli.exits import quietly
 from jobs.doctor import Finding, Severity
 
 EVERY = 10.0  # seconds between two looks with --watch

@@ -10,8 +10,8 @@ from django.db import connections
 
 from jobs import conf, queues
 from jobs.broker.connections import get_connection
-from jobs.worker.board import PAUSABLE
 from jobs.worker.parent import Parent
+from jobs.worker.scoreboard import PAUSABLE
 from jobs.worker.settings import WorkerSettings
 
 # What django-rq's command takes that makes no sense here, and why.

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from jobs.worker.board import Board
 from jobs.worker.fetch import Fetch
+from jobs.worker.scoreboard import Board
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import django_rq
 import pytest
 
 from jobs.broker.connections import get_connection
-from jobs.worker.cleaning import clean
-from jobs.worker.wire import Wire
+from jobs.worker.connection import Wire
+from jobs.worker.expiry import clean
 from tests.jobs.worker import eventually
 from tests.sample import functions
 

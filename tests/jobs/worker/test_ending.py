@@ -9,7 +9,7 @@ import pytest
 from rq.command import send_shutdown_command
 
 from jobs.broker.connections import get_connection
-from jobs.worker.board import ANOTHER, Board
+from jobs.worker.scoreboard import ANOTHER, Board
 from tests.jobs.worker import eventually
 from tests.jobs.worker.test_signals import children
 from tests.sample.commands.notes import WriteNote

@@ -15,12 +15,12 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from jobs.worker import supervision
-from jobs.worker.board import ANOTHER, NO_MORE, Board
 from jobs.worker.child import Child
 from jobs.worker.children import Children
 from jobs.worker.health import Health
 from jobs.worker.probes import MOST, Probes
 from jobs.worker.process import Process
+from jobs.worker.scoreboard import ANOTHER, NO_MORE, Board
 from jobs.worker.settings import WorkerSettings
 from jobs.worker.stall import HOPELESS, STALLED, is_hopeless, stall
 from jobs.worker.supervision import Supervision, notify

@@ -4,7 +4,7 @@ import pytest
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.attempts.outcomes import Finished
-from jobs.worker.wire import Wire
+from jobs.worker.connection import Wire
 from tests.jobs.worker.test_step import claim_all, finish
 from tests.sample.commands.notes import WriteNote
 

@@ -9,9 +9,9 @@ from jobs.broker.connections import get_connection
 from jobs.inspection import JobQuery
 from jobs.job import JobState
 from jobs.retries import Progress
+from jobs.worker.connection import Wire
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import bury, recover
-from jobs.worker.wire import Wire
 from tests.sample.commands.notes import WriteNote
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from jobs.broker.connections import get_connection
 from jobs.worker import children as children_module
-from jobs.worker.board import ANOTHER, NO_MORE, Board
 from jobs.worker.children import Children
 from jobs.worker.process import Process
+from jobs.worker.scoreboard import ANOTHER, NO_MORE, Board
 from jobs.worker.settings import WorkerSettings
 from tests.jobs.worker import eventually
 from tests.jobs.worker.test_signals import children

@@ -8,8 +8,8 @@ import pytest
 from jobs import control
 from jobs.attempts.interrupt import Stopped
 from jobs.broker.connections import get_connection
-from jobs.worker.board import Board
 from jobs.worker.child import Child
+from jobs.worker.scoreboard import Board
 from jobs.worker.settings import WorkerSettings
 from tests.sample.commands.notes import WriteNote
 from tests.sample.commands.trouble import Trouble

@@ -15,11 +15,11 @@ from typing import Any
 from jobs import conf, queues
 from jobs.attempts.outcomes import Dead, Retried
 from jobs.job import MandateJob
-from jobs.testing import attempt, stage
+from jobs.testing import attempt, patches
 from jobs.testing.matching import aware
 from jobs.testing.recorded import Chosen, Recorded, Wanted
 from jobs.testing.scripts import ScriptedMemory, job_key, queue_key
-from jobs.testing.syntax import caller, is_entered
+from jobs.testing.with_statement import caller, is_entered
 
 MOST_RUNS = 100  # of one job, or of jobs that enqueue one another, at once: more is work that will not end
 
@@ -35,7 +35,7 @@ class AtOnce:
 class Performer:
     """The jobs of one test, their time, and what performs them."""
 
-    below: stage.OpenKit | None = None  # the kit that this one covers while it is open
+    below: patches.OpenKit | None = None  # the kit that this one covers while it is open
 
     def __init__(self) -> None:
         self.memory = ScriptedMemory(self._pushed)
@@ -78,7 +78,7 @@ class Performer:
         if is_entered(caller()):
             return self._at_once(wanted, until=until, raises=raise_errors)
         self._move_to(until)
-        with stage.showing(self):
+        with patches.showing(self):
             return self._perform_all(wanted, raises=raise_errors)
 
     def travel(self, to: datetime | timedelta | float) -> int:
@@ -86,7 +86,7 @@ class Performer:
         Move the clock on to a time, or by a timedelta or seconds, and perform what becomes due by that. Returns how
         many attempts that were. Only jobs see this clock: `timezone.now()` is what it was.
         """
-        with stage.showing(self):
+        with patches.showing(self):
             before = self._queued()
             if isinstance(to, datetime):
                 self._move_to(aware(to).timestamp())
@@ -133,7 +133,7 @@ class Performer:
         if self._blocks and self._blocks[-1].wanted(recorded):
             self._next.append(recorded)
             if self._running is None:
-                with stage.showing(self):
+                with patches.showing(self):
                     self._perform_next()
 
     def _perform_next(self) -> int:

@@ -7,7 +7,7 @@ from rq.defaults import RQ_KEY_PREFIX
 
 from jobs.broker.connections import Script
 from jobs.record.history import KEPT_FOR
-from jobs.worker.wire import Wire
+from jobs.worker.connection import Wire
 
 SLICE = 1_000  # jobs a call
 LONGEST = 0.5  # seconds of slices in a row, after which the parent sees to its children again

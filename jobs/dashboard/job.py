@@ -17,7 +17,7 @@ from rq.utils import str_to_date
 from jobs import conf
 from jobs.attempts import profiles
 from jobs.client import options
-from jobs.dashboard import words
+from jobs.dashboard import texts
 from jobs.dashboard.access import Screen, came_from, may
 from jobs.dashboard.lists import ACTIONS
 from jobs.errors import JobsError
@@ -105,8 +105,8 @@ def _in_the_readers_zone(step: Step) -> Step:
 
 def _label(name: str, state: JobState) -> str:
     if name == "run_now" and state in (JobState.WAITING, JobState.BLOCKED):
-        return str(words.NAMES["run_anyway"])
-    return str(words.NAMES["interrupt" if name == "cancel" and state is JobState.RUNNING else name])
+        return str(texts.NAMES["run_anyway"])
+    return str(texts.NAMES["interrupt" if name == "cancel" and state is JobState.RUNNING else name])
 
 
 def needed_by(job: MandateJob) -> list[str]:

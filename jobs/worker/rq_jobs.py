@@ -35,8 +35,8 @@ from jobs.errors import JobsError, PayloadError
 from jobs.job import MandateJob
 from jobs.record import display
 from jobs.record.history import sendable
+from jobs.worker.connection import UNREACHABLE
 from jobs.worker.fetch import LONGEST_WAIT
-from jobs.worker.wire import UNREACHABLE
 
 logger = logging.getLogger("jobs")
 

@@ -14,7 +14,7 @@ from rq.serializers import JSONSerializer
 
 from jobs.broker.connections import new_pool
 from jobs.job import MandateJob
-from jobs.worker.wire import UNREACHABLE
+from jobs.worker.connection import UNREACHABLE
 
 logger = logging.getLogger("jobs.worker")
 
