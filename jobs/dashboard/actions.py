@@ -15,8 +15,8 @@ from jobs import bulk, control, queues, scheduler
 from jobs.attempts import profiles
 from jobs.bulk import CHANGES
 from jobs.dashboard import texts
-from jobs.dashboard.access import Done
 from jobs.dashboard.lists import FILTERS, query_of
+from jobs.dashboard.wrappers import Done
 from jobs.errors import ChangeRefusedError
 from jobs.inspection import Count, find, workers
 from jobs.job import MandateJob

@@ -11,11 +11,12 @@ from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
 
 from jobs import bulk, conf, scheduler
-from jobs.dashboard.access import may
+from jobs.dashboard.commands import SPANS, by_command
 from jobs.dashboard.job import LINKS, needed_by
 from jobs.dashboard.lists import SIZE, query_of, waited_for
-from jobs.dashboard.machinery import ENTRIES, RUNS, SPANS, by_command
 from jobs.dashboard.overview import by_queue, look, warnings
+from jobs.dashboard.permissions import may
+from jobs.dashboard.recurring import ENTRIES, RUNS
 from jobs.errors import JobsError
 from jobs.inspection import attempt_counts, find, timeline, workers
 from jobs.inspection.attempt_counts import HOUR, MINUTE

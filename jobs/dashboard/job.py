@@ -18,8 +18,10 @@ from jobs import conf
 from jobs.attempts import profiles
 from jobs.client import options
 from jobs.dashboard import texts
-from jobs.dashboard.access import Screen, came_from, may
 from jobs.dashboard.lists import ACTIONS
+from jobs.dashboard.navigation import came_from
+from jobs.dashboard.permissions import may
+from jobs.dashboard.wrappers import Screen
 from jobs.errors import JobsError
 from jobs.inspection import find, timeline
 from jobs.inspection.timeline import Step

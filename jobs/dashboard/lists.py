@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from jobs import conf, queues
 from jobs.dashboard import texts
-from jobs.dashboard.access import Screen
+from jobs.dashboard.wrappers import Screen
 from jobs.inspection import Count, JobQuery, attempt_counts, samples, workers
 from jobs.inspection.attempt_counts import HOUR
 from jobs.inspection.query import SEARCHED

@@ -12,12 +12,12 @@ from django.utils.translation import ngettext
 
 from jobs import bulk, conf, inspection, queues, scheduler
 from jobs.dashboard import charts
-from jobs.dashboard.access import Screen
-from jobs.dashboard.machinery import SPANS
+from jobs.dashboard.commands import SPANS
+from jobs.dashboard.format import span as spelt
+from jobs.dashboard.wrappers import Screen
 from jobs.inspection import Count, attempt_counts, samples, workers
 from jobs.inspection.attempt_counts import HOUR, MINUTE, ByMinute, Tally
 from jobs.job import JobState
-from jobs.templatetags.jobs_dashboard import span as spelt
 
 PACE = 5  # minutes over which what is enqueued and finished a minute is worked out
 WORKERS = 20  # that are named

@@ -5,7 +5,7 @@ from django.utils.html import escape
 from django.utils.translation import gettext as _
 
 from jobs.attempts import profiles
-from jobs.dashboard.access import Screen
+from jobs.dashboard.wrappers import Screen
 
 # A flame graph is a page with scripts of its own, so it is one without an origin: it reaches nothing of the admin's,
 # no cookie, and no network.

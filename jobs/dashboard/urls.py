@@ -4,8 +4,20 @@ from django.contrib.admin.sites import AdminSite
 from django.urls import URLPattern, path
 
 from jobs.bulk import CHANGES
-from jobs.dashboard import actions, api, job, lists, machinery, overview, profiles, prometheus
-from jobs.dashboard.access import action, page
+from jobs.dashboard import (
+    actions,
+    api,
+    changes,
+    commands,
+    job,
+    lists,
+    overview,
+    profiles,
+    prometheus,
+    recurring,
+    workers,
+)
+from jobs.dashboard.wrappers import action, page
 
 
 def patterns(site: AdminSite) -> list[URLPattern]:
@@ -15,11 +27,11 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("jobs/<str:state>/", page(site, lists.jobs), name="jobs_list"),
         path("job/<str:job_id>/", page(site, job.job), name="jobs_job"),
         path("queue/<str:queue>/", page(site, lists.queue), name="jobs_queue"),
-        path("workers/", page(site, machinery.worker_list), name="jobs_workers"),
-        path("workers/<str:name>/", page(site, machinery.worker), name="jobs_worker"),
-        path("recurring/", page(site, machinery.recurring), name="jobs_recurring"),
-        path("commands/", page(site, machinery.commands), name="jobs_commands"),
-        path("changes/<str:job_id>/", page(site, machinery.change), name="jobs_change"),
+        path("workers/", page(site, workers.worker_list), name="jobs_workers"),
+        path("workers/<str:name>/", page(site, workers.worker), name="jobs_worker"),
+        path("recurring/", page(site, recurring.recurring), name="jobs_recurring"),
+        path("commands/", page(site, commands.commands), name="jobs_commands"),
+        path("changes/<str:job_id>/", page(site, changes.change), name="jobs_change"),
         path("profiles/", page(site, profiles.recent), name="jobs_profiles"),
         path("job/<str:job_id>/profile/<int:attempt>/", page(site, profiles.flame_graph), name="jobs_flame_graph"),
     ]
@@ -35,7 +47,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("api/changes/<str:job_id>/", api.endpoint(api.change), name="jobs_api_change"),
         path("metrics/", prometheus.prometheus, name="jobs_metrics"),
     ]
-    changes = [
+    posts = [
         path("job/<str:job_id>/move/", action(site, "retry", actions.move_job), name="jobs_job_move"),
         path("job/<str:job_id>/reschedule/", action(site, "retry", actions.reschedule_job), name="jobs_job_reschedule"),
         path("job/<str:job_id>/profile/", action(site, "retry", actions.profile_job), name="jobs_job_profile"),
@@ -55,10 +67,10 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         change = actions.retry_job if name == "retry" else actions.change_job(name)
         one = action(site, actions.NEEDS[name], change, actions.ask_job(name))
         many = action(site, actions.NEEDS[name], actions.change_many(name), actions.ask_many(name))
-        changes.append(path(f"job/<str:job_id>/{name}/", one, name=f"jobs_job_{name}"))
-        changes.append(path(f"jobs/<str:state>/{name}/", many, name=f"jobs_many_{name}"))
+        posts.append(path(f"job/<str:job_id>/{name}/", one, name=f"jobs_job_{name}"))
+        posts.append(path(f"jobs/<str:state>/{name}/", many, name=f"jobs_many_{name}"))
     for command in ("quiet", "stop", "stacks", "profile"):
         told = action(site, "workers", actions.tell_worker(command), actions.ask_worker(command))
-        changes.append(path(f"workers/<str:name>/{command}/", told, name=f"jobs_worker_{command}"))
-        changes.append(path(f"selected-workers/{command}/", told, name=f"jobs_workers_{command}"))
-    return pages + data + changes
+        posts.append(path(f"workers/<str:name>/{command}/", told, name=f"jobs_worker_{command}"))
+        posts.append(path(f"selected-workers/{command}/", told, name=f"jobs_workers_{command}"))
+    return pages + data + posts

@@ -1,4 +1,4 @@
-"""How the dashboard shows times."""
+"""Template filters and tags of the dashboard."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,26 +10,12 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
-from django.utils.translation import gettext as _
 
-from jobs.dashboard import texts
+from jobs.dashboard.format import NONE, apart, span, word
 
 register = template.Library()
-
-NONE = "-"
-
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"), (0.001, "ms"), (0.000_001, "µs"))
-
-
-@register.filter
-def span(seconds: float | None) -> str:
-    """Seconds as a person reads them: 1.2 ms, 14 s, 3.5 h; a hyphen for none."""
-    if seconds is None:
-        return NONE
-    for size, unit in _UNITS:
-        if abs(seconds) >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return "0"
+register.filter(span)
+register.filter(word)
 
 
 @register.filter
@@ -54,19 +40,6 @@ def away(at: datetime | None) -> str:
     if at is None:
         return NONE
     return apart((at - datetime.now(UTC)).total_seconds())
-
-
-def apart(seconds: float) -> str:
-    """How long ahead something is, or ago, if less than 0."""
-    if seconds > 0:
-        return _("in %(span)s") % {"span": span(seconds)}
-    return _("%(span)s ago") % {"span": span(-seconds)}
-
-
-@register.filter
-def word(name: str) -> str:
-    """A name of a state, an event or a change, in the reader's language; any other name as it is."""
-    return str(texts.NAMES.get(name, name))
 
 
 @register.filter

@@ -4,7 +4,7 @@ from django.contrib.auth.models import Permission
 from django.urls import reverse
 from redis.connection import AbstractConnection
 
-from jobs.dashboard.access import PERMISSIONS
+from jobs.dashboard.permissions import PERMISSIONS
 from users.models import User
 
 OVERVIEW = "admin:jobs_dashboard_changelist"

@@ -9,8 +9,8 @@ from django.urls import reverse
 
 from jobs import bulk, control, queues, scheduler
 from jobs.bulk import CHANGES
-from jobs.dashboard.access import PERMISSIONS
 from jobs.dashboard.actions import NEEDS
+from jobs.dashboard.permissions import PERMISSIONS
 from jobs.dashboard.urls import patterns
 from jobs.inspection import Count
 from jobs.job import JobState

@@ -10,7 +10,7 @@ from redis.exceptions import BusyLoadingError, ResponseError
 
 from jobs import bulk, queues, scheduler
 from jobs.broker.connections import get_connection
-from jobs.dashboard import machinery
+from jobs.dashboard import recurring
 from jobs.dashboard.overview import PACE
 from jobs.errors import ScheduleError
 from jobs.inspection import Count, samples
@@ -135,7 +135,7 @@ def test_a_change_of_many_is_shown_while_it_runs_and_a_little_longer(admin_clien
 
 
 def test_recurring_entries_come_page_by_page(admin_client, monkeypatch):
-    monkeypatch.setattr(machinery, "ENTRIES", 10)
+    monkeypatch.setattr(recurring, "ENTRIES", 10)
     for number in range(25):
         scheduler.add(Entry(f"entry {number:02}", WriteNote, args=("x",), every=3_600))
     found, cursor = [], ""

@@ -11,7 +11,7 @@ from django.utils.functional import Promise
 import jobs
 from jobs import bulk
 from jobs.client import options
-from jobs.dashboard import lists, machinery, texts
+from jobs.dashboard import commands, lists, texts
 from jobs.inspection import Count
 from jobs.inspection.timeline import ENDS
 from jobs.job import JobState
@@ -35,7 +35,7 @@ def test_no_template_has_a_text_of_its_own(template):
 
 
 def test_what_pages_name_has_a_word():
-    named = {state.value for state in JobState} | set(ENDS) | {*machinery.SPANS, *machinery.SORTS, *lists.GROUPS}
+    named = {state.value for state in JobState} | set(ENDS) | {*commands.SPANS, *commands.SORTS, *lists.GROUPS}
     named |= {name for names in lists.ACTIONS.values() for name in names} | {
         "quiet",
         "stop",

@@ -1,11 +1,10 @@
-"""The pages of the machinery: workers, recurring entries, commands, changes of many jobs."""
+"""Commands: what became of their attempts, how long they took, and their course over time."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from django.http import Http404, HttpRequest
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
@@ -13,50 +12,13 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from jobs import bulk, scheduler
-from jobs.dashboard import charts, rows, texts
-from jobs.dashboard.access import Screen, may
-from jobs.inspection import attempt_counts, find, workers
+from jobs.dashboard import charts
+from jobs.dashboard.wrappers import Screen
+from jobs.inspection import attempt_counts
 from jobs.inspection.attempt_counts import HOUR, MINUTE, Tally
 
 SPANS = {"hour": (HOUR, MINUTE), "day": (24 * HOUR, HOUR), "3days": (72 * HOUR, HOUR)}
-MOST_WORKERS = 1_000
 MOST_COMMANDS = 200
-ENTRIES = 50  # a page
-RUNS = 10  # of each, the last ones
-
-
-def worker_list(request: HttpRequest) -> Screen:
-    """The processes, what each runs and since when."""
-    found = workers.alive(jobs=rows.NAMED)
-    return "workers", {
-        "title": _("Workers"),
-        "workers": found[:MOST_WORKERS],
-        "rows": list(rows.of_workers(found[:MOST_WORKERS], selectable=may(request, "workers"))),
-        "count": len(found),
-        "threads": sum(worker.threads for worker in found),
-        "busy": sum(worker.busy for worker in found),
-        "memory_mb": sum(worker.memory_mb for worker in found),
-    }
-
-
-def worker(request: HttpRequest, name: str) -> Screen:
-    """One process: all that it runs, and its stacks, where it was asked for them."""
-    found = workers.get(name)
-    if found is None:
-        raise Http404(_("There is no worker %(name)s.") % {"name": name})
-    return "worker", {"title": _("Worker %(name)s") % {"name": name}, "worker": found[0], "stacks": found[1]}
-
-
-def recurring(request: HttpRequest) -> Screen:
-    """The entries, their next and last runs; a page of them."""
-    entries, further = scheduler.page(request.GET.get("cursor", ""), ENTRIES)
-    runs = scheduler.histories(entries, RUNS)
-    shown = [(entry, runs[entry.id]) for entry in entries]
-    return "recurring", {"title": _("Recurring jobs"), "rows": shown, "next": further}
-
-
-# --- commands --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,31 +118,3 @@ def _row(queue: str, command: str, starts: Sequence[int], tallies: Sequence[Tall
     tally = attempt_counts.together(tallies)
     p50, p95, p99 = (tally.quantile(part) for part in (0.5, 0.95, 0.99))
     return CommandRow(command, queue, tally, p50, p95, p99, starts, tallies)
-
-
-# --- changes of many jobs --------------------------------------------------------------------
-
-
-def change(request: HttpRequest, job_id: str) -> Screen:
-    """How far a change of many jobs has come, and what became of it."""
-    found = bulk.get(job_id)
-    if found is None:
-        raise Http404(_("There is no change by job %(id)s.") % {"id": job_id})
-    title = ngettext("%(change)s: %(n)s job", "%(change)s: %(n)s jobs", texts.number(found.count))
-    title %= {"change": texts.NAMES.get(found.name, found.name), "n": found.count}
-    return "change", {"title": title, **told(found)}
-
-
-def told(found: bulk.Change) -> dict[str, Any]:
-    """A change as a page shows it: with the state of its job, which may have died."""
-    job = None if found.ended else find(found.id)
-    state = job.state if job else None
-    return {
-        "change": found,
-        "state": state.value if state else "",
-        "reason": job.reason if job else "",
-        "is_over": found.ended is not None or state is None or state.value in ("dead", "cancelled", "discarded"),
-        "result": texts.changed_many(found.name, found.changed, found.refused),
-        "most": max(found.count.value, found.changed + found.refused, 1),
-        "seen": found.changed + found.refused,
-    }

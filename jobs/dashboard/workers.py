@@ -1,17 +1,25 @@
-"""The rows of the table of workers, made here: for a thousand of them a template's loop takes ten times as long."""
+"""
+The pages of the worker processes. The rows of their table are made here: for a thousand workers a template's loop takes
+ten times as long.
+"""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import quote
 
+from django.http import Http404, HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from jobs.dashboard.format import NONE, apart, word
+from jobs.dashboard.permissions import may
+from jobs.dashboard.wrappers import Screen
+from jobs.inspection import workers
 from jobs.inspection.workers import Worker
-from jobs.templatetags.jobs_dashboard import NONE, apart, word
 
+MOST_WORKERS = 1_000
 NAMED = 3  # jobs of each worker
 
 _ROW = (
@@ -21,6 +29,28 @@ _ROW = (
 )
 _BOX = '<td><input type="checkbox" name="worker" value="{}" aria-label="{}"></td>'
 _JOB = '<span class="jobs-nowrap"><a href="../job/{}/">{}</a> <small>{}</small></span><br>'
+
+
+def worker_list(request: HttpRequest) -> Screen:
+    """The processes, what each runs and since when."""
+    found = workers.alive(jobs=NAMED)
+    return "workers", {
+        "title": _("Workers"),
+        "workers": found[:MOST_WORKERS],
+        "rows": list(of_workers(found[:MOST_WORKERS], selectable=may(request, "workers"))),
+        "count": len(found),
+        "threads": sum(worker.threads for worker in found),
+        "busy": sum(worker.busy for worker in found),
+        "memory_mb": sum(worker.memory_mb for worker in found),
+    }
+
+
+def worker(request: HttpRequest, name: str) -> Screen:
+    """One process: all that it runs, and its stacks, where it was asked for them."""
+    found = workers.get(name)
+    if found is None:
+        raise Http404(_("There is no worker %(name)s.") % {"name": name})
+    return "worker", {"title": _("Worker %(name)s") % {"name": name}, "worker": found[0], "stacks": found[1]}
 
 
 class _Words:

@@ -1,57 +1,25 @@
-"""Who may see what and do what: Django's permissions. What is done is written to the admin's log."""
+"""Wraps the views: a page of the admin for readers with permission, and a change by POST, confirmed and logged."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.contrib import messages
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.sites import AdminSite
-from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import Resolver404, resolve, reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 
+from jobs.dashboard.navigation import back, came_from, landing
+from jobs.dashboard.permissions import Can, may, note
 from jobs.errors import JobsError, RedisUnavailableError
-from jobs.inspection import find
-from jobs.models import Dashboard
-
-PERMISSIONS = {
-    "view": "jobs.view_dashboard",
-    "retry": "jobs.retry_job",
-    "delete": "jobs.delete_job",
-    "cancel": "jobs.cancel_job",
-    "pause": "jobs.pause_queue",
-    "workers": "jobs.control_workers",
-    "payloads": "jobs.view_payloads",
-}
-
-LISTS = ("jobs_list", "jobs_queue", "jobs_recurring", "jobs_workers")  # pages from which one comes to a job
 
 _NOT_KEPT = ("csrfmiddlewaretoken", "confirmed")
 
 Screen = tuple[str, dict[str, Any]]  # a template and what it shows
-
-
-class Can:
-    """In templates: `{% if can.retry %}`."""
-
-    def __init__(self, request: HttpRequest) -> None:
-        self._request = request
-
-    def __getitem__(self, what: str) -> bool:
-        return may(self._request, what)
-
-
-def may(request: HttpRequest, what: str) -> bool:
-    """Whether the user has the permission that `what` stands for."""
-    return request.user.has_perm(PERMISSIONS[what])
 
 
 def page(site: AdminSite, view: Callable[..., Screen | HttpResponse]) -> Callable[..., HttpResponse]:
@@ -115,10 +83,10 @@ def action(
             done = change(request, **kwargs)
         except (JobsError, RedisError) as error:
             messages.error(request, str(error))
-            return HttpResponseRedirect(_landing(request, **kwargs))
+            return HttpResponseRedirect(landing(request, **kwargs))
         messages.success(request, done.told)
         note(request, done.told, **kwargs)
-        return HttpResponseRedirect(done.url or _landing(request, **kwargs))
+        return HttpResponseRedirect(done.url or landing(request, **kwargs))
 
     return site.admin_view(wrapped)
 
@@ -141,47 +109,3 @@ def confirmation(site: AdminSite, request: HttpRequest, question: str) -> HttpRe
     }
     known = {**site.each_context(request), "can": Can(request), "whole": "jobs/dashboard/base.html"}
     return TemplateResponse(request, "jobs/dashboard/confirm.html", {**known, **context})
-
-
-def note(request: HttpRequest, done: str, **about: Any) -> None:
-    """Write to the admin's log who did what."""
-    subject = " ".join(str(value) for value in about.values()) or "jobs"
-    LogEntry.objects.create(
-        user_id=request.user.pk or 0,
-        content_type_id=ContentType.objects.get_for_model(Dashboard).pk,
-        object_id=subject[:200],
-        object_repr=subject[:200],
-        action_flag=CHANGE,
-        change_message=done,
-    )
-
-
-def back(request: HttpRequest, field: str = "next") -> str:
-    """Where the form was, if that is here; else the overview."""
-    target = str(request.POST.get(field, ""))
-    return target if _is_here(request, target) else reverse("admin:jobs_dashboard_changelist")
-
-
-def came_from(request: HttpRequest) -> str:
-    """The list from which the reader came, with its filters: as the address says, or else the browser. "" for none."""
-    target = request.GET.get("list") or request.headers.get("Referer", "")
-    parts = urlsplit(target) if _is_here(request, target) else None
-    try:
-        if parts is None or resolve(parts.path).url_name not in LISTS:
-            return ""
-    except Resolver404:
-        return ""
-    return f"{parts.path}?{parts.query}" if parts.query else parts.path
-
-
-def _landing(request: HttpRequest, job_id: str = "", **about: Any) -> str:
-    """Where to go on after an action: back; but no page of a job that has gone by now, then to the list."""
-    try:
-        is_gone = bool(job_id) and find(job_id) is None
-    except (JobsError, RedisError):
-        is_gone = False
-    return back(request, "list" if is_gone else "next")
-
-
-def _is_here(request: HttpRequest, target: str) -> bool:
-    return url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure())
