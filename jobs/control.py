@@ -11,8 +11,9 @@ from rq.utils import as_text
 
 from jobs import runtime
 from jobs.broker.connections import Script, Word, address, get_connection, reaching, run_script, same_server
+from jobs.broker.times import iso
 from jobs.errors import ChangeRefusedError
-from jobs.record.history import KEPT_FOR, iso, line
+from jobs.record.history import KEPT_FOR, line
 
 SLICE = 500  # jobs that one step changes, or deletes when a queue is cleared: 5 to 15 ms of the server's time
 

@@ -16,8 +16,9 @@ from rq.utils import as_text
 
 from jobs import conf, control
 from jobs.broker.connections import get_connection
+from jobs.broker.times import time_of
 from jobs.errors import PrereqJobNotFinishedError
-from jobs.record import allowlist, arguments, display, history, prerequisites, registry
+from jobs.record import allowlist, arguments, display, history, payload, prerequisites, registry
 from jobs.retries import Progress
 from jobs.runtime import Transactions
 
@@ -145,10 +146,10 @@ class MandateJob(Job):
         """
         known: Any = self.connection.hmget(self.key, "status", "created_at", "started_at", "ended_at", "history")
         status, created, started, ended, special = known
-        times = [("queued", created), ("started", started)]
+        marks = [("queued", created), ("started", started)]
         if status == JobStatus.FINISHED.value.encode():
-            times.append(("finished", ended))
-        events = [history.Event(name=name, at=at) for name, text in times if (at := history.time_of(text))]
+            marks.append(("finished", ended))
+        events = [history.Event(name=name, at=at) for name, text in marks if (at := time_of(text))]
         return sorted([*events, *history.read(special or b"")], key=lambda event: event.at)
 
     @property
@@ -288,7 +289,7 @@ class MandateJob(Job):
             return False
 
     def _runs_a_command(self) -> bool:
-        return allowlist.version_of(self.func_name) is not None and bool(self.args) and isinstance(self.args[0], str)
+        return payload.names_command(self.func_name, self.args)
 
 
 def state_of(status: str, state: str) -> JobState:

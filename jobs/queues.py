@@ -6,7 +6,6 @@ The one place that writes new jobs: when the surrounding transactions commit, in
 
 import logging
 import os
-import zlib
 from collections.abc import Callable, Sequence
 from itertools import groupby, islice
 from typing import Any, NamedTuple
@@ -21,16 +20,15 @@ from rq.utils import as_text
 
 from jobs import conf, runtime
 from jobs.broker.connections import Script, Word, by_server, get_connection, reaching, run_script
+from jobs.broker.times import iso
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.job import MandateJob
-from jobs.record import allowlist
-from jobs.record.history import iso
+from jobs.record import payload
 from jobs.record.prerequisites import NONE, Prerequisites
 from jobs.runtime import Transactions
 
 logger = logging.getLogger("jobs")
 
-COMPRESS_OVER = 1_024  # bytes; below it zlib costs more time than it saves room
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to hold Redis up
 
 _PAUSED = "jobs:paused"
@@ -141,31 +139,15 @@ def copy(job: MandateJob) -> MandateJob:
     names = ("data", "timeout", "result_ttl", "context", "unique", "unique_ms")
     found: Any = job.connection.hmget(job.key, *names)
     data, *kept, lock, milliseconds = found
-    payload = inflated(data or b"")
-    if not _is_a_commands(payload):
+    if not payload.is_command(data or b""):
         raise ChangeRefusedError(f"Job {job.id} cannot be copied: it has no record, or is no command's.")
     noted: tuple[Word, ...] = ()
     for name, value in zip(names[1:], kept, strict=False):
         if value:
             noted += (name, value, "more", 1) if name == "context" else (name, value)
     unique = Lock(as_text(lock), int(milliseconds) / 1_000) if lock else None
-    (made,) = push([NewJob(new_id(), check(job.origin), payload, fields=noted, lock=unique)])
+    (made,) = push([NewJob(new_id(), check(job.origin), payload.inflated(data), fields=noted, lock=unique)])
     return made
-
-
-def inflated(data: bytes) -> bytes:
-    """A payload as it was before it was stored."""
-    try:
-        return zlib.decompress(data)
-    except zlib.error:  # it is small, and lies as it is
-        return data
-
-
-def _is_a_commands(payload: bytes) -> bool:
-    try:
-        return allowlist.version_of(orjson.loads(payload)[0]) is not None
-    except (ValueError, LookupError, TypeError):
-        return False
 
 
 def on_commit(write: Callable[[], None]) -> None:
@@ -199,7 +181,7 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, Mandat
     now = runtime.now()
     arguments: list[Word] = [f"{prefix}:job:", queue, iso(now), repr(now)]
     for job, _ in pairs:
-        data = zlib.compress(job.payload, 1) if len(job.payload) > COMPRESS_OVER else job.payload
+        data = payload.stored(job.payload)
         plain = not (job.lock or job.prerequisites.jobs or job.at_front)
         links, fields = ("", job.fields) if plain else _links(job)
         arguments += (job.id, "" if job.due is None else repr(job.due), data, links, len(fields) // 2)

@@ -21,8 +21,8 @@ from rq_scheduler.scheduler import Scheduler as StockScheduler
 
 from jobs.broker.connections import Script, run_script
 from jobs.broker.lease import Lease
+from jobs.broker.times import iso
 from jobs.job import MandateJob
-from jobs.record.history import iso
 from jobs.recurring import serialization
 from jobs.recurring import store as stored
 from jobs.recurring.entry import Entry

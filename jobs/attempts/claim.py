@@ -1,10 +1,10 @@
 """A claim: one job that this worker has taken, as the step script returns it."""
 
-import zlib
 from typing import Any, NamedTuple
 
 from jobs import runtime
 from jobs.client.options import DEFAULTS
+from jobs.record.payload import inflated
 from jobs.retries import Progress
 
 DEFAULT_TIMEOUT: float = DEFAULTS["timeout"]  # seconds
@@ -107,8 +107,8 @@ class Claim:
 
     @property
     def payload(self) -> bytes:
-        """The payload as text, whether it was compressed or not."""
-        return self.data if self.data[:1] == b"[" else zlib.decompress(self.data)
+        """The payload, not compressed."""
+        return inflated(self.data)
 
     @property
     def job_id(self) -> str:

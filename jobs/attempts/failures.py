@@ -11,15 +11,15 @@ from redis.exceptions import RedisError
 from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import conf, retries, runtime, unrun
+from jobs.attempts.current import Attempt
 from jobs.attempts.interrupt import Stopped, TimedOut
 from jobs.attempts.outcomes import Dead, Discarded, Outcome, Postponed, Requeued, Retried, Waiting
 from jobs.broker.connections import get_connection
+from jobs.broker.times import iso
 from jobs.errors import MissingRecordError, NewerPayloadError, PayloadError, UnknownCommandError
 from jobs.job import MandateJob
-from jobs.logs import Attempt
 from jobs.mandate import Mandate, RequeueRequested
 from jobs.record import registry
-from jobs.record.history import iso
 from jobs.retries import Progress
 
 logger = logging.getLogger("jobs")

@@ -1,7 +1,11 @@
 """What one attempt can end as. `execution` decides, `worker.commit` and the testing kit carry it out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from jobs.attempts.claim import Claim
+from jobs.attempts.interrupt import Interruptible
 from jobs.retries import Progress
 
 
@@ -81,3 +85,13 @@ class Recorded:
 
 
 Outcome = Finished | Retried | Requeued | Postponed | Waiting | Dead | Discarded | GivenBack | Recorded
+
+
+class Ended(NamedTuple):
+    """What an attempt ended as, and the command or function that it ran, by name."""
+
+    outcome: Outcome
+    command: str
+
+
+MakeAttempt = Callable[[Claim, Interruptible], Ended]  # runs a claim in the calling thread; raises nothing

@@ -23,8 +23,8 @@ from redis import Redis
 from rq.utils import as_text
 
 from jobs import runtime
+from jobs.attempts.current import Attempt
 from jobs.broker.connections import get_connection, servers
-from jobs.logs import Attempt
 from jobs.mandate import Mandate
 from jobs.record.history import KEPT_FOR
 

@@ -13,7 +13,7 @@ from jobs.broker.connections import Word
 from jobs.client import options
 from jobs.errors import CommandDefinitionError, SerializationError
 from jobs.queues import Lock, NewJob
-from jobs.record import allowlist, arguments, registry
+from jobs.record import arguments, payload, registry
 from jobs.record.prerequisites import NONE, Prerequisites
 from jobs.record.registry import CommandClass
 from jobs.retries import seconds_of
@@ -43,12 +43,10 @@ def new_job(
         bound = command(*args, **fields)  # binds the arguments here, where the mistake is, and not in the worker
     except TypeError as error:
         raise _misfit(command, name, args, fields) or error from None
-    payload = orjson.dumps(
-        [allowlist.PERFORM, None, [name, *_encoded(command, name, args)], _encoded_named(name, fields)]
-    )
+    data = payload.build(name, _encoded(command, name, args), _encoded_named(name, fields))
     noted = _noted(command, due, context, profile)
     lock = None if command.unique_for is None else _lock(command, name, bound, args, fields)
-    return NewJob(queues.new_id(), queue, payload, due, noted, prerequisites, lock)
+    return NewJob(queues.new_id(), queue, data, due, noted, prerequisites, lock)
 
 
 def _noted(command: type[CommandClass], due: float | None, context: bytes, profile: bool) -> tuple[Word, ...]:

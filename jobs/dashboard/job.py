@@ -16,6 +16,7 @@ from rq.utils import str_to_date
 
 from jobs import conf
 from jobs.attempts import profiles
+from jobs.broker.times import time_of
 from jobs.client import options
 from jobs.dashboard import texts
 from jobs.dashboard.lists import ACTIONS
@@ -27,7 +28,6 @@ from jobs.inspection import find, timeline
 from jobs.inspection.timeline import Step
 from jobs.job import JobState, MandateJob
 from jobs.record import display, prerequisites, registry
-from jobs.record.history import time_of
 
 LINKS = 50  # jobs that are linked
 BRIEF = ("0", "1", "2", "3", "4", "5")  # seconds that a finished job is kept: its page is none to go on to

@@ -4,14 +4,12 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from redis import Redis
 from rq.utils import as_text
 
-from jobs import queues
+from jobs.broker.times import time_of
 from jobs.job import WITH_REASON, JobState, MandateJob, state_of
-from jobs.record import allowlist, display
-from jobs.record.history import time_of
+from jobs.record import display, payload
 from jobs.retries import Progress
 
 LARGEST = 64 * 1_024  # bytes of a stored payload that a list reads
@@ -102,12 +100,12 @@ class Row:
 def _call(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tuple[str, str]:
     if not data:
         return "", f"(a payload of {size:,} bytes)" if size else UNREADABLE
-    try:
-        function, _, (name, *args), fields = orjson.loads(queues.inflated(data))
-        if function == allowlist.PERFORM and isinstance(name, str):  # as it nearly always is
-            return name, display.call(name, args, fields)
-    except Exception:  # noqa: S110  # then RQ's way may know better
-        pass
+    call = payload.peek(data)
+    if call is not None:
+        try:
+            return call.name, display.call(call.name, call.args, call.kwargs)
+        except Exception:
+            return call.name, UNREADABLE
     try:
         job = MandateJob(job_id, connection=client)
         job.restore({b"data": data, b"origin": queue.encode()})

@@ -8,7 +8,7 @@ from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import conf
 from jobs.broker.connections import by_server
-from jobs.record.history import time_of
+from jobs.broker.times import time_of
 
 _TARGETS, _OTHERS_TARGET = {"critical": 1.0}, 60.0  # seconds
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from rq.utils import as_text
 
+from jobs.broker.times import time_of
 from jobs.job import MandateJob
 from jobs.record import display
-from jobs.record.history import Event, time_of
+from jobs.record.history import Event
 
 # What an attempt can end with, as the history says it.
 ENDS = ("finished", "failed", "requeued", "interrupted", "poisoned", "discarded", "expired", "cancelled")
@@ -38,7 +39,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class FailedAttempt:
     """A failed attempt, as RQ's results keep it."""
 
     started: datetime
@@ -54,7 +55,7 @@ def of(job: MandateJob) -> list[Step]:
     return build(job.history, attempts(job), started, as_text(known[1] or b""))
 
 
-def attempts(job: MandateJob) -> list[Attempt]:
+def attempts(job: MandateJob) -> list[FailedAttempt]:
     """Its failed attempts, the oldest first, the last 10; of which nothing is known but the end, that is the begin."""
     try:
         results = job.results()
@@ -65,11 +66,13 @@ def attempts(job: MandateJob) -> list[Attempt]:
         if result.exc_string:
             ended = _aware(result.execution_ended_at or result.created_at)
             started = _aware(result.execution_started_at or ended)
-            found.append(Attempt(started, ended, result.worker_name or "", display.text(result.exc_string)))
+            found.append(FailedAttempt(started, ended, result.worker_name or "", display.text(result.exc_string)))
     return sorted(found, key=lambda attempt: attempt.ended)
 
 
-def build(events: Sequence[Event], failed: Sequence[Attempt], started: datetime | None, worker: str = "") -> list[Step]:
+def build(
+    events: Sequence[Event], failed: Sequence[FailedAttempt], started: datetime | None, worker: str = ""
+) -> list[Step]:
     """The list, from a job's events, its failed attempts, and when its last attempt began, on which worker."""
     steps, used = [], set[int]()
     for attempt in failed:

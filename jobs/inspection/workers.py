@@ -11,8 +11,8 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs.broker.connections import Script, Word, run_many, servers
+from jobs.broker.times import time_of
 from jobs.errors import ChangeRefusedError
-from jobs.record.history import time_of
 
 AT_ONCE = 250  # workers that a script reads: some 2 ms of the server's time
 EVERY_JOB = 1_000_000  # more than a worker has threads

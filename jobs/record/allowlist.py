@@ -11,20 +11,6 @@ from django.utils.module_loading import import_string
 from jobs import conf
 from jobs.errors import ForbiddenFunctionError
 
-PERFORM = "jobs.execution.perform"  # what the payload of every command calls
-VERSION = 1  # of payloads: the newest that this release reads
-
-
-def version_of(path: object) -> int | None:
-    """
-    The version of a command's payload, by what it calls: `jobs.execution.perform` is 1, and costs no byte,
-    `jobs.execution.perform:2` is 2. None when it is no command's.
-    """
-    name, colon, number = path.partition(":") if isinstance(path, str) else ("", "", "")
-    if name != PERFORM or (colon and not (number.isascii() and number.isdigit())):
-        return None
-    return int(number) if colon else 1
-
 
 def resolve(path: object) -> Callable[..., Any]:
     """

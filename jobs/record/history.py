@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
-from rq.utils import as_text
 
+from jobs.broker.times import sendable
 from jobs.record import display
 
 KEPT_FOR = 24 * 3_600  # seconds that discarded and cancelled jobs are kept, and what is left of a deleted one
@@ -23,25 +23,6 @@ class Event:
     at: datetime
     worker: str = ""
     reason: str = ""
-
-
-def iso(seconds: float) -> str:
-    """A time as RQ writes it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def time_of(text: bytes | str | None) -> datetime | None:
-    """A time as RQ writes it, read; None for none, and for what is no time. RQ's own way takes ten times as long."""
-    try:
-        at = datetime.fromisoformat(as_text(text)) if text else None
-    except ValueError:
-        return None
-    return at.replace(tzinfo=UTC) if at and at.tzinfo is None else at
-
-
-def sendable(text: str) -> str:
-    """A text as UTF-8 can hold it: what a command raises or logs may have in it what no text should."""
-    return text.encode(errors="replace").decode()
 
 
 def line(event: str, at: float, *, worker: str = "", reason: str = "") -> str:

@@ -18,9 +18,9 @@ from rq_scheduler.scheduler import Scheduler as StockScheduler
 
 from jobs import runtime
 from jobs.broker.connections import get_connection, servers
+from jobs.broker.times import iso
 from jobs.errors import ScheduleError
 from jobs.job import MandateJob
-from jobs.record.history import iso
 from jobs.recurring import runs
 from jobs.recurring.entry import Entry, listed
 from jobs.recurring.runs import Run

@@ -8,7 +8,7 @@ from django.db import connections
 from jobs import execution
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible
-from jobs.attempts.outcomes import Outcome
+from jobs.attempts.outcomes import Ended, Outcome
 from jobs.testing import patches
 from jobs.testing.connections import as_found
 from jobs.worker.surroundings import new_context
@@ -24,6 +24,6 @@ def make(claim: Claim) -> tuple[Outcome, str, float]:
         return outcome, command, time.monotonic() - begun
 
 
-def _attempt(kit: patches.OpenKit, claim: Claim) -> tuple[Outcome, str]:
+def _attempt(kit: patches.OpenKit, claim: Claim) -> Ended:
     with patches.showing(kit):
         return execution.attempt(claim, Interruptible())

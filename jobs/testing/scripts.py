@@ -15,7 +15,7 @@ from jobs import control, queues, runtime
 from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import Outcome, Postponed, Requeued, Retried
 from jobs.broker.connections import Script, Word
-from jobs.record.history import iso
+from jobs.broker.times import iso
 from jobs.testing.memory import Memory, bytes_of
 from jobs.worker.commit import words
 

@@ -26,15 +26,16 @@ from jobs.broker.connections import get_connection
 from jobs.client import tracing
 from jobs.logs import AttemptLog
 from jobs.worker import breath, databases, signals, stacks
+from jobs.worker.attempt import maker
 from jobs.worker.fetch import TROUBLE, Fetch
 from jobs.worker.heartbeat import resident_megabytes
 from jobs.worker.interruptions import Interruptions
 from jobs.worker.orders import Orders
 from jobs.worker.release import release
-from jobs.worker.rq_jobs import attempt
 from jobs.worker.scoreboard import ANOTHER, NO_MORE, Board
 from jobs.worker.settings import WorkerSettings
 from jobs.worker.threads import JobThread
+from jobs.worker.tracing import flush as flush_spans
 
 logger = logging.getLogger("jobs.worker")
 
@@ -73,7 +74,7 @@ class Child:
             max_jobs=settings.max_jobs,
         )
         self._threads = [
-            JobThread(number, self._fetch, board, attempt(name, self._allow), self._orders.wake)
+            JobThread(number, self._fetch, board, maker(name, self._allow), self._orders.wake)
             for number in range(settings.concurrency)
         ]
         self._leave_by: float | None = None  # monotonic seconds; None while it has not been told to stop
@@ -239,7 +240,7 @@ class Child:
                 logger.error("could not put %d running jobs back: %s", len(self._fetch.held), error)
         self._show_counts()
         if tracing.is_on:
-            tracing.flush()
+            flush_spans()
         return self._follows
 
     def _commit_the_rest(self) -> None:

@@ -20,7 +20,8 @@ from jobs.attempts.outcomes import (
     Waiting,
 )
 from jobs.broker.connections import Word
-from jobs.record.history import KEPT_FOR, iso, line, sendable
+from jobs.broker.times import iso, sendable
+from jobs.record.history import KEPT_FOR, line
 
 DEAD_TTL = 180 * 24 * 3600  # seconds that a dead job is kept
 SLOW = 2.0  # seconds: a beat may have written RQ's record of the execution

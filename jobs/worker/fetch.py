@@ -14,7 +14,7 @@ from jobs import conf
 from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import GivenBack
 from jobs.broker.connections import Script, Word
-from jobs.record.history import iso
+from jobs.broker.times import iso
 from jobs.worker.commit import Commits, Handed
 from jobs.worker.connection import UNREACHABLE, Wire
 from jobs.worker.doorbell import Doorbell

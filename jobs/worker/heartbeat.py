@@ -10,8 +10,8 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.version import VERSION
 
 from jobs.broker.connections import Script, Word
+from jobs.broker.times import iso
 from jobs.inspection.version import code_version
-from jobs.record.history import iso
 from jobs.worker.connection import Wire
 from jobs.worker.scoreboard import Board
 

@@ -7,7 +7,7 @@ from rq.defaults import RQ_KEY_PREFIX
 
 from jobs.broker.connections import Script
 from jobs.broker.lease import Lease
-from jobs.record.history import iso
+from jobs.broker.times import iso
 from jobs.worker.connection import Wire
 
 PREFIX = f"{RQ_KEY_PREFIX}:"

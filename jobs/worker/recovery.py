@@ -12,9 +12,9 @@ from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import conf
 from jobs.broker.connections import Script
+from jobs.broker.times import iso
 from jobs.errors import JobsError
 from jobs.record import registry
-from jobs.record.history import iso
 from jobs.worker.commit import DEAD_TTL
 from jobs.worker.connection import Wire
 

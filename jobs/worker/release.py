@@ -10,8 +10,8 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs.broker.connections import Script, run_script
+from jobs.broker.times import iso
 from jobs.job import MandateJob
-from jobs.record.history import iso
 
 logger = logging.getLogger("jobs")
 

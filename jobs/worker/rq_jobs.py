@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 import traceback
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from inspect import iscoroutinefunction
@@ -28,13 +27,12 @@ from jobs import conf, execution
 from jobs.attempts import failures
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible, TimedOut
-from jobs.attempts.outcomes import Dead, GivenBack, Outcome, Recorded
+from jobs.attempts.outcomes import Dead, Ended, GivenBack, Recorded
 from jobs.broker.connections import new_pool
-from jobs.client import tracing
+from jobs.broker.times import sendable
 from jobs.errors import JobsError, PayloadError
 from jobs.job import MandateJob
 from jobs.record import display
-from jobs.record.history import sendable
 from jobs.worker.connection import UNREACHABLE
 from jobs.worker.fetch import LONGEST_WAIT
 
@@ -56,22 +54,6 @@ TRIES = 5  # of writing an outcome that the server, which answers, does not take
 
 class NotOurs(Exception):
     """Raised when nothing is to be written of an attempt: it never began, or its claim is held no more."""
-
-
-def attempt(worker: str, allow: Allow) -> Callable[[Claim, Interruptible], tuple[Outcome, str]]:
-    """
-    How this worker's threads make an attempt: a command's here, a plain RQ job's through RQ.
-
-    `allow(claim, seconds)` sets how long what runs may go on, from now: a callback has a limit of its own, and an
-    outcome that has to wait for the server has none (None).
-    """
-
-    def make(claim: Claim, thread: Interruptible) -> tuple[Outcome, str]:
-        if not claim.is_plain:
-            return execution.attempt(claim, thread)
-        return PlainRunner.attempt(worker, claim, thread, allow)
-
-    return tracing.traced(make) if tracing.is_on else make
 
 
 class PlainJob(MandateJob):
@@ -105,7 +87,7 @@ class PlainRunner(SimpleWorker):
     _unreached = False  # whether the server was away before the call
 
     @classmethod
-    def attempt(cls, worker: str, claim: Claim, thread: Interruptible, allow: Allow) -> tuple[Outcome, str]:
+    def run(cls, worker: str, claim: Claim, thread: Interruptible, allow: Allow) -> Ended:
         """Run one plain job. RQ's code writes the outcome; what it cannot even read is dead, with the reason."""
         name = display.UNREADABLE
         try:
@@ -133,11 +115,11 @@ class PlainRunner(SimpleWorker):
             execution_id = claim.execution.decode()
             ok = runner.perform_job(job, runner.queues[0], Execution(execution_id, job.id, client, worker))
         except NotOurs:
-            return GivenBack(), name  # refused, and said, where another has the job by now
+            return Ended(GivenBack(), name)  # refused, and said, where another has the job by now
         except BaseException as error:
             logger.error("dead: %s (job %s): %s", name, claim.job_id, error, exc_info=not isinstance(error, JobsError))
-            return Dead(failures.reason_of(error), traceback.format_exc()), name
-        return Recorded(finished=bool(ok)), name
+            return Ended(Dead(failures.reason_of(error), traceback.format_exc()), name)
+        return Ended(Recorded(finished=bool(ok)), name)
 
     # --- what RQ's worker writes -----------------------------------------------------------------
 
@@ -226,11 +208,7 @@ def _pauses() -> Iterator[float]:
 
 def _serializer(claim: Claim) -> Any:
     """JSON; pickle, which starts with its own mark, where the project allows it."""
-    try:
-        data = zlib.decompress(claim.data)
-    except zlib.error:
-        data = claim.data
-    if not data.startswith(b"\x80"):
+    if not claim.payload.startswith(b"\x80"):
         return JSONSerializer
     if not conf.get("ALLOW_PICKLE"):
         raise PayloadError(

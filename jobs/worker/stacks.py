@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from redis import Redis
 
+from jobs.broker.times import sendable
 from jobs.inspection.workers import STACKS
-from jobs.record.history import sendable
 from jobs.worker.threads import JobThread
 
 KEPT_FOR = 600  # seconds

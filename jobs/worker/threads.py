@@ -7,13 +7,12 @@ from math import inf
 
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible
-from jobs.attempts.outcomes import Dead, Finished, Outcome, Retried
+from jobs.attempts.outcomes import Dead, Finished, MakeAttempt, Retried
 from jobs.worker.fetch import Fetch
 from jobs.worker.scoreboard import Board
 from jobs.worker.surroundings import Surroundings
 
 FAILURES = (Dead, Retried)
-Attempt = Callable[[Claim, Interruptible], tuple[Outcome, str]]
 
 
 class JobThread(threading.Thread):
@@ -23,7 +22,9 @@ class JobThread(threading.Thread):
     nothing more to give.
     """
 
-    def __init__(self, number: int, fetch: Fetch, board: Board, attempt: Attempt, ended: Callable[[], object]) -> None:
+    def __init__(
+        self, number: int, fetch: Fetch, board: Board, attempt: MakeAttempt, ended: Callable[[], object]
+    ) -> None:
         super().__init__(name=f"jobs-{number}", daemon=True)
         self.claim: Claim | None = None  # what it runs now
         self.interruptible = Interruptible()

@@ -6,10 +6,10 @@ import pytest
 
 from jobs import bulk, control, queues
 from jobs.broker.connections import get_connection
+from jobs.broker.times import iso
 from jobs.errors import ChangeRefusedError
 from jobs.inspection import Count, JobQuery
 from jobs.job import JobState
-from jobs.record.history import iso
 from tests.jobs.worker.servers import Server
 from tests.sample.commands.notes import Fail, WriteNote
 

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from jobs import execution
 from jobs.broker.connections import get_connection
 from jobs.client import tracing
-from jobs.worker import rq_jobs
+from jobs.worker import attempt
 from tests.processes import ROOT
 from tests.sample import functions, tasks
 from tests.sample.commands.limits import DeferWithContext, TellContext
@@ -144,7 +144,7 @@ def test_off_nothing_travels_and_nothing_stands_around_an_attempt():
 
     assert not tracing.is_on
     assert not get_connection("default").hexists(job.key, "context")
-    assert rq_jobs.attempt("w", lambda claim: None).__module__ == "jobs.worker.rq_jobs"
+    assert attempt.maker("w", lambda claim: None).__module__ == "jobs.worker.attempt"
 
 
 def test_off_the_api_need_not_be_there():

@@ -1,0 +1,25 @@
+"""Chooses how a claim is run: a command by the engine, a plain RQ job by RQ's code; each in a span where traced."""
+
+from jobs import execution
+from jobs.attempts.claim import Claim
+from jobs.attempts.interrupt import Interruptible
+from jobs.attempts.outcomes import Ended, MakeAttempt
+from jobs.client import tracing
+from jobs.worker.rq_jobs import Allow, PlainRunner
+from jobs.worker.tracing import traced
+
+
+def maker(worker: str, allow: Allow) -> MakeAttempt:
+    """
+    The function with which the threads of this worker run their claims.
+
+    `allow(claim, seconds)` sets how long what runs may go on, from now: a callback has a limit of its own, and an
+    outcome that has to wait for the server has none (None).
+    """
+
+    def make(claim: Claim, thread: Interruptible) -> Ended:
+        if not claim.is_plain:
+            return execution.attempt(claim, thread)
+        return PlainRunner.run(worker, claim, thread, allow)
+
+    return traced(make) if tracing.is_on else make

@@ -1,0 +1,67 @@
+"""
+OpenTelemetry on the side that runs jobs: a `process` span for each attempt. It links to the span that sent the job; a
+link and not a parent, since a job may run days later, and many times.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from jobs.attempts.claim import Claim
+from jobs.attempts.interrupt import Interruptible
+from jobs.attempts.outcomes import Dead, Ended, MakeAttempt, Retried
+from jobs.client.tracing import about, tracer
+
+
+def traced(attempt: MakeAttempt) -> MakeAttempt:
+    """A worker's way to make attempts, with a span around each."""
+
+    def make(claim: Claim, thread: Interruptible) -> Ended:
+        from opentelemetry.trace import SpanKind
+
+        queue = claim.queue_name
+        attributes = {**about("process", queue), "messaging.message.id": claim.job_id}
+        with tracer().start_as_current_span(
+            f"process {queue}", kind=SpanKind.CONSUMER, attributes=attributes, links=_links(claim)
+        ) as span:
+            ended = attempt(claim, thread)
+            outcome, command = ended
+            span.set_attributes({"jobs.command": command, "jobs.outcome": type(outcome).__name__.lower()})
+            if isinstance(outcome, Dead | Retried):
+                _failed(span, outcome)
+        return ended
+
+    return make
+
+
+def flush() -> None:
+    """Send what has not been sent: a worker's process ends without the interpreter's own end."""
+    from opentelemetry import trace
+
+    send = getattr(trace.get_tracer_provider(), "force_flush", None)  # the SDK's; the API alone has nothing to send
+    if send is not None:
+        send(5_000)  # milliseconds
+
+
+def _links(claim: Claim) -> list[Any]:
+    from opentelemetry import propagate, trace
+
+    if not claim.more.context:
+        return []
+    try:
+        carrier: Mapping[str, str] = orjson.loads(claim.more.context).get("trace", {})
+        sent = trace.get_current_span(propagate.extract(carrier)).get_span_context()
+    except Exception:  # a payload never stops a thread
+        return []
+    return [trace.Link(sent)] if sent.is_valid else []
+
+
+def _failed(span: Any, outcome: Dead | Retried) -> None:
+    from opentelemetry.trace import Status, StatusCode
+
+    name, _, message = outcome.reason.partition(": ")
+    span.set_attribute("error.type", name)
+    span.set_status(Status(StatusCode.ERROR, outcome.reason))
+    exception = {"exception.type": name, "exception.message": message, "exception.stacktrace": outcome.traceback}
+    span.add_event("exception", exception)
