@@ -16,6 +16,7 @@ from rq.job import Job
 from rq.utils import as_text
 
 from jobs import conf, control, queues, runtime
+from jobs.broker import keys
 from jobs.broker.connections import Script, get_connection, run_script
 from jobs.client import new_job
 from jobs.inspection import Count, JobQuery
@@ -33,7 +34,6 @@ PASSES = 5  # through the list, while others take jobs out of it as we go: those
 KEPT_FOR = 24 * 3_600  # seconds that the progress of a change is kept
 KEPT = 100  # changes whose progress is listed
 
-_RECENT = "jobs:bulk"
 _RECENT_SCRIPT = Script("recent.lua")
 _AHEAD = (JobState.SCHEDULED, JobState.RETRYING)  # they are listed by when they are due
 
@@ -75,15 +75,15 @@ def start(name: str, state: str, filters: Mapping[str, str], count: Count) -> Ch
         wanted["until"] = min(began, asked_for or began).isoformat()
     command: Any = registry.get("jobs.ChangeMany")
     new = new_job.new_job(command, (name, state, wanted), {}, queue=command.queue)
-    key = _key(new.id)
+    key = keys.change(new.id)
     known: dict[Any, Any] = {"name": name, "state": state, "filters": orjson.dumps(dict(filters))}
     known |= {"count": count.value, "more": int(count.more), "began": repr(began.timestamp())}
     with _client().pipeline() as pipeline:
         pipeline.hset(key, mapping=known)
         pipeline.expire(key, KEPT_FOR)
-        pipeline.zadd(_RECENT, {new.id: began.timestamp()})
-        pipeline.zremrangebyrank(_RECENT, 0, -KEPT - 1)
-        pipeline.expire(_RECENT, KEPT_FOR)
+        pipeline.zadd(keys.CHANGES, {new.id: began.timestamp()})
+        pipeline.zremrangebyrank(keys.CHANGES, 0, -KEPT - 1)
+        pipeline.expire(keys.CHANGES, KEPT_FOR)
         pipeline.execute()
     queues.push([new._replace(at_front=True)])
     return Change(new.id, name, state, dict(filters), count, began)
@@ -93,7 +93,7 @@ def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str]) ->
     """What that job does. Returns how many were changed in all, and how many refused it."""
     query, client = JobQuery.of(state, filters), _client()
     steps = _cleared(query) if name == CLEAR else _changed(query, name)
-    before: Any = client.hget(_key(job_id), "changed")  # by an attempt that did not come to its end
+    before: Any = client.hget(keys.change(job_id), "changed")  # by an attempt that did not come to its end
     changed, refused = int(before or 0), 0
     for more, refused in steps:
         changed += more
@@ -104,13 +104,13 @@ def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str]) ->
 
 def get(job_id: str) -> Change | None:
     """The change that the job of that id makes or has made; None when it is forgotten, or there never was one."""
-    known: Any = _client().hgetall(_key(job_id))
+    known: Any = _client().hgetall(keys.change(job_id))
     return _read(job_id, known) if known else None
 
 
 def recent(most: int = 5) -> list[Change]:
     """The last changes, the newest first; one round trip."""
-    answer = run_script(_client(), _RECENT_SCRIPT, [_RECENT], [_key(""), most])
+    answer = run_script(_client(), _RECENT_SCRIPT, [keys.CHANGES], [keys.change(""), most])
     records = [(as_text(job_id), pairs) for job_id, pairs in zip(answer[::2], answer[1::2], strict=True)]
     return [_read(job_id, dict(zip(pairs[::2], pairs[1::2], strict=True))) for job_id, pairs in records if pairs]
 
@@ -155,8 +155,8 @@ def _client() -> Redis:
 def _note(client: Redis, job_id: str, **values: int | str) -> None:
     mapping: dict[Any, Any] = dict(values)
     with client.pipeline() as pipeline:
-        pipeline.hset(_key(job_id), mapping=mapping)
-        pipeline.expire(_key(job_id), KEPT_FOR)
+        pipeline.hset(keys.change(job_id), mapping=mapping)
+        pipeline.expire(keys.change(job_id), KEPT_FOR)
         pipeline.execute()
 
 
@@ -174,7 +174,3 @@ def _read(job_id: str, known: Mapping[bytes, bytes]) -> Change:
         refused=int(number["refused"]),
         ended=datetime.fromtimestamp(number["ended"], UTC) if number["ended"] else None,
     )
-
-
-def _key(job_id: str) -> str:
-    return f"{_RECENT}:{job_id}"

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from redis import Redis
-from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
 from rq.utils import as_text
 
 from jobs import runtime
+from jobs.broker import keys
 from jobs.broker.connections import Script, Word, address, get_connection, reaching, run_script, same_server
 from jobs.broker.times import iso
 from jobs.errors import ChangeRefusedError
@@ -119,11 +119,11 @@ def clear(queue: str, until: datetime) -> Iterator[int]:
     What waits for them stays blocked, as after `delete`. Raises KeyError for a queue that there is not.
     """
     client = get_connection(queue)
-    words: list[Word] = [f"{RQ_KEY_PREFIX}:", SLICE, iso(until.timestamp()), KEPT_FOR]
+    words: list[Word] = [keys.RQ, SLICE, iso(until.timestamp()), KEPT_FOR]
     gone = 1
     while gone:
         with reaching(client):
-            deleted, gone = run_script(client, _CLEAR, [f"{RQ_KEY_PREFIX}:queue:{queue}"], words)
+            deleted, gone = run_script(client, _CLEAR, [keys.queue(queue)], words)
         yield deleted
 
 
@@ -185,7 +185,7 @@ def _made(client: Redis, ids: Sequence[str], change: _Change) -> Iterator[tuple[
     statuses = f",{','.join(status.value for status in change.possible)},"
     note = line(change.event, now, reason=change.reason) if change.event else ""
     words: list[Word] = [
-        *(f"{RQ_KEY_PREFIX}:", first, change.what, iso(now), repr(now), statuses, KEPT_FOR, note, change.reason),
+        *(keys.RQ, first, change.what, iso(now), repr(now), statuses, KEPT_FOR, note, change.reason),
         *("LPUSH" if change.at_front else "RPUSH", change.queue, "" if change.due is None else repr(change.due)),
     ]
     with reaching(client):

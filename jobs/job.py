@@ -15,6 +15,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
 from jobs import conf, control
+from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.broker.times import time_of
 from jobs.errors import PrereqJobNotFinishedError
@@ -168,8 +169,8 @@ class MandateJob(Job):
     @property
     def dependents(self) -> set[str]:
         """The ids of the commands' jobs that wait for it."""
-        keys = [f"jobs:dependents:{self.id}", f"jobs:followers:{self.id}"]
-        return {as_text(member) for member in self.connection.sunion(keys)}
+        waiting = [keys.dependents(self.id), keys.followers(self.id)]
+        return {as_text(member) for member in self.connection.sunion(waiting)}
 
     def cancel(
         self, pipeline: Any = None, enqueue_dependents: bool = False, remove_from_dependencies: bool = False

@@ -14,11 +14,11 @@ import orjson
 from django.db import transaction
 from redis import Redis
 from rq import Queue
-from rq.defaults import RQ_KEY_PREFIX
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
 from jobs import conf, runtime
+from jobs.broker import keys
 from jobs.broker.connections import Script, Word, by_server, get_connection, reaching, run_script
 from jobs.broker.times import iso
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
@@ -31,7 +31,7 @@ logger = logging.getLogger("jobs")
 
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to hold Redis up
 
-_PAUSED = "jobs:paused"
+_PAUSED = keys.PAUSED
 _PUSH = Script("shared.lua", "push.lua")
 
 
@@ -102,7 +102,7 @@ def lengths() -> dict[str, int]:
     for client, names in by_server(conf.queues()).items():
         with reaching(client), client.pipeline(transaction=False) as pipeline:
             for name in names:
-                pipeline.llen(f"{RQ_KEY_PREFIX}:queue:{name}")
+                pipeline.llen(keys.queue(name))
             counts.update(zip(names, pipeline.execute(), strict=True))
     return {name: counts[name] for name in conf.queues()}
 
@@ -177,17 +177,16 @@ def _write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
 
 
 def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, MandateJob]]) -> None:
-    prefix = RQ_KEY_PREFIX
     now = runtime.now()
-    arguments: list[Word] = [f"{prefix}:job:", queue, iso(now), repr(now)]
+    arguments: list[Word] = [keys.job(""), queue, iso(now), repr(now)]
     for job, _ in pairs:
         data = payload.stored(job.payload)
         plain = not (job.lock or job.prerequisites.jobs or job.at_front)
         links, fields = ("", job.fields) if plain else _links(job)
         arguments += (job.id, "" if job.due is None else repr(job.due), data, links, len(fields) // 2)
         arguments += fields
-    keys = [f"{prefix}:{name}:{queue}" for name in ("queue", "scheduled", "deferred")]
-    duplicates = dict(run_script(client, _PUSH, (f"{prefix}:queues", *keys), arguments))
+    lists = (keys.queue(queue), keys.registry("scheduled", queue), keys.registry("deferred", queue))
+    duplicates = dict(run_script(client, _PUSH, (keys.QUEUES, *lists), arguments))
     refused = []
     for position, (job, handle) in enumerate(pairs):
         if position not in duplicates:

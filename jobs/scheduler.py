@@ -15,10 +15,10 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
-from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 from rq_scheduler.scheduler import Scheduler as StockScheduler
 
+from jobs.broker import keys
 from jobs.broker.connections import Script, run_script
 from jobs.broker.lease import Lease
 from jobs.broker.times import iso
@@ -132,7 +132,7 @@ class Scheduler(StockScheduler):
                 missed = serialization.missed_line(first)
             runs = [(entry.run_id(each), each.timestamp()) for each in times]
             following = repr(next_time.timestamp()) if entry.goes_on(len(runs)) else ""
-        words: list[Any] = [f"{RQ_KEY_PREFIX}:", entry_id, score, following, iso(now)]
+        words: list[Any] = [keys.RQ, entry_id, score, following, iso(now)]
         words += ["1" if entry.recurs is None or entry.recurs.overlap else "0", stored.RUNS_KEPT, missed]
         for run in runs:
             words += run
@@ -245,7 +245,7 @@ class Scheduler(StockScheduler):
             self.scheduled_jobs_key, "-inf", _score(until), start=offset, num=length, withscores=True
         )
         for job_id, score in found:
-            record = self.connection.hgetall(f"{RQ_KEY_PREFIX}:job:{as_text(job_id)}")
+            record = self.connection.hgetall(keys.job(as_text(job_id)))
             if not record:
                 self.cancel(as_text(job_id))
                 continue
@@ -270,7 +270,7 @@ class Scheduler(StockScheduler):
 
     def _step_now(self, job_id: str) -> list[Any]:
         score = repr(self.connection.zscore(self.scheduled_jobs_key, job_id) or 0.0)
-        return [f"{RQ_KEY_PREFIX}:", job_id, score, "", iso(time.time()), "1", stored.RUNS_KEPT, "", job_id, score]
+        return [keys.RQ, job_id, score, "", iso(time.time()), "1", stored.RUNS_KEPT, "", job_id, score]
 
     def enqueue_jobs(self) -> int:
         """Write the runs that are due, whoever's turn it is. Returns how many."""

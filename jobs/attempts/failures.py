@@ -8,12 +8,12 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
-from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import conf, retries, runtime, unrun
 from jobs.attempts.current import Attempt
 from jobs.attempts.interrupt import Stopped, TimedOut
 from jobs.attempts.outcomes import Dead, Discarded, Outcome, Postponed, Requeued, Retried, Waiting
+from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.broker.times import iso
 from jobs.errors import MissingRecordError, NewerPayloadError, PayloadError, UnknownCommandError
@@ -132,7 +132,7 @@ def _stopped(error: Stopped, attempt: Attempt, command: Mandate | None) -> Dead:
     claim = attempt.claim
     try:
         client = get_connection(claim.queue_name)
-        is_held = client.zscore(f"{RQ_KEY_PREFIX}:wip:{claim.queue_name}", b"%b:%b" % (claim.id, claim.execution))
+        is_held = client.zscore(keys.registry("wip", claim.queue_name), b"%b:%b" % (claim.id, claim.execution))
     except RedisError:
         is_held = 0.0  # so it seems
     if is_held is not None:

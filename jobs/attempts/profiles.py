@@ -24,6 +24,7 @@ from rq.utils import as_text
 
 from jobs import runtime
 from jobs.attempts.current import Attempt
+from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
 from jobs.mandate import Mandate
 from jobs.record.history import KEPT_FOR
@@ -37,7 +38,6 @@ TEXT_LENGTH = 20_000  # characters of the summary
 
 NEXT_ONES = 20  # attempts of a worker that are profiled when a person asks it for profiles
 
-_INDEX = "jobs:profiles"  # `<job id>:<attempt>` by the time at which it ended
 # Parts of the whole time: what is left out of a flame graph that is too large, less of it first.
 _CUTS = (0.0, 0.001, 0.01, 0.05)
 
@@ -180,16 +180,16 @@ def _keep(profiler: Profiler, attempt: Attempt, ended: str) -> None:
 def _write(client: Redis, member: str, record: dict[Any, Any]) -> None:
     now = runtime.now()
     with client.pipeline() as pipeline:
-        pipeline.hset(_key(member), mapping=record)
-        pipeline.expire(_key(member), KEPT_FOR)
-        pipeline.zadd(_INDEX, {member: now})
-        pipeline.zremrangebyscore(_INDEX, 0, now - KEPT_FOR)
-        pipeline.expire(_INDEX, KEPT_FOR)
-        pipeline.zcard(_INDEX)
+        pipeline.hset(keys.profile(member), mapping=record)
+        pipeline.expire(keys.profile(member), KEPT_FOR)
+        pipeline.zadd(keys.PROFILES, {member: now})
+        pipeline.zremrangebyscore(keys.PROFILES, 0, now - KEPT_FOR)
+        pipeline.expire(keys.PROFILES, KEPT_FOR)
+        pipeline.zcard(keys.PROFILES)
         count = pipeline.execute()[-1]
     if count > KEPT:
-        oldest: Any = client.zpopmin(_INDEX, count - KEPT)
-        client.unlink(*(_key(as_text(each)) for each, _ in oldest))
+        oldest: Any = client.zpopmin(keys.PROFILES, count - KEPT)
+        client.unlink(*(keys.profile(as_text(each)) for each, _ in oldest))
 
 
 def _flame_graph(session: Session) -> tuple[bytes, str]:
@@ -218,10 +218,6 @@ def _summary(session: Session) -> str:
     return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}\n... ({len(text):,} characters)"
 
 
-def _key(member: str) -> str:
-    return f"jobs:profile:{member}"
-
-
 # --- read again ------------------------------------------------------------------------------
 
 
@@ -240,14 +236,14 @@ def recent() -> list[Profile]:
 def flame_graph(job_id: str, attempt: int) -> str | None:
     """The page that shows one, HTML with scripts of its own; None when there is none, or none any more."""
     for client in servers():
-        graph: Any = client.hget(_key(f"{job_id}:{attempt}"), "graph")
+        graph: Any = client.hget(keys.profile(f"{job_id}:{attempt}"), "graph")
         if graph:
             return zlib.decompress(graph).decode()
     return None
 
 
 def _members(client: Redis) -> list[str]:
-    members: Any = client.zrevrange(_INDEX, 0, KEPT - 1)
+    members: Any = client.zrevrange(keys.PROFILES, 0, KEPT - 1)
     return [as_text(member) for member in members]
 
 
@@ -256,8 +252,8 @@ def _read(client: Redis, members: Sequence[str]) -> list[Profile]:
         return []
     with client.pipeline(transaction=False) as pipeline:
         for member in members:
-            pipeline.hmget(_key(member), "command", "at", "seconds", "samples", "ended", "cut", "summary")
-            pipeline.hstrlen(_key(member), "graph")
+            pipeline.hmget(keys.profile(member), "command", "at", "seconds", "samples", "ended", "cut", "summary")
+            pipeline.hstrlen(keys.profile(member), "graph")
         answers = pipeline.execute()
     known = zip(members, answers[::2], answers[1::2], strict=True)
     return [_profile(member, record, bool(size)) for member, record, size in known if record[0] is not None]

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from jobs import queues, runtime
+from jobs.broker import keys
 from jobs.broker.connections import Word
 from jobs.client import options
 from jobs.errors import CommandDefinitionError, SerializationError
@@ -78,7 +79,7 @@ def _lock(command: type[CommandClass], name: str, bound: Any, args: Sequence[Any
     except SerializationError as error:
         raise _unsendable(name, "unique_key", error) from None
     digest = hashlib.sha1(text, usedforsecurity=False).hexdigest()
-    return Lock(f"jobs:unique:{name}:{digest}", seconds_of(command.unique_for))
+    return Lock(keys.unique(name, digest), seconds_of(command.unique_for))
 
 
 def _misfit(command: type, name: str, args: Sequence[Any], fields: Mapping[str, Any]) -> TypeError | None:

@@ -11,11 +11,11 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
-from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import str_to_date
 
 from jobs import conf
 from jobs.attempts import profiles
+from jobs.broker import keys
 from jobs.broker.times import time_of
 from jobs.client import options
 from jobs.dashboard import texts
@@ -136,7 +136,7 @@ def _option(value: Any) -> str:
 
 def _due(job: MandateJob) -> datetime | None:
     """When it is due, if it has such a time."""
-    score: Any = job.connection.zscore(f"{RQ_KEY_PREFIX}:scheduled:{job.origin}", job.id)
+    score: Any = job.connection.zscore(keys.registry("scheduled", job.origin), job.id)
     return None if score is None else datetime.fromtimestamp(score, UTC)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rq.utils import as_text
 
 from jobs import conf
+from jobs.broker import keys
 from jobs.broker.connections import servers
 from jobs.doctor.finding import Finding, Severity, some
 from jobs.inspection import JobQuery, workers
@@ -73,7 +74,7 @@ def _running() -> Iterator[Finding]:
     now = time.time()
     beating = {each.name for each in workers.alive(jobs=0) if each.seen and now - each.seen.timestamp() < GONE}
     for client in servers():
-        names: Any = client.zrangebyscore("jobs:workers", now - GONE, "+inf")
+        names: Any = client.zrangebyscore(keys.ALIVE, now - GONE, "+inf")
         beating |= set(map(as_text, names))
     orphans = []
     for row in JobQuery(state=JobState.RUNNING).all(LOOKED_AT):

@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs import conf, queues
+from jobs.broker import keys
 from jobs.broker.connections import by_server, servers
 from jobs.doctor.finding import Finding, Severity, some
 from jobs.inspection import samples
@@ -25,7 +25,7 @@ def look() -> Iterator[Finding]:
 
 def _halted() -> Iterator[Finding]:
     for client, names in by_server(conf.queues()).items():
-        if client.exists(f"{RQ_KEY_PREFIX}:suspended"):
+        if client.exists(keys.SUSPENDED):
             yield Finding(
                 Severity.ERROR,
                 f"The queues {', '.join(names)} are halted by `rq suspend`.",
@@ -57,10 +57,10 @@ def _late() -> Iterator[Finding]:
 
 def _unknown() -> Iterator[Finding]:
     for client in servers():
-        listed: Any = client.smembers(f"{RQ_KEY_PREFIX}:queues")
-        names = {as_text(key).removeprefix(f"{RQ_KEY_PREFIX}:queue:") for key in listed}
+        listed: Any = client.smembers(keys.QUEUES)
+        names = {keys.name_of(as_text(key)) for key in listed}
         for name in sorted(names - set(conf.queues())):
-            length = client.llen(f"{RQ_KEY_PREFIX}:queue:{name}")
+            length = client.llen(keys.queue(name))
             if length:
                 yield Finding(
                     Severity.WARNING,
@@ -73,7 +73,7 @@ def _unknown() -> Iterator[Finding]:
 def _overdue() -> Iterator[Finding]:
     for client, names in by_server(conf.queues()).items():
         for name in names:
-            late = client.zcount(f"{RQ_KEY_PREFIX}:scheduled:{name}", "-inf", time.time() - OVERDUE)
+            late = client.zcount(keys.registry("scheduled", name), "-inf", time.time() - OVERDUE)
             if late:
                 yield Finding(
                     Severity.ERROR,

@@ -44,7 +44,7 @@ def look() -> Iterator[Finding]:
         ("web process runs", "web processes run"),
         version.told(),
         "What they enqueue may not be what workers know how to run.",
-        f"Wait for the deployment to end, and {version.TOLD_FOR} s more, or start them anew on this release.",
+        f"Wait for the deployment to end, and {version.PUBLISHED_FOR} s more, or start them anew on this release.",
     )
 
 

@@ -11,13 +11,14 @@ from redis import Redis
 from rq.utils import as_text
 
 from jobs import conf
+from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, run_script, servers
 
 MINUTE, HOUR = 60, 3_600  # seconds
 FAILED = ("dead", "retried")
 HOURS_KEPT = 8 * 24 * HOUR  # seconds that an hour's sum is kept
 MINUTES_KEPT = 73 * HOUR  # seconds that the workers keep a minute's counts
-TOTAL, SUMMED = "jobs:counts:total", "jobs:counts:summed"
+TOTAL, SUMMED = keys.COUNTS_TOTAL, keys.COUNTS_SUMMED
 
 _SUM_UP = Script("sum_up.lua")
 
@@ -156,7 +157,7 @@ def totals() -> dict[tuple[str, str, str], Counter[int]]:
         summed = int(client.get(SUMMED) or 0)
         now = int(time.time())
         first = max((summed + 1) * HOUR, now - MINUTES_KEPT) // MINUTE
-        minutes = [f"jobs:counts:{minute}" for minute in range(first, now // MINUTE + 1)]
+        minutes = [keys.counts(minute) for minute in range(first, now // MINUTE + 1)]
         for counted in _hash_many(client, [TOTAL, *minutes]):
             for (queue, command, outcome, bucket), count in _labels(counted):
                 found.setdefault((queue, command, outcome), Counter())[bucket] += count
@@ -191,8 +192,8 @@ def _read(first: int, last: int, step: int) -> Iterable[tuple[int, _Counted]]:
             else:
                 minutes.append(start)
                 start += MINUTE
-        keys = [*map(_hour_key, hours), *(f"jobs:counts:{minute // MINUTE}" for minute in minutes)]
-        answers = _hash_many(client, keys)
+        hashes = [*map(_hour_key, hours), *(keys.counts(minute // MINUTE) for minute in minutes)]
+        answers = _hash_many(client, hashes)
         sums = answers[: len(hours)]
         missing = [hour for hour, counted in zip(hours, sums, strict=True) if not counted]
         added_up = dict(zip(missing, _sum_up_many(client, missing), strict=True))
@@ -211,13 +212,13 @@ def _sum_up_many(client: Redis, hours: Sequence[int]) -> list[dict[bytes, Any]]:
 
 
 def _summing(hour: int, *, into_total: bool = False) -> tuple[list[str], list[Word]]:
-    minutes = [f"jobs:counts:{minute}" for minute in range(hour // MINUTE, (hour + HOUR) // MINUTE)]
+    minutes = [keys.counts(minute) for minute in range(hour // MINUTE, (hour + HOUR) // MINUTE)]
     return [_hour_key(hour), TOTAL, SUMMED, *minutes], [hour // HOUR, HOURS_KEPT, int(into_total)]
 
 
-def _hash_many(client: Redis, keys: Sequence[str]) -> list[dict[bytes, Any]]:
+def _hash_many(client: Redis, hashes: Sequence[str]) -> list[dict[bytes, Any]]:
     with client.pipeline(transaction=False) as pipeline:
-        for key in keys:
+        for key in hashes:
             pipeline.hgetall(key)
         return list(pipeline.execute())
 
@@ -235,4 +236,4 @@ def _label(text: bytes | str) -> tuple[str, str, str, int] | None:
 
 
 def _hour_key(hour: int) -> str:
-    return f"jobs:counts:hour:{hour // HOUR}"
+    return keys.counts_of_hour(hour // HOUR)

@@ -16,10 +16,10 @@ import orjson
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from redis import Redis
-from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
 from jobs import conf, queues
+from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
 from jobs.inspection.rows import Row
 from jobs.inspection.sources import Source, locate, read, sizes, take, tally
@@ -246,7 +246,7 @@ def _read_cursor(cursor: str) -> dict[str, int]:
 def find(job_id: str) -> MandateJob | None:
     """The job of that id, on whichever server."""
     for client in servers():
-        found: Any = client.hmget(f"{RQ_KEY_PREFIX}:job:{job_id}", "origin", "data")
+        found: Any = client.hmget(keys.job(job_id), "origin", "data")
         if found[0] is not None:
             return _loaded(client, job_id, *found)
     return None

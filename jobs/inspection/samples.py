@@ -4,9 +4,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from rq.defaults import RQ_KEY_PREFIX
-
 from jobs import conf
+from jobs.broker import keys
 from jobs.broker.connections import by_server
 from jobs.broker.times import time_of
 
@@ -35,12 +34,12 @@ def measure() -> dict[str, Sample]:
     for client, names in by_server(conf.queues()).items():
         with client.pipeline(transaction=False) as pipeline:
             for name in names:
-                pipeline.llen(f"{RQ_KEY_PREFIX}:queue:{name}")
-                pipeline.lindex(f"{RQ_KEY_PREFIX}:queue:{name}", 0)
-                pipeline.zcard(f"{RQ_KEY_PREFIX}:wip:{name}")
+                pipeline.llen(keys.queue(name))
+                pipeline.lindex(keys.queue(name), 0)
+                pipeline.zcard(keys.registry("wip", name))
             answers: list[Any] = pipeline.execute()
             for first in answers[1::3]:
-                pipeline.hget(f"{RQ_KEY_PREFIX}:job:{(first or b'').decode()}", "enqueued_at")
+                pipeline.hget(keys.job((first or b"").decode()), "enqueued_at")
             times = pipeline.execute(raise_on_error=False)  # the first one's key may be no hash
         for name, length, running, text in zip(names, answers[::3], answers[2::3], times, strict=True):
             since = time_of(text) if isinstance(text, bytes) else None
@@ -50,7 +49,7 @@ def measure() -> dict[str, Sample]:
 
 def collect() -> None:
     """Keep what `measure` finds, under this minute."""
-    key = f"jobs:samples:{int(time.time() // 60)}"
+    key = keys.samples(int(time.time() // 60))
     samples = measure()
     for client, names in by_server(samples).items():
         texts: dict[Any, Any] = {name: f"{samples[name].length} {samples[name].latency:.3f}" for name in names}
@@ -66,16 +65,16 @@ def lengths_before(minutes: int) -> tuple[float, dict[str, int]] | None:
     None when no sample is that old. One round trip a server.
     """
     now = time.time()
-    keys = [int(now // 60) - minutes - more for more in range(4)]
+    minutes_back = [int(now // 60) - minutes - more for more in range(4)]
     found: dict[int, dict[str, int]] = {}
     for client in by_server(conf.queues()):
         with client.pipeline(transaction=False) as pipeline:
-            for minute in keys:
-                pipeline.hgetall(f"jobs:samples:{minute}")
-            for minute, known in zip(keys, pipeline.execute(), strict=True):
+            for minute in minutes_back:
+                pipeline.hgetall(keys.samples(minute))
+            for minute, known in zip(minutes_back, pipeline.execute(), strict=True):
                 texts = {name.decode(): value.decode() for name, value in known.items()}
                 found.setdefault(minute, {}).update({name: int(text.split()[0]) for name, text in texts.items()})
-    for minute in keys:
+    for minute in minutes_back:
         if found.get(minute):
             return now - minute * 60, found[minute]
     return None

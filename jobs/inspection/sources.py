@@ -8,9 +8,9 @@ from itertools import chain, islice
 from typing import Any
 
 from redis import Redis
-from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
+from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, run_script
 from jobs.inspection.rows import FIELDS, LARGEST, Row
 from jobs.job import JobState
@@ -41,7 +41,7 @@ class Source:
 
     @property
     def key(self) -> str:
-        return f"{RQ_KEY_PREFIX}:{self.place}:{self.queue}"
+        return keys.registry(self.place, self.queue)
 
     def ask(self, pipeline: Any, offset: int, size: int, *, newest_first: bool) -> None:
         """Ask for so many ids from an offset on."""
@@ -104,8 +104,8 @@ def tally(groups: Sequence[Sequence[Source]], most: int) -> list[tuple[int, Coun
     """
     looked_at, found = [0] * len(groups), [Counter[JobState]() for _ in groups]
     for client in _by_client(source for group in groups for source in group):
-        keys = [[source.key for source in group if source.client is client] for group in groups]
-        answers = run_many(client, _TALLY, [(each, [f"{RQ_KEY_PREFIX}:", most]) for each in keys])
+        grouped = [[source.key for source in group if source.client is client] for group in groups]
+        answers = run_many(client, _TALLY, [(each, [keys.RQ, most]) for each in grouped])
         for at, (seen, *pairs) in enumerate(answers):
             looked_at[at] += seen
             states = zip(pairs[::2], pairs[1::2], strict=True)
@@ -133,7 +133,7 @@ def read(found: Sequence[Found]) -> list[Row | None]:
         records: list[Any] = []
         for first in range(0, len(positions), AT_ONCE):
             ids = [found[at].job_id for at in positions[first : first + AT_ONCE]]
-            arguments: list[Word] = [f"{RQ_KEY_PREFIX}:job:", LARGEST, LARGEST_TOGETHER, len(FIELDS), *FIELDS, *ids]
+            arguments: list[Word] = [keys.job(""), LARGEST, LARGEST_TOGETHER, len(FIELDS), *FIELDS, *ids]
             records += run_script(client, _ROWS, [], arguments)
         waiting = [found[at].job_id for at in positions if found[at].source.place == "deferred"]
         blocked = prerequisites.blocked(client, waiting) if waiting else set()

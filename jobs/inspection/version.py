@@ -11,13 +11,13 @@ from typing import Any
 from rq.utils import as_text
 
 from jobs import conf
+from jobs.broker import keys
 from jobs.broker.connections import servers
 from jobs.inspection.single_flight import Question
 from jobs.record import registry
 
 TELL_EVERY = 10.0  # seconds between two times that a web process that is probed says what it runs
-TOLD_FOR = 120  # seconds that this counts
-_TOLD = "jobs:web"  # a sorted set of "<machine>:<process> <version>", by the time at which it was said
+PUBLISHED_FOR = 120  # seconds that this counts
 
 
 def code_version() -> str:
@@ -39,16 +39,16 @@ def tell() -> None:
 
 def told() -> dict[str, str]:
     """The version that each web process ran which was probed lately, by its name. Raises redis-py's errors."""
-    members: Any = servers()[0].zrangebyscore(_TOLD, time.time() - TOLD_FOR, "+inf")
+    members: Any = servers()[0].zrangebyscore(keys.CODE_VERSIONS, time.time() - PUBLISHED_FOR, "+inf")
     return {name: version for name, _, version in (as_text(member).partition(" ") for member in members)}
 
 
 def _tell() -> None:
     now = time.time()
     with servers()[0].pipeline() as pipeline:
-        pipeline.zadd(_TOLD, {f"{socket.gethostname()}:{os.getpid()} {code_version()}": now})
-        pipeline.zremrangebyscore(_TOLD, "-inf", now - TOLD_FOR)
-        pipeline.expire(_TOLD, TOLD_FOR)
+        pipeline.zadd(keys.CODE_VERSIONS, {f"{socket.gethostname()}:{os.getpid()} {code_version()}": now})
+        pipeline.zremrangebyscore(keys.CODE_VERSIONS, "-inf", now - PUBLISHED_FOR)
+        pipeline.expire(keys.CODE_VERSIONS, PUBLISHED_FOR)
         pipeline.execute()
 
 

@@ -7,16 +7,15 @@ from typing import Any
 
 import orjson
 from redis import Redis
-from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
+from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, servers
 from jobs.broker.times import time_of
 from jobs.errors import ChangeRefusedError
 
 AT_ONCE = 250  # workers that a script reads: some 2 ms of the server's time
 EVERY_JOB = 1_000_000  # more than a worker has threads
-STACKS = "jobs:stacks:"  # and a worker's name: what its threads were doing when it was last asked
 
 _WORKERS = Script("workers.lua")
 _FIELDS: tuple[str, ...] = (
@@ -71,30 +70,30 @@ def alive(*, jobs: int = EVERY_JOB) -> list[Worker]:
     """Every worker that RQ's lists have, each with so many of the jobs that it runs. Two round trips a server."""
     found: list[Worker] = []
     for client in servers():
-        found += _read(client, sorted(as_text(key) for key in client.smembers(f"{RQ_KEY_PREFIX}:workers")), jobs=jobs)
+        found += _read(client, sorted(as_text(key) for key in client.smembers(keys.WORKERS)), jobs=jobs)
     return found
 
 
 def get(name: str) -> tuple[Worker, str] | None:
     """The worker of that name, and the stacks that it has shown lately, if any; None when there is no such worker."""
     for client in servers():
-        if found := _read(client, [f"{RQ_KEY_PREFIX}:worker:{name}"]):
-            shown: Any = client.get(f"{STACKS}{name}")
+        if found := _read(client, [keys.worker(name)]):
+            shown: Any = client.get(keys.stacks(name))
             return found[0], (shown or b"").decode(errors="replace")
     return None
 
 
-def _read(client: Redis, keys: list[str], *, jobs: int = EVERY_JOB) -> list[Worker]:
-    words: list[Word] = [f"{RQ_KEY_PREFIX}:", jobs, *_FIELDS]
+def _read(client: Redis, records: list[str], *, jobs: int = EVERY_JOB) -> list[Worker]:
+    words: list[Word] = [keys.RQ, jobs, *_FIELDS]
     calls: list[tuple[list[str], list[Word]]] = [
-        (keys[first : first + AT_ONCE], words) for first in range(0, len(keys), AT_ONCE)
+        (records[first : first + AT_ONCE], words) for first in range(0, len(records), AT_ONCE)
     ]
     answers = [answer for each in run_many(client, _WORKERS, calls) for answer in each] if calls else []
     found: list[Worker] = []
-    for key, answer in zip(keys, answers, strict=True):
+    for key, answer in zip(records, answers, strict=True):
         if answer and any(answer[0]):
             running = tuple(_running(*each) for each in sorted(answer[1]))
-            found.append(_worker(key.removeprefix(f"{RQ_KEY_PREFIX}:worker:"), answer[0], running))
+            found.append(_worker(keys.name_of(key), answer[0], running))
     return found
 
 
@@ -106,9 +105,9 @@ def tell(name: str, command: str) -> None:
     Raises ChangeRefusedError when there is no such worker.
     """
     for client in servers():
-        if client.exists(f"{RQ_KEY_PREFIX}:worker:{name}"):
+        if client.exists(keys.worker(name)):
             word = "shutdown" if command == "stop" else command
-            client.publish(f"{RQ_KEY_PREFIX}:pubsub:{name}", orjson.dumps({"command": word}))
+            client.publish(keys.channel(name), orjson.dumps({"command": word}))
             return
     raise ChangeRefusedError(f"There is no worker {name!r} any more.")
 

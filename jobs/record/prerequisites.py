@@ -11,10 +11,10 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from redis import Redis
-from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
 from rq.utils import as_text
 
+from jobs.broker import keys
 from jobs.broker.connections import address, reaching, same_server
 from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
 
@@ -89,8 +89,8 @@ def _id(given: object, client: Redis) -> str:
 def _bad_ends(client: Redis, ids: Sequence[str]) -> list[tuple[str, str]]:
     with reaching(client), client.pipeline(transaction=False) as pipeline:
         for job_id in ids:
-            pipeline.hmget(f"{RQ_KEY_PREFIX}:job:{job_id}", "status", "state")
-            pipeline.get(f"jobs:gone:{job_id}")
+            pipeline.hmget(keys.job(job_id), "status", "state")
+            pipeline.get(keys.gone(job_id))
         answers = pipeline.execute()
     found = []
     for job_id, (status, state), gone in zip(ids, answers[::2], answers[1::2], strict=True):
@@ -104,24 +104,24 @@ def _bad_ends(client: Redis, ids: Sequence[str]) -> list[tuple[str, str]]:
 def demand_finished(client: Redis, ids: Iterable[str]) -> None:
     """Raise PrereqJobNotFinishedError if a job of these has a record, and has not finished."""
     for job_id in ids:
-        status = client.hget(f"{RQ_KEY_PREFIX}:job:{job_id}", "status")
+        status = client.hget(keys.job(job_id), "status")
         if status is not None and status != JobStatus.FINISHED.value.encode():
             raise PrereqJobNotFinishedError(f"Unfinished job: {job_id}")
 
 
 def lacking(client: Redis, job_id: str) -> set[str]:
     """The prerequisites that a job still waits for."""
-    return {as_text(member) for member in client.smembers(f"jobs:waits:{job_id}")}
+    return {as_text(member) for member in client.smembers(keys.waits(job_id))}
 
 
 def some_lacking(client: Redis, ids: Sequence[str], most: int) -> dict[str, tuple[list[str], int]]:
     """Of each of these jobs, some of the prerequisites that it waits for, and how many there are; one round trip."""
-    return _some(client, {job_id: [f"jobs:waits:{job_id}"] for job_id in ids}, most)
+    return _some(client, {job_id: [keys.waits(job_id)] for job_id in ids}, most)
 
 
 def some_dependents(client: Redis, job_id: str, most: int) -> tuple[list[str], int]:
     """Some of the jobs that wait for this one, and how many there are; one round trip."""
-    return _some(client, {job_id: [f"jobs:dependents:{job_id}", f"jobs:followers:{job_id}"]}, most)[job_id]
+    return _some(client, {job_id: [keys.dependents(job_id), keys.followers(job_id)]}, most)[job_id]
 
 
 def _some(client: Redis, keys: Mapping[str, Sequence[str]], most: int) -> dict[str, tuple[list[str], int]]:
@@ -143,11 +143,11 @@ def blocked(client: Redis, ids: Sequence[str]) -> set[str]:
     """Which of these waiting jobs are blocked, in two round trips; of each, up to 100 prerequisites are looked at."""
     with client.pipeline(transaction=False) as pipeline:
         for job_id in ids:
-            pipeline.srandmember(f"jobs:waits:{job_id}", 100)
+            pipeline.srandmember(keys.waits(job_id), 100)
         waits = dict(zip(ids, pipeline.execute(), strict=True))
         for lacked in waits.values():
             for each in lacked:
-                pipeline.hget(f"{RQ_KEY_PREFIX}:job:{as_text(each)}", "status")
+                pipeline.hget(keys.job(as_text(each)), "status")
         statuses = iter(pipeline.execute(raise_on_error=False))  # a key may be no hash
     return {job_id for job_id, lacked in waits.items() if _bad_among(statuses, len(lacked))}
 
@@ -168,6 +168,6 @@ def blocking(client: Redis, job_id: str) -> list[str]:
     ids = sorted(lacking(client, job_id))
     with client.pipeline(transaction=False) as pipeline:
         for each in ids:
-            pipeline.hget(f"{RQ_KEY_PREFIX}:job:{each}", "status")
+            pipeline.hget(keys.job(each), "status")
         statuses = pipeline.execute()
     return [each for each, status in zip(ids, statuses, strict=True) if _is_bad(status)]

@@ -9,6 +9,8 @@ import orjson
 from redis import Redis
 from rq.utils import as_text
 
+from jobs.broker import keys
+
 _UNFINISHED = "unfinished"
 
 
@@ -29,8 +31,8 @@ def histories(of: Sequence[tuple[Redis, str]], most: int) -> dict[str, list[Run]
         ids = [entry_id for each, entry_id in of if each is client]
         with client.pipeline(transaction=False) as pipeline:
             for entry_id in ids:
-                pipeline.lrange(f"jobs:schedule:runs:{entry_id}", 0, most - 1)
-                pipeline.hgetall(f"jobs:schedule:ended:{entry_id}")
+                pipeline.lrange(keys.runs(entry_id), 0, most - 1)
+                pipeline.hgetall(keys.runs_ended(entry_id))
             answers = pipeline.execute()
         for entry_id, lines, outcomes in zip(ids, answers[::2], answers[1::2], strict=True):
             found[entry_id] = [_run(orjson.loads(line), outcomes) for line in lines]

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from django.conf import settings
 from redis import Redis
-from rq.defaults import RQ_KEY_PREFIX
 
+from jobs.broker import keys
 from jobs.recurring.entry import Entry
 from jobs.retries import seconds_of
 
@@ -65,7 +65,7 @@ def read_many(client: Redis, ids: Sequence[str]) -> dict[str, Record]:
     """What the records say, in one round trip, for `definition` to understand."""
     with client.pipeline(transaction=False) as pipeline:
         for entry_id in ids:
-            pipeline.hmget(f"{RQ_KEY_PREFIX}:job:{entry_id}", "entry", "meta", "runs_written")
+            pipeline.hmget(keys.job(entry_id), "entry", "meta", "runs_written")
         answers = pipeline.execute()
     return {entry_id: tuple(answer) for entry_id, answer in zip(ids, answers, strict=True)}
 

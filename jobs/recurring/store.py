@@ -12,11 +12,11 @@ from typing import Any
 
 import orjson
 from redis import Redis
-from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 from rq_scheduler.scheduler import Scheduler as StockScheduler
 
 from jobs import runtime
+from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
 from jobs.broker.times import iso
 from jobs.errors import ScheduleError
@@ -27,9 +27,8 @@ from jobs.recurring.runs import Run
 from jobs.recurring.serialization import dump, entry_of, for_rq
 from jobs.retries import seconds_of
 
-SCHEDULED = f"{RQ_KEY_PREFIX}:scheduler:scheduled_jobs"
+SCHEDULED = keys.SCHEDULED_BY_RQ_SCHEDULER
 LOCK = StockScheduler.scheduler_lock_key
-ENTRIES = "jobs:schedule"  # the ids of all entries
 RUNS_KEPT = 100  # of each entry's history
 
 
@@ -87,7 +86,7 @@ def pause(name: str) -> None:
     """Let an entry rest until `resume`, restarts included. Its times pass. ScheduleError for an unknown name."""
     found = get(name)
     with found._client.pipeline() as pipeline:
-        pipeline.hset(_key(found.id), "paused", "1")
+        pipeline.hset(keys.job(found.id), "paused", "1")
         pipeline.zrem(SCHEDULED, found.id)
         pipeline.execute()
 
@@ -96,7 +95,7 @@ def resume(name: str) -> None:
     """Let a paused entry go on with its next time. ScheduleError for an unknown name."""
     found = get(name)
     with found._client.pipeline() as pipeline:
-        pipeline.hdel(_key(found.id), "paused")
+        pipeline.hdel(keys.job(found.id), "paused")
         if found.entry.enabled and found.paused:
             pipeline.zadd(SCHEDULED, {found.id: _next_score(found.entry)})
         pipeline.execute()
@@ -137,7 +136,7 @@ def upcoming(most: int = 5) -> tuple[list[StoredEntry], bool]:
 
 def _ids() -> list[tuple[str, Redis]]:
     return sorted(
-        ((as_text(entry_id), client) for client in servers() for entry_id in client.smembers(ENTRIES)),
+        ((as_text(entry_id), client) for client in servers() for entry_id in client.smembers(keys.ENTRIES)),
         key=lambda pair: pair[0],
     )
 
@@ -149,7 +148,7 @@ def _read(ids: Sequence[tuple[str, Redis]]) -> list[StoredEntry]:
         of_client = [entry_id for entry_id, each in ids if each is client]
         with client.pipeline(transaction=False) as pipeline:
             for entry_id in of_client:
-                pipeline.hgetall(_key(entry_id))
+                pipeline.hgetall(keys.job(entry_id))
                 pipeline.zscore(SCHEDULED, entry_id)
             found = pipeline.execute()
         answers |= dict(zip(of_client, zip(found[::2], found[1::2], strict=True), strict=True))
@@ -215,7 +214,7 @@ def push_run(client: Redis, entry_id: str) -> str:
     """Write a run of an entry, or of one of rq-scheduler's jobs, now. Returns its id."""
     now = runtime.now()
     run_id = f"{entry_id.removeprefix('entry-')}-now-{int(now * 1_000)}-{os.urandom(3).hex()}"  # two may ask at once
-    record: Any = client.hgetall(_key(entry_id))
+    record: Any = client.hgetall(keys.job(entry_id))
     if not record:
         raise ScheduleError(f"There is no recurring entry {entry_id!r}.")
     fields = {as_text(name): value for name, value in record.items()}
@@ -225,10 +224,10 @@ def push_run(client: Redis, entry_id: str) -> str:
     kept |= {"status": "queued", "created_at": iso(now), "enqueued_at": iso(now), "schedule": entry_id, "more": 1}
     queue = as_text(fields["origin"])
     with client.pipeline() as pipeline:
-        pipeline.hset(_key(run_id), mapping=kept)
-        pipeline.sadd(f"{RQ_KEY_PREFIX}:queues", f"{RQ_KEY_PREFIX}:queue:{queue}")
-        pipeline.rpush(f"{RQ_KEY_PREFIX}:queue:{queue}", run_id)
-        pipeline.lpush(f"jobs:schedule:runs:{entry_id}", orjson.dumps({"what": "run", "id": run_id, "at": now}))
+        pipeline.hset(keys.job(run_id), mapping=kept)
+        pipeline.sadd(keys.QUEUES, keys.queue(queue))
+        pipeline.rpush(keys.queue(queue), run_id)
+        pipeline.lpush(keys.runs(entry_id), orjson.dumps({"what": "run", "id": run_id, "at": now}))
         pipeline.execute()
     return run_id
 
@@ -238,7 +237,7 @@ _OWN = {"entry", "paused", "last_run", "runs_written", "created_at", "enqueued_a
 
 
 def _write(client: Redis, entry: Entry, *, from_file: bool) -> None:
-    entry_id, key = _id(entry), _key(_id(entry))
+    entry_id, key = _id(entry), keys.job(_id(entry))
     new = entry.job(datetime.now(UTC))
     definition = dump(entry, from_file=from_file)
     record: dict[Any, Any] = {"entry": definition, "data": new.payload, "origin": new.queue, "status": "scheduled"}
@@ -250,7 +249,7 @@ def _write(client: Redis, entry: Entry, *, from_file: bool) -> None:
     def write(pipeline: Any) -> None:
         before, paused = pipeline.hmget(key, "entry", "paused")
         pipeline.multi()
-        pipeline.sadd(ENTRIES, entry_id)
+        pipeline.sadd(keys.ENTRIES, entry_id)
         pipeline.hset(key, mapping=record)
         if not entry.enabled:
             pipeline.zrem(SCHEDULED, entry_id)
@@ -264,8 +263,8 @@ def _write(client: Redis, entry: Entry, *, from_file: bool) -> None:
 def _remove(client: Redis, entry_id: str) -> None:
     with client.pipeline() as pipeline:
         pipeline.zrem(SCHEDULED, entry_id)
-        pipeline.srem(ENTRIES, entry_id)
-        pipeline.delete(_key(entry_id), f"jobs:schedule:runs:{entry_id}", f"jobs:schedule:ended:{entry_id}")
+        pipeline.srem(keys.ENTRIES, entry_id)
+        pipeline.delete(keys.job(entry_id), keys.runs(entry_id), keys.runs_ended(entry_id))
         pipeline.execute()
 
 
@@ -275,7 +274,3 @@ def _next_score(entry: Entry) -> float:
 
 def _id(entry: Entry) -> str:
     return f"entry-{entry.slug}"
-
-
-def _key(job_id: str) -> str:
-    return f"{RQ_KEY_PREFIX}:job:{job_id}"

@@ -14,11 +14,12 @@ from typing import Any
 
 from jobs import conf, queues
 from jobs.attempts.outcomes import Dead, Retried
+from jobs.broker import keys
 from jobs.job import MandateJob
 from jobs.testing import attempt, patches
 from jobs.testing.matching import aware
 from jobs.testing.recorded import Chosen, Recorded, Wanted
-from jobs.testing.scripts import ScriptedMemory, job_key, queue_key
+from jobs.testing.scripts import ScriptedMemory
 from jobs.testing.with_statement import caller, is_entered
 
 MOST_RUNS = 100  # of one job, or of jobs that enqueue one another, at once: more is work that will not end
@@ -168,7 +169,7 @@ class Performer:
         """The jobs in the queues that are not paused, in the order in which a worker would take them."""
         paused = queues.paused()
         names = [name for name in conf.queues() if name not in paused]
-        return [member.decode() for name in names for member in self.memory.lists[queue_key(name)]]
+        return [member.decode() for name in names for member in self.memory.lists[keys.queue(name)]]
 
     def _perform(self, recorded: Recorded, *, raises: bool) -> int:
         """Make an attempt at a job, if it is in its queue by now. Returns how many attempts that were."""
@@ -195,9 +196,9 @@ class Performer:
         return 1
 
     def _is_queued(self, job_id: str) -> bool:
-        return self.memory.hget(job_key(job_id), "status") == b"queued"
+        return self.memory.hget(keys.job(job_id), "status") == b"queued"
 
     def _recorded(self, job_id: str) -> Recorded:
-        due = self.memory.hget(job_key(job_id), "due")
+        due = self.memory.hget(keys.job(job_id), "due")
         job = MandateJob.fetch(job_id, connection=self.memory)  # type: ignore[arg-type]
         return Recorded.of(job, due=None if due is None else float(due))  # type: ignore[arg-type]

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import orjson
-from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import control, queues, runtime
 from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import Outcome, Postponed, Requeued, Retried
+from jobs.broker import keys
 from jobs.broker.connections import Script, Word
 from jobs.broker.times import iso
 from jobs.testing.memory import Memory, bytes_of
@@ -50,7 +50,7 @@ class ScriptedMemory(Memory):
     def waiting(self) -> Iterator[str]:
         """The jobs that wait for prerequisites."""
         for key, members in self.scores.items():
-            if key.startswith(_registry("deferred", "")):
+            if key.startswith(keys.registry("deferred", "")):
                 yield from (member.decode() for member in members)
 
     # --- push.lua --------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ class ScriptedMemory(Memory):
             job_id, due, payload, links, extra = rest[:5]
             fields, rest = rest[5 : 5 + 2 * extra], rest[5 + 2 * extra :]
             links = orjson.loads(links) if links else {}
-            if self.exists(job_key(job_id)):
+            if self.exists(keys.job(job_id)):
                 pass  # it was sent twice
             elif holder := self._holder(links.get("unique")):
                 duplicates.append([position, holder.encode()])
@@ -72,7 +72,7 @@ class ScriptedMemory(Memory):
                 waits = self._link(job_id, links)
                 record = {"created_at": now_iso, "origin": queue, "data": payload, "due": due}
                 record |= dict(zip(fields[::2], fields[1::2], strict=True))
-                self.hashes[job_key(job_id)] = {name: bytes_of(value) for name, value in record.items() if value != ""}
+                self.hashes[keys.job(job_id)] = {name: bytes_of(value) for name, value in record.items() if value != ""}
                 if waits:
                     self._put(job_id, "deferred", float(now))
                 elif due != "":
@@ -88,28 +88,28 @@ class ScriptedMemory(Memory):
     def _link(self, job_id: str, links: dict[str, Any]) -> bool:
         waiting = False
         for prerequisite in links.get("waits", ()):
-            status = self.hget(job_key(prerequisite), "status")
-            gone = self.exists(f"jobs:gone:{prerequisite}") and not links["any"]
+            status = self.hget(keys.job(prerequisite), "status")
+            gone = self.exists(keys.gone(prerequisite)) and not links["any"]
             forgotten = status is None and prerequisite not in links["sure"] and not gone
             if not (status == b"finished" or forgotten or (links["any"] and status in _ENDED)):
-                self.sadd(f"jobs:waits:{job_id}", prerequisite)
-                self.sadd(f"jobs:{'followers' if links['any'] else 'dependents'}:{prerequisite}", job_id)
+                self.sadd(keys.waits(job_id), prerequisite)
+                self.sadd((keys.followers if links["any"] else keys.dependents)(prerequisite), job_id)
                 waiting = True
         return waiting
 
     def _unlink(self, job_id: str, record: dict[str, bytes]) -> dict[str, Any]:
         """Let a job wait for nothing. Returns what it has lacked, as `_link` takes it."""
-        waits = sorted(member.decode() for member in self.smembers(f"jobs:waits:{job_id}"))
-        self.forget(f"jobs:waits:{job_id}")
+        waits = sorted(member.decode() for member in self.smembers(keys.waits(job_id)))
+        self.forget(keys.waits(job_id))
         follows = False
         for prerequisite in orjson.loads(record.get("prereqs", b"[]")):
-            self.srem(f"jobs:dependents:{prerequisite}", job_id)
-            follows = bool(self.srem(f"jobs:followers:{prerequisite}", job_id)) or follows
+            self.srem(keys.dependents(prerequisite), job_id)
+            follows = bool(self.srem(keys.followers(prerequisite), job_id)) or follows
         return {"waits": waits, "any": follows, "sure": []}
 
     def _holder(self, lock: str | None) -> str | None:
         holder = (self.get(lock) or b"").decode() if lock else ""
-        status = self.hget(job_key(holder), "status") if holder else None
+        status = self.hget(keys.job(holder), "status") if holder else None
         return holder if status and status not in _ENDED else None
 
     def _lock(self, lock: str, job_id: str, milliseconds: int) -> None:
@@ -123,14 +123,14 @@ class ScriptedMemory(Memory):
 
     def _change_one(self, job_id: str, *how: Any) -> list[bytes]:
         what, now_iso, now, possible, keep, event, reason, end, moved_to, due = how
-        key = job_key(job_id)
+        key = keys.job(job_id)
         if (status := self.hget(key, "status")) is None:
             return [b"missing", b""]
         if f",{status.decode()}," not in possible:
             return [b"status", status]
         record = self.hashes[key]
         if what == "due":
-            scheduled, member = self.scores[_registry("scheduled", record["origin"].decode())], bytes_of(job_id)
+            scheduled, member = self.scores[keys.registry("scheduled", record["origin"].decode())], bytes_of(job_id)
             if expires := record.get("expires_at"):
                 record["expires_at"] = bytes_of(float(expires) + float(due) - scheduled[member])
             scheduled[member] = float(due)
@@ -149,7 +149,7 @@ class ScriptedMemory(Memory):
             self._note(job_id, event)
         if what == "delete":
             self._forget_job(job_id)
-            gone = f"jobs:gone:{job_id}"
+            gone = keys.gone(job_id)
             self.texts[gone], self.ends[gone] = bytes_of(reason), float(now) + keep
         elif what == "cancel":
             self._set(job_id, ended_at=now_iso, reason=reason)
@@ -176,26 +176,26 @@ class ScriptedMemory(Memory):
         return [b"done", status]
 
     def _take_out(self, job_id: str) -> None:
-        record = self.hashes[job_key(job_id)]
+        record = self.hashes[keys.job(job_id)]
         status, queue = record["status"], record["origin"].decode()
         if status == b"queued":
-            self.lists[queue_key(queue)].remove(bytes_of(job_id))
+            self.lists[keys.queue(queue)].remove(bytes_of(job_id))
         elif status == b"started":
-            claims = self.scores[_registry("wip", queue)]
+            claims = self.scores[keys.registry("wip", queue)]
             for member in [member for member in claims if member.startswith(bytes_of(f"{job_id}:"))]:
                 del claims[member]
         else:
-            self.scores[_registry(_REGISTRIES.get(status, status.decode()), queue)].pop(bytes_of(job_id), None)
+            self.scores[keys.registry(_REGISTRIES.get(status, status.decode()), queue)].pop(bytes_of(job_id), None)
 
     # --- step.lua, promote.lua, release.lua ------------------------------------------------------
 
     def claim(self, job_id: str) -> Claim:
         """Take a queued job."""
-        record = self.hashes[job_key(job_id)]
+        record = self.hashes[keys.job(job_id)]
         queue = record["origin"]
-        self.lists[queue_key(queue.decode())].remove(bytes_of(job_id))
+        self.lists[keys.queue(queue.decode())].remove(bytes_of(job_id))
         execution = f"testing.{next(self._numbers)}"
-        self.scores[_registry("wip", queue.decode())][bytes_of(f"{job_id}:{execution}")] = runtime.now()
+        self.scores[keys.registry("wip", queue.decode())][bytes_of(f"{job_id}:{execution}")] = runtime.now()
         self._set(job_id, status="started", started_at=iso(runtime.now()), worker_name="testing")
         row: list[Any] = [bytes_of(job_id), queue, execution.encode()]
         row += [record.get(field, b"") for field in ("data", "timeout", "result_ttl", "interruptions")]
@@ -214,9 +214,9 @@ class ScriptedMemory(Memory):
         sent = words(claim, outcome, command, seconds)
         _, _, _, kind, when, _, _, result_type, result, began, event, _, _, *fields = sent
         member = claim.id + b":" + claim.execution
-        if self.scores[_registry("wip", claim.queue_name)].pop(member, None) is None:
+        if self.scores[keys.registry("wip", claim.queue_name)].pop(member, None) is None:
             return  # it was cancelled while it ran
-        now, record = runtime.now(), self.hashes[job_key(job_id)]
+        now, record = runtime.now(), self.hashes[keys.job(job_id)]
         record.update((str(name), bytes_of(value)) for name, value in zip(fields[::2], fields[1::2], strict=True))
         if event:
             self._note(job_id, str(event))
@@ -249,25 +249,23 @@ class ScriptedMemory(Memory):
         due = sorted(
             (score, member.decode(), key)
             for key, members in self.scores.items()
-            if key.startswith(_registry("scheduled", ""))
+            if key.startswith(keys.registry("scheduled", ""))
             for member, score in members.items()
             if score <= runtime.now()
         )
         for _, job_id, key in due:
             del self.scores[key][bytes_of(job_id)]
-            self._enqueue(job_id, at_front="front" in self.hashes[job_key(job_id)])
+            self._enqueue(job_id, at_front="front" in self.hashes[keys.job(job_id)])
 
     def _release(self, job_id: str, *, finished: bool) -> None:
-        for name in ("dependents", "followers") if finished else ("followers",):
-            for member in sorted(self.sets.pop(f"jobs:{name}:{job_id}", ())):
+        waiting = [keys.dependents(job_id), keys.followers(job_id)] if finished else [keys.followers(job_id)]
+        for key in waiting:
+            for member in sorted(self.sets.pop(key, ())):
                 dependent = member.decode()
-                self.srem(f"jobs:waits:{dependent}", job_id)
-                if (
-                    not self.exists(f"jobs:waits:{dependent}")
-                    and self.hget(job_key(dependent), "status") == b"deferred"
-                ):
+                self.srem(keys.waits(dependent), job_id)
+                if not self.exists(keys.waits(dependent)) and self.hget(keys.job(dependent), "status") == b"deferred":
                     self._take_out(dependent)
-                    due = float(self.hashes[job_key(dependent)].get("due", 0))
+                    due = float(self.hashes[keys.job(dependent)].get("due", 0))
                     if due > runtime.now():
                         self._put(dependent, "scheduled", due)
                     else:
@@ -278,49 +276,31 @@ class ScriptedMemory(Memory):
 
     def _enqueue(self, job_id: str, *, at_front: bool = False) -> None:
         self._set(job_id, status="queued", enqueued_at=iso(runtime.now()))
-        queue = self.lists[queue_key(self.hashes[job_key(job_id)]["origin"].decode())]
+        queue = self.lists[keys.queue(self.hashes[keys.job(job_id)]["origin"].decode())]
         queue.insert(0 if at_front else len(queue), bytes_of(job_id))
 
     def _put(self, job_id: str, status: str, score: float) -> None:
         self._set(job_id, status=status)
-        self.scores[_registry(status, self.hashes[job_key(job_id)]["origin"].decode())][bytes_of(job_id)] = score
+        self.scores[keys.registry(status, self.hashes[keys.job(job_id)]["origin"].decode())][bytes_of(job_id)] = score
 
     def _end(self, job_id: str, status: str, until: float) -> None:
         self._set(job_id, ended_at=iso(runtime.now()))
         self._put(job_id, status, until)
-        self.ends[job_key(job_id)] = until
+        self.ends[keys.job(job_id)] = until
 
     def _forget_job(self, job_id: str) -> None:
-        self.forget(job_key(job_id))
-        self.forget(_results(job_id))
+        self.forget(keys.job(job_id))
+        self.forget(keys.results(job_id))
 
     def _keep_result(self, job_id: str, entry: dict[bytes, bytes]) -> None:
-        stream = self.streams[_results(job_id)]
+        stream = self.streams[keys.results(job_id)]
         stream.append((f"{int(runtime.now() * 1_000)}-{next(self._numbers)}".encode(), entry))
         del stream[:-10]
 
     def _note(self, job_id: str, event: str) -> None:
-        known = self.hashes[job_key(job_id)].get("history", b"")
+        known = self.hashes[keys.job(job_id)].get("history", b"")
         events = [*known.split(b"\n"), *event.encode().split(b"\n")] if known else event.encode().split(b"\n")
-        self.hashes[job_key(job_id)]["history"] = b"\n".join(events[-HISTORY:])
+        self.hashes[keys.job(job_id)]["history"] = b"\n".join(events[-HISTORY:])
 
     def _set(self, job_id: str, **fields: str) -> None:
-        self.hashes[job_key(job_id)].update((name, value.encode()) for name, value in fields.items())
-
-
-def job_key(job_id: str) -> str:
-    """The record of a job."""
-    return f"{RQ_KEY_PREFIX}:job:{job_id}"
-
-
-def queue_key(name: str) -> str:
-    """The list of a queue."""
-    return f"{RQ_KEY_PREFIX}:queue:{name}"
-
-
-def _registry(name: str, queue: str) -> str:
-    return f"{RQ_KEY_PREFIX}:{name}:{queue}"
-
-
-def _results(job_id: str) -> str:
-    return f"{RQ_KEY_PREFIX}:results:{job_id}"
+        self.hashes[keys.job(job_id)].update((name, value.encode()) for name, value in fields.items())

@@ -3,8 +3,7 @@
 import time
 from collections.abc import Iterable
 
-from rq.defaults import RQ_KEY_PREFIX
-
+from jobs.broker import keys
 from jobs.broker.connections import Script
 from jobs.record.history import KEPT_FOR
 from jobs.worker.connection import Wire
@@ -19,7 +18,7 @@ def clean(wire: Wire, queues: Iterable[str]) -> None:
     """Strike off what has expired, as far as that goes in half a second. Raises redis-py's errors."""
     until = time.monotonic() + LONGEST
     for queue in queues:
-        keys = [f"{RQ_KEY_PREFIX}:{registry}:{queue}" for registry in ("finished", "failed", "canceled")]
+        registries = [keys.registry(registry, queue) for registry in ("finished", "failed", "canceled")]
         struck = SLICE
         while struck == SLICE and time.monotonic() < until:
-            struck = wire.run(_CLEAN, keys, f"{RQ_KEY_PREFIX}:", SLICE, KEPT_FOR)
+            struck = wire.run(_CLEAN, registries, keys.RQ, SLICE, KEPT_FOR)

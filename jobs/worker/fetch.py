@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from redis.exceptions import ResponseError
-from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import conf
 from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import GivenBack
+from jobs.broker import keys
 from jobs.broker.connections import Script, Word
 from jobs.broker.times import iso
 from jobs.worker.commit import Commits, Handed
@@ -23,7 +23,6 @@ from jobs.worker.scoreboard import Board
 
 logger = logging.getLogger("jobs.worker")
 
-PREFIX = f"{RQ_KEY_PREFIX}:"
 COUNTS_TTL = 73 * 3600  # seconds that a minute's counts are kept: 72 hours of charts
 LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
@@ -67,7 +66,7 @@ class Fetch:
         self._batch, self._dead_limit = conf.batch(), int(conf.get("DEAD_LIMIT"))
         self._weighted = any(weight is not None for weight in queues.values())
         self._wire = Wire(next(iter(queues)))
-        self._doorbell = Doorbell({name: f"{PREFIX}queue:{name}" for name in queues}, blocks=blocks)
+        self._doorbell = Doorbell({name: keys.queue(name) for name in queues}, blocks=blocks)
         self._ready: deque[Claim] = deque()
         self._using_wire = threading.Lock()
         self._at_the_door = threading.Lock()
@@ -161,9 +160,9 @@ class Fetch:
         self._unsent, self._in_doubt = outcomes, True  # until the answer is here
         refused, failed, releasing, rows, registered, trimmed = self._wire.run(
             _STEP,
-            [f"{PREFIX}queue:{name}" for name in self._order()] if want else [],
-            *(PREFIX, self._worker, iso(now), repr(now), want, first),
-            *(f"jobs:counts:{int(now // 60)}", COUNTS_TTL, len(outcomes), UNSEEN),
+            [keys.queue(name) for name in self._order()] if want else [],
+            *(keys.RQ, self._worker, iso(now), repr(now), want, first),
+            *(keys.counts(int(now // 60)), COUNTS_TTL, len(outcomes), UNSEEN),
             self._dead_limit,
             *words,
         )

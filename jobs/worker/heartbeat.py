@@ -6,16 +6,15 @@ import socket
 import time
 from collections.abc import Iterable
 
-from rq.defaults import RQ_KEY_PREFIX
 from rq.version import VERSION
 
+from jobs.broker import keys
 from jobs.broker.connections import Script, Word
 from jobs.broker.times import iso
 from jobs.inspection.version import code_version
 from jobs.worker.connection import Wire
 from jobs.worker.scoreboard import Board
 
-PREFIX = f"{RQ_KEY_PREFIX}:"
 EVERY = 5.0  # seconds between beats
 RECORD_TTL = 90  # seconds that RQ's records of a worker live without another beat
 FORGOTTEN = 24 * 3_600  # seconds after which a dead worker is struck off the lists
@@ -55,8 +54,8 @@ def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], 
         age = monotonic - job.started
         if age > RECORDED_AFTER:
             words += (job.job_id, job.execution, job.queue, repr(age))
-    key = f"{PREFIX}worker:{worker}"
-    wire.run(_BEAT, [key, f"{key}:executions"], PREFIX, worker, RECORD_TTL, repr(now), *words)
+    key = keys.worker(worker)
+    wire.run(_BEAT, [key, f"{key}:executions"], keys.RQ, worker, RECORD_TTL, repr(now), *words)
 
 
 def resident_megabytes(pid: int) -> float:
@@ -70,19 +69,19 @@ def resident_megabytes(pid: int) -> float:
 
 def register(wire: Wire, worker: str, queues: Iterable[str]) -> None:
     """Enter a worker in RQ's lists of workers. Its first beat must have been written before."""
-    key = f"{PREFIX}worker:{worker}"
-    wire.call("SADD", f"{PREFIX}workers", key)
+    key = keys.worker(worker)
+    wire.call("SADD", keys.WORKERS, key)
     for queue in queues:
-        wire.call("SADD", f"{PREFIX}workers:{queue}", key)
+        wire.call("SADD", keys.workers_of(queue), key)
 
 
 def unregister(wire: Wire, worker: str, queues: Iterable[str]) -> None:
     """Strike a worker off: what it still held counts as a dead worker's from here on."""
-    key = f"{PREFIX}worker:{worker}"
-    wire.call("ZREM", "jobs:workers", worker)
-    wire.call("SREM", f"{PREFIX}workers", key)
+    key = keys.worker(worker)
+    wire.call("ZREM", keys.ALIVE, worker)
+    wire.call("SREM", keys.WORKERS, key)
     for queue in queues:
-        wire.call("SREM", f"{PREFIX}workers:{queue}", key)
+        wire.call("SREM", keys.workers_of(queue), key)
     wire.call("DEL", key, f"{key}:executions")
 
 

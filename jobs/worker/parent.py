@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from django.db import connections
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
-from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import scheduler
+from jobs.broker import keys
 from jobs.broker.connections import get_connection, new_pool
 from jobs.errors import ScheduleError
 from jobs.recurring.entry import listed
@@ -41,7 +41,6 @@ from jobs.worker.supervision import Supervision
 
 logger = logging.getLogger("jobs.worker")
 
-PREFIX = f"{RQ_KEY_PREFIX}:"
 TICK = 0.5  # seconds between looks at what is due and what is paused
 MISSED = 3 * heartbeat.EVERY  # seconds: after a longer silence of ours, others have as long to be heard again
 
@@ -137,7 +136,7 @@ class Parent:
         return self._try(lambda: self._register_now(process))
 
     def _register_now(self, process: Process) -> None:
-        if self._wire.call("ZSCORE", "jobs:workers", process.name) is not None:
+        if self._wire.call("ZSCORE", keys.ALIVE, process.name) is not None:
             process.name = heartbeat.new_life(process.name)  # what an earlier life left behind is a dead worker's
         self._show_paused([process])  # before its first claim
         self._beat_for(process)
@@ -158,9 +157,9 @@ class Parent:
 
     def _has_work(self) -> bool:
         """Whether a burst has anything left to do; True when the server does not say."""
-        keys = [f"{PREFIX}queue:{name}" for name in self._queues]
+        lists = [keys.queue(name) for name in self._queues]
         found = [1]
-        self._try(lambda: found.append(self._wire.call("EXISTS", "jobs:releasing", *keys)))
+        self._try(lambda: found.append(self._wire.call("EXISTS", keys.RELEASING, *lists)))
         return found[-1] > 0
 
     # --- duties ----------------------------------------------------------------------------------
@@ -187,21 +186,19 @@ class Parent:
         self._scheduler.tick()
 
     def _show_paused(self, processes: Iterable[Process]) -> None:
-        paused = {name.decode() for name in self._wire.call("SMEMBERS", "jobs:paused")}
-        suspended = bool(self._wire.call("EXISTS", f"{PREFIX}suspended"))  # RQ's `rq suspend` stops all queues
+        paused = {name.decode() for name in self._wire.call("SMEMBERS", keys.PAUSED)}
+        suspended = bool(self._wire.call("EXISTS", keys.SUSPENDED))  # RQ's `rq suspend` stops all queues
         for process in processes:
             for at, queue in enumerate(self._queues):
                 process.board.pause(at, suspended or queue in paused)
 
     def _beat(self) -> None:
-        listed = {
-            key.decode().removeprefix(f"{PREFIX}queue:") for key in self._wire.call("SMEMBERS", f"{PREFIX}queues")
-        }
+        listed = {keys.name_of(key.decode()) for key in self._wire.call("SMEMBERS", keys.QUEUES)}
         self._every_queue = sorted(listed.union(self._queues))
         for process in self._children:
             if process.stopped_at is not None:
                 continue
-            if not self._wire.call("SISMEMBER", f"{PREFIX}workers", f"{PREFIX}worker:{process.name}"):
+            if not self._wire.call("SISMEMBER", keys.WORKERS, keys.worker(process.name)):
                 # Struck off while we were away, by us or by a reader of RQ's.
                 heartbeat.register(self._wire, process.name, self._queues)
             self._beat_for(process)
@@ -220,12 +217,12 @@ class Parent:
             return
         for queue in self._every_queue:
             self._report(queue, *recover(self._wire, queue))
-        for name in self._wire.call("ZRANGEBYSCORE", "jobs:workers", "-inf", repr(time.time() - heartbeat.FORGOTTEN)):
+        for name in self._wire.call("ZRANGEBYSCORE", keys.ALIVE, "-inf", repr(time.time() - heartbeat.FORGOTTEN)):
             heartbeat.unregister(self._wire, name.decode(), self._every_queue)
 
     def _release(self) -> None:
         """What a worker that died should have released."""
-        for member in self._wire.call("SRANDMEMBER", "jobs:releasing", 10):
+        for member in self._wire.call("SRANDMEMBER", keys.RELEASING, 10):
             release(get_connection(self._queues[0]), member.decode())
 
     def _report(self, queue: str, back: list[tuple[str, str]], dead: list[tuple[str, str]]) -> None:

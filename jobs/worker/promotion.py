@@ -3,14 +3,12 @@
 import time
 from collections.abc import Iterable
 
-from rq.defaults import RQ_KEY_PREFIX
-
+from jobs.broker import keys
 from jobs.broker.connections import Script
 from jobs.broker.lease import Lease
 from jobs.broker.times import iso
 from jobs.worker.connection import Wire
 
-PREFIX = f"{RQ_KEY_PREFIX}:"
 LEASE = 5_000  # milliseconds: how long nobody promotes after the one who did has died
 SLICE = 1_000  # jobs a call: some milliseconds of the server's time
 LONGEST = 2.0  # seconds of slices in a row, after which the parent sees to its children again
@@ -23,7 +21,7 @@ class Promotion:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._lease = Lease("jobs:lease:promotion", LEASE, wire.run)
+        self._lease = Lease(keys.lease("promotion"), LEASE, wire.run)
 
     def run(self, queues: Iterable[str]) -> int:
         """Promote what is due, if it is our turn. Returns how many jobs. Raises redis-py's errors."""
@@ -33,8 +31,8 @@ class Promotion:
         for queue in queues:
             moved = SLICE
             while moved == SLICE and time.monotonic() < until:
-                keys = [f"{PREFIX}scheduled:{queue}", f"{PREFIX}queue:{queue}"]
-                moved = self._wire.run(_PROMOTE, keys, PREFIX, iso(time.time()), SLICE)
+                places = [keys.registry("scheduled", queue), keys.queue(queue)]
+                moved = self._wire.run(_PROMOTE, places, keys.RQ, iso(time.time()), SLICE)
                 promoted += moved
         return promoted
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from redis.exceptions import RedisError
-from rq.defaults import RQ_KEY_PREFIX
 
 from jobs import conf
+from jobs.broker import keys
 from jobs.broker.connections import Script
 from jobs.broker.times import iso
 from jobs.errors import JobsError
@@ -20,7 +20,6 @@ from jobs.worker.connection import Wire
 
 logger = logging.getLogger("jobs")
 
-PREFIX = f"{RQ_KEY_PREFIX}:"
 UNSEEN = 30  # seconds without a beat after which a worker is dead
 POISON = 3  # suspect interruptions without an attempt that ended between them: the job probably kills its workers
 
@@ -55,8 +54,8 @@ def recover(
     now, kept = time.time(), list(kept)
     back, dead = wire.run(
         _RECOVER,
-        [f"{PREFIX}wip:{queue}", f"{PREFIX}queue:{queue}", f"{PREFIX}failed:{queue}"],
-        *(PREFIX, queue, iso(now), UNSEEN, POISON, int(now) + DEAD_TTL, _POISONED, only, begun, before),
+        [keys.registry("wip", queue), keys.queue(queue), keys.registry("failed", queue)],
+        *(keys.RQ, queue, iso(now), UNSEEN, POISON, int(now) + DEAD_TTL, _POISONED, only, begun, before),
         *("all" if suspects is None else "listed", len(kept)),
         *kept,
         *(suspects or ()),

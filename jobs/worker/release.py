@@ -6,9 +6,9 @@ import time
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
-from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import as_text
 
+from jobs.broker import keys
 from jobs.broker.connections import Script, run_script
 from jobs.broker.times import iso
 from jobs.job import MandateJob
@@ -28,7 +28,7 @@ def release(client: Redis, member: str) -> None:
     A member is the key of a set of commands' jobs, or `rq:<queue>:<id>` for a job with plain RQ dependents.
     """
     try:
-        if member.startswith("rq:"):
+        if member.startswith(keys.RQ):
             _release_plain(client, member)
         else:
             _release_commands(client, member)
@@ -43,9 +43,7 @@ def _release_commands(client: Redis, members: str) -> None:
     before = None
     while True:
         now = time.time()
-        left, started = run_script(
-            client, _RELEASE, [members], [f"{RQ_KEY_PREFIX}:", prerequisite, SLICE, iso(now), repr(now)]
-        )
+        left, started = run_script(client, _RELEASE, [members], [keys.RQ, prerequisite, SLICE, iso(now), repr(now)])
         for job_id in started:
             logger.info("enqueued job %s: its prerequisites are done", as_text(job_id))
         if left == 0 or left == before:  # done; or a full server, where it is tried again later
@@ -54,7 +52,7 @@ def _release_commands(client: Redis, members: str) -> None:
 
 
 def _release_plain(client: Redis, member: str) -> None:
-    queue, _, job_id = member.removeprefix("rq:").rpartition(":")
+    queue, _, job_id = member.removeprefix(keys.RQ).rpartition(":")
     job = MandateJob.handle(job_id, queue=queue, payload=b"", connection=client)
     Queue(queue, connection=client, job_class=MandateJob).enqueue_dependents(job)
-    client.srem("jobs:releasing", member)
+    client.srem(keys.RELEASING, member)

@@ -8,14 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from redis import Redis
-from rq.defaults import RQ_KEY_PREFIX
 
+from jobs.broker import keys
 from jobs.broker.connections import new_pool
 from jobs.worker.process import Process
 
 logger = logging.getLogger("jobs.worker")
 
-PREFIX = f"{RQ_KEY_PREFIX}:"
 SIGNALS = {"quiet": signal.SIGTSTP, "stacks": signal.SIGTTIN}  # commands of our own, to one child
 
 
@@ -28,16 +27,16 @@ class Remote:
 
     def listen(self, worker: str) -> None:
         """Hear what is said to that worker. Raises redis-py's errors, as the others do."""
-        self._channels.subscribe(f"{PREFIX}pubsub:{worker}")
+        self._channels.subscribe(keys.channel(worker))
 
     def forget(self, worker: str) -> None:
         """Hear that worker's channel no more."""
-        self._channels.unsubscribe(f"{PREFIX}pubsub:{worker}")
+        self._channels.unsubscribe(keys.channel(worker))
 
     def obey(self, processes: Iterable[Process]) -> bool:
         """Carry out what has been said since. Whether we were told to shut down."""
         shutdown = False
-        by_channel = {f"{PREFIX}pubsub:{process.name}": process for process in processes}
+        by_channel = {keys.channel(process.name): process for process in processes}
         while by_channel and (message := self._channels.get_message(timeout=0)) is not None:
             try:
                 process = by_channel[message["channel"].decode()]

@@ -17,7 +17,6 @@ from typing import Any, cast
 from redis import Redis
 from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError
 from rq import SimpleWorker
-from rq.defaults import RQ_KEY_PREFIX
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
@@ -28,6 +27,7 @@ from jobs.attempts import failures
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible, TimedOut
 from jobs.attempts.outcomes import Dead, Ended, GivenBack, Recorded
+from jobs.broker import keys
 from jobs.broker.connections import new_pool
 from jobs.broker.times import sendable
 from jobs.errors import JobsError, PayloadError
@@ -130,8 +130,8 @@ class PlainRunner(SimpleWorker):
             self._unreached = True
             raise
         if not self._holds_claim():  # it was cancelled just before RQ's code wrote that it has started
-            keys = (job.key, f"{RQ_KEY_PREFIX}:canceled:{self._claim.queue_name}")
-            self._patiently(lambda: self.connection.eval(_STAY_CANCELLED, len(keys), *keys, job.id))
+            touched = (job.key, keys.registry("canceled", self._claim.queue_name))
+            self._patiently(lambda: self.connection.eval(_STAY_CANCELLED, len(touched), *touched, job.id))
             raise NotOurs
 
     def handle_execution_ended(self, job: Job, queue: Any, heartbeat_ttl: int) -> None:
@@ -178,7 +178,7 @@ class PlainRunner(SimpleWorker):
             time.sleep(pause)
 
     def _holds_claim(self) -> bool:
-        wip, member = f"{RQ_KEY_PREFIX}:wip:{self._claim.queue_name}", self._claim.id + b":" + self._claim.execution
+        wip, member = keys.registry("wip", self._claim.queue_name), self._claim.id + b":" + self._claim.execution
         return self._patiently(lambda: self.connection.zscore(wip, member)) is not None
 
     def _patiently(self, call: Callable[[], Any]) -> Any:

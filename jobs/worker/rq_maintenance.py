@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 
 from redis import Redis
 from redis.exceptions import RedisError
-from rq.defaults import RQ_KEY_PREFIX
 from rq.group import Group
 from rq.rate_limit import RateLimitRegistry
 from rq.registry import BaseRegistry, ReadyJobRegistry
 from rq.serializers import JSONSerializer
 
+from jobs.broker import keys
 from jobs.broker.connections import new_pool
 from jobs.job import MandateJob
 from jobs.worker.connection import UNREACHABLE
@@ -34,7 +34,7 @@ class Housekeeping:
         that nobody holds, and forget groups that are over. Raises redis-py's errors.
         """
         for queue in queues:
-            if self._client.exists(f"{RQ_KEY_PREFIX}:ready:{queue}"):
+            if self._client.exists(keys.ready(queue)):
                 self._do(self._registry(ReadyJobRegistry, queue).cleanup)
         if time.monotonic() < self._next_round:
             return

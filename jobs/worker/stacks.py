@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from redis import Redis
 
+from jobs.broker import keys
 from jobs.broker.times import sendable
-from jobs.inspection.workers import STACKS
 from jobs.worker.threads import JobThread
 
 KEPT_FOR = 600  # seconds
@@ -31,4 +31,4 @@ def stacks(threads: Iterable[JobThread]) -> str:
 
 def show(client: Redis, worker: str, threads: Iterable[JobThread]) -> None:
     """Put them where the dashboard looks. Raises redis-py's errors."""
-    client.set(f"{STACKS}{worker}", stacks(threads), ex=KEPT_FOR)
+    client.set(keys.stacks(worker), stacks(threads), ex=KEPT_FOR)

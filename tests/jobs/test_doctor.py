@@ -612,9 +612,9 @@ def test_a_web_process_of_another_release(path, healthy, client, settings, monke
 
     name = f"{socket.gethostname()}:{os.getpid()}"
     assert whats() == [f"1 web process runs the code version 'v41', here it is 'v42': {name}."]
-    assert 0 < healthy.ttl("jobs:web") <= version.TOLD_FOR
+    assert 0 < healthy.ttl("jobs:web") <= version.PUBLISHED_FOR
 
-    healthy.zadd("jobs:web", {f"{name} v41": time.time() - version.TOLD_FOR})  # then it was the last time
+    healthy.zadd("jobs:web", {f"{name} v41": time.time() - version.PUBLISHED_FOR})  # then it was the last time
     assert whats() == []
 
 

@@ -1,0 +1,158 @@
+"""
+Every key in Redis, RQ's and ours, by a function or a constant. What each key holds stands in docs/reference.md.
+
+The Lua scripts take RQ's prefix as an argument, and spell our keys themselves.
+"""
+
+from rq.defaults import RQ_KEY_PREFIX
+
+RQ = f"{RQ_KEY_PREFIX}:"  # the prefix of RQ's keys
+
+
+# --- RQ's ------------------------------------------------------------------------------------
+
+QUEUES = f"{RQ}queues"  # a set of the keys of the queues
+WORKERS = f"{RQ}workers"  # a set of the keys of the workers
+SUSPENDED = f"{RQ}suspended"  # exists while `rq suspend` stops all queues
+SCHEDULED_BY_RQ_SCHEDULER = f"{RQ}scheduler:scheduled_jobs"  # rq-scheduler's jobs and our entries, by their next run
+
+
+def job(job_id: str) -> str:
+    """The record of a job, a hash."""
+    return f"{RQ}job:{job_id}"
+
+
+def results(job_id: str) -> str:
+    """The results of a job's attempts, a stream."""
+    return f"{RQ}results:{job_id}"
+
+
+def queue(name: str) -> str:
+    """The ids of a queue's jobs, a list whose head is the next job."""
+    return f"{RQ}queue:{name}"
+
+
+def registry(kind: str, queue: str) -> str:
+    """
+    A registry of a queue, a sorted set. `kind`: wip (claims by their execution), scheduled, deferred, finished, failed,
+    canceled.
+    """
+    return f"{RQ}{kind}:{queue}"
+
+
+def ready(queue: str) -> str:
+    """RQ's own list of dependents that are ready to be enqueued."""
+    return f"{RQ}ready:{queue}"
+
+
+def worker(name: str) -> str:
+    """The record of a worker process, a hash."""
+    return f"{RQ}worker:{name}"
+
+
+def workers_of(queue: str) -> str:
+    """The keys of the workers that serve a queue, a set."""
+    return f"{RQ}workers:{queue}"
+
+
+def channel(worker: str) -> str:
+    """The channel of a worker's remote commands."""
+    return f"{RQ}pubsub:{worker}"
+
+
+def name_of(key: str) -> str:
+    """The name of the queue or worker whose key this is."""
+    return key.removeprefix(RQ).partition(":")[2]
+
+
+# --- ours: workers and queues ----------------------------------------------------------------
+
+ALIVE = "jobs:workers"  # worker processes by their last beat
+PAUSED = "jobs:paused"  # a set of queues
+RELEASING = "jobs:releasing"  # jobs that have ended, whose dependents are not released yet
+CODE_VERSIONS = "jobs:web"  # `<machine>:<process> <version>` by the time at which it was published
+
+
+def stacks(worker: str) -> str:
+    """What a worker's threads were doing when it was last asked."""
+    return f"jobs:stacks:{worker}"
+
+
+def lease(name: str) -> str:
+    """Which process does a duty that only one may do: promotion, schedule."""
+    return f"jobs:lease:{name}"
+
+
+# --- ours: one job ---------------------------------------------------------------------------
+
+
+def gone(job_id: str) -> str:
+    """How a job ended that has no record any more."""
+    return f"jobs:gone:{job_id}"
+
+
+def waits(job_id: str) -> str:
+    """The prerequisites for which a job still waits, a set."""
+    return f"jobs:waits:{job_id}"
+
+
+def dependents(job_id: str) -> str:
+    """The jobs that wait until this one has finished, a set."""
+    return f"jobs:dependents:{job_id}"
+
+
+def followers(job_id: str) -> str:
+    """The jobs that wait until this one has ended in any way, a set."""
+    return f"jobs:followers:{job_id}"
+
+
+def unique(command: str, digest: str) -> str:
+    """The lock of a unique command: the id of the job that holds it."""
+    return f"jobs:unique:{command}:{digest}"
+
+
+# --- ours: recurring entries -----------------------------------------------------------------
+
+ENTRIES = "jobs:schedule"  # a set of the ids of all entries
+
+
+def runs(entry_id: str) -> str:
+    """The last runs of an entry, a list, the newest first."""
+    return f"jobs:schedule:runs:{entry_id}"
+
+
+def runs_ended(entry_id: str) -> str:
+    """How the runs of an entry ended, a hash by their ids."""
+    return f"jobs:schedule:ended:{entry_id}"
+
+
+# --- ours: what is counted -------------------------------------------------------------------
+
+COUNTS_TOTAL, COUNTS_SUMMED = "jobs:counts:total", "jobs:counts:summed"
+CHANGES = "jobs:bulk"  # changes of many jobs by the time at which they began
+PROFILES = "jobs:profiles"  # `<job id>:<attempt>` by the time at which it ended
+
+
+def counts(minute: int) -> str:
+    """The attempts that ended in a minute (since the epoch), a hash by their labels."""
+    return f"jobs:counts:{minute}"
+
+
+def counts_of_hour(hour: int) -> str:
+    """The same of an hour (since the epoch)."""
+    return f"jobs:counts:hour:{hour}"
+
+
+def samples(minute: int) -> str:
+    """Length and latency of each queue in a minute (since the epoch), a hash."""
+    return f"jobs:samples:{minute}"
+
+
+def change(job_id: str) -> str:
+    """How far a change of many jobs is, a hash."""
+    return f"jobs:bulk:{job_id}"
+
+
+def profile(member: str) -> str:
+    """A profile by its member in PROFILES, a hash."""
+    return f"jobs:profile:{member}"
