@@ -4,12 +4,12 @@ import pytest
 
 from jobs.errors import ForbiddenFunctionError
 from jobs.execution import perform
-from jobs.record import allowlist
+from jobs.record import allowlist, payload
 from tests.sample import functions
 
 
 def test_what_every_command_calls_is_allowed():
-    assert allowlist.resolve(allowlist.PERFORM) is perform
+    assert allowlist.resolve(payload.PERFORM) is perform
 
 
 def test_a_function_of_an_installed_app_is_allowed():

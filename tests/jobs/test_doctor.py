@@ -520,7 +520,7 @@ def test_a_server_that_refuses_in_the_midst(healthy, monkeypatch):
     def refuse():
         raise ResponseError("NOPERM this user has no permissions")
 
-    monkeypatch.setattr("jobs.doctor.queues.metrics.measure", refuse)
+    monkeypatch.setattr("jobs.doctor.queues.samples.measure", refuse)
     assert whats() == [
         "The backlog could not be examined to the end: ResponseError: NOPERM this user has no permissions"
     ]

@@ -7,7 +7,7 @@ import pytest
 from jobs import control
 from jobs.broker.connections import get_connection
 from jobs.inspection import timeline
-from jobs.inspection.timeline import Attempt, build
+from jobs.inspection.timeline import FailedAttempt, build
 from jobs.record.history import Event
 from tests.sample.commands.notes import WriteNote
 from tests.sample.commands.trouble import Again, TroubleTwice
@@ -38,7 +38,7 @@ def test_attempts_have_their_ends():
         event("started", 80),
         event("finished", 83),
     ]
-    failed = [Attempt(at(10), at(12.1), "a", "Traceback one"), Attempt(at(60), at(65.2), "c", "Traceback two")]
+    failed = [FailedAttempt(at(10), at(12.1), "a", "Traceback one"), FailedAttempt(at(60), at(65.2), "c", "Traceback two")]
     assert told(build(events, failed, at(80), "d")) == [
         ("queued", "-", "", False),
         ("failed", pytest.approx(2.1), "a", True),
@@ -57,7 +57,7 @@ def test_one_that_runs_has_no_end_yet():
 
 def test_a_failed_attempt_whose_result_is_forgotten_has_its_end_alone():
     events = [event("queued", 0), event("failed", 3, "a", "RuntimeError: old"), event("failed", 9, "b", "new")]
-    steps = build(events, [Attempt(at(8), at(9), "b", "Traceback")], at(7))
+    steps = build(events, [FailedAttempt(at(8), at(9), "b", "Traceback")], at(7))
     assert [(step.reason, step.seconds) for step in steps[1:]] == [("RuntimeError: old", None), ("new", 1.0)]
 
 
@@ -68,7 +68,7 @@ def test_a_requeue_just_before_is_not_the_end_of_the_next_attempt():
 
 def test_poison_is_an_end(worker):
     steps = build(
-        [event("interrupted", 20, "a"), event("poisoned", 20, "a")], [Attempt(at(20.4), at(20.4), "a", "T")], None
+        [event("interrupted", 20, "a"), event("poisoned", 20, "a")], [FailedAttempt(at(20.4), at(20.4), "a", "T")], None
     )
     assert [step.name for step in steps] == ["interrupted", "poisoned"]
 

@@ -18,6 +18,7 @@ from jobs import execution
 from jobs.broker.connections import get_connection
 from jobs.client import tracing
 from jobs.worker import attempt
+from jobs.worker.tracing import traced
 from tests.processes import ROOT
 from tests.sample import functions, tasks
 from tests.sample.commands.limits import DeferWithContext, TellContext
@@ -36,7 +37,7 @@ def spans(settings, monkeypatch):
     monkeypatch.setattr(tracing, "is_on", False)
     settings.JOBS = {**settings.JOBS, "TRACING": True}
     tracing.set_up()
-    monkeypatch.setattr(execution, "attempt", tracing.traced(execution.attempt))  # as a worker's threads have it
+    monkeypatch.setattr(execution, "attempt", traced(execution.attempt))  # as a worker's threads have it
     yield lambda: {span.name: span for span in exporter.get_finished_spans()}
     provider.shutdown()
 
