@@ -18,7 +18,7 @@ from django.utils.deprecation import MiddlewareMixin
 
 from jobs.broker.connections import servers
 from jobs.inspection import version
-from jobs.inspection.single_flight import NoAnswerError, Question
+from jobs.inspection.single_flight import NoAnswerError, SingleFlight
 
 logger = logging.getLogger("jobs")
 
@@ -67,17 +67,17 @@ def _response(request: HttpRequest, problems: list[str]) -> HttpResponse:
 # --- what is checked -------------------------------------------------------------------------
 
 
-_known: dict[str, Question[str]] = {}  # each answers what is wrong, "" for nothing
+_known: dict[str, SingleFlight[str]] = {}  # each answers what is wrong, "" for nothing
 _migrated = False  # whether this process's migrations were once found applied: they stay so
 
 
-def _questions() -> dict[str, Question[str]]:
+def _questions() -> dict[str, SingleFlight[str]]:
     asks: dict[str, Callable[[], str]] = {f"database {alias}": partial(_ask_database, alias) for alias in connections}
     asks |= {"Redis": _ask_redis, "migrations": _ask_migrations}
-    return {name: _known.setdefault(name, Question(name, ask)) for name, ask in asks.items()}
+    return {name: _known.setdefault(name, SingleFlight(name, ask)) for name, ask in asks.items()}
 
 
-def _problem(name: str, question: Question[str], until: float) -> str:
+def _problem(name: str, question: SingleFlight[str], until: float) -> str:
     try:
         return question.answer(until)
     except NoAnswerError:

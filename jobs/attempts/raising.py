@@ -13,21 +13,29 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jobs.attempts.safe_points import is_own, is_safe, layout, own_frames
 
-if TYPE_CHECKING:
-    from jobs.attempts.interrupt import Interrupt
-
 TOOLS = (4, 3, 5, 2, 1, 0)  # of sys.monitoring, the ones first that no kind of tool has by convention
+
+
+class Pending(Protocol):
+    """What this module reads of an interrupt, which lies above it: `jobs.attempts.interrupt.Interrupt`."""
+
+    kind: Any  # the class of the exception to raise
+    sent_at: float  # monotonic seconds
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it may be raised now, for the first time or again."""
 
 
 class Wanted(NamedTuple):
     """An interrupt that waits for a safe point in a thread, inside `call`."""
 
     call: Callable[..., Any]
-    interrupt: "Interrupt"
+    interrupt: Pending
 
 
 _wanted: dict[int, Wanted] = {}  # by the thread
@@ -63,7 +71,7 @@ def trim(error: BaseException) -> None:
             trace = trace.tb_next
 
 
-def _is_time(frame: FrameType) -> "Interrupt | None":
+def _is_time(frame: FrameType) -> Pending | None:
     """The interrupt to raise in the calling thread, which is in that frame; None if none is due or this is unsafe."""
     wanted = _wanted.get(threading.get_ident())
     if wanted is None or not wanted.interrupt.is_due:

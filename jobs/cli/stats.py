@@ -52,7 +52,7 @@ def _watch(output: Output, interval: float) -> None:
 
 def figures() -> dict[str, Any]:
     """What is shown, for JSON: rates are per minute, over the last five; latencies in seconds."""
-    alive, paused, recent = workers.alive(), queues.paused(), attempt_counts.by_queue(SPAN * MINUTE)
+    alive, paused, recent = workers.listed(), queues.paused(), attempt_counts.by_queue(SPAN * MINUTE)
     return {
         "queues": [
             {

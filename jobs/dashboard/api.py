@@ -115,7 +115,7 @@ def job(request: HttpRequest, job_id: str) -> dict[str, Any]:
 
 def worker_list(request: HttpRequest) -> dict[str, Any]:
     """The worker processes."""
-    return {"workers": workers.alive()}  # orjson writes dataclasses, and 10,000 running jobs, in no time
+    return {"workers": workers.listed()}  # orjson writes dataclasses, and 10,000 running jobs, in no time
 
 
 def worker(request: HttpRequest, name: str) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def queue(request: HttpRequest, queue: str) -> Screen:
         "sample": samples.measure()[queue],
         "target": samples.target(queue),
         "paused": queue in queues.paused(),
-        "serving": sum(queue in worker.queues for worker in workers.alive(jobs=0)),
+        "serving": sum(queue in worker.queues for worker in workers.listed(jobs=0)),
         "recent": recent,
         "p95": recent.quantile(0.95),
         **listing(request, query, filters),

@@ -87,7 +87,7 @@ def overview(request: HttpRequest) -> Screen:
 
 def look(hour: ByMinute, *, is_scheduled: bool) -> Now:
     """What there is now, given the attempts of the last hour by minute."""
-    alive = workers.alive(jobs=0)
+    alive = workers.listed(jobs=0)
     died = sum(tally.outcomes["dead"] for _start, of_step in hour for tally in of_step.values())
     return Now(list(_queues(hour, alive)), inspection.counts(), alive, died, is_scheduled)
 

@@ -60,7 +60,7 @@ def _of_queues() -> Iterator[Metric]:
 
 
 def _of_workers() -> Iterator[Metric]:
-    alive = workers.alive(jobs=0)
+    alive = workers.listed(jobs=0)
     for name, text, value in (
         ("jobs_workers", "Worker processes.", len(alive)),
         ("jobs_threads", "Their threads.", sum(worker.threads for worker in alive)),

@@ -33,7 +33,7 @@ _JOB = '<span class="jobs-nowrap"><a href="../job/{}/">{}</a> <small>{}</small><
 
 def worker_list(request: HttpRequest) -> Screen:
     """The processes, what each runs and since when."""
-    found = workers.alive(jobs=NAMED)
+    found = workers.listed(jobs=NAMED)
     return "workers", {
         "title": _("Workers"),
         "workers": found[:MOST_WORKERS],

@@ -8,17 +8,17 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from jobs.doctor.finding import Finding, Severity, some
 from jobs.health import unapplied_migrations
-from jobs.inspection.single_flight import NoAnswerError, Question
+from jobs.inspection.single_flight import NoAnswerError, SingleFlight
 
 PATIENCE = 3.0  # seconds that they have to answer
 
-_known: dict[str, Question[list[Finding]]] = {}
+_known: dict[str, SingleFlight[list[Finding]]] = {}
 
 
 def look() -> Iterator[Finding]:
     """Which cannot be reached, and whether migrations are missing."""
     for alias in connections:
-        _known.setdefault(alias, Question(f"database {alias}", partial(_examine, alias))).start()
+        _known.setdefault(alias, SingleFlight(f"database {alias}", partial(_examine, alias))).start()
     until = time.monotonic() + PATIENCE
     for alias in connections:
         try:

@@ -72,7 +72,7 @@ def _blocked() -> Iterator[Finding]:
 
 def _running() -> Iterator[Finding]:
     now = time.time()
-    beating = {each.name for each in workers.alive(jobs=0) if each.seen and now - each.seen.timestamp() < GONE}
+    beating = {each.name for each in workers.listed(jobs=0) if each.seen and now - each.seen.timestamp() < GONE}
     for client in servers():
         names: Any = client.zrangebyscore(keys.ALIVE, now - GONE, "+inf")
         beating |= set(map(as_text, names))

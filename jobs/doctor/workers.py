@@ -12,7 +12,7 @@ SILENT = 30  # seconds without a beat
 
 def look() -> Iterator[Finding]:
     """Which are missing, silent, foreign, or of another release."""
-    known = workers.alive(jobs=0)
+    known = workers.listed(jobs=0)
     now = time.time()
     silent = {each.name: now - each.seen.timestamp() for each in known if each.seen}
     alive = [each for each in known if silent.get(each.name, 0.0) <= SILENT]

@@ -15,7 +15,7 @@ class NoAnswerError(Exception):
     """Raised when there is no answer in time."""
 
 
-class Question(Generic[T]):
+class SingleFlight(Generic[T]):
     """
     Something that is asked in a thread of its own. While that waits nobody asks again: however often somebody wants to
     know, there is one thread for each question. It holds up no process that ends.

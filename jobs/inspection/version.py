@@ -13,7 +13,7 @@ from rq.utils import as_text
 from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import servers
-from jobs.inspection.single_flight import Question
+from jobs.inspection.single_flight import SingleFlight
 from jobs.record import registry
 
 TELL_EVERY = 10.0  # seconds between two times that a web process that is probed says what it runs
@@ -53,7 +53,7 @@ def _tell() -> None:
 
 
 _told_at = -inf  # monotonic seconds
-_telling = Question("version", _tell)
+_telling = SingleFlight("version", _tell)
 
 
 def _digest() -> str:

@@ -66,7 +66,7 @@ class Worker:
     running: tuple[RunningJob, ...]
 
 
-def alive(*, jobs: int = EVERY_JOB) -> list[Worker]:
+def listed(*, jobs: int = EVERY_JOB) -> list[Worker]:
     """Every worker that RQ's lists have, each with so many of the jobs that it runs. Two round trips a server."""
     found: list[Worker] = []
     for client in servers():

@@ -17,7 +17,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, Word
 from jobs.broker.times import iso
 from jobs.testing.memory import Memory, bytes_of
-from jobs.worker.commit import words
+from jobs.worker.commit import encode_outcome
 
 HISTORY = 100  # events kept on a job, as shared.lua has it
 _ENDED = {b"finished", b"failed", b"canceled", b"stopped"}
@@ -211,7 +211,7 @@ class ScriptedMemory(Memory):
     def commit(self, claim: Claim, outcome: Outcome, command: str, seconds: float) -> None:
         """Write what an attempt ended as, if the claim is still held."""
         job_id = claim.job_id
-        sent = words(claim, outcome, command, seconds)
+        sent = encode_outcome(claim, outcome, command, seconds)
         _, _, _, kind, when, _, _, result_type, result, began, event, _, _, *fields = sent
         member = claim.id + b":" + claim.execution
         if self.scores[keys.registry("wip", claim.queue_name)].pop(member, None) is None:

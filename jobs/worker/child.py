@@ -27,7 +27,7 @@ from jobs.client import tracing
 from jobs.logs import AttemptLog
 from jobs.worker import breath, databases, signals, stacks
 from jobs.worker.attempt import maker
-from jobs.worker.fetch import TROUBLE, Fetch
+from jobs.worker.fetch import CONNECTION_ERRORS, Fetch
 from jobs.worker.heartbeat import resident_megabytes
 from jobs.worker.interruptions import Interruptions
 from jobs.worker.orders import Orders
@@ -41,7 +41,7 @@ logger = logging.getLogger("jobs.worker")
 
 SHORT = 0.001  # seconds: while the median attempt takes less, claims are batched
 LOOK_EVERY = 0.02  # seconds between looks at a thread that is to be interrupted
-HOSTAGE = 0.020  # seconds: a running job that takes longer must not hold claimed ones up
+LONG_JOB = 0.020  # seconds: a running job that takes longer must not hold claimed ones up
 GRACE = 25  # seconds that running jobs have to end when the worker is stopped
 
 
@@ -124,7 +124,7 @@ class Child:
         if self._interruptions.is_pending:
             return LOOK_EVERY
         if self._fetch.short_jobs and self._fetch.held:
-            return HOSTAGE / 2
+            return LONG_JOB / 2
         return 0.1 if self._fetch.held or self._fetch.stopping else 1.0
 
     def _mind(self) -> None:
@@ -135,7 +135,7 @@ class Child:
         if reason := self._interruptions.look():
             self._retire(reason, logging.ERROR)
         self._fetch.short_jobs = self._jobs_are_short()
-        if self._fetch.has_ready and any(now - claim.started > HOSTAGE for _, claim in running):
+        if self._fetch.has_ready and any(now - claim.started > LONG_JOB for _, claim in running):
             self._fetch.short_jobs = False
             self._fetch.give_back()
         self._show_counts()
@@ -236,7 +236,7 @@ class Child:
         if self._fetch.held:
             try:
                 self._fetch.put_back_running()
-            except TROUBLE as error:  # the parent, or another worker, gives them back
+            except CONNECTION_ERRORS as error:  # the parent, or another worker, gives them back
                 logger.error("could not put %d running jobs back: %s", len(self._fetch.held), error)
         self._show_counts()
         if tracing.is_on:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from jobs.worker import heartbeat, life, stall
 from jobs.worker.child import GRACE
-from jobs.worker.interruptions import COMEBACK
+from jobs.worker.interruptions import INTERRUPT_GRACE
 from jobs.worker.process import Process
 from jobs.worker.recovery import UNSEEN
 from jobs.worker.scoreboard import ANOTHER, Board
@@ -19,9 +19,9 @@ from jobs.worker.signals import PASSED_ON, name_of
 
 logger = logging.getLogger("jobs.worker")
 
-LEAVING = 2 * GRACE + COMEBACK  # seconds that a child may take to end once it has been told to stop
-OVERDUE = 2 * COMEBACK  # seconds past its time-out after which a job's process cannot be minding itself any more
-CALM = 1.0  # seconds before a child that died at once, or could not even be forked, is replaced
+LEAVING = 2 * GRACE + INTERRUPT_GRACE  # seconds that a child may take to end once it has been told to stop
+OVERDUE = 2 * INTERRUPT_GRACE  # seconds past its time-out after which a job's process cannot be minding itself any more
+RESTART_DELAY = 1.0  # seconds before a child that died at once, or could not even be forked, is replaced
 RETIRED = 4  # retiring children beside each that serves; of more, the oldest is told to stop
 FAILURES = 5  # children in a row that may die at once, with no job begun, before the worker gives up
 
@@ -72,7 +72,7 @@ class Children:
         self._to_start = [(at, number) for at, number in self._to_start if at > now]
         for number in due:
             if not self._stopping and not self._start(number, blocks):
-                self._to_start.append((now + CALM, number))
+                self._to_start.append((now + RESTART_DELAY, number))
 
     def _start(self, number: int, blocks: bool) -> bool:
         name, process = heartbeat.new_name(self._settings.name, number, self._settings.processes), None
@@ -121,7 +121,7 @@ class Children:
                 if self._settings.burst and not self._has_work():
                     continue
                 process.has_successor = True
-                self._to_start.append((max(now, process.started_at + CALM), process.number))
+                self._to_start.append((max(now, process.started_at + RESTART_DELAY), process.number))
                 self._limit_retired(process.number)
 
     def _limit_retired(self, number: int) -> None:
@@ -157,13 +157,13 @@ class Children:
             how = f"was killed by {name_of(-code)}" if code < 0 else f"ended by itself with code {code}"
             how += f": {words}" if words else ""
             logger.error("worker %s (pid %d) %s", process.name, process.pid, how)
-            self._despair(process, how)
+            self._count_failed_start(process, how)
             failed_in_burst = self._settings.burst and bool(words)  # it could not start, or our own code failed
             self.failed = self.failed or failed_in_burst
         self._settle(process)
         if not failed_in_burst and self._is_missed(process, follows):
-            soon = time.time() - process.born < CALM
-            self._to_start.append((time.monotonic() + (CALM if soon else 0.0), process.number))
+            soon = time.time() - process.born < RESTART_DELAY
+            self._to_start.append((time.monotonic() + (RESTART_DELAY if soon else 0.0), process.number))
 
     def _is_missed(self, process: Process, follows: int | None) -> bool:
         """Whether another is to be started in the place of one that is gone."""
@@ -174,9 +174,9 @@ class Children:
         # A successor may have found nothing to do, and what the old one ran has put a job into a queue since.
         return not any(each.number == process.number for each in self._alive) and self._has_work()
 
-    def _despair(self, process: Process, how: str) -> None:
+    def _count_failed_start(self, process: Process, how: str) -> None:
         """Give up when one child after the other dies before it could do anything: the next one would, too."""
-        at_once = time.time() - process.born < CALM and process.board.begun() < 0
+        at_once = time.time() - process.born < RESTART_DELAY and process.board.begun() < 0
         self._failures[process.number] = self._failures[process.number] + 1 if at_once else 0
         if self._failures[process.number] == FAILURES:
             logger.error(

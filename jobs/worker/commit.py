@@ -52,7 +52,7 @@ class Commits:
 
     def add(self, claim: Claim, outcome: Outcome, command: str, seconds: float) -> None:
         """Hand an outcome over. `command` and `seconds` (what the attempt took) are what it is counted under."""
-        self._done.append(Handed(claim, words(claim, outcome, command, seconds)))
+        self._done.append(Handed(claim, encode_outcome(claim, outcome, command, seconds)))
 
     def take(self) -> list[Handed]:
         """All that is there now."""
@@ -62,7 +62,7 @@ class Commits:
         return taken
 
 
-def words(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[Word]:
+def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[Word]:
     """One outcome as `step.lua` reads it."""
     kind: str
     when: Word = ""

@@ -26,8 +26,8 @@ logger = logging.getLogger("jobs.worker")
 COUNTS_TTL = 73 * 3600  # seconds that a minute's counts are kept: 72 hours of charts
 LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
-STRAY = 30.0  # seconds between looks for claims in our name that we know nothing of
-TROUBLE = (*UNREACHABLE, ResponseError)
+RECONCILE_EVERY = 30.0  # seconds between looks for claims in our name that we know nothing of
+CONNECTION_ERRORS = (*UNREACHABLE, ResponseError)
 
 _STEP = Script("shared.lua", "step.lua")
 
@@ -77,7 +77,9 @@ class Fetch:
         self._executions = 0  # the number of the next one; none is used twice
         self._quiet = False
         self._may_claim = True  # whether the last step found us among the living
-        self._wait = self._deaf = 0.0  # seconds before the next step, the next wait at the doorbell, after an error
+        self._wait = self._doorbell_pause = (
+            0.0  # seconds before the next step, the next wait at the doorbell, after an error
+        )
 
     # --- for the threads -------------------------------------------------------------------------
 
@@ -102,7 +104,7 @@ class Fetch:
                 return True
             try:
                 releasing = self._step(claims=not self.stopping)
-            except TROUBLE as error:
+            except CONNECTION_ERRORS as error:
                 self._outage(error)
                 return not self.stopping
             if self._burst and self._may_claim and not self.held and not releasing:
@@ -122,8 +124,8 @@ class Fetch:
                 queues = self._order()
                 # Nobody rings when a queue is resumed: while one is paused, look again soon.
                 self._doorbell.wait(queues, LONG if len(queues) == len(self._queues) else SOON)
-                self._deaf = 0.0
-            except TROUBLE as error:
+                self._doorbell_pause = 0.0
+            except CONNECTION_ERRORS as error:
                 self._ask_anew(error)
 
     def _ask_anew(self, error: BaseException) -> None:
@@ -131,12 +133,12 @@ class Fetch:
         The doorbell is out of order: work is asked for, but not all the time. Where the connection was lost, the next
         step finds out; a server that answers, and refuses (a replica, a full one), says so to the doorbell alone.
         """
-        if isinstance(error, ResponseError) and self._deaf == 0.0:
+        if isinstance(error, ResponseError) and self._doorbell_pause == 0.0:
             logger.warning("cannot wait for work, asking for it now and then: %s", error)
-        self._deaf = min(max(0.05, self._deaf * 2), LONGEST_WAIT)
+        self._doorbell_pause = min(max(0.05, self._doorbell_pause * 2), LONGEST_WAIT)
         with self._using_wire:
             self._wire.close()  # Sentinel may know a better server by now
-        self._stopped.wait(self._deaf)
+        self._stopped.wait(self._doorbell_pause)
 
     # --- one step --------------------------------------------------------------------------------
 
@@ -232,7 +234,7 @@ class Fetch:
             back, _ = recover(self._wire, name, only=self._worker, begun=NONE, before=self._executions, kept=held)
             for job_id, _ in back:
                 logger.info("gave back job %s: the answer that brought it was lost", job_id)
-        self._reconcile_at = time.monotonic() + STRAY
+        self._reconcile_at = time.monotonic() + RECONCILE_EVERY
 
     def _outage(self, error: BaseException) -> None:
         self._wire.close()
@@ -278,7 +280,7 @@ class Fetch:
         with self._using_wire:
             try:
                 releasing = self._step(claims=False)
-            except TROUBLE as error:
+            except CONNECTION_ERRORS as error:
                 self._wire.close()
                 logger.warning("could not commit what is done yet: %s", error)
                 return False

@@ -18,7 +18,7 @@ from jobs.worker.threads import JobThread
 
 logger = logging.getLogger("jobs.worker")
 
-COMEBACK = 30  # seconds that an interrupted thread has to come back
+INTERRUPT_GRACE = 30  # seconds that an interrupted thread has to come back
 FREED = 5  # seconds more, once the subprocesses that it may have waited for are killed
 
 
@@ -54,7 +54,7 @@ class Interruptions:
             self.is_pending = True
             if thread.interruptible.interrupt(claim, kind) and kind is TimedOut:
                 logger.warning("timed out: job %s, after %.3g s", claim.job_id, since - claim.started)
-            if now > self._freed.get(claim, since + COMEBACK) and not self._free(thread, claim, now):
+            if now > self._freed.get(claim, since + INTERRUPT_GRACE) and not self._free(thread, claim, now):
                 reason = self._give_up(thread, claim, kind)
         return reason
 
@@ -79,4 +79,4 @@ class Interruptions:
         self._fetch.commits.add(claim, outcome, command, time.monotonic() - claim.started)
         self._fetch.flush()
         self._board.end(self._threads.index(thread))  # the parent must not judge a job that is over
-        return f"job {claim.job_id} did not come back {COMEBACK:g} s after its interrupt"
+        return f"job {claim.job_id} did not come back {INTERRUPT_GRACE:g} s after its interrupt"

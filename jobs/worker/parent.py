@@ -28,13 +28,13 @@ from jobs.worker.children import Children
 from jobs.worker.connection import UNREACHABLE, Wire
 from jobs.worker.expiry import clean
 from jobs.worker.health import Health
-from jobs.worker.interruptions import COMEBACK
+from jobs.worker.interruptions import INTERRUPT_GRACE
 from jobs.worker.process import Process
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import bury, recover
 from jobs.worker.release import release
 from jobs.worker.remote_commands import Remote
-from jobs.worker.rq_maintenance import Housekeeping
+from jobs.worker.rq_maintenance import RqMaintenance
 from jobs.worker.settings import WorkerSettings
 from jobs.worker.strangers import Strangers
 from jobs.worker.supervision import Supervision
@@ -59,7 +59,7 @@ class Parent:
         self._wire = Wire(self._queues[0], timeout=2)
         self._promotion = Promotion(self._wire)
         self._remote = Remote(self._queues[0])
-        self._housekeeping = Housekeeping(self._queues[0])
+        self._maintenance = RqMaintenance(self._queues[0])
         client = Redis(connection_pool=new_pool(self._queues[0], socket_timeout=2, socket_connect_timeout=2))
         self._scheduler = Scheduler(connection=client)
         self._synced = False
@@ -87,7 +87,7 @@ class Parent:
         wake = self._handle_signals()
         if self._settings.burst:  # what is there to do must be in the queues before a child finds them empty
             self._try(self._recover)
-            self._try(lambda: self._housekeeping.run(self._every_queue))
+            self._try(lambda: self._maintenance.run(self._every_queue))
             self._try(lambda: self._promotion.run(self._every_queue))
         while not self._children.are_gone:
             self._children.start_due(blocks=blocks)
@@ -124,7 +124,7 @@ class Parent:
                 self._health.beaten()
                 self._try(self._recover)
             self._supervision.tell()
-            self._try(lambda: self._housekeeping.run(self._every_queue))
+            self._try(lambda: self._maintenance.run(self._every_queue))
             self._try(lambda: clean(self._wire, self._every_queue))
         if now >= self._kill_at:
             self._children.kill()
@@ -255,7 +255,7 @@ class Parent:
     def _stop(self) -> None:
         if self._kill_at == float("inf"):
             logger.info("stopping: running jobs have %d s to end", GRACE)
-            self._kill_at = time.monotonic() + GRACE + COMEBACK
+            self._kill_at = time.monotonic() + GRACE + INTERRUPT_GRACE
             self._supervision.stop()
             self._children.stop()
 

@@ -21,7 +21,7 @@ logger = logging.getLogger("jobs.worker")
 RARELY = 60.0  # seconds between the rounds that are for tidiness
 
 
-class Housekeeping:
+class RqMaintenance:
     """RQ's registries, by RQ's code. Who runs it does not matter, nor how many at once."""
 
     def __init__(self, queue: str) -> None:

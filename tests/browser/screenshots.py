@@ -30,7 +30,7 @@ PICTURES = {
 def scene(transactional_db, worker_process):
     scene = Scene()
     worker_process("mailers", "background", "low", name="mail-and-bulk", concurrency=2)  # `low` is paused by now
-    wait_until(lambda: any(worker.running for worker in workers.alive()))  # at their next beat
+    wait_until(lambda: any(worker.running for worker in workers.listed()))  # at their next beat
     yield scene
     scene.end()
 
@@ -42,7 +42,7 @@ def test_pictures_are_taken(visitor, scene, valkey: Valkey):
         about = [scene.dead.id] if page == "job" else about
         visit = visitor(**options)
         with valkey.client() as client:
-            for worker in workers.alive():
+            for worker in workers.listed():
                 client.hset(f"rq:worker:{worker.name}", "hostname", "jobs-1")  # no picture of this machine's name
         visit.go(page, *about, query=query)
         path = IMAGES / f"{name}.png"

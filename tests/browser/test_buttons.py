@@ -277,7 +277,7 @@ def test_worker_quiet_stacks_stop(page, another_worker):
     assert page.page.url.endswith(address("workers"))
     assert another_worker.wait() == 0
     assert job.state == "queued"
-    assert name not in {worker.name for worker in workers.alive()}
+    assert name not in {worker.name for worker in workers.listed()}
 
 
 def test_workers_stop(page, another_worker):

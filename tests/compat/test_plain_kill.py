@@ -33,7 +33,7 @@ def test_nothing_is_lost(point, number, worker_process, tmp_path, places):
             "DJANGO_SETTINGS_MODULE": "tests.faulty",
             "FAULT": f"{point}:{number}",
             "FAULT_MARKER": str(marker),
-            "CALM": "0.05",
+            "RESTART_DELAY": "0.05",
             "EVERY": "0.5",  # with the beats, what was left half done is finished
         },
     )

@@ -12,14 +12,14 @@ from ruamel.yaml import YAML
 
 from config.queues import QUEUES
 from jobs.worker.child import GRACE
-from jobs.worker.interruptions import COMEBACK
+from jobs.worker.interruptions import INTERRUPT_GRACE
 from tests.jobs.worker.servers import Server
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMPOSE, KUBERNETES = ROOT / "compose.yaml", ROOT / "deploy/kubernetes.yaml"
 ANALYZE = shutil.which("systemd-analyze")
 UNITS = sorted((ROOT / "deploy/systemd").glob("*.service"))
-STOPS_WITHIN = GRACE + COMEBACK  # seconds; then the worker is gone by itself
+STOPS_WITHIN = GRACE + INTERRUPT_GRACE  # seconds; then the worker is gone by itself
 GUNICORN_GRACE = 30  # seconds: the default of its --graceful-timeout
 
 

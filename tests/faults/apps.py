@@ -95,8 +95,8 @@ def is_step(*args: Any) -> bool:
 
 # Seconds that a test may shorten, and where they are used.
 TIMES = {
-    "CALM": [children],
-    "COMEBACK": [interruptions, children],
+    "RESTART_DELAY": [children],
+    "INTERRUPT_GRACE": [interruptions, children],
     "EVERY": [heartbeat],
     "GRACE": [child, children],
     "HOOKS": [ending],

@@ -38,7 +38,10 @@ def test_attempts_have_their_ends():
         event("started", 80),
         event("finished", 83),
     ]
-    failed = [FailedAttempt(at(10), at(12.1), "a", "Traceback one"), FailedAttempt(at(60), at(65.2), "c", "Traceback two")]
+    failed = [
+        FailedAttempt(at(10), at(12.1), "a", "Traceback one"),
+        FailedAttempt(at(60), at(65.2), "c", "Traceback two"),
+    ]
     assert told(build(events, failed, at(80), "d")) == [
         ("queued", "-", "", False),
         ("failed", pytest.approx(2.1), "a", True),

@@ -18,7 +18,7 @@ from tests.sample.models import Note
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
-FAULTY = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "CALM": "0.05"}
+FAULTY = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "RESTART_DELAY": "0.05"}
 
 
 @pytest.mark.parametrize("code", [0, 1, 3])

@@ -30,7 +30,7 @@ def test_nothing_is_lost(step, number, kills, worker_process, tmp_path, places, 
             "FAULT": f"{step}:{number if burst else 1}",
             "FAULT_MARKER": str(marker),
             "FAULT_KILLS": kills,
-            "CALM": "0.05",
+            "RESTART_DELAY": "0.05",
         },
         **({"burst": True} if burst else {}),
     )

@@ -224,7 +224,7 @@ def test_a_doorbell_out_of_order_is_asked_ever_later_and_said_once(new_fetch, mo
 
     fetch._doorbell.ring()
     fetch._await_work()
-    assert fetch._deaf == 0.0
+    assert fetch._doorbell_pause == 0.0
 
 
 def test_a_burst_does_not_take_queues_for_empty_that_it_may_not_claim_from(new_fetch, valkey):

@@ -18,7 +18,7 @@ from tests.sample.commands.long import Deaf, Patient
 from tests.sample.commands.notes import WriteNote
 from tests.sample.commands.processes import Hang
 
-FAULTY = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "GRACE": "0.5", "COMEBACK": "1", "LOG_LEVEL": "INFO"}
+FAULTY = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "GRACE": "0.5", "INTERRUPT_GRACE": "1", "LOG_LEVEL": "INFO"}
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def minding(monkeypatch):
     def start(number, blocks):
         process = Process(f"w{len(minding.started)}", number, Board(1))
         process.pid = 1_000_000 + len(minding.started)
-        process.started_at -= children_module.CALM
+        process.started_at -= children_module.RESTART_DELAY
         minding.started.append(number)
         minding._alive.append(process)
         return True
@@ -200,7 +200,7 @@ def test_one_that_retires_as_soon_as_it_has_started_has_its_successor_a_moment_l
     old.board.retire(ANOTHER)
     minding.hear()
 
-    assert 0.0 < minding.next_start() - time.monotonic() <= children_module.CALM
+    assert 0.0 < minding.next_start() - time.monotonic() <= children_module.RESTART_DELAY
 
 
 def test_one_that_retires_without_a_successor_and_one_while_we_stop_have_none(minding):

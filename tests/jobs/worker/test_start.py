@@ -26,7 +26,7 @@ def patient(tmp_path):
 
 def test_a_worker_whose_children_fail_at_their_start_gives_up_and_says_why(worker_process, patient):
     """The other child's job goes back to its queue, as at any stop."""
-    env = FAULTY | {"FAILING_START": "ours.1.", "CALM": "0.5", "GRACE": "0.5"}
+    env = FAULTY | {"FAILING_START": "ours.1.", "RESTART_DELAY": "0.5", "GRACE": "0.5"}
     worker = worker_process("default", name="ours", processes=2, env=env)
     eventually(patient.begun.exists)
 
@@ -41,7 +41,7 @@ def test_a_worker_whose_children_fail_at_their_start_gives_up_and_says_why(worke
 
 
 def test_children_that_are_killed_at_work_are_always_replaced(worker_process, patient):
-    worker = worker_process("default", concurrency=1, env=FAULTY | {"CALM": "0.1"})
+    worker = worker_process("default", concurrency=1, env=FAULTY | {"RESTART_DELAY": "0.1"})
     for _ in range(2):  # the third time it would be poison
         eventually(patient.begun.exists)
         patient.begun.unlink()

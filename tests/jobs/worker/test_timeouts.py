@@ -47,7 +47,7 @@ def test_a_command_cannot_end_the_worker(command, worker_process):
 def test_a_thread_that_does_not_come_back_costs_its_process_but_no_other_job(worker_process):
     job = Deaf.defer()
     worker = worker_process(
-        "default", concurrency=2, env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "COMEBACK": "1", "GRACE": "5"}
+        "default", concurrency=2, env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "INTERRUPT_GRACE": "1", "GRACE": "5"}
     )
     eventually(lambda: job.state == "dead")
     after = WriteNote.defer("after")
@@ -106,7 +106,7 @@ def test_a_cancelled_job_that_awaits_lets_its_thread_go(kind, worker_process):
 def test_a_cancelled_job_that_does_not_come_back_costs_its_process(worker_process):
     job = DeafForEver.defer()
     worker = worker_process(
-        "default", concurrency=1, env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "COMEBACK": "1", "GRACE": "5"}
+        "default", concurrency=1, env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "INTERRUPT_GRACE": "1", "GRACE": "5"}
     )
     eventually(lambda: job.state == "running")
     job.cancel()
