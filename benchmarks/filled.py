@@ -184,7 +184,7 @@ def count_past(sizes: Sizes) -> None:
                 measured: dict[Any, Any] = {queue: f"{random.randrange(500)} 0.250" for queue in conf.queues()}
                 for key, known in ((f"jobs:counts:{minute}", counts), (f"jobs:samples:{minute}", measured)):
                     pipeline.hset(key, mapping=known)
-                    pipeline.expire(key, samples.KEPT_FOR)
+                    pipeline.expire(key, samples.COUNTS_KEPT)
             pipeline.execute()
 
 

@@ -1,12 +1,15 @@
-"""The queues, highest priority first. The one table to edit; RQ_QUEUES and the worker's order follow from it."""
+"""
+The queues, highest priority first, each with what belongs there; `target`: seconds that its first job may have waited.
+The one table to edit: RQ_QUEUES and the worker's order follow from it.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-QUEUES = {
-    "critical": "A learner is waiting: submissions, authentication. Sub-second.",
+QUEUES: dict[str, str | dict[str, Any]] = {
+    "critical": {"about": "A learner is waiting: submissions, authentication.", "target": 1.0},
     "default": "Everything without a reason to be elsewhere.",
     "mailers": "All mail, so that a backlog of it holds up nothing else.",
     "background": "Bulk and non-urgent work: statistics, cache warming.",

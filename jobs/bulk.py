@@ -18,6 +18,7 @@ from rq.utils import as_text
 from jobs import conf, control, queues, runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, get_connection, run_script
+from jobs.broker.times import DAY
 from jobs.client import new_job
 from jobs.inspection import Count, JobQuery
 from jobs.job import JobState
@@ -31,7 +32,7 @@ CHANGES: dict[str, Callable[[Job], object]] = {
 }
 CLEAR = "clear"  # delete all that is in a queue
 PASSES = 5  # through the list, while others take jobs out of it as we go: those behind move up, and are missed
-KEPT_FOR = 24 * 3_600  # seconds that the progress of a change is kept
+KEPT_FOR = DAY  # seconds that the progress of a change is kept
 KEPT = 100  # changes whose progress is listed
 
 _RECENT_SCRIPT = Script("recent.lua")

@@ -6,6 +6,7 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
+from django.core.exceptions import ImproperlyConfigured
 from redis.exceptions import RedisError
 
 from jobs import conf
@@ -19,14 +20,17 @@ OLDEST_REDIS = (5, 0)
 
 
 def check_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """jobs.E001: a command's queue is not listed. jobs.E002: RQ_QUEUES and JOBS["QUEUES"] differ."""
+    """
+    jobs.E001: a command's queue is not listed. jobs.E002: RQ_QUEUES and JOBS["QUEUES"] differ. jobs.E011: the target of
+    a queue is not a number of seconds above 0.
+    """
     listed = list(conf.queues())
     messages: list[CheckMessage] = []
     if sorted(listed) != sorted(settings.RQ_QUEUES):
         messages.append(
             Error(
                 f"RQ_QUEUES has {sorted(settings.RQ_QUEUES)}, but JOBS['QUEUES'] has {sorted(listed)}.",
-                hint="Derive RQ_QUEUES from the one table: config.queues.rq_queues(REDIS_URL).",
+                hint="Give both the same queues; best derive one from the other.",
                 id="jobs.E002",
             )
         )
@@ -40,6 +44,12 @@ def check_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
         for name, command in registry.all_commands().items()
         if command.queue not in listed  # type: ignore[attr-defined]
     ]
+    for name in listed:
+        try:
+            conf.target(name)
+        except ImproperlyConfigured as error:
+            hint = 'Write {"about": "what belongs there", "target": 60}, or the text alone.'
+            messages.append(Error(str(error), hint=hint, id="jobs.E011"))
     return messages
 
 

@@ -6,8 +6,11 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+DEFAULT_TARGET = 60.0  # seconds
+
 DEFAULTS: dict[str, Any] = {
-    # Queue names, highest priority first, with a line each on what belongs there. Default: the keys of RQ_QUEUES.
+    # Queue names, highest priority first, with a line each on what belongs there, or a dict: {"about": that line,
+    # "target": seconds that its first job may have waited}. Default: the keys of RQ_QUEUES.
     "QUEUES": None,
     # Dotted paths of functions outside the installed apps that plain RQ jobs may call.
     "ALLOWED_FUNCTIONS": (),
@@ -53,8 +56,24 @@ def batch() -> int:
 
 
 def queues() -> Mapping[str, str]:
-    """The queues in priority order, each with what it is for."""
+    """The queues in priority order, each with a line on what belongs there, which may be empty."""
     listed = get("QUEUES")
     if listed is None:
-        listed = settings.RQ_QUEUES
-    return listed if all(isinstance(listed[name], str) for name in listed) else dict.fromkeys(listed, "")
+        return dict.fromkeys(settings.RQ_QUEUES, "")
+    return {name: row if isinstance(row, str) else row.get("about", "") for name, row in listed.items()}
+
+
+def target(queue: str) -> float:
+    """
+    Seconds that the first job of a queue may have waited before something is wrong: its `target` in JOBS["QUEUES"], or
+    DEFAULT_TARGET.
+
+    Raises ImproperlyConfigured for a target that is not a number above 0.
+    """
+    row = (get("QUEUES") or {}).get(queue, "")
+    value = DEFAULT_TARGET if isinstance(row, str) else row.get("target", DEFAULT_TARGET)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ImproperlyConfigured(
+            f"JOBS['QUEUES'][{queue!r}]['target'] is {value!r}; it must be a number of seconds above 0."
+        )
+    return float(value)

@@ -10,7 +10,7 @@ class CommandDefinitionError(JobsError, TypeError):
 
 
 class UnknownQueueError(JobsError, ValueError):
-    """Raised when a command or a caller names a queue that `config/queues.py` does not list."""
+    """Raised when a command or a caller names a queue that JOBS["QUEUES"] does not list."""
 
 
 class SerializationError(JobsError, TypeError):

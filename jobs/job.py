@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from enum import StrEnum
 from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,41 +19,13 @@ from jobs.broker.connections import get_connection
 from jobs.broker.times import time_of
 from jobs.errors import PrereqJobNotFinishedError
 from jobs.record import allowlist, arguments, display, history, payload, prerequisites, registry
+from jobs.record.states import WITH_REASON, JobState, state_of
 from jobs.retries import Progress
 from jobs.runtime import Transactions
 
+__all__ = ["JobState", "MandateJob"]
+
 logger = logging.getLogger("jobs")
-
-
-class JobState(StrEnum):
-    """Where a job is in its life, in this project's words."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SCHEDULED = "scheduled"
-    RETRYING = "retrying"
-    WAITING = "waiting"
-    BLOCKED = "blocked"
-    FINISHED = "finished"
-    DEAD = "dead"
-    DISCARDED = "discarded"
-    CANCELLED = "cancelled"
-
-
-_STATES = {
-    JobStatus.CREATED: JobState.WAITING,
-    JobStatus.READY_TO_ENQUEUE: JobState.WAITING,
-    JobStatus.DEFERRED: JobState.WAITING,
-    JobStatus.RATE_LIMITED: JobState.WAITING,
-    JobStatus.QUEUED: JobState.QUEUED,
-    JobStatus.SCHEDULED: JobState.SCHEDULED,
-    JobStatus.STARTED: JobState.RUNNING,
-    JobStatus.FINISHED: JobState.FINISHED,
-    JobStatus.FAILED: JobState.DEAD,
-    JobStatus.STOPPED: JobState.DEAD,
-    JobStatus.CANCELED: JobState.CANCELLED,
-}
-WITH_REASON = {status.value for status in (JobStatus.SCHEDULED, JobStatus.FAILED, JobStatus.CANCELED)}
 
 
 class MandateJob(Job):
@@ -291,12 +262,3 @@ class MandateJob(Job):
 
     def _runs_a_command(self) -> bool:
         return payload.names_command(self.func_name, self.args)
-
-
-def state_of(status: str, state: str) -> JobState:
-    """A job's state by the fields of its record. Whether a waiting one is blocked is known by its prerequisites."""
-    if state == "retrying" and status == JobStatus.SCHEDULED.value:
-        return JobState.RETRYING
-    if state == "discarded" and status == JobStatus.CANCELED.value:
-        return JobState.DISCARDED
-    return _STATES[JobStatus(status)]

@@ -3,13 +3,14 @@
 from typing import Any, NamedTuple
 
 from jobs import runtime
+from jobs.broker.times import DAY
 from jobs.client.options import DEFAULTS
 from jobs.record.payload import inflated
 from jobs.retries import Progress
 
 DEFAULT_TIMEOUT: float = DEFAULTS["timeout"]  # seconds
 DEFAULT_TTL: int = DEFAULTS["result_ttl"]  # seconds
-TEN_YEARS = 10 * 365 * 24 * 3_600  # seconds
+TEN_YEARS = 10 * 365 * DAY  # seconds
 
 
 class More(NamedTuple):

@@ -15,7 +15,7 @@ from jobs.attempts.interrupt import Stopped, TimedOut
 from jobs.attempts.outcomes import Dead, Discarded, Outcome, Postponed, Requeued, Retried, Waiting
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
-from jobs.broker.times import iso
+from jobs.broker.times import DAY, iso
 from jobs.errors import MissingRecordError, NewerPayloadError, PayloadError, UnknownCommandError
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, RequeueRequested
@@ -27,7 +27,7 @@ logger = logging.getLogger("jobs")
 REASON_LENGTH = 500  # characters
 RECHECK_FOR = 5.0  # seconds that a missing record may still come: replicas lag
 RECHECK_EVERY = 1.0  # seconds
-UNKNOWN_FOR = 24 * 3_600.0  # seconds that an unknown command or a newer payload waits for a newer release
+UNKNOWN_FOR = float(DAY)  # seconds that an unknown command or a newer payload waits for a newer release
 UNKNOWN_AT_MOST = 600.0  # seconds between two looks for it
 
 

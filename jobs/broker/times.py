@@ -4,6 +4,10 @@ from datetime import UTC, datetime
 
 from rq.utils import as_text
 
+MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
+
+UNSEEN = 30  # seconds without a beat after which a worker process is dead
+
 
 def iso(seconds: float) -> str:
     """Seconds since the epoch as RQ writes a time: ISO 8601 with microseconds, in UTC."""

@@ -13,9 +13,9 @@ from jobs.cli.output import Output
 from jobs.errors import SerializationError
 from jobs.job import JobState, MandateJob
 from jobs.record import arguments, registry
+from jobs.record.states import ENDED
 
 LOOK = 500  # milliseconds between two looks at a job's state, at the most
-ENDED = {JobState.FINISHED, JobState.DEAD, JobState.DISCARDED, JobState.CANCELLED, None}
 
 
 def run(output: Output, options: dict[str, Any]) -> int:
@@ -66,7 +66,7 @@ def _defer(output: Output, options: dict[str, Any], command: Any, args: list[Any
 def _end_of(job: MandateJob) -> JobState | None:
     """How the job ends. Waits for that: each attempt's result is an entry of a stream, other ends are looked for."""
     results: str = Result.get_key(job.id)  # type: ignore[no-untyped-call]
-    while (state := job.state) not in ENDED:
+    while (state := job.state) is not None and state not in ENDED:
         job.connection.xread({results: "$"}, block=LOOK)
     return state
 

@@ -8,12 +8,13 @@ from redis.exceptions import RedisError
 from rich.console import Group
 from rich.live import Live
 
-from jobs import inspection, queues, scheduler
+from jobs import conf, inspection, queues, scheduler
+from jobs.broker.times import MINUTE
 from jobs.cli import DONE
 from jobs.cli.output import Output, made_table
 from jobs.errors import JobsError
 from jobs.inspection import attempt_counts, samples, workers
-from jobs.inspection.attempt_counts import FAILED, MINUTE
+from jobs.inspection.attempt_counts import FAILED
 
 SPAN = 5  # minutes that rates are taken over
 
@@ -59,7 +60,7 @@ def figures() -> dict[str, Any]:
                 "name": name,
                 "length": sample.length,
                 "latency_seconds": sample.latency,
-                "target_seconds": samples.target(name),
+                "target_seconds": conf.target(name),
                 "running": sum(job.queue == name for worker in alive for job in worker.running),
                 "finished_per_minute": recent[name].outcomes["finished"] / SPAN,
                 "failed_per_minute": sum(recent[name].outcomes[outcome] for outcome in FAILED) / SPAN,

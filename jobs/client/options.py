@@ -14,7 +14,7 @@ from jobs.errors import CommandDefinitionError
 from jobs.retries import RetryOn, seconds_of
 
 DEFAULTS: dict[str, Any] = {
-    # Which of the five queues the command's jobs go to.
+    # The queue that the command's jobs go to.
     "queue": "default",
     # Seconds that one attempt may take; None: no limit.
     "timeout": 180,

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
 
 from jobs import bulk, conf, scheduler
+from jobs.broker.times import HOUR, MINUTE
 from jobs.dashboard.commands import SPANS, by_command
 from jobs.dashboard.job import LINKS, needed_by
 from jobs.dashboard.lists import SIZE, query_of, waited_for
@@ -19,7 +20,6 @@ from jobs.dashboard.permissions import may
 from jobs.dashboard.recurring import ENTRIES, RUNS
 from jobs.errors import JobsError
 from jobs.inspection import attempt_counts, find, timeline, workers
-from jobs.inspection.attempt_counts import HOUR, MINUTE
 from jobs.inspection.rows import Row
 from jobs.record import prerequisites
 

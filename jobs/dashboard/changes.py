@@ -10,6 +10,7 @@ from jobs import bulk
 from jobs.dashboard import texts
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import find
+from jobs.record.states import ENDED
 
 
 def change(request: HttpRequest, job_id: str) -> Screen:
@@ -30,7 +31,7 @@ def progress_of(found: bulk.Change) -> dict[str, Any]:
         "change": found,
         "state": state.value if state else "",
         "reason": job.reason if job else "",
-        "is_over": found.ended is not None or state is None or state.value in ("dead", "cancelled", "discarded"),
+        "is_over": found.ended is not None or state is None or state in ENDED,
         "result": texts.changed_many(found.name, found.changed, found.refused),
         "most": max(found.count.value, found.changed + found.refused, 1),
         "seen": found.changed + found.refused,

@@ -12,12 +12,13 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from jobs.broker.times import DAY, HOUR, MINUTE
 from jobs.dashboard import charts
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import attempt_counts
-from jobs.inspection.attempt_counts import HOUR, MINUTE, Tally
+from jobs.inspection.attempt_counts import Tally
 
-SPANS = {"hour": (HOUR, MINUTE), "day": (24 * HOUR, HOUR), "3days": (72 * HOUR, HOUR)}
+SPANS = {"hour": (HOUR, MINUTE), "day": (DAY, HOUR), "3days": (3 * DAY, HOUR)}
 MOST_COMMANDS = 200
 
 

@@ -10,10 +10,10 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from jobs import conf, queues
+from jobs.broker.times import HOUR
 from jobs.dashboard import texts
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import Count, JobQuery, attempt_counts, samples, workers
-from jobs.inspection.attempt_counts import HOUR
 from jobs.inspection.query import SEARCHED
 from jobs.inspection.rows import Row
 from jobs.job import JobState
@@ -75,7 +75,7 @@ def queue(request: HttpRequest, queue: str) -> Screen:
         "filters": filters,
         "newest_first": query.newest_first,
         "sample": samples.measure()[queue],
-        "target": samples.target(queue),
+        "target": conf.target(queue),
         "paused": queue in queues.paused(),
         "serving": sum(queue in worker.queues for worker in workers.listed(jobs=0)),
         "recent": recent,

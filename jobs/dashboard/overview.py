@@ -11,12 +11,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from jobs import bulk, conf, inspection, queues, scheduler
+from jobs.broker.times import HOUR, MINUTE
 from jobs.dashboard import charts
 from jobs.dashboard.commands import SPANS
 from jobs.dashboard.format import span as spelt
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import Count, attempt_counts, samples, workers
-from jobs.inspection.attempt_counts import HOUR, MINUTE, ByMinute, Tally
+from jobs.inspection.attempt_counts import ByMinute, Tally
 from jobs.job import JobState
 
 PACE = 5  # minutes over which what is enqueued and finished a minute is worked out
@@ -161,7 +162,7 @@ def warnings(now: Now) -> Iterator[str]:
 
 def _of_queue(row: QueueRow, *, served: bool) -> Iterator[str]:
     known = {"queue": row.name, "n": f"{row.length:,}", "latency": spelt(row.latency)}
-    known["target"] = spelt(samples.target(row.name))
+    known["target"] = spelt(conf.target(row.name))
     if not served:
         told = ngettext(
             "No worker serves the queue %(queue)s: its %(n)s job waits.",
@@ -169,7 +170,7 @@ def _of_queue(row: QueueRow, *, served: bool) -> Iterator[str]:
             row.length,
         )
         yield (told if row.length else _("No worker serves the queue %(queue)s.")) % known
-    elif row.latency > samples.target(row.name) and not row.paused:
+    elif row.latency > conf.target(row.name) and not row.paused:
         told = _("The queue %(queue)s is behind: its first job has waited %(latency)s, not %(target)s.")
         yield told % known
     if row.paused and row.length:

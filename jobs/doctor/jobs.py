@@ -10,6 +10,7 @@ from rq.utils import as_text
 from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import servers
+from jobs.broker.times import DAY, UNSEEN
 from jobs.doctor.finding import Finding, Severity, some
 from jobs.inspection import JobQuery, workers
 from jobs.job import JobState
@@ -18,8 +19,8 @@ from jobs.record import prerequisites
 LOOKED_AT = 1_000  # jobs of a state
 MANY_DEAD = 100  # that are a warning
 NEARLY = 0.9  # of JOBS["DEAD_LIMIT"]
-LONG = 24 * 3_600  # seconds that a job may run before somebody should look
-GONE = 60  # seconds without a beat after which a worker's jobs should have been given back
+LONG = DAY  # seconds that a job may run before somebody should look
+GONE = 2 * UNSEEN  # seconds without a beat after which a worker's jobs should have been given back
 STUBBORN = 14  # attempts, which takes a day along the default curve
 
 

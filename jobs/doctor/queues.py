@@ -37,7 +37,7 @@ def _halted() -> Iterator[Finding]:
 def _late() -> Iterator[Finding]:
     paused = queues.paused()
     for name, sample in samples.measure().items():
-        target = samples.target(name)
+        target = conf.target(name)
         if name in paused and sample.length:
             yield Finding(
                 Severity.WARNING,

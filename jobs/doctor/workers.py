@@ -4,10 +4,9 @@ import time
 from collections.abc import Iterator
 
 from jobs import conf
+from jobs.broker.times import UNSEEN
 from jobs.doctor.finding import Finding, Severity, some
 from jobs.inspection import version, workers
-
-SILENT = 30  # seconds without a beat
 
 
 def look() -> Iterator[Finding]:
@@ -15,7 +14,7 @@ def look() -> Iterator[Finding]:
     known = workers.listed(jobs=0)
     now = time.time()
     silent = {each.name: now - each.seen.timestamp() for each in known if each.seen}
-    alive = [each for each in known if silent.get(each.name, 0.0) <= SILENT]
+    alive = [each for each in known if silent.get(each.name, 0.0) <= UNSEEN]
     for each in known:
         if each not in alive:
             yield Finding(

@@ -13,11 +13,11 @@ from rq.utils import as_text
 from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, run_script, servers
+from jobs.broker.times import DAY, HOUR, MINUTE
 
-MINUTE, HOUR = 60, 3_600  # seconds
 FAILED = ("dead", "retried")
 HOURS_KEPT = 8 * 24 * HOUR  # seconds that an hour's sum is kept
-MINUTES_KEPT = 73 * HOUR  # seconds that the workers keep a minute's counts
+COUNTS_KEPT = 3 * DAY + HOUR  # seconds that counts and samples are kept: three days of charts, and the hour now
 TOTAL, SUMMED = keys.COUNTS_TOTAL, keys.COUNTS_SUMMED
 
 _SUM_UP = Script("sum_up.lua")
@@ -156,7 +156,7 @@ def totals() -> dict[tuple[str, str, str], Counter[int]]:
     for client in servers():
         summed = int(client.get(SUMMED) or 0)
         now = int(time.time())
-        first = max((summed + 1) * HOUR, now - MINUTES_KEPT) // MINUTE
+        first = max((summed + 1) * HOUR, now - COUNTS_KEPT) // MINUTE
         minutes = [keys.counts(minute) for minute in range(first, now // MINUTE + 1)]
         for counted in _hash_many(client, [TOTAL, *minutes]):
             for (queue, command, outcome, bucket), count in _labels(counted):
@@ -172,7 +172,7 @@ def roll_up() -> None:
     this_hour = int(time.time()) // HOUR
     for client in servers():
         last = int(client.get(SUMMED) or 0)
-        for hour in range(max(last + 1, this_hour - MINUTES_KEPT // HOUR), this_hour):
+        for hour in range(max(last + 1, this_hour - COUNTS_KEPT // HOUR), this_hour):
             run_script(client, _SUM_UP, *_summing(hour * HOUR, into_total=True))
 
 

@@ -8,8 +8,9 @@ from redis import Redis
 from rq.utils import as_text
 
 from jobs.broker.times import time_of
-from jobs.job import WITH_REASON, JobState, MandateJob, state_of
+from jobs.job import JobState, MandateJob
 from jobs.record import display, payload
+from jobs.record.states import WITH_REASON, state_of
 from jobs.retries import Progress
 
 LARGEST = 64 * 1_024  # bytes of a stored payload that a list reads

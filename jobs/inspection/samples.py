@@ -8,10 +8,7 @@ from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import by_server
 from jobs.broker.times import time_of
-
-_TARGETS, _OTHERS_TARGET = {"critical": 1.0}, 60.0  # seconds
-
-KEPT_FOR = 73 * 3_600  # seconds that a sample is kept: 72 hours of charts
+from jobs.inspection.attempt_counts import COUNTS_KEPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +18,6 @@ class Sample:
     length: int
     latency: float
     running: int = 0
-
-
-def target(queue: str) -> float:
-    """Seconds that the first job of a queue may have waited before something is wrong."""
-    return _TARGETS.get(queue, _OTHERS_TARGET)
 
 
 def measure() -> dict[str, Sample]:
@@ -55,7 +47,7 @@ def collect() -> None:
         texts: dict[Any, Any] = {name: f"{samples[name].length} {samples[name].latency:.3f}" for name in names}
         with client.pipeline() as pipeline:
             pipeline.hset(key, mapping=texts)
-            pipeline.expire(key, KEPT_FOR)
+            pipeline.expire(key, COUNTS_KEPT)
             pipeline.execute()
 
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import orjson
 
-from jobs.broker.times import sendable
+from jobs.broker.times import DAY, sendable
 from jobs.record import display
 
-KEPT_FOR = 24 * 3_600  # seconds that discarded and cancelled jobs are kept, and what is left of a deleted one
+KEPT_FOR = DAY  # seconds that discarded and cancelled jobs are kept, and what is left of a deleted one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

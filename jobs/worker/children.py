@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from jobs.broker.times import UNSEEN
 from jobs.worker import heartbeat, life, stall
 from jobs.worker.child import GRACE
 from jobs.worker.interruptions import INTERRUPT_GRACE
 from jobs.worker.process import Process
-from jobs.worker.recovery import UNSEEN
 from jobs.worker.scoreboard import ANOTHER, Board
 from jobs.worker.settings import WorkerSettings
 from jobs.worker.signals import PASSED_ON, name_of

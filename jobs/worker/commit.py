@@ -20,10 +20,10 @@ from jobs.attempts.outcomes import (
     Waiting,
 )
 from jobs.broker.connections import Word
-from jobs.broker.times import iso, sendable
+from jobs.broker.times import DAY, iso, sendable
 from jobs.record.history import KEPT_FOR, line
 
-DEAD_TTL = 180 * 24 * 3600  # seconds that a dead job is kept
+DEAD_TTL = 180 * DAY  # seconds that a dead job is kept
 SLOW = 2.0  # seconds: a beat may have written RQ's record of the execution
 TRACEBACK_LENGTH = 20_000  # characters of a traceback that are kept, from its end
 

@@ -14,16 +14,16 @@ from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import GivenBack
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
-from jobs.broker.times import iso
+from jobs.broker.times import UNSEEN, iso
+from jobs.inspection.attempt_counts import COUNTS_KEPT
 from jobs.worker.commit import Commits, Handed
 from jobs.worker.connection import UNREACHABLE, Wire
 from jobs.worker.doorbell import Doorbell
-from jobs.worker.recovery import NONE, UNSEEN, recover
+from jobs.worker.recovery import NONE, recover
 from jobs.worker.scoreboard import Board
 
 logger = logging.getLogger("jobs.worker")
 
-COUNTS_TTL = 73 * 3600  # seconds that a minute's counts are kept: 72 hours of charts
 LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
 RECONCILE_EVERY = 30.0  # seconds between looks for claims in our name that we know nothing of
@@ -164,7 +164,7 @@ class Fetch:
             _STEP,
             [keys.queue(name) for name in self._order()] if want else [],
             *(keys.RQ, self._worker, iso(now), repr(now), want, first),
-            *(keys.counts(int(now // 60)), COUNTS_TTL, len(outcomes), UNSEEN),
+            *(keys.counts(int(now // 60)), COUNTS_KEPT, len(outcomes), UNSEEN),
             self._dead_limit,
             *words,
         )

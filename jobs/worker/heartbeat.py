@@ -10,14 +10,14 @@ from rq.version import VERSION
 
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
-from jobs.broker.times import iso
+from jobs.broker.times import DAY, iso
 from jobs.inspection.version import code_version
 from jobs.worker.connection import Wire
 from jobs.worker.scoreboard import Board
 
 EVERY = 5.0  # seconds between beats
 RECORD_TTL = 90  # seconds that RQ's records of a worker live without another beat
-FORGOTTEN = 24 * 3_600  # seconds after which a dead worker is struck off the lists
+FORGOTTEN = DAY  # seconds after which a dead worker is struck off the lists
 RECORDED_AFTER = 1.0  # seconds that a job must have run before RQ's record of its execution is written
 
 _BEAT = Script("beat.lua")

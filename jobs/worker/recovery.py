@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import Script
-from jobs.broker.times import iso
+from jobs.broker.times import UNSEEN, iso
 from jobs.errors import JobsError
 from jobs.record import registry
 from jobs.worker.commit import DEAD_TTL
@@ -20,7 +20,6 @@ from jobs.worker.connection import Wire
 
 logger = logging.getLogger("jobs")
 
-UNSEEN = 30  # seconds without a beat after which a worker is dead
 POISON = 3  # suspect interruptions without an attempt that ended between them: the job probably kills its workers
 
 ALL, NONE = 2**53, -1  # execution numbers

@@ -105,7 +105,7 @@ TIMES = {
     "PATIENCE": [doorbell, connection],
     "STALLED": [stall],
     "THREADS": [ending],
-    "UNSEEN": [recovery, fetch, children],
+    "UNSEEN": [fetch, children, recovery],
 }
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from jobs.job import state_of
+from jobs.record.states import state_of
 from jobs.retries import Progress
 from tests.jobs.lives import NO_RECORD, Life, link, links, place
 

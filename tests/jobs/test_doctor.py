@@ -522,7 +522,7 @@ def test_a_server_that_refuses_in_the_midst(healthy, monkeypatch):
 
     monkeypatch.setattr("jobs.doctor.queues.samples.measure", refuse)
     assert whats() == [
-        "The backlog could not be examined to the end: ResponseError: NOPERM this user has no permissions"
+        "The queues could not be examined to the end: ResponseError: NOPERM this user has no permissions"
     ]
 
 
@@ -581,7 +581,7 @@ def test_settings_that_do_not_fit(healthy, settings):
     assert "RQ_QUEUES has ['background', 'critical', 'default', 'low', 'mailers', 'more'], but" in finding.what
     assert "(jobs.E002)" in finding.what
     assert finding.severity == ERROR
-    assert "config.queues.rq_queues(REDIS_URL)" in finding.mend
+    assert "Give both the same queues" in finding.mend
 
 
 def test_settings_with_which_nothing_can_be_examined(healthy, settings):

@@ -5,8 +5,9 @@ import time
 import pytest
 
 from jobs.broker.connections import get_connection
+from jobs.broker.times import HOUR, MINUTE
 from jobs.inspection import attempt_counts
-from jobs.inspection.attempt_counts import HOUR, MINUTE, Tally
+from jobs.inspection.attempt_counts import Tally
 from tests.sample.commands.notes import Fail, WriteNote
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -1,0 +1,47 @@
+"""The states of a job, and how the fields of its record say in which one it is."""
+
+from enum import StrEnum
+
+from rq.job import JobStatus
+
+
+class JobState(StrEnum):
+    """Where a job is in its life, in this project's words."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SCHEDULED = "scheduled"
+    RETRYING = "retrying"
+    WAITING = "waiting"
+    BLOCKED = "blocked"
+    FINISHED = "finished"
+    DEAD = "dead"
+    DISCARDED = "discarded"
+    CANCELLED = "cancelled"
+
+
+ENDED = frozenset((JobState.FINISHED, JobState.DEAD, JobState.DISCARDED, JobState.CANCELLED))
+
+_STATES = {
+    JobStatus.CREATED: JobState.WAITING,
+    JobStatus.READY_TO_ENQUEUE: JobState.WAITING,
+    JobStatus.DEFERRED: JobState.WAITING,
+    JobStatus.RATE_LIMITED: JobState.WAITING,
+    JobStatus.QUEUED: JobState.QUEUED,
+    JobStatus.SCHEDULED: JobState.SCHEDULED,
+    JobStatus.STARTED: JobState.RUNNING,
+    JobStatus.FINISHED: JobState.FINISHED,
+    JobStatus.FAILED: JobState.DEAD,
+    JobStatus.STOPPED: JobState.DEAD,
+    JobStatus.CANCELED: JobState.CANCELLED,
+}
+WITH_REASON = {status.value for status in (JobStatus.SCHEDULED, JobStatus.FAILED, JobStatus.CANCELED)}
+
+
+def state_of(status: str, state: str) -> JobState:
+    """A job's state by the fields of its record. Whether a waiting one is blocked is known by its prerequisites."""
+    if state == "retrying" and status == JobStatus.SCHEDULED.value:
+        return JobState.RETRYING
+    if state == "discarded" and status == JobStatus.CANCELED.value:
+        return JobState.DISCARDED
+    return _STATES[JobStatus(status)]
