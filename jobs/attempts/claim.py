@@ -13,6 +13,19 @@ DEFAULT_TTL: int = DEFAULTS["result_ttl"]  # seconds
 TEN_YEARS = 10 * 365 * DAY  # seconds
 
 
+class Row(NamedTuple):
+    """The step script's answer for one claim, in its order; More follows where the job has any of it."""
+
+    id: bytes
+    queue: bytes
+    execution: bytes
+    data: bytes
+    timeout: bytes
+    result_ttl: bytes
+    interruptions: bytes
+    is_plain: int  # whether RQ's own code made the job
+
+
 class More(NamedTuple):
     """What few jobs have, and is read only of those."""
 
@@ -25,6 +38,7 @@ class More(NamedTuple):
 
 
 NOTHING_MORE = More()
+ROW_LENGTH = len(Row._fields)
 
 
 class Claim:
@@ -50,10 +64,11 @@ class Claim:
     )
 
     def __init__(self, row: list[Any]) -> None:
+        """`row`: the items of a Row, and those of a More if the job has any of it."""
         self.more = NOTHING_MORE
-        if len(row) > 8:
-            self.more = More(*row[8:])
-            del row[8:]
+        if len(row) > ROW_LENGTH:
+            self.more = More(*row[ROW_LENGTH:])
+            del row[ROW_LENGTH:]
         (
             self.id,
             self.queue,

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import orjson
 
 from jobs import control, queues, runtime
-from jobs.attempts.claim import Claim
+from jobs.attempts.claim import Claim, More, Row
 from jobs.attempts.outcomes import Outcome, Postponed, Requeued, Retried
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
@@ -197,34 +197,31 @@ class ScriptedMemory(Memory):
         execution = f"testing.{next(self._numbers)}"
         self.scores[keys.registry("wip", queue.decode())][bytes_of(f"{job_id}:{execution}")] = runtime.now()
         self._set(job_id, status="started", started_at=iso(runtime.now()), worker_name="testing")
-        row: list[Any] = [bytes_of(job_id), queue, execution.encode()]
-        row += [record.get(field, b"") for field in ("data", "timeout", "result_ttl", "interruptions")]
-        row += [0, *(record.get(field, b"") for field in ("progress", "expires_at"))]
-        row += [
-            int("prereqs" in record),
-            record.get("context", b""),
-            record.get("schedule", b""),
-            record.get("profile", b""),
-        ]
-        return Claim(row)
+        fields = {field: record.get(field, b"") for field in ("data", "timeout", "result_ttl", "interruptions")}
+        row = Row(bytes_of(job_id), queue, execution.encode(), **fields, is_plain=0)
+        more = {field: record.get(field, b"") for field in ("progress", "expires_at", "context", "schedule", "profile")}
+        return Claim([*row, *More(**more, has_prerequisites=int("prereqs" in record))])
 
     def commit(self, claim: Claim, outcome: Outcome, command: str, seconds: float) -> None:
         """Write what an attempt ended as, if the claim is still held."""
         job_id = claim.job_id
         sent = encode_outcome(claim, outcome, command, seconds)
-        _, _, _, kind, when, _, _, result_type, result, began, event, _, _, *fields = sent
         member = claim.id + b":" + claim.execution
         if self.scores[keys.registry("wip", claim.queue_name)].pop(member, None) is None:
             return  # it was cancelled while it ran
         now, record = runtime.now(), self.hashes[keys.job(job_id)]
-        record.update((str(name), bytes_of(value)) for name, value in zip(fields[::2], fields[1::2], strict=True))
-        if event:
-            self._note(job_id, str(event))
-        if result_type:
-            entry = {"type": result_type, "worker_name": "testing", "execution_started_at": began}
-            entry |= {"execution_ended_at": now, "return_value" if result_type == "1" else "exc_string": result}
+        record.update(
+            (str(name), bytes_of(value)) for name, value in zip(sent.fields[::2], sent.fields[1::2], strict=True)
+        )
+        if sent.event:
+            self._note(job_id, sent.event)
+        if sent.result_type:
+            entry = {"type": sent.result_type, "worker_name": "testing", "execution_started_at": sent.began}
+            text = "return_value" if sent.result_type == "1" else "exc_string"
+            entry |= {"execution_ended_at": now, text: sent.result}
             self._keep_result(job_id, {bytes_of(name): bytes_of(value) for name, value in entry.items() if value != ""})
-        match kind:
+        when = sent.when
+        match sent.kind:
             case "F":
                 self._end(job_id, "finished", now + int(when))
             case "D":
@@ -239,8 +236,8 @@ class ScriptedMemory(Memory):
                 for field in ("started_at", "worker_name", "due"):
                     record.pop(field, None)
                 self._enqueue(job_id)
-        if kind in ("F", "D", "C"):
-            self._release(job_id, finished=kind == "F")
+        if sent.kind in ("F", "D", "C"):
+            self._release(job_id, finished=sent.kind == "F")
         elif isinstance(outcome, Retried | Requeued | Postponed):
             self._pushed(job_id, counts=not isinstance(outcome, Postponed))
 

@@ -34,6 +34,28 @@ def _b64(text: str) -> str:
     return b64encode(zlib.compress(text[-TRACEBACK_LENGTH:].encode(errors="replace"))).decode()
 
 
+class EncodedOutcome(NamedTuple):
+    """An outcome in the words of `step.lua`, in their order there."""
+
+    id: bytes
+    execution: bytes
+    queue: bytes
+    kind: str
+    when: Word
+    label: str  # under which the attempt is counted; empty: it is not
+    slow: str  # "1" if a beat may have written RQ's record of the execution
+    result_type: str  # RQ's; empty: no result is kept
+    result: str
+    began: Word  # seconds since the epoch, where a result is kept
+    event: str  # lines for the job's history
+    entry: bytes  # the recurring entry whose run the job is
+    fields: tuple[Word, ...]  # names and values for the job's record
+
+    def words(self) -> list[Word]:
+        """The arguments of the script."""
+        return [*self[:-1], len(self.fields) // 2, *self.fields]
+
+
 class Handed(NamedTuple):
     """An outcome handed over, ready to be sent."""
 
@@ -52,7 +74,7 @@ class Commits:
 
     def add(self, claim: Claim, outcome: Outcome, command: str, seconds: float) -> None:
         """Hand an outcome over. `command` and `seconds` (what the attempt took) are what it is counted under."""
-        self._done.append(Handed(claim, encode_outcome(claim, outcome, command, seconds)))
+        self._done.append(Handed(claim, encode_outcome(claim, outcome, command, seconds).words()))
 
     def take(self) -> list[Handed]:
         """All that is there now."""
@@ -62,8 +84,8 @@ class Commits:
         return taken
 
 
-def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float) -> list[Word]:
-    """One outcome as `step.lua` reads it."""
+def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float) -> EncodedOutcome:
+    """Encode an outcome for the step script. `command` and `seconds` are the name and the duration of the attempt."""
     kind: str
     when: Word = ""
     result_type, result, counted, note = "", "", "", ""
@@ -114,7 +136,9 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
     # Histogram buckets double: bucket n counts attempts that took less than 2**n microseconds.
     label = f"{claim.queue_name}|{command}|{counted}|{int(seconds * 1e6).bit_length()}" if counted else ""
     slow = "1" if seconds > SLOW else "0"
-    return [
+    if fields:
+        fields = tuple(sendable(word) if isinstance(word, str) else word for word in fields)
+    return EncodedOutcome(
         claim.id,
         claim.execution,
         claim.queue,
@@ -127,9 +151,8 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         began,
         note,
         claim.more.schedule,
-        len(fields) // 2,
-        *(sendable(word) if isinstance(word, str) else word for word in fields),
-    ]
+        fields,
+    )
 
 
 def _at(now: float, delay: float) -> tuple[str, Word]:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
@@ -30,6 +31,17 @@ RECONCILE_EVERY = 30.0  # seconds between looks for claims in our name that we k
 CONNECTION_ERRORS = (*UNREACHABLE, ResponseError)
 
 _STEP = Script("shared.lua", "step.lua")
+
+
+class StepAnswer(NamedTuple):
+    """The answer of `step.lua`, in its order."""
+
+    refused: list[tuple[int, bytes, bytes]]  # positions of outcomes whose claim was lost, the new holder, the status
+    failed: list[tuple[int, bytes]]  # positions of outcomes that could not be written, and why
+    releasing: list[bytes]  # members of `jobs:releasing`
+    rows: list[list[Any]]  # the new claims
+    is_registered: int  # whether this worker counts as alive
+    trimmed: int  # dead jobs over DEAD_LIMIT that were removed
 
 
 class Fetch:
@@ -160,7 +172,7 @@ class Fetch:
         now, first = time.time(), self._executions
         self._executions += want
         self._unsent, self._in_doubt = outcomes, True  # until the answer is here
-        refused, failed, releasing, rows, registered, trimmed = self._wire.run(
+        answer = self._wire.run(
             _STEP,
             [keys.queue(name) for name in self._order()] if want else [],
             *(keys.RQ, self._worker, iso(now), repr(now), want, first),
@@ -168,35 +180,36 @@ class Fetch:
             self._dead_limit,
             *words,
         )
-        self._unsent, self._in_doubt, self._wait, self._may_claim = [], False, 0.0, bool(registered)
+        step = StepAnswer(*answer)
+        self._unsent, self._in_doubt, self._wait, self._may_claim = [], False, 0.0, bool(step.is_registered)
         for handed in outcomes:
             self.held.pop(handed.claim.execution, None)
-        for position, worker, status in refused:
+        for position, worker, status in step.refused:
             if position >= again:  # what is sent again may have been written the first time
                 self._tell_refused(outcomes[position].claim.job_id, worker.decode(), status.decode())
-        for position, error in failed:
+        for position, error in step.failed:
             handed = outcomes[position]
             if position >= again:  # once is enough
                 logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, error.decode())
             self.held[handed.claim.execution] = handed.claim
             self._unsent.append(handed)
-        for row in rows:
+        for row in step.rows:
             claim = Claim(row)
             self.held[claim.execution] = claim
             self._ready.append(claim)
-        self._executions = first + len(rows)
+        self._executions = first + len(step.rows)
         if self._jobs_left is not None:
-            self._jobs_left -= len(rows)
+            self._jobs_left -= len(step.rows)
             if self._jobs_left <= 0:
                 self.stop()
-        if any(error.startswith(b"READONLY") for _, error in failed):
+        if any(error.startswith(b"READONLY") for _, error in step.failed):
             self._wire.close()  # Sentinel may know a better server by now
-        if (failed and not rows) or not registered:
+        if (step.failed and not step.rows) or not step.is_registered:
             # A full server, or one on which our parent has yet to beat: neither mends by asking again at once.
             self._stopped.wait(0.25)
-        if trimmed:
-            logger.warning("%d dead jobs were too many (JOBS['DEAD_LIMIT']): the oldest are gone", trimmed)
-        return [member.decode() for member in releasing]
+        if step.trimmed:
+            logger.warning("%d dead jobs were too many (JOBS['DEAD_LIMIT']): the oldest are gone", step.trimmed)
+        return [member.decode() for member in step.releasing]
 
     def _tell_refused(self, job_id: str, worker: str, status: str) -> None:
         if status == "canceled":

@@ -31,7 +31,7 @@ from jobs.worker.health import Health
 from jobs.worker.interruptions import INTERRUPT_GRACE
 from jobs.worker.process import Process
 from jobs.worker.promotion import Promotion
-from jobs.worker.recovery import bury, recover
+from jobs.worker.recovery import Held, bury, recover
 from jobs.worker.release import release
 from jobs.worker.remote_commands import Remote
 from jobs.worker.rq_maintenance import RqMaintenance
@@ -225,7 +225,7 @@ class Parent:
         for member in self._wire.call("SRANDMEMBER", keys.RELEASING, 10):
             release(get_connection(self._queues[0]), member.decode())
 
-    def _report(self, queue: str, back: list[tuple[str, str]], dead: list[tuple[str, str]]) -> None:
+    def _report(self, queue: str, back: list[Held], dead: list[Held]) -> None:
         for job_id, worker in back:
             message = "interrupted job %s: worker %s is gone; the job is back in its queue"
             logger.warning(message, job_id, worker, extra={"job_id": job_id})

@@ -5,7 +5,7 @@ import time
 import zlib
 from base64 import b64encode
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
 
@@ -33,6 +33,20 @@ _POISONED = b64encode(
 ).decode()
 
 
+class Held(NamedTuple):
+    """A job, and the worker that held its claim."""
+
+    job_id: str
+    worker: str
+
+
+class Recovered(NamedTuple):
+    """The jobs whose claims `recover` took away: given back to their queue, and dead as poison."""
+
+    given_back: list[Held]
+    dead: list[Held]
+
+
 def recover(
     wire: Wire,
     queue: str,
@@ -42,13 +56,13 @@ def recover(
     before: int = ALL,
     kept: Iterable[str | bytes] = (),
     suspects: Iterable[str] | None = None,
-) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+) -> Recovered:
     """
     Give back one queue's claims of every dead worker; with `only`, those of that worker, dead or not, but for the
     executions `kept` and those from number `before` on. `begun` is the number of the last execution that had begun:
     jobs up to it were interrupted. Of those, the executions `suspects` count towards poison; None: all of them.
 
-    Returns (given back, dead as poison), each a list of (job id, worker name). Raises redis-py's errors.
+    Raises redis-py's errors.
     """
     now, kept = time.time(), list(kept)
     back, dead = wire.run(
@@ -59,13 +73,10 @@ def recover(
         *kept,
         *(suspects or ()),
     )
-    return (
-        [(job.decode(), worker.decode()) for job, worker in back],
-        [(job.decode(), worker.decode()) for job, worker in dead],
-    )
+    return Recovered(*([Held(job.decode(), worker.decode()) for job, worker in jobs] for jobs in (back, dead)))
 
 
-def bury(queue: str, dead: Iterable[tuple[str, str]]) -> None:
+def bury(queue: str, dead: Iterable[Held]) -> None:
     """
     Log the jobs of a queue that `recover` found to be poison, and have the handlers of `ON_DEAD` told of them: by a job
     in that queue, as they are the project's code, and who recovers runs none. Raises nothing. Of a job whose recoverer
