@@ -101,6 +101,9 @@ class Template:
             self._ask({"env": env, "arguments": arguments}, theirs.fileno(), output.fileno())
         return ForkedProcess(arguments, ours)
 
+    def close(self) -> None:
+        self._control.close()
+
     def _ask(self, order: dict[str, object], *files: int) -> None:
         socket.send_fds(self._control, [json.dumps(order).encode()], files)
 
@@ -168,12 +171,15 @@ def _first() -> Template:
             start_new_session=True,
         )
 
+    first = Template(ours)
+
     def stop() -> None:
-        ours.close()
+        for template in (first, *_own.values()):
+            template.close()
         process.wait()
 
     atexit.register(stop)
-    return Template(ours)
+    return first
 
 
 # --- in a template -------------------------------------------------------------------------------
