@@ -6,6 +6,8 @@ permissions, and write them anew. That takes a tenth of a second, and more than 
 asked whether they have rows, and content types and permissions stay, unless the test has changed them.
 """
 
+from typing import Any
+
 from django.apps import apps
 from django.db import connections, transaction
 
@@ -18,12 +20,16 @@ class Tables:
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
-        self._connection = connections[alias]
         quote = self._connection.ops.quote_name
         names = self._connection.introspection.django_table_names(only_existing=True, include_views=False)
         kept = [quote(apps.get_model(name)._meta.db_table) for name in KEPT]
         self._emptied = sorted({quote(name) for name in names} - set(kept))
         self._kept = {table: self._rows(table) for table in kept}
+
+    @property
+    def _connection(self) -> Any:
+        """Asked for each time: beside a browser, where an event loop runs, it is another one."""
+        return connections[self._alias]
 
     def restore(self) -> None:
         """Leave nothing of the test."""
