@@ -4,14 +4,17 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.test import TransactionTestCase
 
 from jobs.record import registry
 from tests import environment
 from tests.processes import WorkerProcess
 from tests.servers import Postgres, Valkey
+from tests.tables import Tables
 
 pytest_plugins = ["jobs.testing"]
 
@@ -52,6 +55,28 @@ def django_db_modify_db_settings(database_server: None) -> None:
 def django_db_keepdb() -> bool:
     """The test database goes with its server or folder: dropping it would only wait for open connections."""
     return True
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """As in pytest-django, but what a test has committed is deleted in our own way: see tests/tables.py."""
+    tables: dict[str, Tables] = {}
+    set_up = TransactionTestCase._fixture_setup.__func__
+
+    def remember(kind: Any) -> None:
+        for alias in kind._databases_names(include_mirrors=False):
+            if alias not in tables:
+                tables[alias] = Tables(alias)
+        set_up(kind)
+
+    def restore(case: Any) -> None:
+        for alias in case._databases_names(include_mirrors=False):
+            tables[alias].restore()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_setup", classmethod(remember))
+        patch.setattr(TransactionTestCase, "_fixture_teardown", restore)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from django.db import connection
 from redis import Redis
 
 from config.embedded import dismiss, stop_with_us
-from tests import environment
+from tests import environment, template
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 30  # seconds until a worker must have registered itself
@@ -38,22 +39,21 @@ def child_environment(**extra: str) -> dict[str, str]:
 
 
 class WorkerProcess:
-    """`manage.py rqworker` as its own process. Its output is in `log`, its RQ names in `names`."""
+    """
+    `manage.py rqworker` as its own process. Its output is in `log`, its RQ names in `names`.
 
-    def __init__(self, *queues: str, log: Path, env: dict[str, str] | None = None, **options: object) -> None:
+    A template forks it, which is quick; with `fresh=True`, a new interpreter runs it. See tests/template.py.
+    """
+
+    def __init__(
+        self, *queues: str, log: Path, env: dict[str, str] | None = None, fresh: bool = False, **options: object
+    ) -> None:
         self.log = log
         self.names: set[str] = set()
         before = _registered()
         with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "rqworker", *_arguments(options), *queues],
-                cwd=ROOT,
-                env=child_environment(**(env or {})),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            start = _start_fresh if fresh else template.start
+            self.process = start(["rqworker", *_arguments(options), *queues], child_environment(**(env or {})), output)
         self._guard = stop_with_us(self.process.pid)
         if not options.get("burst"):
             self._wait_until_registered(before)
@@ -94,6 +94,18 @@ class WorkerProcess:
                 raise RuntimeError(f"The worker did not start:\n{self.output}")
             time.sleep(0.02)
         self.names = new
+
+
+def _start_fresh(arguments: list[str], env: dict[str, str], output: IO[bytes]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
 
 
 def _registered() -> set[str]:

@@ -17,15 +17,27 @@ from config.embedded import EmbeddedValkey, dismiss, stop_with_us
 
 
 class Valkey(EmbeddedValkey):
-    """The embedded server, with the faults that tests make it have."""
+    """The embedded server, with the faults that tests make it have. Its crashes are of it alone, not of the machine."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._cleaner = self.client()
+
+    def start(self) -> None:
+        """What it has written before each answer survives `kill`; that the disk has it, which takes long, is no use."""
+        super().start()
+        self._cleaner.config_set("appendfsync", "no")
+
+    def stop(self) -> None:
+        self._cleaner.close()
+        super().stop()
 
     def clean(self) -> None:
         """Leave it empty for the next test, and running if the last one killed it."""
         if self.process is None or self.process.poll() is not None:
             self.stop()
             self.start()
-        with self.client() as client:
-            client.flushdb()
+        self._cleaner.flushdb()
 
     def client(self) -> "Redis":
         """A connection of its own, for a test that looks at what lies in the server."""

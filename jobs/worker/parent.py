@@ -140,8 +140,8 @@ class Parent:
             process.name = heartbeat.new_life(process.name)  # what an earlier life left behind is a dead worker's
         self._show_paused([process])  # before its first claim
         self._beat_for(process)
+        self._remote.listen(process.name)  # before it is listed: whoever finds it there may tell it something
         heartbeat.register(self._wire, process.name, self._queues)
-        self._remote.listen(process.name)
 
     def _settle(self, process: Process) -> None:
         # If the server is away now, the others find the worker dead in time, and so do we.

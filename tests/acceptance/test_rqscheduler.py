@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -15,9 +13,10 @@ from config.embedded import dismiss, stop_with_us
 from jobs import scheduler
 from jobs.broker.connections import get_connection
 from jobs.scheduler import Entry
+from tests import template
 from tests.faults.recurring import STEPS
 from tests.jobs.worker import eventually
-from tests.processes import ROOT, child_environment
+from tests.processes import child_environment
 from tests.sample.models import Note
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
@@ -28,15 +27,8 @@ ENTRIES = [f"e{n}" for n in range(20)]
 class SchedulerProcess:
     def __init__(self, log, **env):
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "rqscheduler", "--interval", "0.1"],
-                cwd=ROOT,
-                env=child_environment(DJANGO_SETTINGS_MODULE="tests.faulty_scheduler", **env),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            env = child_environment(DJANGO_SETTINGS_MODULE="tests.faulty_scheduler", **env)
+            self.process = template.start(["rqscheduler", "--interval", "0.1"], env, output)
         self._guard = stop_with_us(self.process.pid)
 
     def stop(self):

@@ -16,7 +16,7 @@ def test_it_runs_json_jobs_with_no_option_but_the_queues(worker_process: Callabl
     # django-rq's own default serializer is pickle, which loses every JSON job.
     jobs = [WriteNote.defer(f"by {queue}", queue=queue) for queue in ["low", "critical", "mailers"]]
 
-    worker = worker_process("critical", "default", "mailers", "background", "low", burst=True)
+    worker = worker_process("critical", "default", "mailers", "background", "low", burst=True, fresh=True)
 
     assert worker.wait() == 0, worker.output
     assert [job.state for job in jobs] == ["finished"] * 3, worker.output
@@ -26,7 +26,7 @@ def test_it_runs_json_jobs_with_no_option_but_the_queues(worker_process: Callabl
 def test_a_running_worker_takes_what_is_deferred_and_leaves_when_told(
     worker_process: Callable[..., WorkerProcess],
 ) -> None:
-    worker = worker_process("critical", "default")
+    worker = worker_process("critical", "default", fresh=True)
 
     job = WriteNote.defer("hello")
     wait_until(lambda: job.state == "finished")

@@ -18,7 +18,7 @@ from tests.sample import functions
 from tests.sample.commands.ledger import Record, Rude
 from tests.sample.models import Note, Run
 
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "30"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
 QUEUES = ("critical", "default", "low")
 WORKERS, PROCESSES, THREADS = 2, 2, 3
 RUDE_EVERY = 400  # jobs for each one that does harm

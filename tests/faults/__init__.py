@@ -1,1 +1,27 @@
 """An application that makes worker processes fail at a chosen step, for tests: the product knows nothing of it."""
+
+# The variables of the environment that say how: a worker reads them when it starts, not when Django is set up.
+VARIABLES = {
+    "FAILING_FORKS",
+    "FAILING_START",
+    "FAULT",
+    "FAULT_KILLS",
+    "FAULT_MARKER",
+    "INHERITED_FOLDER",
+    "SIGNAL_IN_STEP",
+    "STALLED_FETCH",
+    "STALLED_MAIN",
+}
+TIMES = {
+    "RESTART_DELAY",
+    "INTERRUPT_GRACE",
+    "EVERY",
+    "GRACE",
+    "HOOKS",
+    "HOPELESS",
+    "MISSED",
+    "PATIENCE",
+    "STALLED",
+    "THREADS",
+    "UNSEEN",
+}

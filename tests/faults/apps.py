@@ -13,6 +13,7 @@ from django.apps import AppConfig
 from rq import Queue
 
 from jobs import queues
+from jobs.management.commands import rqworker
 from jobs.worker import (
     child,
     children,
@@ -35,26 +36,32 @@ class FaultsConfig(AppConfig):
     label = "faults"
 
     def ready(self) -> None:
-        step, _, number = os.environ.get("FAULT", "").partition(":")
-        if step:
-            (POINTS | PLAIN_POINTS | PUSHES)[step](Fault(int(number)))
-        if "FAILING_START" in os.environ:
-            around(child.Child, "run", before=fail_at_start)
-        if "SIGNAL_IN_STEP" in os.environ:
-            around(fetch.Fetch, "_step", before=be_told_in_a_step)
-        if "FAILING_FORKS" in os.environ:
-            children.os.fork = failing(os.fork, int(os.environ["FAILING_FORKS"]))
-        if "INHERITED_FOLDER" in os.environ:
-            self.folder = tempfile.TemporaryDirectory()  # the parent's: it ends with that
-            Path(os.environ["INHERITED_FOLDER"]).write_text(self.folder.name)
-        if "STALLED_MAIN" in os.environ:
-            around(child.Child, "_mind", before=stand_still_in_main)
-        if "STALLED_FETCH" in os.environ:
-            around(fetch.Fetch, "_look", before=stand_still)
-        for name, modules in TIMES.items():
-            if name in os.environ:
-                for module in modules:
-                    setattr(module, name, float(os.environ[name]))
+        """Arm the worker when it starts, not here: then a template that has come as far as this can fork them all."""
+        around(rqworker.Command, "handle", before=arm)
+
+
+def arm(command: rqworker.Command, *args: Any) -> None:
+    """Make the worker fail as its environment says, and shorten times."""
+    step, _, number = os.environ.get("FAULT", "").partition(":")
+    if step:
+        (POINTS | PLAIN_POINTS | PUSHES)[step](Fault(int(number)))
+    if "FAILING_START" in os.environ:
+        around(child.Child, "run", before=fail_at_start)
+    if "SIGNAL_IN_STEP" in os.environ:
+        around(fetch.Fetch, "_step", before=be_told_in_a_step)
+    if "FAILING_FORKS" in os.environ:
+        children.os.fork = failing(os.fork, int(os.environ["FAILING_FORKS"]))
+    if "INHERITED_FOLDER" in os.environ:
+        command.folder = tempfile.TemporaryDirectory()  # the parent's: it ends with that
+        Path(os.environ["INHERITED_FOLDER"]).write_text(command.folder.name)
+    if "STALLED_MAIN" in os.environ:
+        around(child.Child, "_mind", before=stand_still_in_main)
+    if "STALLED_FETCH" in os.environ:
+        around(fetch.Fetch, "_look", before=stand_still)
+    for name, modules in TIMES.items():
+        if name in os.environ:
+            for module in modules:
+                setattr(module, name, float(os.environ[name]))
 
 
 class Fault:

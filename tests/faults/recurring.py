@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from django.apps import AppConfig
 
+from jobs.management.commands import rqscheduler
 from jobs.scheduler import Scheduler
+from tests.faults.apps import around
 
 
 class RecurringFaultsConfig(AppConfig):
@@ -14,10 +16,15 @@ class RecurringFaultsConfig(AppConfig):
     label = "recurring_faults"
 
     def ready(self) -> None:
-        step, _, number = os.environ.get("FAULT", "").partition(":")
-        if step:
-            method, after = STEPS[step]
-            _kill_at(method, int(number), after=after)
+        """Arm the scheduler when it starts, not here: see tests/faults/apps.py."""
+        around(rqscheduler.Command, "handle", before=arm)
+
+
+def arm(*args: object) -> None:
+    step, _, number = os.environ.get("FAULT", "").partition(":")
+    if step:
+        method, after = STEPS[step]
+        _kill_at(method, int(number), after=after)
 
 
 # A step, as a method of the scheduler, and whether the end comes after it or before.

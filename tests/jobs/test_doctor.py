@@ -45,6 +45,15 @@ ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 KEEPING = ("appendonly yes",)
 
 
+@pytest.fixture(autouse=True)
+def durable(valkey):
+    """As the embedded server is; other tests need no disk."""
+    with valkey.client() as client:
+        client.config_set("appendfsync", "always")
+        yield
+        client.config_set("appendfsync", "no")
+
+
 def add_worker(name="w1", *, listed=tuple(QUEUES), **fields):
     """A worker as its parent shows it, with these fields of its record changed."""
     wire = Wire("default")

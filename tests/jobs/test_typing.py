@@ -56,7 +56,7 @@ def test_a_type_checker_sees_the_fields(tmp_path):
     sample = tmp_path / "sample.py"
     sample.write_text(SAMPLE)
     found = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--follow-imports=silent", str(sample)],
+        [sys.executable, "-m", "mypy", "--no-error-summary", str(sample)],
         cwd=ROOT,
         env=os.environ | {"DEBUG": "1", "MYPYPATH": str(ROOT)},
         capture_output=True,

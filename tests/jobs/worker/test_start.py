@@ -6,6 +6,11 @@ import signal
 import pytest
 
 from jobs.broker.connections import get_connection
+from jobs.worker.parent import Parent
+from jobs.worker.process import Process
+from jobs.worker.remote_commands import Remote
+from jobs.worker.scoreboard import Board
+from jobs.worker.settings import WorkerSettings
 from tests.jobs.worker import eventually
 from tests.sample.commands.long import Patient
 from tests.sample.models import Note
@@ -73,6 +78,17 @@ def test_a_name_is_free_again_after_a_stop(worker_process):
         worker = worker_process("default", name="ours")
         assert worker.names == {"ours"}
         assert worker.stop() == 0
+
+
+def test_a_worker_hears_commands_as_soon_as_it_is_listed(monkeypatch):
+    """A command that comes before somebody listens is lost."""
+    listed = []
+    client = get_connection("default")
+    monkeypatch.setattr(Remote, "listen", lambda remote, name: listed.append(client.sismember("rq:workers", name)))
+
+    Parent(WorkerSettings(queues={"default": None}, concurrency=1, processes=1))._register(Process("ours", 0, Board(1)))
+
+    assert (listed, client.smembers("rq:workers")) == ([0], {b"rq:worker:ours"})
 
 
 def children(pid):
