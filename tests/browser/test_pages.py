@@ -57,11 +57,23 @@ def content(visit):
     return visit.page.locator(OURS).inner_text()
 
 
-def test_every_page_fits_and_is_accessible(visitor, scene):
+KINDS = [
+    ("overview", "list", "second page"),
+    ("groups", "search", "queue", "profiles"),
+    ("job", "workers", "recurring", "commands"),
+]
+
+
+def test_each_kind_of_page_is_in_a_test(scene):
+    assert sorted(kind for kinds in KINDS for kind in kinds) == sorted(scene.pages())
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=lambda kinds: kinds[0])
+def test_every_page_fits_and_is_accessible(kinds, visitor, scene):
     visit = visitor(live=False)
     found = []
-    for pages in scene.pages().values():
-        for number, (path, text) in enumerate(pages):
+    for kind in kinds:
+        for number, (path, text) in enumerate(scene.pages()[kind]):
             visit.page.goto(path)
             if text not in content(visit):
                 found.append(f"{path}: {text!r} is not on it")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from multiprocessing import get_context, resource_tracker
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,11 @@ from jobs.worker.subprocesses import kill_started_by
 from tests.jobs.worker import eventually
 
 TREE = ["/bin/sh", "-c", "sleep 600 & sleep 601 & echo $!; wait"]
+
+
+def commands_below(pid):
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ").strip() for child in children}
 
 
 @pytest.fixture
@@ -41,6 +47,7 @@ def thread():
 def test_descendants_are_killed_and_other_threads_processes_live(thread):
     theirs = thread.start_process(lambda: subprocess.Popen(TREE, stdout=subprocess.PIPE))
     theirs.stdout.readline()
+    eventually(lambda: commands_below(theirs.pid) == {"sleep 600", "sleep 601"})  # the shell's forks have become these
     with subprocess.Popen(["/bin/sleep", "602"]) as ours:
         killed = kill_started_by(thread.native_id)
         assert ours.poll() is None
