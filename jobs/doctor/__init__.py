@@ -1,6 +1,6 @@
 """
-What is wrong, found without a person looking: of the project, the databases, the servers, the workers, the queues, the
-jobs, the schedule. Each finding says what, why it matters, and what mends it.
+Checks for problems of the project, the databases, the servers, the workers, the queues, the jobs and the schedule. Each
+finding says what is wrong, why it matters, and what mends it.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,20 +12,20 @@ __all__ = ["Finding", "Severity", "examine"]
 
 
 def examine() -> list[Finding]:
-    """Everything that is wrong now, the worst first. Raises nothing: what cannot be examined is a finding."""
-    found = [*_looked(databases.look), *_looked(project.look)]
-    unreachable = list(_looked(servers.reach))
-    found += unreachable
+    """Return all findings, the worst first. Raises nothing: a failed examination is a finding, too."""
+    findings = [*_examined(databases.look), *_examined(project.look)]
+    unreachable = list(_examined(servers.reach))
+    findings += unreachable
     if not unreachable:
         for look in (servers.look, workers.look, queues.look, jobs.look, schedule.look):
-            found += _looked(look)
-    return sorted(found, key=lambda finding: -finding.severity)
+            findings += _examined(look)
+    return sorted(findings, key=lambda finding: -finding.severity)
 
 
-def _looked(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _examined(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from look()
-    except Exception as error:  # whatever is broken, the others are looked at
+    except Exception as error:  # the other examinations still run
         what = look.__module__.rpartition(".")[2]
         yield Finding(
             Severity.ERROR,
