@@ -72,8 +72,8 @@ class EmbeddedValkey:
     Append-only file, fsync at each write, no eviction: accepted writes survive kill -9 of the server. It ends with
     the process that started it, however that process ends.
 
-    Raises EmbeddedServerError if a server already runs in the directory, or if it does not answer within 10 seconds; the
-    message then has the end of its log.
+    Raises EmbeddedServerError if a server already runs in the directory, or if it does not answer within 10 seconds;
+    the message then has the end of its log.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -30,14 +30,7 @@ from jobs.job import JobState, MandateJob
 from jobs.record import display, prerequisites, registry
 
 LINKS = 50  # linked jobs shown, in each direction
-BRIEF = (
-    "0",
-    "1",
-    "2",
-    "3",
-    "4",
-    "5",
-)  # values of `result_ttl` so short that the job's page may be gone after it has run
+BRIEF = ("0", "1", "2", "3", "4", "5")  # values of `result_ttl`, in seconds, after which the page is soon gone
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,4 +158,4 @@ def _given(request: HttpRequest) -> dict[str, str]:
 def _grouped(query: JobQuery, by: str) -> dict[str, Any]:
     counted, matched = groups(query, by)
     total = query.total()
-    return {"group": by, "grouped": counted, "meant": matched, "looked_at": min(total, GROUPED), "total": total}
+    return {"group": by, "grouped": counted, "matched": matched, "looked_at": min(total, GROUPED), "total": total}

@@ -123,7 +123,7 @@ def test_the_shape_of_a_list_in_json(dead):
         (("run", "sample.WriteNote", "--args", "[1"), "--args '[1' is not valid JSON"),
         (("run", "sample.WriteNote", "--args", "7"), "--args '7' must be a list, such as [7]"),
         (("run", "sample.WriteNote", "--kwargs", "[]"), "--kwargs '[]' must be an object"),
-        (("run", "sample.WriteNote", "--args", '["x"]', "--queue", "low"), "--queue is for a job. Say --defer, too."),
+        (("run", "sample.WriteNote", "--args", '["x"]', "--queue", "low"), "--queue needs --defer."),
         (("run", "sample.WriteNote", "--args", '["x"]', "--defer", "--queue", "no"), "Unknown queue: 'no'"),
         (("run", "sample.ShoutNote", "--args", '[{"$record": "sample.Note:9"}]'), "are gone: sample.Note:9"),
         (("run", "sample.Fail", "--args", '["oh"]'), "sample.Fail failed: RuntimeError: oh"),
