@@ -13,20 +13,20 @@ __all__ = ["Finding", "Severity", "examine"]
 
 def examine() -> list[Finding]:
     """Return all findings, the worst first. Raises nothing: a failed examination is a finding, too."""
-    findings = [*_examined(databases.look), *_examined(project.look)]
+    collected = [*_examined(databases.findings), *_examined(project.findings)]
     unreachable = list(_examined(servers.reach))
-    findings += unreachable
+    collected += unreachable
     if not unreachable:
-        for look in (servers.look, workers.look, queues.look, jobs.look, schedule.look):
-            findings += _examined(look)
-    return sorted(findings, key=lambda finding: -finding.severity)
+        for module in (servers, workers, queues, jobs, schedule):
+            collected += _examined(module.findings)
+    return sorted(collected, key=lambda finding: -finding.severity)
 
 
-def _examined(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _examined(findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
-        yield from look()
+        yield from findings()
     except Exception as error:  # the other examinations still run
-        what = look.__module__.rpartition(".")[2]
+        what = findings.__module__.rpartition(".")[2]
         yield Finding(
             Severity.ERROR,
             f"The {what} could not be examined to the end: {type(error).__name__}: {error}",

@@ -15,7 +15,7 @@ PATIENCE = 3.0  # seconds within which they must answer
 _flights: dict[str, SingleFlight[list[Finding]]] = {}
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     """Report databases that cannot be reached, and migrations that are not applied."""
     for alias in connections:
         _flights.setdefault(alias, SingleFlight(f"database {alias}", partial(_examine, alias))).start()

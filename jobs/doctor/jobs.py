@@ -24,7 +24,7 @@ GONE = 2 * UNSEEN  # seconds without a heartbeat after which a worker's jobs sho
 STUBBORN = 14  # attempts; on the default curve they take a day
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     """Report dead jobs by cause, blocked jobs, stuck jobs, and jobs retried again and again."""
     yield from _dead()
     yield from _blocked()

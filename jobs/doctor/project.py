@@ -6,7 +6,7 @@ from jobs import checks
 from jobs.doctor.finding import Finding, Severity
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     """Report the errors of `manage.py check` on jobs, except for the servers, which `servers` examines."""
     for check in checks.ALL:
         if check is not checks.check_redis:

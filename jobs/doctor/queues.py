@@ -15,7 +15,7 @@ from jobs.inspection import samples
 OVERDUE = 30  # seconds after its due time by which a scheduled job must be in its queue
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     """Report queues that are halted, late or unknown, and scheduled jobs that do not enter their queue."""
     yield from _halted()
     yield from _late()

@@ -11,7 +11,7 @@ LATE = 10.0  # seconds after which an overdue entry is a finding
 SAME_END = 3  # dead runs in a row that are a finding
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     """Report a missing lease, late entries, and entries whose runs die."""
     entries = [entry for entry in scheduler.entries() if not entry.paused]
     if entries and not any(client.exists(Scheduler.scheduler_lock_key) for client in servers()):

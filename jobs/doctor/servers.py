@@ -31,7 +31,7 @@ def reach() -> Iterator[Finding]:
             )
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     """Report settings and states of a server that may lose or delay jobs."""
     for client in all_servers():
         where, info = f"Redis at {address(client)}", client.info()

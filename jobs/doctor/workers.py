@@ -9,7 +9,7 @@ from jobs.doctor.finding import Finding, Severity, some
 from jobs.inspection import version, workers
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     """Report workers that are missing, silent, RQ's own, or of another release."""
     listed = workers.listed(jobs=0)
     now = time.time()
