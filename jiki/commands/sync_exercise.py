@@ -12,15 +12,15 @@ logger = logging.getLogger(__name__)
 
 
 class SyncExercise(Mandate):
-    """Fetch the texts, and save them if they are new. Returns whether they were."""
+    """Ask whether there are new texts, and if so take them all. Returns whether there were."""
 
     timeout = 60
     unique_for = timedelta(days=2)
-    max_requeues = 100  # an outage of a day
+    max_requeues = 100  # a day of an outage
     discard_on = [content.NoSuchExerciseError]
     retry_on = [
         RetryOn(content.RefusedError, attempts=1),
-        RetryOn(content.UnusableAnswerError, wait=600, attempts=3),  # perhaps a deployment of the service is under way
+        RetryOn(content.UnusableAnswerError, wait=600, attempts=3),  # half a deployment over there, perhaps
     ]
     exercise: Exercise
 
@@ -29,7 +29,7 @@ class SyncExercise(Mandate):
             texts = content.fetch(self.exercise)
         except content.BusyError as error:
             logger.info("%s It is asked again in %g s.", error, error.seconds)
-            self.requeue_job(error.seconds + random.uniform(0, 10))  # jitter: not all at the same moment again
+            self.requeue_job(error.seconds + random.uniform(0, 10))  # not all at the same moment again
         except content.TemporaryError as error:
             logger.info("%s", error)
             requeues = self.job.progress.requeues if self.job else 0
