@@ -132,7 +132,7 @@ def test_groups_are_counted_among_those_that_were_looked_at(admin_client, worker
     Fail.defer_many([(f"message {n}",) for n in range(30)])
     worker.run()
     page = text(admin_client, url("list", "dead") + "?group=error&queue=default")
-    assert "20 jobs among the 20 of 30 searched." in page
+    assert "20 jobs; 20 of 30 searched." in page
     assert "?queue=default&amp;error=RuntimeError" in page
 
 
