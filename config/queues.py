@@ -1,6 +1,6 @@
 """
-The queues, highest priority first, each with what belongs there; `target`: seconds that its first job may have waited.
-The one table to edit: RQ_QUEUES and the worker's order follow from it.
+The queues, highest priority first, each with its purpose; `target`: seconds that its first job may have waited.
+Edit only this table: RQ_QUEUES and the worker's order follow from it.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ QUEUES: dict[str, str | dict[str, Any]] = {
 
 def rq_queues(redis_url: str, elsewhere: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
     """
-    django-rq's RQ_QUEUES: one Redis server for all, but for the queues that lie `elsewhere`, by name.
+    Return django-rq's RQ_QUEUES: one Redis server for all queues except those in `elsewhere`, by name.
 
-    JSON everywhere: RQ's own default is pickle. Raises ImproperlyConfigured for a queue that there is not.
+    All queues use JSON: RQ's own default is pickle. Raises ImproperlyConfigured for an unknown queue.
     """
     urls = elsewhere or {}
     if unknown := sorted(urls.keys() - QUEUES.keys()):

@@ -1,4 +1,4 @@
-"""What recurs, and when. Data only; docs/howto/schedule.md says how to change it."""
+"""The recurring entries. Data only; docs/howto/schedule.md describes how to change them."""
 
 from django.conf import settings
 

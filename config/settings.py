@@ -1,8 +1,7 @@
 """
-How Jiki runs. Everything that differs between machines comes from the environment; docs/reference.md lists it.
+The settings of Jiki. Everything that differs between machines comes from the environment; docs/reference.md lists it.
 
-Nothing below asks "is this production?": DEBUG is off unless it is switched on, and then the defaults are for one's
-own machine.
+Nothing below asks "is this production?": DEBUG is off by default; with DEBUG, the defaults are for local development.
 """
 
 from pathlib import Path
@@ -27,7 +26,7 @@ SITE_URL = env.str("SITE_URL", default="http://localhost:8000" if DEBUG else "ht
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO" if DEBUG else "WARNING")
 LOG_FORMAT = env.str("LOG_FORMAT", default="plain")
 if LOG_FORMAT not in {"plain", "json"}:
-    raise ImproperlyConfigured(f"LOG_FORMAT={LOG_FORMAT!r} is unknown. Say plain or json.")
+    raise ImproperlyConfigured(f"LOG_FORMAT={LOG_FORMAT!r} is unknown. Use plain or json.")
 
 _site = urlsplit(SITE_URL)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[_site.hostname])
@@ -54,7 +53,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "jobs.health.HealthMiddleware",  # first: a probe knows neither our host's name nor TLS
+    "jobs.health.HealthMiddleware",  # first: probes use neither the host name nor TLS
     "django.middleware.security.SecurityMiddleware",
     "config.csp.ContentSecurityPolicyMiddleware"
     if django.VERSION < (6, 0)
@@ -86,21 +85,21 @@ TEMPLATES = [
     },
 ]
 
-# --- what it keeps ---------------------------------------------------------------------------
+# --- data ------------------------------------------------------------------------------------
 
 DATABASES: dict[str, dict[str, Any]] = {
     "default": env.db_url("DATABASE_URL", default=f"sqlite:///{VAR / 'jiki.sqlite3'}")
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # Writers queue up instead of failing with "database is locked": readers never wait (WAL), a transaction takes
-    # its lock when it begins, and waits up to 20 s for it.
+    # Writers wait instead of failing with "database is locked": readers never wait (WAL); a transaction takes its
+    # lock when it begins, and waits up to 20 s for it.
     DATABASES["default"]["OPTIONS"] = {
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
     }
-if not DATABASES["default"].get("OPTIONS", {}).get("pool"):  # Django's pool keeps them itself
-    # To open a connection takes longer than most requests and jobs. DATABASE_URL may say otherwise: ?conn_max_age=0.
+if not DATABASES["default"].get("OPTIONS", {}).get("pool"):  # Django's pool keeps its connections itself
+    # Opening a connection takes longer than most requests and jobs. DATABASE_URL may override this: ?conn_max_age=0.
     DATABASES["default"].setdefault("CONN_MAX_AGE", 600)  # seconds
     DATABASES["default"].setdefault("CONN_HEALTH_CHECKS", True)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -131,14 +130,14 @@ JOBS = {
     "API_TOKENS": env.list("API_TOKENS", default=[]),
 }
 
-# --- what learners submit --------------------------------------------------------------------
+# --- submissions -----------------------------------------------------------------------------
 
 SUBMISSION_SANDBOX = env.str("SUBMISSION_SANDBOX", default="any" if DEBUG else "confined")
 if SUBMISSION_SANDBOX not in {"confined", "any", "watched"}:
-    raise ImproperlyConfigured(f"SUBMISSION_SANDBOX={SUBMISSION_SANDBOX!r} is unknown. Say confined, any or watched.")
+    raise ImproperlyConfigured(f"SUBMISSION_SANDBOX={SUBMISSION_SANDBOX!r} is unknown. Use confined, any or watched.")
 SUBMISSION_LIMITS: dict[str, Any] = {}  # jiki.sandbox.Limits has the defaults
 
-# --- who it serves ---------------------------------------------------------------------------
+# --- users and mail --------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "users.User"
 AUTH_PASSWORD_VALIDATORS = [
@@ -159,7 +158,7 @@ _email["EMAIL_TIMEOUT"] = 10  # seconds; the mail is sent in a transaction
 if django.VERSION < (6, 1):
     vars().update(_email)
 else:
-    # The name of each option there, for the backends that know it.
+    # The name of each option in MAILERS, for the backends that support it.
     _options = {"EMAIL_FILE_PATH": "file_path"}
     if _email["EMAIL_BACKEND"].endswith("smtp.EmailBackend"):
         _options = {
@@ -179,10 +178,10 @@ else:
     }
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Jiki <hello@jiki.io>")
 
-EXERCISES_API_URL = env.str("EXERCISES_API_URL", default="")  # texts of exercises; "": there is no such service
+EXERCISES_API_URL = env.str("EXERCISES_API_URL", default="")  # the service with the texts of exercises; "": none
 EXERCISES_API_TOKEN = env.str("EXERCISES_API_TOKEN", default="")
 if EXERCISES_API_URL and not EXERCISES_API_URL.startswith(("https://", "http://")):
-    raise ImproperlyConfigured(f"EXERCISES_API_URL={EXERCISES_API_URL!r} is no address. Say https://host/path.")
+    raise ImproperlyConfigured(f"EXERCISES_API_URL={EXERCISES_API_URL!r} is not a URL. Use https://host/path.")
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
@@ -197,12 +196,12 @@ if not DEBUG:
         "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
     }
 
-# --- safety ----------------------------------------------------------------------------------
+# --- security---------------------------------------------------------------------------------
 
-# Scripts and styles are files of ours, and nothing frames us: what gets into a page by mistake runs nothing.
+# Scripts and styles come only from our own files, and no site may frame ours: injected markup runs nothing.
 SECURE_CSP = {
     "default-src": ["'self'"],
-    "img-src": ["'self'", "data:"],  # the admin's stylesheets have images in them
+    "img-src": ["'self'", "data:"],  # the admin's stylesheets contain images
     "object-src": ["'none'"],
     "base-uri": ["'none'"],
     "form-action": ["'self'"],
@@ -219,7 +218,9 @@ if _site.scheme == "https" and not DEBUG:
 if env.bool("BEHIND_PROXY", default=False):
     # Only for a proxy that sets this header itself and drops the client's.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    RATELIMIT_IP_META_KEY = "users.throttle.proxied_address"  # else the whole site shares one address's limits
+    RATELIMIT_IP_META_KEY = (
+        "users.throttle.proxied_address"  # otherwise all clients share the limits of the proxy's address
+    )
 
 LOGGING = {
     "version": 1,

@@ -1,1 +1,1 @@
-"""The product: what learners do on Jiki."""
+"""The product: exercises, submissions and their checks."""

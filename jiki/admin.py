@@ -19,7 +19,7 @@ from users.models import User
 
 
 class ReadOnly:
-    """What is a record of what happened: it can be looked at, and deleted, and not made up."""
+    """Mixin for records of the past: they can be viewed and deleted, but not added or changed."""
 
     def has_add_permission(self, *args: Any) -> bool:
         return False
@@ -59,7 +59,7 @@ class ExerciseAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 self.message_user(request, f"{exercise}: {error}", messages.ERROR)
                 continue
             progress = reverse("admin:jiki_batch_changelist")
-            text = 'Submissions of “{}” to check again: {}. <a href="{}">How far it is</a>'
+            text = 'Submissions of “{}” to check again: {}. <a href="{}">Progress</a>'
             self.message_user(request, format_html(text, exercise, batch.total, progress))
 
 
@@ -103,7 +103,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="state", ordering="state")
     def state_now(self, batch: Batch) -> str:
-        """As it is stored, but where its job says otherwise: nobody tells the batch of one that is cancelled, say."""
+        """Show the stored state, or the state of the batch's job if that has ended without notifying the batch."""
         if not (why := self._why_stopped(batch)):
             return batch.get_state_display()
         if why == "gone":
@@ -112,8 +112,8 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         return format_html('stopped: <a href="{}">its job</a> is {}', page, why)
 
     def _why_stopped(self, batch: Batch) -> str:
-        is_known = batch.state != Batch.State.FINISHED and batch.job_id
-        return lost.why(batch.job_id) if is_known else ""
+        has_job = batch.state != Batch.State.FINISHED and batch.job_id
+        return lost.why(batch.job_id) if has_job else ""
 
     @admin.display(description="progress")
     def progress(self, batch: Batch) -> str:
@@ -128,8 +128,8 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def has_go_on_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("jiki.add_batch")
 
-    @admin.action(description="Go on with what has stopped", permissions=["go_on"])
+    @admin.action(description="Continue stopped batches", permissions=["go_on"])
     def go_on(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
         for batch in batches.exclude(state=Batch.State.FINISHED):
-            batch.goes_on(ProcessBatch.defer(batch.pk, batch.reached).id)  # one that is on its way is not doubled
-        self.message_user(request, "They go on.")
+            batch.goes_on(ProcessBatch.defer(batch.pk, batch.reached).id)  # unique: an enqueued job is not duplicated
+        self.message_user(request, "The batches continue.")

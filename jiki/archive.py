@@ -1,4 +1,4 @@
-"""The copy of a learner's data: a ZIP of JSON files, and of her code as she sent it in."""
+"""The copy of a learner's data: a ZIP of JSON files and of her code as submitted."""
 
 import json
 import zipfile
@@ -10,7 +10,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from jiki.models import ExerciseStatistics, Submission
 from users.models import User
 
-MOST = 25_000_000  # bytes of one ZIP; it lies in the database, and once in a worker's memory
+MOST = 25_000_000  # bytes of one ZIP; it is stored in the database, and held once in a worker's memory
 
 README = """\
 This is a copy of your data on Jiki.
@@ -24,12 +24,12 @@ Times are in UTC. Your password is not in here: we keep only a hash of it, which
 
 
 class ArchiveTooLargeError(Exception):
-    """Raised when the ZIP would have more bytes than MOST."""
+    """Raised when the ZIP has more than MOST bytes."""
 
 
 def write(user: User, file: IO[bytes]) -> None:
     """
-    Write the ZIP of everything that is kept about a user into a seekable file.
+    Write the ZIP of all data about a user into a seekable file.
 
     Holds one file at a time in memory. Raises ArchiveTooLargeError.
     """
@@ -60,7 +60,7 @@ def _write_submission(archive: zipfile.ZipFile, submission: Submission) -> None:
 
 
 def _inside(path: str) -> str:
-    """The path as it is unpacked: below its folder, whatever it says."""
+    """Return the path in the archive: always below its folder."""
     return "/".join(part for part in PurePosixPath(path.replace("\\", "/")).parts if part not in ("/", ".", ".."))
 
 
@@ -74,7 +74,9 @@ def _account(user: User) -> dict[str, Any]:
 
 
 def _statistics(user: User) -> list[dict[str, Any]]:
-    of_hers = ExerciseStatistics.objects.filter(exercise__submissions__user=user).select_related("exercise").distinct()
+    statistics = (
+        ExerciseStatistics.objects.filter(exercise__submissions__user=user).select_related("exercise").distinct()
+    )
     return [
         {
             "exercise": each.exercise.slug,
@@ -82,7 +84,7 @@ def _statistics(user: User) -> list[dict[str, Any]]:
             "pass_rate_percent": each.pass_rate,
             "counted_at": each.refreshed_at,
         }
-        for each in of_hers.order_by("exercise__position", "exercise__title")
+        for each in statistics.order_by("exercise__position", "exercise__title")
     ]
 
 

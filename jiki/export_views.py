@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class YourData(LoginRequiredMixin, View):
-    """What becomes of her request; with htmx the part that changes alone, every two seconds while it is open."""
+    """The state of her request; for htmx only the changing part, every two seconds until the request is done."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
         is_part = request.htmx  # type: ignore[attr-defined]
@@ -31,23 +31,23 @@ class YourData(LoginRequiredMixin, View):
         return page
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """Ask. Who has asked within the hour only sees what became of that."""
+        """Request an export. Within an hour of the last request only its state is shown."""
         try:
             RequestExport.run(cast(User, request.user))
         except RedisUnavailableError:
-            logger.exception("A request for an export could not be taken.")
+            logger.exception("A request for an export was not stored.")
             return render(request, "jiki/your_data.html", {**_about(request), "is_away": True}, status=503)
         return redirect("your_data")
 
     def handle_no_permission(self) -> Any:
-        """Who was logged out meanwhile gets the login page as a page, not as a part of this one."""
+        """After a log-out, show the login page as a page of its own, not as a part of this one."""
         if self.request.htmx:  # type: ignore[attr-defined]
             return HttpResponseClientRefresh()
         return super().handle_no_permission()
 
 
 class Export(LoginRequiredMixin, View):
-    """The ZIP behind a signed link, for its owner alone. 404 for anybody else, 410 when its time is over."""
+    """The ZIP behind a signed link, only for its owner. 404 for other users, 410 after its expiry."""
 
     def get(self, request: HttpRequest, token: str) -> HttpResponseBase:
         try:
@@ -70,7 +70,7 @@ def _about(request: HttpRequest) -> dict[str, Any]:
     export = DataExport.objects.filter(user=request.user.pk).first()
     now = timezone.now()
     if export and export.expires_at and export.expires_at <= now:
-        export = None  # the clean-up will come
+        export = None  # expired, and not yet deleted
     return {
         "export": export,
         "token": export_token(export) if export else "",

@@ -1,4 +1,4 @@
-"""The exercises that a new installation has: one file each, in `jiki/exercises`, named by its slug."""
+"""The exercises of a new installation: one file each in `jiki/exercises`, named by its slug."""
 
 import tomllib
 from pathlib import Path
@@ -9,10 +9,10 @@ FOLDER = Path(__file__).parent / "exercises"
 
 def load(model: Any) -> None:
     """
-    Make those that are missing, by their slugs; what is there is left as it is, since it may have been edited.
+    Create the missing exercises, by their slugs. Existing ones stay unchanged, since they may have been edited.
 
-    `model` is Exercise, or the migration's own picture of it. It runs once, in the first migration: an exercise that
-    somebody deletes does not come back.
+    `model` is Exercise, or the migration's version of it. This runs once, in the first migration: a deleted exercise
+    does not come back.
     """
     for path in sorted(FOLDER.glob("*.toml")):
         fields = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -31,10 +31,10 @@ class FilesField(forms.FileField):
             except UnicodeDecodeError:
                 text = "\0"
             if "\0" in text:
-                raise forms.ValidationError(f"{name} is no text in UTF-8. Save it as plain text.")
+                raise forms.ValidationError(f"{name} is not UTF-8 text. Save it as plain text.")
             sources[name] = "\n".join(text.split("\r\n"))
         if sources and MAIN not in sources:
-            raise forms.ValidationError(f"There is no {MAIN} among the files. The checks look for it.")
+            raise forms.ValidationError(f"There is no {MAIN} among the files. The checks need it.")
         return sources
 
 

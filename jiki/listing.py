@@ -10,7 +10,7 @@ from jiki.models import Exercise
 logger = logging.getLogger(__name__)
 
 KEY = "jiki:listing"
-KEPT = 3_600  # seconds; it is made anew at each change and with each count, so this matters only when that fails
+KEPT = 3_600  # seconds; each change and each count renews the list, so this matters only if that fails
 
 
 class Listed(TypedDict):
@@ -24,24 +24,24 @@ class Listed(TypedDict):
 
 
 def exercises() -> list[Listed]:
-    """The list, from the cache if it is there. A cache that does not answer costs a query and a line in the log."""
+    """Return the list from the cache, else from the database. A failure of the cache is logged."""
     try:
-        found: list[Listed] | None = cache.get(KEY)
-        return warm() if found is None else found
-    except Exception:  # whatever the cache's client raises: a list is no reason to fail
-        logger.exception("The list of exercises was read past the cache.")
+        cached: list[Listed] | None = cache.get(KEY)
+        return warm() if cached is None else cached
+    except Exception:  # any error of the cache's client: the page must not fail with the cache
+        logger.exception("The list of exercises was read from the database: the cache failed.")
         return _read()
 
 
 def warm() -> list[Listed]:
     """Read the list and put it into the cache. Raises what the database and the cache raise."""
-    found = _read()
-    cache.set(KEY, found, KEPT)
-    return found
+    listed = _read()
+    cache.set(KEY, listed, KEPT)
+    return listed
 
 
 def forget() -> None:
-    """Leave it to the next reader. Raises what the cache raises."""
+    """Delete the list from the cache: the next reader renews it. Raises what the cache raises."""
     cache.delete(KEY)
 
 
@@ -50,11 +50,11 @@ def _read() -> list[Listed]:
 
 
 def _listed(exercise: Exercise) -> Listed:
-    known = getattr(exercise, "statistics", None)  # there is none before the first count
+    statistics = getattr(exercise, "statistics", None)  # None before the first count
     return {
         "slug": exercise.slug,
         "title": exercise.title,
-        "learners": known.learners if known else 0,
-        "submissions": known.submissions if known else 0,
-        "pass_rate": known.pass_rate if known else None,
+        "learners": statistics.learners if statistics else 0,
+        "submissions": statistics.submissions if statistics else 0,
+        "pass_rate": statistics.pass_rate if statistics else None,
     }

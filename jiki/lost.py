@@ -1,4 +1,4 @@
-"""Whether what waits for a job waits in vain: it ended and nobody was told, or it is gone."""
+"""Detects jobs that will not do their work: those that ended without running a hook, and those without a record."""
 
 import logging
 
@@ -7,16 +7,16 @@ from jobs.job import JobState
 
 logger = logging.getLogger(__name__)
 
-ENDED = (JobState.DEAD, JobState.DISCARDED, JobState.CANCELLED)  # and not finished
+ENDED = (JobState.DEAD, JobState.DISCARDED, JobState.CANCELLED)  # the ends without success
 
 
 def why(job_id: str) -> str:
-    """What became of the job: dead, discarded, cancelled or gone; "" while it is on its way, or nobody can say."""
+    """Return how the job was lost: dead, discarded, cancelled or gone; "" if it was not, or Redis does not answer."""
     try:
         job = inspection.find(job_id)
         state = job.state if job else None
-    except Exception:  # the page must not fall with Redis
-        logger.exception("Job %r was not looked for.", job_id)
+    except Exception:  # the page must not fail with Redis
+        logger.exception("The state of job %r was not read.", job_id)
         return ""
     if state is None:
         return "gone"

@@ -1,4 +1,4 @@
-"""The page on which a learner ends her progress mails: by the link in one of them, so without a login."""
+"""The page on which a learner ends her progress mails, by the link in one of them, so without a login."""
 
 from django.core.signing import BadSignature
 from django.http import HttpRequest, HttpResponse
@@ -11,12 +11,12 @@ from jiki.models import ProgressOptOut
 from users.models import User
 
 
-@csrf_exempt  # a mail program's own button posts here (RFC 8058); the token says that it may
+@csrf_exempt  # a mail program's button posts here (RFC 8058); the token authorizes it
 @require_http_methods(["GET", "HEAD", "POST"])
 def progress_mails(request: HttpRequest, token: str) -> HttpResponse:
     """
-    A GET only asks, since programs that look at links must not end anything; a POST ends the mails, and one with
-    `again` takes that back.
+    A GET only asks, since programs that follow links must not end the mails. A POST ends them; a POST with `again`
+    starts them again.
     """
     try:
         user = get_object_or_404(User, pk=read_progress_token(token))

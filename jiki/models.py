@@ -1,4 +1,4 @@
-"""What learners work on: exercises, and what they submit for them."""
+"""Exercises, submissions and their results, batches, statistics, and exports."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ CHECKS_LENGTH = 50_000  # characters
 
 
 class Exercise(models.Model):
-    """Something to program, and the checks that tell whether a program does it."""
+    """A programming exercise, with the checks of its solutions."""
 
     slug = models.SlugField(unique=True)
     title = models.CharField(max_length=100)
@@ -44,11 +44,11 @@ class Exercise(models.Model):
         try:
             compile(self.checks, "checks", "exec")
         except (SyntaxError, ValueError) as error:
-            raise ValidationError({"checks": f"This is no Python: {error}."}) from None
+            raise ValidationError({"checks": f"This is not valid Python: {error}."}) from None
 
 
 class Submission(models.Model):
-    """What one learner sent in for one exercise, and what became of it."""
+    """A learner's solution of an exercise, and its result."""
 
     class State(models.TextChoices):
         QUEUED = "queued", "queued"
@@ -74,12 +74,12 @@ class Submission(models.Model):
         return reverse("submission", args=[self.pk])
 
     def sources(self) -> dict[str, str]:
-        """Its files: their contents by path."""
+        """Return the contents of its files by path."""
         return {file.path: file.content for file in self.files.all()}
 
     @transaction.atomic
     def settle(self, report: Report) -> None:
-        """Store what the checks said, in place of what earlier ones have; nothing, if it has been deleted meanwhile."""
+        """Store the result of the checks in place of earlier ones; do nothing if the submission was deleted."""
         if not Submission.objects.select_for_update().filter(pk=self.pk).exists():
             return
         self.results.all().delete()
@@ -94,7 +94,7 @@ class Submission(models.Model):
         self.save(update_fields=["state", "message", "checked_at"])
 
     def give_up(self) -> None:
-        """Say that it will not be checked, unless it has been: nothing is left that would do it."""
+        """Mark the submission as not checked, unless its checks have ended: no job will check it."""
         self.__class__.objects.filter(pk=self.pk, state__in=OPEN).update(state=self.State.FAILED, message=NOT_CHECKED)
 
     @property
@@ -123,7 +123,7 @@ class SubmissionFile(models.Model):
 
 
 class CheckResult(models.Model):
-    """What one check said about a submission."""
+    """The result of one check of a submission."""
 
     submission = models.ForeignKey(Submission, on_delete=models.CASCADE, related_name="results")
     position = models.PositiveSmallIntegerField()
@@ -140,7 +140,7 @@ class CheckResult(models.Model):
 
 
 class Batch(models.Model):
-    """All submissions of an exercise that there were when it began, checked anew, slice by slice, by their keys."""
+    """A new check of all submissions that an exercise had when the batch began, slice by slice, by their keys."""
 
     class State(models.TextChoices):
         RUNNING = "running", "running"
@@ -159,7 +159,7 @@ class Batch(models.Model):
         max_length=64,
         blank=True,
         default="",
-        db_default="",  # so that the release before can go on adding rows while this one is rolled out
+        db_default="",  # so that the previous release can add rows during the rollout
         help_text="Of the job that checks what comes next.",
     )
     created_at = models.DateTimeField(default=timezone.now)
@@ -173,22 +173,22 @@ class Batch(models.Model):
         return f"{self.exercise}, {self.created_at:%Y-%m-%d %H:%M}"
 
     def is_at(self, key: int) -> bool:
-        """Whether what follows this key is what it has to check next."""
+        """Return whether the next slice begins after this key."""
         return self.reached == key and self.state != self.State.FINISHED
 
     def slice(self, after: int, limit: int) -> list[Submission]:
-        """The submissions that follow the key `after`, `limit` at most."""
-        found = Submission.objects.filter(exercise_id=self.exercise_id, pk__gt=after, pk__lte=self.last)
-        return list(found.order_by("pk").prefetch_related("files")[:limit])
+        """Return the submissions after the key `after`, at most `limit`."""
+        submissions = Submission.objects.filter(exercise_id=self.exercise_id, pk__gt=after, pk__lte=self.last)
+        return list(submissions.order_by("pk").prefetch_related("files")[:limit])
 
     def goes_on(self, job_id: str) -> None:
-        """Note which job goes on from here; nothing, if it has come further by now. Not before that job is written."""
+        """Store the id of the job that continues the batch, unless it has advanced. Call it after the enqueue."""
         here = Batch.objects.filter(pk=self.pk, reached=self.reached).exclude(state=self.State.FINISHED)
         if here.update(job_id=job_id, state=self.State.RUNNING):
             self.job_id, self.state = job_id, self.State.RUNNING
 
     def advance(self, checked: Sequence[tuple[Submission, Report]], *, is_last: bool) -> None:
-        """Store what the checks of a slice said, and that it is done. To be called in one transaction, with a lock."""
+        """Store the results of a slice and the progress. Call it in one transaction, with a lock on the batch."""
         for submission, report in checked:
             submission.settle(report)
             self.done += 1
@@ -200,7 +200,7 @@ class Batch(models.Model):
 
 
 class ExerciseStatistics(models.Model):
-    """How learners get on with one exercise; counted anew now and then, see `jiki.RefreshStatistics`."""
+    """Statistics of one exercise; `jiki.RefreshStatistics` refreshes them."""
 
     exercise = models.OneToOneField(Exercise, on_delete=models.CASCADE, primary_key=True, related_name="statistics")
     learners = models.PositiveIntegerField(default=0, help_text="Who has submitted anything for it.")
@@ -216,12 +216,12 @@ class ExerciseStatistics(models.Model):
 
     @property
     def pass_rate(self) -> int | None:
-        """Percent of the learners who have passed; None before the first one."""
+        """The percentage of learners who have passed; None without learners."""
         return round(100 * self.passed / self.learners) if self.learners else None
 
 
 class ExerciseSource(models.Model):
-    """What the content service called the texts that an exercise has, so that it need not send them again."""
+    """The validators (ETag, Last-Modified) of an exercise's texts, so that unchanged texts are not sent again."""
 
     exercise = models.OneToOneField(Exercise, on_delete=models.CASCADE, primary_key=True, related_name="source")
     etag = models.CharField(max_length=200, blank=True)
@@ -233,10 +233,10 @@ class ExerciseSource(models.Model):
 
 
 class DataExport(models.Model):
-    """A learner's request for a copy of her data, and what became of it."""
+    """A learner's request for a copy of her data, and its state."""
 
-    KEPT = timedelta(days=7)  # so long it can be fetched
-    AGAIN_AFTER = timedelta(hours=1)  # so long after one request the next is taken
+    KEPT = timedelta(days=7)  # how long an export can be downloaded
+    AGAIN_AFTER = timedelta(hours=1)  # how long after one request the next is accepted
 
     class State(models.TextChoices):
         QUEUED = "queued", "queued"
@@ -257,22 +257,22 @@ class DataExport(models.Model):
 
     @property
     def is_open(self) -> bool:
-        """Whether it is still to be prepared."""
+        """Whether it is queued or being prepared."""
         return self.state in (self.State.QUEUED, self.State.PREPARING)
 
     @property
     def again_at(self) -> datetime:
-        """When she may ask for the next one."""
+        """The time from which she may request the next one."""
         return self.asked_at + self.AGAIN_AFTER
 
     @property
     def expires_at(self) -> datetime | None:
-        """Until when it can be fetched; None while it is not ready."""
+        """The time until which it can be downloaded; None until it is ready."""
         return self.ready_at + self.KEPT if self.ready_at else None
 
 
 class DataExportFile(models.Model):
-    """The ZIP of an export. A row of its own, so that nobody loads it who does not want it."""
+    """The ZIP of an export, in a row of its own, so that it is loaded only for the download."""
 
     export = models.OneToOneField(DataExport, on_delete=models.CASCADE, primary_key=True, related_name="file")
     content = models.BinaryField()

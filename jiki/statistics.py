@@ -1,4 +1,4 @@
-"""How learners get on with the exercises: counted in one query, kept in one statement."""
+"""Statistics of the exercises: counted in one query, saved in one statement."""
 
 from django.db.models import Count, Q
 from django.utils import timezone
@@ -7,7 +7,7 @@ from jiki.models import Exercise, ExerciseStatistics, Submission
 
 
 def count() -> list[ExerciseStatistics]:
-    """What is to be said of each exercise now; not saved. A learner counts once, however often she tries."""
+    """Return the current statistics of each exercise, unsaved. A learner counts once, however often she submits."""
     passed = Q(submissions__state=Submission.State.PASSED)
     counted = Exercise.objects.annotate(
         by=Count("submissions__user", distinct=True),
@@ -22,7 +22,7 @@ def count() -> list[ExerciseStatistics]:
 
 
 def keep(counted: list[ExerciseStatistics]) -> None:
-    """Save them all, in place of what was there."""
+    """Save the statistics in place of the earlier ones."""
     ExerciseStatistics.objects.bulk_create(
         counted,
         update_conflicts=True,

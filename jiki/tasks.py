@@ -1,4 +1,4 @@
-"""Direct jobs: what needs no command of its own."""
+"""Tasks: jobs that need no command of their own."""
 
 from django.db import transaction
 
@@ -8,16 +8,16 @@ from jobs.tasks import task
 
 @task(queue_name="background")
 def warm_listing() -> int:
-    """Put the list of exercises into the cache anew, so that no page has to. Returns how many there are."""
+    """Renew the cached list of exercises, so that no page has to. Returns the number of exercises."""
     return len(listing.warm())
 
 
 def renew_listing() -> None:
     """
-    Call this where exercises were changed: at the commit the cached list is forgotten, and a job makes it anew.
+    Call this after a change of exercises: at the commit the cached list is deleted, and a job renews it.
 
-    Robust: the exercise is saved, and a Redis that is away is no reason to answer its author with an error. The list
-    is then old until the next count of the statistics.
+    Robust: the exercise is saved, so a failure of Redis must not become an error page. The list is then stale until
+    the next refresh of the statistics.
     """
     transaction.on_commit(_renew, robust=True)
 

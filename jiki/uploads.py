@@ -1,8 +1,8 @@
 """
-What a submission may be, and refusing more than that while it is being read.
+The limits of a submission, enforced while the request is read.
 
-The rest of a request that is refused is read and dropped, since a browser shows no answer before it has sent all; it is
-never held, in memory or on disk.
+The rest of a refused request is read and dropped, because a browser shows no answer before it has sent everything. It
+is never stored, in memory or on disk.
 """
 
 import re
@@ -17,25 +17,25 @@ from django.http.multipartparser import MultiPartParser, MultiPartParserError
 MOST_FILES = 20
 MOST_BYTES = 100_000  # of a file
 MOST_ALTOGETHER = MOST_FILES * MOST_BYTES + 1_000_000  # bytes of a request
-MOST_DROPPED = 1_000_000_000  # bytes of a refused request that are waited for
+MOST_DROPPED = 1_000_000_000  # bytes of a refused request that are read
 TOO_MUCH = f"That is too much at once. A submission has {MOST_FILES} files at most, of {MOST_BYTES // 1000} kB each."
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}")
 NAMES = "a plain name of letters, digits, - and _, without a folder"
 
 
 class Parser(MultiPartParser):
-    """Django's, but a name that leads elsewhere is refused: Django would cut it short, and take it for another."""
+    """Django's parser, but it refuses a file name with a folder: Django would shorten it to another name."""
 
     bounds: "Bounds"
 
     def sanitize_file_name(self, file_name: str) -> str | None:
         if not NAME.fullmatch(file_name):
-            _refuse(self.bounds, f"Not a file name that we take: {file_name[:100]!r}. Use {NAMES}.")
+            _refuse(self.bounds, f"Not an allowed file name: {file_name[:100]!r}. Use {NAMES}.")
         return super().sanitize_file_name(file_name)
 
 
 class Bounds(FileUploadHandler):
-    """Counts files and bytes, and remembers what it has refused."""
+    """Counts files and bytes, and stores the reason of a refusal."""
 
     refused = ""
     count = 0
@@ -52,11 +52,11 @@ class Bounds(FileUploadHandler):
         return raw_data
 
     def file_complete(self, file_size: int) -> None:
-        return None  # the next handler keeps it
+        return None  # the next handler stores the file
 
 
 def read(request: HttpRequest) -> str:
-    """Parse the request's form, and return why it is refused; an empty text when it is not."""
+    """Parse the request's form. Return the reason of a refusal, or ""."""
     if int(request.META.get("CONTENT_LENGTH") or 0) > MOST_ALTOGETHER:
         _drop_rest(request)
         return TOO_MUCH
@@ -75,7 +75,7 @@ def read(request: HttpRequest) -> str:
         _drop_rest(request)
         return TOO_MUCH
     except (MultiPartParserError, UnreadablePostError):
-        return "It did not arrive as a whole. Please send it again."
+        return "The upload did not arrive complete. Please send it again."
     if bounds.refused:
         _drop_rest(request)
     return bounds.refused
@@ -83,7 +83,7 @@ def read(request: HttpRequest) -> str:
 
 def _refuse(bounds: Bounds, message: str) -> NoReturn:
     bounds.refused = message
-    raise StopUpload(connection_reset=True)  # else Django drops the rest, line by line: one of 100 MB, say
+    raise StopUpload(connection_reset=True)  # otherwise Django drops the rest line by line, and a line may have 100 MB
 
 
 def _drop_rest(request: HttpRequest) -> None:

@@ -1,4 +1,4 @@
-"""Which page of the product is where."""
+"""The addresses of the product's pages."""
 
 from django.urls import path
 

@@ -21,42 +21,42 @@ from jiki.models import Exercise, Submission
 from users import throttle
 from users.models import User
 
-SUBMISSION_RATE = "30/m"  # a learner
-SHOWN = 10  # submissions of a learner on an exercise's page
-LOST_AFTER = timedelta(seconds=10)  # that a submission waits, before one looks whether its job still exists
+SUBMISSION_RATE = "30/m"  # for each learner
+SHOWN = 10  # submissions shown on an exercise's page
+LOST_AFTER = timedelta(seconds=10)  # age from which an open submission's job is checked
 
 
 class Home(TemplateView):
-    """What Jiki is, and the way in."""
+    """The start page."""
 
     template_name = "jiki/home.html"
 
 
 @require_GET
 def exercises(request: HttpRequest) -> HttpResponse:
-    """All exercises, with how learners get on with them, and what this one has done of them."""
-    known = set(_own(request).values_list("exercise__slug", "state"))
-    passed = {slug for slug, state in known if state == Submission.State.PASSED}
-    shown = {"exercises": listing.exercises(), "passed": passed, "tried": {slug for slug, _ in known}}
+    """All exercises, with their statistics and the learner's own results."""
+    results = set(_own(request).values_list("exercise__slug", "state"))
+    passed = {slug for slug, state in results if state == Submission.State.PASSED}
+    shown = {"exercises": listing.exercises(), "passed": passed, "tried": {slug for slug, _ in results}}
     return render(request, "jiki/exercises.html", shown)
 
 
-@csrf_exempt  # the token is in the form, which is parsed under our own limits first; then `_submit` looks at it
+@csrf_exempt  # the token is in the form, which is first parsed under our own limits; then `_submit` checks it
 @require_http_methods(["GET", "HEAD", "POST"])
 def exercise(request: HttpRequest, slug: str) -> HttpResponse:
     """One exercise, and the form to submit code for it."""
     refused = uploads.read(request) if request.method == "POST" else ""
     try:
-        found = Exercise.objects.get(slug=slug)
+        exercise = Exercise.objects.get(slug=slug)
     except Exercise.DoesNotExist:
         return render(request, "jiki/no_exercise.html", {"slug": slug}, status=404)
     if refused and request.user.is_authenticated:
-        form = SubmissionForm({"code": request.POST.get("code", _beginning(request, found))})
+        form = SubmissionForm({"code": request.POST.get("code", _initial_code(request, exercise))})
         form.add_error(None, refused)
-        return _exercise(request, found, form, status=413)
+        return _exercise(request, exercise, form, status=413)
     if request.method == "POST":
-        return _submit(request, found)
-    return _exercise(request, found, SubmissionForm(initial={"code": _beginning(request, found)}))
+        return _submit(request, exercise)
+    return _exercise(request, exercise, SubmissionForm(initial={"code": _initial_code(request, exercise)}))
 
 
 @login_required
@@ -66,7 +66,7 @@ def _submit(request: HttpRequest, exercise: Exercise) -> HttpResponse:
     if not form.is_valid():
         return _exercise(request, exercise, form, status=422)
     if wait := throttle.seconds_to_wait(request, "submission", SUBMISSION_RATE, key="user"):
-        form.add_error(None, f"That was a lot at once. Please submit it again in {wait} seconds.")
+        form.add_error(None, f"Too many submissions within a minute. Please submit it again in {wait} seconds.")
         return _exercise(request, exercise, form, status=429)
     return redirect(SubmitCode.run(cast(User, request.user), exercise, form.cleaned_data["sources"]))
 
@@ -78,8 +78,8 @@ def _exercise(request: HttpRequest, exercise: Exercise, form: SubmissionForm, st
     )
 
 
-def _beginning(request: HttpRequest, exercise: Exercise) -> str:
-    """What the form begins with: the learner's last code, or the starter."""
+def _initial_code(request: HttpRequest, exercise: Exercise) -> str:
+    """Return the initial code of the form: the learner's last code, or the starter."""
     last = _own(request).filter(exercise=exercise).first()
     if last is None or "starter" in request.GET:
         return exercise.starter
@@ -90,25 +90,25 @@ def _beginning(request: HttpRequest, exercise: Exercise) -> str:
 @never_cache
 @login_required
 def submission(request: HttpRequest, pk: int) -> HttpResponse:
-    """One submission of the learner's own, and what its checks said; the part that changes alone, when htmx asks."""
-    found = get_object_or_404(_own(request).select_related("exercise"), pk=pk)
-    age = timezone.now() - found.created_at
-    if found.is_open and age > LOST_AFTER and lost.why(found.job_id):
-        found.give_up()
-        found.refresh_from_db()
+    """One of the learner's submissions, with the results of its checks; for htmx only the changing part."""
+    submission = get_object_or_404(_own(request).select_related("exercise"), pk=pk)
+    age = timezone.now() - submission.created_at
+    if submission.is_open and age > LOST_AFTER and lost.why(submission.job_id):
+        submission.give_up()
+        submission.refresh_from_db()
     part = getattr(request, "htmx", False)
-    # Seen at once while it may be a matter of moments; what takes longer need not be asked for so often.
+    # Refresh fast while the result may come at any moment, and less often later.
     delay = "100ms" if age < timedelta(seconds=2) else "500ms" if age < LOST_AFTER else "2s"
     page = render(
         request,
         "jiki/_submission.html" if part else "jiki/submission.html",
-        {"submission": found, "delay": delay},
+        {"submission": submission, "delay": delay},
     )
     patch_vary_headers(page, ["HX-Request"])
     return page
 
 
 def _own(request: HttpRequest) -> QuerySet[Submission]:
-    """The learner's submissions; none of somebody who is not logged in."""
+    """Return the learner's submissions; none without a login."""
     user = request.user
     return Submission.objects.filter(user=user) if user.is_authenticated else Submission.objects.none()

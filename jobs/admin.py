@@ -1,4 +1,4 @@
-"""The dashboard's place in Django's admin."""
+"""The dashboard's entry in Django's admin."""
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -10,10 +10,10 @@ from jobs.models import Dashboard
 
 @admin.register(Dashboard)
 class DashboardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """One page instead of a list of records; whoever may view it sees it."""
+    """The dashboard's pages instead of a list of records, for users with permission to view it."""
 
     def get_urls(self) -> list[URLPattern]:
-        """The dashboard's pages: there are no records to add, change or delete, nor a table to look them up in."""
+        """Return the dashboard's addresses. There is no table, so there are no records to add, change or delete."""
         return patterns(self.admin_site)
 
     def has_add_permission(self, request: HttpRequest) -> bool:

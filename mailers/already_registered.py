@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def send(user: "User", day: date, login_url: str, reset_url: str) -> bool:
-    """Tell the owner how to get in instead, once a day at most; say whether the mail was sent now."""
+    """Mail the owner how to log in, at most once a day. Return whether the mail was sent now."""
     return send_once(
         "already_registered",
         f"{user.pk} {day.isoformat()}",

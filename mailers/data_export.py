@@ -1,4 +1,4 @@
-"""The mail with the link to the copy of one's data."""
+"""The mail with the link to a copy of the user's data."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def send(user: "User", number: int, export_url: str) -> bool:
-    """Mail the link to the export of that number, once; say whether the mail was sent now."""
+    """Mail the link to the export `number`, once. Return whether the mail was sent now."""
     return send_once(
         "data_export",
         f"{user.pk} {number}",

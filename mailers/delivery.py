@@ -1,4 +1,4 @@
-"""How every mail leaves: with a text and an HTML part, and once."""
+"""Delivery of every mail: once, with a text and an HTML part."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from mailers.models import SentMail
 
 
 class AddressRefusedError(Exception):
-    """Raised when the mail server says for good that an address takes no mail: to try again would change nothing."""
+    """Raised when the mail server refuses an address for good: a retry would change nothing."""
 
 
 def send_once(
@@ -27,14 +27,14 @@ def send_once(
     headers: Mapping[str, str] | None = None,
 ) -> bool:
     """
-    Send the mail unless that kind with that key was sent before; say whether it was sent now.
+    Send the mail unless one of that kind and key was sent before. Return whether it was sent now.
 
-    The record is written first and holds a lock until the mail is out: a second run at the same time waits for it.
-    If sending raises, the record is rolled back with it and a retry sends. Only a crash between the mail server's
-    yes and the commit, or a yes that is lost on its way, can send twice; nothing that spans both exists. Then both
-    have one Message-ID, by which the receiving side can tell.
+    The record is written first and holds a lock until the mail is sent: a second run at the same time waits for it.
+    If sending raises, the record is rolled back, and a retry sends the mail. Only a crash between the mail server's
+    acceptance and the commit, or an acceptance lost on the network, can send twice; no transaction spans both. Both
+    mails then have the same Message-ID, by which the receiving side can recognize the duplicate.
 
-    Raises AddressRefusedError for an address that takes no mail, and what Django's mail backend raises.
+    Raises AddressRefusedError for an address refused for good, and the errors of Django's mail backend.
     """
     with transaction.atomic():
         _, is_new = SentMail.objects.get_or_create(kind=kind, key=key)
@@ -53,10 +53,10 @@ def send_once(
 
 def is_for_good(code: int, text: bytes) -> bool:
     """
-    Whether an answer to RCPT says that there is no such mailbox, and never will be.
+    Return whether an answer to RCPT refuses the mailbox for good.
 
-    Where it has an enhanced status code (RFC 3463), that decides: 5.1 is a bad address, 5.2 a mailbox that takes
-    nothing; 5.7, say, is a policy, and may be a fault of ours. Else 550, 551 and 553 do (RFC 5321, 4.2.3).
+    An enhanced status code (RFC 3463) decides, if there is one: 5.1 is a bad address, 5.2 a mailbox that takes no mail;
+    5.7, for example, is a policy, and may be our fault. Otherwise 550, 551 and 553 refuse for good (RFC 5321, 4.2.3).
     """
     if enhanced := re.match(rb"([245])\.(\d+)\.\d+\b", text):
         return code >= 500 and enhanced[1] == b"5" and enhanced[2] in (b"1", b"2")
@@ -64,8 +64,8 @@ def is_for_good(code: int, text: bytes) -> bool:
 
 
 def _without(address: str, code: int, text: bytes) -> str:
-    said = re.sub(re.escape(address), "<the address>", text.decode(errors="replace"), flags=re.IGNORECASE)
-    return f"The mail server refused the address: {code} {said}. Correct it, or let the user do so."
+    answer = re.sub(re.escape(address), "<the address>", text.decode(errors="replace"), flags=re.IGNORECASE)
+    return f"The mail server refused the address: {code} {answer}. Correct it, or ask the user to."
 
 
 def _message_id(kind: str, key: str, sender: str) -> str:

@@ -1,4 +1,4 @@
-"""The record of mails that were sent."""
+"""The record of sent mails."""
 
 from django.db import models
 from django.utils import timezone
@@ -6,9 +6,9 @@ from django.utils import timezone
 
 class SentMail(models.Model):
     """
-    One mail that was sent, so that a job that runs twice does not send it twice.
+    A sent mail, so that a job that runs twice does not send it twice.
 
-    `key` is what makes it one mail among those of its kind; it names no table, so the record outlives the user.
+    `key` identifies the mail among those of its kind. It is no foreign key, so the record outlives the user.
     """
 
     kind = models.CharField(max_length=50)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def send(user: "User", requested_at: datetime, reset_url: str) -> bool:
-    """Mail the link, once for each time it was asked for; say whether the mail was sent now."""
+    """Mail the link, once for each request. Return whether the mail was sent now."""
     return send_once(
         "password_reset",
         f"{user.pk} {requested_at.isoformat()}",

@@ -1,4 +1,4 @@
-"""The mail that tells a learner once a week what she has done."""
+"""The weekly mail on a learner's progress."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -14,10 +14,10 @@ def send(
     user: "User", week: date, tried: int, passed: Sequence[str], passed_ever: int, home_url: str, stop_url: str
 ) -> bool:
     """
-    Tell of the week that began on that day: how many exercises were tried, the titles of those that were passed, how
-    many there are in all. Once a week at most; say whether the mail was sent now.
+    Mail the progress of the week that began on `week`: the number of exercises tried, the titles of those passed, and
+    the number ever passed. At most once a week. Return whether the mail was sent now.
 
-    `stop_url` is the page that ends these mails; mail programs have a button of their own that posts to it (RFC 8058).
+    `stop_url` is the page that ends these mails; mail programs have a button that posts to it (RFC 8058).
     """
     return send_once(
         "progress",

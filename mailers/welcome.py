@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def send(user: "User", login_url: str) -> bool:
-    """Welcome the user, once in the life of the account; say whether the mail was sent now."""
+    """Mail the welcome, once in the life of the account. Return whether the mail was sent now."""
     return send_once(
         "welcome",
         str(user.pk),

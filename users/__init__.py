@@ -1,1 +1,1 @@
-"""Accounts: who learns on Jiki, and how they sign up, log in and get back in."""
+"""Accounts: sign-up, log-in and password reset."""

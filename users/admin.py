@@ -8,7 +8,7 @@ from users.models import User
 
 
 class AddUserForm(auth_forms.AdminUserCreationForm):  # type: ignore[type-arg]
-    """Django's, for a user who logs in by email."""
+    """Django's form, for users who log in by email."""
 
     class Meta:
         model = User
@@ -17,7 +17,7 @@ class AddUserForm(auth_forms.AdminUserCreationForm):  # type: ignore[type-arg]
 
 @admin.register(User)
 class UserAdmin(auth_admin.UserAdmin):  # type: ignore[type-arg]
-    """Django's, for a user who logs in by email."""
+    """Django's admin, for users who log in by email."""
 
     add_form = AddUserForm
     ordering = ("-date_joined",)

@@ -1,4 +1,4 @@
-"""The app: on start-up it connects what happens when somebody signs up."""
+"""The app: on start-up it connects the receivers of `user_signed_up`."""
 
 from django.apps import AppConfig
 

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class SignupForm(forms.Form):
-    """An address and a password. It never looks whether the address is taken: `SignUp` deals with that in silence."""
+    """An address and a password. It does not check whether the address is taken: `SignUp` handles that in silence."""
 
     email = forms.EmailField(
         label="Email address",
@@ -26,7 +26,7 @@ class SignupForm(forms.Form):
     )
     password = forms.CharField(
         strip=False,
-        max_length=4096,  # as Django's own forms: hashing a longer one only costs time
+        max_length=4096,  # as in Django's own forms: hashing a longer one only costs time
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
         help_text="At least 8 characters, and not one of the passwords everybody uses.",
     )
@@ -42,16 +42,16 @@ class SignupForm(forms.Form):
 
 
 class LoginForm(auth_forms.AuthenticationForm):
-    """Django's, with a field that phones know to be an email address."""
+    """Django's form, with an email field, for which phones show the right keyboard."""
 
     username = auth_forms.UsernameField(widget=forms.EmailInput(attrs={"autocomplete": "username", "autofocus": True}))
     error_messages = auth_forms.AuthenticationForm.error_messages | {
-        "invalid_login": "That email address and password do not go together. Mind the case of the password."
+        "invalid_login": "That email address and password do not match. Passwords are case-sensitive."
     }
 
 
 class PasswordResetForm(auth_forms.PasswordResetForm):
-    """Django's, but a job sends the mail. It behaves the same whether or not the address has an account."""
+    """Django's form, but a job sends the mail. It behaves the same whether or not the address has an account."""
 
     email = forms.EmailField(
         label="Email address",
@@ -60,7 +60,7 @@ class PasswordResetForm(auth_forms.PasswordResetForm):
     )
 
     def get_users(self, email: str) -> Iterator[User]:
-        """Who gets the link: not those who may not log in, nor those whose password is kept elsewhere."""
+        """Return the users who get the link: active ones with a usable password."""
         return (user for user in User.objects.with_email(email) if user.is_active and user.has_usable_password())
 
     def save(self, *args: Any, **kwargs: Any) -> None:
@@ -68,5 +68,5 @@ class PasswordResetForm(auth_forms.PasswordResetForm):
             for user in self.get_users(self.cleaned_data["email"]):
                 SendPasswordResetEmail.defer(user, timezone.now())
         except RedisUnavailableError:
-            # An error page would show that there is an account; the page that follows says to try again.
+            # An error page would reveal that the account exists; the next page advises to try again.
             logger.exception("A password reset mail was not deferred.")

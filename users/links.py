@@ -1,4 +1,4 @@
-"""Addresses of our pages, for mail: a job has no request to take the host from."""
+"""Full addresses of our pages, for mail: a job has no request from which to take the host."""
 
 from urllib.parse import urljoin
 
@@ -7,6 +7,6 @@ from django.urls import reverse
 
 
 def absolute_url(page: str, **arguments: str) -> str:
-    """The full address of a page, on the SITE_URL of this environment."""
+    """Return the full address of a page on SITE_URL."""
     site: str = settings.SITE_URL
     return urljoin(site, reverse(page, kwargs=arguments))

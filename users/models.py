@@ -13,47 +13,47 @@ from django.utils import timezone
 
 
 class UserManager(BaseUserManager["User"]):
-    """Makes users, and finds them by their address in any case."""
+    """Creates users, and looks them up by their address in any case."""
 
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
-        """Save a new user. Without a password, nobody can log in until one is set."""
+        """Save a new user. Without a password the user cannot log in until one is set."""
         return self.create_with_hash(email, make_password(password), **fields)
 
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
-        """Save a new user who may do everything, in the admin too."""
+        """Save a new user with all permissions, and access to the admin."""
         return self.create_user(email, password, **{"is_staff": True, "is_superuser": True} | fields)
 
     def create_with_hash(self, email: str, password_hash: str, **fields: Any) -> "User":
-        """Save a new user whose password was hashed beforehand."""
+        """Save a new user with a hashed password."""
         if not email:
             raise ValueError(f"A user needs an email address, not {email!r}.")
         return self.create(email=self.normalize_email(email), password=password_hash, **fields)
 
     def with_email(self, email: str) -> "models.QuerySet[User]":
-        """The user with this address, in any case, or nobody; at most one, and by the index that makes it so."""
+        """Return the user with this address, in any case: at most one. The query uses the unique index."""
         return self.filter(Exact(Lower("email"), Lower(Value(self.normalize_email(email)))))
 
     def get_by_natural_key(self, email: str | None) -> "User":
-        """How Django finds the user who logs in."""
+        """Return the user who logs in; Django calls this."""
         return self.with_email(email or "").get()
 
     @classmethod
     def normalize_email(cls, email: str | None) -> str:
-        """As it is compared and kept: one spelling for letters that look alike, the domain in lower case."""
+        """Return the address as it is stored and compared: Unicode-normalized (NFKC), the domain in lower case."""
         return super().normalize_email(AbstractBaseUser.normalize_username(email or ""))
 
 
 class User(AbstractBaseUser, PermissionsMixin):
     """
-    Somebody who learns on Jiki, or runs it.
+    A learner on Jiki, or one of its staff.
 
-    The address is kept as it was typed, since a mail server may tell cases apart, but no two users have addresses
-    that differ in case alone.
+    The address is stored as it was typed, since a mail server may distinguish case, but no two users have addresses
+    that differ only in case.
     """
 
     email = models.EmailField(
         "email address",
-        unique=True,  # Django asks it of a login; the constraint below is the stricter one
+        unique=True,  # Django requires it of USERNAME_FIELD; the constraint below is stricter
         error_messages={"unique": "A user with this email address already exists."},
     )
     is_active = models.BooleanField(

@@ -1,4 +1,4 @@
-"""What happens when somebody signs up."""
+"""The receivers of `user_signed_up`."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
-"""What other apps may listen to."""
+"""The signals for other apps."""
 
 from django.dispatch import Signal
 
-#: Sent with `user` when somebody has signed up: after the user is saved, and before that transaction commits, so a
-#: receiver that raises undoes the signup, and a job it defers leaves only when the account is there to stay.
+#: Sent with `user` after a sign-up: when the user is saved, before the transaction commits. So a receiver that raises
+#: undoes the sign-up, and a job that it defers is enqueued only at the commit.
 user_signed_up = Signal()

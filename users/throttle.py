@@ -1,4 +1,4 @@
-"""How often one address, or one user, may ask for something that costs us."""
+"""Rate limits of expensive requests, for each address or user."""
 
 import logging
 
@@ -10,10 +10,10 @@ logger = logging.getLogger(__name__)
 
 def seconds_to_wait(request: HttpRequest, what: str, rate: str, key: str = "ip") -> int:
     """
-    Count one more use of `what` by the request's address, or with `key="user"` by its user; 0 if that is within the
-    rate ("10/h"), else the seconds until it would be.
+    Count a use of `what` by the request's address, or with `key="user"` by its user. Return 0 if it is within the rate
+    ("10/h"), else the seconds to wait.
 
-    Lets everybody through, and says so in the log, when the cache does not answer: a limit is no reason to be closed.
+    If the cache does not answer, the error is logged and the use is allowed: a rate limit must not close the site.
     """
     try:
         usage: dict[str, int] | None = get_usage(  # type: ignore[no-untyped-call]
@@ -29,9 +29,9 @@ def seconds_to_wait(request: HttpRequest, what: str, rate: str, key: str = "ip")
 
 def proxied_address(request: HttpRequest) -> str:
     """
-    The client's address behind a proxy, for RATELIMIT_IP_META_KEY.
+    Return the client's address behind a proxy, for RATELIMIT_IP_META_KEY.
 
-    The last one in X-Forwarded-For: our own proxy added it, and whatever stands before it is the client's word.
+    It is the last one in X-Forwarded-For, which our own proxy added; the client may have forged those before it.
     """
     forwarded: str = request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
     address: str = forwarded or request.META["REMOTE_ADDR"]

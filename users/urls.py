@@ -1,4 +1,4 @@
-"""Which account page is where."""
+"""The addresses of the account pages."""
 
 from django.contrib.auth.views import LogoutView
 from django.urls import path, re_path
@@ -9,7 +9,7 @@ app_name = "users"
 urlpatterns = [
     path("signup/", views.Signup.as_view(), name="signup"),
     path("signup/done/", views.SignedUp.as_view(), name="signed_up"),
-    # Mails link to `/login`, which is served as it is: no redirect on the way in.
+    # Mails link to `/login`, which is served without a redirect.
     re_path(r"^login/?$", views.Login.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("password-reset/", views.PasswordReset.as_view(), name="password_reset"),

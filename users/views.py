@@ -1,4 +1,4 @@
-"""The account pages. Signing up does not log in: that would show whether the address was new."""
+"""The account pages. Signing up does not log in: that would reveal whether the address was new."""
 
 from django.contrib.auth import forms as auth_forms
 from django.contrib.auth import views as auth_views
@@ -11,12 +11,12 @@ from users import throttle
 from users.commands.sign_up import SignUp
 from users.forms import LoginForm, PasswordResetForm, SignupForm
 
-SIGNUP_RATE = "10/h"  # an address; a class room behind one address can still sign up within a few lessons
+SIGNUP_RATE = "10/h"  # for each address; a class behind one address can still sign up within a few lessons
 RESET_RATE = "10/h"
 
 
 class Signup(FormView):  # type: ignore[type-arg]
-    """Ask for an address and a password, and sign up with them."""
+    """The sign-up form."""
 
     template_name = "users/signup.html"
     form_class = SignupForm
@@ -35,7 +35,7 @@ class Signup(FormView):  # type: ignore[type-arg]
 
 
 class SignedUp(TemplateView):
-    """The same for everybody who signed up: look at your mail."""
+    """The page after a sign-up, the same for new and known addresses."""
 
     template_name = "users/signed_up.html"
 
@@ -47,7 +47,7 @@ class Login(auth_views.LoginView):
 
 
 class PasswordReset(auth_views.PasswordResetView):
-    """Ask for the address to which the link is mailed."""
+    """The form that asks for the address to which the link is mailed."""
 
     template_name = "users/password_reset.html"
     form_class = PasswordResetForm

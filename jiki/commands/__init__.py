@@ -1,1 +1,1 @@
-"""What the product can do."""
+"""The commands of the product."""

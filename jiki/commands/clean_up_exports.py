@@ -1,4 +1,4 @@
-"""Delete the exports whose time is over."""
+"""Delete expired exports."""
 
 from datetime import timedelta
 
@@ -8,11 +8,11 @@ from django.utils import timezone
 from jiki.models import DataExport
 from jobs import Mandate
 
-GIVEN_UP_AFTER = timedelta(days=30)  # one that never came to be; a job is retried for 20 days
+GIVEN_UP_AFTER = timedelta(days=30)  # age at which an unfinished export is deleted; a job is retried for 20 days
 
 
 class CleanUpExports(Mandate):
-    """Delete expired exports with their files. Returns how many."""
+    """Delete expired exports with their files. Returns their number."""
 
     queue = "low"
 

@@ -1,4 +1,4 @@
-"""Make the copy of a learner's data that she asked for."""
+"""Prepare the copy of a learner's data."""
 
 from tempfile import TemporaryFile
 
@@ -12,16 +12,16 @@ from jobs import Mandate, RetryOn
 
 
 class PrepareExport(Mandate):
-    """Write the ZIP, keep it, and mail its link: both or neither."""
+    """Write the ZIP, and store it and defer the mail with its link in one transaction."""
 
     queue = "low"
     timeout = 900
-    retry_on = [RetryOn(archive.ArchiveTooLargeError, attempts=1)]  # dead at once: only a person can help
+    retry_on = [RetryOn(archive.ArchiveTooLargeError, attempts=1)]  # dead at once: retries cannot help
     export: DataExport
 
     def call(self) -> None:
         if self.export.state == DataExport.State.READY:
-            return  # an earlier run did it, and died after that
+            return  # an earlier run has prepared it, and died afterwards
         self._update(state=DataExport.State.PREPARING)
         with TemporaryFile() as file:
             archive.write(self.export.user, file)

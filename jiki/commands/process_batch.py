@@ -1,4 +1,4 @@
-"""Check all submissions of an exercise anew, slice by slice."""
+"""Check all submissions of an exercise again, slice by slice."""
 
 from datetime import timedelta
 
@@ -24,7 +24,7 @@ class ProcessBatch(Mandate):
     def call(self) -> None:
         batch = Batch.objects.select_related("exercise").get(pk=self.batch_id)
         reports = None
-        if batch.is_at(self.after):  # else an earlier attempt has checked this slice, and died after it
+        if batch.is_at(self.after):  # otherwise an earlier attempt has checked this slice, and died afterwards
             slice = batch.slice(self.after, self.limit)
             reports = [(each, sandbox.check(each.sources(), batch.exercise.checks)) for each in slice]
         with transaction.atomic():
@@ -34,7 +34,7 @@ class ProcessBatch(Mandate):
             if batch.state == Batch.State.FINISHED:
                 return
             job = ProcessBatch.defer(self.batch_id, batch.reached, self.limit)
-        batch.goes_on(job.id)  # now that it is known whether it stands for one that an earlier attempt has deferred
+        batch.goes_on(job.id)  # after the commit, which decides whether it is a job that an earlier attempt deferred
 
     def on_dead(self, error: BaseException) -> None:
         Batch.objects.filter(pk=self.batch_id).exclude(state=Batch.State.FINISHED).update(state=Batch.State.STOPPED)

@@ -1,4 +1,4 @@
-"""Check what a learner has submitted."""
+"""Check a submission."""
 
 from jiki import sandbox
 from jiki.models import Submission
@@ -7,15 +7,15 @@ from jobs import Mandate, RetryOn
 
 class ProcessSubmission(Mandate):
     """
-    Run the exercise's checks against the code, and store what they say.
+    Run the exercise's checks against the code, and store their results.
 
-    Whatever the code does is a result, and no failure of the job. A second run stores the same once more.
+    Whatever the code does is a result, not a failure of the job. A second run stores the results again.
     """
 
     queue = "critical"
     timeout = 60
     retries = 2
-    # A broken exercise stays so until somebody mends it: the learner is told now, and the job kept for that somebody.
+    # Broken checks stay broken until a person mends them: the learner sees it now, and the job is kept for that person.
     retry_on = [RetryOn(sandbox.BrokenChecksError, attempts=1)]
     discard_on = [Submission.DoesNotExist]
 

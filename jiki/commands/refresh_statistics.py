@@ -1,4 +1,4 @@
-"""Count how learners get on with each exercise."""
+"""Refresh the statistics of the exercises."""
 
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ from jobs import Mandate
 
 
 class RefreshStatistics(Mandate):
-    """Count learners, submissions and passes of every exercise anew. Returns of how many exercises."""
+    """Count learners, submissions and passes of every exercise. Returns the number of exercises."""
 
     queue = "background"
     retries = 3  # the next run counts everything anyway, and exports wait for this one

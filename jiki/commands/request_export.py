@@ -1,4 +1,4 @@
-"""Take a learner's request for a copy of her data."""
+"""Store a learner's request for a copy of her data."""
 
 from django.db import transaction
 from django.utils import timezone
@@ -13,9 +13,9 @@ from users.models import User
 
 class RequestExport(Mandate):
     """
-    Note the request and defer its work: the statistics first, then the export. Once an hour; None before that is over.
+    Store the request and defer its jobs: the statistics first, then the export. At most once an hour; otherwise None.
 
-    Raises RedisUnavailableError; then the request is not kept either, so she can ask again at once.
+    Raises RedisUnavailableError; then the request is not stored either, so she can ask again at once.
     """
 
     user: User
@@ -24,11 +24,11 @@ class RequestExport(Mandate):
         export = None
         try:
             with transaction.atomic():
-                User.objects.select_for_update().get(pk=self.user.pk)  # of two requests at once the second waits here
+                User.objects.select_for_update().get(pk=self.user.pk)  # a second request at the same time waits here
                 recent = timezone.now() - DataExport.AGAIN_AFTER
                 if not self.user.exports.filter(asked_at__gt=recent).exists():
                     export = DataExport.objects.create(user=self.user)
-                    # Old statistics are better than no export: however they end, it goes on.
+                    # Old statistics are better than no export, so it runs however the refresh ends.
                     PrepareExport.defer(export, prereq_jobs=[RefreshStatistics.defer()], prereq_failure="run")
         except RedisUnavailableError:
             if export:

@@ -7,7 +7,7 @@ from mailers.command import MailCommand
 
 
 class SendExportEmail(MailCommand):
-    """Mail the link, once for each export. It is made here: it opens the data, so it has no place in a payload."""
+    """Mail the link, once for each export. The link is made here: it opens the data, so it must not be in a payload."""
 
     export: DataExport
 

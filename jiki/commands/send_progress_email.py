@@ -1,4 +1,4 @@
-"""Tell a learner what she has done in a week."""
+"""Mail a learner her progress of a week."""
 
 from datetime import date
 
@@ -14,7 +14,7 @@ from users.models import User
 
 
 class SendProgressEmail(MailCommand):
-    """Send the mail about the week that began on that day, once, and only while she wants it."""
+    """Send the mail about the week that began on `week`, once, unless she has ended these mails."""
 
     user: User
     week: date

@@ -1,4 +1,4 @@
-"""Begin to check all submissions of an exercise anew."""
+"""Start a new check of all submissions of an exercise."""
 
 from django.db import transaction
 from django.db.models import Count, Max
@@ -10,16 +10,16 @@ from users.models import User
 
 
 class StartBatch(Mandate):
-    """Note which submissions there are, and defer the first slice; returns the batch. Later ones are not in it."""
+    """Create the batch of the current submissions, and defer its first slice. Returns the batch."""
 
     exercise: Exercise
     user: User
 
     @transaction.atomic
     def call(self) -> Batch:
-        there = self.exercise.submissions.aggregate(total=Count("pk"), last=Max("pk"))
+        submissions = self.exercise.submissions.aggregate(total=Count("pk"), last=Max("pk"))
         batch = Batch.objects.create(
-            exercise=self.exercise, started_by=self.user, total=there["total"], last=there["last"] or 0
+            exercise=self.exercise, started_by=self.user, total=submissions["total"], last=submissions["last"] or 0
         )
         batch.goes_on(ProcessBatch.defer(batch.pk).id)
         return batch

@@ -1,4 +1,4 @@
-"""Take a learner's code in, and have it checked."""
+"""Store a learner's code, and defer its check."""
 
 import logging
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class SubmitCode(Mandate):
-    """Store the files, whole or not at all, and defer the check; returns the submission."""
+    """Store the files, all or none, and defer the check. Returns the submission."""
 
     log_arguments = False
 
@@ -33,7 +33,7 @@ class SubmitCode(Mandate):
                 )
                 submission.job_id = ProcessSubmission.defer(submission.pk).id
                 submission.save(update_fields=["job_id"])
-        except RedisUnavailableError:  # raised after the commit: the code is stored, and nobody would check it
+        except RedisUnavailableError:  # raised after the commit: the code is stored, and no job checks it
             logger.exception("A submission was not deferred. `ProcessSubmission.defer(%d)` checks it.", submission.pk)
             submission.give_up()
         return submission

@@ -1,4 +1,4 @@
-"""Take an exercise's texts from the content service."""
+"""Fetch an exercise's texts from the content service."""
 
 import logging
 import random

@@ -1,4 +1,4 @@
-"""Take the texts of all exercises from the content service."""
+"""Fetch the texts of all exercises from the content service."""
 
 from datetime import timedelta
 
@@ -6,11 +6,11 @@ from jiki.commands.sync_exercise import SyncExercise
 from jiki.models import Exercise
 from jobs import Mandate
 
-A_MINUTE = 60  # requests that we make of the service at most
+A_MINUTE = 60  # requests to the service, at most
 
 
 class SyncExercises(Mandate):
-    """Defer one `SyncExercise` for each exercise, spread out. Returns how many."""
+    """Defer one `SyncExercise` for each exercise, spread out. Returns their number."""
 
     def call(self) -> int:
         exercises = list(Exercise.objects.only("pk"))

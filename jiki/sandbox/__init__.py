@@ -1,9 +1,9 @@
 """
-Running an exercise's checks against a learner's code, apart from everything else.
+Runs an exercise's checks against a learner's code, isolated from everything else.
 
-Two processes, both confined: `solver.py` runs the learner's code, `checker.py` the checks, which ask it by a pipe. What
-is right is decided where none of the learner's code runs. Whatever the code does ends in a Report; this process only
-waits, for a bounded time, for a bounded text. docs/howto/check-submissions.md tells what is allowed.
+Two processes, both confined: `solver.py` runs the learner's code; `checker.py` runs the checks, which call the code
+through a pipe. So results are decided where none of the learner's code runs. Whatever the code does ends in a Report;
+this process only waits, for a bounded time, for a bounded text. docs/howto/check-submissions.md lists what is allowed.
 """
 
 import ast
@@ -26,22 +26,22 @@ from jiki.sandbox import folders
 PROGRAMS = Path(__file__).parent
 REPORT_LENGTH = 1_000_000  # bytes
 MESSAGE_LENGTH = 2_000  # characters
-LAST_MOMENT = 0.5  # seconds that code which answers no more has to end, so that one can say how it ended
+LAST_MOMENT = 0.5  # seconds that code without further answers has to exit, so that its exit code can be reported
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a learner's code may use, of `settings.SUBMISSION_LIMITS`."""
+    """The limits of a learner's code, from `settings.SUBMISSION_LIMITS`."""
 
-    cpu: int = 2  # seconds of computing
-    wall: float = 10.0  # seconds altogether
+    cpu: int = 2  # seconds of CPU time
+    wall: float = 10.0  # seconds in total
     memory: int = 256  # megabytes
     files: int = 64  # open at a time
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one check."""
+    """The result of one check."""
 
     name: str
     passed: bool
@@ -50,7 +50,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of all; `message` is why nothing could be checked."""
+    """The results of all checks; `message` is the reason if none could run."""
 
     results: list[Result] = field(default_factory=list)
     message: str = ""
@@ -61,18 +61,18 @@ class Report:
 
 
 class SandboxError(Exception):
-    """Raised when the code could not be checked, and not because of the code: a kernel too old, a machine too busy."""
+    """Raised when the code cannot be checked for reasons outside of it: a kernel too old, a machine too busy."""
 
 
 class BrokenChecksError(SandboxError):
-    """Raised when an exercise's checks cannot be run, whatever the code."""
+    """Raised when an exercise's checks cannot run against any code."""
 
 
 def check(files: Mapping[str, str], checks: str) -> Report:
     """
-    Check code: `files` by their names in one folder, `solution.py` among them; `checks` the exercise's functions.
+    Check code: `files` has the files' contents by name, `solution.py` among them; `checks` is the exercise's code.
 
-    Returns within `Limits.wall` seconds and a little. Raises SandboxError.
+    Returns soon after `Limits.wall` seconds at the latest. Raises SandboxError.
     """
     limits = Limits(**settings.SUBMISSION_LIMITS)
     with folders.own_folder() as folder:
@@ -81,19 +81,19 @@ def check(files: Mapping[str, str], checks: str) -> Report:
                 raise SandboxError(f"Not a plain file name: {name!r}. Rename the file.")
             try:
                 (folder / name).write_text(content, encoding="utf-8")
-            except (OSError, ValueError) as error:  # too long a name, say, or a text that is not UTF-8
-                raise SandboxError(f"The file {name!r} cannot be written: {error}. Rename or mend it.") from error
+            except (OSError, ValueError) as error:  # for example a name too long, or a text that is not UTF-8
+                raise SandboxError(f"The file {name!r} cannot be written: {error}. Rename or correct it.") from error
         with _processes(str(folder), limits) as (solver, checker):
-            said, in_time = _talk(checker, checks, limits)
-            if said and said[-1] == ("ended",):
+            messages, in_time = _talk(checker, checks, limits)
+            if messages and messages[-1] == ("ended",):
                 with suppress(subprocess.TimeoutExpired):
                     solver.wait(LAST_MOMENT)
-            return _report(said, in_time, solver.poll(), checker, limits)
+            return _report(messages, in_time, solver.poll(), checker, limits)
 
 
 @contextmanager
 def _processes(folder: str, limits: Limits) -> Iterator[tuple["subprocess.Popen[bytes]", "subprocess.Popen[bytes]"]]:
-    """Both programs, and their end: a group is killed as a whole, once the solver could end by itself."""
+    """Start both programs; at the end kill their process groups, after the solver had time to exit by itself."""
     started: list[subprocess.Popen[bytes]] = []
     (asked, asking), (answered, answering) = os.pipe(), os.pipe()
     try:
@@ -110,7 +110,7 @@ def _processes(folder: str, limits: Limits) -> Iterator[tuple["subprocess.Popen[
             with suppress(subprocess.TimeoutExpired):
                 for solver in started[:1]:
                     solver.terminate()
-                    solver.wait(LAST_MOMENT)  # so that it can wait for those that it has started
+                    solver.wait(LAST_MOMENT)  # so that it can wait for its child processes
         finally:
             _kill(started)
 
@@ -147,7 +147,7 @@ def _start(program: str, limits: Limits, *arguments: int, **options: Any) -> "su
 
 
 def _talk(checker: "subprocess.Popen[bytes]", checks: str, limits: Limits) -> tuple[list[tuple[Any, ...]], bool]:
-    """What the checker says until it ends, as far as it is in time."""
+    """Return the checker's messages until it ends or the time is over, and whether it ended in time."""
     assert checker.stdin and checker.stdout  # noqa: S101
     with suppress(BrokenPipeError):
         checker.stdin.write(checks.encode())
@@ -161,7 +161,7 @@ def _read(stream: IO[bytes], deadline: float) -> tuple[bytes, bool]:
     with selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
         while (left := deadline - time.monotonic()) > 0 and len(text) < REPORT_LENGTH:
-            if selector.select(min(left, 0.5)):  # an interrupt of the job is noticed between two
+            if selector.select(min(left, 0.5)):  # an interrupt of the job is noticed between two selects
                 more = stream.read(65_536)
                 if not more:
                     return text, True
@@ -170,15 +170,17 @@ def _read(stream: IO[bytes], deadline: float) -> tuple[bytes, bool]:
 
 
 def _report(
-    said: list[tuple[Any, ...]], in_time: bool, code: int | None, checker: "subprocess.Popen[bytes]", limits: Limits
+    messages: list[tuple[Any, ...]], in_time: bool, code: int | None, checker: "subprocess.Popen[bytes]", limits: Limits
 ) -> Report:
-    if not said:
+    if not messages:
         raise SandboxError(f"The checks did not start{'' if in_time else ' in time'} (exit code {checker.poll()}).")
-    (kind, about), *rest = said[0], *said[1:]
+    (kind, about), *rest = messages[0], *messages[1:]
     if kind == "broken":
         raise BrokenChecksError(f"The exercise's checks are broken: {about}. Mend them in the admin.")
     if kind == "unconfined":
-        raise SandboxError(f"The kernel cannot confine a learner's code: {about}. SUBMISSION_SANDBOX says what then.")
+        raise SandboxError(
+            f"The kernel cannot confine a learner's code: {about}. Set SUBMISSION_SANDBOX to allow that."
+        )
     results: list[Result] = []
     for state, *message in rest:
         if state == "unusable":
@@ -194,16 +196,16 @@ def _report(
 
 
 def _why(code: int | None, limits: Limits) -> str:
-    """How the learner's process ended before it had answered."""
+    """Return the message on a learner's process that ended before it had answered."""
     if code is None:
         return "It closed its connection to the checks."
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
         return f"It computed for more than {limits.cpu} seconds: perhaps a loop that never ends."
     if code < 0:
         return f"It crashed ({signal.Signals(-code).name})."
-    return f"It ended itself, with exit code {code}, before it had answered."
+    return f"It exited with code {code} before it had answered."
 
 
 def _text(text: str) -> str:
-    """As a database keeps it."""
+    """Return the text as a database can store it, cut to MESSAGE_LENGTH."""
     return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:MESSAGE_LENGTH]

@@ -1,8 +1,8 @@
 """
-Namespaces of its own, where the kernel gives them: from there no process outside can be named, and there is no network.
+Separate namespaces, where the kernel allows them: there no outside process can be addressed, and there is no network.
 
-Many containers forbid it, and some distributions to all but root. Nothing else in the sandbox relies on it: it stands
-for what an older Landlock leaves to the list of system calls alone.
+Many containers forbid them, and some distributions allow them only to root. Nothing else in the sandbox relies on them:
+they cover what an older Landlock leaves to the list of system calls alone.
 """
 
 import os
@@ -17,11 +17,11 @@ PR_SET_DUMPABLE = 4
 
 def separate() -> None:
     """
-    Go on in a child with namespaces of its own; this process waits for it, and ends as it ended.
+    Continue in a child with separate namespaces; this process waits for the child, and exits as it did.
 
-    Two processes are begun: the first keeps the namespace, and with it ends whatever is there; the second goes on. The
-    first ends with this process, whatever ended that: it holds the other end of a pipe. SIGTERM ends all three.
-    Where the kernel gives no namespaces or no processes, this process goes on itself.
+    Two processes are started: the first keeps the namespace, and its end kills all processes in it; the second
+    continues. The first ends with this process, however that ends: it reads from a pipe whose other end this process
+    holds. SIGTERM ends all three. If the kernel allows no namespaces or no processes, this process continues itself.
     """
     if all(libc.unshare(spaces) for spaces in (USER | OTHERS, OTHERS)):
         return
@@ -39,18 +39,18 @@ def separate() -> None:
 
 
 def _keep(held: int) -> NoReturn:
-    _let_go_of_all_but(held)
+    _close_all_but(held)
     os.read(0, 1)
     os._exit(0)
 
 
 def _wait(first: int, second: int, holding: int) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: os.kill(first, signal.SIGKILL))
-    _let_go_of_all_but(holding)
+    _close_all_but(holding)
     _, status = os.waitpid(second, 0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.kill(first, signal.SIGKILL)
-    os.waitpid(first, 0)  # here: who inherits the children of the dead may wait for none
+    os.waitpid(first, 0)  # here, because a process that inherits orphans may not wait for them
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # one crash is enough
@@ -60,7 +60,7 @@ def _wait(first: int, second: int, holding: int) -> NoReturn:
     os._exit(code)
 
 
-def _let_go_of_all_but(end: int) -> None:
-    """The pipes to the checks must end with the child that has them."""
+def _close_all_but(end: int) -> None:
+    """Close all descriptors but `end`: the pipes to the checks must close with the child that uses them."""
     os.dup2(end, 0)
     os.closerange(1, 64)

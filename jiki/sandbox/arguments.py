@@ -1,15 +1,15 @@
 """
-What the allowed system calls may be given, where a call can do more than what it is allowed for.
+The allowed arguments of system calls that could do more than they are allowed for.
 
-A call stands here with its ways: one of them must fit. A way is a list of conditions, and all of them must hold. The
-numbers are those of the kernel's headers, the same on x86-64 and on ARM64 where no comment says so.
+A call has a list of ways, one of which must match. A way is a list of conditions, all of which must hold. The numbers
+are those of the kernel's headers; they are the same on x86-64 and on ARM64 unless a comment says otherwise.
 """
 
 from typing import NamedTuple
 
 
 class Condition(NamedTuple):
-    """Four bytes of the arguments, without the bits that do not matter, must be one of the values."""
+    """Four bytes of the arguments, without the ignored bits, must be one of the values."""
 
     word: int  # an argument is two words: the lower one first
     values: tuple[int, ...]
@@ -17,22 +17,22 @@ class Condition(NamedTuple):
 
 
 def among(argument: int, *values: int, ignored: int = 0) -> Condition:
-    """The kernel takes this argument as 32 bits, so no more of them are looked at."""
+    """The argument must be one of the values; the kernel uses 32 bits of it, so only these are compared."""
     return Condition(2 * argument, values, ignored)
 
 
 def only(argument: int, bits: int) -> Condition:
-    """None but these bits."""
+    """The argument must have no other bits than these."""
     return among(argument, 0, ignored=bits)
 
 
 def nothing(argument: int) -> list[Condition]:
-    """A pointer to nothing: 64 bits."""
+    """The argument must be a null pointer: 64 bits."""
     return [Condition(2 * argument, (0,)), Condition(2 * argument + 1, (0,))]
 
 
 # Files: O_CLOEXEC, O_NONBLOCK, O_NOCTTY, O_NOATIME, O_PATH; and O_DIRECTORY, O_NOFOLLOW, O_LARGEFILE and O_DIRECT,
-# whose four bits each architecture orders as it likes. So nothing that writes, creates, truncates or sends signals.
+# whose four bits differ in order by architecture. So nothing that writes, creates, truncates or sends signals.
 READING = 0o2000000 | 0o4000 | 0o400 | 0o1000000 | 0o10000000 | 0o740000
 OWN_FLAGS = 0o3 | 0o2000 | 0o4000 | 0o500000  # O_ACCMODE, O_APPEND, O_NONBLOCK, O_LARGEFILE on either: no O_ASYNC
 PIPE_FLAGS = 0o2000000 | 0o4000  # O_CLOEXEC and O_NONBLOCK, as SOCK_CLOEXEC and SOCK_NONBLOCK are
@@ -46,7 +46,7 @@ SENDING = 0x40 | 0x4000  # MSG_DONTWAIT, MSG_NOSIGNAL: nothing out of band, whic
 RECEIVING = 0x40 | 0x2 | 0x20 | 0x100  # MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, MSG_WAITALL
 # FUTEX_WAIT, _WAKE, _REQUEUE, _CMP_REQUEUE, _WAKE_OP, _WAIT_BITSET, _WAKE_BITSET: no locks that lend a priority.
 WAITING, WAITING_FLAGS = (0, 1, 3, 4, 5, 9, 10), 0x80 | 0x100  # FUTEX_PRIVATE_FLAG, FUTEX_CLOCK_REALTIME
-# All but MAP_LOCKED, MAP_HUGETLB and MAP_GROWSDOWN: what is kept from others, or grows by itself.
+# All but MAP_LOCKED, MAP_HUGETLB and MAP_GROWSDOWN, which take memory from others, or grow by themselves.
 MAPPING = 0x1 | 0x2 | 0x10 | 0x20 | 0x40 | 0x800 | 0x1000 | 0x4000 | 0x8000 | 0x20000 | 0x100000
 ADVICE = (
     0,

@@ -1,8 +1,8 @@
 """
-The program in which an exercise's checks run: apart from the learner's code, which it asks through a pipe.
+The program in which an exercise's checks run: it calls the learner's code, in another process, through a pipe.
 
 It reads the checks from stdin and reports on stdout. The checks see two names: `solution`, the learner's module, whose
-functions take and return plain values; and `expect`, which calls one and says what came instead.
+functions take and return plain values; and `expect`, which calls one and compares the outcome.
 """
 
 import ast
@@ -16,19 +16,19 @@ import program  # type: ignore[import-not-found]
 
 MOST_CHECKS = 100
 SHOWN = 300  # characters of a value
-MESSAGE = 5_000  # characters of what a check says
+MESSAGE = 5_000  # characters of a check's message
 ANYTHING = object()
-# What the learner's process may answer, with so many parts. It may be forged: then it is just another wrong answer.
-# Each request has a number that nobody can guess, and its answer bears it: none can be written before it is asked for.
+# The answers of the learner's process, with the number of their parts. A forged answer is just another wrong answer.
+# Each request has a random number that its answer repeats: no answer can be written before its request.
 ANSWERS = {"value": 3, "function": 1, "missing": 1, "raised": 4, "odd": 3, "syntax": 2}
 
 
 class Ended(BaseException):
-    """Raised when the learner's process answers no more."""
+    """Raised when the learner's process no longer answers."""
 
 
 class Unusable(BaseException):
-    """Raised when the learner's code cannot be asked anything; the message says why."""
+    """Raised when the learner's code cannot be called; the message is the reason."""
 
 
 class Solution:
@@ -45,7 +45,7 @@ class Solution:
         return Function(self, name) if kind == "function" else self._value(name, kind, about)
 
     def _ask(self, *request: Any) -> tuple[Any, ...]:
-        """Raises Ended or Unusable; then so does whatever is asked later, though a check may have caught the first."""
+        """Send a request. Raises Ended or Unusable, and again at each later request: a check may catch the first."""
         if not self._over:
             try:
                 return self._answer(os.urandom(8).hex(), request)
@@ -64,12 +64,12 @@ class Solution:
         try:
             answered, *reply = ast.literal_eval(line.decode())
             if answered != number:
-                raise Unusable("The program answered what it was not asked.")
+                raise Unusable("The program answered without a request.")
             if ANSWERS[reply[0]] == len(reply):
                 return tuple(reply)
         except (LookupError, TypeError, ValueError, SyntaxError, MemoryError, RecursionError):
             pass
-        raise Unusable("What the program answered cannot be read.")
+        raise Unusable("The program's answer cannot be read.")
 
     def _value(self, call: str, kind: str, about: list[Any]) -> Any:
         if kind == "value":
@@ -97,7 +97,7 @@ def called(function: Function, args: tuple[Any, ...]) -> str:
 def expect(
     function: Function, *args: Any, returns: Any = ANYTHING, prints: Any = ANYTHING, raises: type | None = None
 ) -> None:
-    """Call the function; AssertionError, with what came instead, unless it returns, prints or raises as it should."""
+    """Call the function. AssertionError, with the actual outcome, unless it returns, prints or raises as expected."""
     call = called(function, args)
     kind, *about = function._solution._ask("call", function._name, args, {})
     if raises is not None and kind == "raised" and about[0] == raises.__name__:
@@ -121,32 +121,32 @@ def report(*message: Any) -> None:
 
 
 def load(checks: str) -> list[Callable[[], None]]:
-    """The checks, in their order. Unusable checks are reported, and end the program."""
+    """Return the checks, in their order. Broken checks are reported, and end the program."""
     names: dict[str, Any] = {"solution": SOLUTION, "expect": expect, "__name__": "checks"}
     try:
         exec(compile(checks, "checks", "exec"), names)  # noqa: S102
-        found = [each for name, each in names.items() if name.startswith("check_") and callable(each)]
-        if not 0 < len(found) <= MOST_CHECKS:
-            raise ValueError(f"There are {len(found)} functions check_...; 1 to {MOST_CHECKS} are needed.")
+        loaded = [each for name, each in names.items() if name.startswith("check_") and callable(each)]
+        if not 0 < len(loaded) <= MOST_CHECKS:
+            raise ValueError(f"There are {len(loaded)} functions check_...; 1 to {MOST_CHECKS} are needed.")
     except Exception as error:
         report("broken", f"{type(error).__name__}: {error}")
         program.leave()
-    return found
+    return loaded
 
 
 def title(check: Callable[[], None]) -> str:
-    """Its docstring's first line, or its name."""
+    """Return the first line of the check's docstring, or its name."""
     first = (check.__doc__ or "").strip().partition("\n")[0]
     return (first or check.__name__.removeprefix("check_").replace("_", " "))[:100]
 
 
 def run(check: Callable[[], None]) -> tuple[str, str]:
-    kind, *about = SOLUTION._ask("load")  # each check finds the code as if it had just been started
+    kind, *about = SOLUTION._ask("load")  # each check gets freshly loaded code
     if kind != "value":
         raise Unusable(f"Syntax error in {about[0]}." if kind == "syntax" else f"The program stops: {about[1]}.")
     try:
         check()
-        SOLUTION._ask("still")  # a process that ended after its last answer, or wrote another one, has not passed
+        SOLUTION._ask("still")  # a process that ended after its last answer, or wrote another answer, has not passed
     except AssertionError as error:
         return "failed", str(error)[:MESSAGE] or "That is not so."
     except Exception as error:
@@ -159,14 +159,14 @@ if __name__ == "__main__":
     requests, replies = int(sys.argv[7]), os.fdopen(int(sys.argv[8]), "rb")
     _, REPORT = program.begin("")
     SOLUTION = Solution(requests, replies)
-    found = load(source)
-    # Before any of the learner's code runs, so this one is not forged.
+    loaded = load(source)
+    # Sent before any of the learner's code runs, so it is not forged.
     kind, *about = ast.literal_eval(replies.readline().decode() or "('unconfined', 'it did not start')")
     if kind != "ready":
         report(kind, *about)
         program.leave()
-    report("checks", [title(check) for check in found])
-    for check in found:
+    report("checks", [title(check) for check in loaded])
+    for check in loaded:
         try:
             report(*run(check))
         except Ended:

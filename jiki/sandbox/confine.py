@@ -1,10 +1,9 @@
 """
-Confining a process that is about to run somebody else's code. It holds for its own process, for good.
+Confines a process that is about to run untrusted code: its own process, permanently.
 
-Three layers, none of which needs a privilege: resource limits; `landlock`, by which it reads its folder and Python's
-library and writes nowhere; `seccomp`, by which it makes the system calls of `syscalls.ALLOWED`, with the arguments of
-`arguments.ARGUMENTS`, and no other. This module is imported by programs that run apart from Django: the standard
-library is all there is.
+Three layers, none of which needs privileges: resource limits; `landlock`, which allows reading the folder and Python's
+library, and no writing; `seccomp`, which allows only the system calls of `syscalls.ALLOWED`, with the arguments of
+`arguments.ARGUMENTS`. Programs that run without Django import this module, so it uses only the standard library.
 """
 
 import ctypes
@@ -23,7 +22,7 @@ CAPABILITIES_3 = 0x20080522
 
 
 def limit(cpu: int, memory: int, files: int) -> None:
-    """Set the limits: seconds of computing, bytes of memory, open files. No file may grow, no process be added."""
+    """Set the limits: seconds of CPU time, bytes of memory, open files. No file may grow, and no process be added."""
     for what, most in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_NOFILE, files),
@@ -33,11 +32,11 @@ def limit(cpu: int, memory: int, files: int) -> None:
         (resource.RLIMIT_MEMLOCK, 0),
     ):
         resource.setrlimit(what, (most, most))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))  # SIGXCPU first, which says what it was; then SIGKILL
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))  # first SIGXCPU, which shows the cause; then SIGKILL
 
 
 def end_with(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends. The parent may have ended before."""
+    """Let the kernel kill this process when the thread that started it ends; exit if the parent has already ended."""
     if sys.platform == "linux":
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -45,15 +44,13 @@ def end_with(parent: int) -> None:
 
 
 def confine(folder: str) -> None:
-    """Take everything away but reading `folder` and the library. OSError where the kernel cannot."""
+    """Allow only reading `folder` and the library. OSError if the kernel cannot enforce it."""
     if sys.platform != "linux":
         raise OSError(f"{sys.platform} has neither Landlock nor seccomp")
     if threading.active_count() > 1:
         raise OSError("a process with threads cannot be confined as a whole")
     _drop_capabilities()
-    checked(
-        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable"
-    )  # a crash is not worth what the system makes of crashes
+    checked(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")  # no core dump or crash report for a crash
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     landlock.restrict(folder)
     seccomp.restrict()
@@ -61,9 +58,9 @@ def confine(folder: str) -> None:
 
 def watch() -> None:
     """
-    Instead of `confine`, where the kernel cannot: refuse by Python's own audit events.
+    Refuse operations by Python's audit events, if the kernel cannot confine the process.
 
-    It stops mistakes, and not somebody who knows Python's inside. `SUBMISSION_SANDBOX=any` allows it.
+    This stops mistakes, but no attacker who knows Python's internals. `SUBMISSION_SANDBOX=any` allows it.
     """
     refused = (
         "socket.",
@@ -90,6 +87,6 @@ def watch() -> None:
 
 
 def _drop_capabilities() -> None:
-    """Root's own; it remains root by name, and so keeps reading a library that lies in root's home."""
+    """Drop root's capabilities. The user id stays root, so a library in root's home stays readable."""
     header = (ctypes.c_uint32 * 2)(CAPABILITIES_3, 0)
     checked(libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")

@@ -1,7 +1,7 @@
 """
-The folders in which code lies while it is checked, each locked for as long as its check lives.
+The folders of the code under check, each locked as long as its check runs.
 
-Who is killed lets go of the lock and leaves the folder; the next check of that user removes what nobody holds.
+A killed check releases the lock and leaves its folder; the next check by the same user removes unlocked folders.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ PREFIX = "jiki-submission-"
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """A new folder, which is gone afterwards. Those that killed checks have left go first."""
+    """Create a folder, and remove it afterwards. First remove folders left by killed checks."""
     for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError), _lock(left):
             shutil.rmtree(left, ignore_errors=True)
@@ -25,7 +25,7 @@ def own_folder() -> Iterator[Path]:
         folder = None
         while folder is None:
             new = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
-            with suppress(BlockingIOError, FileNotFoundError):  # another check was faster, and took it for left
+            with suppress(BlockingIOError, FileNotFoundError):  # another check took the new folder for a left one
                 until_the_end.enter_context(_lock(new))
                 folder = new
         until_the_end.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -34,15 +34,15 @@ def own_folder() -> Iterator[Path]:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Hold it. OSError if somebody else does, if it is gone, or if it is no folder of ours: /tmp is everybody's."""
+    """Lock the folder. OSError if it is locked, is gone, or belongs to another user: /tmp is shared."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        found = os.fstat(opened)
-        if found.st_uid != os.geteuid():
-            raise PermissionError(f"{folder} is somebody else's.")
-        if not os.path.samestat(found, folder.lstat()):
-            raise FileNotFoundError(f"{folder} is another one by now.")
+        status = os.fstat(opened)
+        if status.st_uid != os.geteuid():
+            raise PermissionError(f"{folder} belongs to another user.")
+        if not os.path.samestat(status, folder.lstat()):
+            raise FileNotFoundError(f"{folder} was replaced.")
         yield
     finally:
         os.close(opened)

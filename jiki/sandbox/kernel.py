@@ -1,4 +1,4 @@
-"""The C library, by which the standard library makes the kernel's calls that it has no functions for."""
+"""The C library, for system calls without a function in the standard library."""
 
 import ctypes
 import os
@@ -7,6 +7,6 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def checked(result: int, what: str) -> None:
-    """OSError with `what` and the kernel's reason, if the result of a call says that it failed."""
+    """Raise OSError, with `what` and the kernel's reason, if the result of a call is negative."""
     if result < 0:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")

@@ -1,8 +1,8 @@
 """
 Landlock (Linux 5.13): a process reads its folder and Python's library, and writes nowhere.
 
-Newer kernels take more away: TCP (6.7), a device's own commands (6.10), and signals and abstract sockets to whatever
-is outside (6.12). Older ones leave that to the list of system calls alone.
+Newer kernels also forbid TCP (6.7), device-specific ioctls (6.10), and signals and abstract sockets to outside
+processes (6.12). On older kernels only the list of system calls forbids them.
 """
 
 import ctypes
@@ -16,26 +16,26 @@ FILES = ("/etc/ld.so.cache", "/etc/localtime")
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # on every architecture
 READ_FILE, READ_DIR = 1 << 2, 1 << 3
-FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many rights a version knows; later ones know 16
-NETWORK = 1 << 0 | 1 << 1  # to bind and to connect by TCP
+FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # number of rights by version; later versions have 16
+NETWORK = 1 << 0 | 1 << 1  # bind and connect, TCP
 SCOPES = 1 << 0 | 1 << 1  # abstract Unix sockets, signals
 
 
 def version() -> int:
-    """The version of Landlock that this kernel has. OSError if it has none."""
-    found: int = libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1)
-    checked(found, "Landlock")
-    return found
+    """Return the kernel's version of Landlock. OSError if it has none."""
+    result: int = libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1)
+    checked(result, "Landlock")
+    return result
 
 
 def rights(version: int) -> tuple[int, int, int]:
-    """What is taken away: rights on files, on the network, and what reaches out of this process."""
+    """Return the rights to remove: on files, on the network, and the scopes outside of this process."""
     files = (1 << FILE_RIGHTS.get(version, 16)) - 1
     return files, NETWORK if version >= 4 else 0, SCOPES if version >= 6 else 0
 
 
 def restrict(folder: str) -> None:
-    """Take everything away but reading the folder and the library, as far as this kernel's version goes. OSError."""
+    """Allow only reading the folder and the library, as far as the kernel's version supports it. OSError on failure."""
     taken = (ctypes.c_uint64 * 3)(*rights(version()))
     rules = libc.syscall(CREATE_RULESET, ctypes.byref(taken), ctypes.c_size_t(ctypes.sizeof(taken)), 0)
     checked(rules, "Landlock's rules")

@@ -1,4 +1,4 @@
-"""How the two programs of a check begin, and how they speak: one Python literal a line, an answer for each request."""
+"""Start and protocol of the two programs of a check: one Python literal per line, one answer for each request."""
 
 import os
 import signal
@@ -9,21 +9,21 @@ import apart  # type: ignore[import-not-found]  # beside this file, where the pr
 import confine  # type: ignore[import-not-found]
 
 LONGEST = 100_000  # bytes of a line
-NO_LITERAL = "nothing that can be compared: say, a generator, an object, or too much at once"
+NO_LITERAL = "a value that cannot be compared: for example a generator, an object, or too large a value"
 
 
 def begin(folder: str) -> tuple[Any, int]:
     """
-    Take the ends of the pipes from stdin and stdout, then confine this process; returns where to read and to write.
+    Take the pipes from stdin and stdout, then confine this process. Returns the ends for reading and writing.
 
-    With a folder it will run a learner's code from there, and goes on in namespaces of its own where it can.
+    With a folder, the process will run a learner's code from it, and continues in separate namespaces where possible.
 
-    The arguments of the program are those that `jiki.sandbox` gives: the process that started it, how far it must be
-    confined, and the limits.
+    The program's arguments come from `jiki.sandbox`: the process that started it, the required confinement, and the
+    limits.
     """
     parent, mode, cpu, memory, files, wall = sys.argv[1:7]
     confine.end_with(int(parent))
-    signal.alarm(int(wall))  # if whoever started it was interrupted before it knew of it
+    signal.alarm(int(wall))  # in case the starting process was interrupted before it had stored the child
     reading, writing = os.fdopen(os.dup(0), "rb"), os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
@@ -46,7 +46,7 @@ def begin(folder: str) -> tuple[Any, int]:
 
 
 def send(to: int, message: tuple[Any, ...]) -> None:
-    """Write one message, whole."""
+    """Write one message completely."""
     line = repr(message).encode(errors="backslashreplace") + b"\n"
     if len(line) > LONGEST:
         raise ValueError(NO_LITERAL)
@@ -55,5 +55,5 @@ def send(to: int, message: tuple[Any, ...]) -> None:
 
 
 def leave() -> NoReturn:
-    """End at once, whatever somebody may have registered for the end."""
+    """Exit at once, without running exit handlers."""
     os._exit(0)

@@ -1,6 +1,6 @@
 """
-The program in which a learner's code runs. It loads `solution.py` from its folder and answers calls, and that is all:
-what is right it does not know, so nothing that the code does here can pass for a right answer but a right answer.
+The program in which a learner's code runs. It only loads `solution.py` from its folder and answers calls. It does not
+have the expected results, so the code can pass a check only with a right answer.
 """
 
 import io
@@ -19,7 +19,7 @@ ENDLESS = (float("inf"), float("-inf"))
 
 
 class Printed(io.TextIOBase):
-    """What is printed, as far as it is kept."""
+    """The printed text, up to PRINTED characters."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -31,7 +31,7 @@ class Printed(io.TextIOBase):
 
 
 def answer(request: list[Any]) -> tuple[Any, ...]:
-    """One request: load the code, say that it is still there, look up a name, or call a function."""
+    """Answer a request: load the code, confirm that the process is alive, look up a name, or call a function."""
     sys.stdout = printed = Printed()
     kind, *about = request
     try:
@@ -39,18 +39,18 @@ def answer(request: list[Any]) -> tuple[Any, ...]:
             return load() or ("value", None, printed.text)
         if kind == "still":
             return value(None, printed)
-        found = getattr(sys.modules[MAIN], about[0], program)
+        member = getattr(sys.modules[MAIN], about[0], program)
         if kind == "get":
-            if found is program:
+            if member is program:
                 return ("missing",)
-            return ("function",) if callable(found) else value(found, printed)
-        return value(found(*about[1], **about[2]), printed)
-    except BaseException as error:  # whatever it is, SystemExit too, the check must hear of it
-        return ("raised", type(error).__name__, told(error), printed.text)
+            return ("function",) if callable(member) else value(member, printed)
+        return value(member(*about[1], **about[2]), printed)
+    except BaseException as error:  # any exception, SystemExit too, is reported to the check
+        return ("raised", type(error).__name__, described(error), printed.text)
 
 
 def load() -> tuple[Any, ...] | None:
-    """Import the learner's code, anew if it was loaded before; what is no Python is reported, of every file."""
+    """Import the learner's code, again if it was loaded before. Return the syntax error of any file, else None."""
     for name, module in list(sys.modules.items()):
         if (getattr(module, "__file__", None) or "").startswith(FOLDER + os.sep):
             del sys.modules[name]
@@ -68,22 +68,22 @@ def load() -> tuple[Any, ...] | None:
     return None
 
 
-def value(found: Any, printed: Printed) -> tuple[Any, ...]:
-    return ("value", found, printed.text) if is_literal(found) else ("odd", type(found).__name__, printed.text)
+def value(result: Any, printed: Printed) -> tuple[Any, ...]:
+    return ("value", result, printed.text) if is_literal(result) else ("odd", type(result).__name__, printed.text)
 
 
-def is_literal(found: Any) -> bool:
-    """Whether it comes out on the other side as it is: no class of the learner's own travels."""
-    kind = type(found)
+def is_literal(value: Any) -> bool:
+    """Return whether the value survives the transfer unchanged; values of the learner's own classes do not."""
+    kind = type(value)
     if kind in LITERALS:
-        return found == found and found not in ENDLESS
+        return value == value and value not in ENDLESS
     if kind in (list, tuple, set):
-        return all(map(is_literal, found))
-    return kind is dict and all(is_literal(key) and is_literal(item) for key, item in found.items())
+        return all(map(is_literal, value))
+    return kind is dict and all(is_literal(key) and is_literal(item) for key, item in value.items())
 
 
-def told(error: BaseException) -> str:
-    """An error in a line, with the learner's own line in which it was raised."""
+def described(error: BaseException) -> str:
+    """Describe an error in one line, with the line of the learner's code that raised it."""
     if isinstance(error, MemoryError):
         return f"MemoryError: more than {MEMORY >> 20} MB were needed"
     place, trace = "", error.__traceback__
@@ -106,10 +106,10 @@ if __name__ == "__main__":
     sys.stderr = Printed()
     for name, module in list(sys.modules.items()):
         if name != "__main__" and (getattr(module, "__file__", None) or "").startswith(OWN + os.sep):
-            del sys.modules[name]  # the learner's files may be called so
+            del sys.modules[name]  # the learner's files may have these names
     program.send(replies, ("ready",))
     for line in requests:
-        # From the checker, which runs none of the learner's code.
+        # Trusted: the checker runs none of the learner's code.
         number, *request = eval(line, {"set": set})  # noqa: S307
         reply = answer(request)
         try:

@@ -1,11 +1,11 @@
 """
-The system calls that confined code may make, with their numbers on x86-64 and on ARM64.
+The system calls allowed to confined code, with their numbers on x86-64 and on ARM64.
 
-They compute, read files, and use what is open already. Whatever is not here is refused: sockets, new processes and
-threads, signals to others, and every change of a file. What some may be given, `arguments` says.
+They compute, read files, and use open descriptors. All others are refused: sockets, new processes and threads, signals
+to others, and every change of a file. `arguments` limits the arguments of some.
 """
 
-# From Linux's asm/unistd_64.h and asm-generic/unistd.h; None where an architecture does without.
+# From Linux's asm/unistd_64.h and asm-generic/unistd.h; None if an architecture does not have the call.
 ALLOWED: dict[str, tuple[int | None, int | None]] = {
     # memory
     "brk": (12, 214),
@@ -14,7 +14,7 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "mprotect": (10, 226),
     "mremap": (25, 216),
     "munmap": (11, 215),
-    # files: what may be opened, Landlock decides
+    # files: Landlock decides which may be opened
     "access": (21, None),
     "chdir": (80, 49),
     "close": (3, 57),
@@ -114,12 +114,12 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
 
 def numbers(machine: str) -> tuple[int, dict[str, int]]:
     """
-    What the kernel calls a machine's architecture, and the allowed calls there, with their numbers.
+    Return the kernel's number of a machine's architecture, and the allowed calls with their numbers.
 
-    Raises OSError for one that is not in the table.
+    Raises OSError for an unknown architecture.
     """
     columns = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
     if machine not in columns:
-        raise OSError(f"the system calls of {machine!r} are not known")
+        raise OSError(f"the system calls of {machine!r} are not listed")
     column, name = columns[machine]
     return name, {call: number for call, row in ALLOWED.items() if (number := row[column]) is not None}

@@ -1,1 +1,1 @@
-"""What the product's templates may use."""
+"""The template filters of the product."""

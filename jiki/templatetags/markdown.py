@@ -6,12 +6,12 @@ from markdown_it import MarkdownIt
 
 register = template.Library()
 
-# "js-default" escapes HTML, and leaves links out that are not http, https, mailto or the like.
+# "js-default" escapes HTML, and drops links with unsafe schemes, such as javascript:.
 _markdown = MarkdownIt("js-default")
 
 
 @register.filter
 def markdown(text: str) -> SafeString:
-    """A text in Markdown as HTML; HTML in it is shown as text."""
+    """Render Markdown as HTML; HTML in the text is escaped."""
     html: SafeString = mark_safe(_markdown.render(text))  # noqa: S308
     return html

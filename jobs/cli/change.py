@@ -1,4 +1,4 @@
-"""What changes jobs and queues: each a change of `control` or `queues`, told in a sentence."""
+"""The sub-commands that change jobs and queues: each calls `control` or `queues` and prints the result."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,13 +8,13 @@ from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Deed, Output, counted
 from jobs.cli.selection import chosen
 
-SLICE = 100  # jobs that are changed between two moves of the bar
+SLICE = 100  # jobs changed between two updates of the progress bar
 
-_DONE = {"retry": "retried", "run_now": "set running", "cancel": "cancelled", "delete": "deleted"}
+_DONE = {"retry": "retried", "run_now": "set to run now", "cancel": "cancelled", "delete": "deleted"}
 
 
 def change(name: str) -> Deed:
-    """The sub-command that makes the change of that name to the chosen jobs."""
+    """Return the sub-command that makes the named change to the selected jobs."""
 
     def do(output: Output, options: dict[str, Any]) -> int:
         return _change_all(output, options, name, _DONE[name])
@@ -23,7 +23,7 @@ def change(name: str) -> Deed:
 
 
 def move(output: Output, options: dict[str, Any]) -> int:
-    """Move queued jobs to another queue of their server."""
+    """Move queued jobs to another queue on the same server."""
     queue = queues.check(options["to"])
     return _change_all(output, options, "move", f"moved to {queue}", queue)
 
@@ -33,9 +33,9 @@ def _change_all(output: Output, options: dict[str, Any], name: str, done: str, q
     if jobs and not options["ids"]:
         output.confirm(f"{verb} {counted(len(jobs), 'job')}?", yes=options["yes"])
     changed, refused = 0, []
-    for some in output.progress([jobs[at : at + SLICE] for at in range(0, len(jobs), SLICE)], verb):
-        answers = iter(control.change_all(name, [job for _, job in some if job], queue))
-        for job_id, job in some:
+    for batch in output.progress([jobs[at : at + SLICE] for at in range(0, len(jobs), SLICE)], verb):
+        answers = iter(control.change_all(name, [job for _, job in batch if job], queue))
+        for job_id, job in batch:
             if why := next(answers) if job else f"There is no record of job {job_id}.":
                 refused.append({"id": job_id, "reason": str(why)})
             else:
@@ -50,24 +50,24 @@ def _change_all(output: Output, options: dict[str, Any], name: str, done: str, q
 
 
 def pause(output: Output, options: dict[str, Any]) -> int:
-    """Take no more jobs from these queues."""
+    """Pause queues: workers take no more jobs from them."""
     return _on_queues(output, options["queues"], queues.pause)
 
 
 def resume(output: Output, options: dict[str, Any]) -> int:
-    """Take jobs from these queues again."""
+    """Resume queues: workers take jobs from them again."""
     return _on_queues(output, options["queues"], queues.resume)
 
 
-def _on_queues(output: Output, names: list[str], make: Callable[[str], None]) -> int:
+def _on_queues(output: Output, names: list[str], change: Callable[[str], None]) -> int:
     for name in names:
-        queues.check(name)  # all of them, before the first is changed
+        queues.check(name)  # check all names before the first change
     for name in names:
-        make(name)
+        change(name)
     paused = queues.paused()
     if output.as_json:
         output.json({"queues": [{"name": name, "paused": name in paused} for name in names]})
     else:
         for name in names:
-            output.say(f"The queue {name} is paused." if name in paused else f"The queue {name} goes on.")
+            output.say(f"The queue {name} is paused." if name in paused else f"The queue {name} was resumed.")
     return DONE

@@ -1,16 +1,16 @@
-"""How a command ends when it is not the command that ends it."""
+"""Exit codes of a command that a closed pipe or Ctrl-C ends."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-CLOSED, INTERRUPTED = 141, 130  # exit codes, as a shell has them for SIGPIPE and SIGINT
+CLOSED, INTERRUPTED = 141, 130  # exit codes, as a shell reports SIGPIPE and SIGINT
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """End without a traceback when whoever read the output has read enough, or somebody pressed Ctrl-C."""
+    """Exit without a traceback if the reader of the output closed the pipe, or the user pressed Ctrl-C."""
     try:
         yield
         sys.stdout.flush()

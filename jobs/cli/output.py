@@ -1,4 +1,4 @@
-"""Telling somebody: tables and bars on a terminal, plain lines elsewhere, JSON where it is asked for."""
+"""Output of the sub-commands: tables and progress bars on a terminal, plain lines elsewhere, JSON with --json."""
 
 import re
 import sys
@@ -15,13 +15,13 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-LONGEST = 60  # characters of a text in a table
+LONGEST = 60  # characters of a text in a table; longer ones are cut
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and new lines
-WIDE = 1_000  # columns: a terminal breaks a long line better than a table is cut
+WIDE = 1_000  # columns; a long line wrapped by the terminal reads better than a cut table
 
 
 class Output:
-    """Where a sub-command tells what it found or did. Nothing but its answer goes to stdout."""
+    """The output of a sub-command. Only the answer goes to stdout."""
 
     def __init__(self, stdout: OutputWrapper, stderr: OutputWrapper, *, as_json: bool) -> None:
         self.as_json = as_json
@@ -32,40 +32,40 @@ class Output:
         self._stdout, self._stderr = stdout, stderr
 
     def json(self, answer: Any) -> None:
-        """The answer as one line."""
+        """Write the answer as one line of JSON."""
         self._stdout.write(orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS).decode())
 
     def say(self, sentence: str) -> None:
-        """A line of the answer, for a person."""
+        """Write a line of the answer as text."""
         self._stdout.write(harmless(sentence))
 
     def complain(self, sentence: str) -> None:
-        """What was refused."""
+        """Write a refusal to stderr."""
         self._stderr.write(harmless(sentence))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table on a terminal; elsewhere a line for each row, its fields separated by tabs, as they come."""
+        """Write a table on a terminal; elsewhere write each row as it comes, as a line of tab-separated fields."""
         if self.is_terminal:
             self._wide.print(made_table(columns, rows))
             return
         rows = iter(rows)
-        first = list(islice(rows, 1))  # before the head: an error is to stand alone
+        first = list(islice(rows, 1))  # read before the header is written: if it raises, only the error is shown
         self.say("\t".join(columns))
         for row in chain(first, rows):
             self.say("\t".join(" ".join(_text(value).split()) for value in row))
 
     def progress(self, work: Sequence[Any], label: str) -> Iterable[Any]:
-        """The same, with a bar on a terminal while it is worked off, unless it is done at once."""
+        """Return `work`, with a progress bar on a terminal if it has more than one item."""
         if not sys.stderr.isatty() or len(work) < 2:
             return work
         return track(work, label, console=Console(stderr=True), transient=True)
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask before something is done. CommandError when the answer is no, or when nobody can be asked."""
+        """Ask for confirmation. CommandError if the answer is no, or if stdin is not a terminal."""
         if yes:
             return
         if not sys.stdin.isatty():
-            raise CommandError(f"{question} Nobody can be asked here: say --yes.")
+            raise CommandError(f"{question} Cannot ask without a terminal: pass --yes.")
         self._stderr.write(f"{question} [y/N] ", ending="")
         self._stderr.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -73,7 +73,7 @@ class Output:
 
 
 def made_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table for a terminal: numbers to the right, long texts cut. It is as wide as it is: ids are copied from it."""
+    """Return a table for a terminal: numbers right-aligned, long texts cut, no wrapping, so that ids can be copied."""
     rows = list(rows)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for number, column in enumerate(columns):
@@ -85,12 +85,12 @@ def made_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
 
 
 def counted(number: int, noun: str) -> str:
-    """Such as "1 job", "2,000 jobs"."""
+    """Return the number with its noun: "1 job", "2,000 jobs"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def harmless(text: str) -> str:
-    """Without the codes by which what a job said could steer a terminal."""
+    """Replace control characters: a text from a job must not control the terminal."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
@@ -106,4 +106,4 @@ def _text(value: Any) -> str:
     return f"{value:,}" if type(value) is int else str("" if value is None else value)
 
 
-Deed = Callable[[Output, dict[str, Any]], int]  # a sub-command: it returns the exit code
+Deed = Callable[[Output, dict[str, Any]], int]  # a sub-command; it returns the exit code

@@ -1,4 +1,4 @@
-"""`jobs run`: a command by its name, here or as a job."""
+"""`jobs run`: run a command by its name, in this process or as a job."""
 
 import inspect
 from typing import Any
@@ -15,7 +15,7 @@ from jobs.job import JobState, MandateJob
 from jobs.record import arguments, registry
 from jobs.record.states import ENDED
 
-LOOK = 500  # milliseconds between two looks at a job's state, at the most
+CHECK_EVERY = 500  # milliseconds, at most, between two checks of a job's state
 
 
 def run(output: Output, options: dict[str, Any]) -> int:
@@ -33,7 +33,7 @@ def run(output: Output, options: dict[str, Any]) -> int:
         return _defer(output, options, command, args, kwargs)
     for option in ("queue", "wait", "follow"):
         if options[option]:
-            raise CommandError(f"--{option} is for a job. Say --defer, too.")
+            raise CommandError(f"--{option} needs --defer.")
     try:
         result = command.run(*args, **kwargs)
     except Exception as error:
@@ -43,46 +43,46 @@ def run(output: Output, options: dict[str, Any]) -> int:
     if output.as_json:
         output.json({"command": name, "result": _sendable(result)})
     else:
-        output.say(f"{name} has run." if result is None else f"{name} returned {result!r}.")
+        output.say(f"{name} has finished." if result is None else f"{name} returned {result!r}.")
     return DONE
 
 
 def _defer(output: Output, options: dict[str, Any], command: Any, args: list[Any], kwargs: dict[str, Any]) -> int:
     job: MandateJob = command.using(queue=options["queue"], wait=options["wait"] or None).defer(*args, **kwargs)
-    told = {"id": job.id, "queue": job.origin, "duplicate": job.duplicate}
+    fields = {"id": job.id, "queue": job.origin, "duplicate": job.duplicate}
     if not options["follow"]:
-        kind = "It is unique, and there already: job" if job.duplicate else "Enqueued: job"
-        output.json({**told, "state": job.state}) if output.as_json else output.say(f"{kind} {job.id}.")
+        kind = "Already enqueued (the command is unique): job" if job.duplicate else "Enqueued: job"
+        output.json({**fields, "state": job.state}) if output.as_json else output.say(f"{kind} {job.id}.")
         return DONE
     state = _end_of(job)
-    ended = state or JobState.FINISHED  # it is forgotten at once where `result_ttl` is 0
+    ended = state or JobState.FINISHED  # with `result_ttl` 0 the record is deleted at once
     if output.as_json:
-        output.json({**told, "state": ended, "reason": job.reason or ""})
+        output.json({**fields, "state": ended, "reason": job.reason or ""})
     else:
         output.say(f"Job {job.id} is {ended}{f': {job.reason}' if job.reason else '.'}")
     return DONE if ended is JobState.FINISHED else REFUSED
 
 
 def _end_of(job: MandateJob) -> JobState | None:
-    """How the job ends. Waits for that: each attempt's result is an entry of a stream, other ends are looked for."""
+    """Wait until the job has ended and return its state: wakes at each attempt's result, and polls for other ends."""
     results: str = Result.get_key(job.id)  # type: ignore[no-untyped-call]
     while (state := job.state) is not None and state not in ENDED:
-        job.connection.xread({results: "$"}, block=LOOK)
+        job.connection.xread({results: "$"}, block=CHECK_EVERY)
     return state
 
 
 def _read(option: str, text: str, kind: type) -> Any:
-    """The arguments of one kind, written as in a payload: `{"$record": "users.User:7"}` is a record."""
-    what = "a list, such as [7]" if kind is list else 'an object, such as {"force": true}'
+    """Decode an option's JSON as in a payload: `{"$record": "users.User:7"}` is a record. CommandError if invalid."""
+    expected = "a list, such as [7]" if kind is list else 'an object, such as {"force": true}'
     try:
-        found = orjson.loads(text)
+        value = orjson.loads(text)
     except ValueError as error:
-        raise CommandError(f"{option} {text!r} is no JSON: {error}. It must be {what}.") from None
-    if not isinstance(found, kind):
-        raise CommandError(f"{option} {text!r} must be {what}.")
-    if isinstance(found, dict):
-        return {field: arguments.decode(value) for field, value in found.items()}
-    return arguments.decode(found)
+        raise CommandError(f"{option} {text!r} is not valid JSON: {error}. It must be {expected}.") from None
+    if not isinstance(value, kind):
+        raise CommandError(f"{option} {text!r} must be {expected}.")
+    if isinstance(value, dict):
+        return {field: arguments.decode(each) for field, each in value.items()}
+    return arguments.decode(value)
 
 
 def _sendable(result: Any) -> Any:

@@ -17,7 +17,7 @@ TIMES = ("created_at", "enqueued_at", "started_at", "ended_at")
 
 
 def list_jobs(output: Output, options: dict[str, Any]) -> int:
-    """The jobs that the filters mean."""
+    """List the jobs that match the filters."""
     rows = filtered(options)
     if output.as_json:
         output.json({"jobs": [row.as_dict() for row in rows]})
@@ -27,27 +27,27 @@ def list_jobs(output: Output, options: dict[str, Any]) -> int:
 
 
 def show(output: Output, options: dict[str, Any]) -> int:
-    """All that is known of some jobs."""
-    found, code = [], DONE
+    """Show all details of jobs, by their ids."""
+    jobs, code = [], DONE
     for job_id in options["ids"]:
         job = find(job_id)
         if job is None:
-            output.complain(f"There is no record of job {job_id}: it was forgotten or deleted, or never was.")
+            output.complain(f"There is no record of job {job_id}: it expired, was deleted, or never existed.")
             code = REFUSED
         else:
-            found.append(known(job))
+            jobs.append(_fields(job))
     if output.as_json:
-        output.json({"jobs": found})
+        output.json({"jobs": jobs})
     else:
-        for each in found:
-            _tell(output, each)
+        for each in jobs:
+            _print(output, each)
     return code
 
 
-def known(job: MandateJob) -> dict[str, Any]:
-    """One job, for JSON. Its arguments are shown as the dashboard does."""
-    fields: Any = job.connection.hmget(job.key, *TIMES, "worker_name", "interruptions")
-    *times, worker, interruptions = fields
+def _fields(job: MandateJob) -> dict[str, Any]:
+    """Return one job's fields, for JSON. Private arguments are hidden as on the dashboard."""
+    values: Any = job.connection.hmget(job.key, *TIMES, "worker_name", "interruptions")
+    *times, worker, interruptions = values
     return {
         "id": job.id,
         "state": job.state,
@@ -71,11 +71,11 @@ def known(job: MandateJob) -> dict[str, Any]:
 def _last_traceback(job: MandateJob) -> str:
     try:
         return display.text(next((result.exc_string for result in job.results() if result.exc_string), None) or "")
-    except Exception:  # one that RQ cannot read
+    except Exception:  # a result that RQ cannot read
         return ""
 
 
-def _tell(output: Output, job: dict[str, Any]) -> None:
+def _print(output: Output, job: dict[str, Any]) -> None:
     for name, value in job.items():
         if name == "history":
             for event in value:

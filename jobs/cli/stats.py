@@ -1,4 +1,4 @@
-"""`jobs stats`: the queues as they are now, again and again."""
+"""`jobs stats`: figures of the queues, once or live."""
 
 import time
 from typing import Any
@@ -16,7 +16,7 @@ from jobs.errors import JobsError
 from jobs.inspection import attempt_counts, samples, workers
 from jobs.inspection.attempt_counts import FAILED
 
-SPAN = 5  # minutes that rates are taken over
+SPAN = 5  # minutes over which rates are measured
 
 COLUMNS = ("queue", "jobs", "latency", "running", "done/min", "failed/min", "workers", "")
 
@@ -28,9 +28,9 @@ def stats(output: Output, options: dict[str, Any]) -> int:
     if output.as_json:
         output.json(figures())
     elif options["once"] or not output.is_terminal:
-        found = figures()
-        output.table(COLUMNS, _rows(found))
-        for line in _lines(found):
+        current = figures()
+        output.table(COLUMNS, _rows(current))
+        for line in _lines(current):
             output.say(line)
     else:
         _watch(output, options["interval"])
@@ -42,17 +42,17 @@ def _watch(output: Output, interval: float) -> None:
         with Live(console=output.console, auto_refresh=False) as live:
             while True:
                 try:
-                    found = figures()
-                    live.update(Group(made_table(COLUMNS, _rows(found)), "", *_lines(found)), refresh=True)
+                    current = figures()
+                    live.update(Group(made_table(COLUMNS, _rows(current)), "", *_lines(current)), refresh=True)
                 except (JobsError, RedisError) as error:
                     live.update(f"No figures: {error}", refresh=True)
                 time.sleep(interval)
     except KeyboardInterrupt:
-        pass  # that is how one leaves
+        pass  # Ctrl-C ends the display
 
 
 def figures() -> dict[str, Any]:
-    """What is shown, for JSON: rates are per minute, over the last five; latencies in seconds."""
+    """Return the figures, for JSON: rates per minute over the last five minutes, latencies in seconds."""
     alive, paused, recent = workers.listed(), queues.paused(), attempt_counts.by_queue(SPAN * MINUTE)
     return {
         "queues": [
@@ -79,9 +79,9 @@ def figures() -> dict[str, Any]:
     }
 
 
-def _rows(found: dict[str, Any]) -> list[list[Any]]:
+def _rows(current: dict[str, Any]) -> list[list[Any]]:
     shown = ("name", "length", "latency_seconds", "running", "finished_per_minute", "failed_per_minute", "workers")
-    return [[*(queue[name] for name in shown), _remark(queue)] for queue in found["queues"]]
+    return [[*(queue[name] for name in shown), _remark(queue)] for queue in current["queues"]]
 
 
 def _remark(queue: dict[str, Any]) -> str:
@@ -92,11 +92,13 @@ def _remark(queue: dict[str, Any]) -> str:
     return f"over {queue['target_seconds']:g} s" if queue["latency_seconds"] > queue["target_seconds"] else ""
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    counts = [f"{n['value']:,}{'+' if n['more'] else ''} {state}" for state, n in found["counts"].items() if n["value"]]
-    crew = found["workers"]
+def _lines(current: dict[str, Any]) -> list[str]:
+    counts = [
+        f"{n['value']:,}{'+' if n['more'] else ''} {state}" for state, n in current["counts"].items() if n["value"]
+    ]
+    pool = current["workers"]
     return [
         f"jobs: {', '.join(counts) or 'none'}",
-        f"workers: {crew['processes']}; {crew['busy']} of {crew['threads']} threads busy",
-        f"recurring entries: {found['scheduler_lag_seconds']:.0f} s late at the most",
+        f"workers: {pool['processes']}; {pool['busy']} of {pool['threads']} threads busy",
+        f"recurring entries: {current['scheduler_lag_seconds']:.0f} s late at most",
     ]

@@ -1,1 +1,1 @@
-"""The dashboard in Django's admin: pages that show `inspection` and `statistics`, and change through `control`."""
+"""The dashboard in Django's admin: its pages show data of `inspection` and make changes through `control`."""

@@ -1,4 +1,4 @@
-"""What the pages' buttons do: each a change of `control`, `queues`, `scheduler` or `workers`, told in a sentence."""
+"""The pages' actions: each calls `control`, `queues`, `scheduler` or `workers` and reports the change in a sentence."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -21,72 +21,72 @@ from jobs.errors import ChangeRefusedError
 from jobs.inspection import Count, find, workers
 from jobs.job import MandateJob
 
-MOST_AT_ONCE = 500  # jobs that a request changes itself; more are changed by a job
+MOST_AT_ONCE = 500  # jobs that a request changes itself; a job changes more than that
 
-# The permission that each change of a job needs.
+# The permission that each change of a job requires.
 NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy", "profile"), "retry")
 NEEDS |= {"cancel": "cancel", "delete": "delete"}
-ASKED = ("cancel", "delete")  # changes that cannot be taken back
+CONFIRMED = ("cancel", "delete")  # changes that cannot be undone
 
 # --- one job ---------------------------------------------------------------------------------
 
 
 def change_job(name: str) -> Callable[..., Done]:
-    """The action of that name on one job."""
+    """Return the action that makes the named change to one job."""
 
     def change(request: HttpRequest, job_id: str) -> Done:
-        CHANGES[name](_known(job_id))
+        CHANGES[name](_existing(job_id))
         return Done(texts.changed_one(name, job_id))
 
     return change
 
 
 def ask_job(name: str) -> Callable[..., str] | None:
-    """Whether that is wanted, where it cannot be taken back."""
-    return (lambda request, job_id: texts.ask_one(name, job_id)) if name in ASKED else None
+    """Return the confirmation question of the change, or None if it can be undone."""
+    return (lambda request, job_id: texts.ask_one(name, job_id)) if name in CONFIRMED else None
 
 
 def retry_job(request: HttpRequest, job_id: str) -> Done:
-    """Run a job again: in its queue, or in another one of its server."""
+    """Retry a job, in its own queue or in another queue on the same server."""
     queue = request.POST.get("queue", "")
-    control.retry(_known(job_id), queue=queues.check(queue) if queue else "")
+    control.retry(_existing(job_id), queue=queues.check(queue) if queue else "")
     if queue:
         return Done(_("Job %(id)s was retried in %(queue)s.") % {"id": job_id, "queue": queue})
     return Done(texts.changed_one("retry", job_id))
 
 
 def move_job(request: HttpRequest, job_id: str) -> Done:
-    """Move a queued job to another queue of its server."""
+    """Move a queued job to another queue on the same server."""
     queue = queues.check(request.POST.get("queue", ""))
-    control.move(_known(job_id), queue)
+    control.move(_existing(job_id), queue)
     return Done(_("Job %(id)s was moved to %(queue)s.") % {"id": job_id, "queue": queue})
 
 
 def reschedule_job(request: HttpRequest, job_id: str) -> Done:
-    """Change when a scheduled job runs: `at`, in the reader's time zone."""
+    """Change the time at which a scheduled job runs; the form's `at` is in the user's time zone."""
     given = request.POST.get("at", "")
     try:
         at = DateTimeField().clean(given)
     except ValidationError as error:
-        told = _("%(given)r is no time: %(why)s") % {"given": given, "why": " ".join(error.messages)}
-        raise ChangeRefusedError(told) from None
-    control.reschedule(_known(job_id), at)
+        text = _("Invalid time %(given)r: %(why)s") % {"given": given, "why": " ".join(error.messages)}
+        raise ChangeRefusedError(text) from None
+    control.reschedule(_existing(job_id), at)
     return Done(_("Job %(id)s was rescheduled.") % {"id": job_id})
 
 
 def profile_job(request: HttpRequest, job_id: str) -> Done:
-    """Have the next attempt at a job profiled."""
-    control.profile(_known(job_id))
+    """Profile the next attempt at a job."""
+    control.profile(_existing(job_id))
     return Done(_("The next attempt at job %(id)s will be profiled.") % {"id": job_id})
 
 
 def copy_job(request: HttpRequest, job_id: str) -> Done:
-    """Enqueue another job like that one."""
-    made = queues.copy(_known(job_id)).id
-    return Done(_("A copy of job %(id)s was enqueued, as job %(copy)s.") % {"id": job_id, "copy": made})
+    """Enqueue a copy of a job."""
+    copy_id = queues.copy(_existing(job_id)).id
+    return Done(_("A copy of job %(id)s was enqueued, as job %(copy)s.") % {"id": job_id, "copy": copy_id})
 
 
-def _known(job_id: str) -> MandateJob:
+def _existing(job_id: str) -> MandateJob:
     job = find(job_id)
     if job is None:
         raise ChangeRefusedError(_("There is no record of job %(id)s any more.") % {"id": job_id})
@@ -97,7 +97,7 @@ def _known(job_id: str) -> MandateJob:
 
 
 def change_many(name: str) -> Callable[..., Done]:
-    """The action of that name on the jobs selected in a list, or on all that its filters mean."""
+    """Return the action that changes the jobs selected in a list, or all jobs that match its filters."""
 
     def change(request: HttpRequest, state: str) -> Done:
         if not request.POST.get("all"):
@@ -112,31 +112,35 @@ def change_many(name: str) -> Callable[..., Done]:
 
 
 def ask_many(name: str) -> Callable[..., str]:
-    """Whether that is wanted, and of how many: of all that the filters mean, or where it cannot be taken back."""
+    """
+    Return the function that asks for confirmation, with the number of jobs.
+
+    It asks if all jobs that match the filters are meant, or if the change cannot be undone.
+    """
 
     def ask(request: HttpRequest, state: str) -> str:
         if request.POST.get("all"):
             count = query_of(request.POST, state).count()
             if not texts.number(count):
-                raise ChangeRefusedError(_("There is no such job by now."))
+                raise ChangeRefusedError(_("No matching jobs are left."))
             return texts.ask_many(name, count)
-        return texts.ask_many(name, Count(len(_selected(request)))) if name in ASKED else ""
+        return texts.ask_many(name, Count(len(_selected(request)))) if name in CONFIRMED else ""
 
     return ask
 
 
-def _changed(name: str, found: Sequence[Job | None]) -> Done:
-    """Change those that there are. Raises ChangeRefusedError where none could be."""
-    there = [job for job in found if job is not None]
-    changed, refused = bulk.apply(name, there)
-    told = texts.changed_many(name, changed, refused + len(found) - len(there))
+def _changed(name: str, jobs: Sequence[Job | None]) -> Done:
+    """Change the jobs; None stands for a job without a record. Raises ChangeRefusedError if no job was changed."""
+    existing = [job for job in jobs if job is not None]
+    changed, refused = bulk.apply(name, existing)
+    text = texts.changed_many(name, changed, refused + len(jobs) - len(existing))
     if not changed:
-        raise ChangeRefusedError(told)
-    return Done(told)
+        raise ChangeRefusedError(text)
+    return Done(text)
 
 
 def clear_queue(request: HttpRequest, queue: str) -> Done:
-    """Delete all that is in a queue."""
+    """Delete all jobs of a queue."""
     waiting = queues.lengths()[queues.check(queue)]
     if waiting > MOST_AT_ONCE:
         return _by_a_job(bulk.CLEAR, "queued", {"queue": queue}, Count(waiting))
@@ -144,16 +148,16 @@ def clear_queue(request: HttpRequest, queue: str) -> Done:
 
 
 def ask_clear(request: HttpRequest, queue: str) -> str:
-    """Whether that is wanted, and of how many."""
+    """Return the confirmation question, with the number of jobs. ChangeRefusedError if the queue is empty."""
     waiting = queues.lengths()[queues.check(queue)]
     if not waiting:
         raise ChangeRefusedError(_("The queue %(queue)s is empty.") % {"queue": queue})
-    told = ngettext(
+    question = ngettext(
         "Delete the %(n)s job that waits in the queue %(queue)s?",
         "Delete all %(n)s jobs that wait in the queue %(queue)s?",
         waiting,
     )
-    return told % {"n": f"{waiting:,}", "queue": queue}
+    return question % {"n": f"{waiting:,}", "queue": queue}
 
 
 def _by_a_job(name: str, state: str, filters: dict[str, str], count: Count) -> Done:
@@ -181,7 +185,7 @@ def pause_queue(request: HttpRequest, queue: str) -> Done:
 
 def resume_queue(request: HttpRequest, queue: str) -> Done:
     queues.resume(queue)
-    return Done(_("The queue %(queue)s goes on.") % {"queue": queue})
+    return Done(_("The queue %(queue)s was resumed.") % {"queue": queue})
 
 
 def pause_entry(request: HttpRequest, name: str) -> Done:
@@ -191,46 +195,46 @@ def pause_entry(request: HttpRequest, name: str) -> Done:
 
 def resume_entry(request: HttpRequest, name: str) -> Done:
     scheduler.resume(name)
-    return Done(_("The recurring entry %(name)s goes on.") % {"name": name})
+    return Done(_("The recurring entry %(name)s was resumed.") % {"name": name})
 
 
 def run_entry(request: HttpRequest, name: str) -> Done:
-    made = scheduler.run_now(name)
-    return Done(_("The recurring entry %(name)s runs now, as job %(id)s.") % {"name": name, "id": made})
+    job_id = scheduler.run_now(name)
+    return Done(_("The recurring entry %(name)s runs now, as job %(id)s.") % {"name": name, "id": job_id})
 
 
-def tell_worker(command: str) -> Callable[..., Done]:
-    """The action that tells a worker something; or the workers that are selected in their list."""
+def send_to_workers(command: str) -> Callable[..., Done]:
+    """Return the action that sends a command to one worker, or to the workers selected in the list."""
 
     def change(request: HttpRequest, name: str = "") -> Done:
         names = _named(request, name)
         for each in names:
             workers.tell(each, command)
-        told = {
-            "quiet": _("Told to take no more jobs: %(names)s."),
-            "stop": _("Told to stop: %(names)s."),
+        sentences = {
+            "quiet": _("Asked %(names)s to take no more jobs."),
+            "stop": _("Asked %(names)s to stop."),
             "stacks": ngettext(
-                "Told to show its stacks: %(names)s. They are on its page in a moment.",
-                "Told to show their stacks: %(names)s. They are on their pages in a moment.",
+                "Asked %(names)s to show its stacks. They will be on its page in a moment.",
+                "Asked %(names)s to show their stacks. They will be on their pages in a moment.",
                 len(names),
             ),
             "profile": ngettext(
-                "Told to profile its next %(n)s attempts: %(names)s. They are among the profiles then.",
-                "Told to profile their next %(n)s attempts each: %(names)s. They are among the profiles then.",
+                "Asked %(names)s to profile its next %(n)s attempts. They will be on the page Profiles.",
+                "Asked %(names)s to profile their next %(n)s attempts each. They will be on the page Profiles.",
                 len(names),
             ),
         }
-        gone = reverse("admin:jobs_workers") if command == "stop" else ""  # its own page may be gone when one arrives
-        return Done(told[command] % {"names": _few(names), "n": profiles.NEXT_ONES}, gone)
+        url = reverse("admin:jobs_workers") if command == "stop" else ""  # the worker's own page may be gone by then
+        return Done(sentences[command] % {"names": _few(names), "n": profiles.NEXT_ONES}, url)
 
     return change
 
 
 def ask_worker(command: str) -> Callable[..., str] | None:
-    """Whether that is wanted, of one that does not come back by itself."""
+    """Return the function that asks for confirmation of `stop`: a stopped worker does not start again by itself."""
 
     def ask(request: HttpRequest, name: str = "") -> str:
-        return _("Stop %(names)s? What runs has 25 seconds to end.") % {"names": _few(_named(request, name))}
+        return _("Stop %(names)s? Running jobs have 25 seconds to finish.") % {"names": _few(_named(request, name))}
 
     return ask if command == "stop" else None
 

@@ -1,4 +1,4 @@
-"""The dashboard's data as JSON, for who may view the dashboard or has a token."""
+"""The dashboard's data as JSON, for users with permission to view the dashboard and for token holders."""
 
 import hmac
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from jobs.broker.times import HOUR, MINUTE
 from jobs.dashboard.commands import SPANS, by_command
 from jobs.dashboard.job import LINKS, needed_by
 from jobs.dashboard.lists import SIZE, query_of, waited_for
-from jobs.dashboard.overview import by_queue, look, warnings
+from jobs.dashboard.overview import by_queue, current, warnings
 from jobs.dashboard.permissions import may
 from jobs.dashboard.recurring import ENTRIES, RUNS
 from jobs.errors import JobsError
@@ -25,7 +25,7 @@ from jobs.record import prerequisites
 
 
 def allowed(request: HttpRequest) -> bool:
-    """Whether this request may read: by a token of JOBS["API_TOKENS"], or as a user who may view the dashboard."""
+    """Return whether the request has a token of JOBS["API_TOKENS"], or a user with permission to view the dashboard."""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and given:
         return any(hmac.compare_digest(given.encode(), str(token).encode()) for token in conf.get("API_TOKENS"))
@@ -33,7 +33,7 @@ def allowed(request: HttpRequest) -> bool:
 
 
 def endpoint(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
-    """An address that answers in JSON; for who may not read it there is none (404). 503 without a server."""
+    """Wrap a view as a JSON endpoint. 404 without permission, 400 for a bad parameter, 503 if Redis is unreachable."""
 
     @require_safe
     def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponse:
@@ -53,10 +53,10 @@ def endpoint(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
 
 
 def overview(request: HttpRequest) -> dict[str, Any]:
-    """Counts by state, the queues, the last hour, and what is wrong."""
+    """Counts by state, the queues, attempts of the last hour, and warnings."""
     hour = attempt_counts.by_time_and_queue(HOUR, MINUTE)
     _upcoming, is_scheduled = scheduler.upcoming()
-    now = look(hour, is_scheduled=is_scheduled)
+    now = current(hour, is_scheduled=is_scheduled)
     ended = by_queue(hour, HOUR // MINUTE)
     return {
         "counts": {state.value: {"value": n.value, "more": n.more} for state, n in now.counts.items()},
@@ -80,34 +80,34 @@ def overview(request: HttpRequest) -> dict[str, Any]:
 
 
 def jobs(request: HttpRequest, state: str) -> dict[str, Any]:
-    """A page of jobs; the filters are those of the page, and `cursor` and `size` (100 at most)."""
+    """A page of jobs. Takes the filters of the HTML page, `cursor`, and `size` (at most 100)."""
     size = min(max(int(request.GET.get("size", SIZE)), 1), 100)
-    found = query_of(request.GET, state).page(request.GET.get("cursor", ""), size)
-    lacked = waited_for(found.rows)
+    page = query_of(request.GET, state).page(request.GET.get("cursor", ""), size)
+    lacked = waited_for(page.rows)
     return {
-        "jobs": [_row(row, lacked) for row in found.rows],
-        "next_cursor": found.next_cursor,
-        "looked_at": found.looked_at,
+        "jobs": [_row(row, lacked) for row in page.rows],
+        "next_cursor": page.next_cursor,
+        "looked_at": page.looked_at,
     }
 
 
 def job(request: HttpRequest, job_id: str) -> dict[str, Any]:
-    """One job with its history, and its life as its page shows it."""
-    found = find(job_id)
-    if found is None:
+    """One job with its history, and the timeline that its page shows."""
+    job = find(job_id)
+    if job is None:
         raise Http404(f"There is no record of job {job_id}.")
-    dependents, waiting = prerequisites.some_dependents(found.connection, job_id, LINKS)
+    dependents, waiting = prerequisites.some_dependents(job.connection, job_id, LINKS)
     return {
         "id": job_id,
-        "state": found.state,
-        "queue": found.origin,
-        "description": found.description,
-        "reason": found.reason,
-        "history": [asdict(event) for event in found.history],
-        "timeline": [timeline.as_dict(step) for step in timeline.of(found)],
-        "attempts": found.progress.attempts,
-        "requeues": found.progress.requeues,
-        "prerequisites": needed_by(found),
+        "state": job.state,
+        "queue": job.origin,
+        "description": job.description,
+        "reason": job.reason,
+        "history": [asdict(event) for event in job.history],
+        "timeline": [timeline.as_dict(step) for step in timeline.of(job)],
+        "attempts": job.progress.attempts,
+        "requeues": job.progress.requeues,
+        "prerequisites": needed_by(job),
         "dependents": dependents,
         "dependents_in_all": waiting,
     }
@@ -115,19 +115,20 @@ def job(request: HttpRequest, job_id: str) -> dict[str, Any]:
 
 def worker_list(request: HttpRequest) -> dict[str, Any]:
     """The worker processes."""
-    return {"workers": workers.listed()}  # orjson writes dataclasses, and 10,000 running jobs, in no time
+    return {"workers": workers.listed()}  # orjson serializes dataclasses: fast for 10,000 running jobs, too
 
 
 def worker(request: HttpRequest, name: str) -> dict[str, Any]:
-    """One worker process, with the stacks that it has shown lately."""
-    found = workers.get(name)
-    if found is None:
+    """One worker process, with its most recent stacks."""
+    answer = workers.get(name)
+    if answer is None:
         raise Http404(f"There is no worker {name}.")
-    return {**asdict(found[0]), "stacks": found[1]}
+    worker, stacks = answer
+    return {**asdict(worker), "stacks": stacks}
 
 
 def recurring(request: HttpRequest) -> dict[str, Any]:
-    """A page of the recurring entries, with their last runs; `cursor` is the `next_cursor` of the page before."""
+    """A page of the recurring entries, with their last runs; `cursor` is the previous page's `next_cursor`."""
     entries, further = scheduler.page(request.GET.get("cursor", ""), ENTRIES)
     histories = scheduler.histories(entries, RUNS)
     return {
@@ -151,12 +152,12 @@ def recurring(request: HttpRequest) -> dict[str, Any]:
 
 def commands(request: HttpRequest) -> dict[str, Any]:
     """
-    By command, over the last hour, `span=day` or `3days`: outcomes, within how many seconds half, 95 % and 99 % ended,
-    and the attempts by step of time.
+    By command, over the last hour, `span=day` or `span=3days`: outcomes, percentiles of the duration in seconds (p50,
+    p95, p99), and the attempts of each time step. ValueError for another span.
     """
     span = request.GET.get("span", "hour")
     if span not in SPANS:
-        raise ValueError(f"There is no span {span!r}. Say one of: {', '.join(SPANS)}.")
+        raise ValueError(f"Unknown span {span!r}. Use one of: {', '.join(SPANS)}.")
     rows, starts = by_command(span, "time")
     return {
         "steps": starts,
@@ -178,17 +179,17 @@ def commands(request: HttpRequest) -> dict[str, Any]:
 
 
 def changes(request: HttpRequest) -> dict[str, Any]:
-    """The last changes of many jobs, and how far each has come."""
+    """The most recent bulk changes, with their progress."""
     return {"changes": [_change(each) for each in bulk.recent(100)]}
 
 
 def change(request: HttpRequest, job_id: str) -> dict[str, Any]:
-    """One of them, by the id of the job that makes it; with that job's state while it is not over."""
-    found = bulk.get(job_id)
-    if found is None:
+    """One bulk change, by the id of its job; with the job's state until the change has ended."""
+    change = bulk.get(job_id)
+    if change is None:
         raise Http404(f"There is no change by job {job_id}.")
-    job = None if found.ended else find(job_id)
-    return {**_change(found), "state": job.state if job else None}
+    job = None if change.ended else find(job_id)
+    return {**_change(change), "state": job.state if job else None}
 
 
 def _change(change: bulk.Change) -> dict[str, Any]:

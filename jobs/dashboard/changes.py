@@ -1,4 +1,4 @@
-"""The page of one change of many jobs: how far it is, and what became of it."""
+"""The page of one bulk change: its progress and its result."""
 
 from typing import Any
 
@@ -14,25 +14,25 @@ from jobs.record.states import ENDED
 
 
 def change(request: HttpRequest, job_id: str) -> Screen:
-    """How far a change of many jobs has come, and what became of it."""
-    found = bulk.get(job_id)
-    if found is None:
+    """The progress and the result of one bulk change. Http404 if it is unknown."""
+    change = bulk.get(job_id)
+    if change is None:
         raise Http404(_("There is no change by job %(id)s.") % {"id": job_id})
-    title = ngettext("%(change)s: %(n)s job", "%(change)s: %(n)s jobs", texts.number(found.count))
-    title %= {"change": texts.NAMES.get(found.name, found.name), "n": found.count}
-    return "change", {"title": title, **progress_of(found)}
+    title = ngettext("%(change)s: %(n)s job", "%(change)s: %(n)s jobs", texts.number(change.count))
+    title %= {"change": texts.NAMES.get(change.name, change.name), "n": change.count}
+    return "change", {"title": title, **progress_of(change)}
 
 
-def progress_of(found: bulk.Change) -> dict[str, Any]:
-    """A change as a page shows it: with the state of its job, which may have died."""
-    job = None if found.ended else find(found.id)
+def progress_of(change: bulk.Change) -> dict[str, Any]:
+    """Return the context of a change's page, with the state of its job, which may have died."""
+    job = None if change.ended else find(change.id)
     state = job.state if job else None
     return {
-        "change": found,
+        "change": change,
         "state": state.value if state else "",
         "reason": job.reason if job else "",
-        "is_over": found.ended is not None or state is None or state in ENDED,
-        "result": texts.changed_many(found.name, found.changed, found.refused),
-        "most": max(found.count.value, found.changed + found.refused, 1),
-        "seen": found.changed + found.refused,
+        "is_over": change.ended is not None or state is None or state in ENDED,
+        "result": texts.changed_many(change.name, change.changed, change.refused),
+        "most": max(change.count.value, change.changed + change.refused, 1),
+        "seen": change.changed + change.refused,
     }

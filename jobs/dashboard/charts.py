@@ -1,4 +1,4 @@
-"""Charts as inline SVG, made here: bars over time, with a title; the numbers stand in a table beside them."""
+"""Charts as inline SVG: bars over time, with a title. The page has the same numbers in a table."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 WIDTH, HEIGHT, GAP = 720, 96, 1
-SMALL = 180, 24  # width and height of one in a row
+SMALL = 180, 24  # width and height of a sparkline in a table row
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One step of time: how much of each kind, the lowest first, and what a reader is told of it."""
+    """One time step: the value of each kind, from the bottom up, and its label."""
 
     label: str
     parts: Sequence[tuple[str, float]]  # CSS class and value
@@ -23,7 +23,7 @@ class Bar:
 
 
 def bars(title: str, steps: Sequence[Bar]) -> SafeString:
-    """A bar a step, its parts stacked, each with its words. The highest bar fills the height."""
+    """Draw one stacked bar for each step, with its label as title. The highest bar fills the height."""
     drawn = (
         (kind, *map(_Number, place), format_html("<title>{}</title>", steps[at].label))
         for at, kind, place in _placed(steps, (WIDTH, HEIGHT))
@@ -33,7 +33,7 @@ def bars(title: str, steps: Sequence[Bar]) -> SafeString:
 
 
 def sparkline(title: str, steps: Sequence[Bar]) -> SafeString:
-    """The same, as small as a word in a row of a table, and one shape a kind. The title says what there is to see."""
+    """Draw the bars at the size of a table row, one shape for each kind. The title describes the chart."""
     outlines: dict[str, list[str]] = {}
     for _, kind, (x, y, width, height) in _placed(steps, SMALL):
         outlines.setdefault(kind, []).append(f"M{x:.1f} {y:.1f}h{width:.1f}v{height:.1f}h-{width:.1f}z")
@@ -46,7 +46,7 @@ def sparkline(title: str, steps: Sequence[Bar]) -> SafeString:
 def _placed(
     steps: Sequence[Bar], size: tuple[int, int]
 ) -> Iterator[tuple[int, str, tuple[float, float, float, float]]]:
-    """For each part that is not nothing: the number of its step, its class, and x, y, width and height."""
+    """Yield for each part above 0: the index of its step, its class, and x, y, width and height."""
     most = max((step.total for step in steps), default=0) or 1
     width = size[0] / max(1, len(steps))
     for at, step in enumerate(steps):
@@ -67,7 +67,7 @@ def _svg(title: str, shapes: SafeString, size: tuple[int, int], kind: str = "") 
 
 
 class _Number(float):
-    """`format_html` escapes its arguments to text first; a number must stay one to be formatted."""
+    """A number that `format_html` can format: it converts other arguments to escaped text first."""
 
     def __html__(self) -> str:
         return f"{self:.1f}"

@@ -1,4 +1,4 @@
-"""Commands: what became of their attempts, how long they took, and their course over time."""
+"""The page of the commands: outcomes of their attempts, durations, and a chart over time."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ MOST_COMMANDS = 200
 
 @dataclass(frozen=True, slots=True)
 class CommandRow:
-    """A command in a queue: what became of its attempts, and how long they took."""
+    """A command in a queue: the outcomes of its attempts, and their durations."""
 
     command: str
     queue: str
@@ -37,16 +37,16 @@ class CommandRow:
 
     @property
     def chart(self) -> SafeString:
-        """Its course over time; drawn only where it is shown."""
+        """The sparkline of its attempts; drawn only for rows that are shown."""
         most = max(range(len(self.over_time)), key=lambda at: self.over_time[at].attempts)
         runs = self.over_time[most].attempts
-        told = ngettext(
+        title = ngettext(
             "%(command)s over time: at most %(n)s run, at %(at)s",
             "%(command)s over time: at most %(n)s runs, at %(at)s",
             runs,
         ) % {"command": self.command, "n": f"{runs:,}", "at": _clock(self.starts[most])}
         counted = ((each.attempts, each.failed) for each in self.over_time)
-        return charts.sparkline(told, [charts.Bar("", [("ok", all - bad), ("failed", bad)]) for all, bad in counted])
+        return charts.sparkline(title, [charts.Bar("", [("ok", all - bad), ("failed", bad)]) for all, bad in counted])
 
 
 def _clock(start: int) -> str:
@@ -62,34 +62,37 @@ SORTS: dict[str, Callable[[CommandRow], float]] = {
 
 
 def commands(request: HttpRequest) -> Screen:
-    """Per command: runs, failures, how long they take; what takes most, is slowest or fails most first."""
+    """Runs, failures and durations of each command; sorted by total time, p95, failures or runs, highest first."""
     span, sort = request.GET.get("span", "hour"), request.GET.get("sort", "time")
     span, sort = span if span in SPANS else "hour", sort if sort in SORTS else "time"
-    found, starts = by_command(span, sort)
+    rows, starts = by_command(span, sort)
     return "commands", {
         "title": _("Commands"),
         "span": span,
         "spans": list(SPANS),
         "sort": sort,
         "sorts": list(SORTS),
-        "rows": found[:MOST_COMMANDS],
-        "count": len(found),
-        "numbers": _numbers(found[:MOST_COMMANDS], starts),
+        "rows": rows[:MOST_COMMANDS],
+        "count": len(rows),
+        "numbers": _numbers(rows[:MOST_COMMANDS], starts),
     }
 
 
-def _numbers(found: Sequence[CommandRow], starts: Sequence[int]) -> SafeString | str:
-    """What the sparklines show, as a table: a row each, a column for each step in which anything ran. Made here, as a
-    template's loop over thousands of cells takes ten times as long."""
-    shown = [at for at in range(len(starts)) if any(row.over_time[at].attempts for row in found)]
+def _numbers(commands: Sequence[CommandRow], starts: Sequence[int]) -> SafeString | str:
+    """
+    Return the numbers of the sparklines as a table: one row for each command, one column for each step with attempts.
+
+    It is made here because a template's loop over thousands of cells takes ten times as long.
+    """
+    shown = [at for at in range(len(starts)) if any(row.over_time[at].attempts for row in commands)]
     if not shown:
         return ""
     head = format_html_join("", '<th scope="col" class="jobs-nowrap">{}</th>', ((_clock(starts[at]),) for at in shown))
-    told = [
+    cells = [
         (row.command, row.queue, mark_safe("".join(_cell(row.over_time[at]) for at in shown)))  # noqa: S308 - numbers
-        for row in found
+        for row in commands
     ]
-    rows = format_html_join("", '<tr><th scope="row">{} <small>{}</small></th>{}</tr>', told)
+    rows = format_html_join("", '<tr><th scope="row">{} <small>{}</small></th>{}</tr>', cells)
     return format_html(
         '<table><thead><tr><th scope="col">{}</th>{}</tr></thead><tbody>{}</tbody></table>',
         *(_("Command"), head, rows),
@@ -101,7 +104,7 @@ def _cell(tally: Tally) -> str:
 
 
 def by_command(span: str, sort: str) -> tuple[list[CommandRow], list[int]]:
-    """The rows, in that order, and when each step of their charts began."""
+    """Return the rows, sorted by `sort`, and the start of each time step of their charts."""
     steps = attempt_counts.by_time_and_command(*SPANS[span])
     over_time: dict[attempt_counts.Labels, list[Tally]] = {}
     nothing = Tally()
@@ -111,8 +114,8 @@ def by_command(span: str, sort: str) -> tuple[list[CommandRow], list[int]]:
                 over_time[labels] = [nothing] * len(steps)
             over_time[labels][at] = tally
     starts = [start for start, _of_step in steps]
-    found = [_row(*labels, starts, tallies) for labels, tallies in over_time.items()]
-    return sorted(found, key=SORTS[sort], reverse=True), starts
+    rows = [_row(*labels, starts, tallies) for labels, tallies in over_time.items()]
+    return sorted(rows, key=SORTS[sort], reverse=True), starts
 
 
 def _row(queue: str, command: str, starts: Sequence[int], tallies: Sequence[Tally]) -> CommandRow:

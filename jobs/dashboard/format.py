@@ -1,4 +1,4 @@
-"""How the dashboard writes spans of time and names, in Python and in templates."""
+"""Formatting of time spans and names, for Python and for templates."""
 
 from django.utils.translation import gettext as _
 
@@ -10,7 +10,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"), (0.001, "ms"), (0.
 
 
 def span(seconds: float | None) -> str:
-    """Seconds as a person reads them: 1.2 ms, 14 s, 3.5 h; a hyphen for none."""
+    """Format seconds with a unit: 1.2 ms, 14 s, 3.5 h; a hyphen for None."""
     if seconds is None:
         return NONE
     for size, unit in _UNITS:
@@ -20,12 +20,12 @@ def span(seconds: float | None) -> str:
 
 
 def apart(seconds: float) -> str:
-    """How long ahead something is, or ago, if less than 0."""
+    """Format seconds from now: "in 14 s" if above 0, else "14 s ago"."""
     if seconds > 0:
         return _("in %(span)s") % {"span": span(seconds)}
     return _("%(span)s ago") % {"span": span(-seconds)}
 
 
 def word(name: str) -> str:
-    """A name of a state, an event or a change, in the reader's language; any other name as it is."""
+    """Translate the name of a state, an event or a change; return any other name unchanged."""
     return str(texts.NAMES.get(name, name))

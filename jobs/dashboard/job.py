@@ -1,4 +1,4 @@
-"""One job: what it is, all that has happened to it, and what it is linked with."""
+"""The page of one job: its details, its timeline, and the jobs that it is linked to."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,13 +29,13 @@ from jobs.inspection.timeline import Step
 from jobs.job import JobState, MandateJob
 from jobs.record import display, prerequisites, registry
 
-LINKS = 50  # jobs that are linked
-BRIEF = ("0", "1", "2", "3", "4", "5")  # seconds that a finished job is kept: its page is none to go on to
+LINKS = 50  # linked jobs shown, in each direction
+BRIEF = ("0", "1", "2", "3", "4", "5")  # values of `result_ttl`, in seconds, after which the page is soon gone
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """An argument as it is shown: a reference links to its record's page."""
+    """An argument on the page: a reference links to the admin page of its record."""
 
     name: str
     shown: str
@@ -43,61 +43,61 @@ class Argument:
 
 
 def job(request: HttpRequest, job_id: str) -> Screen:
-    """Everything about one job. Http404 when there is no record of it."""
-    found = find(job_id)
-    if found is None:
-        told = _("There is no record of job %(id)s: it has finished and is forgotten, or was deleted.")
-        raise Http404(told % {"id": job_id})
-    state, command = found.state, _command(found)
-    known = _fields(found)
-    due = _due(found) if state in (JobState.SCHEDULED, JobState.RETRYING) else None
+    """The page of one job. Http404 if it has no record."""
+    job = find(job_id)
+    if job is None:
+        text = _("There is no record of job %(id)s: it has finished and expired, or was deleted.")
+        raise Http404(text % {"id": job_id})
+    state, command = job.state, _command(job)
+    fields = _fields(job)
+    due = _due(job) if state in (JobState.SCHEDULED, JobState.RETRYING) else None
     if due:
-        known["due"] = due
-    context = known.get("context", b"")
+        fields["due"] = due
+    context = fields.get("context", b"")
     if context:
-        known["context"] = display.context(context)
-    is_marked, kept_for = bool(known.pop("profile", "")), known.pop("result_ttl", "")
+        fields["context"] = display.context(context)
+    is_marked, kept_for = bool(fields.pop("profile", "")), fields.pop("result_ttl", "")
     came = came_from(request)
     path = f"{request.path}?{urlencode({'list': came})}" if came else request.path
     listed = came or reverse("admin:jobs_list", args=[state.value if state else JobState.QUEUED.value])
-    needed = needed_by(found)
-    dependents, waiting = prerequisites.some_dependents(found.connection, job_id, LINKS)
+    needed = needed_by(job)
+    dependents, waiting = prerequisites.some_dependents(job.connection, job_id, LINKS)
     return (
         "job",
         {
             "title": _("Job %(id)s") % {"id": job_id},
-            "path": path,  # it knows the list, however often the page is refreshed
+            "path": path,  # with the list's address, so that a refresh keeps it
             "list": listed,
             "after_run": listed if kept_for in BRIEF else path,
             "id": job_id,
             "state": state.value if state else "",
-            "description": found.description,
+            "description": job.description,
             "command": command,
-            "queue": found.origin,
-            "known": known,
-            "reason": found.reason,
-            "arguments": _arguments(found),
+            "queue": job.origin,
+            "fields": fields,
+            "reason": job.reason,
+            "arguments": _arguments(job),
             "options": _options(command),
-            "timeline": [_in_the_readers_zone(step) for step in timeline.of(found)],
-            "progress": found.progress,
+            "timeline": [_in_local_time(step) for step in timeline.of(job)],
+            "progress": job.progress,
             "prerequisites": needed[:LINKS],
             "needed": len(needed),
             "dependents": dependents,
             "waiting": waiting,
-            "log": found.call_log,
+            "log": job.call_log,
             "actions": [(name, _label(name, state)) for name in ACTIONS.get(state, ())] if state else (),
-            "queues": [name for name in conf.queues() if name != found.origin],
-            "payload": display.payload(found.data, context) if may(request, "payloads") else None,
+            "queues": [name for name in conf.queues() if name != job.origin],
+            "payload": display.payload(job.data, context) if may(request, "payloads") else None,
             "due": _as_field(due) if due else "",
-            "profiles": profiles.of(found.connection, job_id),
+            "profiles": profiles.of(job.connection, job_id),
             "can_profile": not is_marked and state not in (JobState.RUNNING, JobState.FINISHED),
             "can_copy": _is_registered(command),
         },
     )
 
 
-def _in_the_readers_zone(step: Step) -> Step:
-    """The time that it names as the page shows times: the history has "due 2026-11-25T11:31:49.708851Z"."""
+def _in_local_time(step: Step) -> Step:
+    """Return the step with the time in its reason formatted; the history has "due 2026-11-25T11:31:49.708851Z"."""
     words, _, at = step.reason.rpartition(" ")
     due = time_of(at) if step.name in ("retried", "requeued", "rescheduled") else None
     if due is None:
@@ -112,7 +112,7 @@ def _label(name: str, state: JobState) -> str:
 
 
 def needed_by(job: MandateJob) -> list[str]:
-    """The ids of its prerequisites, if they can be read."""
+    """Return the ids of the job's prerequisites; empty if they cannot be read."""
     try:
         return [str(each) for each in job.prerequisites]
     except (ValueError, TypeError):  # tampered with
@@ -120,12 +120,12 @@ def needed_by(job: MandateJob) -> list[str]:
 
 
 def _options(command: str) -> list[tuple[str, str]]:
-    """The options of its command, as the class has them; the options that a plain RQ job has are in its record."""
+    """Return the options of the command's class; a plain RQ job has its options in its record."""
     try:
-        known = registry.get(command)
+        cls = registry.get(command)
     except JobsError:
         return []
-    return [(name, _option(getattr(known, name))) for name in options.DEFAULTS]
+    return [(name, _option(getattr(cls, name))) for name in options.DEFAULTS]
 
 
 def _option(value: Any) -> str:
@@ -135,16 +135,16 @@ def _option(value: Any) -> str:
 
 
 def _due(job: MandateJob) -> datetime | None:
-    """When it is due, if it has such a time."""
+    """Return the time at which the job is due, or None."""
     score: Any = job.connection.zscore(keys.registry("scheduled", job.origin), job.id)
     return None if score is None else datetime.fromtimestamp(score, UTC)
 
 
 def _as_field(due: datetime) -> str:
     """
-    A time in the reader's time zone, as a field for a time has it: without seconds that are 0, as the browser writes it
-    (HTML, "valid normalized local date and time string"). Else each such time would look changed to the script, and the
-    page would not refresh.
+    Format a time in the user's time zone for a `datetime-local` field, without seconds if they are 0: the browser
+    normalizes the value so (HTML, "valid normalized local date and time string"). Otherwise the script would take the
+    field for changed, and the page would not refresh.
     """
     local = timezone.localtime(due).replace(tzinfo=None)
     return local.isoformat(timespec="seconds" if local.second else "minutes")
@@ -194,7 +194,7 @@ def _command(job: MandateJob) -> str:
 
 
 def _arguments(job: MandateJob) -> list[Argument] | None:
-    """Its arguments; None where they are private or cannot be read."""
+    """Return the job's arguments; None if they are private or cannot be read."""
     try:
         if job.command_name is None:
             return [Argument(*shown) for shown in display.plain_arguments(job.args, job.kwargs)]
@@ -209,7 +209,7 @@ def _arguments(job: MandateJob) -> list[Argument] | None:
 
 
 def _url(name: str, value: Any) -> str:
-    """The admin's page of the record that an argument refers to; empty for what refers to none, or is hidden."""
+    """Return the admin page of the record that an argument refers to; "" if it refers to no record or is hidden."""
     if not isinstance(value, dict) or "$record" not in value or display.hides(name):
         return ""
     try:

@@ -1,4 +1,4 @@
-"""Lists of jobs: by state, with filters; of one queue; the dead and the retrying also grouped."""
+"""Lists of jobs: by state, with filters; of one queue; grouped by error or command for some states."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +20,13 @@ from jobs.job import JobState
 from jobs.record import prerequisites
 
 SIZE = 25  # rows a page
-GROUPED = SEARCHED  # jobs that are looked at to group them
+GROUPED = SEARCHED  # jobs read to group them
 GROUPABLE = (JobState.DEAD, JobState.RETRYING, JobState.DISCARDED)
 GROUPS = ("error", "command")
 FILTERS = ("queue", "command", "error", "text", "id", "since", "until", "order")
-WAITED_FOR = 3  # prerequisites of a waiting job that a list names
+WAITED_FOR = 3  # prerequisites shown for each waiting job in a list
 
-# What may be done with jobs of a state.
+# The changes offered for jobs of a state.
 ACTIONS = {
     JobState.QUEUED: ("cancel", "delete"),
     JobState.RUNNING: ("cancel",),
@@ -42,7 +42,7 @@ ACTIONS = {
 
 
 def jobs(request: HttpRequest, state: str) -> Screen:
-    """A page of the jobs in one state that the filters mean; or, `group`ed, how many there are of each kind."""
+    """A page of jobs in one state that match the filters; with `group`, the number of jobs by error or by command."""
     query, filters = query_of(request.GET, state), _given(request)
     group_by = request.GET.get("group", "")
     if query.state in GROUPABLE and group_by in GROUPS:
@@ -63,7 +63,7 @@ def jobs(request: HttpRequest, state: str) -> Screen:
 
 
 def queue(request: HttpRequest, queue: str) -> Screen:
-    """One queue: how it does, and its jobs in the order in which they are taken, or turned round."""
+    """One queue: its figures, and its jobs in the order in which workers take them, or reversed."""
     filters = {"queue": queue} | {name: value for name, value in _given(request).items() if name == "order"}
     query = query_of(filters, JobState.QUEUED.value)
     recent = attempt_counts.by_queue(HOUR)[queue]
@@ -85,7 +85,7 @@ def queue(request: HttpRequest, queue: str) -> Screen:
 
 
 def listing(request: HttpRequest, query: JobQuery, filters: Mapping[str, str]) -> dict[str, Any]:
-    """A page of rows, and what stands around them. Http404 for a cursor that nobody gave."""
+    """Return the context of a page of rows. Http404 for an invalid cursor."""
     try:
         page = query.page(request.GET.get("cursor", ""), SIZE)
     except ValueError as error:
@@ -107,13 +107,13 @@ def listing(request: HttpRequest, query: JobQuery, filters: Mapping[str, str]) -
 
 
 def query_end(query: JobQuery, count: Count) -> float:
-    """How many jobs lie in the list to its end, as far as its count tells: jobs of two states may share it."""
+    """Return the length of the underlying list, or infinity if jobs of two states may share it."""
     shared = query.state not in (JobState.QUEUED, JobState.RUNNING, JobState.FINISHED, JobState.DEAD)
     return float("inf") if shared else count.value
 
 
 def query_of(given: Mapping[str, Any], state: str) -> JobQuery:
-    """The query that a page's address or a form means. Http404 for a state or queue that there is not."""
+    """Return the query of a page's address or form. Http404 for an unknown state or queue."""
     try:
         return JobQuery.of(state, given)
     except ValueError as error:
@@ -122,8 +122,8 @@ def query_of(given: Mapping[str, Any], state: str) -> JobQuery:
 
 def groups(query: JobQuery, by: str) -> tuple[list[tuple[str, int, Row]], int]:
     """
-    How many jobs of each error or command there are among the first that were looked at, with an example; and how many
-    are meant among those.
+    Return the number of jobs of each error or command, with an example, and the number of jobs that match the query.
+    Both count only among the first GROUPED jobs of the list.
     """
     counted: Counter[str] = Counter()
     examples: dict[str, Row] = {}
@@ -135,15 +135,15 @@ def groups(query: JobQuery, by: str) -> tuple[list[tuple[str, int, Row]], int]:
 
 
 def waited_for(rows: Sequence[Row]) -> dict[str, tuple[list[str], int]]:
-    """What each waiting job among these lacks: some of its prerequisites, and how many there are."""
+    """Return by id what each waiting job still waits for: some of its prerequisites, and their number."""
     by_client: dict[Any, list[str]] = {}
     for row in rows:
         if row.state in (JobState.WAITING, JobState.BLOCKED):
             by_client.setdefault(row.client, []).append(row.id)
-    found: dict[str, tuple[list[str], int]] = {}
+    lacking: dict[str, tuple[list[str], int]] = {}
     for client, ids in by_client.items():
-        found |= prerequisites.some_lacking(client, ids, WAITED_FOR)
-    return found
+        lacking |= prerequisites.some_lacking(client, ids, WAITED_FOR)
+    return lacking
 
 
 def _waits(query: JobQuery, rows: Sequence[Row]) -> Iterator[tuple[list[str], int]]:
@@ -156,6 +156,6 @@ def _given(request: HttpRequest) -> dict[str, str]:
 
 
 def _grouped(query: JobQuery, by: str) -> dict[str, Any]:
-    found, meant = groups(query, by)
+    counted, matched = groups(query, by)
     total = query.total()
-    return {"group": by, "grouped": found, "meant": meant, "looked_at": min(total, GROUPED), "total": total}
+    return {"group": by, "grouped": counted, "matched": matched, "looked_at": min(total, GROUPED), "total": total}

@@ -1,4 +1,4 @@
-"""Where a reader came from, and where a page goes on to after a change."""
+"""The list from which the user came, and the page to which a change redirects."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,17 +11,17 @@ from redis.exceptions import RedisError
 from jobs.errors import JobsError
 from jobs.inspection import find
 
-LISTS = ("jobs_list", "jobs_queue", "jobs_recurring", "jobs_workers")  # the pages that link to a job
+LISTS = ("jobs_list", "jobs_queue", "jobs_recurring", "jobs_workers")  # pages that link to a job
 
 
 def back(request: HttpRequest, field: str = "next") -> str:
-    """Where the form was, if that is here; else the overview."""
+    """Return the address of the form's page if it is on this site, else the overview."""
     target = str(request.POST.get(field, ""))
     return target if _is_here(request, target) else reverse("admin:jobs_dashboard_changelist")
 
 
 def came_from(request: HttpRequest) -> str:
-    """The list from which the reader came, with its filters: as the address says, or else the browser. "" for none."""
+    """Return the list from which the user came, with its filters, by the address or the Referer; else ""."""
     target = request.GET.get("list") or request.headers.get("Referer", "")
     parts = urlsplit(target) if _is_here(request, target) else None
     try:
@@ -33,7 +33,7 @@ def came_from(request: HttpRequest) -> str:
 
 
 def landing(request: HttpRequest, job_id: str = "", **about: Any) -> str:
-    """Where to go on after an action: back; but no page of a job that has gone by now, then to the list."""
+    """Return the address after an action: the form's page, or the list if the job of that page no longer exists."""
     try:
         is_gone = bool(job_id) and find(job_id) is None
     except (JobsError, RedisError):

@@ -1,4 +1,4 @@
-"""The first page: how it goes, and in a plain sentence what does not."""
+"""The first page: the figures, and a sentence for each problem."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from jobs.inspection import Count, attempt_counts, samples, workers
 from jobs.inspection.attempt_counts import ByMinute, Tally
 from jobs.job import JobState
 
-PACE = 5  # minutes over which what is enqueued and finished a minute is worked out
-WORKERS = 20  # that are named
-CHANGES_SHOWN = timedelta(minutes=5)  # that a change of many jobs is named after its end
+PACE = 5  # minutes over which the rates of enqueued and finished jobs are measured
+WORKERS = 20  # workers listed
+CHANGES_SHOWN = timedelta(minutes=5)  # a bulk change stays on the page for so long after its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +34,26 @@ class QueueRow:
     length: int
     latency: float
     running: int
-    enqueued_a_minute: float | None  # None: no sample of the queue's length is that old
+    enqueued_a_minute: float | None  # None: no sample of the length is old enough
     finished_a_minute: float
-    drain: float | None  # seconds at that pace; None: not at all
+    drain: float | None  # seconds until the queue is empty, at the rate above; None: no job finishes
     paused: bool
     workers: int
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What the sentences are about."""
+    """The current state, from which the warnings are made."""
 
     rows: Sequence[QueueRow]
     counts: Mapping[JobState, Count]
     alive: Sequence[workers.Worker]
     died: int  # jobs that died in the last hour
-    is_scheduled: bool  # or nothing recurs
+    is_scheduled: bool  # True, too, if there are no recurring entries
 
 
 def overview(request: HttpRequest) -> Screen:
-    """Counts by state, the queues, throughput, what recurs next, and what is wrong."""
+    """Counts by state, the queues, throughput, the next recurring runs, and warnings."""
     span = request.GET.get("span", "hour")
     span = span if span in SPANS else "hour"
     hour = attempt_counts.by_time_and_queue(HOUR, MINUTE)
@@ -62,7 +62,7 @@ def overview(request: HttpRequest) -> Screen:
     else:
         steps = attempt_counts.by_time(*SPANS[span], last_hour=hour)
     upcoming, is_scheduled = scheduler.upcoming()
-    now = look(hour, is_scheduled=is_scheduled)
+    now = current(hour, is_scheduled=is_scheduled)
     ended = attempt_counts.together(tally for _start, tally in steps)
     since = timezone.now() - CHANGES_SHOWN
     return "overview", {
@@ -86,8 +86,8 @@ def overview(request: HttpRequest) -> Screen:
     }
 
 
-def look(hour: ByMinute, *, is_scheduled: bool) -> Now:
-    """What there is now, given the attempts of the last hour by minute."""
+def current(hour: ByMinute, *, is_scheduled: bool) -> Now:
+    """Return the current state; `hour` has the attempts of the last hour by minute."""
     alive = workers.listed(jobs=0)
     died = sum(tally.outcomes["dead"] for _start, of_step in hour for tally in of_step.values())
     return Now(list(_queues(hour, alive)), inspection.counts(), alive, died, is_scheduled)
@@ -100,7 +100,7 @@ def _queues(hour: ByMinute, alive: Sequence[workers.Worker]) -> Iterator[QueueRo
     for name, purpose in conf.queues().items():
         length, pace = measured[name].length, recent[name].outcomes["finished"] / PACE
         enqueued = None
-        if before:  # what came in is what has gone, and by how much more waits now
+        if before:  # enqueued = taken since the sample + growth of the length
             came = length - before[1].get(name, 0) + since[name].attempts
             enqueued = max(0, came) / before[0] * MINUTE
         yield QueueRow(
@@ -118,7 +118,7 @@ def _queues(hour: ByMinute, alive: Sequence[workers.Worker]) -> Iterator[QueueRo
 
 
 def by_queue(hour: ByMinute, minutes: int) -> dict[str, Tally]:
-    """The attempts of the last so many minutes of it."""
+    """Return the attempts of the last `minutes` by queue."""
     recent = [of_step for _start, of_step in hour[-minutes:]]
     return {
         name: attempt_counts.together(of_step[name] for of_step in recent if name in of_step) for name in conf.queues()
@@ -129,54 +129,54 @@ def _bars(steps: Sequence[tuple[int, Tally]]) -> Iterator[charts.Bar]:
     for start, tally in steps:
         at = timezone.localtime(datetime.fromtimestamp(start, UTC))
         well = tally.attempts - tally.failed
-        told = _("%(at)s: %(well)s ended well, %(failed)s failed")
-        label = told % {"at": date_format(at, "d M H:i"), "well": f"{well:,}", "failed": f"{tally.failed:,}"}
+        text = _("%(at)s: %(well)s ended well, %(failed)s failed")
+        label = text % {"at": date_format(at, "d M H:i"), "well": f"{well:,}", "failed": f"{tally.failed:,}"}
         yield charts.Bar(label, [("ok", well), ("failed", tally.failed)])
 
 
-# --- what is wrong ---------------------------------------------------------------------------
+# --- warnings --------------------------------------------------------------------------------
 
 
 def warnings(now: Now) -> Iterator[str]:
-    """Each in a sentence."""
+    """Yield a sentence for each problem."""
     if not now.alive:
-        yield _("No worker is running: nothing is done, nothing that is due is started.")
+        yield _("No worker is running: queued jobs are not run, and due jobs are not enqueued.")
     elif not now.is_scheduled:
-        yield _("Nobody holds the scheduler's turn: recurring entries do not run.")
+        yield _("No process holds the scheduler's lease: recurring entries do not run.")
     for row in now.rows:
         yield from _of_queue(row, served=bool(row.workers or not now.alive))
     dead = now.counts[JobState.DEAD]
     if dead.value and now.died:
-        told = ngettext(
-            "Dead jobs are growing: %(n)s has died in the last hour.",
-            "Dead jobs are growing: %(n)s have died in the last hour.",
+        text = ngettext(
+            "The number of dead jobs is growing: %(n)s has died in the last hour.",
+            "The number of dead jobs is growing: %(n)s have died in the last hour.",
             now.died,
         )
-        yield told % {"n": f"{now.died:,}"}
+        yield text % {"n": f"{now.died:,}"}
     if dead.value:
-        told = ngettext(
+        text = ngettext(
             "%(n)s dead job waits for a person to decide.", "%(n)s dead jobs wait for a person to decide.", dead.value
         )
-        yield told % {"n": dead}
+        yield text % {"n": dead}
 
 
 def _of_queue(row: QueueRow, *, served: bool) -> Iterator[str]:
-    known = {"queue": row.name, "n": f"{row.length:,}", "latency": spelt(row.latency)}
-    known["target"] = spelt(conf.target(row.name))
+    values = {"queue": row.name, "n": f"{row.length:,}", "latency": spelt(row.latency)}
+    values["target"] = spelt(conf.target(row.name))
     if not served:
-        told = ngettext(
+        text = ngettext(
             "No worker serves the queue %(queue)s: its %(n)s job waits.",
             "No worker serves the queue %(queue)s: its %(n)s jobs wait.",
             row.length,
         )
-        yield (told if row.length else _("No worker serves the queue %(queue)s.")) % known
+        yield (text if row.length else _("No worker serves the queue %(queue)s.")) % values
     elif row.latency > conf.target(row.name) and not row.paused:
-        told = _("The queue %(queue)s is behind: its first job has waited %(latency)s, not %(target)s.")
-        yield told % known
+        text = _("The queue %(queue)s is behind: its first job has waited %(latency)s; the target is %(target)s.")
+        yield text % values
     if row.paused and row.length:
-        told = ngettext(
+        text = ngettext(
             "The queue %(queue)s is paused, and %(n)s job waits in it.",
             "The queue %(queue)s is paused, and %(n)s jobs wait in it.",
             row.length,
         )
-        yield told % known
+        yield text % values

@@ -1,4 +1,4 @@
-"""Who may see and do what on the dashboard: Django's permissions. Changes are written to the admin's log."""
+"""The dashboard's permissions, by Django's own. Changes are written to the admin's log."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ PERMISSIONS = {
 
 
 class Can:
-    """In templates: `{% if can.retry %}`."""
+    """The user's permissions in templates: `{% if can.retry %}`."""
 
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
@@ -30,12 +30,12 @@ class Can:
 
 
 def may(request: HttpRequest, what: str) -> bool:
-    """Whether the user has the permission that `what` stands for."""
+    """Return whether the user has the permission named `what` in PERMISSIONS."""
     return request.user.has_perm(PERMISSIONS[what])
 
 
 def note(request: HttpRequest, done: str, **about: Any) -> None:
-    """Write to the admin's log who did what."""
+    """Write the change and its user to the admin's log; `about` names the job, queue, entry or worker."""
     subject = " ".join(str(value) for value in about.values()) or "jobs"
     LogEntry.objects.create(
         user_id=request.user.pk or 0,

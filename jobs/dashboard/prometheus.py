@@ -1,4 +1,4 @@
-"""What Prometheus scrapes, for who may view the dashboard or has a token."""
+"""Metrics for Prometheus, for users with permission to view the dashboard and for token holders."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ from jobs.inspection.sources import Source, sizes
 
 @require_safe
 def prometheus(request: HttpRequest) -> HttpResponse:
-    """What Prometheus scrapes. All of it comes from Redis, so it is the same whichever web process answers."""
+    """The metrics in Prometheus' text format. They all come from Redis, so every web process answers the same."""
     if not allowed(request):
         raise Http404
     try:
@@ -29,10 +29,10 @@ def prometheus(request: HttpRequest) -> HttpResponse:
 
 
 class Collector:
-    """The metrics, read anew at each scrape."""
+    """The metrics, read from Redis at each scrape."""
 
     def collect(self) -> Iterator[Metric]:
-        """As prometheus-client asks a registry."""
+        """Yield the metrics; prometheus-client calls this as it does for a registry."""
         yield from _of_queues()
         yield from _of_workers()
         yield from _of_attempts()
@@ -52,7 +52,7 @@ def _of_queues() -> Iterator[Metric]:
         length.add_metric([name], sample.length)
         latency.add_metric([name], sample.latency)
         paused.add_metric([name], float(name in names))
-    dead = GaugeMetricFamily("jobs_dead", "Dead jobs that wait for a person.", labels=["queue"])
+    dead = GaugeMetricFamily("jobs_dead", "Dead jobs.", labels=["queue"])
     registries = [Source(get_connection(name), "failed", name) for name in conf.queues()]
     for source, size in sizes(registries).items():
         dead.add_metric([source.queue], size)
@@ -80,9 +80,9 @@ def _of_attempts() -> Iterator[Metric]:
         counted.add_metric([queue, command, outcome], buckets.total())
         by_command.setdefault((queue, command), attempt_counts.Tally()).buckets.update(buckets)
     for (queue, command), tally in by_command.items():
-        passed, found = 0, []
+        passed, counts = 0, []
         for bucket in range(max(tally.buckets) + 1):
             passed += tally.buckets[bucket]
-            found.append((f"{2**bucket / 1e6:g}", float(passed)))
-        durations.add_metric([queue, command], [*found, ("+Inf", float(passed))], tally.seconds)
+            counts.append((f"{2**bucket / 1e6:g}", float(passed)))
+        durations.add_metric([queue, command], [*counts, ("+Inf", float(passed))], tally.seconds)
     yield from (counted, durations)

@@ -1,4 +1,4 @@
-"""What the dashboard says of states and changes, in the reader's language; each sentence stands whole."""
+"""The dashboard's texts on states and changes, translated. Each sentence is one message."""
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as later
@@ -27,7 +27,7 @@ NAMES = {
     "poisoned": later("poisoned"),
     "expired": later("expired"),
     "rescheduled": later("rescheduled"),
-    "revived": later("set to run by a person"),
+    "revived": later("set to run by hand"),
     "skipped": later("skipped"),
     "missed": later("missed"),
     "unfinished": later("unfinished"),
@@ -40,7 +40,7 @@ NAMES = {
     "hour": later("last hour"),
     "day": later("last day"),
     "3days": later("last 72 hours"),
-    "time": later("time in all"),
+    "time": later("total time"),
     "failures": later("failures"),
     "runs": later("runs"),
     "slowest": later("slowest"),
@@ -71,84 +71,86 @@ NAMES = {
 
 
 def number(count: Count) -> int:
-    """The number by which a sentence's form is chosen: "1+" are several."""
+    """Return the number that selects singular or plural: "1+" is plural."""
     return count.value + 2 * count.more
 
 
 def counted(count: Count) -> str:
-    """How many jobs there are."""
+    """Return the sentence on the number of jobs in a list."""
     if not number(count):
         return _("No jobs.")
     return ngettext("%(n)s job.", "%(n)s jobs.", number(count)) % {"n": count}
 
 
 def found(count: Count) -> str:
-    """How many jobs a search has found."""
+    """Return the sentence on the number of jobs that a search found."""
     return _("%(n)s found.") % {"n": count} if count.value else _("None found.")
 
 
 def changed_one(name: str, job_id: str) -> str:
-    """What was done to a job."""
-    told = {
+    """Return the sentence on the change of one job."""
+    sentences = {
         "retry": _("Job %(id)s was retried."),
-        "run_now": _("Job %(id)s was set running."),
+        "run_now": _("Job %(id)s was set to run now."),
         "cancel": _("Job %(id)s was cancelled."),
         "delete": _("Job %(id)s was deleted."),
     }
-    return told[name] % {"id": job_id}
+    return sentences[name] % {"id": job_id}
 
 
 def ask_one(name: str, job_id: str) -> str:
-    """Whether that is wanted."""
-    told = {"cancel": _("Cancel job %(id)s?"), "delete": _("Delete job %(id)s?")}
-    return told[name] % {"id": job_id}
+    """Return the confirmation question for one job."""
+    questions = {"cancel": _("Cancel job %(id)s?"), "delete": _("Delete job %(id)s?")}
+    return questions[name] % {"id": job_id}
 
 
 def changed_many(name: str, changed: int, refused: int) -> str:
-    """What was done to many."""
+    """Return the sentences on a bulk change: the number of jobs changed, and the number refused."""
     none = {
         "retry": _("No job was retried."),
-        "run_now": _("No job was set running."),
+        "run_now": _("No job was set to run now."),
         "cancel": _("No job was cancelled."),
         "delete": _("No job was deleted."),
         "clear": _("No job was deleted."),
     }
     some = {
         "retry": ngettext("%(n)s job was retried.", "%(n)s jobs were retried.", changed),
-        "run_now": ngettext("%(n)s job was set running.", "%(n)s jobs were set running.", changed),
+        "run_now": ngettext("%(n)s job was set to run now.", "%(n)s jobs were set to run now.", changed),
         "cancel": ngettext("%(n)s job was cancelled.", "%(n)s jobs were cancelled.", changed),
         "delete": ngettext("%(n)s job was deleted.", "%(n)s jobs were deleted.", changed),
         "clear": ngettext("%(n)s job was deleted.", "%(n)s jobs were deleted.", changed),
     }
-    told = (some if changed else none)[name] % {"n": f"{changed:,}"}
+    text = (some if changed else none)[name] % {"n": f"{changed:,}"}
     if not refused:
-        return told
-    left = ngettext(
-        "%(n)s was left alone: it has gone, or is in another state by now.",
-        "%(n)s were left alone: they have gone, or are in another state by now.",
+        return text
+    skipped = ngettext(
+        "%(n)s was skipped: it no longer exists, or its state no longer allows the change.",
+        "%(n)s were skipped: they no longer exist, or their state no longer allows the change.",
         refused,
     )
-    return f"{told} {left % {'n': f'{refused:,}'}}"
+    return f"{text} {skipped % {'n': f'{refused:,}'}}"
 
 
 def changing_many(name: str, count: Count) -> str:
-    """What a job does to many."""
-    told = {
+    """Return the sentence on a bulk change that a job has begun."""
+    sentences = {
         "retry": ngettext("%(n)s job is being retried.", "%(n)s jobs are being retried.", number(count)),
-        "run_now": ngettext("%(n)s job is being set running.", "%(n)s jobs are being set running.", number(count)),
+        "run_now": ngettext(
+            "%(n)s job is being set to run now.", "%(n)s jobs are being set to run now.", number(count)
+        ),
         "cancel": ngettext("%(n)s job is being cancelled.", "%(n)s jobs are being cancelled.", number(count)),
         "delete": ngettext("%(n)s job is being deleted.", "%(n)s jobs are being deleted.", number(count)),
         "clear": ngettext("%(n)s job is being deleted.", "%(n)s jobs are being deleted.", number(count)),
     }
-    return told[name] % {"n": count}
+    return sentences[name] % {"n": count}
 
 
 def ask_many(name: str, count: Count) -> str:
-    """Whether that is wanted."""
-    told = {
+    """Return the confirmation question for a bulk change."""
+    questions = {
         "retry": ngettext("Retry %(n)s job?", "Retry %(n)s jobs?", number(count)),
         "run_now": ngettext("Run %(n)s job now?", "Run %(n)s jobs now?", number(count)),
         "cancel": ngettext("Cancel %(n)s job?", "Cancel %(n)s jobs?", number(count)),
         "delete": ngettext("Delete %(n)s job?", "Delete %(n)s jobs?", number(count)),
     }
-    return told[name] % {"n": count}
+    return questions[name] % {"n": count}

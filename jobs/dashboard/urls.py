@@ -1,4 +1,4 @@
-"""Which page is where, below the dashboard's place in the admin. Every change is a POST to an address of its own."""
+"""The dashboard's addresses, below its place in the admin. Each change is a POST to its own address."""
 
 from django.contrib.admin.sites import AdminSite
 from django.urls import URLPattern, path
@@ -21,7 +21,7 @@ from jobs.dashboard.wrappers import action, page
 
 
 def patterns(site: AdminSite) -> list[URLPattern]:
-    """The pages and actions, for one admin site."""
+    """Return the pages, data and actions of one admin site."""
     pages = [
         path("", page(site, overview.overview), name="jobs_dashboard_changelist"),
         path("jobs/<str:state>/", page(site, lists.jobs), name="jobs_list"),
@@ -70,7 +70,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         posts.append(path(f"job/<str:job_id>/{name}/", one, name=f"jobs_job_{name}"))
         posts.append(path(f"jobs/<str:state>/{name}/", many, name=f"jobs_many_{name}"))
     for command in ("quiet", "stop", "stacks", "profile"):
-        told = action(site, "workers", actions.tell_worker(command), actions.ask_worker(command))
-        posts.append(path(f"workers/<str:name>/{command}/", told, name=f"jobs_worker_{command}"))
-        posts.append(path(f"selected-workers/{command}/", told, name=f"jobs_workers_{command}"))
+        view = action(site, "workers", actions.send_to_workers(command), actions.ask_worker(command))
+        posts.append(path(f"workers/<str:name>/{command}/", view, name=f"jobs_worker_{command}"))
+        posts.append(path(f"selected-workers/{command}/", view, name=f"jobs_workers_{command}"))
     return pages + data + posts

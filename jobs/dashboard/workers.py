@@ -1,6 +1,6 @@
 """
-The pages of the worker processes. The rows of their table are made here: for a thousand workers a template's loop takes
-ten times as long.
+The pages of the worker processes. The table rows are made here because a template's loop over a thousand workers
+takes ten times as long.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ from jobs.inspection import workers
 from jobs.inspection.workers import Worker
 
 MOST_WORKERS = 1_000
-NAMED = 3  # jobs of each worker
+NAMED = 3  # jobs shown for each worker
 
 _ROW = (
     '<tr id="row-{name}">{box}<th scope="row"><a href="{path}/">{name}</a><br><small>{process}</small></th>'
@@ -32,69 +32,70 @@ _JOB = '<span class="jobs-nowrap"><a href="../job/{}/">{}</a> <small>{}</small><
 
 
 def worker_list(request: HttpRequest) -> Screen:
-    """The processes, what each runs and since when."""
-    found = workers.listed(jobs=NAMED)
+    """The processes, with the jobs that each runs and their start."""
+    listed = workers.listed(jobs=NAMED)
     return "workers", {
         "title": _("Workers"),
-        "workers": found[:MOST_WORKERS],
-        "rows": list(of_workers(found[:MOST_WORKERS], selectable=may(request, "workers"))),
-        "count": len(found),
-        "threads": sum(worker.threads for worker in found),
-        "busy": sum(worker.busy for worker in found),
-        "memory_mb": sum(worker.memory_mb for worker in found),
+        "workers": listed[:MOST_WORKERS],
+        "rows": list(of_workers(listed[:MOST_WORKERS], selectable=may(request, "workers"))),
+        "count": len(listed),
+        "threads": sum(worker.threads for worker in listed),
+        "busy": sum(worker.busy for worker in listed),
+        "memory_mb": sum(worker.memory_mb for worker in listed),
     }
 
 
 def worker(request: HttpRequest, name: str) -> Screen:
-    """One process: all that it runs, and its stacks, where it was asked for them."""
-    found = workers.get(name)
-    if found is None:
+    """One process: all jobs that it runs, and its stacks if they were requested. Http404 if it is unknown."""
+    answer = workers.get(name)
+    if answer is None:
         raise Http404(_("There is no worker %(name)s.") % {"name": name})
-    return "worker", {"title": _("Worker %(name)s") % {"name": name}, "worker": found[0], "stacks": found[1]}
+    worker, stacks = answer
+    return "worker", {"title": _("Worker %(name)s") % {"name": name}, "worker": worker, "stacks": stacks}
 
 
-class _Words:
-    """What the rows of one page say, each translated once: most rows say the same."""
+class _Texts:
+    """The texts of one page's rows, each translated once: most rows have the same ones."""
 
     def __init__(self) -> None:
         self._now = datetime.now(UTC)
         self._apart, self.state, self.of = lru_cache(apart), lru_cache(word), lru_cache(self._of)
 
     def away(self, at: datetime | None) -> str:
-        """How long ago or ahead, in whole seconds."""
+        """Return the distance from now, in whole seconds."""
         return NONE if at is None else self._apart(round((at - self._now).total_seconds()))
 
     def _of(self, number: int) -> str:
         return _("of %(n)s") % {"n": number}
 
 
-def of_workers(found: Iterable[Worker], *, selectable: bool) -> Iterator[SafeString]:
-    """A row each; with a box to select it, if `selectable`."""
-    words_of = _Words()
-    for worker in found:
+def of_workers(listed: Iterable[Worker], *, selectable: bool) -> Iterator[SafeString]:
+    """Yield a table row for each worker, with a checkbox if `selectable`."""
+    texts = _Texts()
+    for worker in listed:
         yield format_html(
             _ROW,
             name=worker.name,
             path=quote(worker.name, safe=""),
             box=format_html(_BOX, worker.name, worker.name) if selectable else "",
             process=f"{worker.hostname} {worker.pid}",
-            state=words_of.state(worker.state),
+            state=texts.state(worker.state),
             threads=f"{worker.busy} / {worker.threads}",
             queues=", ".join(worker.queues),
-            running=_running(worker, words_of),
+            running=_running(worker, texts),
             counts=f"{worker.finished:,}, {worker.failed:,}",
             memory=f"{worker.memory_mb:.0f} MB",
             load=f"{worker.load:.2f}",
             version=worker.version,
-            seen=words_of.away(worker.seen),
+            seen=texts.away(worker.seen),
         )
 
 
-def _running(worker: Worker, words_of: _Words) -> SafeString | str:
+def _running(worker: Worker, texts: _Texts) -> SafeString | str:
     if not worker.running:
         return ""
-    shown = [(quote(job.job_id, safe=""), job.job_id[:12], words_of.away(job.started_at)) for job in worker.running]
+    shown = [(quote(job.job_id, safe=""), job.job_id[:12], texts.away(job.started_at)) for job in worker.running]
     jobs = format_html_join("", _JOB, shown)
     if worker.busy <= len(worker.running):
         return jobs
-    return format_html("{}<small>{}</small>", jobs, words_of.of(worker.busy))
+    return format_html("{}<small>{}</small>", jobs, texts.of(worker.busy))

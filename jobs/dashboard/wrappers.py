@@ -1,4 +1,4 @@
-"""Wraps the views: a page of the admin for readers with permission, and a change by POST, confirmed and logged."""
+"""Wrappers of the views: a page of the admin, and a change by POST; both check permissions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +19,14 @@ from jobs.errors import JobsError, RedisUnavailableError
 
 _NOT_KEPT = ("csrfmiddlewaretoken", "confirmed")
 
-Screen = tuple[str, dict[str, Any]]  # a template and what it shows
+Screen = tuple[str, dict[str, Any]]  # the name of a template, and its context
 
 
 def page(site: AdminSite, view: Callable[..., Screen | HttpResponse]) -> Callable[..., HttpResponse]:
     """
-    A page for who may view the dashboard; for others there is none (404). Without a server, or a record of what it was
-    to show, it says so. A view whose page is none of the admin's answers by itself.
+    Wrap a view as an admin page. 404 without permission; an error page if Redis or the record is missing.
+
+    A view that returns an HttpResponse instead of a Screen is not put into an admin page.
     """
 
     @wraps(view)
@@ -38,23 +39,23 @@ def page(site: AdminSite, view: Callable[..., Screen | HttpResponse]) -> Callabl
         except (RedisUnavailableError, RedisError) as error:
             shown = "problem", {"title": _("Background jobs"), "problem": str(error), "away": True}
         except Http404 as error:
-            told = {"title": _("Not found"), "problem": str(error), "list": came_from(request)}
-            shown, status = ("problem", told), 404
+            context = {"title": _("Not found"), "problem": str(error), "list": came_from(request)}
+            shown, status = ("problem", context), 404
         if isinstance(shown, HttpResponse):
             return shown
         template, context = shown
         whole = "jobs/dashboard/part.html" if getattr(request, "htmx", False) else "jobs/dashboard/base.html"
-        known = {**site.each_context(request), "can": Can(request), "whole": whole, "path": request.get_full_path()}
-        return TemplateResponse(request, f"jobs/dashboard/{template}.html", {**known, **context}, status=status)
+        common = {**site.each_context(request), "can": Can(request), "whole": whole, "path": request.get_full_path()}
+        return TemplateResponse(request, f"jobs/dashboard/{template}.html", {**common, **context}, status=status)
 
     return site.admin_view(wrapped)
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What an action did, in a sentence; and where to go on, if not where the form was."""
+    """The result of an action: a sentence, and the address to redirect to, if not the form's page."""
 
-    told: str
+    text: str
     url: str = ""
 
 
@@ -62,10 +63,10 @@ def action(
     site: AdminSite, what: str, change: Callable[..., Done], ask: Callable[..., str] | None = None
 ) -> Callable[..., HttpResponse]:
     """
-    A change by POST, for who has the permission (else 403). What it did is shown and logged; an error is shown.
+    Wrap a change as a view for POST. 404 without permission to view, 403 without permission for the change.
 
-    `ask` returns the question that a page puts first, or nothing where the form is enough; the page's own form says
-    `confirmed`. It takes what `change` takes.
+    The result is shown and logged; an error is shown. `ask` takes the arguments of `change`. It returns the question of
+    a confirmation page, or "" if none is needed. The form of that page has `confirmed` set.
     """
 
     @wraps(change)
@@ -84,21 +85,21 @@ def action(
         except (JobsError, RedisError) as error:
             messages.error(request, str(error))
             return HttpResponseRedirect(landing(request, **kwargs))
-        messages.success(request, done.told)
-        note(request, done.told, **kwargs)
+        messages.success(request, done.text)
+        note(request, done.text, **kwargs)
         return HttpResponseRedirect(done.url or landing(request, **kwargs))
 
     return site.admin_view(wrapped)
 
 
 def _unchanged(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Who was logged out meanwhile comes here after logging in again, and with no form."""
-    known = {**site.each_context(request), "title": _("Nothing was changed"), "whole": "jobs/dashboard/base.html"}
-    return TemplateResponse(request, "jobs/dashboard/unchanged.html", known, status=405, headers={"Allow": "POST"})
+    """The page for a GET: after a log-in the browser comes here without the form's data."""
+    context = {**site.each_context(request), "title": _("Nothing was changed"), "whole": "jobs/dashboard/base.html"}
+    return TemplateResponse(request, "jobs/dashboard/unchanged.html", context, status=405, headers={"Allow": "POST"})
 
 
 def confirmation(site: AdminSite, request: HttpRequest, question: str) -> HttpResponse:
-    """The page that asks: its form is the one that was sent, and says that it is meant."""
+    """The confirmation page: it submits the same form again, with `confirmed` set."""
     kept = [(name, value) for name, values in request.POST.lists() for value in values if name not in _NOT_KEPT]
     context = {
         "title": _("Are you sure?"),
@@ -107,5 +108,5 @@ def confirmation(site: AdminSite, request: HttpRequest, question: str) -> HttpRe
         "back": back(request),
         "action": request.path,
     }
-    known = {**site.each_context(request), "can": Can(request), "whole": "jobs/dashboard/base.html"}
-    return TemplateResponse(request, "jobs/dashboard/confirm.html", {**known, **context})
+    common = {**site.each_context(request), "can": Can(request), "whole": "jobs/dashboard/base.html"}
+    return TemplateResponse(request, "jobs/dashboard/confirm.html", {**common, **context})

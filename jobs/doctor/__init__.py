@@ -1,6 +1,6 @@
 """
-What is wrong, found without a person looking: of the project, the databases, the servers, the workers, the queues, the
-jobs, the schedule. Each finding says what, why it matters, and what mends it.
+Checks for problems of the project, the databases, the servers, the workers, the queues, the jobs and the schedule. Each
+finding says what is wrong, why it matters, and what mends it.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,21 +12,21 @@ __all__ = ["Finding", "Severity", "examine"]
 
 
 def examine() -> list[Finding]:
-    """Everything that is wrong now, the worst first. Raises nothing: what cannot be examined is a finding."""
-    found = [*_looked(databases.look), *_looked(project.look)]
-    unreachable = list(_looked(servers.reach))
-    found += unreachable
+    """Return all findings, the worst first. Raises nothing: a failed examination is a finding, too."""
+    collected = [*_examined(databases.findings), *_examined(project.findings)]
+    unreachable = list(_examined(servers.reach))
+    collected += unreachable
     if not unreachable:
-        for look in (servers.look, workers.look, queues.look, jobs.look, schedule.look):
-            found += _looked(look)
-    return sorted(found, key=lambda finding: -finding.severity)
+        for module in (servers, workers, queues, jobs, schedule):
+            collected += _examined(module.findings)
+    return sorted(collected, key=lambda finding: -finding.severity)
 
 
-def _looked(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _examined(findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
-        yield from look()
-    except Exception as error:  # whatever is broken, the others are looked at
-        what = look.__module__.rpartition(".")[2]
+        yield from findings()
+    except Exception as error:  # the other examinations still run
+        what = findings.__module__.rpartition(".")[2]
         yield Finding(
             Severity.ERROR,
             f"The {what} could not be examined to the end: {type(error).__name__}: {error}",

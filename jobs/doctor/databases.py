@@ -1,4 +1,4 @@
-"""The databases, as they are seen from here."""
+"""The databases, as this process reaches them."""
 
 import time
 from collections.abc import Iterator
@@ -10,19 +10,19 @@ from jobs.doctor.finding import Finding, Severity, some
 from jobs.health import unapplied_migrations
 from jobs.inspection.single_flight import NoAnswerError, SingleFlight
 
-PATIENCE = 3.0  # seconds that they have to answer
+PATIENCE = 3.0  # seconds within which they must answer
 
-_known: dict[str, SingleFlight[list[Finding]]] = {}
+_flights: dict[str, SingleFlight[list[Finding]]] = {}
 
 
-def look() -> Iterator[Finding]:
-    """Which cannot be reached, and whether migrations are missing."""
+def findings() -> Iterator[Finding]:
+    """Report databases that cannot be reached, and migrations that are not applied."""
     for alias in connections:
-        _known.setdefault(alias, SingleFlight(f"database {alias}", partial(_examine, alias))).start()
+        _flights.setdefault(alias, SingleFlight(f"database {alias}", partial(_examine, alias))).start()
     until = time.monotonic() + PATIENCE
     for alias in connections:
         try:
-            yield from _known[alias].answer(until)
+            yield from _flights[alias].answer(until)
         except NoAnswerError:
             yield _unreachable(alias, f"no answer within {PATIENCE:g} s")
 

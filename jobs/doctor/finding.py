@@ -1,4 +1,4 @@
-"""What the doctor tells."""
+"""The doctor's findings."""
 
 from dataclasses import asdict, dataclass
 from enum import IntEnum
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Severity(IntEnum):
-    """How bad: the command's exit status is the worst one's."""
+    """The severity; the command's exit status is the highest one."""
 
     NOTE = 0
     WARNING = 1
@@ -14,13 +14,13 @@ class Severity(IntEnum):
 
 
 def some(number: int, one: str, more: str) -> str:
-    """Such as `some(2, "worker runs", "workers run")`."""
+    """Return the number with its words, as in `some(2, "worker runs", "workers run")`."""
     return f"{number:,} {one if number == 1 else more}"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong: what, why it matters, and the command, or the step, that mends it."""
+    """A problem: what is wrong, why it matters, and the command or the step that mends it."""
 
     severity: Severity
     what: str
@@ -28,5 +28,5 @@ class Finding:
     mend: str
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the finding for JSON."""
         return {**asdict(self), "severity": self.severity.name.lower()}

@@ -1,4 +1,4 @@
-"""The jobs: which wait for a person, and which will not end by themselves."""
+"""The jobs: those that need a decision, and those that will not end by themselves."""
 
 import time
 from collections import Counter
@@ -16,16 +16,16 @@ from jobs.inspection import JobQuery, workers
 from jobs.job import JobState
 from jobs.record import prerequisites
 
-LOOKED_AT = 1_000  # jobs of a state
-MANY_DEAD = 100  # that are a warning
+LOOKED_AT = 1_000  # jobs examined in each state
+MANY_DEAD = 100  # dead jobs from which the finding is a warning
 NEARLY = 0.9  # of JOBS["DEAD_LIMIT"]
-LONG = DAY  # seconds that a job may run before somebody should look
-GONE = 2 * UNSEEN  # seconds without a beat after which a worker's jobs should have been given back
-STUBBORN = 14  # attempts, which takes a day along the default curve
+LONG = DAY  # seconds after which a running job is a finding
+GONE = 2 * UNSEEN  # seconds without a heartbeat after which a worker's jobs should have been requeued
+STUBBORN = 14  # attempts; on the default curve they take a day
 
 
-def look() -> Iterator[Finding]:
-    """The dead by cause, the blocked, the stuck, and those that are retried for ever."""
+def findings() -> Iterator[Finding]:
+    """Report dead jobs by cause, blocked jobs, stuck jobs, and jobs retried again and again."""
     yield from _dead()
     yield from _blocked()
     yield from _running()

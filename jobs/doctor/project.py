@@ -1,4 +1,4 @@
-"""The project's settings and commands: the package's system checks, which this command does not demand."""
+"""The project's settings and commands: the package's system checks, which do not stop this command."""
 
 from collections.abc import Iterator
 
@@ -6,8 +6,8 @@ from jobs import checks
 from jobs.doctor.finding import Finding, Severity
 
 
-def look() -> Iterator[Finding]:
-    """What `manage.py check` says of jobs. Servers are looked at elsewhere."""
+def findings() -> Iterator[Finding]:
+    """Report the errors of `manage.py check` on jobs, except for the servers, which `servers` examines."""
     for check in checks.ALL:
         if check is not checks.check_redis:
             for message in check(None):

@@ -1,4 +1,4 @@
-"""The queues: whether what waits in them is taken."""
+"""The queues: whether workers take their jobs."""
 
 import time
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from jobs.broker.connections import by_server, servers
 from jobs.doctor.finding import Finding, Severity, some
 from jobs.inspection import samples
 
-OVERDUE = 30  # seconds that a scheduled job may be late to enter its queue
+OVERDUE = 30  # seconds after its due time by which a scheduled job must be in its queue
 
 
-def look() -> Iterator[Finding]:
-    """Which are halted, late or misspelt, and whether scheduled jobs enter them."""
+def findings() -> Iterator[Finding]:
+    """Report queues that are halted, late or unknown, and scheduled jobs that do not enter their queue."""
     yield from _halted()
     yield from _late()
     yield from _unknown()

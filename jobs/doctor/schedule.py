@@ -1,4 +1,4 @@
-"""The recurring entries: whether somebody starts their runs, and how these end."""
+"""The recurring entries: whether their runs are enqueued, and how they end."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ from jobs.broker.connections import servers
 from jobs.doctor.finding import Finding, Severity
 from jobs.scheduler import Scheduler
 
-LATE = 10.0  # seconds
-SAME_END = 3  # runs in a row
+LATE = 10.0  # seconds after which an overdue entry is a finding
+SAME_END = 3  # dead runs in a row that are a finding
 
 
-def look() -> Iterator[Finding]:
-    """Who holds the lease, what is late, which entries' runs die."""
+def findings() -> Iterator[Finding]:
+    """Report a missing lease, late entries, and entries whose runs die."""
     entries = [entry for entry in scheduler.entries() if not entry.paused]
     if entries and not any(client.exists(Scheduler.scheduler_lock_key) for client in servers()):
         yield Finding(

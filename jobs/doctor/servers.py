@@ -1,4 +1,4 @@
-"""The Redis servers: whether they answer, keep what they are given, and agree on the time."""
+"""The Redis servers: whether they answer, persist data without eviction, and agree on the time."""
 
 import time
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from jobs.checks import OLDEST_REDIS
 from jobs.doctor.finding import Finding, Severity
 
 SKEW = 2.0  # seconds by which this machine's clock may differ from the server's
-FULL = 0.9  # of maxmemory, and of maxclients
+FULL = 0.9  # share of maxmemory, and of maxclients
 
 
 def reach() -> Iterator[Finding]:
-    """Which servers do not answer."""
+    """Report servers that do not answer."""
     for client in all_servers():
         try:
             client.ping()
@@ -31,8 +31,8 @@ def reach() -> Iterator[Finding]:
             )
 
 
-def look() -> Iterator[Finding]:
-    """What may lose jobs, or hold them up."""
+def findings() -> Iterator[Finding]:
+    """Report settings and states of a server that may lose or delay jobs."""
     for client in all_servers():
         where, info = f"Redis at {address(client)}", client.info()
         yield from _kind(client, where, info)
@@ -50,7 +50,7 @@ def _kind(client: Redis, where: str, info: dict[str, Any]) -> Iterator[Finding]:
             "Scripts fail in it.",
             "Upgrade it; Redis 7 or Valkey 8 and newer are recommended.",
         )
-    elif not _knows(client, "BLMOVE"):
+    elif not _supports(client, "BLMOVE"):
         yield Finding(
             Severity.NOTE,
             f"{where} ({version}) has no BLMOVE: workers ask it for jobs every 50 ms.",
@@ -147,13 +147,13 @@ def _clock(client: Redis, where: str) -> Iterator[Finding]:
 
 def _config(client: Redis, name: str) -> str | None:
     try:
-        found: dict[Any, Any] = client.config_get(name)
-    except RedisError:  # a hosted server may not tell
+        values: dict[Any, Any] = client.config_get(name)
+    except RedisError:  # a hosted server may forbid CONFIG
         return None
-    return {as_text(key): as_text(value) for key, value in found.items()}.get(name)
+    return {as_text(key): as_text(value) for key, value in values.items()}.get(name)
 
 
-def _knows(client: Redis, command: str) -> bool:
+def _supports(client: Redis, command: str) -> bool:
     try:
         client.execute_command(command)  # type: ignore[no-untyped-call]
     except ResponseError as error:

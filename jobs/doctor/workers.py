@@ -1,4 +1,4 @@
-"""The workers: whether there are any, for every queue, of this release; and of which the web processes are."""
+"""The workers: whether some run, serve every queue and run this release; and the release of the web processes."""
 
 import time
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from jobs.doctor.finding import Finding, Severity, some
 from jobs.inspection import version, workers
 
 
-def look() -> Iterator[Finding]:
-    """Which are missing, silent, foreign, or of another release."""
-    known = workers.listed(jobs=0)
+def findings() -> Iterator[Finding]:
+    """Report workers that are missing, silent, RQ's own, or of another release."""
+    listed = workers.listed(jobs=0)
     now = time.time()
-    silent = {each.name: now - each.seen.timestamp() for each in known if each.seen}
-    alive = [each for each in known if silent.get(each.name, 0.0) <= UNSEEN]
-    for each in known:
+    silent = {each.name: now - each.seen.timestamp() for each in listed if each.seen}
+    alive = [each for each in listed if silent.get(each.name, 0.0) <= UNSEEN]
+    for each in listed:
         if each not in alive:
             yield Finding(
                 Severity.WARNING,
@@ -79,10 +79,10 @@ def _foreign(others: list[workers.Worker]) -> Iterator[Finding]:
 
 
 def _versions(run: tuple[str, str], versions: dict[str, str], why: str, mend: str) -> Iterator[Finding]:
-    """Which run another one than this process; `versions` by their names."""
+    """Report processes that run another code version than this one; `versions` by process name."""
     here = version.code_version()
     for other in sorted({*versions.values()} - {here}):
-        names = [name for name, found in versions.items() if found == other]
+        names = [name for name, run_by in versions.items() if run_by == other]
         yield Finding(
             Severity.WARNING,
             f"{some(len(names), *run)} the code version {other!r}, here it is {here!r}: {', '.join(names[:5])}.",

@@ -20,23 +20,22 @@ register.filter(word)
 
 @register.filter
 def moment(at: datetime | str | None) -> SafeString | str:
-    """A time in the reader's zone; how long ago or ahead it is stands in its title."""
+    """Format a time in the user's time zone; its title has the distance from now."""
     if isinstance(at, str):
         at = datetime.fromisoformat(at) if at else None
     if at is None:
         return NONE
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    away = (at - datetime.now(UTC)).total_seconds()
-    told = apart(away)
+    distance = apart((at - datetime.now(UTC)).total_seconds())
     local = timezone.localtime(at)
     return format_html(
-        '<time datetime="{}" title="{}">{}</time>', at.isoformat(), told, date_format(local, "d M H:i:s")
+        '<time datetime="{}" title="{}">{}</time>', at.isoformat(), distance, date_format(local, "d M H:i:s")
     )
 
 
 @register.filter
 def away(at: datetime | None) -> str:
-    """How long ago or ahead a time is."""
+    """Format a time's distance from now: "in 14 s", "14 s ago"."""
     if at is None:
         return NONE
     return apart((at - datetime.now(UTC)).total_seconds())
@@ -44,13 +43,13 @@ def away(at: datetime | None) -> str:
 
 @register.filter
 def label(name: str) -> str:
-    """The same as a button or a heading says it."""
+    """Translate a name as `word` does, for a button or a heading: capitalized, without underscores."""
     return capfirst(word(name).replace("_", " "))
 
 
 @register.simple_tag(takes_context=True)
 def leads_to(context: dict[str, Any], name: str, *args: str) -> SafeString:
-    """The attributes of a link to a page: its address, and whether the reader is there."""
+    """Return the attributes of a link to a page: `href`, and `aria-current` if it is the current page."""
     address = reverse(name, args=args)
     here = context["request"].path == address
     return format_html('href="{}" aria-current="page"' if here else 'href="{}"', address)

@@ -1,1 +1,1 @@
-"""What mail can do on its own."""
+"""The commands of the mail app itself."""

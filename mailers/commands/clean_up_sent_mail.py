@@ -1,4 +1,4 @@
-"""Forget which mails were sent long ago."""
+"""Delete old records of sent mails."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ KEPT = timedelta(days=400)  # a job can be retried for 20 days, and by a person 
 
 
 class CleanUpSentMail(Mandate):
-    """Delete the records of mails that no job can want to send again. Returns how many."""
+    """Delete the records of mails that no job can send again. Returns their number."""
 
     queue = "low"
 

@@ -66,7 +66,7 @@ def test_a_mail_that_nobody_sends_is_not_waited_for_for_ever(tmp_path: Path) -> 
         code = demo.wait()
 
     assert code == 1
-    assert "Waited 2 s for the worker to finish users.SendWelcomeEmail (queue mailers), in vain." in demo.output
+    assert "Waited 2 s in vain for the worker to finish users.SendWelcomeEmail (queue mailers)." in demo.output
     assert "The worker process is running." in demo.output
     assert "The web process is running." in demo.output
     assert nothing_is_left(tmp_path / "demo")
@@ -80,7 +80,7 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
         code = demo.wait()
 
     assert code == 130
-    assert "Nothing is left running." in demo.output
+    assert "No process is left running." in demo.output
     assert "Traceback" not in demo.output
     assert nothing_is_left(tmp_path / "demo", port)
 

@@ -80,7 +80,7 @@ def test_it_serves_works_and_leaves_nothing_behind(environment: dict[str, str], 
         again.interrupt()
         again.wait()
 
-    assert "made earlier" in login
+    assert "created earlier" in login
     assert f"changepassword {ADMIN}" in login
 
 

@@ -60,7 +60,7 @@ def test_job_run_now(page):
     job = WriteNote.defer("before its time", wait=3_600)
     page.go("job", job.id)
     page.press("Run now")
-    assert page.told() == f"Job {job.id} was set running."
+    assert page.told() == f"Job {job.id} was set to run now."
     is_in(job, "finished")
     assert Note.objects.get().text == "before its time"
 
@@ -175,7 +175,7 @@ def test_many_run_now(page):
 def test_many_cancel(page):
     jobs = [queued("a pear"), queued("an apple"), queued("another apple")]
     page.go("list", "queued", query="?text=apple")
-    page.page.get_by_label("all that the filters mean, on the next pages too").check()
+    page.page.get_by_label("all jobs that match the filters, on all pages").check()
     page.press("Cancel", asks="Cancel 2 jobs?")
     assert page.told() == "2 jobs were cancelled."
     assert [job.state for job in jobs] == ["queued", "cancelled", "cancelled"]
@@ -217,7 +217,7 @@ def test_queue_resume(page):
     queues.pause("mailers")
     page.go("overview")
     page.press("Resume", row(page, "mailers"))
-    assert page.told() == "The queue mailers goes on."
+    assert page.told() == "The queue mailers was resumed."
     assert queues.paused() == set()
 
 
@@ -261,19 +261,19 @@ def test_worker_quiet_stacks_stop(page, another_worker):
     page.go("worker", name)
 
     page.press("Show stacks")
-    assert page.told() == f"Told to show its stacks: {name}. They are on its page in a moment."
+    assert page.told() == f"Asked {name} to show its stacks. They will be on its page in a moment."
     wait_until(lambda: "Thread" in page.go("worker", name).locator("#jobs-page").inner_text())
 
     page.press("Profile")
-    assert page.told().startswith(f"Told to profile its next 20 attempts: {name}.")
+    assert page.told().startswith(f"Asked {name} to profile its next 20 attempts.")
 
     page.press("Quiet")
-    assert page.told() == f"Told to take no more jobs: {name}."
+    assert page.told() == f"Asked {name} to take no more jobs."
     wait_until(lambda: "quiet" in another_worker.output.lower())
     job = queued("nobody takes it")
 
-    page.press("Stop", asks=f"Stop {name}? What runs has 25 seconds to end.")
-    assert page.told() == f"Told to stop: {name}."
+    page.press("Stop", asks=f"Stop {name}? Running jobs have 25 seconds to finish.")
+    assert page.told() == f"Asked {name} to stop."
     assert page.page.url.endswith(address("workers"))
     assert another_worker.wait() == 0
     assert job.state == "queued"
@@ -283,7 +283,7 @@ def test_worker_quiet_stacks_stop(page, another_worker):
 def test_workers_stop(page, another_worker):
     page.go("workers")
     page.page.get_by_label(another_worker.name).check()
-    page.press("Stop", asks=f"Stop {another_worker.name}? What runs has 25 seconds to end.")
+    page.press("Stop", asks=f"Stop {another_worker.name}? Running jobs have 25 seconds to finish.")
     assert another_worker.wait() == 0
 
 

@@ -234,7 +234,7 @@ def test_who_was_signed_out_comes_to_the_login(visit, page, clock):
 
 def test_an_old_page_says_so(visit, page, clock):
     visit.go("overview")
-    old = page.get_by_text("Not refreshed: no answer.")
+    old = page.get_by_text("Not refreshed: the server does not answer.")
     expect(old).to_be_hidden()
     page.route("**/admin/jobs/**", lambda route: route.abort())
     assert clock.tick()

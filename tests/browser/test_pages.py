@@ -127,7 +127,7 @@ def test_a_list_is_filtered_and_grouped(visitor, scene, scripted):
     visit.press("Show")
     assert page.locator(".jobs-row").all_inner_texts() == ["courses.SyncTrack('cobol')"] * 2
 
-    visit.follow(page.get_by_role("link", name="No filters"))
+    visit.follow(page.get_by_role("link", name="Clear filters"))
     visit.follow(page.get_by_role("link", name="error", exact=True))
     visit.follow(page.get_by_role("link", name="LookupError"))
     assert page.locator(".jobs-row").count() == 4

@@ -218,7 +218,7 @@ def test_our_rqworker_wins_over_django_rqs(load: Load) -> None:
 
 def test_an_exercise_service_without_a_scheme_is_refused(load: Load) -> None:
     assert load(SECRET_KEY="x")["EXERCISES_API_URL"] == ""
-    with pytest.raises(ImproperlyConfigured, match=r"EXERCISES_API_URL='content\.jiki\.io' is no address"):
+    with pytest.raises(ImproperlyConfigured, match=r"EXERCISES_API_URL='content\.jiki\.io' is not a URL"):
         load(SECRET_KEY="x", EXERCISES_API_URL="content.jiki.io")
 
 
@@ -238,5 +238,5 @@ def test_strangers_code_is_confined_unless_somebody_develops(load: Load) -> None
 
     assert load(**production)["SUBMISSION_SANDBOX"] == "confined"
     assert load(DEBUG="1")["SUBMISSION_SANDBOX"] == "any"
-    with pytest.raises(ImproperlyConfigured, match="SUBMISSION_SANDBOX='no' is unknown. Say confined"):
+    with pytest.raises(ImproperlyConfigured, match="SUBMISSION_SANDBOX='no' is unknown. Use confined"):
         load(**production, SUBMISSION_SANDBOX="no")

@@ -39,7 +39,7 @@ def test_the_lists_and_the_pages_are_there(model, staff, exercise, submit):
 def test_an_exercise_is_added_and_broken_checks_are_refused(staff):
     fields = {"slug": "x", "title": "X", "text": "x", "checks": "def check_x(:", "position": 1}
     refused = staff.post(reverse("admin:jiki_exercise_add"), fields)
-    assert "This is no Python" in refused.content.decode()
+    assert "This is not valid Python" in refused.content.decode()
 
     staff.post(reverse("admin:jiki_exercise_add"), fields | {"checks": "def check_x(): pass"})
 
@@ -101,7 +101,7 @@ def test_a_batch_whose_job_has_ended_says_so_and_goes_on(end, staff, exercise, s
     worker = InlineWorker()
     batch = StartBatch.run(exercise, User.objects.get(is_staff=True))
     page = reverse("admin:jiki_batch_change", args=[batch.pk])
-    assert "Go on with it" not in staff.get(page).content.decode()
+    assert "Continue" not in staff.get(page).content.decode()
     job = inspection.find(batch.job_id)
     ENDS[end](job, worker)
 
@@ -111,12 +111,12 @@ def test_a_batch_whose_job_has_ended_says_so_and_goes_on(end, staff, exercise, s
             assert "stopped: its job is gone" in text
         else:
             assert f'stopped: <a href="{reverse("admin:jobs_job", args=[job.id])}">its job</a> is {end}' in text
-    assert "Go on with it" in staff.get(page).content.decode()
+    assert "Continue" in staff.get(page).content.decode()
 
     act(staff, "batch", "go_on", batch)
     text = staff.get(page).content.decode()
     assert "stopped" not in text
-    assert "Go on with it" not in text
+    assert "Continue" not in text
     worker.run()
     batch.refresh_from_db()
     assert (batch.state, batch.done) == ("finished", 1)
@@ -131,7 +131,7 @@ def test_a_batch_is_shown_when_redis_is_away(staff, exercise, monkeypatch, caplo
     monkeypatch.setattr(inspection, "find", away)
 
     assert "running" in staff.get(reverse("admin:jiki_batch_change", args=[batch.pk])).content.decode()
-    assert "was not looked for" in caplog.text
+    assert "was not read" in caplog.text
 
 
 def test_only_who_may_start_a_batch_is_offered_to_go_on(client, exercise):
@@ -140,10 +140,10 @@ def test_only_who_may_start_a_batch_is_offered_to_go_on(client, exercise):
     client.force_login(viewer)
     batch = Batch.objects.create(exercise=exercise, state="stopped")
     page = reverse("admin:jiki_batch_change", args=[batch.pk])
-    assert "Go on with it" not in client.get(page).content.decode()
+    assert "Continue" not in client.get(page).content.decode()
 
     viewer.user_permissions.add(Permission.objects.get(codename="add_batch", content_type__app_label="jiki"))
-    assert "Go on with it" in client.get(page).content.decode()
+    assert "Continue" in client.get(page).content.decode()
 
 
 def test_a_submission_is_checked_again(staff, submit, jobs):

@@ -41,7 +41,7 @@ def test_a_cache_that_is_away_costs_a_query_and_not_the_page(loops, monkeypatch,
     monkeypatch.setattr(LocMemCache, "get", away)
 
     assert [each["slug"] for each in listing.exercises()] == ["loops"]
-    assert "past the cache" in caplog.text
+    assert "from the database" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)

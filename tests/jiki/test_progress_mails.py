@@ -20,12 +20,12 @@ def path(pupil):
 
 def test_a_look_at_the_link_ends_nothing_and_the_button_does(client, path):
     page = client.get(path).content.decode()
-    assert "Send me no more of them" in page
+    assert "Stop these mails" in page
     assert not ProgressOptOut.objects.exists()
 
     assert "You get none from now on" in client.post(path).content.decode()
     assert "You get none from now on" in client.get(path).content.decode()
-    assert "Send me no more of them" in client.post(path, {"again": "1"}).content.decode()
+    assert "Stop these mails" in client.post(path, {"again": "1"}).content.decode()
     assert not ProgressOptOut.objects.exists()
 
 

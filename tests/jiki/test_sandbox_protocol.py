@@ -6,8 +6,8 @@ from jiki import sandbox
 from jiki.sandbox import Report, Result
 from tests.jiki.conftest import CHECKS, RIGHT
 
-NOT_ASKED = "The program answered what it was not asked."
-UNREADABLE = "What the program answered cannot be read."
+NOT_ASKED = "The program answered without a request."
+UNREADABLE = "The program's answer cannot be read."
 CLOSED = "It closed its connection to the checks."
 
 # What the program itself would answer, if the code were right; `say` finds the pipe by itself.
@@ -74,7 +74,7 @@ def test_right_answers_that_are_written_ahead_pass_nothing(then):
 @pytest.mark.parametrize(
     ("then", "message"),
     [
-        ("os._exit(0)", "It ended itself, with exit code 0, before it had answered."),
+        ("os._exit(0)", "It exited with code 0 before it had answered."),
         ("import ctypes; ctypes.string_at(0)", "It crashed (SIGSEGV)."),
         ("while True: pass", "It computed for more than 1 seconds: perhaps a loop that never ends."),
         ("os.closerange(0, 64); time.sleep(60)", CLOSED),

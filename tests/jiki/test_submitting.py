@@ -170,7 +170,7 @@ def test_when_redis_is_away_the_page_stands(signed_in, submit, monkeypatch, capl
     submission = submit(created_at=timezone.now() - timedelta(minutes=1))
 
     assert "It is queued" in signed_in.get(submission.get_absolute_url()).content.decode()
-    assert "was not looked for" in caplog.text
+    assert "was not read" in caplog.text
 
 
 # --- what is refused -------------------------------------------------------------------------
@@ -194,9 +194,9 @@ def refused(response, message, status=422):
         ({"code": "x" * 100_001}, "Ensure this value has at most 100000 characters"),
         (files(other__py=b"x"), "There is no solution.py among the files."),
         (files(solution__py=b""), "There is no code yet."),
-        (files(solution__py=b"\xff\xfe\x00x"), "solution.py is no text in UTF-8. Save it as plain text."),
-        (files(solution__py=b"x", image__png=bytes(range(256))), "image.png is no text in UTF-8."),
-        (files(solution__py=b"x\0"), "solution.py is no text in UTF-8."),
+        (files(solution__py=b"\xff\xfe\x00x"), "solution.py is not UTF-8 text. Save it as plain text."),
+        (files(solution__py=b"x", image__png=bytes(range(256))), "image.png is not UTF-8 text."),
+        (files(solution__py=b"x\0"), "solution.py is not UTF-8 text."),
     ],
 )
 def test_what_is_no_code_is_refused(sent, message, signed_in, exercise):
@@ -250,7 +250,7 @@ def send(client, url, body):
 def test_a_name_that_leads_elsewhere_is_refused(name, signed_in, exercise):
     body = multipart(('name="uploads"; filename="solution.py"', b"x"), (f'name="uploads"; filename="{name}"', b"x"))
 
-    assert refused(send(signed_in, exercise.get_absolute_url(), body), "Not a file name that we take: ", 413)
+    assert refused(send(signed_in, exercise.get_absolute_url(), body), "Not an allowed file name: ", 413)
 
 
 def test_ten_thousand_files_are_refused(signed_in, exercise):
@@ -291,7 +291,7 @@ def test_whoever_is_not_logged_in_is_asked_to_before_anything_else(client, exerc
 def test_half_a_body_is_refused(signed_in, exercise):
     page = signed_in.generic("POST", exercise.get_absolute_url(), b"x", content_type="multipart/form-data")
 
-    assert refused(page, "It did not arrive as a whole.", 413)
+    assert refused(page, "The upload did not arrive complete.", 413)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -34,7 +34,7 @@ def test_the_overview_shows_queues_in_priority_order_and_what_is_wrong(admin_cli
         ("low", 0),
     ]
     assert "1,234" in page.content.decode()
-    assert "No worker is running: nothing is done, nothing that is due is started." in page.context["warnings"]
+    assert "No worker is running: queued jobs are not run, and due jobs are not enqueued." in page.context["warnings"]
     assert "The queue default is paused, and 1,234 jobs wait in it." in page.context["warnings"]
 
 
@@ -98,7 +98,7 @@ def test_a_search_says_how_far_it_looked_and_goes_on(admin_client, monkeypatch):
     monkeypatch.setattr("jobs.inspection.query.SEARCHED_AT_ONCE", 50)
     WriteNote.defer_many([(str(n),) for n in range(150)])
     page = admin_client.get(url("list", "queued"), {"text": "('149')", "queue": "default"})
-    told = "None found. 100 were looked at for this page, 100 of 150 lie before the next one."
+    told = "None found. 100 were searched for this page, 100 of 150 so far."
     assert told in page.content.decode()
     assert "Search on" in page.content.decode()
     second = admin_client.get(f"{url('list', 'queued')}?{page.context['next']}")
@@ -132,7 +132,7 @@ def test_groups_are_counted_among_those_that_were_looked_at(admin_client, worker
     Fail.defer_many([(f"message {n}",) for n in range(30)])
     worker.run()
     page = text(admin_client, url("list", "dead") + "?group=error&queue=default")
-    assert "20 jobs, among the 20 of 30 that were looked at." in page
+    assert "20 jobs; 20 of 30 searched." in page
     assert "?queue=default&amp;error=RuntimeError" in page
 
 

@@ -82,7 +82,7 @@ def test_a_scheduled_job_gets_another_time_in_the_readers_zone(admin_client, set
     assert "<b>rescheduled</b>: 02 Jan 03:04:05<" in shown  # in the reader's zone, as every time
     assert re.search(r"<dt>Due</dt><dd><time [^>]*>02 Jan 03:04:05</time>", shown)
     page = admin_client.post(url("job_reschedule", job.id), {"at": "soon"}, follow=True).content.decode()
-    assert "&#x27;soon&#x27; is no time" in page
+    assert "Invalid time &#x27;soon&#x27;" in page
 
 
 def test_a_copy_of_a_job_is_enqueued(admin_client, worker):
@@ -200,7 +200,7 @@ def test_nothing_selected_is_said(admin_client):
 
 def test_of_none_nothing_is_asked(admin_client):
     for name, about, told in (
-        ("many_delete", "dead", "There is no such job by now."),
+        ("many_delete", "dead", "No matching jobs are left."),
         ("queue_clear", "low", "The queue low is empty."),
     ):
         page = admin_client.post(url(name, about), {"all": "1"}, follow=True)
@@ -212,10 +212,11 @@ def test_jobs_that_went_meanwhile_are_told_and_not_logged(admin_client):
     gone, stays = WriteNote.defer("x", wait=60), WriteNote.defer("y", wait=60)
     control.delete(gone)
     page = send(admin_client, url("many_run_now", "scheduled"), job=[gone.id])
-    assert "No job was set running. 1 was left alone: it has gone, or is in another state by now." in page
+    text = "No job was set to run now. 1 was skipped: it no longer exists, or its state no longer allows the change."
+    assert text in page
     assert LogEntry.objects.count() == 0
     page = send(admin_client, url("many_run_now", "scheduled"), job=[gone.id, stays.id])
-    assert "1 job was set running. 1 was left alone" in page
+    assert "1 job was set to run now. 1 was skipped" in page
 
 
 def test_many_are_changed_by_a_job_whose_page_ends_with_the_result(admin_client, worker, monkeypatch):
@@ -224,7 +225,7 @@ def test_many_are_changed_by_a_job_whose_page_ends_with_the_result(admin_client,
     page = send(admin_client, url("many_cancel", "scheduled"), all="1")
     (change,) = bulk.recent()
     assert "20 jobs are being cancelled." in page
-    assert "It waits for a worker." in page
+    assert "Waiting for a worker." in page
     assert '<noscript><meta http-equiv="refresh"' in page
     assert url("change", change.id) in text(admin_client, reverse(OVERVIEW))
     worker.run()
@@ -290,7 +291,7 @@ def test_a_worker_is_shown_and_obeys(admin_client, worker_process):
     wait_until(lambda: "taking no more jobs" in process.output)
     assert name in text(admin_client, url("worker", name))
     page = admin_client.post(url("workers_stop"), {"worker": [name]})
-    assert page.context["question"] == f"Stop {name}? What runs has 25 seconds to end."
+    assert page.context["question"] == f"Stop {name}? Running jobs have 25 seconds to finish."
     send(admin_client, url("worker_stop", name))
     assert process.wait() == 0
 

@@ -201,9 +201,9 @@ def test_a_button_without_its_right_is_not_shown(client, worker):
     for address in pages:
         assert 'method="post" action="/admin/jobs' not in text(client, address)
         assert "formaction" not in text(client, address)
-    assert "As it lies in Redis" not in text(client, url("job", job.id))
+    assert "As stored in Redis" not in text(client, url("job", job.id))
     client.force_login(staff("view", "payloads", "retry"))
-    assert "As it lies in Redis" in text(client, url("job", job.id))
+    assert "As stored in Redis" in text(client, url("job", job.id))
     assert f'action="{url("job_retry", job.id)}"' in text(client, url("job", job.id))
     assert f'action="{url("job_delete", job.id)}"' not in text(client, url("job", job.id))
     client.force_login(staff("view", "pause"))

@@ -107,9 +107,9 @@ def test_the_shape_of_a_list_in_json(dead):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("list", "--since", "yesterday"), "'yesterday' is no time"),
-        (("list", "--since", "2026-13-01"), "'2026-13-01' is no time"),
-        (("list", "--limit", "0"), "'0' is no number of jobs"),
+        (("list", "--since", "yesterday"), "'yesterday' is not a time"),
+        (("list", "--since", "2026-13-01"), "'2026-13-01' is not a time"),
+        (("list", "--limit", "0"), "'0' is not a number of jobs"),
         (("list", "--state", "asleep"), "invalid choice: 'asleep'"),
         (("list", "--queue", "nope"), "Unknown queue: 'nope'. The queues are: critical"),
         (("stats", "--interval", "0"), "--interval 0.0 is impossible"),
@@ -120,10 +120,10 @@ def test_the_shape_of_a_list_in_json(dead):
         (("move", "--state", "queued", "--to", "nope", "--yes"), "Unknown queue: 'nope'"),
         (("run", "sample.Nothing"), "Unknown command: 'sample.Nothing'"),
         (("run", "sample.WriteNote"), "missing a required argument: 'text'. It takes (text: str)"),
-        (("run", "sample.WriteNote", "--args", "[1"), "--args '[1' is no JSON"),
+        (("run", "sample.WriteNote", "--args", "[1"), "--args '[1' is not valid JSON"),
         (("run", "sample.WriteNote", "--args", "7"), "--args '7' must be a list, such as [7]"),
         (("run", "sample.WriteNote", "--kwargs", "[]"), "--kwargs '[]' must be an object"),
-        (("run", "sample.WriteNote", "--args", '["x"]', "--queue", "low"), "--queue is for a job. Say --defer, too."),
+        (("run", "sample.WriteNote", "--args", '["x"]', "--queue", "low"), "--queue needs --defer."),
         (("run", "sample.WriteNote", "--args", '["x"]', "--defer", "--queue", "no"), "Unknown queue: 'no'"),
         (("run", "sample.ShoutNote", "--args", '[{"$record": "sample.Note:9"}]'), "are gone: sample.Note:9"),
         (("run", "sample.Fail", "--args", '["oh"]'), "sample.Fail failed: RuntimeError: oh"),
@@ -249,7 +249,7 @@ def test_what_a_job_refuses_is_told_and_the_others_are_changed(dead):
 def test_without_a_terminal_a_change_by_filters_needs_yes(dead, monkeypatch):
     monkeypatch.setattr("sys.stdin", StringIO("y\n"))
 
-    assert refused("delete", "--state", "dead") == "Delete 3 jobs? Nobody can be asked here: say --yes."
+    assert refused("delete", "--state", "dead") == "Delete 3 jobs? Cannot ask without a terminal: pass --yes."
     assert [job.state for job in dead] == ["dead"] * 3
 
 

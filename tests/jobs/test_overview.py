@@ -50,7 +50,10 @@ def test_dead_jobs_that_grow_and_those_that_do_not(admin_client, worker):
     beat()
     Fail.defer_many([("x",)] * 2)
     worker.run()
-    told = ["Dead jobs are growing: 2 have died in the last hour.", "2 dead jobs wait for a person to decide."]
+    told = [
+        "The number of dead jobs is growing: 2 have died in the last hour.",
+        "2 dead jobs wait for a person to decide.",
+    ]
     assert overview(admin_client)["warnings"] == told
     assert overview(admin_client, span="day")["warnings"] == told
     client = get_connection("default")
@@ -64,7 +67,7 @@ def test_nobody_has_the_schedulers_turn(admin_client):
     beat()
     assert overview(admin_client)["warnings"] == []  # nothing recurs
     scheduler.add(Entry("hourly", WriteNote, args=("x",), cron="@hourly"))
-    told = "Nobody holds the scheduler's turn: recurring entries do not run."
+    told = "No process holds the scheduler's lease: recurring entries do not run."
     assert overview(admin_client)["warnings"] == [told]
     get_connection("default").set(TURN, "somebody", px=5_000)
     assert overview(admin_client)["warnings"] == []

@@ -52,7 +52,7 @@ def test_what_pages_name_has_a_word():
 def test_every_change_has_its_sentences(name):
     assert "1 job was " in texts.changed_many(name, 1, 0)
     assert texts.changed_many(name, 2_000, 1).startswith("2,000 jobs were ")
-    assert "1 was left alone" in texts.changed_many(name, 2, 1)
+    assert "1 was skipped" in texts.changed_many(name, 2, 1)
     assert texts.changed_many(name, 0, 2).startswith("No job was ")
     assert texts.changing_many(name, Count(1)).startswith("1 job is being ")
     assert "7+ jobs are being " in texts.changing_many(name, Count(7, more=True))

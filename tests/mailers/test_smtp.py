@@ -79,7 +79,7 @@ def test_an_address_that_takes_no_mail_is_dropped_at_once_and_others_are_tried_a
     }
     assert jobs["gone"].reason == (
         "AddressRefusedError: The mail server refused the address: 550 5.1.1 <<the address>>: no such user. "
-        "Correct it, or let the user do so."
+        "Correct it, or ask the user to."
     )
     assert not SentMail.objects.exists()
 

@@ -1,1 +1,1 @@
-"""What can be done to an account."""
+"""The commands of accounts."""

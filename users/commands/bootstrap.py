@@ -7,9 +7,9 @@ from users.models import User
 
 class Bootstrap(Mandate):
     """
-    Everything a new account needs, as a table of contents: each step is a command of its own.
+    Everything a new account needs, as a table of contents: each step is a command.
 
-    Run inside the transaction of the signup: a step that raises undoes it, so what may fail is deferred.
+    Runs inside the transaction of the sign-up. A step that raises undoes it, so steps that may fail are deferred.
     """
 
     user: User
@@ -17,7 +17,7 @@ class Bootstrap(Mandate):
     def call(self) -> None:
         SendWelcomeEmail.defer(self.user)
 
-        # Further steps go here, a line each:
+        # Add further steps here, one line each:
         # - award the first badges
         # - create tokens for the API
         # - count the signup

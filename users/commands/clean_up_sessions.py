@@ -1,4 +1,4 @@
-"""Forget sessions that have expired."""
+"""Delete expired sessions."""
 
 from importlib import import_module
 
@@ -8,7 +8,7 @@ from jobs import Mandate
 
 
 class CleanUpSessions(Mandate):
-    """What `manage.py clearsessions` does, for whichever engine keeps the sessions."""
+    """Does what `manage.py clearsessions` does, with any session engine."""
 
     queue = "low"
 

@@ -1,4 +1,4 @@
-"""Tell somebody that her address was used to sign up again."""
+"""Mail the owner of an address that was used to sign up again."""
 
 from datetime import date
 

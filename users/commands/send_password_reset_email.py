@@ -14,9 +14,9 @@ from users.models import User
 
 class SendPasswordResetEmail(MailCommand):
     """
-    Mail the link, once for each time it was asked for.
+    Mail the link, once for each request.
 
-    The link's token is made here and not by the caller: it opens the account, so it has no place in a payload.
+    The token of the link is made here, not by the caller: it opens the account, so it must not be in a payload.
     """
 
     user: User

@@ -1,4 +1,4 @@
-"""Make an account, without telling a stranger whether there is one already."""
+"""Create an account without revealing whether the address already has one."""
 
 import logging
 
@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 class SignUp(Mandate):
     """
-    Save a new user and announce her with `user_signed_up`; if the address is taken, mail its owner instead.
+    Save a new user and send `user_signed_up`; if the address is taken, mail its owner instead.
 
-    The caller cannot tell which it was: both hash the password, try the insert and defer one mail. The insert is
-    also what decides between two signups at the same moment.
+    The caller cannot distinguish the two: both hash the password, try the insert and defer one mail. The insert also
+    decides between two sign-ups at the same moment.
     """
 
     log_arguments = False
@@ -32,7 +32,7 @@ class SignUp(Mandate):
         try:
             self._sign_up(make_password(self.password))
         except RedisUnavailableError:
-            # It is raised after the commit: the account stands and she can log in, so only the mail is lost.
+            # Raised after the commit: the account exists and the user can log in, so only the mail is lost.
             logger.exception("A mail of a signup was not deferred. `SendWelcomeEmail.defer(user)` sends it later.")
 
     def _sign_up(self, password_hash: str) -> None:

@@ -15,15 +15,15 @@ from django.conf import settings
 
 from config.embedded import dismiss, stop_with_us
 
-STOP_TIMEOUT = 30  # seconds between SIGTERM and SIGKILL: a worker first finishes the job in hand
-LOG_LINES = 12  # of a process's log, in an error message
+STOP_TIMEOUT = 30  # seconds between SIGTERM and SIGKILL: a worker first finishes its running jobs
+LOG_LINES = 12  # last lines of a process's log in an error message
 
 
 class Child:
     """
-    `manage.py <arguments>` as a process of its own, running while the context is open.
+    `manage.py <arguments>` as a child process, running while the context is open.
 
-    Its output goes to `log`, or to ours without one. It does not see the terminal's Ctrl-C: the
+    Its output goes to `log`, or without one to this process's output. It does not receive the terminal's Ctrl-C: the
     command stops its children itself, in order.
     """
 
@@ -40,7 +40,7 @@ class Child:
         self.environment = environment or {}
 
     def start(self) -> None:
-        """Start it; a Ctrl-C meanwhile waits: a process that is not known yet could not be stopped."""
+        """Start the process. A Ctrl-C is held back until the process is stored, so that it can be stopped."""
         with signals_held_back():
             self._start()
 
@@ -76,16 +76,16 @@ class Child:
         return self.process.poll() is not None
 
     def report(self) -> str:
-        """What became of it and how its log ends, for whoever asks why something did not happen."""
-        fate = f"ended with code {self.process.returncode}" if self.ended else "is running"
+        """Return the state of the process and the end of its log, for an error message."""
+        state = f"ended with code {self.process.returncode}" if self.ended else "is running"
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if self.log else []
         log = [f"The end of {self.log}:", *(f"    {line}" for line in lines or ["(empty)"])]
-        return "\n".join([f"The {self.name} process {fate}.", *(log if self.log else [])])
+        return "\n".join([f"The {self.name} process {state}.", *(log if self.log else [])])
 
     def __enter__(self) -> Self:
         try:
             self.start()
-        except BaseException:  # the Ctrl-C that waited: the context was never entered, so nobody else stops it
+        except BaseException:  # the held-back Ctrl-C: the context was not entered, so nothing else stops it
             if hasattr(self, "process"):
                 self.stop()
             raise
@@ -102,7 +102,7 @@ class Child:
 
 @contextmanager
 def ended_as_by_ctrl_c() -> Iterator[None]:
-    """Let a plain `kill` and a closed terminal stop the children in order, as Ctrl-C does."""
+    """Make SIGTERM and SIGHUP stop the children in order, as Ctrl-C does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -117,7 +117,7 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Ctrl-C, TERM and HUP take effect when the block is over."""
+    """Hold back SIGINT, SIGTERM and SIGHUP until the end of the block."""
     held: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in numbers}

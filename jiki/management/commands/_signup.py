@@ -1,4 +1,4 @@
-"""Signing up as a browser does: read the form, send it back filled in, follow to the next page."""
+"""Signs up as a browser does: reads the form, submits it, follows the redirect."""
 
 import re
 from html import unescape
@@ -7,16 +7,16 @@ import httpx
 
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 ERRORS = re.compile(r'<ul class="errorlist[^>]*>(.*?)</ul>', re.DOTALL)
-TIMEOUT = 20  # seconds for a page; hashing the password is the slow part
+TIMEOUT = 20  # seconds for a page; hashing the password takes the most
 
 
 class SignupError(Exception):
-    """Raised when the page does not take the signup; the message says what it answered."""
+    """Raised when the sign-up is refused; the message has the answer."""
 
 
 def sign_up(site: str, email: str, password: str) -> str:
     """Sign up through the form at `<site>/signup/` and return the address of the page that follows."""
-    # The machine's proxy is not asked for a server on the machine itself.
+    # Without the environment's proxy: the server is on this machine.
     with httpx.Client(base_url=site, follow_redirects=True, timeout=TIMEOUT, trust_env=False) as browser:
         form = browser.get("/signup/")
         token = TOKEN.search(form.text)
@@ -25,7 +25,7 @@ def sign_up(site: str, email: str, password: str) -> str:
         fields = {"email": email, "password": password, "csrfmiddlewaretoken": token[1]}
         done = browser.post("/signup/", data=fields, headers={"Referer": str(form.url)})
     if done.status_code != httpx.codes.OK or not done.history:
-        complaints = "; ".join(_text(found) for found in ERRORS.findall(done.text))
+        complaints = "; ".join(_text(item) for item in ERRORS.findall(done.text))
         raise SignupError(f"{done.url} answered {done.status_code}: {complaints or 'nothing readable'}")
     return str(done.url)
 

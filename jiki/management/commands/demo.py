@@ -30,26 +30,26 @@ from jobs.queues import get_queue
 EMAIL = "learner@jiki.example"
 COMMAND = "users.SendWelcomeEmail"
 QUEUE = "mailers"
-MARKER = ".jiki-demo"  # a folder that is not empty and does not hold it is never wiped
+MARKER = ".jiki-demo"  # a non-empty folder without this file is never emptied
 POLL = 0.02  # seconds
 WEB_TIMEOUT = 20  # seconds until the web server must listen
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 class Command(BaseCommand):
     help = "Sign a learner up through the web form and watch a worker send the welcome mail."
-    requires_system_checks = ()  # the worker's and the web server's own start runs them
+    requires_system_checks = ()  # the worker and the web server run them at their start
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--directory",
             type=Path,
             default=settings.VAR / "demo",
-            help="where everything of the demo is kept; emptied at each start (default: var/demo)",
+            help="the folder of all files of the demo; emptied at each start (default: var/demo)",
         )
         parser.add_argument(
-            "--queues", nargs="+", default=list(conf.queues()), help="that the worker serves (default: all)"
+            "--queues", nargs="+", default=list(conf.queues()), help="the queues of the worker (default: all)"
         )
         parser.add_argument("--timeout", type=float, default=30, help="seconds to wait for the mail (default: 30)")
 
@@ -57,7 +57,7 @@ class Command(BaseCommand):
         self.directory: Path = options["directory"].resolve()
         self.valkey = EmbeddedValkey(self.directory / "valkey")
         self._start_over_with_own_settings()
-        logging.disable()  # what the web server and the worker log is in their own files
+        logging.disable()  # the web server and the worker log to their own files
         began = time.monotonic()
         try:
             with ended_as_by_ctrl_c():
@@ -65,13 +65,13 @@ class Command(BaseCommand):
         except EmbeddedServerError as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
-            self.stderr.write("\nStopped before the mail was sent. Nothing is left running.")
+            self.stderr.write("\nStopped before the mail was sent. No process is left running.")
             sys.exit(130)
         took = time.monotonic() - began
         self.stdout.write(self.style.SUCCESS(f"\nThe worker sent the mail. {took:.1f} s; everything is stopped again."))
 
     def _start_over_with_own_settings(self) -> None:
-        """Django has read its settings already; this process, too, gets the demo's by its environment."""
+        """Run the command again with the demo's settings in the environment: Django has already loaded its own."""
         environment = {
             "DEBUG": "1",
             "DATABASE_URL": f"sqlite:///{quote(str(self.directory / 'jiki.sqlite3'))}",
@@ -137,15 +137,15 @@ class Command(BaseCommand):
         self.directory.mkdir(parents=True)
         (self.directory / MARKER).touch()
 
-    def _wait(self, look: Callable[[], Found | None], timeout: float, what: str, *children: Child) -> Found:
+    def _wait(self, check: Callable[[], Value | None], timeout: float, what: str, *children: Child) -> Value:
         deadline = time.monotonic() + timeout
-        while not (found := look()):
+        while not (value := check()):
             ended = [child for child in children if child.ended]
             if ended or time.monotonic() > deadline:
-                why = f"Waited {timeout:g} s for {what}, in vain." if not ended else f"Waiting for {what}, in vain."
+                why = f"Waited {timeout:g} s in vain for {what}." if not ended else f"Waited in vain for {what}."
                 raise CommandError("\n".join([why, *(child.report() for child in ended or children)]))
             time.sleep(POLL)
-        return found
+        return value
 
     def _mail(self, worker: Child) -> tuple[Path, EmailMessage]:
         for file in (self.directory / "mail").glob("*"):
@@ -160,7 +160,7 @@ class Command(BaseCommand):
 
 
 def _finished_job() -> MandateJob | None:
-    """The job that sends the welcome mail, once it has finished. CommandError as soon as it has failed."""
+    """Return the job that sends the welcome mail if it has finished, else None. CommandError if it has failed."""
     queue = get_queue(QUEUE)
     failed = queue.failed_job_registry.get_job_ids() + queue.scheduled_job_registry.get_job_ids()
     for id in failed + queue.finished_job_registry.get_job_ids():

@@ -1,4 +1,4 @@
-"""`manage.py dev`: everything that runs in production, on one's own machine, for as long as it is watched."""
+"""`manage.py dev`: the processes of production on a developer's machine, in the foreground."""
 
 import os
 import secrets
@@ -19,8 +19,8 @@ from jiki.management.commands._processes import Child, ended_as_by_ctrl_c, port_
 from jobs import conf
 
 ADMIN = "admin@jiki.example"
-RESTARTS_ON = (".py", ".lua", ".html", ".txt")  # what a worker has read when it runs jobs
-CHECK_EVERY = 500  # milliseconds between looks at whether the children still run
+RESTARTS_ON = (".py", ".lua", ".html", ".txt")  # files that a worker has loaded when it runs jobs
+CHECK_EVERY = 500  # milliseconds between two checks whether the children still run
 
 
 class Sources(DefaultFilter):
@@ -32,10 +32,10 @@ class Sources(DefaultFilter):
 
 class Command(BaseCommand):
     help = "Run the web server, a worker and a Valkey; both follow code changes, and Ctrl-C stops all."
-    requires_system_checks = ()  # the worker's and the web server's own start runs them
+    requires_system_checks = ()  # the worker and the web server run them at their start
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=8000, help="of the web server (default: 8000)")
+        parser.add_argument("--port", type=int, default=8000, help="the port of the web server (default: 8000)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.DEBUG:
@@ -44,7 +44,7 @@ class Command(BaseCommand):
         if port_in_use(port):
             raise CommandError(
                 f"Port {port} is in use, perhaps by another `make run`. "
-                f"Stop that, or take another port: make run ARGS='--port {port + 1}'"
+                f"Stop it, or use another port: make run ARGS='--port {port + 1}'"
             )
         try:
             with ended_as_by_ctrl_c():
@@ -64,7 +64,7 @@ class Command(BaseCommand):
                 running.enter_context(valkey)
             call_command("migrate", interactive=False, verbosity=0)
             self._greet(site)
-            # Stopped in the opposite order: nothing is left in hand by a process that needs another.
+            # Stopped in reverse order: a process ends before the processes that it needs.
             worker = running.enter_context(Child("worker", "rqworker", *conf.queues(), environment=environment))
             web = running.enter_context(Child("web", "runserver", f"127.0.0.1:{port}", environment=environment))
             self._mind(worker, web)
@@ -84,14 +84,14 @@ class Command(BaseCommand):
     def _admin_login(self) -> str:
         users = get_user_model().objects
         if users.filter(email=ADMIN).exists():
-            return f"{ADMIN}, made earlier. A new password: DEBUG=1 {sys.executable} manage.py changepassword {ADMIN}"
+            return f"{ADMIN}, created earlier. New password: DEBUG=1 {sys.executable} manage.py changepassword {ADMIN}"
         password = secrets.token_urlsafe(12)
         users.create_superuser(email=ADMIN, password=password)
         return f"{ADMIN}, password {password} (shown this once)"
 
     def _mind(self, worker: Child, web: Child) -> None:
         """Restart the worker when its code changes, until Ctrl-C or the end of the web server."""
-        missed = False
+        reported = False
         for changes in watch(*_sources(), watch_filter=Sources(), rust_timeout=CHECK_EVERY, yield_on_timeout=True):
             if web.ended:
                 raise CommandError(web.report())
@@ -101,10 +101,10 @@ class Command(BaseCommand):
                 self.stdout.flush()
                 worker.stop()
                 worker.start()
-                missed = False
-            elif worker.ended and not missed:
+                reported = False
+            elif worker.ended and not reported:
                 self.stderr.write(f"{worker.report()} It starts again when the code changes.")
-                missed = True
+                reported = True
 
 
 def _sources() -> Iterator[Path]:

@@ -1,15 +1,15 @@
-// The dashboard's live parts. Everything works without it: links, forms, and questions that are pages of their own.
+// The dashboard's live parts. The pages work without it: links, forms and confirmation pages need no script.
 "use strict";
 
 const EVERY = 2000; // milliseconds between two refreshes
-const REMEMBERED = "jobs-live"; // whether this reader wants them, in the browser's storage
+const REMEMBERED = "jobs-live"; // key in localStorage: whether the user wants refreshes
 
 const part = () => document.getElementById("jobs-part");
 const stale = () => document.getElementById("jobs-stale");
 const live = () => document.getElementById("jobs-live");
 const rows = () => [...document.querySelectorAll(".jobs-list tbody tr[id]")];
 document.getElementById("jobs-page")?.classList.add("jobs-scripted");
-let here = ""; // the id of the row that the arrows have come to
+let here = ""; // the id of the row selected with the arrow keys
 
 // --- refreshing ---------------------------------------------------------------------------------
 
@@ -18,7 +18,7 @@ function remembered() {
 }
 
 function remember(wanted) {
-  try { localStorage.setItem(REMEMBERED, wanted ? "on" : "off"); } catch { /* then until the next page */ }
+  try { localStorage.setItem(REMEMBERED, wanted ? "on" : "off"); } catch { /* then it holds until the next page */ }
 }
 
 function isChanged(field) {
@@ -27,7 +27,7 @@ function isChanged(field) {
   return field.selectedIndex !== Math.max(0, [...field.options].findIndex((option) => option.defaultSelected));
 }
 
-// Not while somebody has selected a row or text, has changed or is in a field, or has pressed a button.
+// No refresh while a row or text is selected, a field is changed or focused, or a button has been pressed.
 function isBusy() {
   const selection = document.getSelection();
   const active = document.activeElement;
@@ -37,7 +37,7 @@ function isBusy() {
     || (part().contains(active) && active.matches("input, select, textarea, button"));
 }
 
-// What the reader has opened, scrolled and come to, so that the new part has it, too.
+// The open details, scroll positions and focus, to restore them in the new part.
 function state() {
   const active = document.activeElement;
   const row = active.closest && active.closest("tr[id]");
@@ -71,13 +71,13 @@ let before = null;
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.target !== part()) return;
   const address = event.detail.xhr.responseURL;
-  if (address && new URL(address).pathname !== window.location.pathname) { // logged out meanwhile
+  if (address && new URL(address).pathname !== window.location.pathname) { // logged out since the last refresh
     event.detail.shouldSwap = false;
     window.location.reload();
     return;
   }
-  if (event.detail.xhr.status === 404) [event.detail.shouldSwap, event.detail.isError] = [true, false]; // it has gone
-  if (isBusy()) event.detail.shouldSwap = false; // it has begun since the question was sent
+  if (event.detail.xhr.status === 404) [event.detail.shouldSwap, event.detail.isError] = [true, false]; // the record no longer exists
+  if (isBusy()) event.detail.shouldSwap = false; // busy since the request was sent
   before = state();
 });
 document.addEventListener("htmx:afterSwap", () => { if (before) restore(before); before = null; stale().hidden = true; });
