@@ -1,4 +1,4 @@
-"""The pages keep up with the code: what is there is documented, what is documented is true, and examples run."""
+"""The pages follow the code: all of it is documented, the documentation is true, and the examples run."""
 
 import argparse
 import ast
@@ -18,6 +18,7 @@ from django.core.management import CommandError, get_commands, load_command_clas
 from ruamel.yaml import YAML
 
 from jobs import checks, conf, errors, testing
+from jobs.broker import keys
 from jobs.client import options
 from jobs.management.commands.jobs import Command as JobsCommand
 from jobs.management.commands.jobs_doctor import Command as DoctorCommand
@@ -129,6 +130,34 @@ def test_every_time_in_the_reference_is_the_codes():
     assert len(rows) > 10
     for value, name, path in rows:
         assert getattr(importlib.import_module(path.replace("/", ".")), name) == float(value), name
+
+
+def test_every_key_in_redis_is_in_the_reference():
+    values = [value for name, value in vars(keys).items() if name.isupper() and ":" in value]
+    builders = [value for value in vars(keys).values() if inspect.isfunction(value) and value is not keys.name_of]
+    built = [builder(*["<>"] * len(inspect.signature(builder).parameters)) for builder in builders]
+    text = re.sub(r"<\w+>", "<>", section("Keys in Redis"))
+    registries = ("rq:wip:<>", "rq:scheduled:<>", "rq:deferred:<>", "rq:finished:<>", "rq:failed:<>", "rq:canceled:<>")
+    wanted = {*values, *built, *registries} - {keys.RQ, keys.registry("<>", "<>"), keys.lease("<>"), keys.profile("<>")}
+
+    assert len(wanted) > 30
+    assert wanted <= documented(text)
+
+
+def test_every_room_is_in_the_internals_on_its_floor():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract.get("containers") == ["jobs"]]
+    floors = [set(layer.split(" | ")) for layer in layers]
+    text = (ROOT / "docs/internals.md").read_text().partition("| floor | room |")[2]
+    rows = re.findall(r"^\| (\d*) ?\| `(\w+)(?:/|\.py)` \|", text, re.MULTILINE)
+    named = []
+    for number, room in rows:
+        if number:
+            assert int(number) == len(floors) - len(named)
+            named.append(set())
+        named[-1].add(room)
+
+    assert named == floors
 
 
 def test_every_dependency_has_its_reason():
