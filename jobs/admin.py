@@ -10,10 +10,10 @@ from jobs.models import Dashboard
 
 @admin.register(Dashboard)
 class DashboardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """One page instead of a list of records; whoever may view it sees it."""
+    """One page instead of a list of records, for users with the permission to view it."""
 
     def get_urls(self) -> list[URLPattern]:
-        """The dashboard's pages: there are no records to add, change or delete, nor a table to look them up in."""
+        """Return the dashboard's pages. There are no records to add, change or delete, and there is no table."""
         return patterns(self.admin_site)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
