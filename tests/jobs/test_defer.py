@@ -124,7 +124,7 @@ def test_no_wait_is_now(nothing):
         ({"wait": "5"}, "wait='5'"),
         ({"wait": 1, "wait_until": NOW}, "exclude each other"),
         ({"wait_until": datetime(2026, 1, 1)}, "is naive"),
-        ({"wait_until": 5}, "is no datetime"),
+        ({"wait_until": 5}, "is not a datetime"),
     ],
 )
 def test_an_impossible_time_is_a_value_error_and_writes_nothing(options, reason, valkey):

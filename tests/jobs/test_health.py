@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 
 @pytest.fixture(autouse=True)
 def first_look(monkeypatch):
-    monkeypatch.setattr(health, "_known", {})
+    monkeypatch.setattr(health, "_checks", {})
     monkeypatch.setattr(health, "_migrated", False)
     monkeypatch.setattr(version, "_told_at", inf)  # tests of the doctor ask what is told
 

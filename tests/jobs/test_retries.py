@@ -306,7 +306,7 @@ def test_a_wait_that_cannot_be_worked_out_is_the_default_one_and_is_said(wait, c
         retry_on = [RetryOn(FlakyError, wait=wait, attempts=2)]
 
     assert decide(FlakyError(), Policy, Progress(), lambda: 0.0).delay == default_delay(0, 0.0)
-    assert "the default one is taken" in caplog.text
+    assert "the default one is used" in caplog.text
 
 
 @pytest.mark.parametrize(
