@@ -74,7 +74,7 @@ def _float(value: float, _depth: int) -> float:
 
 def _decimal(value: Decimal, _depth: int) -> Any:
     if not value.is_finite():
-        raise SerializationError(f"is the Decimal {value}, which is no number. Send None or a text instead")
+        raise SerializationError(f"is the Decimal {value}, which is not a finite number. Send None or a text instead")
     return {"$decimal": str(value)}
 
 
@@ -148,7 +148,7 @@ def _path_of(kind: type) -> str:
 
 def _enum(value: Enum, _depth: int) -> Any:
     if type(value).__members__.get(value._name_) is not value:
-        raise SerializationError(f"is {value!r}, which is no single member of its Enum. Send its value")
+        raise SerializationError(f"is {value!r}, which is not a single member of its Enum. Send its value")
     return {"$enum": [_path_of(type(value)), value._name_]}
 
 
@@ -318,7 +318,7 @@ def _loaded_class(path: str) -> type:
 def _enum_of(value: list[str]) -> Enum:
     kind = _loaded_class(value[0])
     if not issubclass(kind, Enum):
-        raise PayloadError(f"{value[0]!r} is no Enum.")
+        raise PayloadError(f"{value[0]!r} is not an Enum.")
     return kind.__members__[value[1]]
 
 
@@ -326,7 +326,7 @@ def _subclass_of(value: list[Any]) -> Any:
     kind = _loaded_class(value[0])
     base: Any = next(base for base in _PLAIN if base.__name__ == value[1])
     if not issubclass(kind, base):
-        raise PayloadError(f"{value[0]!r} is no {value[1]}.")
+        raise PayloadError(f"{value[0]!r} is not a subclass of {value[1]}.")
     # The base's own constructor: the class's `__new__` and `__init__` are code that a payload must not choose to run.
     instance = base.__new__(kind, value[2])
     if base in (dict, list):

@@ -308,7 +308,7 @@ def test_what_is_no_job_is_refused_naming_it(bad):
 
 @pytest.mark.parametrize("bad", ["an-id", 7, b"x"])
 def test_what_is_no_list_is_refused(bad):
-    with pytest.raises(PrerequisiteError, match="is no list"):
+    with pytest.raises(PrerequisiteError, match="is not a list"):
         WriteNote.defer("x", prereq_jobs=bad)
 
 
