@@ -64,7 +64,7 @@ def _response(request: HttpRequest, problems: list[str]) -> HttpResponse:
     )
 
 
-# --- what is checked -------------------------------------------------------------------------
+# --- checks ----------------------------------------------------------------------------------
 
 
 _checks: dict[str, SingleFlight[str]] = {}  # each returns the problem, "" for none

@@ -8,7 +8,7 @@ LINE_LENGTH = 1_000  # characters of a line
 
 
 class AttemptLog(logging.Handler):
-    """A worker process adds it to the root logger: keeps what passes the loggers' levels while an attempt runs."""
+    """A worker process's handler on the root logger: keeps lines that pass the loggers' levels during an attempt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -16,9 +16,7 @@ class AttemptLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         attempt = current()
-        if (
-            attempt is not None and record.name != "jobs"
-        ):  # the job's page already shows what the worker's own lines say
+        if attempt is not None and record.name != "jobs":  # the job's page shows what the worker's own lines say
             try:
                 attempt.note(self.format(record)[:LINE_LENGTH])
             except Exception:

@@ -106,7 +106,7 @@ class Mandate:
 
     def call(self) -> Any:
         """Do the work of the command. Every command overrides it."""
-        raise CommandDefinitionError(f"{type(self).__qualname__} has no `call`. Define what the command does there.")
+        raise CommandDefinitionError(f"{type(self).__qualname__} has no `call`. Define its work there.")
 
     unique_key: ClassVar[Callable[..., Any] | None] = None
 

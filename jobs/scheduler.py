@@ -74,7 +74,7 @@ class Scheduler(StockScheduler):
     """
     rq-scheduler's Scheduler, as django-rq's `get_scheduler` makes one, for one server.
 
-    `tick` is what a worker's parent calls; `run` is `manage.py rqscheduler`.
+    A worker's parent calls `tick`; `manage.py rqscheduler` calls `run`.
     """
 
     job_class = MandateJob
@@ -87,7 +87,7 @@ class Scheduler(StockScheduler):
     def _run(self, script: Script, keys: list[str], *arguments: Any) -> Any:
         return run_script(self.connection, script, keys, arguments)
 
-    # --- what is due -----------------------------------------------------------------------------
+    # --- due runs --------------------------------------------------------------------------------
 
     def tick(self) -> int:
         """Write the due runs, if this process holds the lease. Returns how many. Raises redis-py's errors."""

@@ -29,7 +29,7 @@ from jobs.record import registry
 
 # orjson refuses more than 254 levels, and a tag makes up to three levels of one.
 MAX_NESTING = 80
-_INT64 = range(-(2**63), 2**63)  # what every JSON reader in use keeps exact
+_INT64 = range(-(2**63), 2**63)  # integers that every JSON reader in use keeps exact
 
 
 # --- to JSON ---------------------------------------------------------------------------------
@@ -37,10 +37,10 @@ _INT64 = range(-(2**63), 2**63)  # what every JSON reader in use keeps exact
 
 def encode(value: Any, _depth: int = 0) -> Any:
     """
-    The JSON form of one value.
+    Return the JSON form of one value.
 
-    Raises SerializationError for what cannot be sent exactly: an unsaved instance, NaN, an unsupported type, a lone
-    surrogate, more than MAX_NESTING levels.
+    Raises SerializationError for a value that cannot be sent exactly: an unsaved instance, NaN, an unsupported type, a
+    lone surrogate, more than MAX_NESTING levels.
     """
     kind = type(value)
     if kind is str:
@@ -94,7 +94,7 @@ def _sorted_items(value: Any, depth: int) -> list[Any]:
 
 
 def _zone(value: datetime | time) -> list[Any]:
-    """What the ISO text does not say: the zone's name, and which of two equal wall-clock times is meant."""
+    """Return what the ISO text lacks: the zone's name, and which of two equal wall-clock times it is."""
     zone = value.tzinfo
     if isinstance(zone, ZoneInfo) and zone.key is not None:
         return [zone.key, value.fold]
@@ -176,7 +176,7 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
 
 
 def _rebuildable(base: type, kind: type) -> bool:
-    """Whether its items are all there is to it. OrderedDict, defaultdict and Counter say otherwise."""
+    """Return whether its items are its whole state. They are not for OrderedDict, defaultdict and Counter."""
     return getattr(kind, "__reduce__", None) is object.__reduce__
 
 
@@ -224,16 +224,16 @@ def _encoder_by_base(value: object) -> Callable[[Any, int], Any]:
 
 def decode(value: Any) -> Any:
     """
-    The value of a JSON form; records are fetched fresh, one query per model and database.
+    Return the value of a JSON form; records are fetched fresh, one query per model and database.
 
-    Raises MissingRecordError naming every record that is gone, PayloadError for what no `encode` wrote or what this
-    release cannot read. A database that is down raises its own error.
+    Raises MissingRecordError naming every record that is gone, PayloadError for a form that `encode` did not write or
+    this release cannot read. A database that is down raises its own error.
     """
     return _decode(value, _fetch(_references(value)))
 
 
 def _references(value: Any) -> Iterator[tuple[str, str]]:
-    """Every (reference, database alias) in a JSON form."""
+    """Yield every (reference, database alias) in a JSON form."""
     if type(value) is list:
         for item in value:
             yield from _references(item)
@@ -305,14 +305,14 @@ def _datetime_of(value: list[Any]) -> datetime:
 
 
 def _loaded_class(path: str) -> type:
-    """A class by `module:Qualified.Name`, if its module is loaded: nothing is imported, nothing but classes walked."""
+    """Return a class by `module:Qualified.Name`, if its module is loaded. Imports nothing, and walks only classes."""
     module, _, qualname = path.partition(":")
-    found: Any = sys.modules.get(module)
+    loaded: Any = sys.modules.get(module)
     for name in qualname.split("."):
-        found = vars(found).get(name) if found is not None else None
-        if not isinstance(found, type):
+        loaded = vars(loaded).get(name) if loaded is not None else None
+        if not isinstance(loaded, type):
             raise PayloadError(f"Unknown class {path!r}: no loaded module defines it.")
-    return found  # type: ignore[no-any-return]
+    return loaded  # type: ignore[no-any-return]
 
 
 def _enum_of(value: list[str]) -> Enum:
