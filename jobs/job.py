@@ -206,7 +206,7 @@ class MandateJob(Job):
 
     @property
     def success_callback(self) -> Any:
-        """RQ's callback. The payload names it, so it must be allowed as `func` must: ForbiddenFunctionError."""
+        """RQ's callback. The payload names it, so the rule of `func` applies: ForbiddenFunctionError."""
         return allowlist.resolve(self._success_callback_name) if self._success_callback_name else None
 
     @property

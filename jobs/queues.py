@@ -52,7 +52,7 @@ class NewJob(NamedTuple):
     fields: tuple[Word, ...] = ()  # further fields of its record: names and values, alternating
     prerequisites: Prerequisites = NONE
     lock: Lock | None = None
-    at_front: bool = False  # of its queue, when it becomes ready
+    at_front: bool = False  # goes to the head of its queue when it becomes ready
 
 
 def new_id() -> str:

@@ -41,7 +41,7 @@ def new_job(
     if not command.has_call():
         raise CommandDefinitionError(f"{name} cannot be deferred: it has no `call`.")
     try:
-        bound = command(*args, **fields)  # binds the arguments here, at the caller's mistake, not in the worker
+        bound = command(*args, **fields)  # binds the arguments here: a mistake is the caller's error, not the worker's
     except TypeError as error:
         raise _misfit(command, name, args, fields) or error from None
     data = payload.build(name, _encoded(command, name, args), _encoded_named(name, fields))
@@ -69,7 +69,7 @@ def _further_fields(command: type[CommandClass], due: float | None, context: byt
 
 
 def _lock(command: type[CommandClass], name: str, bound: Any, args: Sequence[Any], fields: Mapping[str, Any]) -> Lock:
-    """Return the lock of equal jobs: every field is equal, by position or name, or the result of `unique_key` is."""
+    """Return the lock of equal jobs: those with the same fields, however passed, or with the same `unique_key`."""
     if command.unique_key is not None:
         same = command.unique_key(*args, **fields)
     else:
