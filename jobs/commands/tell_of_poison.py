@@ -11,7 +11,7 @@ from jobs.record import registry
 
 
 class TellOfPoison(Mandate):
-    """Call the handlers of `ON_DEAD` for a job whose workers died while they ran it, so that none of them could."""
+    """Call the handlers of `ON_DEAD` for a job whose workers died while they ran it: none was left to call them."""
 
     queue = next(iter(conf.queues()))  # the first, if the job's own is unknown
     result_ttl = 0
