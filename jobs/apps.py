@@ -21,6 +21,6 @@ class JobsConfig(AppConfig):
         tracing.set_up()
         registry.autodiscover()
         if any(options.get("BACKEND") == BACKEND for options in getattr(settings, "TASKS", {}).values()):
-            import_module("jobs.backends")  # workers must know its command
+            import_module("jobs.backends")  # workers need its command
         for check in checks.ALL:
             register(check, checks.TAG)

@@ -3,7 +3,7 @@ Direct jobs: Django's own Tasks API on these workers.
 
     TASKS = {"default": {"BACKEND": "jobs.backends.RQBackend"}}
 
-A task runs as the command `jobs.RunTask`, so it has the retries, the deadlock rule and the page that every job has.
+A task runs as the command `jobs.RunTask`, so it has the same retries, deadlock rule and page as every job.
 """
 
 import json
@@ -64,13 +64,13 @@ class RunTask(Mandate):
     backend: str = "default"
 
     @property
-    def is_async(self) -> bool:  # type: ignore[override]  # of other commands, their class knows
-        """Whether the task's function is a coroutine function. ForbiddenFunctionError where there is no such task."""
+    def is_async(self) -> bool:  # type: ignore[override]  # of other commands, an attribute of the class
+        """Whether the task's function is a coroutine function. ForbiddenFunctionError for an unknown task."""
         return iscoroutinefunction(task_of(self.path, self.backend).func)
 
     @passage
     def call(self) -> Any:
-        """Run the task to its end; of an `async def` one, return the coroutine that does."""
+        """Run the task to completion; for an `async def` task, return the coroutine that does."""
         if self.is_async:
             return self._call_async()
         function, args, result = self._begin()
@@ -95,7 +95,7 @@ class RunTask(Mandate):
         return returned
 
     def on_dead(self, error: BaseException) -> None:
-        """Django's signal says `finished` of a task that has failed for good, too; not of one that is retried."""
+        """Send `task_finished`: Django sends it for tasks that have failed for good, too, but not before a retry."""
         result = self._result()
         errors = [*result.errors, _error("".join(traceback.format_exception(error)))]
         result = replace(result, status=TaskResultStatus.FAILED, finished_at=timezone.now(), errors=errors)
@@ -108,9 +108,9 @@ class RunTask(Mandate):
 
 class RQBackend(BaseTaskBackend):
     """
-    Tasks as jobs: written when the open transactions commit, in the queue of their name; `run_after` is a wait; a
-    priority above 0 goes to the head of its queue, any other to the tail. Arguments and results are plain JSON, as that
-    API has it.
+    Runs tasks as jobs, which are written when the open transactions commit, in the queue of their `queue_name`.
+    `run_after` schedules the job. A priority above 0 puts it at the head of its queue, any other at the tail. Arguments
+    and results are plain JSON, as the Tasks API requires.
     """
 
     supports_defer = True
@@ -124,7 +124,7 @@ class RQBackend(BaseTaskBackend):
             self.queues = set(conf.queues())
 
     def validate_task(self, task: Any) -> None:
-        """Refuse a task that cannot work, when it is defined and when it is enqueued. InvalidTask says why."""
+        """Refuse an invalid task, when it is defined and when it is enqueued. Raises InvalidTask with the reason."""
         super().validate_task(task)
         if (kind := unrun.kind_of(task.func)) in (unrun.GENERATOR, unrun.ASYNC_GENERATOR):
             raise InvalidTask(
@@ -133,16 +133,16 @@ class RQBackend(BaseTaskBackend):
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """
-        Make a job of a task. Returns its result, whose id is the job's.
+        Enqueue a task as a job. Returns its result, whose id is the job's.
 
-        Its `enqueued_at` is None until the open transactions have committed. Raises what Django's own backends raise
-        for a task that cannot work, ForbiddenFunctionError for one that no worker would find, TypeError for arguments
-        that are no JSON, RedisUnavailableError.
+        Its `enqueued_at` is None until the open transactions have committed. Raises the errors of Django's own backends
+        for an invalid task, ForbiddenFunctionError for a task that workers could not import, TypeError for arguments
+        that are not JSON, RedisUnavailableError.
         """
         self.validate_task(task)
-        task_of(task.module_path, self.alias)  # what no worker would find is refused here
+        task_of(task.module_path, self.alias)  # refuses a task that workers could not import
         queue = queues.check(task.queue_name)
-        result: Any = _result(task, self.alias, args, kwargs)  # makes plain JSON of the arguments, or refuses them
+        result: Any = _result(task, self.alias, args, kwargs)  # converts the arguments to plain JSON, or refuses them
         fields = {"path": task.module_path, "args": result.args, "kwargs": result.kwargs, "backend": self.alias}
         due = task.run_after.timestamp() if task.run_after is not None else None
         with tracing.sending(RunTask, queue) if tracing.is_on else tracing.UNTRACED as note:
@@ -152,23 +152,23 @@ class RQBackend(BaseTaskBackend):
             note((new,))
             (job,) = queues.push((new._replace(at_front=task.priority > 0),))
         result = _result(task, self.alias, args, kwargs, job)
-        queues.on_commit(lambda: self._tell(result, job))
+        queues.on_commit(lambda: self._send_enqueued(result, job))
         return result
 
-    def _tell(self, result: Any, job: MandateJob) -> None:
-        """The signal comes once the task is there: at once, or when the open transactions have committed."""
+    def _send_enqueued(self, result: Any, job: MandateJob) -> None:
+        """Send the signal once the task is written: immediately, or when the open transactions have committed."""
         object.__setattr__(result, "enqueued_at", datetime.fromtimestamp(job.written_at, UTC))
         task_enqueued.send(type(self), task_result=result)
 
     def get_result(self, result_id: str) -> Any:
-        """What has become of a task. TaskResultDoesNotExist when there is no record, or it is no task's."""
+        """Return the result of a task. TaskResultDoesNotExist if it has no record, or the job runs no task of ours."""
         job = find(result_id)
         if job is None or job.command_name != registry.name_of(RunTask) or job.command_kwargs["backend"] != self.alias:
             raise TaskResultDoesNotExist(result_id)
         return result_of(job)
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
-        """A queue of the backend that the project does not have."""
+        """jobs.E009: a queue of the backend is not listed."""
         return [
             *super().check(**kwargs),
             *(
@@ -183,7 +183,7 @@ class RQBackend(BaseTaskBackend):
 
 
 def result_of(job: MandateJob) -> Any:
-    """A job of a task, as Django's TaskResult."""
+    """Return the TaskResult of a task's job."""
     fields = job.command_kwargs
     task = task_of(fields["path"], fields["backend"])
     return _result(task, fields["backend"], fields["args"], fields["kwargs"], job, read=True)
@@ -191,15 +191,15 @@ def result_of(job: MandateJob) -> Any:
 
 def task_of(path: str, backend: str) -> Any:
     """
-    The task at a dotted path, if it is one that an installed app defines at the top of a module.
+    Return the task at a dotted path, if an installed app defines it at the top of a module.
 
-    Raises ForbiddenFunctionError otherwise: a payload never chooses freely.
+    Raises ForbiddenFunctionError otherwise: a payload must not choose freely.
     """
     module, _, name = path.rpartition(".")
-    found = vars(import_module(module)).get(name) if module and apps.get_containing_app_config(module) else None
-    if not isinstance(found, Task) or found.module_path != path:
+    task = vars(import_module(module)).get(name) if module and apps.get_containing_app_config(module) else None
+    if not isinstance(task, Task) or task.module_path != path:
         raise ForbiddenFunctionError(f"There is no task {path!r} at the top of a module of an installed app.")
-    return found if found.backend == backend else found.using(backend=backend)
+    return task if task.backend == backend else task.using(backend=backend)
 
 
 def _result(
@@ -211,27 +211,27 @@ def _result(
     *,
     read: bool = False,
 ) -> Any:
-    known = _known(job) if job is not None and read else {}
+    fields = _fields(job) if job is not None and read else {}
     result: Any = TaskResult(
         task=task,
         id=job.id if job is not None else "",
-        status=known.get("status", TaskResultStatus.READY),
-        enqueued_at=known.get("enqueued_at"),
-        started_at=known.get("started_at"),
-        finished_at=known.get("finished_at"),
-        last_attempted_at=known.get("started_at"),
+        status=fields.get("status", TaskResultStatus.READY),
+        enqueued_at=fields.get("enqueued_at"),
+        started_at=fields.get("started_at"),
+        finished_at=fields.get("finished_at"),
+        last_attempted_at=fields.get("started_at"),
         args=list(args),
         kwargs=dict(kwargs),
         backend=alias,
-        errors=known.get("errors", []),
-        worker_ids=known.get("worker_ids", []),
+        errors=fields.get("errors", []),
+        worker_ids=fields.get("worker_ids", []),
     )
-    if known.get("status") == TaskResultStatus.SUCCESSFUL:
+    if fields.get("status") == TaskResultStatus.SUCCESSFUL:
         object.__setattr__(result, "_return_value", job.return_value() if job is not None else None)  # as Django's own
     return result
 
 
-def _known(job: MandateJob) -> dict[str, Any]:
+def _fields(job: MandateJob) -> dict[str, Any]:
     names = ("enqueued_at", "created_at", "started_at", "ended_at", "worker_name")
     values: Any = job.connection.hmget(job.key, *names)
     enqueued, created, started, ended, worker = values
@@ -253,8 +253,8 @@ def _known(job: MandateJob) -> dict[str, Any]:
 
 def _error(text: str) -> TaskError:
     """
-    An error as Django's API has it. Its class stands in its traceback where the frames, which are indented, end; of a
-    chain the last one counts. The lines of a group begin with a bar.
+    Return the TaskError of a traceback. The name of the class is on the first line after the frames, which are
+    indented; of a chain, the last error counts. The lines of a group begin with a bar.
     """
     of_last = re.split(r"\n\n(?:The above|During handling of the above) exception.*\n\n", text)[-1]
     lines = [line.removeprefix("  | ") for line in of_last.splitlines() if not line.startswith("Traceback (")]

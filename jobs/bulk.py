@@ -1,7 +1,7 @@
 """
-The same change to many jobs: at once, or by a job of its own, whose progress stands in Redis for a day.
+The same change to many jobs: immediately, or in a job of its own, whose progress is kept in Redis for a day.
 
-A worker that dies in between is no harm: the job runs again, finds what is left, and goes on counting.
+If the worker dies, the job runs again, changes the remaining jobs, and continues the count.
 """
 
 from collections import Counter
@@ -30,57 +30,57 @@ CHANGES: dict[str, Callable[[Job], object]] = {
     "cancel": control.cancel,
     "delete": control.delete,
 }
-CLEAR = "clear"  # delete all that is in a queue
-PASSES = 5  # through the list, while others take jobs out of it as we go: those behind move up, and are missed
+CLEAR = "clear"  # delete all jobs of a queue
+PASSES = 5  # over the list: if others remove jobs during a pass, those behind move up, and the pass misses them
 KEPT_FOR = DAY  # seconds that the progress of a change is kept
 KEPT = 100  # changes whose progress is listed
 
 _RECENT_SCRIPT = Script("recent.lua")
-_AHEAD = (JobState.SCHEDULED, JobState.RETRYING)  # they are listed by when they are due
+_AHEAD = (JobState.SCHEDULED, JobState.RETRYING)  # listed by the time at which they are due
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of many jobs: what was asked for, and how far it has come."""
+    """A change of many jobs: the request and its progress."""
 
     id: str  # of the job that makes it
     name: str  # retry, run_now, cancel, delete, clear
     state: str
     filters: Mapping[str, str]
-    count: Count  # how many were meant when it was asked for
+    count: Count  # jobs that matched when it was requested
     began: datetime
     changed: int = 0
-    refused: int = 0  # they were in another state by the time that it came to them
+    refused: int = 0  # no longer in a state that allows the change
     ended: datetime | None = None
 
 
-def apply(name: str, found: Iterable[Job]) -> tuple[int, int]:
+def apply(name: str, jobs: Iterable[Job]) -> tuple[int, int]:
     """
-    Make the change of that name to each. Returns how many were changed, and how many refused it.
+    Make the change of that name to each job. Returns how many were changed, and how many refused it.
 
-    Raises KeyError for a name that there is not.
+    Raises KeyError for an unknown name.
     """
-    answers = control.change_all(name, list(found))
+    answers = control.change_all(name, list(jobs))
     changed = answers.count(None)
     return changed, len(answers) - changed
 
 
 def start(name: str, state: str, filters: Mapping[str, str], count: Count) -> Change:
     """
-    Have a job make the change to all that the filters mean now: what is enqueued, or ends, later is left alone. It goes
-    to the head of the first queue. Raises UnknownQueueError, or ValueError, for filters that mean nothing.
+    Enqueue a job that changes all jobs that match the filters now; jobs that are enqueued, or end, later are not
+    changed. It goes to the head of the first queue. Raises UnknownQueueError or ValueError for invalid filters.
     """
     began, wanted = datetime.fromtimestamp(runtime.now(), UTC), dict(filters)
-    asked_for = JobQuery.of(state, filters).until
+    requested = JobQuery.of(state, filters).until
     if JobState(state) not in _AHEAD:
-        wanted["until"] = min(began, asked_for or began).isoformat()
+        wanted["until"] = min(began, requested or began).isoformat()
     command: Any = registry.get("jobs.ChangeMany")
     new = new_job.new_job(command, (name, state, wanted), {}, queue=command.queue)
     key = keys.change(new.id)
-    known: dict[Any, Any] = {"name": name, "state": state, "filters": orjson.dumps(dict(filters))}
-    known |= {"count": count.value, "more": int(count.more), "began": repr(began.timestamp())}
+    record: dict[Any, Any] = {"name": name, "state": state, "filters": orjson.dumps(dict(filters))}
+    record |= {"count": count.value, "more": int(count.more), "began": repr(began.timestamp())}
     with _client().pipeline() as pipeline:
-        pipeline.hset(key, mapping=known)
+        pipeline.hset(key, mapping=record)
         pipeline.expire(key, KEPT_FOR)
         pipeline.zadd(keys.CHANGES, {new.id: began.timestamp()})
         pipeline.zremrangebyrank(keys.CHANGES, 0, -KEPT - 1)
@@ -91,10 +91,10 @@ def start(name: str, state: str, filters: Mapping[str, str], count: Count) -> Ch
 
 
 def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str]) -> tuple[int, int]:
-    """What that job does. Returns how many were changed in all, and how many refused it."""
+    """Make the change, in that job. Returns how many jobs were changed in all, and how many refused it."""
     query, client = JobQuery.of(state, filters), _client()
     steps = _cleared(query) if name == CLEAR else _changed(query, name)
-    before: Any = client.hget(keys.change(job_id), "changed")  # by an attempt that did not come to its end
+    before: Any = client.hget(keys.change(job_id), "changed")  # by an attempt that was cut short
     changed, refused = int(before or 0), 0
     for more, refused in steps:
         changed += more
@@ -104,13 +104,13 @@ def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str]) ->
 
 
 def get(job_id: str) -> Change | None:
-    """The change that the job of that id makes or has made; None when it is forgotten, or there never was one."""
-    known: Any = _client().hgetall(keys.change(job_id))
-    return _read(job_id, known) if known else None
+    """Return the change that the job of that id makes or has made; None if its record has expired or never existed."""
+    record: Any = _client().hgetall(keys.change(job_id))
+    return _read(job_id, record) if record else None
 
 
 def recent(most: int = 5) -> list[Change]:
-    """The last changes, the newest first; one round trip."""
+    """Return the latest changes, the newest first, in one round trip."""
     answer = run_script(_client(), _RECENT_SCRIPT, [keys.CHANGES], [keys.change(""), most])
     records = [(as_text(job_id), pairs) for job_id, pairs in zip(answer[::2], answer[1::2], strict=True)]
     return [_read(job_id, dict(zip(pairs[::2], pairs[1::2], strict=True))) for job_id, pairs in records if pairs]
@@ -122,17 +122,17 @@ Step = tuple[int, int]  # how many more were changed; how many have refused it i
 
 
 def _changed(query: JobQuery, name: str) -> Iterator[Step]:
-    """What is changed leaves the list, so the next chunk begins after those that stay."""
+    """Changed jobs leave the list, so the next chunk begins after those that stay."""
     done: set[str] = set()  # one that comes back is not changed again
     for _ in range(PASSES):
         stay: Counter[str] = Counter()
         before, refused = len(done), 0
         while chunk := query.chunk(stay):
-            meant = [row for _, row in chunk if row is not None and row.id not in done and query.fits(row)]
-            answers = control.change_all(name, [row.job for row in meant])
-            changed = {row.id for row, refusal in zip(meant, answers, strict=True) if refusal is None}
+            matching = [row for _, row in chunk if row is not None and row.id not in done and query.fits(row)]
+            answers = control.change_all(name, [row.job for row in matching])
+            changed = {row.id for row, refusal in zip(matching, answers, strict=True) if refusal is None}
             stay.update(queue for queue, row in chunk if row is None or row.id not in changed)
-            refused += len(meant) - len(changed)
+            refused += len(matching) - len(changed)
             done |= changed
             yield len(changed), refused
         if len(done) == before:
@@ -146,7 +146,7 @@ def _cleared(query: JobQuery) -> Iterator[Step]:
             yield deleted, 0
 
 
-# --- how it lies there -----------------------------------------------------------------------
+# --- storage ---------------------------------------------------------------------------------
 
 
 def _client() -> Redis:
@@ -161,8 +161,8 @@ def _note(client: Redis, job_id: str, **values: int | str) -> None:
         pipeline.execute()
 
 
-def _read(job_id: str, known: Mapping[bytes, bytes]) -> Change:
-    text = {as_text(name): as_text(value) for name, value in known.items()}
+def _read(job_id: str, record: Mapping[bytes, bytes]) -> Change:
+    text = {as_text(name): as_text(value) for name, value in record.items()}
     number = {name: float(text.get(name) or 0) for name in ("count", "more", "began", "changed", "refused", "ended")}
     return Change(
         id=job_id,

@@ -1,4 +1,4 @@
-"""System checks: what `manage.py check` says before a job would find out. Ids are listed in docs/reference.md."""
+"""System checks: `manage.py check` reports problems before a job meets them. Ids are listed in docs/reference.md."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -67,7 +67,7 @@ def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 
 def check_installed_order(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """jobs.E004: django_rq stands before jobs, so that its rqworker command would win."""
+    """jobs.E004: django_rq stands before jobs, so its rqworker command would be used."""
     order = [app.name for app in apps.get_app_configs()]
     if "django_rq" in order and order.index("django_rq") < order.index("jobs"):
         return [
@@ -84,7 +84,7 @@ def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     """
     jobs.E005: a queue has no Redis address. jobs.E006: its server is too old. jobs.E010: it is a Redis Cluster.
 
-    A server that does not answer is no finding: checks run where things are built, too.
+    A server that does not answer is not reported: checks run at build time, too.
     """
     without_address = [name for name, config in settings.RQ_QUEUES.items() if config.get("URL") == ""]
     if without_address:
@@ -122,13 +122,13 @@ def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 
 def check_schedule(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """jobs.E007: a recurring entry cannot work. jobs.E008: two of them would share their runs' ids."""
+    """jobs.E007: a recurring entry is invalid. jobs.E008: the runs of two entries would have the same ids."""
     try:
         listed = listed_entries()
     except ScheduleError as error:
         return [Error(str(error), hint="Name a list of jobs.scheduler.Entry.", id="jobs.E007")]
     messages: list[CheckMessage] = [
-        Error(f"The recurring entry {entry.name!r}: {problem}", hint="Mend it in the list.", id="jobs.E007")
+        Error(f"The recurring entry {entry.name!r}: {problem}", hint='Correct it in JOBS["SCHEDULE"].', id="jobs.E007")
         for entry in listed
         for problem in entry.problems()
     ]

@@ -18,37 +18,37 @@ DEFAULTS: dict[str, Any] = {
     "ALLOW_PICKLE": False,
     # Hosts that the webhooks of plain RQ jobs may be sent to.
     "WEBHOOK_HOSTS": (),
-    # Dotted paths of functions `(job, error)` that hear of each failed attempt: error trackers, for instance.
+    # Dotted paths of functions `(job, error)` that are called for each failed attempt, such as error trackers.
     "ON_FAILURE": (),
     # The same for each job that has failed for good.
     "ON_DEAD": (),
-    # The dotted path of the list of recurring entries; None: there are none.
+    # The dotted path of the list of recurring entries; None: no entries.
     "SCHEDULE": None,
-    # Names of fields that the dashboard shows as [filtered], of whichever command.
+    # Names of fields that the dashboard shows as [filtered], for every command.
     "FILTERED_FIELDS": ("password", "token", "secret", "api_key"),
-    # Whether OpenTelemetry spans are made of enqueueing and attempts; it needs opentelemetry-api. Read on start-up.
+    # Whether OpenTelemetry spans record enqueueing and attempts; needs opentelemetry-api. Read on start-up.
     "TRACING": False,
     # Tokens with which programs may read the dashboard's API and the metrics, as `Authorization: Bearer <token>`.
     "API_TOKENS": (),
-    # Dead jobs that a queue keeps; of more the oldest go.
+    # Dead jobs that a queue keeps; beyond that the oldest are removed.
     "DEAD_LIMIT": 10_000,
-    # Which release runs, such as a commit's name; "": workers show a digest of their commands' names and fields.
+    # The release that runs, such as a commit's name; "": workers show a digest of their commands' names and fields.
     "VERSION": "",
-    # How many jobs are claimed at once while jobs are short; 1: never more than threads are idle.
+    # How many jobs are claimed at once while jobs are short; 1: never more than there are idle threads.
     "BATCH": 16,
-    # Whether a database connection that is kept (CONN_MAX_AGE) loses its session state after each attempt.
+    # Whether the session state of a persistent database connection (CONN_MAX_AGE) is reset after each attempt.
     "RESET_CONNECTIONS": True,
 }
 
 
 def get(name: str) -> Any:
-    """The project's value of one setting, or its default. KeyError for a name that is no setting of ours."""
+    """Return the project's value of a setting, or its default. KeyError for an unknown name."""
     default = DEFAULTS[name]
     return getattr(settings, "JOBS", {}).get(name, default)
 
 
 def batch() -> int:
-    """How many jobs a worker claims at once while jobs are short. ImproperlyConfigured when it cannot be that."""
+    """Return how many jobs a worker claims at once while jobs are short. ImproperlyConfigured for an invalid value."""
     value = get("BATCH")
     if type(value) is not int or value < 1:
         raise ImproperlyConfigured(f"JOBS['BATCH'] is {value!r}; it must be a whole number, 1 or more.")
@@ -56,7 +56,7 @@ def batch() -> int:
 
 
 def queues() -> Mapping[str, str]:
-    """The queues in priority order, each with a line on what belongs there, which may be empty."""
+    """Return the queues in priority order, each with its line on what belongs there, which may be empty."""
     listed = get("QUEUES")
     if listed is None:
         return dict.fromkeys(settings.RQ_QUEUES, "")
@@ -65,8 +65,8 @@ def queues() -> Mapping[str, str]:
 
 def target(queue: str) -> float:
     """
-    Seconds that the first job of a queue may have waited before something is wrong: its `target` in JOBS["QUEUES"], or
-    DEFAULT_TARGET.
+    Return how many seconds the first job of a queue may wait before that is a problem: its `target` in JOBS["QUEUES"],
+    or DEFAULT_TARGET.
 
     Raises ImproperlyConfigured for a target that is not a number above 0.
     """

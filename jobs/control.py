@@ -1,4 +1,4 @@
-"""Every change a person may make to a job. Each takes it from where it is and puts it elsewhere in one atomic step."""
+"""The changes that a person can make to a job. Each moves or removes the job in one atomic step."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ _AHEAD = (JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED)
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A change as `change.lua` takes it."""
+    """A change, as an argument of `change.lua`."""
 
     what: str
     possible: tuple[JobStatus, ...]
@@ -47,17 +47,17 @@ _NAMED = {"retry": _RETRY, "run_now": _RUN_NOW, "cancel": _CANCEL, "delete": _DE
 
 def retry(job: Job, *, at_front: bool = False, queue: str = "") -> None:
     """
-    Run a dead, discarded or cancelled job again, or a retrying one at once; with a fresh budget of retries. `queue`:
-    in that one, of the same server, instead of its own.
+    Run a dead, discarded or cancelled job again, or a retrying job immediately, with a fresh retry budget. `queue`: in
+    that queue, of the same server, instead of its own.
 
-    Raises ChangeRefusedError in any other state, and when another job holds the lock of a unique one.
+    Raises ChangeRefusedError in any other state, and if another job holds the lock of its unique command.
     """
     _change(job, replace(_RETRY, at_front=at_front, queue=queue))
 
 
 def run_now(job: Job) -> None:
     """
-    Run a scheduled job before its time, or a waiting one without its prerequisites; without a deadline from then on.
+    Run a scheduled job before it is due, or a waiting job without its prerequisites. Its deadline is removed.
 
     Raises ChangeRefusedError in any other state.
     """
@@ -66,16 +66,16 @@ def run_now(job: Job) -> None:
 
 def cancel(job: Job, reason: str = "cancelled") -> None:
     """
-    See that a job is not run: neither now, nor to its end if it is running, nor again. Kept for a day.
+    Cancel a job: it does not run, and is not retried. Its record is kept for a day.
 
-    A running one is interrupted in its thread; its late result is refused. Raises ChangeRefusedError when it has ended.
+    A running job is interrupted in its thread; a late result is refused. Raises ChangeRefusedError if it has ended.
     """
     _change(job, replace(_CANCEL, reason=reason))
 
 
 def move(job: Job, queue: str) -> None:
     """
-    Move a queued job to the tail of another queue, of the same server. Its retry budget and deadline stay.
+    Move a queued job to the tail of another queue, of the same server. It keeps its retry budget and deadline.
 
     Raises ChangeRefusedError in any other state, and for a queue of another server.
     """
@@ -84,9 +84,9 @@ def move(job: Job, queue: str) -> None:
 
 def reschedule(job: Job, at: datetime) -> None:
     """
-    Change the time at which a scheduled or retrying job runs. What its command's `expires_in` allows counts from there.
+    Change the time at which a scheduled or retrying job runs. Its command's `expires_in` counts from the new time.
 
-    Raises ValueError for a time without a zone, ChangeRefusedError in any other state.
+    Raises ValueError for a naive datetime, ChangeRefusedError in any other state.
     """
     if at.tzinfo is None:
         raise ValueError(f"at={at!r} has no time zone. Give an aware datetime.")
@@ -96,27 +96,28 @@ def reschedule(job: Job, at: datetime) -> None:
 
 def profile(job: Job) -> None:
     """
-    Have the next attempt at a job profiled, and those after it.
+    Profile the next attempt at a job, and those after it.
 
-    Raises ChangeRefusedError when it runs or has finished.
+    Raises ChangeRefusedError if the job is running or has finished.
     """
     _change(job, _Change("profile", (*_AHEAD, *_ENDED), "profiled"))
 
 
 def delete(job: Job) -> None:
     """
-    Remove a job in whatever state. What waits for it stays blocked; for a day its id is refused as a prerequisite.
+    Delete a job in any state. Its dependents stay blocked; for a day its id is refused as a prerequisite.
 
-    Raises ChangeRefusedError when it has no record.
+    Raises ChangeRefusedError if it has no record.
     """
     _change(job, _DELETE)
 
 
 def clear(queue: str, until: datetime) -> Iterator[int]:
     """
-    Delete the jobs of a queue that were enqueued by that time (aware), SLICE at a time: how many, after each step.
+    Delete the jobs of a queue that were enqueued by that time (aware), SLICE at a time. Yields the number of deleted
+    jobs after each step.
 
-    What waits for them stays blocked, as after `delete`. Raises KeyError for a queue that there is not.
+    Dependents stay blocked, as after `delete`. Raises KeyError for an unknown queue.
     """
     client = get_connection(queue)
     words: list[Word] = [keys.RQ, SLICE, iso(until.timestamp()), KEPT_FOR]
@@ -129,10 +130,10 @@ def clear(queue: str, until: datetime) -> Iterator[int]:
 
 def change_all(name: str, jobs: Sequence[Job], queue: str = "") -> list[ChangeRefusedError | None]:
     """
-    `retry`, `run_now`, `cancel`, `delete` or `move` (to `queue`) many jobs, SLICE of them in a step. Of each: None when
-    it was changed, or why it was not. Each is changed by itself, but a queue is gone through once for all of a slice.
+    `retry`, `run_now`, `cancel`, `delete` or `move` (to `queue`) many jobs, SLICE of them in a step. Each job is
+    changed independently, but each queue is scanned once per slice.
 
-    Raises KeyError for any other name.
+    Returns for each job None if it was changed, or the refusal. Raises KeyError for any other name.
     """
     return _changed(jobs, replace(_NAMED[name], queue=queue))
 
@@ -151,8 +152,8 @@ def _changed(jobs: Sequence[Job], change: _Change) -> list[ChangeRefusedError | 
             refused |= {(client, job_id): _elsewhere(job_id, change, client, there) for job_id in ids}
             continue
         for some in (ids[at : at + SLICE] for at in range(0, len(ids), SLICE)):
-            for job_id, happened, further in _made(client, some, change):
-                refused[client, job_id] = _refusal(job_id, change, happened, further)
+            for job_id, outcome, detail in _made(client, some, change):
+                refused[client, job_id] = _refusal(job_id, change, outcome, detail)
     return [refused[job.connection, job.id] for job in jobs]
 
 
@@ -164,23 +165,23 @@ def _elsewhere(job_id: str, change: _Change, client: Redis, there: Redis) -> Cha
     )
 
 
-def _refusal(job_id: str, change: _Change, happened: str, further: str) -> ChangeRefusedError | None:
-    match happened:
+def _refusal(job_id: str, change: _Change, outcome: str, detail: str) -> ChangeRefusedError | None:
+    match outcome:
         case "done":
             return None
         case "missing":
             why = "it has no record. It finished, or was deleted."
         case "status":
-            why = f"it is {further}."
+            why = f"it is {detail}."
         case "held":
-            why = f"its command is unique, and job {further} is in its place."
+            why = f"its command is unique, and job {detail} is in its place."
         case _:
-            why = f"the server said {further!r}."
+            why = f"the server said {detail!r}."
     return ChangeRefusedError(f"Job {job_id} cannot be {change.verb}: {why}")
 
 
 def _made(client: Redis, ids: Sequence[str], change: _Change) -> Iterator[tuple[str, str, str]]:
-    """Each job's id, what happened to it, and what there is to say of that."""
+    """Make the change. Returns for each job its id, the outcome, and the detail of a refusal."""
     now, first, *others = runtime.now(), *ids
     statuses = f",{','.join(status.value for status in change.possible)},"
     note = line(change.event, now, reason=change.reason) if change.event else ""

@@ -1,12 +1,12 @@
-"""Every error of the package, in one tree. Each says what was refused, its value, and what to do."""
+"""Every error of the package, in one tree. Each message names what was refused, its value, and a remedy."""
 
 
 class JobsError(Exception):
-    """The root: `except JobsError` catches whatever this package raises on purpose."""
+    """The base class: `except JobsError` catches every error that this package raises on purpose."""
 
 
 class CommandDefinitionError(JobsError, TypeError):
-    """Raised when a command class cannot work: a field with a reserved name, an impossible option, no `call`."""
+    """Raised for an invalid command class: a field with a reserved name, an impossible option, no `call`."""
 
 
 class UnknownQueueError(JobsError, ValueError):
@@ -14,15 +14,15 @@ class UnknownQueueError(JobsError, ValueError):
 
 
 class SerializationError(JobsError, TypeError):
-    """Raised at `defer` when an argument cannot be sent exactly: the message names the argument and its type."""
+    """Raised at `defer` if an argument cannot be serialized exactly. The message names the argument and its type."""
 
 
 class RedisUnavailableError(JobsError, ConnectionError):
-    """Raised when Redis gave no answer within a second. Nothing is known to have been enqueued."""
+    """Raised if Redis does not answer within a second. Whether anything was enqueued is unknown."""
 
 
 class PayloadError(JobsError):
-    """Raised when what lies in Redis cannot be run: malformed, or naming what no installed app defines."""
+    """Raised if a payload cannot be run: it is malformed, or names something that no installed app defines."""
 
 
 class UnknownCommandError(PayloadError):
@@ -30,18 +30,18 @@ class UnknownCommandError(PayloadError):
 
 
 class NewerPayloadError(PayloadError):
-    """Raised when a payload says that this release is too old to read it."""
+    """Raised if a payload is of a version that this release is too old to read."""
 
 
 class ForbiddenFunctionError(PayloadError):
-    """Raised when a payload asks for a function that is neither an installed app's own nor in ALLOWED_FUNCTIONS."""
+    """Raised if a payload names a function that is neither an installed app's own nor in ALLOWED_FUNCTIONS."""
 
 
 class MissingRecordError(JobsError):
     """
     Raised when a record that an argument refers to is gone.
 
-    `references` names them all, as the dashboard shows them: `["users.User:7"]`.
+    `references` names all missing records, as the dashboard shows them: `["users.User:7"]`.
     """
 
     def __init__(self, references: list[str]) -> None:
@@ -51,10 +51,10 @@ class MissingRecordError(JobsError):
 
 class PoisonError(JobsError):
     """
-    Handed to the functions of `ON_DEAD` with a job that is dead because too many worker processes in a row died by
-    themselves while they ran the job. Never raised.
+    Passed to the functions of `ON_DEAD` with a job that is dead because too many worker processes in a row died by
+    themselves while they ran it. Never raised.
 
-    `workers` names every worker in which the job was interrupted, the last one last: those that were stopped, too.
+    `workers` names every worker in which the job was interrupted, in order, including workers that were stopped.
     """
 
     def __init__(self, workers: list[str]) -> None:
@@ -63,20 +63,20 @@ class PoisonError(JobsError):
 
 
 class PrerequisiteError(JobsError, ValueError):
-    """Raised at `defer` for a prerequisite that is no job, or that can never be done: deleted, cancelled, elsewhere."""
+    """Raised at `defer` for a prerequisite that is not a job, or can never finish: deleted, cancelled, elsewhere."""
 
 
 class PrereqJobNotFinishedError(JobsError):
-    """Raised when a job is run although a prerequisite of it is not done: "Unfinished job: <id>"."""
+    """Raised if a job is run before a prerequisite of it has finished: "Unfinished job: <id>"."""
 
 
 class NotInWorkerError(JobsError, RuntimeError):
-    """Raised by `requeue_job` where no worker is there to run the command again."""
+    """Raised by `requeue_job` if no worker is running the command."""
 
 
 class ChangeRefusedError(JobsError):
-    """Raised when a person asks of a job what its state does not allow. The message names both."""
+    """Raised for a change that a job's state does not allow. The message names both."""
 
 
 class ScheduleError(JobsError, ValueError):
-    """Raised for a recurring entry that cannot work, or that does not exist. The message names it and what is wrong."""
+    """Raised for a recurring entry that is invalid or does not exist. The message names the entry and the problem."""

@@ -1,7 +1,7 @@
 """
-One attempt of a job: it decides the outcome, and nothing else does; what follows a failure stands in `failures`.
+One attempt of a job. Only this module decides its outcome; `failures` decides what follows a failure.
 
-`perform` is what a command's payload calls, whoever runs it; `attempt` is how our worker runs a claim.
+Every payload of a command calls `perform`, in any worker; our worker runs a claim with `attempt`.
 """
 
 import inspect
@@ -32,11 +32,11 @@ _AS_IT_IS = nullcontext()
 
 def perform(name: str, /, *args: Any, **kwargs: Any) -> Any:
     """
-    Run the command of that name with these arguments, as they lie in the payload, and return what it returns.
+    Run the command of that name with these arguments, in the form that the payload has, and return its result.
 
-    Raises PrereqJobNotFinishedError, UnknownCommandError, PayloadError for arguments that cannot be read or do not fit
-    the command any more, MissingRecordError when a record they refer to is gone, and whatever the command raises: a
-    worker that is not ours never takes an attempt that did not succeed for one that did.
+    Raises PrereqJobNotFinishedError, UnknownCommandError, PayloadError for arguments that cannot be read or no longer
+    fit the command, MissingRecordError if a record that they refer to is gone, and every error of the command: a worker
+    that is not ours never takes a failed attempt for a successful one.
     """
     job = get_current_job()
     if job is not None and (lacking := prerequisites.lacking(job.connection, job.id)):
@@ -48,7 +48,7 @@ def perform(name: str, /, *args: Any, **kwargs: Any) -> Any:
 
 
 def attempt(claim: Claim, thread: Interruptible) -> Ended:
-    """Run a claimed command in this thread. Returns what it ended as, and the command's name; raises nothing."""
+    """Run a claimed command in this thread. Returns how it ended, and the command's name; raises nothing."""
     current = begin(claim)
     command = None
     try:
@@ -83,7 +83,7 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
 
 
 def given_up(claim: Claim, kind: type[JobInterrupt]) -> Ended:
-    """What a job ends as whose thread did not come back from an interrupt of that kind, and the command's name."""
+    """Return how a job ends whose thread did not return from an interrupt of that kind, and the command's name."""
     current = begin(claim)
     try:
         current.command = payload.read(claim.data).name
@@ -92,12 +92,12 @@ def given_up(claim: Claim, kind: type[JobInterrupt]) -> Ended:
     finally:
         end(current)
     error = failures.timed_out(claim.limit) if kind is TimedOut else kind()
-    error.add_note("The thread did not come back either; where it was is in the worker's log.")
+    error.add_note("The thread did not return, either; the worker's log shows where it was.")
     return Ended(failures.outcome(error, current, None), current.command)
 
 
 def _with_text(error: TimedOut, claim: Claim) -> TimedOut:
-    """The interrupt, with the limit in its text: what is raised in another thread is a class."""
+    """Return the interrupt with the limit in its text: only a class can be raised in another thread."""
     worded = failures.timed_out(claim.limit).with_traceback(error.__traceback__)
     worded.__cause__, worded.__context__ = error.__cause__, error.__context__
     worded.__suppress_context__ = error.__suppress_context__
@@ -111,7 +111,7 @@ def _log_begin(attempt: Attempt, call: payload.Call) -> None:
 
 def _build(name: str, args: list[Any], kwargs: dict[str, Any], is_tagged: bool) -> Mandate:
     command = cast(type[Mandate], registry.get(name))
-    if is_tagged:  # else the arguments are what JSON says they are
+    if is_tagged:  # otherwise the arguments are plain JSON
         args, named = arguments.decode([args, {"": kwargs}])
         kwargs = named[""]
     try:
@@ -121,7 +121,7 @@ def _build(name: str, args: list[Any], kwargs: dict[str, Any], is_tagged: bool) 
             inspect.signature(command).bind(*args, **kwargs)
         except TypeError as error:
             raise PayloadError(f"The payload's arguments do not fit {name}: {error}") from error
-        raise  # it is the command's own
+        raise  # the command's own error
 
 
 def _result(value: Any) -> bytes | None:
@@ -129,5 +129,5 @@ def _result(value: Any) -> bytes | None:
         return None
     try:
         return orjson.dumps(arguments.encode(value))
-    except Exception:  # SerializationError, or what the value's own code raises: the work is done all the same
+    except Exception:  # SerializationError, or an error of the value's own code: the work is done all the same
         return orjson.dumps(f"<{type(value).__qualname__}>")

@@ -1,8 +1,8 @@
 """
-`/healthz`: this process answers. `/readyz`: what it needs answers, too: database, Redis, migrations.
+`/healthz`: this process answers. `/readyz`: its databases and Redis answer, too, and its migrations are applied.
 
-A probe names no host, comes without TLS and has no session. So this stands before everything else that looks at a
-request, and answers these two paths alone; no answer tells addresses or errors, which are in the log.
+A probe has no host name, no TLS and no session. So the middleware comes before everything else that reads a request,
+and answers only these two paths. No answer contains addresses or errors, which are in the log.
 """
 
 import logging
@@ -29,7 +29,7 @@ class HealthMiddleware(MiddlewareMixin):
     """Put it first in MIDDLEWARE."""
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
-        """The answer, if this is a probe."""
+        """Return the answer, if this is a probe."""
         view = {"/healthz": healthz, "/readyz": readyz}.get(request.path_info)
         if view is None:
             return None
@@ -38,12 +38,12 @@ class HealthMiddleware(MiddlewareMixin):
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
-    """200 as long as this process answers at all."""
+    """Return 200, as long as this process answers at all."""
     return _response(request, [])
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when everything is there that a page needs; else 503, with what is not, within PATIENCE seconds."""
+    """Return 200 if everything that a page needs answers; otherwise 503 with the problems, within PATIENCE seconds."""
     questions = _questions()
     for question in questions.values():
         question.start()
@@ -64,17 +64,17 @@ def _response(request: HttpRequest, problems: list[str]) -> HttpResponse:
     )
 
 
-# --- what is checked -------------------------------------------------------------------------
+# --- checks ----------------------------------------------------------------------------------
 
 
-_known: dict[str, SingleFlight[str]] = {}  # each answers what is wrong, "" for nothing
-_migrated = False  # whether this process's migrations were once found applied: they stay so
+_checks: dict[str, SingleFlight[str]] = {}  # each returns the problem, "" for none
+_migrated = False  # whether an earlier check in this process saw all migrations applied: they stay so
 
 
 def _questions() -> dict[str, SingleFlight[str]]:
     asks: dict[str, Callable[[], str]] = {f"database {alias}": partial(_ask_database, alias) for alias in connections}
     asks |= {"Redis": _ask_redis, "migrations": _ask_migrations}
-    return {name: _known.setdefault(name, SingleFlight(name, ask)) for name, ask in asks.items()}
+    return {name: _checks.setdefault(name, SingleFlight(name, ask)) for name, ask in asks.items()}
 
 
 def _problem(name: str, question: SingleFlight[str], until: float) -> str:
@@ -110,6 +110,6 @@ def _ask_migrations() -> str:
 
 
 def unapplied_migrations() -> list[str]:
-    """The migrations of this release that the default database has not had. Raises the database's errors."""
+    """Return this release's migrations that the default database lacks. Raises the database's errors."""
     executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
     return [str(migration) for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]

@@ -1,4 +1,4 @@
-"""MandateJob: an rq Job that knows which command it runs, in which state it is, and whom it may call."""
+"""MandateJob: an rq Job with the command it runs, its state, and a check of the functions it may call."""
 
 import logging
 from collections.abc import Callable
@@ -36,10 +36,10 @@ class MandateJob(Job):
     rq Job, and can be used as one.
     """
 
-    is_written = True  # a handle's: whether its record has been written; False too when it was rolled back
-    transactions: Transactions | None = None  # a handle's: what has to commit before it is written
-    written_at = 0.0  # a handle's: when its record was written, in seconds since the epoch
-    duplicate = False  # a handle's: whether it stands for an earlier job, because its command is unique
+    is_written = True  # of a handle: whether its record has been written; False after a rollback, too
+    transactions: Transactions | None = None  # of a handle: those that must commit first
+    written_at = 0.0  # of a handle: when its record was written, in seconds since the epoch
+    duplicate = False  # of a handle: whether it refers to an earlier job, because its command is unique
 
     # The spelling of the original.
     PreqJobNotFinishedError = PrereqJobNotFinishedError
@@ -49,21 +49,21 @@ class MandateJob(Job):
 
     @classmethod
     def handle(cls, id: str, *, queue: str, payload: bytes, connection: Redis) -> "MandateJob":
-        """The job that is about to be written: what is known of it without asking Redis."""
+        """Return a handle to a job that is about to be written, without a call to Redis."""
         job = cls.__new__(cls)
         vars(job).update(_id=id, origin=queue, _data=payload, connection=connection, is_written=False)
         return job
 
     def become(self, id: str) -> None:
-        """Stand for an earlier job from here on: this one was its duplicate, and was not written."""
+        """Refer to an earlier job from now on: this one was its duplicate, and was not written."""
         vars(self).update(_id=id, is_written=True, duplicate=True)
 
     @staticmethod
     def perform_now(name: str, /, *args: Any, prereq_jobs: prerequisites.Given | None = None, **kwargs: Any) -> Any:
         """
-        Run a command by its name, in this process, and return what its `call` returns.
+        Run a command by its name, in this process, and return the result of its `call`.
 
-        Raises PrereqJobNotFinishedError when one of `prereq_jobs` is not done, UnknownCommandError.
+        Raises PrereqJobNotFinishedError if one of `prereq_jobs` has not finished, UnknownCommandError.
         """
         command: Any = registry.get(name)
         client = get_connection(command.queue)
@@ -71,18 +71,18 @@ class MandateJob(Job):
         return command.run(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        # A handle has not been through rq's `__init__`, which costs more than all the rest of `defer`: it goes through
-        # it when something is asked for that it does not have.
+        # A handle skips rq's `__init__`, which costs more than all the rest of `defer`. The first access to an
+        # attribute that the handle lacks calls it.
         own = vars(self)
         if "serializer" in own or "connection" not in own:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        known = dict(own)
+        kept = dict(own)
         MandateJob.__init__(self, connection=own["connection"])
-        own.update(known)
+        own.update(kept)
         return getattr(self, name)
 
     def restore(self, raw_data: Any) -> None:
-        """As RQ's, whose time limits are whole seconds; a command's may be parts of one."""
+        """As RQ's, whose time limits are whole seconds; here they may be fractional."""
         limit = as_text(raw_data.get(b"timeout") or b"")
         if "." in limit:
             raw_data = {**raw_data, b"timeout": str(ceil(float(limit)))}
@@ -93,31 +93,31 @@ class MandateJob(Job):
     @property
     def state(self) -> JobState | None:
         """
-        Its state now, as Redis says. None when Redis has no record: the transaction has not committed or was rolled
+        The current state, read from Redis. None if Redis has no record: the transaction has not committed or was rolled
         back, or the job finished more than its `result_ttl` ago.
         """
         status, state = self.connection.hmget(self.key, "status", "state")
         if not status:
             return None
-        found = state_of(as_text(status), as_text(state or b""))
-        if found is JobState.WAITING and prerequisites.blocking(self.connection, self.id):
+        current = state_of(as_text(status), as_text(state or b""))
+        if current is JobState.WAITING and prerequisites.blocking(self.connection, self.id):
             return JobState.BLOCKED
-        return found
+        return current
 
     @property
     def reason(self) -> str | None:
-        """Why it is dead, discarded, cancelled, retrying or put off, in a line; None otherwise."""
+        """Why it is dead, discarded, cancelled, retrying or postponed, in one line; None in other states."""
         status, reason = self.connection.hmget(self.key, "status", "reason")
         return display.text(as_text(reason)) if reason and status and as_text(status) in WITH_REASON else None
 
     @property
     def history(self) -> list[history.Event]:
         """
-        What has happened to it, the oldest first; of the special events the last 100. What each attempt failed with,
-        in full, is in `results()`: the last 10.
+        Its events, the oldest first; at most the last 100 special ones. The full errors of the last 10 attempts are in
+        `results()`.
         """
-        known: Any = self.connection.hmget(self.key, "status", "created_at", "started_at", "ended_at", "history")
-        status, created, started, ended, special = known
+        fields: Any = self.connection.hmget(self.key, "status", "created_at", "started_at", "ended_at", "history")
+        status, created, started, ended, special = fields
         marks = [("queued", created), ("started", started)]
         if status == JobStatus.FINISHED.value.encode():
             marks.append(("finished", ended))
@@ -126,7 +126,7 @@ class MandateJob(Job):
 
     @property
     def progress(self) -> Progress:
-        """How many attempts it has made, retries it has used and requeues it has asked for."""
+        """How many attempts it has made, and how many retries and requeues it has used."""
         try:
             return Progress.load(self._field("progress"))
         except ValueError:
@@ -134,22 +134,19 @@ class MandateJob(Job):
 
     @property
     def prerequisites(self) -> list[str]:
-        """The ids of the jobs that it was to wait for, done or not."""
+        """The ids of its prerequisites, finished or not."""
         return list(orjson.loads(self._field("prereqs") or b"[]"))
 
     @property
     def dependents(self) -> set[str]:
-        """The ids of the commands' jobs that wait for it."""
+        """The ids of the commands' jobs that wait for this one."""
         waiting = [keys.dependents(self.id), keys.followers(self.id)]
         return {as_text(member) for member in self.connection.sunion(waiting)}
 
     def cancel(
         self, pipeline: Any = None, enqueue_dependents: bool = False, remove_from_dependencies: bool = False
     ) -> Any:
-        """
-        See that it is not run, or not to its end: `jobs.control.cancel`. Plain RQ jobs, and plain dependents, are
-        treated as RQ does.
-        """
+        """Cancel the job with `jobs.control.cancel`. RQ's own code handles plain RQ jobs and plain dependents."""
         if self._is_plain():
             return super().cancel(pipeline, enqueue_dependents, remove_from_dependencies)
         control.cancel(self)
@@ -158,14 +155,14 @@ class MandateJob(Job):
         return {}
 
     def requeue(self, at_front: bool = False) -> "MandateJob":
-        """Run a dead job again, with a fresh budget: `jobs.control.retry`. A plain RQ job is requeued as RQ does."""
+        """Run a dead job again, with a fresh budget: `jobs.control.retry`. RQ's own code requeues a plain RQ job."""
         if self._is_plain():
             return super().requeue(at_front)  # type: ignore[return-value]
         control.retry(self, at_front=at_front)
         return self
 
     def delete(self, *args: Any, **kwargs: Any) -> None:
-        """Remove it: `jobs.control.delete`. A plain RQ job is deleted as RQ does."""
+        """Delete the job with `jobs.control.delete`. RQ's own code deletes a plain RQ job."""
         if self._is_plain():
             super().delete(*args, **kwargs)
         elif self.connection.exists(self.key):
@@ -173,17 +170,17 @@ class MandateJob(Job):
 
     @property
     def call_log(self) -> str:
-        """The last lines that its last attempt logged, where kept: if it failed, or the command has `keep_log`."""
+        """The last lines that its last attempt logged; kept if it failed, or if the command has `keep_log`."""
         return display.text(self._field("log").decode(errors="replace"))
 
     def return_value(self, refresh: bool = False) -> Any:
-        """What `call` returned, while the finished job is kept; None before. Records in it are fetched."""
+        """Return the result of `call` while the finished job is kept; None before. Records in it are fetched."""
         value = super().return_value(refresh)
         return arguments.decode(value) if isinstance(value, dict | list) else value
 
     @property
     def command_name(self) -> str | None:
-        """The command it runs, `users.SendWelcomeEmail`; None for a plain RQ job."""
+        """The name of its command, such as `users.SendWelcomeEmail`; None for a plain RQ job."""
         return self.args[0] if self._runs_a_command() else None
 
     @property
@@ -199,17 +196,17 @@ class MandateJob(Job):
     @property
     def func(self) -> Callable[..., Any]:
         """
-        What the job calls, where RQ's own Job would import whatever the payload names.
+        The function that the job calls. RQ's own Job would import any function that the payload names.
 
-        Raises ForbiddenFunctionError for what jobs may not call.
+        Raises ForbiddenFunctionError for a function that jobs may not call.
         """
         if self.instance is not None:
-            return allowlist.resolve(self.instance)  # always refused: no method of anything is called
+            return allowlist.resolve(self.instance)  # always refused: jobs call no methods
         return allowlist.resolve(self.func_name)
 
     @property
     def success_callback(self) -> Any:
-        """RQ's callbacks, which a payload names too, pass the same rule as functions: ForbiddenFunctionError."""
+        """RQ's callback. The payload names it, so the rule of `func` applies: ForbiddenFunctionError."""
         return allowlist.resolve(self._success_callback_name) if self._success_callback_name else None
 
     @property
@@ -223,7 +220,7 @@ class MandateJob(Job):
         return allowlist.resolve(self._stopped_callback_name) if self._stopped_callback_name else None
 
     def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
-        """RQ's webhooks, to the hosts in JOBS["WEBHOOK_HOSTS"] alone: a payload must not choose whom we talk to."""
+        """Send RQ's webhooks, only to hosts in JOBS["WEBHOOK_HOSTS"]: a payload must not choose where we connect."""
         hosts = conf.get("WEBHOOK_HOSTS")
         for webhook in self.webhooks:
             if urlsplit(webhook.url).hostname not in hosts:
@@ -235,7 +232,7 @@ class MandateJob(Job):
 
     @property
     def description(self) -> str | None:
-        """The call as a person reads it; derived, so that it need not be stored with each job."""
+        """The call in readable form. It is derived, so that it need not be stored with each job."""
         if self._description is not None:
             return display.text(self._description)
         try:
@@ -257,7 +254,7 @@ class MandateJob(Job):
     def _is_plain(self) -> bool:
         try:
             return not self._runs_a_command()
-        except Exception:  # an unreadable payload: our way needs none of it
+        except Exception:  # an unreadable payload: our own operations do not read it
             return False
 
     def _runs_a_command(self) -> bool:

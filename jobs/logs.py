@@ -1,6 +1,4 @@
-"""
-What is logged of attempts: a job's own lines, kept for its page; and its id, on every line logged while it runs.
-"""
+"""Logging of attempts: keeps a job's own lines for its page, and adds its id to every line logged while it runs."""
 
 import logging
 
@@ -10,7 +8,7 @@ LINE_LENGTH = 1_000  # characters of a line
 
 
 class AttemptLog(logging.Handler):
-    """Put on the root logger by a worker process: notes what passes the loggers' levels while an attempt runs."""
+    """A worker process's handler on the root logger: keeps lines that pass the loggers' levels during an attempt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -18,7 +16,7 @@ class AttemptLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         attempt = current()
-        if attempt is not None and record.name != "jobs":  # the worker's own lines tell what the job's page tells
+        if attempt is not None and record.name != "jobs":  # the job's page shows what the worker's own lines say
             try:
                 attempt.note(self.format(record)[:LINE_LENGTH])
             except Exception:
@@ -27,14 +25,14 @@ class AttemptLog(logging.Handler):
 
 class JobFilter(logging.Filter):
     """
-    Put on a project's handlers: gives every record `job_id`, `command`, `queue` and `attempt`, None outside an attempt,
+    For a project's handlers: gives every record `job_id`, `command`, `queue` and `attempt`, None outside an attempt,
     and `job`, which is " [job <id>]" or nothing, for a plain format.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         attempt = current()
-        known = attempt.fields() if attempt is not None else dict.fromkeys(("job_id", "command", "queue", "attempt"))
-        for name, value in known.items():
+        fields = attempt.fields() if attempt is not None else dict.fromkeys(("job_id", "command", "queue", "attempt"))
+        for name, value in fields.items():
             if not hasattr(record, name):
                 setattr(record, name, value)
         named = record.job_id and record.job_id not in record.getMessage()  # type: ignore[attr-defined]

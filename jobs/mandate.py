@@ -57,7 +57,7 @@ class _CallsAsync(Protocol[R]):
 @dataclass_transform(eq_default=False)
 class Mandate:
     """
-    A command: what it needs as annotated fields, what it does in `call`, how it is queued as class attributes.
+    A command: annotated fields are its arguments, `call` does its work, class attributes set how it is queued.
 
         class ProcessSubmission(Mandate):
             queue = "critical"
@@ -66,9 +66,9 @@ class Mandate:
             def call(self):
                 ...
 
-    `ProcessSubmission.run(7)` runs it here and returns what `call` returned; `ProcessSubmission.defer(7)` makes a job
-    of it. Fields follow the rules of dataclasses. Class options and their defaults: `jobs.client.options.DEFAULTS`;
-    subclasses inherit them.
+    `ProcessSubmission.run(7)` runs it in this process and returns the result of `call`; `ProcessSubmission.defer(7)`
+    enqueues a job. Fields follow the rules of dataclasses. Class options and their defaults are in
+    `jobs.client.options.DEFAULTS`; subclasses inherit them.
     """
 
     queue: ClassVar[str] = options.DEFAULTS["queue"]
@@ -85,7 +85,7 @@ class Mandate:
     profile_rate: ClassVar[float] = options.DEFAULTS["profile_rate"]
     log_arguments: ClassVar[bool] = options.DEFAULTS["log_arguments"]
 
-    context: ClassVar[Context] = Context()  # values that travel with every job deferred while they are set
+    context: ClassVar[Context] = Context()  # values sent with every job deferred while they are set
     is_async: ClassVar[bool] = False  # whether `call` is a coroutine function
 
     def __init_subclass__(cls, *, kw_only: bool = False, **kwargs: Any) -> None:
@@ -96,17 +96,17 @@ class Mandate:
         options.check_methods(cls)
         if "is_async" not in vars(cls):
             cls.is_async = unrun.kind_of(inspect.getattr_static(cls, "call")) == unrun.COROUTINE
-        if cls.has_call():  # else it is a base for commands, not one
+        if cls.has_call():  # otherwise it is a base class for commands
             registry.register(cls)
 
     @classmethod
     def has_call(cls) -> bool:
-        """Whether it can be run."""
+        """Return whether the class defines `call`."""
         return cls.call is not Mandate.call
 
     def call(self) -> Any:
-        """What the command does. Every command defines it."""
-        raise CommandDefinitionError(f"{type(self).__qualname__} has no `call`. Define what the command does there.")
+        """Do the work of the command. Every command overrides it."""
+        raise CommandDefinitionError(f"{type(self).__qualname__} has no `call`. Define its work there.")
 
     unique_key: ClassVar[Callable[..., Any] | None] = None
 
@@ -121,9 +121,10 @@ class Mandate:
 
     def requeue_job(self, wait: float | timedelta) -> NoReturn:
         """
-        Stop here and run this job again after `wait` seconds (or a timedelta): same id, same arguments, no failure.
+        Stop here and run this job again after `wait` seconds (or a timedelta), with the same id and arguments. It does
+        not count as a failure.
 
-        Raises NotInWorkerError when no worker runs the command, ValueError for an impossible `wait`.
+        Raises NotInWorkerError if no worker is running the command, ValueError for an invalid `wait`.
         """
         if "_claim" not in vars(self):
             raise NotInWorkerError(
@@ -133,9 +134,9 @@ class Mandate:
 
     @property
     def job(self) -> MandateJob | None:
-        """The job that is running this command; None when it was called with `run`."""
+        """The job that is running this command; None if it was called with `run`."""
         own = vars(self)
-        if "_job" not in own and "_claim" in own:  # made when it is asked for: few commands ask
+        if "_job" not in own and "_claim" in own:  # created on first access: few commands use it
             claim = own["_claim"]
             own["_job"] = MandateJob.handle(
                 claim.job_id,
@@ -164,15 +165,15 @@ class Mandate:
     @passage
     def run(cls, *args: Any, **kwargs: Any) -> Any:
         """
-        Run the command now, in this process, and return what `call` returns. Takes the command's fields.
+        Run the command now, in this process, and return the result of `call`. Takes the command's fields.
 
-        An `async def call` is run to its end; inside a running event loop use `await Command.arun(...)`.
+        An `async def call` is run to completion; inside a running event loop use `await Command.arun(...)`.
         """
         return invoke(cls(*args, **kwargs))
 
     @classmethod
     async def arun(cls: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Any:
-        """`run`, for async code: an `async def call` is awaited, another runs in Django's thread for such work."""
+        """`run` for async code: awaits an `async def call`, and runs any other in the thread of `sync_to_async`."""
         command = cls(*args, **kwargs)
         if command.is_async:
             return finished(command, await command.call())
@@ -235,15 +236,15 @@ class Mandate:
         **fields: Any,
     ) -> MandateJob:
         """
-        Make a job of the command, once the transactions that are open now commit. Takes the command's fields, and:
+        Enqueue a job that runs the command, once all open transactions have committed. Takes the command's fields, and:
 
-        `wait` seconds or a timedelta from now, or `wait_until` an aware datetime; `queue` instead of the class's own;
-        `prereq_jobs`, jobs or their ids that must have finished first, and with `prereq_failure="run"` may end in any
-        way; `profile=True` to see on its page where its time went.
+        `wait`, seconds or a timedelta from now, or `wait_until`, an aware datetime; `queue`, instead of the class's
+        own; `prereq_jobs`, jobs or job ids that must finish first, or with `prereq_failure="run"` end in any way;
+        `profile=True`, to profile its attempts.
 
-        Returns the job; its `id` is known at once. With `unique_for` it stands for the earlier job that it would
-        double, and says so in `duplicate`. Raises TypeError for fields that do not fit, SerializationError for an
-        argument that cannot be sent, ValueError for an impossible option, UnknownQueueError, PrerequisiteError,
+        Returns the job; its `id` is set immediately. With `unique_for`, a duplicate refers to the earlier job, and its
+        `duplicate` is True. Raises TypeError for fields that do not match, SerializationError for an argument that
+        cannot be serialized, ValueError for an invalid option, UnknownQueueError, PrerequisiteError,
         RedisUnavailableError.
         """
         queue = queues.check(queue or cls.queue)
@@ -262,7 +263,7 @@ class Mandate:
 
     @classmethod
     async def adefer(cls, *args: Any, **fields_and_options: Any) -> MandateJob:
-        """`defer`, for async code."""
+        """`defer` for async code."""
         return await sync_to_async(cls.defer)(*args, **fields_and_options)
 
     @classmethod
@@ -279,11 +280,11 @@ class Mandate:
         profile: bool = False,
     ) -> list[MandateJob]:
         """
-        Make a job of each row, 1,000 a round trip. A row is a tuple of positional fields or a dict of named ones.
+        Enqueue a job for each row, 1,000 a round trip. A row is a tuple of positional fields or a dict of named ones.
 
-        With `spread`, seconds or a timedelta, they become due evenly over that time instead of all at once; the other
-        options are those of `defer`. Returns the jobs in order. All rows are checked before any is written; errors are
-        those of `defer`.
+        With `spread`, seconds or a timedelta, the jobs become due evenly over that time instead of all at once. The
+        other options and the errors are those of `defer`. All rows are checked before any is written. Returns the jobs
+        in order.
         """
         queue = queues.check(queue or cls.queue)
         rows = list(rows)
@@ -319,26 +320,26 @@ class Mandate:
         prereq_failure: PrereqFailure = "wait",
         profile: bool = False,
     ) -> "Deferral[P]":
-        """The options of `defer` bound first, so that a type checker still sees the fields: `.using(...).defer(7)`."""
+        """Bind the options of `defer` first, so that a type checker still checks the fields: `.using(...).defer(7)`."""
         bound = {"wait": wait, "wait_until": wait_until, "queue": queue, "prereq_jobs": prereq_jobs}
         bound |= {"prereq_failure": prereq_failure, "profile": profile}
         return Deferral(partial(cls.defer, **bound))  # type: ignore[attr-defined]
 
 
 class Deferral(Generic[P]):
-    """A command with the options of its `defer` bound; made by `using`."""
+    """A command with bound options of `defer`; returned by `using`."""
 
     def __init__(self, defer: Callable[..., MandateJob]) -> None:
         self._defer = defer
 
     def defer(self, *args: P.args, **kwargs: P.kwargs) -> MandateJob:
-        """`Command.defer` with the options given to `using`. Takes the command's fields."""
+        """Call `Command.defer` with the options given to `using`. Takes the command's fields."""
         return self._defer(*args, **kwargs)
 
 
 @passage
 def invoke(command: Mandate) -> Any:
-    """Run a command's `call`, of either colour, to its end."""
+    """Run a command's `call`, plain or async, to completion."""
     if command.is_async:
         return finished(command, async_to_sync(command.call)())
     return finished(command, command.call())
@@ -346,9 +347,9 @@ def invoke(command: Mandate) -> Any:
 
 def finished(command: Mandate, result: Any) -> Any:
     """
-    What `call` returned.
+    Return the result of `call`.
 
     Raises:
-        TypeError: for a generator, a coroutine and the like: nothing has run, which must not look like success.
+        TypeError: for a generator, a coroutine and the like: nothing has run, so the command has not succeeded.
     """
     return unrun.checked(result, f"{type(command).__qualname__}.call")

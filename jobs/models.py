@@ -4,7 +4,7 @@ from django.db import models
 
 
 class Dashboard(models.Model):
-    """What `jobs.view_dashboard` is a permission for."""
+    """The object of `jobs.view_dashboard` and the other permissions."""
 
     class Meta:
         managed = False

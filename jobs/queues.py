@@ -29,14 +29,14 @@ from jobs.runtime import Transactions
 
 logger = logging.getLogger("jobs")
 
-SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to hold Redis up
+SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to block Redis
 
 _PAUSED = keys.PAUSED
 _PUSH = Script("shared.lua", "push.lua")
 
 
 class Lock(NamedTuple):
-    """What keeps a unique command to one job: a key in Redis, held for so many seconds or until that job has ended."""
+    """The lock of a unique command: a key in Redis, held for so many seconds or until its job has ended."""
 
     key: str
     seconds: float
@@ -49,29 +49,29 @@ class NewJob(NamedTuple):
     queue: str
     payload: bytes
     due: float | None = None
-    fields: tuple[Word, ...] = ()  # names and values of further fields of its record, in turn
+    fields: tuple[Word, ...] = ()  # further fields of its record: names and values, alternating
     prerequisites: Prerequisites = NONE
     lock: Lock | None = None
-    at_front: bool = False  # of its queue, whenever its time has come
+    at_front: bool = False  # goes to the head of its queue when it becomes ready
 
 
 def new_id() -> str:
-    """A random UUID (version 4, RFC 9562), as text; the standard library's way there takes four times as long."""
+    """Return a random UUID (version 4, RFC 9562) as text. The standard library takes four times as long."""
     digits = os.urandom(16).hex()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def check(queue: str) -> str:
-    """The queue's name, if it is one. UnknownQueueError listing the queues otherwise."""
-    known = conf.queues()
-    if queue not in known:
-        raise UnknownQueueError(f"Unknown queue: {queue!r}. The queues are: {', '.join(known)}.")
+    """Return the name of a queue. Raises UnknownQueueError, which lists the queues, for any other name."""
+    names = conf.queues()
+    if queue not in names:
+        raise UnknownQueueError(f"Unknown queue: {queue!r}. The queues are: {', '.join(names)}.")
     return queue
 
 
 def get_queue(name: str) -> Queue:
-    """RQ's view of a queue, for reading: its length, its job ids, its registries."""
+    """Return RQ's Queue, for reading: its length, its job ids, its registries."""
     return Queue(
         check(name),
         connection=get_connection(name),
@@ -81,23 +81,23 @@ def get_queue(name: str) -> Queue:
 
 
 def pause(name: str) -> None:
-    """Take no more jobs from this queue; every worker sees it within a second. What runs is not touched."""
+    """Stop taking jobs from this queue; every worker sees it within a second. Running jobs continue."""
     get_connection(check(name)).sadd(_PAUSED, name)
 
 
 def resume(name: str) -> None:
-    """Take jobs from this queue again."""
+    """Start taking jobs from this queue again."""
     get_connection(check(name)).srem(_PAUSED, name)
 
 
 def paused() -> set[str]:
-    """The queues that are paused."""
+    """Return the names of the paused queues."""
     clients = {id(client): client for client in map(get_connection, conf.queues())}
     return {as_text(name) for client in clients.values() for name in client.smembers(_PAUSED)}
 
 
 def lengths() -> dict[str, int]:
-    """How many jobs wait in each queue, in priority order; one round trip a server."""
+    """Return the number of jobs in each queue, in priority order, in one round trip per server."""
     counts: dict[str, int] = {}
     for client, names in by_server(conf.queues()).items():
         with reaching(client), client.pipeline(transaction=False) as pipeline:
@@ -109,12 +109,12 @@ def lengths() -> dict[str, int]:
 
 def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
     """
-    Write jobs once every transaction that is open now, on whichever database, has committed; at once if none is.
+    Write jobs once every open transaction, on any database, has committed; immediately if none is open.
 
-    One rollback, of a savepoint too, drops them all. Returns a handle for each; what is found out in writing (it is
-    there now, it is another's duplicate) shows on the handles.
+    One rollback, even of a savepoint, drops all of them. Returns a handle for each job; the write updates the handles:
+    the job is written, or it is a duplicate.
 
-    Raises RedisUnavailableError, here or where the transaction ends, when Redis does not answer.
+    Raises RedisUnavailableError, here or where the transaction ends, if Redis does not answer.
     """
     clients = {queue: get_connection(queue) for queue in {job.queue for job in jobs}}
     handles = [
@@ -130,28 +130,28 @@ def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
 
 def copy(job: MandateJob) -> MandateJob:
     """
-    Enqueue a new job that does what `job`, in whatever state, does or did: at once, in the same queue.
+    Enqueue a copy of `job`, which may be in any state, to run now, in the same queue.
 
-    Prerequisites and a deadline do not pass to it; the lock of a unique one does. Returns its handle.
-    Raises ChangeRefusedError for a plain RQ job, and when there is no record of `job`; UnknownQueueError when its queue
-    is gone.
+    Prerequisites and the deadline are not copied; the lock of a unique command is. Returns the handle of the copy.
+    Raises ChangeRefusedError for a plain RQ job or a job without a record; UnknownQueueError if its queue no longer
+    exists.
     """
     names = ("data", "timeout", "result_ttl", "context", "unique", "unique_ms")
-    found: Any = job.connection.hmget(job.key, *names)
-    data, *kept, lock, milliseconds = found
+    values: Any = job.connection.hmget(job.key, *names)
+    data, *kept, lock, milliseconds = values
     if not payload.is_command(data or b""):
-        raise ChangeRefusedError(f"Job {job.id} cannot be copied: it has no record, or is no command's.")
-    noted: tuple[Word, ...] = ()
+        raise ChangeRefusedError(f"Job {job.id} cannot be copied: it has no record, or it is a plain RQ job.")
+    fields: tuple[Word, ...] = ()
     for name, value in zip(names[1:], kept, strict=False):
         if value:
-            noted += (name, value, "more", 1) if name == "context" else (name, value)
+            fields += (name, value, "more", 1) if name == "context" else (name, value)
     unique = Lock(as_text(lock), int(milliseconds) / 1_000) if lock else None
-    (made,) = push([NewJob(new_id(), check(job.origin), payload.inflated(data), fields=noted, lock=unique)])
+    (made,) = push([NewJob(new_id(), check(job.origin), payload.inflated(data), fields=fields, lock=unique)])
     return made
 
 
 def on_commit(write: Callable[[], None]) -> None:
-    """Call this once every transaction that is open now has committed, after what was given here before; or at once."""
+    """Call `write` once every open transaction has committed, after earlier ones; immediately if none is open."""
     open_aliases = runtime.open_transactions()
     if not open_aliases:
         write()
@@ -198,19 +198,19 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, Mandat
     if refused:
         raise PrerequisiteError(f"Job {refused[0]} cannot be a prerequisite of its own duplicate: it is unique.")
     if logger.isEnabledFor(logging.INFO):
-        _tell(pairs)
+        _log(pairs)
 
 
-def _tell(pairs: Sequence[tuple[NewJob, MandateJob]]) -> None:
+def _log(pairs: Sequence[tuple[NewJob, MandateJob]]) -> None:
     for job, handle in pairs:
         when = "" if job.due is None else f", due {iso(job.due)}"
         what = f"duplicate of job {handle.id}" if handle.duplicate else f"enqueued to {job.queue}{when}"
-        told = {"job_id": handle.id, "command": handle.command_name, "queue": job.queue}
-        logger.info("%s: %s (job %s)", what, handle.description, job.id, extra=told)
+        fields = {"job_id": handle.id, "command": handle.command_name, "queue": job.queue}
+        logger.info("%s: %s (job %s)", what, handle.description, job.id, extra=fields)
 
 
 def _links(job: NewJob) -> tuple[bytes, tuple[Word, ...]]:
-    """What `push.lua` reads of a job that waits or is unique, and the fields of its record."""
+    """Return the links that `push.lua` reads (prerequisites, place, lock), and the fields of the record."""
     links: dict[str, object] = {}
     fields = job.fields
     if ids := job.prerequisites.ids():

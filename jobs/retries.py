@@ -1,8 +1,8 @@
 """
-Retry policy: what a failed attempt is followed by. Pure: no Redis, no clock, and the one random number is handed in.
+Retry policy: decides what follows a failed attempt. Pure: no Redis, no clock, and the random number is an argument.
 
-Rules match subclasses and the chain of causes. Of those that match an error, the one for the most special class counts.
-In a group of errors each member is matched by itself: one is enough for a retry, all must match to discard.
+Rules match subclasses and the chain of causes. If several match an error, the one for the most specific class applies.
+In an exception group each member is matched separately: one match is enough for a retry, all must match to discard.
 """
 
 import logging
@@ -28,14 +28,14 @@ Wait = float | timedelta | str | Callable[[int, BaseException], float | timedelt
 
 POLYNOMIALLY_LONGER = "polynomially_longer"
 CENTURY = 36_525 * 86_400.0  # seconds
-DEEPEST = 100  # groups in groups whose members rules look at
-DEFAULT_CURVE = ""  # under which failures are counted that no rule claims
+DEEPEST = 100  # levels of nested groups that rules examine
+DEFAULT_CURVE = ""  # the key of failures that no rule claims
 
 
 def seconds_of(value: object) -> float:
     """
-    Seconds of a number or a timedelta; NaN, which no comparison lets pass, for anything else, and for more than a
-    hundred years: a time that far away cannot always be written down.
+    Return the seconds of a number or a timedelta. NaN, which fails every comparison, for anything else, and for more
+    than a hundred years: a time that far away cannot always be represented.
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
@@ -51,7 +51,7 @@ class _DeadlockType(type):
 
 class Deadlock(OperationalError, metaclass=_DeadlockType):
     """
-    Stands in rules for the database's "try again": a deadlock, a serialization failure, a lock not had in time.
+    In rules: the database errors that mean "try again": a deadlock, a serialization failure, a lock time-out.
 
     PostgreSQL 40P01 and 40001, MySQL 1213 and 1205, SQLite's "database is locked"; as Django raises them.
     """
@@ -69,10 +69,10 @@ class RetryOn:
     Retry on these errors: `RetryOn(Timeout, ConnectionError, wait=3, attempts=5, jitter=0.15)`.
 
     `wait` is seconds, a timedelta, a callable `(attempt, error)` that returns either, or "polynomially_longer"
-    (attempt**4 + 2 seconds). `attempts` counts the first run too. `jitter` is the part of the wait that is added at
-    most, at random; a callable's result is taken as it is. The meaning and the defaults are ActiveJob's `retry_on`.
+    (attempt**4 + 2 seconds). `attempts` counts the first run too. `jitter` is the largest part of the wait that is
+    added at random; a callable's result is used unchanged. The meaning and the defaults are ActiveJob's `retry_on`.
 
-    Raises CommandDefinitionError for what cannot work.
+    Raises CommandDefinitionError for invalid arguments.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class RetryOn:
 
     @property
     def key(self) -> str:
-        """What its failures are counted under."""
+        """The key under which its failures are counted."""
         return "+".join(f"{error.__module__}.{error.__qualname__}" for error in self.errors)
 
     def delay(self, attempt: int, error: BaseException, chance: float) -> float:
-        """Seconds to wait after this attempt (1 for the first); `chance` is a random number from 0 to 1."""
+        """Return the seconds to wait after this attempt (1: the first); `chance` is a random number from 0 to 1."""
         wait = self.wait
         if callable(wait):
             seconds = seconds_of(unrun.checked(wait(attempt, error), f"The wait of {self!r}"))
@@ -127,7 +127,7 @@ _OF_EVERY_GROUP = (Exception, BaseException)  # rules for these mean its members
 
 
 class Policy(Protocol):
-    """What of a command class is asked here."""
+    """The attributes of a command class that are read here."""
 
     retries: int
     retry_on: Sequence[RetryOn]
@@ -137,36 +137,36 @@ class Policy(Protocol):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """
-    What a job has been through, kept with it from one attempt to the next. Empty again once it is dead, so that a job
-    that a person retries, in whichever way, has a fresh budget.
+    Counts of a job's attempts, stored with the job between them. Empty again once the job is dead, so that it has a
+    fresh budget if a person retries it, in any way.
     """
 
     attempts: int = 0  # that ended in a retry or a requeue
     requeues: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)  # by rule
-    since: Mapping[str, float] = field(default_factory=dict)  # seconds since the epoch, by what is being waited for
+    since: Mapping[str, float] = field(default_factory=dict)  # seconds since the epoch, by what the job waits for
 
     @classmethod
     def load(cls, text: bytes) -> "Progress":
-        """Read it from the job's record, but for what a newer release added. ValueError for what no `dump` wrote."""
+        """Read it from the job's record, without fields of newer releases. ValueError for what `dump` did not write."""
         if not text:
             return _NONE
-        known = orjson.loads(text)
-        if not isinstance(known, dict):
-            raise ValueError(f"no progress of a job: {text[:100]!r}")
-        progress = cls(**{name: value for name, value in known.items() if name in cls.__slots__})
+        fields = orjson.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError(f"not the progress of a job: {text[:100]!r}")
+        progress = cls(**{name: value for name, value in fields.items() if name in cls.__slots__})
         counts = [progress.attempts, progress.requeues, *progress.failures.values()]
         if not all(type(count) is int for count in counts):
-            raise ValueError(f"no progress of a job: {text[:100]!r}")
+            raise ValueError(f"not the progress of a job: {text[:100]!r}")
         return progress
 
     def dump(self) -> bytes:
-        """As it lies in the job's record: what is at its default is left out."""
-        known = {"attempts": self.attempts, "requeues": self.requeues, "failures": self.failures, "since": self.since}
-        return orjson.dumps({name: value for name, value in known.items() if value})
+        """Return it in the form of the job's record, without fields at their default."""
+        fields = {"attempts": self.attempts, "requeues": self.requeues, "failures": self.failures, "since": self.since}
+        return orjson.dumps({name: value for name, value in fields.items() if value})
 
     def failed(self, key: str) -> "Progress":
-        """One failure more."""
+        """Return the progress after one more failure under that key."""
         failures = {**self.failures, key: self.failures.get(key, 0) + 1}
         return replace(self, attempts=self.attempts + 1, failures=failures, since={})
 
@@ -176,7 +176,7 @@ _NONE = Progress()
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again in so many seconds."""
+    """Try again in `delay` seconds."""
 
     delay: float
     progress: Progress
@@ -184,18 +184,18 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """No retry is left, or none was given."""
+    """No retry is left, or the command allows none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The command says that this error is not worth keeping the job."""
+    """Discard the job: the command lists this error in `discard_on`."""
 
 
 def decide(
     error: BaseException, policy: Policy, progress: Progress, chance: Callable[[], float] = random.random
 ) -> Retry | GiveUp | Drop:
-    """What follows an attempt that failed with this error."""
+    """Decide what follows an attempt that failed with this error."""
     claims = _claims(error, [*policy.retry_on, *policy.discard_on])
     rule = next((rule for rule in policy.retry_on if rule in claims), None)
     if rule is None:
@@ -211,7 +211,7 @@ def decide(
     try:
         delay = rule.delay(attempt, claims[rule], chance())
     except Exception:
-        logger.exception("the wait of %r cannot be worked out; the default one is taken", rule)
+        logger.exception("the wait of %r cannot be computed; the default one is used", rule)
         delay = default_delay(attempt - 1, chance())
     return Retry(delay, progress.failed(rule.key))
 
@@ -225,7 +225,7 @@ def _default(policy: Policy, progress: Progress, chance: Callable[[], float]) ->
 
 def default_delay(failures: int, chance: float) -> float:
     """
-    Seconds to wait with so many failures before this one; 25 of them take about 20 days.
+    Return the seconds to wait after a failure with so many before it; 25 of them take about 20 days.
 
     Sidekiq's curve (its wiki, "Error Handling"): n**4 + 15 + a random part of 10 * (n + 1).
     """
@@ -234,7 +234,7 @@ def default_delay(failures: int, chance: float) -> float:
 
 def _claims(error: BaseException, rules: Sequence[Rule]) -> Claims:
     """
-    The rules that claim an error, each with the error or the group's member that it claims.
+    Return the rules that claim an error, each with the error or the group's member that it claims.
 
     A plain error has one entry. A group has one for each rule that claims a member, and one under None if there is a
     member that no rule claims; cancellations among the members do not count. A rule for the group's own class comes
@@ -243,28 +243,28 @@ def _claims(error: BaseException, rules: Sequence[Rule]) -> Claims:
     return _claims_of(error, rules, {}, 0) or {None: error}
 
 
-def _claims_of(error: BaseException, rules: Sequence[Rule], known: dict[int, Claims], depth: int) -> Claims:
-    if id(error) in known:  # the cause of several members, or a circle
-        return known[id(error)]
-    known[id(error)] = {}
+def _claims_of(error: BaseException, rules: Sequence[Rule], cache: dict[int, Claims], depth: int) -> Claims:
+    if id(error) in cache:  # the cause of several members, or a cycle
+        return cache[id(error)]
+    cache[id(error)] = {}
     claims: Claims = {} if isinstance(error, CancelledError) else {None: error}
     for each in _chain(error):
         if (rule := _rule_for(each, rules)) is not None:
             claims = {rule: error}
             break
         if isinstance(each, BaseExceptionGroup) and depth < DEEPEST:
-            found: Claims = {}
+            of_members: Claims = {}
             for member in each.exceptions:
-                found = _claims_of(member, rules, known, depth + 1) | found
-            if any(found):
-                claims = found if each is error else dict.fromkeys(found, error)
+                of_members = _claims_of(member, rules, cache, depth + 1) | of_members
+            if any(of_members):
+                claims = of_members if each is error else dict.fromkeys(of_members, error)
                 break
-    known[id(error)] = claims
+    cache[id(error)] = claims
     return claims
 
 
 def _rule_for(error: BaseException, rules: Sequence[Rule]) -> Rule | None:
-    """The rule for the most special class of this error, whatever its causes and members are."""
+    """Return the rule for the most specific class of this error; its causes and members do not count."""
     matching = [
         (_distance(type(error), kind), position, rule)
         for position, rule in enumerate(rules)
@@ -275,7 +275,7 @@ def _rule_for(error: BaseException, rules: Sequence[Rule]) -> Rule | None:
 
 
 def _distance(kind: type, rule: type) -> int:
-    """How far up from the error's class the rule's is; one that is not among its bases (Deadlock) is most special."""
+    """Return how far the rule's class is above the error's; -1 (most specific) if it is not a base of it: Deadlock."""
     return kind.__mro__.index(rule) if rule in kind.__mro__ else -1
 
 

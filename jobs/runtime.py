@@ -1,7 +1,6 @@
 """
-What the whole engine refers to while it runs: the clock, the server and the open transactions, which the testing kit
-replaces; and which functions of the engine call a job's code. Everything else is the same code in a test and in
-production.
+The engine's clock, server and open transactions, which the testing kit replaces; and the functions of the engine that
+call a job's code. Everything else is the same code in a test and in production.
 """
 
 import threading
@@ -12,15 +11,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from django.db import connections
 
-# Seconds since the epoch, for everything that decides by the time.
+# Seconds since the epoch, for every decision that depends on the time.
 now: Callable[[], float] = time.time
 
-# What stands in for every Redis server; None for the servers themselves.
+# Returns the stand-in for every Redis server; None: the servers themselves are used.
 stand_in: Callable[[], Any] | None = None
 
 
 def open_transactions() -> list[str]:
-    """The aliases of the databases on which a transaction is open."""
+    """Return the aliases of the databases with an open transaction."""
     return [c.alias for c in connections.all(initialized_only=True) if c.in_atomic_block]
 
 
@@ -32,12 +31,12 @@ class Transactions(NamedTuple):
 
     @classmethod
     def open_now(cls) -> "Transactions":
-        """Those of the calling thread."""
+        """Return those of the calling thread."""
         return cls(threading.get_ident(), tuple(open_transactions()))
 
     @property
     def are_over(self) -> bool:
-        """Whether it is certain that they have ended; only their own thread can tell."""
+        """Whether they have certainly ended; only their own thread can determine that."""
         return self.thread == threading.get_ident() and not set(self.aliases).intersection(open_transactions())
 
 
@@ -50,7 +49,7 @@ passages: set[CodeType] = set()
 
 
 def starts_job(function: F) -> F:
-    """Decorator: the function calls a job's code. An interrupt does not look at the frames outside it."""
+    """Decorator: the function calls a job's code. An interrupt ignores the frames outside it."""
     starts.add(function.__code__)
     return function
 

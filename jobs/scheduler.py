@@ -1,9 +1,9 @@
 """
-The scheduler: pushes the runs of recurring entries, each once, however many schedulers there are.
+The scheduler: pushes each run of a recurring entry once, however many schedulers are running.
 
-It is rq-scheduler's, with its storage: `rq:scheduler:scheduled_jobs` holds entries by their next time, and each has the
-record of a job, which is what its runs are copies of. What reads the time or writes is done anew: in one atomic step,
-by the server's clock, under a lease that only its owner frees.
+It extends rq-scheduler's and uses its storage: `rq:scheduler:scheduled_jobs` holds entries by their next time, and each
+entry has the record of a job, which its runs copy. All code that reads the time or writes is replaced: it works in one
+atomic step, by the server's clock, under a lease that only its owner frees.
 """
 
 import logging
@@ -60,11 +60,11 @@ __all__ = [
 
 logger = logging.getLogger("jobs.scheduler")
 
-POLL = 1.0  # seconds between looks at what is due
-LEASE = 5_000  # milliseconds: how long nobody schedules after the one who did has died
-SLICE = 500  # entries a look
-LONGEST = 2.0  # seconds of slices in a row
-MISSED_AFTER = 10.0  # seconds by which a run is late when it counts as missed
+POLL = 1.0  # seconds between checks for due entries
+LEASE = 5_000  # milliseconds: how long no process schedules after the one that did has died
+SLICE = 500  # due entries read at a time
+LONGEST = 2.0  # seconds of consecutive slices
+MISSED_AFTER = 10.0  # seconds: a run that is later counts as missed
 MOST_MADE_UP = 100  # missed runs that catch_up="all" makes up for
 
 _OCCUR, _DUE = Script("occur.lua"), Script("due.lua")
@@ -74,7 +74,7 @@ class Scheduler(StockScheduler):
     """
     rq-scheduler's Scheduler, as django-rq's `get_scheduler` makes one, for one server.
 
-    `tick` is what a worker's parent calls; `run` is `manage.py rqscheduler`.
+    A worker's parent calls `tick`; `manage.py rqscheduler` calls `run`.
     """
 
     job_class = MandateJob
@@ -87,17 +87,17 @@ class Scheduler(StockScheduler):
     def _run(self, script: Script, keys: list[str], *arguments: Any) -> Any:
         return run_script(self.connection, script, keys, arguments)
 
-    # --- what is due -----------------------------------------------------------------------------
+    # --- due runs --------------------------------------------------------------------------------
 
     def tick(self) -> int:
-        """Write the runs that are due, if it is our turn. Returns how many. Raises redis-py's errors."""
+        """Write the due runs, if this process holds the lease. Returns how many. Raises redis-py's errors."""
         return self._write_due() if self._lease.hold() else 0
 
     def _write_due(self) -> int:
         written, until = 0, time.monotonic() + LONGEST
         while time.monotonic() < until:
-            found = self._run(_DUE, [self.scheduled_jobs_key], SLICE)
-            now, due = float(found[0]), list(zip(found[1::2], found[2::2], strict=True))
+            answer = self._run(_DUE, [self.scheduled_jobs_key], SLICE)
+            now, due = float(answer[0]), list(zip(answer[1::2], answer[2::2], strict=True))
             written += self._write_runs(now, due)
             if len(due) < SLICE:
                 break
@@ -106,19 +106,19 @@ class Scheduler(StockScheduler):
     def _write_runs(self, now: float, due: list[tuple[bytes, bytes]]) -> int:
         if not due:
             return 0
-        known = serialization.read_many(self.connection, [as_text(entry_id) for entry_id, _ in due])
+        records = serialization.read_many(self.connection, [as_text(entry_id) for entry_id, _ in due])
         steps = []
         for entry_id, score in due:
             try:
-                entry = serialization.definition(as_text(entry_id), known[as_text(entry_id)])
+                entry = serialization.definition(as_text(entry_id), records[as_text(entry_id)])
                 steps.append(self._step(as_text(entry_id), as_text(score), now, entry))
             except Exception:  # one entry that cannot be read must not stop the others
-                logger.exception("the recurring entry %s cannot be read; it is put off for a minute", as_text(entry_id))
+                logger.exception("the recurring entry %s cannot be read; it is delayed for a minute", as_text(entry_id))
                 self.connection.zadd(self.scheduled_jobs_key, {entry_id: now + 60})
         return sum(len(runs) for runs in self._in_one_go(steps))
 
     def _step(self, entry_id: str, score: str, now: float, entry: serialization.Definition) -> list[Any]:
-        """What `occur.lua` is to do for one entry."""
+        """Return the arguments of `occur.lua` for one entry."""
         first, at = datetime.fromtimestamp(float(score), UTC), datetime.fromtimestamp(now, UTC)
         missed, following = "", ""
         if entry.recurs is None:
@@ -139,7 +139,7 @@ class Scheduler(StockScheduler):
         return words
 
     def _in_one_go(self, steps: list[list[Any]]) -> list[list[bytes]]:
-        """One round trip for all of them; each is atomic by itself."""
+        """Make all steps in one round trip; each is atomic by itself."""
         try:
             return self._pipelined(steps)
         except NoScriptError:
@@ -162,9 +162,9 @@ class Scheduler(StockScheduler):
 
     def run(self, burst: bool = False, stop: int | None = None) -> None:
         """
-        Look at what is due every `interval` seconds, until `stop`, a file descriptor, is readable. `burst`: once.
+        Write the due runs every `interval` seconds, until `stop`, a file descriptor, is readable. `burst`: once.
 
-        A server that is away is waited for.
+        If Redis does not answer, keep trying.
         """
         self.register_birth()
         away = False
@@ -186,16 +186,16 @@ class Scheduler(StockScheduler):
             self.register_death()
 
     def acquire_lock(self) -> bool:
-        """Take or keep the turn."""
+        """Take or renew the lease. Returns whether this process holds it."""
         self._lock_acquired = self._lease.hold()
         return self._lock_acquired
 
     def remove_lock(self) -> None:
-        """Leave the turn to another, if it is ours."""
+        """Free the lease, if this process holds it."""
         self._lease.free()
         self._lock_acquired = False
 
-    # --- rq-scheduler's own ways to add jobs, by the real time -----------------------------------
+    # --- rq-scheduler's methods that add jobs, by the real time ----------------------------------
 
     def enqueue_at(self, scheduled_time: datetime, func: Any, *args: Any, **kwargs: Any) -> Any:
         """As rq-scheduler's. A naive time is UTC, as there."""
@@ -209,7 +209,7 @@ class Scheduler(StockScheduler):
         """As rq-scheduler's, but each run of a repeated job has an id of its own. A naive time is UTC, as there."""
         return super().schedule(_aware(scheduled_time), func, *args, **kwargs)
 
-    def cron(  # type: ignore[override]  # what stands further back there is given by name
+    def cron(  # type: ignore[override]  # rq-scheduler's later parameters are given by name
         self,
         cron_string: str,
         func: Any,
@@ -241,10 +241,10 @@ class Scheduler(StockScheduler):
         self, until: Any = None, with_times: bool = False, offset: int | None = None, length: int | None = None
     ) -> Iterator[Any]:
         """As rq-scheduler's; the times are naive and UTC, as there."""
-        found: Any = self.connection.zrangebyscore(
+        members: Any = self.connection.zrangebyscore(
             self.scheduled_jobs_key, "-inf", _score(until), start=offset, num=length, withscores=True
         )
-        for job_id, score in found:
+        for job_id, score in members:
             record = self.connection.hgetall(keys.job(as_text(job_id)))
             if not record:
                 self.cancel(as_text(job_id))
@@ -254,15 +254,15 @@ class Scheduler(StockScheduler):
             yield (job, at) if with_times else job
 
     def count(self, until: Any = None) -> int:
-        """How many jobs and entries are scheduled."""
+        """Return the number of scheduled jobs and entries."""
         return int(self.connection.zcount(self.scheduled_jobs_key, 0, _score(until)))
 
     def get_jobs_to_queue(self, with_times: bool = False) -> Iterator[Any]:
-        """Those that are due."""
+        """Return the jobs and entries that are due."""
         return self.get_jobs(datetime.now(UTC), with_times=with_times)
 
     def enqueue_job(self, job: Any) -> None:
-        """Run a job or entry now, and leave its next time as it is; a job that does not recur is scheduled no more."""
+        """Run a job or entry now. An entry keeps its next time; a job that does not recur leaves the schedule."""
         if serialization.definition(job.id, serialization.read_many(self.connection, [job.id])[job.id]).recurs is None:
             self._run(_OCCUR, [self.scheduled_jobs_key], *self._step_now(job.id))
         else:
@@ -273,7 +273,7 @@ class Scheduler(StockScheduler):
         return [keys.RQ, job_id, score, "", iso(time.time()), "1", stored.RUNS_KEPT, "", job_id, score]
 
     def enqueue_jobs(self) -> int:
-        """Write the runs that are due, whoever's turn it is. Returns how many."""
+        """Write the due runs, whichever process holds the lease. Returns how many."""
         return self._write_due()
 
 

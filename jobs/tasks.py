@@ -1,4 +1,4 @@
-"""The one place that imports Django's Tasks API: `django.tasks` from Django 6.0 on, before that its backport."""
+"""The one place that imports Django's Tasks API: `django.tasks` from Django 6.0 on, its backport before."""
 
 from typing import TYPE_CHECKING
 

@@ -17,7 +17,7 @@ GENERATOR = "a generator function"
 ASYNC_GENERATOR = "an async generator function"
 COROUTINE = "a coroutine function"
 
-# The first that fits counts. The abstract classes know compiled generators and coroutines, too.
+# The first match counts. The abstract classes match compiled generators and coroutines, too.
 _UNRUN: tuple[tuple[type, str], ...] = (
     (Generator, "a generator, so its body has not run. Do the work without `yield`"),
     (AsyncGenerator, "an async generator, so its body has not run. Do the work without `yield`"),
@@ -36,9 +36,9 @@ _KINDS = tuple(kind for kind, _ in _UNRUN)
 
 def kind_of(function: Any) -> str:
     """
-    GENERATOR, ASYNC_GENERATOR or COROUTINE; "" for a function whose body runs when it is called.
+    Return GENERATOR, ASYNC_GENERATOR or COROUTINE; "" for a function whose body runs when it is called.
 
-    Sees through methods and partial functions. A decorator's wrapper counts as itself, since it may well run what it
+    Unwraps methods and partial functions. A decorator's wrapper counts as itself, since it may well run what it
     wraps; if it does not, `checked` refuses its result.
 
     Args:
@@ -58,14 +58,14 @@ def kind_of(function: Any) -> str:
 
 def checked(result: Any, name: str) -> Any:
     """
-    What a call returned, if the call has done its work.
+    Return the result of a call, if the call has done its work.
 
     Args:
-        result: what was returned. It is closed, or cancelled, if it is refused.
+        result: the returned value. It is closed, or cancelled, if it is refused.
         name: of the function, for the message.
 
     Raises:
-        TypeError: for a generator, a coroutine or another awaitable, and whatever else has not run yet.
+        TypeError: for a generator, a coroutine or another awaitable, and any other result that has not run yet.
     """
     if result is None or not issubclass(type(result), _KINDS):  # its type: a lazy object may be anything
         return result
@@ -76,7 +76,7 @@ def checked(result: Any, name: str) -> Any:
 
 def call(function: Callable[..., Any], *args: Any, name: str) -> Any:
     """
-    Call a hook or a handler, and run it to its end if it is a coroutine function.
+    Call a hook or a handler; a coroutine function is run to completion.
 
     Args:
         function: a function, a bound method or anything else that can be called.

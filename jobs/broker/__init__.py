@@ -1,1 +1,1 @@
-"""How Redis is spoken to: connections, keys, times as RQ writes them, leases, and the Lua scripts."""
+"""Access to Redis: connections, keys, times as RQ writes them, leases, and the Lua scripts."""

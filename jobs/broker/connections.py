@@ -1,4 +1,4 @@
-"""Connections to Redis: one pool per server and process, with time-outs that a web request can bear."""
+"""Connections to Redis: one pool per server and process, with time-outs short enough for a web request."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from redis.sentinel import SentinelConnectionPool
 from jobs import conf, runtime
 from jobs.errors import RedisUnavailableError
 
-Word = str | bytes | int | float  # of a command
+Word = str | bytes | int | float  # of a Redis command
 
 # One attempt, a second each to connect and to be answered: a page that defers a job must not hang with Redis.
 # `can_read` in redis-py's pool already replaces a connection that the server closed meanwhile.
@@ -31,9 +31,9 @@ SENTINEL_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1}  # where S
 
 def get_connection(queue: str) -> Redis:
     """
-    The client for one queue's server, thread-safe and shared: queues of one server get the same one.
+    Return the client for one queue's server, thread-safe and shared: queues of one server get the same client.
 
-    Raises KeyError for a queue that RQ_QUEUES does not have, ImproperlyConfigured when it has no address.
+    Raises KeyError for a queue that RQ_QUEUES does not have, ImproperlyConfigured if it has no address.
     """
     if runtime.stand_in is not None:
         return runtime.stand_in()  # type: ignore[no-any-return]
@@ -42,22 +42,22 @@ def get_connection(queue: str) -> Redis:
         raise ImproperlyConfigured(
             f"Queue {queue!r} has no Redis. Set REDIS_URL, for instance redis://localhost:6379/0."
         )
-    known = _by_queue.get(queue)
-    if known is None or known[0] is not config:
-        known = _by_queue[queue] = (config, _client(queue, config))
-    return known[1]
+    cached = _by_queue.get(queue)
+    if cached is None or cached[0] is not config:
+        cached = _by_queue[queue] = (config, _client(queue, config))
+    return cached[1]
 
 
 def by_server(queues: Iterable[str]) -> dict[Redis, list[str]]:
-    """The clients of these queues' servers, each once, with its queues in their order."""
-    found: dict[Redis, list[str]] = {}
+    """Return the clients of these queues' servers, each once, with its queues in their order."""
+    queues_of: dict[Redis, list[str]] = {}
     for name in queues:
-        found.setdefault(get_connection(name), []).append(name)
-    return found
+        queues_of.setdefault(get_connection(name), []).append(name)
+    return queues_of
 
 
 def servers() -> list[Redis]:
-    """The clients of all queues' servers, each once."""
+    """Return the clients of all queues' servers, each once."""
     return list(by_server(conf.queues()))
 
 
@@ -75,22 +75,22 @@ def _client(queue: str, config: dict[str, Any]) -> Redis:
 
 def new_pool(queue: str, **options: Any) -> ConnectionPool:
     """
-    A pool of connections to one queue's server, with these options of redis-py's Connection and no retries.
+    Return a pool of connections to one queue's server, with these options of redis-py's Connection and no retries.
 
-    django-rq reads every form of RQ_QUEUES (URL, socket, Sentinel, TLS); options it has no word for are set on the
-    pool before it opens its first connection.
+    django-rq reads every form of RQ_QUEUES (URL, socket, Sentinel, TLS); options that it does not support are set on
+    the pool before it opens its first connection.
     """
     pool = django_rq.connection_utils.get_connection(queue).connection_pool
     pool.connection_kwargs.update(protocol=2, retry=Retry(NoBackoff(), 0), **options)
     if isinstance(pool, SentinelConnectionPool):
         own = settings.RQ_QUEUES[queue].get("SENTINEL_KWARGS") or {}
-        for sentinel in pool.sentinel_manager.sentinels:  # one that hangs must not keep us from asking the next
+        for sentinel in pool.sentinel_manager.sentinels:  # one that hangs must not keep us from trying the next
             sentinel.connection_pool.connection_kwargs.update(SENTINEL_OPTIONS | own, retry=Retry(NoBackoff(), 0))
     return pool
 
 
 def address(client: Redis) -> str:
-    """Where a client connects to, for messages: never with the password."""
+    """Return the address of a client's server, for messages: without the password."""
     options: dict[str, Any] = client.connection_pool.connection_kwargs
     database = options.get("db") or 0
     if "path" in options:
@@ -102,7 +102,7 @@ def address(client: Redis) -> str:
 
 
 def same_server(one: Redis, other: Redis) -> bool:
-    """Whether two clients reach the same data."""
+    """Return whether two clients reach the same data."""
     return one is other or address(one) == address(other)
 
 
@@ -110,7 +110,7 @@ _LUA = files("jobs").joinpath("broker/lua")
 
 
 class Script:
-    """A Lua script of `jobs/broker/lua`, by the names of its parts in order: shared ones come first."""
+    """A Lua script of `jobs/broker/lua`, by the names of its files in order: shared ones come first."""
 
     def __init__(self, *names: str) -> None:
         self.text = "\n".join(_LUA.joinpath(name).read_text() for name in names)
@@ -119,7 +119,7 @@ class Script:
 
 def run_script(client: Redis, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
     """
-    Run a script on a connection of the client's pool, by its digest; a server that lost it is given the text again.
+    Run a script on a connection of the client's pool, by its digest; a server that has lost it gets the text again.
 
     The client's own layers above the connection (retries, callbacks, metrics) cost more than the call itself.
     """
@@ -136,7 +136,7 @@ def run_script(client: Redis, script: Script, keys: Sequence[str], arguments: Se
 
 
 def run_many(client: Redis, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Word]]]) -> list[Any]:
-    """The same script with each of these keys and arguments, in one round trip; each run is atomic by itself."""
+    """Run a script with each of these keys and arguments, in one round trip; each run is atomic by itself."""
 
     def answers() -> list[Any]:
         with client.pipeline(transaction=False) as pipeline:
@@ -158,7 +158,7 @@ def _ask(connection: Any, *words: Word) -> Any:
 
 @contextmanager
 def reaching(client: Redis) -> Iterator[None]:
-    """Turn redis-py's ways of saying "no answer" into one error that names the address and what to check."""
+    """Convert redis-py's connection errors and time-outs to one error, which names the address and what to check."""
     try:
         yield
     except (RedisConnectionError, RedisTimeoutError) as error:

@@ -1,5 +1,5 @@
 """
-Every key in Redis, RQ's and ours, by a function or a constant. What each key holds stands in docs/reference.md.
+Every key in Redis, RQ's and ours, by a function or a constant. docs/reference.md describes their contents.
 
 The Lua scripts take RQ's prefix as an argument, and spell our keys themselves.
 """
@@ -74,12 +74,12 @@ CODE_VERSIONS = "jobs:web"  # `<machine>:<process> <version>` by the time at whi
 
 
 def stacks(worker: str) -> str:
-    """What a worker's threads were doing when it was last asked."""
+    """The stacks of a worker's threads when they were last requested."""
     return f"jobs:stacks:{worker}"
 
 
 def lease(name: str) -> str:
-    """Which process does a duty that only one may do: promotion, schedule."""
+    """The process that holds a duty which only one may hold: promotion, schedule."""
     return f"jobs:lease:{name}"
 
 
@@ -87,7 +87,7 @@ def lease(name: str) -> str:
 
 
 def gone(job_id: str) -> str:
-    """How a job ended that has no record any more."""
+    """How a job ended that no longer has a record."""
     return f"jobs:gone:{job_id}"
 
 
@@ -126,7 +126,7 @@ def runs_ended(entry_id: str) -> str:
     return f"jobs:schedule:ended:{entry_id}"
 
 
-# --- ours: what is counted -------------------------------------------------------------------
+# --- ours: counts, changes and profiles ------------------------------------------------------
 
 COUNTS_TOTAL, COUNTS_SUMMED = "jobs:counts:total", "jobs:counts:summed"
 CHANGES = "jobs:bulk"  # changes of many jobs by the time at which they began
@@ -139,7 +139,7 @@ def counts(minute: int) -> str:
 
 
 def counts_of_hour(hour: int) -> str:
-    """The same of an hour (since the epoch)."""
+    """The attempts that ended in an hour (since the epoch), a hash by their labels."""
     return f"jobs:counts:hour:{hour}"
 
 
@@ -149,7 +149,7 @@ def samples(minute: int) -> str:
 
 
 def change(job_id: str) -> str:
-    """How far a change of many jobs is, a hash."""
+    """The progress of a change of many jobs, a hash."""
     return f"jobs:bulk:{job_id}"
 
 

@@ -10,12 +10,12 @@ UNSEEN = 30  # seconds without a beat after which a worker process is dead
 
 
 def iso(seconds: float) -> str:
-    """Seconds since the epoch as RQ writes a time: ISO 8601 with microseconds, in UTC."""
+    """Format seconds since the epoch as RQ's timestamp: ISO 8601 with microseconds, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def time_of(text: bytes | str | None) -> datetime | None:
-    """Parses RQ's timestamp; None if it is empty or invalid. RQ's own parser takes ten times as long."""
+    """Parse RQ's timestamp; None if it is empty or invalid. RQ's own parser takes ten times as long."""
     try:
         at = datetime.fromisoformat(as_text(text)) if text else None
     except ValueError:
@@ -24,5 +24,5 @@ def time_of(text: bytes | str | None) -> datetime | None:
 
 
 def sendable(text: str) -> str:
-    """A text that UTF-8 can hold: lone surrogates, which a command's error may contain, are replaced."""
+    """Replace lone surrogates, which UTF-8 cannot hold, and which a command's error may contain."""
     return text.encode(errors="replace").decode()

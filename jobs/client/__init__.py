@@ -1,1 +1,1 @@
-"""The side that enqueues: options checked, a new job built, and what the job takes along from its caller."""
+"""The client: checks options, builds new jobs, and captures the context that a job takes from its caller."""

@@ -1,4 +1,4 @@
-"""What a job takes along from its caller: language, time zone, and values of the project's own."""
+"""The context that a job takes from its caller: language, time zone, and the project's own values."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,18 +20,18 @@ _values: ContextVar[Mapping[str, Any]] = ContextVar("jobs_context", default=_EMP
 
 class Context:
     """
-    Values that travel with every job deferred while they are set, and are there again when it runs, through retries
-    and requeues, and for the jobs that it defers in turn.
+    Values that are sent with every job deferred while they are set. They are set again when the job runs, through
+    retries and requeues, and for the jobs that it defers in turn.
 
         with Mandate.context(request_id="7f3a"):
             SyncExercise.defer(3)  # in its `call`: Mandate.context["request_id"]
 
-    Values are what arguments can be: a record is sent as a reference and fetched fresh.
+    Values have the types of arguments: a record is sent as a reference and fetched fresh.
     """
 
     @contextmanager
     def __call__(self, **values: Any) -> Iterator[None]:
-        """Set these values, beside those that are set already, until the block ends."""
+        """Set these values, in addition to those already set, until the block ends."""
         token = _values.set({**_values.get(), **values})
         try:
             yield
@@ -39,11 +39,11 @@ class Context:
             _values.reset(token)
 
     def __getitem__(self, name: str) -> Any:
-        """A value that is set. KeyError for one that is not."""
+        """Return a value that is set. KeyError for any other name."""
         return _values.get()[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A value that is set, or the default."""
+        """Return a value that is set, or the default."""
         return _values.get().get(name, default)
 
     def __iter__(self) -> Iterator[str]:
@@ -52,10 +52,10 @@ class Context:
 
 def capture() -> bytes:
     """
-    What differs from the project's defaults in the calling thread, as JSON; empty when nothing does. With tracing on
-    its trace, too.
+    Return the context of the calling thread where it differs from the project's defaults, as JSON; empty if it does
+    not. With tracing on it includes the trace.
 
-    Raises SerializationError naming the value that cannot be sent.
+    Raises SerializationError, naming the value, if one cannot be serialized.
     """
     values = _values.get()
     language = translation.get_language()
@@ -63,29 +63,29 @@ def capture() -> bytes:
     trace = tracing.carried() if tracing.is_on else None
     if not trace and not values and language == settings.LANGUAGE_CODE and zone is timezone.get_default_timezone():
         return b""
-    found: dict[str, Any] = {"trace": trace} if trace else {}
+    context: dict[str, Any] = {"trace": trace} if trace else {}
     if language is not None and language != settings.LANGUAGE_CODE:
-        found["language"] = language
+        context["language"] = language
     if isinstance(zone, ZoneInfo) and zone.key != settings.TIME_ZONE:
-        found["zone"] = zone.key
+        context["zone"] = zone.key
     for name, value in values.items():
         try:
-            found.setdefault("values", {})[name] = arguments.encode(value)
+            context.setdefault("values", {})[name] = arguments.encode(value)
         except SerializationError as error:
             raise SerializationError(f"The context's value {name!r}, or something in it, {error}.") from None
-    return orjson.dumps(found) if found else b""
+    return orjson.dumps(context) if context else b""
 
 
 @contextmanager
 def restored(text: bytes) -> Iterator[None]:
     """
-    Set what `capture` found, until the block ends.
+    Set the context that `capture` returned, until the block ends.
 
-    Raises PayloadError for what no `capture` wrote, MissingRecordError for a record that is gone.
+    Raises PayloadError for text that `capture` did not write, MissingRecordError for a record that is gone.
     """
     try:
-        found = orjson.loads(text)
-        language, zone, values = found.get("language"), found.get("zone"), found.get("values", {})
+        context = orjson.loads(text)
+        language, zone, values = context.get("language"), context.get("zone"), context.get("values", {})
         tz = ZoneInfo(zone) if zone else None
     except Exception as error:
         raise PayloadError(f"Malformed context: {error}") from error

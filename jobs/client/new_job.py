@@ -1,4 +1,4 @@
-"""A new job of a command: its arguments bound and encoded, its class's options noted where they are not the default."""
+"""Builds a new job of a command: binds and encodes its arguments, and adds class options that are not the default."""
 
 import dataclasses
 import hashlib
@@ -32,44 +32,44 @@ def new_job(
     profile: bool = False,
 ) -> NewJob:
     """
-    The job that `defer` is about to write. `due` is seconds since the epoch, `context` what `context.capture` found,
-    `profile` whether its attempts are profiled.
+    Return the job that `defer` is about to write. `due` is seconds since the epoch, `context` the result of
+    `context.capture`, `profile` whether its attempts are profiled.
 
-    Raises TypeError for fields that do not fit, SerializationError for an argument that cannot be sent.
+    Raises TypeError for fields that do not match, SerializationError for an argument that cannot be serialized.
     """
     name = registry.name_of(command)
     if not command.has_call():
         raise CommandDefinitionError(f"{name} cannot be deferred: it has no `call`.")
     try:
-        bound = command(*args, **fields)  # binds the arguments here, where the mistake is, and not in the worker
+        bound = command(*args, **fields)  # binds the arguments here: a mistake is the caller's error, not the worker's
     except TypeError as error:
         raise _misfit(command, name, args, fields) or error from None
     data = payload.build(name, _encoded(command, name, args), _encoded_named(name, fields))
-    noted = _noted(command, due, context, profile)
+    further = _further_fields(command, due, context, profile)
     lock = None if command.unique_for is None else _lock(command, name, bound, args, fields)
-    return NewJob(queues.new_id(), queue, data, due, noted, prerequisites, lock)
+    return NewJob(queues.new_id(), queue, data, due, further, prerequisites, lock)
 
 
-def _noted(command: type[CommandClass], due: float | None, context: bytes, profile: bool) -> tuple[Word, ...]:
-    """What its record says beside the payload: what is at its default is left out."""
-    noted: tuple[Word, ...] = ()
+def _further_fields(command: type[CommandClass], due: float | None, context: bytes, profile: bool) -> tuple[Word, ...]:
+    """Return the fields of its record beside the payload; options at their default are left out."""
+    fields: tuple[Word, ...] = ()
     if command.timeout != options.DEFAULTS["timeout"]:
-        noted += ("timeout", -1 if command.timeout is None else repr(command.timeout))
+        fields += ("timeout", -1 if command.timeout is None else repr(command.timeout))
     if command.result_ttl != options.DEFAULTS["result_ttl"]:
-        noted += ("result_ttl", command.result_ttl)
+        fields += ("result_ttl", command.result_ttl)
     if command.expires_in is not None:
-        noted += ("expires_at", repr((due or runtime.now()) + seconds_of(command.expires_in)))
+        fields += ("expires_at", repr((due or runtime.now()) + seconds_of(command.expires_in)))
     if context:
-        noted += ("context", context)
+        fields += ("context", context)
     if profile:
-        noted += ("profile", 1)
+        fields += ("profile", 1)
     if context or profile or command.expires_in is not None:
-        noted += ("more", 1)  # the claim need not look for what few jobs have
-    return noted
+        fields += ("more", 1)  # without it, the claim does not read the fields that few jobs have
+    return fields
 
 
 def _lock(command: type[CommandClass], name: str, bound: Any, args: Sequence[Any], fields: Mapping[str, Any]) -> Lock:
-    """One lock for what counts as the same: every field, whichever way it was given, or what `unique_key` says."""
+    """Return the lock of equal jobs: those with the same fields, however passed, or with the same `unique_key`."""
     if command.unique_key is not None:
         same = command.unique_key(*args, **fields)
     else:

@@ -1,4 +1,4 @@
-"""What a command class may set and what `defer` takes; each value is checked where it is written, not in the worker."""
+"""The options of command classes and of `defer`. Each value is checked where it is written, not in the worker."""
 
 import inspect
 from collections.abc import Callable
@@ -26,15 +26,15 @@ DEFAULTS: dict[str, Any] = {
     "discard_on": (),
     # How often `requeue_job` may be called in one job's life; None: without end.
     "max_requeues": None,
-    # Seconds, or a timedelta, after it was due within which a job must begin, else it is discarded; None: no matter.
+    # Seconds, or a timedelta, within which a job must begin after it is due, or it is discarded; None: no limit.
     "expires_in": None,
-    # Seconds, or a timedelta, during which at most one job with the same arguments is unfinished; None: no matter.
+    # Seconds, or a timedelta, during which at most one job with the same arguments is unfinished; None: any number.
     "unique_for": None,
-    # Whether a job is discarded when a record that its arguments refer to is gone; else that is a failure.
+    # Whether a job is discarded when a record that its arguments refer to is gone; otherwise it fails.
     "guard_against_deserialization_errors": True,
-    # Seconds that a finished job and its result stay visible; 0 forgets it at once.
+    # Seconds that a finished job and its result are kept; 0: not at all.
     "result_ttl": 500,
-    # Whether the last lines that `call` logged are kept with a job that finished, too; with a failed one they are.
+    # Whether the last lines that `call` logged are kept for finished jobs, too; for failed jobs they always are.
     "keep_log": False,
     # The part of the attempts that is profiled, from 0 (none) to 1 (all).
     "profile_rate": 0.0,
@@ -42,7 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "log_arguments": True,
 }
 
-# What the mixin itself answers to, and what `defer` takes beside the command's own fields.
+# The attributes of the mixin, and the parameters of `defer` beside the command's own fields.
 RESERVED = frozenset(
     (
         "job",
@@ -72,7 +72,7 @@ RESERVED = frozenset(
 
 
 def check_fields(command: type) -> None:
-    """Refuse fields that could not be told from an option of `defer` or an attribute of the mixin."""
+    """Refuse fields that have the name of a class option, an option of `defer` or an attribute of the mixin."""
     for name in inspect.get_annotations(command):
         if name == "_":  # dataclasses.KW_ONLY
             continue
@@ -84,7 +84,7 @@ def check_fields(command: type) -> None:
 
 
 def check_options(command: Any) -> None:
-    """Refuse class options with values that cannot work, naming class, option and value."""
+    """Refuse class options with invalid values, naming class, option and value."""
 
     def refuse(option: str, wanted: str) -> None:
         value = getattr(command, option)
@@ -122,11 +122,11 @@ def check_methods(command: type) -> None:
     """
     Refuse methods whose body would not run when they are called.
 
-    `call` and the hooks may be coroutine functions, which are run to their end. `defer` calls `unique_key` and
-    `__post_init__`, where nobody could await them.
+    `call` and the hooks may be coroutine functions, which are run to completion. `unique_key` and `__post_init__` may
+    not: `defer` calls them, and could not await them.
 
     Raises:
-        CommandDefinitionError: naming class and method, what is wrong and what to do.
+        CommandDefinitionError: names class and method, the problem and the remedy.
     """
     for name in ("call", "on_retry", "on_dead", "on_discard", "unique_key", "__post_init__"):
         kind = unrun.kind_of(inspect.getattr_static(command, name, None))
@@ -143,7 +143,7 @@ def check_methods(command: type) -> None:
 
 def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | None:
     """
-    When a job is due, in seconds since the epoch; None for now.
+    Return when a job is due, in seconds since the epoch; None for now.
 
     Raises ValueError for a negative or endless `wait`, for both at once, and for a naive `wait_until` under USE_TZ.
     """
@@ -151,7 +151,7 @@ def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | 
         raise ValueError(f"wait={wait!r} and wait_until={wait_until!r} exclude each other. Give one.")
     if wait_until is not None:
         if not isinstance(wait_until, datetime):
-            raise ValueError(f"wait_until={wait_until!r} is no datetime.")
+            raise ValueError(f"wait_until={wait_until!r} is not a datetime.")
         if timezone.is_naive(wait_until):
             if settings.USE_TZ:
                 raise ValueError(f"wait_until={wait_until!r} is naive. Give an aware datetime: timezone.now() + ...")
@@ -164,14 +164,14 @@ def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | 
 
 
 def switch(name: str, value: object) -> bool:
-    """The value of an option that is on or off. ValueError naming it for what is neither."""
+    """Return the value of an option that is True or False. ValueError, naming the option, for any other value."""
     if type(value) is not bool:
         raise ValueError(f"{name}={value!r} is impossible. Give True or False.")
     return value
 
 
 def span(name: str, value: float | timedelta) -> float:
-    """Seconds of an option that takes them as a number or a timedelta. ValueError naming it for what is neither."""
+    """Return the seconds of an option: a number or a timedelta. ValueError, naming the option, for any other value."""
     if not seconds_of(value) >= 0:
         raise ValueError(f"{name}={value!r} is impossible. Give seconds, 0 or more, or a timedelta; a century at most.")
     return seconds_of(value)

@@ -1,6 +1,6 @@
 """
-OpenTelemetry on the side that enqueues: a `send` span around each `defer`, whose trace travels with the job. Off unless
-JOBS["TRACING"] is set; then nothing here runs, and OpenTelemetry's API need not be installed.
+OpenTelemetry in the client: a `send` span around each `defer`, whose trace is sent with the job. Off unless
+JOBS["TRACING"] is set; while off, nothing here runs, and OpenTelemetry's API need not be installed.
 
 Names and structure follow the semantic conventions for messaging (open-telemetry/semantic-conventions,
 docs/messaging/messaging-spans.md, as of 2026-08, status "Development"): a `send` span of kind PRODUCER here, and a
@@ -28,9 +28,9 @@ _Note = Callable[[Collection[NewJob]], None]
 
 def set_up() -> None:
     """
-    Switch it on or off, as JOBS["TRACING"] says; on start-up.
+    Switch tracing on or off by JOBS["TRACING"], on start-up.
 
-    Raises ImproperlyConfigured when it is to be on and OpenTelemetry's API is not installed.
+    Raises ImproperlyConfigured if it is on and OpenTelemetry's API is not installed.
     """
     global is_on
     is_on = bool(conf.get("TRACING"))
@@ -46,7 +46,7 @@ def set_up() -> None:
 
 @contextmanager
 def sending(command: type, queue: str) -> Iterator[_Note]:
-    """A span around enqueueing. Yields a function that records the jobs in the span once they are known."""
+    """Open a span around enqueueing. Yields a function that records the jobs in the span once they are built."""
     from opentelemetry.trace import SpanKind
 
     attributes = {**about("send", queue), "jobs.command": registry.name_of(command)}
@@ -62,7 +62,7 @@ def sending(command: type, queue: str) -> Iterator[_Note]:
 
 
 def carried() -> dict[str, str]:
-    """The calling thread's trace as it travels with a job, by the project's propagators; empty when there is none."""
+    """Return the calling thread's trace as it is sent with a job, by the project's propagators; empty without one."""
     from opentelemetry import propagate
 
     carrier: dict[str, str] = {}
@@ -71,7 +71,7 @@ def carried() -> dict[str, str]:
 
 
 def context() -> bytes:
-    """A job's context with nothing in it but the calling thread's trace."""
+    """Return a context that contains only the calling thread's trace; empty without one."""
     trace = carried()
     return orjson.dumps({"trace": trace}) if trace else b""
 

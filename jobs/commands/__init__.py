@@ -1,1 +1,1 @@
-"""What the package does for itself, as jobs."""
+"""The package's own jobs."""

@@ -1,15 +1,15 @@
-"""Change every job that a list's filters mean."""
+"""Change every job that matches a list's filters."""
 
 from jobs import bulk, conf
 from jobs.mandate import Mandate
 
 
 class ChangeMany(Mandate):
-    """What the dashboard's bulk actions do when there are many jobs. Returns how many were changed, and refused it."""
+    """The dashboard's bulk actions on many jobs. Returns how many were changed, and how many refused it."""
 
     queue = next(iter(conf.queues()))  # the highest, whatever the project calls it: a person waits
     timeout = 6 * 3_600
-    retries = 0  # some jobs are changed by then; a person looks and decides
+    retries = 0  # some jobs are changed by then; a person decides
 
     change: str
     state: str

@@ -6,7 +6,7 @@ from jobs.mandate import Mandate
 
 
 class CollectMetrics(Mandate):
-    """Note how long each queue is, and how long its oldest job has waited; add up the counts of hours that are over."""
+    """Record each queue's length and the wait of its oldest job; add up the counts of hours that are over."""
 
     queue = list(conf.queues())[-1]  # the lowest, whatever the project calls it
     result_ttl = 0

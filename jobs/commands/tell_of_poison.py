@@ -1,4 +1,4 @@
-"""Tell of a job that died without an error."""
+"""Call the handlers for a job that died without an error."""
 
 from rq.utils import as_text
 
@@ -11,9 +11,9 @@ from jobs.record import registry
 
 
 class TellOfPoison(Mandate):
-    """Call the handlers of `ON_DEAD` for a job under which its workers died: none of them was left to do so."""
+    """Call the handlers of `ON_DEAD` for a job whose workers died while they ran it: none was left to call them."""
 
-    queue = next(iter(conf.queues()))  # whatever the project calls it; the job's own, where that is known
+    queue = next(iter(conf.queues()))  # the first, if the job's own is unknown
     result_ttl = 0
 
     dead_job: str
@@ -21,8 +21,8 @@ class TellOfPoison(Mandate):
     def call(self) -> None:
         job = find(self.dead_job)
         if job is None or job.command_name is None:
-            return  # somebody has deleted it; or it is a plain RQ job, of whose failures they do not hear either
+            return  # it was deleted; or it is a plain RQ job, for whose failures they are not called either
         if job.command_name == registry.name_of(type(self)):
-            return  # it is a handler that kills workers, and would kill more
+            return  # a handler kills workers, and would kill more of them
         workers = as_text(job.connection.hget(job.key, "interrupted_by") or b"").split()
         failures.tell("ON_DEAD", job, PoisonError(workers))

@@ -1,1 +1,1 @@
-"""What lies in Redis of one job: its payload and arguments, its history, its prerequisites, and what may be shown."""
+"""The data of one job in Redis: payload and arguments, history, prerequisites, state; and which of it may be shown."""

@@ -1,4 +1,4 @@
-"""Which plain functions a job may call. A payload is data that somebody wrote to Redis: it never chooses freely."""
+"""Which plain functions a job may call. A payload is data that somebody wrote to Redis: it must not choose freely."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -14,7 +14,7 @@ from jobs.errors import ForbiddenFunctionError
 
 def resolve(path: object) -> Callable[..., Any]:
     """
-    The function at a dotted path, if jobs may call it.
+    Return the function at a dotted path, if jobs may call it.
 
     It may be called when it is `perform`, is listed in JOBS["ALLOWED_FUNCTIONS"], or is defined at the top of a module
     of an installed app: its own `__module__` says so, so `users.views.system` does not pass where `users.views` merely
@@ -38,6 +38,6 @@ def resolve(path: object) -> Callable[..., Any]:
         ):
             return function
     raise ForbiddenFunctionError(
-        f"Jobs may not call {path!r}: it is no function defined at the top of a module of an installed app. "
+        f"Jobs may not call {path!r}: it is not a function defined at the top of a module of an installed app. "
         'Define it there, or list it in JOBS["ALLOWED_FUNCTIONS"].'
     )

@@ -29,7 +29,7 @@ from jobs.record import registry
 
 # orjson refuses more than 254 levels, and a tag makes up to three levels of one.
 MAX_NESTING = 80
-_INT64 = range(-(2**63), 2**63)  # what every JSON reader in use keeps exact
+_INT64 = range(-(2**63), 2**63)  # integers that every JSON reader in use keeps exact
 
 
 # --- to JSON ---------------------------------------------------------------------------------
@@ -37,10 +37,10 @@ _INT64 = range(-(2**63), 2**63)  # what every JSON reader in use keeps exact
 
 def encode(value: Any, _depth: int = 0) -> Any:
     """
-    The JSON form of one value.
+    Return the JSON form of one value.
 
-    Raises SerializationError for what cannot be sent exactly: an unsaved instance, NaN, an unsupported type, a lone
-    surrogate, more than MAX_NESTING levels.
+    Raises SerializationError for a value that cannot be sent exactly: an unsaved instance, NaN, an unsupported type, a
+    lone surrogate, more than MAX_NESTING levels.
     """
     kind = type(value)
     if kind is str:
@@ -74,7 +74,7 @@ def _float(value: float, _depth: int) -> float:
 
 def _decimal(value: Decimal, _depth: int) -> Any:
     if not value.is_finite():
-        raise SerializationError(f"is the Decimal {value}, which is no number. Send None or a text instead")
+        raise SerializationError(f"is the Decimal {value}, which is not a finite number. Send None or a text instead")
     return {"$decimal": str(value)}
 
 
@@ -94,7 +94,7 @@ def _sorted_items(value: Any, depth: int) -> list[Any]:
 
 
 def _zone(value: datetime | time) -> list[Any]:
-    """What the ISO text does not say: the zone's name, and which of two equal wall-clock times is meant."""
+    """Return what the ISO text lacks: the zone's name, and which of two equal wall-clock times it is."""
     zone = value.tzinfo
     if isinstance(zone, ZoneInfo) and zone.key is not None:
         return [zone.key, value.fold]
@@ -148,7 +148,7 @@ def _path_of(kind: type) -> str:
 
 def _enum(value: Enum, _depth: int) -> Any:
     if type(value).__members__.get(value._name_) is not value:
-        raise SerializationError(f"is {value!r}, which is no single member of its Enum. Send its value")
+        raise SerializationError(f"is {value!r}, which is not a single member of its Enum. Send its value")
     return {"$enum": [_path_of(type(value)), value._name_]}
 
 
@@ -176,7 +176,7 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
 
 
 def _rebuildable(base: type, kind: type) -> bool:
-    """Whether its items are all there is to it. OrderedDict, defaultdict and Counter say otherwise."""
+    """Return whether its items are its whole state. They are not for OrderedDict, defaultdict and Counter."""
     return getattr(kind, "__reduce__", None) is object.__reduce__
 
 
@@ -224,16 +224,16 @@ def _encoder_by_base(value: object) -> Callable[[Any, int], Any]:
 
 def decode(value: Any) -> Any:
     """
-    The value of a JSON form; records are fetched fresh, one query per model and database.
+    Return the value of a JSON form; records are fetched fresh, one query per model and database.
 
-    Raises MissingRecordError naming every record that is gone, PayloadError for what no `encode` wrote or what this
-    release cannot read. A database that is down raises its own error.
+    Raises MissingRecordError naming every record that is gone, PayloadError for a form that `encode` did not write or
+    this release cannot read. A database that is down raises its own error.
     """
     return _decode(value, _fetch(_references(value)))
 
 
 def _references(value: Any) -> Iterator[tuple[str, str]]:
-    """Every (reference, database alias) in a JSON form."""
+    """Yield every (reference, database alias) in a JSON form."""
     if type(value) is list:
         for item in value:
             yield from _references(item)
@@ -305,20 +305,20 @@ def _datetime_of(value: list[Any]) -> datetime:
 
 
 def _loaded_class(path: str) -> type:
-    """A class by `module:Qualified.Name`, if its module is loaded: nothing is imported, nothing but classes walked."""
+    """Return a class by `module:Qualified.Name`, if its module is loaded. Imports nothing, and walks only classes."""
     module, _, qualname = path.partition(":")
-    found: Any = sys.modules.get(module)
+    loaded: Any = sys.modules.get(module)
     for name in qualname.split("."):
-        found = vars(found).get(name) if found is not None else None
-        if not isinstance(found, type):
+        loaded = vars(loaded).get(name) if loaded is not None else None
+        if not isinstance(loaded, type):
             raise PayloadError(f"Unknown class {path!r}: no loaded module defines it.")
-    return found  # type: ignore[no-any-return]
+    return loaded  # type: ignore[no-any-return]
 
 
 def _enum_of(value: list[str]) -> Enum:
     kind = _loaded_class(value[0])
     if not issubclass(kind, Enum):
-        raise PayloadError(f"{value[0]!r} is no Enum.")
+        raise PayloadError(f"{value[0]!r} is not an Enum.")
     return kind.__members__[value[1]]
 
 
@@ -326,7 +326,7 @@ def _subclass_of(value: list[Any]) -> Any:
     kind = _loaded_class(value[0])
     base: Any = next(base for base in _PLAIN if base.__name__ == value[1])
     if not issubclass(kind, base):
-        raise PayloadError(f"{value[0]!r} is no {value[1]}.")
+        raise PayloadError(f"{value[0]!r} is not a subclass of {value[1]}.")
     # The base's own constructor: the class's `__new__` and `__init__` are code that a payload must not choose to run.
     instance = base.__new__(kind, value[2])
     if base in (dict, list):

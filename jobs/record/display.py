@@ -1,7 +1,7 @@
 """
 Decides what may be shown of a call, a context, a payload or a text that a job left behind.
 
-Pages, the API, lists, the command line, log lines and the kit's messages ask here, and nowhere else. Two things are
+Pages, the API, lists, the command line, log lines and the kit's messages use only this module for it. Two things are
 hidden: the arguments of a command with `log_arguments = False`, and every value whose name is listed in
 JOBS["FILTERED_FIELDS"], at any depth. Only a payload is shown as it is, to readers with the permission
 `jobs.view_payloads`.
@@ -35,25 +35,25 @@ _LONG = '"(?:[^"\\\\\\n]|\\\\.)*"'
 
 def value(encoded: Any) -> str:
     """
-    One argument in its JSON form, as a person reads it. Nothing is fetched: a reference reads `users.User:7`. The
-    values of filtered keys in it are hidden.
+    Return the readable form of one argument, which is in its JSON form. Nothing is fetched: a reference reads
+    `users.User:7`. The values of filtered keys in it are hidden.
     """
     return _value(encoded, _hidden())
 
 
 def named(name: str, encoded: Any) -> str:
-    """The value of the argument or context variable `name`; `[filtered]` if that name is filtered."""
+    """Return the readable value of the argument or context variable `name`; `[filtered]` if that name is filtered."""
     return hides(name) or _value(encoded, _hidden())
 
 
 def hides(name: str) -> str:
-    """What stands in place of the values of that name; empty if they may be shown."""
+    """Return the placeholder for values of that name; empty if they may be shown."""
     return FILTERED if name in _hidden() else ""
 
 
 def call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """
-    The call of a command by its name and encoded arguments, `jiki.ProcessSubmission(7, force=True)`, at most
+    Return the call of a command by its name and encoded arguments, `jiki.ProcessSubmission(7, force=True)`, at most
     CALL_LENGTH characters. Without the arguments, `name(...)`, if they are private or the command is unknown.
     """
     fields = call_fields(name)
@@ -66,8 +66,8 @@ def call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
 
 def arguments(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, str]] | None:
     """
-    The arguments of a command's call as pairs of name and text, each text at most VALUE_LENGTH characters; None if they
-    are private or the command is unknown.
+    Return the arguments of a command's call as pairs of name and text, each text at most VALUE_LENGTH characters; None
+    if they are private or the command is unknown.
     """
     fields = call_fields(name)
     if fields is None:
@@ -77,12 +77,12 @@ def arguments(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list
 
 
 def plain_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The same for a plain RQ job, whose arguments are any values."""
+    """Return the same for a plain RQ job, whose arguments are any values."""
     return [*(("", _cut(named("", each))) for each in args), *((n, _cut(named(n, each))) for n, each in kwargs.items())]
 
 
 def call_fields(name: str) -> list[str] | None:
-    """The names of a command's fields in order; None if its arguments may not be shown or the command is unknown."""
+    """Return the names of a command's fields in order; None if its arguments are private or the command is unknown."""
     try:
         command: Any = registry.get(name)
     except JobsError:
@@ -90,22 +90,22 @@ def call_fields(name: str) -> list[str] | None:
     return list(getattr(command, "__dataclass_fields__", ())) if command.log_arguments else None
 
 
-# --- what else a record holds ----------------------------------------------------------------
+# --- other fields of a record ----------------------------------------------------------------
 
 
 def context(stored: bytes | str) -> str:
-    """The stored context of a job: language, time zone, and the project's values with the filtered ones hidden."""
+    """Return the stored context of a job: language, time zone, and the project's values, filtered ones hidden."""
     try:
-        known: dict[str, Any] = orjson.loads(stored)
-        values: dict[str, Any] = known.pop("values", {})
-        shown = [*known.items(), *values.items()]
+        fields: dict[str, Any] = orjson.loads(stored)
+        values: dict[str, Any] = fields.pop("values", {})
+        shown = [*fields.items(), *values.items()]
         return ", ".join(f"{name}={named(name, each)}" for name, each in shown)
     except (ValueError, AttributeError, TypeError):
         return UNREADABLE
 
 
 def payload(stored: bytes, context: bytes = b"") -> str:
-    """A payload (not compressed) and a context as they are stored: only for readers with `jobs.view_payloads`."""
+    """Return a payload (not compressed) and a context as stored: only for readers with `jobs.view_payloads`."""
     try:
         shown = orjson.dumps(orjson.loads(stored), option=orjson.OPT_INDENT_2).decode()
     except ValueError:
@@ -117,8 +117,8 @@ def payload(stored: bytes, context: bytes = b"") -> str:
 
 def text(line: str) -> str:
     """
-    A reason, a traceback, a log or the description of a plain RQ job, as it was written; the literals in it that stand
-    behind a filtered name (`token='...'`, `"token": "..."`, `token=7`) are hidden.
+    Return a reason, a traceback, a log or the description of a plain RQ job, as written. Literals after a filtered name
+    (`token='...'`, `"token": "..."`, `token=7`) are hidden.
     """
     hidden = _hidden()
     return _literals(hidden).sub(rf"\g<1>{FILTERED}", line) if hidden and line else line

@@ -1,4 +1,4 @@
-"""What has happened to a job: lines of JSON in its record. A job to which nothing special happens has none."""
+"""The events of a job: lines of JSON in its record. A job without special events has none."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import orjson
 from jobs.broker.times import DAY, sendable
 from jobs.record import display
 
-KEPT_FOR = DAY  # seconds that discarded and cancelled jobs are kept, and what is left of a deleted one
+KEPT_FOR = DAY  # seconds that discarded and cancelled jobs are kept, and the note that a job was deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,21 +26,21 @@ class Event:
 
 
 def line(event: str, at: float, *, worker: str = "", reason: str = "") -> str:
-    """An event as it lies in the record; `at` is seconds since the epoch."""
+    """Return an event in the form of the record; `at` is seconds since the epoch."""
     fields: dict[str, object] = {"event": event, "at": round(at, 6), "worker": worker, "reason": sendable(reason[:500])}
     return orjson.dumps({key: value for key, value in fields.items() if value}).decode()
 
 
 def read(text: bytes) -> Iterator[Event]:
-    """The events in a record, the oldest first; a line that cannot be read is left out."""
+    """Yield the events of a record, the oldest first; unreadable lines are left out."""
     for each in text.splitlines():
         try:
-            known = orjson.loads(each)
+            fields = orjson.loads(each)
             yield Event(
-                name=str(known["event"]),
-                at=datetime.fromtimestamp(known["at"], UTC),
-                worker=str(known.get("worker", "")),
-                reason=display.text(str(known.get("reason", ""))),
+                name=str(fields["event"]),
+                at=datetime.fromtimestamp(fields["at"], UTC),
+                worker=str(fields.get("worker", "")),
+                reason=display.text(str(fields.get("reason", ""))),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue

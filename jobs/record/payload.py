@@ -30,17 +30,17 @@ class Call(NamedTuple):
 
 
 def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-    """The payload of a command's call, not compressed. The arguments are in their JSON form."""
+    """Return the payload of a command's call, not compressed. The arguments are in their JSON form."""
     return orjson.dumps([PERFORM, None, [name, *args], kwargs])
 
 
 def stored(payload: bytes) -> bytes:
-    """A payload as Redis holds it: compressed if it is longer than COMPRESS_OVER."""
+    """Return a payload as Redis holds it: compressed if it is longer than COMPRESS_OVER."""
     return zlib.compress(payload, 1) if len(payload) > COMPRESS_OVER else payload
 
 
 def inflated(data: bytes) -> bytes:
-    """The payload from what Redis holds. Data that was never compressed is returned as it is."""
+    """Return the payload from the data in Redis. Data that is not compressed is returned unchanged."""
     if data[:1] == b"[":
         return data
     try:
@@ -51,10 +51,10 @@ def inflated(data: bytes) -> bytes:
 
 def read(data: bytes) -> Call:
     """
-    The call in a command's payload, compressed or not.
+    Return the call in a command's payload, compressed or not.
 
     Raises NewerPayloadError if a newer release wrote it, ForbiddenFunctionError if it names a function that jobs may
-    not call, PayloadError for everything else that `build` does not write.
+    not call, PayloadError for all other data that `build` does not write.
     """
     try:
         text = data if data[:1] == b"[" else zlib.decompress(data)
@@ -68,7 +68,7 @@ def read(data: bytes) -> Call:
                 "Let workers of the release that enqueued it run it."
             )
         allowlist.resolve(function if instance is None else instance)  # raises, unless it is a plain function's
-        raise PayloadError(f"The payload calls {function!r}, which is no command.")
+        raise PayloadError(f"The payload calls {function!r}, which is not a command.")
     if not (isinstance(args, list) and args and isinstance(args[0], str) and isinstance(kwargs, dict)):
         raise PayloadError("Malformed payload: it names no command.")
     return Call(args[0], args[1:], kwargs, b'"$' in text)
@@ -76,8 +76,8 @@ def read(data: bytes) -> Call:
 
 def peek(data: bytes) -> Call | None:
     """
-    The call in a command's payload of this release; None for every other payload. Unlike `read` it imports nothing, so
-    that a list may peek into any payload.
+    Return the call in a command's payload of this release; None for any other payload. Unlike `read` it imports
+    nothing, so that a list may peek into any payload.
     """
     try:
         text = inflated(data)
@@ -91,7 +91,7 @@ def peek(data: bytes) -> Call | None:
 
 def version_of(function: object) -> int | None:
     """
-    The version of a command's payload by the function it names: `jobs.execution.perform` is 1,
+    Return the version of a command's payload by the function it names: `jobs.execution.perform` is 1,
     `jobs.execution.perform:2` is 2. None if it is not a command's.
     """
     name, colon, number = function.partition(":") if isinstance(function, str) else ("", "", "")
@@ -101,7 +101,7 @@ def version_of(function: object) -> int | None:
 
 
 def is_command(data: bytes) -> bool:
-    """Whether the data is a command's payload, of any version; False for everything that cannot be read."""
+    """Return whether the data is a command's payload, of any version; False for unreadable data."""
     try:
         return version_of(orjson.loads(inflated(data))[0]) is not None
     except (ValueError, LookupError, TypeError):
@@ -109,5 +109,5 @@ def is_command(data: bytes) -> bool:
 
 
 def names_command(function: object, args: Sequence[Any]) -> bool:
-    """Whether a job with this function and these arguments, as RQ has loaded them, runs a command."""
+    """Return whether a job with this function and these arguments, as RQ has loaded them, runs a command."""
     return version_of(function) is not None and bool(args) and isinstance(args[0], str)

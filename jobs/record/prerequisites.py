@@ -1,9 +1,9 @@
 """
-Prerequisites: jobs that must be done first.
+Prerequisites: jobs that must end before another begins.
 
-What waits for what stands under keys of our own. `jobs:waits:<id>` holds the prerequisites that a waiting job still
-lacks; `jobs:dependents:<id>` holds the jobs that wait for a job to finish, `jobs:followers:<id>` those that wait for it
-to end in any way. `push.lua` links, the end of a prerequisite releases: nobody polls.
+The links are stored under keys of our own. `jobs:waits:<id>` holds the prerequisites that a waiting job still lacks;
+`jobs:dependents:<id>` holds the jobs that wait for a job to finish, `jobs:followers:<id>` those that wait for it to end
+in any way. `push.lua` links the jobs, and the end of a prerequisite releases its dependents: nothing polls.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,23 +22,23 @@ Given = Iterable["Job | str"]
 
 _BAD_ENDS = {status.value.encode() for status in (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED)}
 
-WAIT, RUN = "wait", "run"  # what a job does when a prerequisite of it ends badly
+WAIT, RUN = "wait", "run"  # what a job does if one of its prerequisites ends badly
 
 
 class Prerequisites(NamedTuple):
-    """What one new job waits for. `any_end`: a bad end will do, too."""
+    """The prerequisites of one new job. `any_end`: a bad end releases it, too."""
 
     jobs: tuple["Job | str", ...] = ()
     any_end: bool = False
 
     def ids(self) -> list[str]:
-        """Their ids. Asked for when the job is written: a unique one may turn out to be another's duplicate."""
+        """Return their ids. Read when the job is written: by then a unique one may have become another's duplicate."""
         return [given if isinstance(given, str) else given.id for given in self.jobs]
 
     def unwritten(self) -> list[str]:
         """
-        Those that are known not to be in Redis, and not to have ended: they wait for a transaction. One that was
-        rolled back has ended, badly.
+        Return the ids of those that are certainly not in Redis and have not ended: they wait for a transaction. One
+        that was rolled back has ended badly.
         """
         handles = [
             given for given in self.jobs if not isinstance(given, str) and not getattr(given, "is_written", True)
@@ -56,20 +56,20 @@ NONE = Prerequisites()
 
 def resolve(given: Given | None, failure: str, client: Redis) -> Prerequisites:
     """
-    What `defer` was given as `prereq_jobs` and `prereq_failure`, checked.
+    Check the arguments `prereq_jobs` and `prereq_failure` of `defer`. Returns the prerequisites.
 
-    Raises PrerequisiteError for what is no job or id, for a job of another server than `client`'s, and for one that
-    was deleted or cancelled; ValueError for an impossible `prereq_failure`; RedisUnavailableError.
+    Raises PrerequisiteError for a value that is not a job or an id, for a job of another server than `client`'s, and
+    for one that was deleted or cancelled; ValueError for an invalid `prereq_failure`; RedisUnavailableError.
     """
     if failure not in (WAIT, RUN):
         raise ValueError(f'prereq_failure={failure!r} is impossible. Give "{WAIT}" or "{RUN}".')
     if given is None:
         return NONE
     if isinstance(given, str | bytes | Job) or not isinstance(given, Iterable):
-        raise PrerequisiteError(f"prereq_jobs={given!r} is no list. Give a list of jobs, or of their ids.")
+        raise PrerequisiteError(f"prereq_jobs={given!r} is not a list. Give a list of jobs, or of their ids.")
     jobs = tuple({_id(each, client): each for each in given}.values())
     for job_id, end in _bad_ends(client, [each if isinstance(each, str) else each.id for each in jobs]):
-        raise PrerequisiteError(f"Job {job_id} cannot be a prerequisite: it was {end}, so it will never be done.")
+        raise PrerequisiteError(f"Job {job_id} cannot be a prerequisite: it was {end}, so it will never finish.")
     return Prerequisites(jobs, failure == RUN)
 
 
@@ -92,17 +92,17 @@ def _bad_ends(client: Redis, ids: Sequence[str]) -> list[tuple[str, str]]:
             pipeline.hmget(keys.job(job_id), "status", "state")
             pipeline.get(keys.gone(job_id))
         answers = pipeline.execute()
-    found = []
+    ends = []
     for job_id, (status, state), gone in zip(ids, answers[::2], answers[1::2], strict=True):
         if gone is not None:
-            found.append((job_id, as_text(gone)))
+            ends.append((job_id, as_text(gone)))
         elif status == JobStatus.CANCELED.value.encode() and state != b"discarded":
-            found.append((job_id, "cancelled"))
-    return found
+            ends.append((job_id, "cancelled"))
+    return ends
 
 
 def demand_finished(client: Redis, ids: Iterable[str]) -> None:
-    """Raise PrereqJobNotFinishedError if a job of these has a record, and has not finished."""
+    """Raise PrereqJobNotFinishedError if one of these jobs has a record and has not finished."""
     for job_id in ids:
         status = client.hget(keys.job(job_id), "status")
         if status is not None and status != JobStatus.FINISHED.value.encode():
@@ -110,17 +110,17 @@ def demand_finished(client: Redis, ids: Iterable[str]) -> None:
 
 
 def lacking(client: Redis, job_id: str) -> set[str]:
-    """The prerequisites that a job still waits for."""
+    """Return the prerequisites that a job still waits for."""
     return {as_text(member) for member in client.smembers(keys.waits(job_id))}
 
 
 def some_lacking(client: Redis, ids: Sequence[str], most: int) -> dict[str, tuple[list[str], int]]:
-    """Of each of these jobs, some of the prerequisites that it waits for, and how many there are; one round trip."""
+    """Return, for each of these jobs, some of the prerequisites that it waits for, and their number; one round trip."""
     return _some(client, {job_id: [keys.waits(job_id)] for job_id in ids}, most)
 
 
 def some_dependents(client: Redis, job_id: str, most: int) -> tuple[list[str], int]:
-    """Some of the jobs that wait for this one, and how many there are; one round trip."""
+    """Return some of the jobs that wait for this one, and their number; one round trip."""
     return _some(client, {job_id: [keys.dependents(job_id), keys.followers(job_id)]}, most)[job_id]
 
 
@@ -131,16 +131,16 @@ def _some(client: Redis, keys: Mapping[str, Sequence[str]], most: int) -> dict[s
                 pipeline.scard(key)
                 pipeline.sscan(key, count=most)  # the same ones each time, as long as the set does not change
         answers = iter(pipeline.execute())
-    found: dict[str, tuple[list[str], int]] = {}
+    some_of: dict[str, tuple[list[str], int]] = {}
     for job_id, of_job in keys.items():
         pairs = [(next(answers), next(answers)[1]) for _ in of_job]
         members = sorted(as_text(member) for _, some in pairs for member in some)
-        found[job_id] = members[:most], sum(count for count, _ in pairs)
-    return found
+        some_of[job_id] = members[:most], sum(count for count, _ in pairs)
+    return some_of
 
 
 def blocked(client: Redis, ids: Sequence[str]) -> set[str]:
-    """Which of these waiting jobs are blocked, in two round trips; of each, up to 100 prerequisites are looked at."""
+    """Return which of these waiting jobs are blocked, in two round trips; checks up to 100 prerequisites of each."""
     with client.pipeline(transaction=False) as pipeline:
         for job_id in ids:
             pipeline.srandmember(keys.waits(job_id), 100)
@@ -153,7 +153,7 @@ def blocked(client: Redis, ids: Sequence[str]) -> set[str]:
 
 
 def _bad_among(statuses: Iterator[Any], count: int) -> bool:
-    return any(list(map(_is_bad, islice(statuses, count))))  # all of them are taken, for the next job's come after
+    return any(list(map(_is_bad, islice(statuses, count))))  # takes all of them: the next job's follow
 
 
 def _is_bad(status: Any) -> bool:
@@ -162,8 +162,8 @@ def _is_bad(status: Any) -> bool:
 
 def blocking(client: Redis, job_id: str) -> list[str]:
     """
-    Of the prerequisites that a job waits for, those that will not be done by themselves: dead, discarded, cancelled,
-    or without a record (deleted, or rolled back).
+    Return the prerequisites that a job waits for and that will not finish by themselves: dead, discarded, cancelled, or
+    without a record (deleted, or rolled back).
     """
     ids = sorted(lacking(client, job_id))
     with client.pipeline(transaction=False) as pipeline:

@@ -1,6 +1,6 @@
 """
-Commands by name. A payload names its command `app_label.ClassName`, as a model's label, so that moving a module strands
-no job; only what is registered here is ever run from one.
+Commands by name. A payload names its command `app_label.ClassName`, like a model's label, so that moving a module
+strands no job. A payload can run only commands that are registered here.
 """
 
 import pkgutil
@@ -16,7 +16,7 @@ from jobs.errors import CommandDefinitionError, UnknownCommandError
 
 
 class CommandClass(Protocol):
-    """What the client reads of a command's class, such as `jobs.Mandate`, which lies above the client."""
+    """The attributes of a command's class that the client reads. `jobs.Mandate`, above the client, is such a class."""
 
     queue: ClassVar[str]
     timeout: ClassVar[float | None]
@@ -27,7 +27,7 @@ class CommandClass(Protocol):
 
     @classmethod
     def has_call(cls) -> bool:
-        """Whether it can be run."""
+        """Return whether the class defines `call`."""
 
 
 _waiting: list[type] = []  # defined, but not named yet: a name needs the app registry
@@ -36,15 +36,15 @@ _conflicts: list[tuple[str, type, type]] = []
 
 
 def register(command: type) -> None:
-    """Take note of a command class. Its name is worked out at the first look-up, when all apps are known."""
+    """Register a command class. Its name is computed at the first look-up, when all apps are loaded."""
     _waiting.append(command)
 
 
 def name_of(command: type) -> str:
     """
-    The command's name, `app_label.ClassName`.
+    Return the command's name, `app_label.ClassName`.
 
-    Raises CommandDefinitionError when its module belongs to no installed app: no worker could find it.
+    Raises CommandDefinitionError if its module belongs to no installed app: no worker could find it.
     """
     try:
         return command.__dict__["_command_name"]  # type: ignore[no-any-return]
@@ -62,7 +62,7 @@ def name_of(command: type) -> str:
 
 
 def get(name: str) -> type:
-    """The command class of that name. UnknownCommandError when no installed app defines it."""
+    """Return the command class of that name. UnknownCommandError if no installed app defines it."""
     if _waiting:
         _settle()
     try:
@@ -75,13 +75,13 @@ def get(name: str) -> type:
 
 
 def all_commands() -> dict[str, type]:
-    """Every registered command by name."""
+    """Return every registered command by name."""
     _settle()
     return dict(_commands)
 
 
 def conflicts() -> list[tuple[str, type, type]]:
-    """Names that two different classes claim: (name, first class, second class). The first keeps it."""
+    """Return names that two different classes claim: (name, first class, second class). The first keeps it."""
     _settle()
     return list(_conflicts)
 
@@ -108,8 +108,8 @@ def _settle() -> None:
             name = name_of(command)
         except CommandDefinitionError:
             continue  # it can still be run; `defer` says why it cannot be deferred
-        known = _commands.setdefault(name, command)
-        if (known.__module__, known.__qualname__) == (command.__module__, command.__qualname__):
+        first = _commands.setdefault(name, command)
+        if (first.__module__, first.__qualname__) == (command.__module__, command.__qualname__):
             _commands[name] = command  # the same class, defined anew: a reload
         else:
-            _conflicts.append((name, known, command))
+            _conflicts.append((name, first, command))

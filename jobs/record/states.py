@@ -1,4 +1,4 @@
-"""The states of a job, and how the fields of its record say in which one it is."""
+"""The states of a job, and how the fields of its record determine its state."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ from rq.job import JobStatus
 
 
 class JobState(StrEnum):
-    """Where a job is in its life, in this project's words."""
+    """The state of a job, in this project's terms."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -39,7 +39,7 @@ WITH_REASON = {status.value for status in (JobStatus.SCHEDULED, JobStatus.FAILED
 
 
 def state_of(status: str, state: str) -> JobState:
-    """A job's state by the fields of its record. Whether a waiting one is blocked is known by its prerequisites."""
+    """Return a job's state by the fields of its record. WAITING includes blocked: that depends on its prerequisites."""
     if state == "retrying" and status == JobStatus.SCHEDULED.value:
         return JobState.RETRYING
     if state == "discarded" and status == JobStatus.CANCELED.value:

@@ -1,1 +1,1 @@
-"""What recurs: entries, how Redis stores them, and the runs they have had."""
+"""Recurring entries: their definition, their storage in Redis, and their runs."""

@@ -1,9 +1,9 @@
 """
-Recurring entries, and when they are due. Pure: what lies in Redis, and who pushes, is the scheduler's.
+Recurring entries, and when they are due. Pure: storage and pushing are the scheduler's.
 
-A cron expression is read on the wall clock of the entry's zone. Where that clock jumps, each time of day still comes
-once: one that is skipped comes as much later as the clock jumps, one that comes twice counts the first time. An entry
-for every hour (its hour field starts with `*`) goes on every hour all the same.
+A cron expression is evaluated on the wall clock of the entry's zone. Where that clock jumps, each time of day still
+occurs once: a time that is skipped occurs as much later as the clock jumps, a time that is repeated counts the first
+time. An hourly entry (its hour field starts with `*`) still runs every hour.
 """
 
 import re
@@ -37,10 +37,10 @@ class Entry:
     """
     A command that recurs: `Entry("clean-up", "users.CleanUpSessions", cron="30 2 * * *", timezone="Europe/Berlin")`.
 
-    `name` is its own; `command` a command's name or class, with `args` and `kwargs`. Either `cron`, five fields or an
-    alias as `@hourly`, in `timezone` (an IANA name; default: the project's); or `every`, a timedelta or seconds.
-    `queue` instead of the command's own; `enabled=False` keeps it from running. `catch_up` says what becomes of runs
-    that were missed while no scheduler ran: the "latest" of them is made up for, "none", or "all" (100 at most).
+    `name` is the entry's own; `command` is a command's name or class, with `args` and `kwargs`. Either `cron`, five
+    fields or an alias such as `@hourly`, in `timezone` (an IANA name; default: the project's); or `every`, a timedelta
+    or seconds. `queue` replaces the command's own; `enabled=False` keeps the entry from running. `catch_up` sets which
+    runs are made up for after a time without a scheduler: the "latest", "none", or "all" (100 at most).
     `overlap=False` skips a run while the last one is unfinished.
     """
 
@@ -57,16 +57,16 @@ class Entry:
     catch_up: CatchUp = "latest"
     overlap: bool = True
 
-    # --- what is wrong with it -------------------------------------------------------------------
+    # --- problems --------------------------------------------------------------------------------
 
     def problems(self) -> Iterator[str]:
-        """What keeps it from working, each in a sentence."""
+        """Yield the problems of the entry, each as a sentence."""
         if not self.slug:
             yield f"The name {self.name!r} has no letter or digit."
         yield from self._problems_of_the_job()
         yield from self._problems_of_its_times()
         if self.catch_up not in CATCH_UPS:
-            yield f"catch_up={self.catch_up!r} is unknown. Say one of: {', '.join(CATCH_UPS)}."
+            yield f"catch_up={self.catch_up!r} is unknown. Give one of: {', '.join(CATCH_UPS)}."
 
     def _problems_of_the_job(self) -> Iterator[str]:
         try:
@@ -78,31 +78,31 @@ class Entry:
         if (self.cron is None) == (self.every is None):
             yield "It needs either cron= or every=."
         if self.cron is not None and not _is_cron(self.cron):
-            known = ", ".join(sorted(ALIASES))
-            yield f"cron={self.cron!r} is no cron expression. Give five fields, or one of: {known}."
+            aliases = ", ".join(sorted(ALIASES))
+            yield f"cron={self.cron!r} is not a cron expression. Give five fields, or one of: {aliases}."
         if self.every is not None and not seconds_of(self.every) >= 1:
             yield f"every={self.every!r} is impossible. Give a timedelta or seconds, 1 or more."
         if self.timezone is not None:
             try:
                 ZoneInfo(self.timezone)
             except (ZoneInfoNotFoundError, ValueError, OSError):
-                yield f"timezone={self.timezone!r} is unknown. Give an IANA name, as Europe/Berlin."
+                yield f"timezone={self.timezone!r} is unknown. Give an IANA name, such as Europe/Berlin."
 
     def check(self) -> None:
-        """Raise ScheduleError naming the entry and what is wrong with it."""
-        if found := list(self.problems()):
-            raise ScheduleError(f"The entry {self.name!r} cannot work. {' '.join(found)}")
+        """Raise ScheduleError, naming the entry and its problems, if it has any."""
+        if problems := list(self.problems()):
+            raise ScheduleError(f"The entry {self.name!r} cannot work. {' '.join(problems)}")
 
-    # --- what it stands for ----------------------------------------------------------------------
+    # --- command and runs ------------------------------------------------------------------------
 
     @property
     def slug(self) -> str:
-        """Its name as it stands in ids and keys: letters, digits, `_` and `-`."""
+        """The form of its name in ids and keys: letters, digits, `_` and `-`."""
         return re.sub(r"[^A-Za-z0-9_-]+", "-", self.name).strip("-")
 
     @property
     def command_class(self) -> Any:
-        """The command. UnknownCommandError when there is none of that name."""
+        """The class of the command. UnknownCommandError for an unknown name."""
         return registry.get(self.command) if isinstance(self.command, str) else self.command
 
     @property
@@ -111,12 +111,12 @@ class Entry:
         return queues.check(self.queue or self.command_class.queue)
 
     def job(self, at: datetime) -> NewJob:
-        """The job of its run at that time; its id says which."""
+        """Return the job of its run at that time, whose id is `run_id(at)`."""
         new = new_job.new_job(self.command_class, self.args, self.kwargs, queue=self.queue_name)
         return new._replace(id=self.run_id(at))
 
     def run_id(self, at: datetime) -> str:
-        """The id of its run at that time: the same for whoever works it out, so that a run can exist once only."""
+        """Return the id of its run at that time: the same in every process, so that a run can exist only once."""
         return f"{self.slug}-{at.astimezone(UTC):%Y%m%dT%H%M%S}Z"
 
     # --- its times -------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ class Entry:
         return ZoneInfo(self.timezone or settings.TIME_ZONE)
 
     def next_after(self, time: datetime) -> datetime:
-        """The first of its times after this one (aware). An `every` counts from there."""
+        """Return the first of its times after this one (aware). An `every` counts from there."""
         if self.every is not None:
             return time + timedelta(seconds=seconds_of(self.every))
         wall = self._wall(time)
@@ -165,20 +165,20 @@ class Entry:
         return minute == "@hourly" or rest.lstrip().startswith("*")
 
     def due_by(self, first: datetime, now: datetime, most: int) -> tuple[list[datetime], datetime]:
-        """Its times from `first`, when it is due, to `now`: the latest `most` of them; and the next one after."""
+        """Return its times from `first`, when it is due, to `now`, the latest `most`; and the next time after `now`."""
         if self.every is not None:
             step = timedelta(seconds=seconds_of(self.every))
             passed = (now - first) // step
             last = first + passed * step
             return [last - n * step for n in reversed(range(min(most, passed + 1)))], last + step
-        found = {first} if first <= now else set()  # whatever it is: a person may have set it
+        times = {first} if first <= now else set()  # even if the expression lacks it: a person may have set it
         walls: Any = croniter(self.cron or "", self._wall(now) + MARGIN, ret_type=datetime)
         earliest = self._wall(first) - MARGIN
         while (each := walls.get_prev()) >= earliest:
-            found.update(instant for instant in self._instants(each) if first <= instant <= now)
-            if len(found) >= most:
-                earliest = max(earliest, self._wall(sorted(found)[-most]) - MARGIN)
-        return sorted(found)[-most:], self.next_after(now)
+            times.update(instant for instant in self._instants(each) if first <= instant <= now)
+            if len(times) >= most:
+                earliest = max(earliest, self._wall(sorted(times)[-most]) - MARGIN)
+        return sorted(times)[-most:], self.next_after(now)
 
     def _wall(self, time: datetime) -> datetime:
         return time.astimezone(self.zone).replace(tzinfo=None)
@@ -194,17 +194,17 @@ def _is_cron(expression: object) -> bool:
 
 def listed() -> list[Entry]:
     """
-    The project's entries, as JOBS["SCHEDULE"] names them: the dotted path of a list.
+    Return the project's entries: the list whose dotted path is JOBS["SCHEDULE"].
 
-    Raises ScheduleError when there is no such list, or what is in it is no Entry.
+    Raises ScheduleError if there is no such list, or an item is not an Entry.
     """
     path = conf.get("SCHEDULE")
     if path is None:
         return []
     try:
-        found = import_string(path)
+        entries = import_string(path)
     except ImportError as error:
         raise ScheduleError(f'JOBS["SCHEDULE"] = {path!r} cannot be imported: {error}.') from error
-    if not isinstance(found, Sequence) or not all(isinstance(entry, Entry) for entry in found):
+    if not isinstance(entries, Sequence) or not all(isinstance(entry, Entry) for entry in entries):
         raise ScheduleError(f'JOBS["SCHEDULE"] = {path!r} must be a list of jobs.scheduler.Entry.')
-    return list(found)
+    return list(entries)

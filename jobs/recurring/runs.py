@@ -1,4 +1,4 @@
-"""The histories of recurring entries: what became of each one's times."""
+"""The histories of recurring entries: the outcome at each of their times."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _UNFINISHED = "unfinished"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One line of an entry's history: what became of one of its times."""
+    """One line of an entry's history: the outcome at one of its times."""
 
     what: str  # run, skipped (the last one was unfinished), missed (no scheduler ran)
     at: datetime
@@ -25,8 +25,8 @@ class Run:
 
 
 def histories(of: Sequence[tuple[Redis, str]], most: int) -> dict[str, list[Run]]:
-    """The histories of the entries with these ids, each the newest first, so many lines; one round trip a server."""
-    found: dict[str, list[Run]] = {}
+    """Return the last `most` lines of these entries' histories, the newest first, in one round trip per server."""
+    runs: dict[str, list[Run]] = {}
     for client in {id(client): client for client, _ in of}.values():
         ids = [entry_id for each, entry_id in of if each is client]
         with client.pipeline(transaction=False) as pipeline:
@@ -35,8 +35,8 @@ def histories(of: Sequence[tuple[Redis, str]], most: int) -> dict[str, list[Run]
                 pipeline.hgetall(keys.runs_ended(entry_id))
             answers = pipeline.execute()
         for entry_id, lines, outcomes in zip(ids, answers[::2], answers[1::2], strict=True):
-            found[entry_id] = [_run(orjson.loads(line), outcomes) for line in lines]
-    return found
+            runs[entry_id] = [_run(orjson.loads(line), outcomes) for line in lines]
+    return runs
 
 
 def _run(line: dict[str, Any], outcomes: dict[bytes, bytes]) -> Run:

@@ -1,4 +1,4 @@
-"""When an entry recurs, as its record in Redis says it; and one of rq-scheduler's own jobs, likewise."""
+"""The recurrence of an entry, or of one of rq-scheduler's own jobs, in its record in Redis."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,24 +16,24 @@ from jobs.retries import seconds_of
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What the scheduler needs of an entry, or of one of rq-scheduler's own jobs."""
+    """The recurrence of an entry, or of one of rq-scheduler's own jobs."""
 
     recurs: Entry | None  # None: it is due once
     repeats_left: int | None = None  # of rq-scheduler's jobs; None: without end
 
     def run_id(self, at: datetime) -> str:
-        """The id of its run at that time."""
+        """Return the id of its run at that time."""
         assert self.recurs is not None  # noqa: S101
         return self.recurs.run_id(at)
 
     def goes_on(self, runs: int) -> bool:
-        """Whether it is due again after so many runs more."""
+        """Return whether it is due again after that many more runs."""
         return self.repeats_left is None or self.repeats_left > runs
 
 
 def dump(entry: Entry, *, from_file: bool) -> bytes:
-    """What decides when it recurs. Its arguments are in the payload."""
-    known = {
+    """Return the fields that decide when an entry recurs, as JSON. Its arguments are in the payload."""
+    fields = {
         "name": entry.name,
         "cron": entry.cron,
         "every": None if entry.every is None else seconds_of(entry.every),
@@ -43,26 +43,26 @@ def dump(entry: Entry, *, from_file: bool) -> bytes:
         "overlap": entry.overlap,
         "from_file": from_file,
     }
-    return orjson.dumps(known)
+    return orjson.dumps(fields)
 
 
-def entry_of(known: dict[str, Any]) -> Entry:
-    """The entry, with the defaults of what its release did not know; what this one does not know is left out."""
+def entry_of(fields: dict[str, Any]) -> Entry:
+    """Return the entry. Options that its release lacked get their defaults; options that this one lacks are ignored."""
     options = ("cron", "every", "timezone", "enabled", "catch_up", "overlap")
-    recurs = {name: known[name] for name in options if name in known}
-    return Entry(known["name"], "", **recurs)
+    recurs = {name: fields[name] for name in options if name in fields}
+    return Entry(fields["name"], "", **recurs)
 
 
 def for_rq(entry: Entry) -> dict[str, Any]:
-    """What rq-scheduler's readers look for."""
+    """Return the field that readers of rq-scheduler's jobs expect."""
     return {"cron_string": entry.cron} if entry.cron else {"interval": seconds_of(entry.every)}
 
 
-Record = tuple[bytes | None, ...]  # the fields of an entry's record that say when it recurs
+Record = tuple[bytes | None, ...]  # the fields of an entry's record that decide when it recurs
 
 
 def read_many(client: Redis, ids: Sequence[str]) -> dict[str, Record]:
-    """What the records say, in one round trip, for `definition` to understand."""
+    """Read the records that `definition` parses, in one round trip."""
     with client.pipeline(transaction=False) as pipeline:
         for entry_id in ids:
             pipeline.hmget(keys.job(entry_id), "entry", "meta", "runs_written")
@@ -72,19 +72,19 @@ def read_many(client: Redis, ids: Sequence[str]) -> dict[str, Record]:
 
 def definition(entry_id: str, record: Record) -> Definition:
     """
-    When it recurs.
+    Parse a record into the recurrence of its entry or job.
 
-    Raises ValueError, KeyError or TypeError for a record that nobody of us has written.
+    Raises ValueError, KeyError or TypeError for a record that neither we nor rq-scheduler wrote.
     """
     entry, meta, written = record
     if entry:
         return Definition(entry_of(orjson.loads(entry)))
-    known = orjson.loads(meta) if meta else {}
-    repeat = known.get("repeat")
+    fields = orjson.loads(meta) if meta else {}
+    repeat = fields.get("repeat")
     left = None if repeat is None else int(repeat) - int(written or 0)
-    if cron := known.get("cron_string"):
-        plain = plain_recurrence(cron, bool(known.get("use_local_timezone")))
-    elif interval := known.get("interval"):
+    if cron := fields.get("cron_string"):
+        plain = plain_recurrence(cron, bool(fields.get("use_local_timezone")))
+    elif interval := fields.get("interval"):
         plain = Entry(entry_id, "", every=float(interval))
     else:
         return Definition(None)
@@ -93,10 +93,10 @@ def definition(entry_id: str, record: Record) -> Definition:
 
 
 def plain_recurrence(cron: str, local: bool) -> Entry:
-    """When one of rq-scheduler's own cron jobs recurs: in the project's zone, or in UTC."""
+    """Return when one of rq-scheduler's cron jobs recurs, in the project's zone (`local`) or in UTC."""
     return Entry("", "", cron=cron, timezone=settings.TIME_ZONE if local else "UTC")
 
 
 def missed_line(at: datetime) -> str:
-    """A line of history: from this time on, runs were missed."""
+    """Return a line of history: runs were missed from this time on."""
     return orjson.dumps({"what": "missed", "id": "", "at": at.timestamp()}).decode()

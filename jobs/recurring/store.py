@@ -1,8 +1,8 @@
 """
-Recurring entries as they lie in Redis, and what may be done with them at run time.
+Recurring entries in Redis, and the operations on them at run time.
 
-An entry has the record of a job, under the id `entry-<slug>`: its payload, queue and options are what each of its runs
-is a copy of, and rq-scheduler and django-rq show it as one of their jobs. Its field `entry` says when it recurs.
+An entry has the record of a job, under the id `entry-<slug>`: each run copies its payload, queue and options, and
+rq-scheduler and django-rq show it as one of their jobs. Its field `entry` defines when it recurs.
 """
 
 import os
@@ -33,14 +33,14 @@ RUNS_KEPT = 100  # of each entry's history
 
 
 class StoredEntry:
-    """An entry as it is now, for pages and people."""
+    """The current state of an entry."""
 
     def __init__(self, client: Redis, entry_id: str, record: dict[bytes, bytes], score: float | None) -> None:
         self._client, self.id = client, entry_id
-        known = orjson.loads(record[b"entry"])
-        self.entry = entry_of(known)
+        fields = orjson.loads(record[b"entry"])
+        self.entry = entry_of(fields)
         self.name = self.entry.name
-        self.from_file: bool = known["from_file"]
+        self.from_file: bool = fields["from_file"]
         self.paused = b"paused" in record
         self.next_at = None if score is None else datetime.fromtimestamp(score, UTC)
         self.queue = as_text(record[b"origin"])
@@ -48,12 +48,12 @@ class StoredEntry:
 
     @property
     def description(self) -> str:
-        """What it runs, as a person reads it: `users.CleanUpSessions()`."""
+        """The call that it runs, in readable form: `users.CleanUpSessions()`."""
         job = MandateJob.handle(self.id, queue=self.queue, payload=self._data, connection=self._client)
         return job.description or ""
 
     def runs(self, most: int = RUNS_KEPT) -> list[Run]:
-        """Its history, the newest first."""
+        """Return its history, the newest first."""
         return histories([self], most)[self.id]
 
 
@@ -62,9 +62,9 @@ class StoredEntry:
 
 def add(entry: Entry) -> StoredEntry:
     """
-    Add an entry, or change the one of that name. It stays until `remove`, whatever the project's list says.
+    Add an entry, or change the one of that name. It stays until `remove`; the project's list does not affect it.
 
-    Raises ScheduleError for one that cannot work, or whose name is the list's.
+    Raises ScheduleError for an invalid entry, or a name that the list contains.
     """
     entry.check()
     if any(each.slug == entry.slug for each in listed()):
@@ -75,53 +75,53 @@ def add(entry: Entry) -> StoredEntry:
 
 
 def remove(name: str) -> None:
-    """Remove an entry that was added at run time; its runs stay. ScheduleError for another."""
-    found = get(name)
-    if found.from_file:
+    """Remove an entry that was added at run time; its runs stay. ScheduleError for any other entry."""
+    stored = get(name)
+    if stored.from_file:
         raise ScheduleError(f'The entry {name!r} is in JOBS["SCHEDULE"]. Remove it there.')
-    _remove(found._client, found.id)
+    _remove(stored._client, stored.id)
 
 
 def pause(name: str) -> None:
-    """Let an entry rest until `resume`, restarts included. Its times pass. ScheduleError for an unknown name."""
-    found = get(name)
-    with found._client.pipeline() as pipeline:
-        pipeline.hset(keys.job(found.id), "paused", "1")
-        pipeline.zrem(SCHEDULED, found.id)
+    """Pause an entry until `resume`, across restarts. Its times pass. ScheduleError for an unknown name."""
+    stored = get(name)
+    with stored._client.pipeline() as pipeline:
+        pipeline.hset(keys.job(stored.id), "paused", "1")
+        pipeline.zrem(SCHEDULED, stored.id)
         pipeline.execute()
 
 
 def resume(name: str) -> None:
-    """Let a paused entry go on with its next time. ScheduleError for an unknown name."""
-    found = get(name)
-    with found._client.pipeline() as pipeline:
-        pipeline.hdel(keys.job(found.id), "paused")
-        if found.entry.enabled and found.paused:
-            pipeline.zadd(SCHEDULED, {found.id: _next_score(found.entry)})
+    """Continue a paused entry at its next time. ScheduleError for an unknown name."""
+    stored = get(name)
+    with stored._client.pipeline() as pipeline:
+        pipeline.hdel(keys.job(stored.id), "paused")
+        if stored.entry.enabled and stored.paused:
+            pipeline.zadd(SCHEDULED, {stored.id: _next_score(stored.entry)})
         pipeline.execute()
 
 
 def run_now(name: str) -> str:
-    """Run an entry now, beside its times. Returns the job's id. ScheduleError for an unknown name."""
-    found = get(name)
-    return push_run(found._client, found.id)
+    """Run an entry now, in addition to its times. Returns the job's id. ScheduleError for an unknown name."""
+    stored = get(name)
+    return push_run(stored._client, stored.id)
 
 
 def entries() -> list[StoredEntry]:
-    """All entries, by name."""
+    """Return all entries, by name."""
     return sorted(_read(_ids()), key=lambda each: each.name)
 
 
 def page(after: str = "", size: int = 50) -> tuple[list[StoredEntry], str]:
-    """Some entries, in the order of their ids, after one of those; and the id to go on from, nothing at the end."""
+    """Return up to `size` entries with ids after `after`, by id; and the `after` of the next page, "" at the end."""
     ids = [pair for pair in _ids() if pair[0] > after]
     return _read(ids[:size]), ids[size - 1][0] if len(ids) > size else ""
 
 
 def upcoming(most: int = 5) -> tuple[list[StoredEntry], bool]:
     """
-    The entries that are due next, rq-scheduler's own jobs left out; and whether some process has the turn to push runs,
-    on each server where there are any to push. Two round trips a server.
+    Return the entries that are due next, without rq-scheduler's own jobs; and whether a process holds the scheduler's
+    lease on each server that has runs to push. Two round trips per server.
     """
     answers: list[tuple[Redis, list[bytes], int]] = []
     for client in servers():
@@ -130,8 +130,8 @@ def upcoming(most: int = 5) -> tuple[list[StoredEntry], bool]:
             pipeline.exists(LOCK)
             answers.append((client, *pipeline.execute()))
     due = [(as_text(entry_id), client) for client, ids, _ in answers for entry_id in ids]
-    found = sorted(_read(due), key=lambda each: each.next_at or datetime.max.replace(tzinfo=UTC))
-    return found[:most], all(held or not ids for _, ids, held in answers)
+    stored = sorted(_read(due), key=lambda each: each.next_at or datetime.max.replace(tzinfo=UTC))
+    return stored[:most], all(held or not ids for _, ids, held in answers)
 
 
 def _ids() -> list[tuple[str, Redis]]:
@@ -142,7 +142,7 @@ def _ids() -> list[tuple[str, Redis]]:
 
 
 def _read(ids: Sequence[tuple[str, Redis]]) -> list[StoredEntry]:
-    """Those of these that are there, in their order; one round trip a server."""
+    """Return the entries of these ids that exist, in their order, in one round trip per server."""
     answers: dict[str, tuple[Any, Any]] = {}
     for client in {id(client): client for _, client in ids}.values():
         of_client = [entry_id for entry_id, each in ids if each is client]
@@ -150,70 +150,70 @@ def _read(ids: Sequence[tuple[str, Redis]]) -> list[StoredEntry]:
             for entry_id in of_client:
                 pipeline.hgetall(keys.job(entry_id))
                 pipeline.zscore(SCHEDULED, entry_id)
-            found = pipeline.execute()
-        answers |= dict(zip(of_client, zip(found[::2], found[1::2], strict=True), strict=True))
+            values = pipeline.execute()
+        answers |= dict(zip(of_client, zip(values[::2], values[1::2], strict=True), strict=True))
     return [entry for each, client in ids if (entry := _entry(client, each, *answers[each]))]
 
 
 def _entry(client: Redis, entry_id: str, record: dict[bytes, bytes], score: float | None) -> StoredEntry | None:
     try:
         return StoredEntry(client, entry_id, record, score)
-    except (ValueError, LookupError, TypeError):  # removed meanwhile, or tampered with: the scheduler's log tells
+    except (ValueError, LookupError, TypeError):  # removed meanwhile, or tampered with: the scheduler logs it
         return None
 
 
 def histories(of: Iterable[StoredEntry], most: int = RUNS_KEPT) -> dict[str, list[Run]]:
-    """The histories of these entries by id, each the newest first; one round trip a server."""
+    """Return the histories of these entries by id, each the newest first, in one round trip per server."""
     return runs.histories([(entry._client, entry.id) for entry in of], most)
 
 
 def lag() -> float:
-    """How many seconds ago the most overdue entry should have run; 0 when none is overdue."""
+    """Return by how many seconds the most overdue entry is late; 0 if none is overdue."""
     firsts: list[Any] = [client.zrange(SCHEDULED, 0, 0, withscores=True) for client in servers()]
     return max((runtime.now() - score for first in firsts for _, score in first if score < runtime.now()), default=0.0)
 
 
 def get(name: str) -> StoredEntry:
-    """The entry of that name. ScheduleError when there is none."""
+    """Return the entry of that name. ScheduleError for an unknown name."""
     for client in servers():
-        for found in _read([(_id(Entry(name, "")), client)]):
-            if found.name == name:  # two names may have one id
-                return found
+        for stored in _read([(_id(Entry(name, "")), client)]):
+            if stored.name == name:  # two names may have one id
+                return stored
     raise ScheduleError(f"There is no recurring entry {name!r}.")
 
 
 def sync(listed: Iterable[Entry], *, only: Redis | None = None) -> list[str]:
     """
-    Make what is stored that of the project's list: add, change and remove. An entry that has not changed keeps its next
-    time, a paused one stays so. Returns what was wrong, a sentence an entry: one that cannot work is left out.
+    Make the stored entries match the project's list: add, change and remove. An unchanged entry keeps its next time, a
+    paused entry stays paused, and invalid entries are left out. Returns the problems, one text per invalid entry.
 
-    `only`: entries of that server alone.
+    `only`: limits it to the entries of that server.
     """
-    wrong: list[str] = []
+    problems: list[str] = []
     wanted: dict[str, Entry] = {}
     for entry in listed:
         try:
             entry.check()
             client = get_connection(entry.queue_name)
         except ScheduleError as error:
-            wrong.append(str(error))
+            problems.append(str(error))
             continue
         if only is None or client is only:
             wanted[_id(entry)] = entry
             _write(client, entry, from_file=True)
-    for found in entries():
-        if found.from_file and found.id not in wanted and (only is None or found._client is only):
-            _remove(found._client, found.id)
-    return wrong
+    for stored in entries():
+        if stored.from_file and stored.id not in wanted and (only is None or stored._client is only):
+            _remove(stored._client, stored.id)
+    return problems
 
 
-# --- how it lies there -----------------------------------------------------------------------
+# --- storage ---------------------------------------------------------------------------------
 
 
 def push_run(client: Redis, entry_id: str) -> str:
     """Write a run of an entry, or of one of rq-scheduler's jobs, now. Returns its id."""
     now = runtime.now()
-    run_id = f"{entry_id.removeprefix('entry-')}-now-{int(now * 1_000)}-{os.urandom(3).hex()}"  # two may ask at once
+    run_id = f"{entry_id.removeprefix('entry-')}-now-{int(now * 1_000)}-{os.urandom(3).hex()}"  # for two calls at once
     record: Any = client.hgetall(keys.job(entry_id))
     if not record:
         raise ScheduleError(f"There is no recurring entry {entry_id!r}.")
@@ -232,7 +232,7 @@ def push_run(client: Redis, entry_id: str) -> str:
     return run_id
 
 
-# What is an entry's own, and no run's: as in occur.lua.
+# Fields that a run does not copy from its entry, as in occur.lua.
 _OWN = {"entry", "paused", "last_run", "runs_written", "created_at", "enqueued_at", "status", "expires_in"}
 
 
@@ -257,7 +257,7 @@ def _write(client: Redis, entry: Entry, *, from_file: bool) -> None:
             changed = before != definition
             pipeline.zadd(SCHEDULED, {entry_id: _next_score(entry)}, nx=not changed)
 
-    client.transaction(write, key)  # once more, if somebody pauses it or it runs meanwhile
+    client.transaction(write, key)  # repeated if the entry is paused or runs meanwhile
 
 
 def _remove(client: Redis, entry_id: str) -> None:

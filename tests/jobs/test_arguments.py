@@ -1,4 +1,4 @@
-"""Arguments survive the way to Redis and back exactly, or are refused where they are given."""
+"""Arguments round-trip through Redis exactly, or are refused at the caller."""
 
 import collections
 import enum
@@ -143,7 +143,7 @@ def test_equal_sets_give_equal_payloads():
         (datetime(2026, 1, 1, tzinfo=type("Odd", (timezone.__base__,), {})()), "time zone of type Odd"),
     ],
 )
-def test_what_cannot_be_sent_exactly_is_refused(value, reason):
+def test_a_value_that_cannot_be_sent_exactly_is_refused(value, reason):
     with pytest.raises(SerializationError, match=reason.replace("|", r"\|")):
         arguments.encode([{"deep": (value,)}])
 

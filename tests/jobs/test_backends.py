@@ -2,17 +2,17 @@
 Django's own Tasks API on our queues: enqueued on commit, run by our workers, with every job's retries and page.
 
 The tests of django-tasks for its own backends (release 0.12.0, tests/tests: test_tasks, test_dummy_backend,
-test_immediate_backend) say what any backend does. Of that, what does not follow from its base classes is shown here:
+test_immediate_backend) define what any backend does. These tests show the part that its base classes do not provide:
 
 - a task, async or not, is enqueued by `enqueue` and by `aenqueue`, with its arguments normalized; its result is READY,
-  has run no attempt, and equals what `get_result` and `aget_result` find by its id
-- a result that there is not is TaskResultDoesNotExist; one of another task is TaskResultMismatch
+  has run no attempt, and equals what `get_result` and `aget_result` return for its id
+- an unknown result is TaskResultDoesNotExist; one of another task is TaskResultMismatch
 - `refresh` and `arefresh` bring a result up to date
 - a run sets started_at, last_attempted_at, finished_at, in that order, and attempts
 - what a task raises, SystemExit too, makes it FAILED with the class and the traceback; `return_value` raises then
 - an argument or a result of another type than JSON has is a TypeError
 - a queue that the backend does not have, and a naive `run_after`, are InvalidTask; an empty QUEUES allows each
-- `takes_context` hands the result and the number of the attempt to the task
+- `takes_context` passes the result and the number of the attempt to the task
 - each step is in the log of django-tasks
 """
 
@@ -94,11 +94,11 @@ def test_queue_priority_and_run_after(worker):
 
 
 def test_the_context_and_async_tasks(worker):
-    told, added = tasks.tell_attempt.enqueue(), tasks.add_async.enqueue(2, 3)
+    context, added = tasks.tell_attempt.enqueue(), tasks.add_async.enqueue(2, 3)
     worker.run()
-    for result in (told, added):
+    for result in (context, added):
         result.refresh()
-    assert told.return_value == [told.id, 1]
+    assert context.return_value == [context.id, 1]
     assert added.return_value == 5
 
 
@@ -117,7 +117,7 @@ def test_it_is_retried_as_every_job_and_failed_when_it_is_dead(worker):
     assert "bad luck" in result.errors[0].traceback
 
 
-def test_a_result_that_is_no_json_is_a_failure(worker):
+def test_a_result_that_is_not_json_is_a_failure(worker):
     result = tasks.return_object.enqueue()
     worker.run()
     result.refresh()
@@ -161,7 +161,7 @@ def test_a_cancelled_one_has_failed_and_a_deleted_one_is_gone(end):
 
 @pytest.fixture
 def heard():
-    """What the signals say: names and results, in turn."""
+    """The signals that were sent: names and results, in order."""
     heard, receivers = [], []
     for name, signal in (("enqueued", task_enqueued), ("started", task_started), ("finished", task_finished)):
 
@@ -187,7 +187,7 @@ def test_signals(worker, heard):
 
 
 @pytest.mark.parametrize("bad", [{"args": [object()]}, {"args": [{1, 2}]}])
-def test_arguments_that_are_no_json_are_refused(bad):
+def test_arguments_that_are_not_json_are_refused(bad):
     with pytest.raises(TypeError):
         tasks.add.enqueue(*bad["args"])
 
@@ -203,7 +203,7 @@ def test_aenqueue():
 @pytest.mark.parametrize(
     "path", ["os.system", "tests.sample.tasks.no_task", "tests.sample.tasks.nothing", "add", "tests.sample.models.Note"]
 )
-def test_a_payload_names_tasks_of_installed_apps_alone(path):
+def test_a_payload_can_name_only_tasks_of_installed_apps(path):
     with pytest.raises(ForbiddenFunctionError):
         task_of(path, "default")
 
@@ -213,7 +213,7 @@ def test_a_result_of_something_else_is_not_found(worker):
         task_backends["default"].get_result(WriteNote.defer("x").id)
 
 
-def test_a_queue_that_there_is_not_is_a_check_error():
+def test_an_unknown_queue_is_a_check_error():
     backend = RQBackend("odd", {"QUEUES": ["urgent"], "OPTIONS": {}})
     assert [message.id for message in backend.check()] == ["jobs.E009"]
     assert task_backends["default"].check() == []
@@ -225,12 +225,12 @@ def test_it_is_on_the_dashboard(worker, admin_client):
     assert "tests.sample.tasks.fail" in page
 
 
-# --- what django-tasks asks of a backend ------------------------------------------------------
+# --- what django-tasks requires of a backend --------------------------------------------------
 
 
 @pytest.mark.parametrize("task", [tasks.give_back, tasks.add_async], ids=["sync", "async"])
 @pytest.mark.parametrize("way", ["sync", "async"])
-def test_a_result_is_as_what_is_found_by_its_id(task, way):
+def test_an_enqueued_result_equals_the_one_read_by_its_id(task, way):
     if way == "sync":
         result = task.enqueue(1, right=(2, b"three"))
         found = task.get_result(result.id)
@@ -267,7 +267,7 @@ def test_results_of_other_tasks_and_of_none(worker):
             tasks.add.get_result(no_id)
 
 
-def test_backends_beside_each_other_know_their_own_results_alone(settings, worker):
+def test_each_of_several_backends_returns_only_its_own_results(settings, worker):
     settings.TASKS = {**settings.TASKS, "other": settings.TASKS["default"]}
     result = tasks.add.using(backend="other").enqueue(1)
     worker.run()
@@ -290,7 +290,7 @@ def test_backends_beside_each_other_know_their_own_results_alone(settings, worke
         ("nested", ValueError, "in it\n"),
     ],
 )
-def test_what_it_raised_is_known_by_its_class(how, expected, end, worker, monkeypatch):
+def test_the_class_of_its_error_is_in_the_result(how, expected, end, worker, monkeypatch):
     monkeypatch.setattr(RunTask, "retries", 0)
     result = tasks.fail_as.enqueue(how)
     worker.run()
@@ -337,26 +337,26 @@ def test_arguments_are_what_they_were(worker):
     ],
     ids=["queue", "priority", "run_after"],
 )
-def test_what_cannot_work_is_refused_at_once(wrong, said):
+def test_invalid_options_of_a_task_are_refused_immediately(wrong, said):
     with pytest.raises(Exception, match=said) as caught:  # the backport and Django call it by different names
         tasks.add.using(**wrong)
     assert caught.type.__name__ in {"InvalidTask", "InvalidTaskError"}
 
 
-def test_with_an_empty_list_of_queues_each_of_ours_is_good(settings, worker):
+def test_with_an_empty_list_of_queues_every_queue_is_allowed(settings, worker):
     settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": []}}
     assert tasks.add.using(queue_name="low").enqueue(1).status == TaskResultStatus.READY
     with pytest.raises(UnknownQueueError):
         tasks.add.using(queue_name="urgent").enqueue(1)
 
 
-def test_a_task_that_no_worker_would_find_is_refused_when_it_is_enqueued():
+def test_a_task_that_workers_could_not_import_is_refused_at_enqueue():
     with pytest.raises(ForbiddenFunctionError, match=r"tests\.jobs\.test_backends\.of_no_app"):
         task(of_no_app).enqueue()
 
 
 def of_no_app():
-    """Not in an app that is installed, though in a module."""
+    """A function in a module of no installed app."""
 
 
 # --- what every job has ----------------------------------------------------------------------
@@ -411,11 +411,11 @@ def test_the_signal_of_a_failure_comes_when_it_is_dead_and_has_every_error(worke
     assert ["bad luck" in error.traceback for error in result.errors] == [True, True]
 
 
-def test_enqueued_is_said_after_the_commit_and_not_after_a_rollback(heard):
+def test_task_enqueued_is_sent_after_the_commit_and_not_after_a_rollback(heard):
     with transaction.atomic():
         result = tasks.add.enqueue(1)
         assert (heard, result.enqueued_at) == ([], None)
-    assert [(name, told.id) for name, told in heard] == [("enqueued", result.id)]
+    assert [(name, each.id) for name, each in heard] == [("enqueued", result.id)]
     assert tasks.add.get_result(result.id) == result
     with pytest.raises(RuntimeError), transaction.atomic():
         tasks.add.enqueue(1)
@@ -423,13 +423,13 @@ def test_enqueued_is_said_after_the_commit_and_not_after_a_rollback(heard):
     assert len(heard) == 1
 
 
-def test_the_log_of_tasks_has_each_step(worker, caplog):
+def test_each_step_of_a_task_is_logged(worker, caplog):
     caplog.set_level("DEBUG", logger="django.tasks" if django.VERSION >= (6, 0) else "django_tasks")
     result = tasks.add.enqueue(1)
     worker.run()
-    told = [line.getMessage() for line in caplog.records if result.id in line.getMessage() and "path=" in line.msg]
+    messages = [line.getMessage() for line in caplog.records if result.id in line.getMessage() and "path=" in line.msg]
 
-    assert [words.split()[-1] for words in told] == ["backend=default", "state=RUNNING", "state=SUCCESSFUL"]
+    assert [message.split()[-1] for message in messages] == ["backend=default", "state=RUNNING", "state=SUCCESSFUL"]
 
 
 def test_the_kit_of_tests_knows_tasks(jobs):
@@ -442,7 +442,7 @@ def test_the_kit_of_tests_knows_tasks(jobs):
     assert result.return_value == 5
 
 
-def test_in_the_kit_an_urgent_one_goes_to_the_head_when_its_time_comes_too(jobs):
+def test_in_the_kit_a_scheduled_urgent_task_goes_to_the_head_when_it_is_due(jobs):
     later = timezone.now() + timedelta(hours=1)
     for name, priority in (("first", 0), ("urgent", 1)):
         tasks.write.using(priority=priority, run_after=later).enqueue(name)

@@ -1,4 +1,4 @@
-"""Changes of many jobs: all that are meant, none that came later, and a worker that dies in between is no harm."""
+"""Changes of many jobs: all that match, none that came later, even if the worker dies in between."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -30,7 +30,7 @@ def ids(queue):
 
 
 def started(name, state, **filters):
-    """A change that has been asked for, and the arguments of its job."""
+    """Start a change. Returns it, and the arguments of its job."""
     change = bulk.start(name, state, filters, Count(0))
     (job_id,) = [job_id for job_id in ids("critical") if job_id == change.id]
     get_connection("critical").lrem("rq:queue:critical", 0, job_id)
@@ -46,7 +46,7 @@ def carried_out(name, state, **filters):
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 @pytest.mark.parametrize(("name", "after"), [("retry", "queued"), ("delete", None)])
-def test_all_are_changed_though_the_list_shrinks_meanwhile(name, after, order, worker, monkeypatch):
+def test_all_are_changed_while_the_list_shrinks(name, after, order, worker, monkeypatch):
     monkeypatch.setattr("jobs.bulk.PASSES", 1)
     jobs = [*Fail.defer_many([("x",)] * 60), *Fail.defer_many([("x",)] * 30, queue="low")]
     worker.run()
@@ -56,7 +56,7 @@ def test_all_are_changed_though_the_list_shrinks_meanwhile(name, after, order, w
     assert change.ended is not None
 
 
-def test_those_that_are_not_meant_stay(worker):
+def test_jobs_that_do_not_match_stay(worker):
     jobs = Fail.defer_many([(("pear", "apple")[n % 2],) for n in range(90)])
     worker.run()
     change = carried_out("delete", "dead", text="apple")
@@ -64,7 +64,7 @@ def test_those_that_are_not_meant_stay(worker):
     assert change.changed == 45
 
 
-def test_none_is_missed_when_others_take_jobs_out_meanwhile(monkeypatch):
+def test_none_is_missed_while_others_remove_jobs(monkeypatch):
     jobs = WriteNote.defer_many([(("pear", "apple")[n % 2],) for n in range(100)])
     client, change_all, taken = get_connection("default"), control.change_all, set()
 
@@ -81,7 +81,7 @@ def test_none_is_missed_when_others_take_jobs_out_meanwhile(monkeypatch):
     assert set(left) == {"sample.WriteNote('pear')"}
 
 
-def test_what_comes_later_is_left_alone(worker):
+def test_jobs_that_come_later_are_not_changed(worker):
     before = WriteNote.defer("before")
     bulk.start("delete", "queued", {"queue": "default"}, Count(1))
     later = WriteNote.defer("later")
@@ -90,7 +90,7 @@ def test_what_comes_later_is_left_alone(worker):
     assert later.state == "queued"
 
 
-def test_one_that_comes_back_is_not_changed_again(worker, monkeypatch):
+def test_a_job_that_comes_back_is_not_changed_again(worker, monkeypatch):
     job = WriteNote.defer("x", wait=60)
     change_all = control.change_all
 
@@ -107,7 +107,7 @@ def test_one_that_comes_back_is_not_changed_again(worker, monkeypatch):
     assert job.state == "scheduled"
 
 
-def test_those_that_refuse_are_counted(monkeypatch, worker):
+def test_refusals_are_counted(monkeypatch, worker):
     jobs = Fail.defer_many([("x",)] * 30)
     worker.run()
 
@@ -122,7 +122,7 @@ def test_those_that_refuse_are_counted(monkeypatch, worker):
     assert (change.changed, change.refused) == (29, 1)
 
 
-def test_a_worker_that_dies_in_between_is_no_harm(worker, monkeypatch):
+def test_the_change_continues_after_its_worker_dies(worker, monkeypatch):
     jobs = Fail.defer_many([("x",)] * 60)
     worker.run()
     job_id, left = started("delete", "dead"), iter(range(30))
@@ -144,7 +144,7 @@ def test_a_worker_that_dies_in_between_is_no_harm(worker, monkeypatch):
     assert bulk.get(job_id).ended
 
 
-def test_it_goes_before_all_else_and_is_listed(worker):
+def test_it_goes_to_the_head_of_the_first_queue_and_is_listed(worker):
     WriteNote.defer_many([("x",)] * 3, queue="critical")
     first, second = (bulk.start("cancel", "scheduled", {"text": "y"}, Count(7, more=True)) for _ in range(2))
     assert ids("critical")[:2] == [second.id, first.id]
@@ -155,14 +155,14 @@ def test_it_goes_before_all_else_and_is_listed(worker):
     assert bulk.get("nobody") is None
 
 
-def test_so_many_are_listed(monkeypatch):
+def test_the_list_of_changes_is_bounded(monkeypatch):
     monkeypatch.setattr("jobs.bulk.KEPT", 3)
     for _ in range(5):
         bulk.start("cancel", "scheduled", {}, Count(1))
     assert get_connection("critical").zcard("jobs:bulk") == 3
 
 
-def test_a_wrong_filter_starts_nothing():
+def test_an_invalid_filter_starts_nothing():
     with pytest.raises(ValueError, match="Unknown queue"):
         bulk.start("cancel", "scheduled", {"queue": "urgent"}, Count(1))
     assert bulk.recent() == []
@@ -173,7 +173,7 @@ def test_a_wrong_filter_starts_nothing():
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 @pytest.mark.parametrize("name", ["cancel", "delete"])
-def test_a_long_queue_is_gone_through_once_for_a_slice(name, order):
+def test_a_long_queue_is_scanned_once_per_slice(name, order):
     jobs = WriteNote.defer_many([(("pear", "apple")[n % 2],) for n in range(100)])
     client = get_connection("default")
     client.config_resetstat()
@@ -196,7 +196,7 @@ def test_a_server_without_lpos_changes_many_too(tmp_path, settings, monkeypatch)
         assert {job.state for job in jobs[1:]} == {"cancelled"}
 
 
-def test_each_of_many_is_changed_by_itself(worker):
+def test_each_of_many_is_changed_independently(worker):
     first, *others = WriteNote.defer_many([("x",)] * 5)
     dead = Fail.defer(queue="critical")
     assert worker.step()
@@ -229,7 +229,7 @@ def test_each_of_many_is_changed_by_itself(worker):
 # --- clearing --------------------------------------------------------------------------------
 
 
-def test_a_queue_is_cleared_of_what_was_there_and_the_rest_keeps_its_order():
+def test_clearing_deletes_earlier_jobs_and_keeps_the_order_of_later_ones():
     old = WriteNote.defer_many([("x",)] * 50)
     until = datetime.now(UTC)
     new = WriteNote.defer_many([("y",)] * 30)
@@ -241,7 +241,7 @@ def test_a_queue_is_cleared_of_what_was_there_and_the_rest_keeps_its_order():
     assert get_connection("default").get(f"jobs:gone:{old[0].id}") == b"deleted"
 
 
-def test_clearing_leaves_what_waits_blocked_and_forgets_the_links():
+def test_clearing_leaves_dependents_blocked_and_removes_the_links():
     first = WriteNote.defer("x", wait=60)
     job = WriteNote.defer("y", prereq_jobs=[first])
     waiting = WriteNote.defer("z", prereq_jobs=[job])
@@ -251,7 +251,7 @@ def test_clearing_leaves_what_waits_blocked_and_forgets_the_links():
     assert first.dependents == set()
 
 
-def test_clearing_drops_what_is_no_job(valkey):
+def test_clearing_drops_ids_without_a_job(valkey):
     client = get_connection("low")
     client.set("rq:job:odd", "no hash")
     client.hset("rq:job:torn", mapping={"status": "queued", "prereqs": "{", "enqueued_at": iso(1)})

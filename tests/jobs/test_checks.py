@@ -1,4 +1,4 @@
-"""What `manage.py check` says before a job would find out, each with a hint."""
+"""`manage.py check` reports problems before a job meets them, each with a hint."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def ids(*messages):
 
 @pytest.fixture
 def registered(own_commands):
-    """Define commands in the sample app that are gone after the test."""
+    """Define commands in the sample app, and remove them after the test."""
 
     def define(name, **options):
         return type(name, (Mandate,), {"__module__": notes.__name__, "call": lambda self: None, **options})
@@ -60,7 +60,7 @@ def test_a_worker_does_not_start_on_a_redis_cluster(tmp_path, db):
     assert "jobs.E010" in worker.stderr
 
 
-def test_a_command_on_an_unknown_queue_is_found(registered):
+def test_a_command_on_an_unknown_queue_is_reported(registered):
     registered("Misplaced", queue="urgent")
 
     (message,) = checks.check_queues(None)
@@ -70,13 +70,13 @@ def test_a_command_on_an_unknown_queue_is_found(registered):
     assert "critical, default, mailers, background, low" in message.hint
 
 
-def test_queues_that_differ_from_rq_queues_are_found(settings):
+def test_queues_that_differ_from_rq_queues_are_reported(settings):
     settings.JOBS = {"QUEUES": {"critical": "", "default": "", "mailers": "", "background": ""}}
 
     assert "jobs.E002" in ids(*checks.check_queues(None))
 
 
-def test_two_commands_of_one_name_are_found(registered):
+def test_two_commands_of_one_name_are_reported(registered):
     registered("Twin")
     registered("Twin", __qualname__="Other.Twin")
 
@@ -86,7 +86,7 @@ def test_two_commands_of_one_name_are_found(registered):
     assert "sample.Twin" in message.msg
 
 
-def test_a_class_defined_anew_is_no_second_command(registered):
+def test_a_redefined_class_is_not_a_second_command(registered):
     registered("Renewed")
     again = registered("Renewed")
 
@@ -94,14 +94,14 @@ def test_a_class_defined_anew_is_no_second_command(registered):
     assert registry.get("sample.Renewed") is again
 
 
-def test_django_rq_before_jobs_is_found(settings):
+def test_django_rq_before_jobs_is_reported(settings):
     order = [app for app in settings.INSTALLED_APPS if app != "jobs"]
     with override_settings(INSTALLED_APPS=[*order, "jobs"]):
         assert ids(*checks.check_installed_order(None)) == ["jobs.E004"]
     assert checks.check_installed_order(None) == []
 
 
-def test_a_missing_redis_address_is_found(settings):
+def test_a_missing_redis_address_is_reported(settings):
     settings.RQ_QUEUES = rq_queues("")
 
     (message,) = checks.check_redis(None)
@@ -111,13 +111,13 @@ def test_a_missing_redis_address_is_found(settings):
 
 
 @pytest.mark.parametrize(("version", "found"), [("4.0.14", ["jobs.E006"]), ("5.0.0", []), ("8.2.1", [])])
-def test_an_old_server_is_found(version, found, monkeypatch):
+def test_an_old_server_is_reported(version, found, monkeypatch):
     monkeypatch.setattr("redis.Redis.info", lambda self, section: {"redis_version": version})
 
     assert ids(*checks.check_redis(None)) == found
 
 
-def test_a_server_that_does_not_answer_is_no_finding(settings, tmp_path):
+def test_a_server_that_does_not_answer_is_not_reported(settings, tmp_path):
     settings.RQ_QUEUES = rq_queues(f"unix://{tmp_path}/none.sock")
 
     assert checks.check_redis(None) == []

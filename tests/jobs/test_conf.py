@@ -1,4 +1,4 @@
-"""The table of queues: what belongs there, and how long its first job may wait."""
+"""The table of queues: what belongs in each, and how long its first job may wait."""
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -23,7 +23,7 @@ def test_a_queue_has_its_own_target_or_a_minute(table):
 
 
 @pytest.mark.parametrize("target", [0, -1, "1", None, True, float("nan")])
-def test_a_target_that_is_no_time_is_refused_naming_it(target, settings):
+def test_an_invalid_target_is_refused_naming_it(target, settings):
     settings.JOBS = {**settings.JOBS, "QUEUES": {name: {"target": target} for name in settings.RQ_QUEUES}}
 
     with pytest.raises(ImproperlyConfigured, match="'low'.*target.*must be a number of seconds above 0"):

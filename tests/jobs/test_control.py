@@ -1,4 +1,4 @@
-"""Cancelling, deleting, retrying, running now: from every state, also while the job runs."""
+"""Cancel, delete, retry and run now: in every state, and while the job runs."""
 
 import threading
 
@@ -38,14 +38,14 @@ def test_a_job_that_is_still_to_run_is_cancelled_and_kept_for_a_day(ahead, worke
     assert job.state == "cancelled"
 
 
-def test_one_that_has_ended_is_not_cancelled(worker):
+def test_an_ended_job_is_not_cancelled(worker):
     job = WriteNote.defer("x")
     worker.run()
     with pytest.raises(ChangeRefusedError, match=f"Job {job.id} cannot be cancelled: it is finished"):
         job.cancel()
 
 
-def test_a_cancelled_one_can_be_retried(worker):
+def test_a_cancelled_job_can_be_retried(worker):
     job = WriteNote.defer("x")
     control.cancel(job, "not needed")
     assert job.reason == "not needed"
@@ -56,7 +56,7 @@ def test_a_cancelled_one_can_be_retried(worker):
 
 
 @pytest.mark.parametrize("at_front", [False, True])
-def test_a_retried_one_goes_to_the_head_or_the_tail(at_front):
+def test_a_retried_job_goes_to_the_head_or_the_tail(at_front):
     job, other = WriteNote.defer("x"), WriteNote.defer("y")
     control.cancel(job)
     control.retry(job, at_front=at_front)
@@ -92,7 +92,7 @@ def test_a_job_is_deleted_in_whatever_state_and_leaves_nothing_but_a_trace(state
     job.delete()  # gone already: as RQ's own, silently
 
 
-def test_a_moved_one_keeps_its_budget_and_its_deadline():
+def test_a_moved_job_keeps_its_budget_and_its_deadline():
     job, client = Fresh.defer(), get_connection("default")
     client.hset(job.key, mapping={"progress": b'{"attempts": 3}', "interruptions": b"1"})
     before = client.hgetall(job.key)
@@ -102,7 +102,7 @@ def test_a_moved_one_keeps_its_budget_and_its_deadline():
     assert client.llen("rq:queue:default") == 0
 
 
-def test_what_has_no_record_or_the_wrong_state_is_refused(worker):
+def test_a_job_without_a_record_or_in_another_state_is_refused(worker):
     job = WriteNote.defer("x")
     with pytest.raises(ChangeRefusedError, match="cannot be retried: it is queued"):
         control.retry(job)
@@ -149,7 +149,7 @@ def test_the_late_result_of_a_cancelled_job_is_refused(worker_process, tmp_path,
     assert worker.stop() == 0
 
 
-def test_a_claim_that_nobody_has_begun_is_forgotten(worker):
+def test_a_claim_that_has_not_begun_is_dropped(worker):
     jobs = WriteNote.defer_many([("1",), ("2",)])
     worker.fetch.short_jobs = True
     assert worker.step()

@@ -1,4 +1,4 @@
-"""Deferring: what is written, when, and what is refused at the caller."""
+"""`defer`: what it writes, when, and what it refuses at the caller."""
 
 import math
 import time
@@ -54,7 +54,7 @@ def test_rq_reads_the_job_as_its_own():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_job_tells_what_it_will_run():
+def test_the_job_has_the_name_and_arguments_of_its_command():
     note = Note.objects.create(text="x")
     job = MandateJob.fetch(ShoutNote.defer(note, times=2).id, connection=get_connection("critical"))
 
@@ -109,7 +109,7 @@ def test_a_wait_puts_the_job_in_the_scheduled_registry(options):
 
 
 @pytest.mark.parametrize("nothing", [0, 0.0, timedelta(0), None])
-def test_no_wait_is_now(nothing):
+def test_without_a_wait_the_job_is_queued(nothing):
     assert WriteNote.defer("now", wait=nothing).state is JobState.QUEUED
 
 
@@ -124,10 +124,10 @@ def test_no_wait_is_now(nothing):
         ({"wait": "5"}, "wait='5'"),
         ({"wait": 1, "wait_until": NOW}, "exclude each other"),
         ({"wait_until": datetime(2026, 1, 1)}, "is naive"),
-        ({"wait_until": 5}, "is no datetime"),
+        ({"wait_until": 5}, "is not a datetime"),
     ],
 )
-def test_an_impossible_time_is_a_value_error_and_writes_nothing(options, reason, valkey):
+def test_an_invalid_time_is_a_value_error_and_writes_nothing(options, reason, valkey):
     with pytest.raises(ValueError, match=reason):
         WriteNote.defer("x", **options)
     with pytest.raises(ValueError, match=reason):
@@ -234,7 +234,7 @@ every_form = pytest.mark.parametrize("defer", FORMS.values(), ids=FORMS)
 
 @every_form
 @pytest.mark.django_db(transaction=True)
-def test_every_form_waits_for_the_commit_and_knows_its_id_before(defer):
+def test_every_form_waits_for_the_commit_and_has_its_id_before(defer):
     with transaction.atomic():
         job = defer()
         assert job.id

@@ -1,4 +1,4 @@
-"""One attempt, by a real worker process: what runs, what is refused, and that the next job runs all the same."""
+"""One attempt, by a real worker process: what runs, what is refused; the next job runs in any case."""
 
 import django_rq
 import orjson
@@ -133,7 +133,7 @@ def test_a_delayed_job_is_not_run_before_its_time(worker_process):
     assert not Note.objects.exists()
 
 
-def test_what_a_failing_command_logged_is_kept_and_others_only_where_asked(worker_process):
+def test_the_log_of_a_failing_command_is_kept_and_others_only_with_keep_log(worker_process):
     failing, quiet, asked = Talk.defer(300, fail=True), Talk.defer(1), TalkKept.defer(2)
 
     drain(worker_process)
@@ -145,7 +145,7 @@ def test_what_a_failing_command_logged_is_kept_and_others_only_where_asked(worke
     assert len(asked.call_log.splitlines()) == 2
 
 
-def test_a_result_with_records_comes_back_as_it_was(worker_process):
+def test_a_result_with_records_is_returned_unchanged(worker_process):
     note = Note.objects.create(text="x")
     job, odd = Echo.defer({"note": note, "pair": (1, 2)}), EchoType.defer()
 
@@ -156,7 +156,7 @@ def test_a_result_with_records_comes_back_as_it_was(worker_process):
     assert odd.return_value() == "<object>"
 
 
-def test_a_command_knows_its_job(worker_process):
+def test_a_command_has_its_job(worker_process):
     job = NameJob.defer("x" * 2_000)
 
     drain(worker_process)

@@ -1,4 +1,4 @@
-"""The probes of the web process: what they need of a request, what they tell, and that they never hang."""
+"""The probes of the web process: what a request needs, what they report, and that they never hang."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 
 @pytest.fixture(autouse=True)
 def first_look(monkeypatch):
-    monkeypatch.setattr(health, "_known", {})
+    monkeypatch.setattr(health, "_checks", {})
     monkeypatch.setattr(health, "_migrated", False)
     monkeypatch.setattr(version, "_told_at", inf)  # tests of the doctor ask what is told
 
@@ -66,7 +66,7 @@ def test_the_databases_that_are_down_are_named(client, monkeypatch):
     assert ask(client, "/healthz") == (200, [])
 
 
-def test_migrations_that_are_missing_are_counted_and_looked_for_until_they_are_there(client, monkeypatch):
+def test_unapplied_migrations_are_counted_and_checked_until_they_are_applied(client, monkeypatch):
     recorder = MigrationRecorder(connections["default"])
     recorder.record_unapplied("jobs", "0002_dashboard_permissions")
     try:
@@ -78,7 +78,7 @@ def test_migrations_that_are_missing_are_counted_and_looked_for_until_they_are_t
     assert ask(client) == (200, [])
 
 
-def test_what_hangs_is_told_in_time_and_asked_once_however_many_probes_come(client, monkeypatch):
+def test_a_hanging_check_is_reported_in_time_and_runs_once_for_all_probes(client, monkeypatch):
     asked, answer = [], threading.Event()
 
     def hang():

@@ -1,4 +1,4 @@
-"""Uniqueness, expiry, missing records, what travels with a job, and staggered bulk; on a real server."""
+"""Uniqueness, expiry, missing records, context, and staggered bulk; on a real server."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -46,7 +46,7 @@ def test_commands_have_locks_of_their_own():
     assert Once.defer(7).id != OnceForgotten.defer(7).id
 
 
-def test_unique_key_says_what_is_the_same():
+def test_unique_key_decides_which_jobs_are_duplicates():
     first = OncePerNumber.defer(7)
     assert OncePerNumber.defer(7, fails=True).id == first.id
     assert Once.defer(7, fails=True).id != Once.defer(7).id
@@ -89,7 +89,7 @@ def test_it_holds_while_the_job_is_unfinished_in_any_way(state, worker):
     assert Once.defer(7).id == first.id
 
 
-def test_it_ends_with_its_time():
+def test_the_lock_expires():
     first = Once.defer(7)
     client = get_connection("default")
     (lock,) = client.keys("jobs:unique:sample.Once:*")
@@ -138,7 +138,7 @@ def test_bulk_honours_it_also_among_its_own_rows(places):
     assert len(places()) == 2
 
 
-def test_in_a_transaction_it_is_known_at_the_commit(places):
+def test_in_a_transaction_a_duplicate_is_detected_at_the_commit(places):
     first = Once.defer(7)
     with transaction.atomic():
         second = Once.defer(7)
@@ -148,7 +148,7 @@ def test_in_a_transaction_it_is_known_at_the_commit(places):
     assert set(places()) == {first.id}
 
 
-def test_a_script_that_is_sent_twice_takes_its_own_lock_for_nobody_elses(monkeypatch):
+def test_a_script_that_is_sent_twice_recognizes_its_own_lock(monkeypatch):
     run = queues.run_script
     monkeypatch.setattr(queues, "run_script", lambda *args: (run(*args), run(*args))[1])
     assert not Once.defer(7).duplicate
@@ -184,7 +184,7 @@ def test_a_job_that_was_not_begun_in_time_is_discarded_visibly(worker):
     assert not Note.objects.exists()
 
 
-def test_in_time_it_runs_and_once_begun_it_does_not_expire(worker):
+def test_it_runs_in_time_and_does_not_expire_once_begun(worker):
     job = Fresh.defer()
     worker.step()
     expire(job)
@@ -209,7 +209,7 @@ def test_a_tampered_time_does_not_stop_the_job(worker):
 
 
 def miss(job, worker):
-    """Five seconds of looking again pass."""
+    """Let the five seconds of rechecks pass."""
     worker.run()
     assert job.state == "scheduled"
     assert "sample.Note:" in job.reason
@@ -241,7 +241,7 @@ def test_without_the_guard_that_is_a_failure_as_any_other(worker):
     assert (job.state, job.return_value()) == ("finished", "back")
 
 
-def test_a_record_that_comes_late_is_found(worker):
+def test_a_record_that_is_committed_late_is_fetched(worker):
     note = Note.objects.create(text="late")
     job = Guarded.defer(note)
     key = note.pk
@@ -267,7 +267,7 @@ def test_looking_again_ends_after_five_seconds(worker, monkeypatch):
     assert (job.state, looks) == ("discarded", 6)
 
 
-def test_a_database_that_is_down_is_no_missing_record(worker, monkeypatch):
+def test_a_database_that_is_down_is_not_a_missing_record(worker, monkeypatch):
     job = Guarded.defer(Note.objects.create())
 
     def down(*args, **kwargs):
@@ -319,7 +319,7 @@ def test_a_command_that_a_newer_release_brings_runs(worker):
 
 
 def newer(job):
-    """Let a release have written it whose payloads this one cannot read."""
+    """Change the payload to that of a release which this one cannot read."""
     client = get_connection("default")
     data = client.hget(job.key, "data")
     client.hset(job.key, "data", data.replace(b'"jobs.execution.perform"', b'"jobs.execution.perform:2"'))
@@ -362,7 +362,7 @@ def test_a_newer_payload_for_which_no_release_comes_in_a_day_is_dead_and_can_be_
 @pytest.mark.parametrize(
     "function", ["jobs.execution.perform:x", "jobs.execution.perform:", "jobs.execution.perform:²"]
 )
-def test_what_is_no_version_is_dead_at_once(function, worker):
+def test_an_invalid_version_is_dead_immediately(function, worker):
     job = WriteNote.defer("x")
     client = get_connection("default")
     data = client.hget(job.key, "data").decode()
@@ -371,7 +371,7 @@ def test_what_is_no_version_is_dead_at_once(function, worker):
     assert job.state == "dead"
 
 
-# --- what travels with a job -----------------------------------------------------------------
+# --- context ---------------------------------------------------------------------------------
 
 
 def test_language_zone_and_the_projects_values_are_the_callers(worker):
@@ -431,7 +431,7 @@ def test_spread_counts_from_now_or_from_a_time():
 
 
 @pytest.mark.parametrize("spread", [-1, "x", float("nan")])
-def test_an_impossible_spread_is_refused(spread, places):
+def test_an_invalid_spread_is_refused(spread, places):
     with pytest.raises(ValueError, match="spread="):
         WriteNote.defer_many([("a",)], spread=spread)
     assert places() == {}

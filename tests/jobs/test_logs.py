@@ -1,4 +1,4 @@
-"""Log lines: what each event of a job says, with which fields, and whose lines a job's page shows."""
+"""Log lines: the text and fields of each event of a job, and the lines that a job's page shows."""
 
 import json
 import logging
@@ -34,15 +34,15 @@ def test_the_life_of_a_job_in_lines(worker, lines):
     job = WriteNote.defer("hello")
     worker.run()
 
-    (enqueued, told), (performing, _), (performed, told_then) = lines()
+    (enqueued, fields), (performing, _), (performed, last_fields) = lines()
     assert enqueued == f"enqueued to default: sample.WriteNote('hello') (job {job.id})"
-    assert told == {"job_id": job.id, "command": "sample.WriteNote", "queue": "default", "attempt": None}
+    assert fields == {"job_id": job.id, "command": "sample.WriteNote", "queue": "default", "attempt": None}
     assert (
         performing == f"performing sample.WriteNote (job {job.id}, attempt 1) from default: sample.WriteNote('hello')"
     )
     assert performed.startswith(f"performed sample.WriteNote (job {job.id}, attempt 1) in ")
     assert performed.endswith(" ms")
-    assert told_then == {"job_id": job.id, "command": "sample.WriteNote", "queue": "default", "attempt": 1}
+    assert last_fields == {"job_id": job.id, "command": "sample.WriteNote", "queue": "default", "attempt": 1}
 
 
 ENDS = {
@@ -58,12 +58,12 @@ def test_every_end_has_its_line(defer, expected, worker, lines):
     job = defer()
     worker.run()
 
-    message, told = lines()[-1]
+    message, fields = lines()[-1]
     assert message.startswith(expected.format(f"job {job.id}"))
-    assert told == {"job_id": job.id, "command": job.command_name, "queue": "default", "attempt": 1}
+    assert fields == {"job_id": job.id, "command": job.command_name, "queue": "default", "attempt": 1}
 
 
-def test_attempts_are_counted_on(worker, lines):
+def test_attempts_are_numbered(worker, lines):
     TroubleTwice.defer()
     for _ in range(3):
         worker.hurry().run()
@@ -72,7 +72,7 @@ def test_attempts_are_counted_on(worker, lines):
     assert [("attempt 1" in said[0]), ("after 2 attempts" in said[1]), ("attempt 3" in said[2])] == [True] * 3
 
 
-def test_delays_and_duplicates_are_said(lines):
+def test_delays_and_duplicates_are_logged(lines):
     Fresh.defer(wait=60)
     first = Once.defer(7)
     Once.defer(7)

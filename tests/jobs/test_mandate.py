@@ -1,4 +1,4 @@
-"""What a command is: its fields, its options, running it now."""
+"""Commands: their fields, their options, and `run`."""
 
 import asyncio
 import dataclasses
@@ -43,7 +43,7 @@ def test_wrong_fields_are_a_type_error_naming_command_and_field():
         Add.run(1, middle=3)
 
 
-def test_options_are_inherited_and_are_no_fields():
+def test_options_are_inherited_and_are_not_fields():
     class Base(Mandate):
         queue = "mailers"
         timeout = 5
@@ -81,12 +81,12 @@ def test_a_field_named_like_an_option_is_refused_when_the_class_is_defined(name)
         ("log_arguments", "no"),
     ],
 )
-def test_an_impossible_option_is_refused_naming_class_option_and_value(option, value):
+def test_an_invalid_option_is_refused_naming_class_option_and_value(option, value):
     with pytest.raises(CommandDefinitionError, match=rf"Odd: {option} = {value!r} is impossible"):
         type("Odd", (Mandate,), {option: value, "call": lambda self: None})
 
 
-def test_a_class_without_call_is_no_command():
+def test_a_class_without_call_is_not_a_command():
     class Half(Mandate):
         pass
 
@@ -94,7 +94,7 @@ def test_a_class_without_call_is_no_command():
         Half.run()
 
 
-def test_commands_know_no_job_when_they_run_now():
+def test_a_command_has_no_job_when_it_runs_now():
     class Ask(Mandate):
         def call(self):
             return self.job
@@ -108,13 +108,13 @@ def test_a_command_reads_well_and_keeps_its_secrets():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_async_command_runs_to_its_end():
+def test_an_async_command_runs_to_completion():
     assert WriteNoteSlowly.run("slow") == "slow"
     assert Note.objects.get().text == "slow"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_both_colours_of_command_run_from_async_code():
+def test_plain_and_async_commands_run_from_async_code():
     async def both():
         return await WriteNote.arun("sync"), await WriteNoteSlowly.arun("async")
 
@@ -124,7 +124,7 @@ def test_both_colours_of_command_run_from_async_code():
     assert text == "async"
 
 
-def test_a_coroutine_that_nobody_awaited_is_an_error_and_no_result():
+def test_a_coroutine_that_was_not_awaited_is_an_error():
     class Forgetful(Mandate):
         def call(self):
             return asyncio.sleep(0)
@@ -158,7 +158,7 @@ def test_a_method_with_yield_is_refused_when_the_class_is_defined(name, function
         define(name, wrap(function))
 
 
-def test_a_call_that_comes_from_elsewhere_is_refused_too():
+def test_an_inherited_call_is_refused_too():
     class Mixin:
         call = yielding
 
@@ -167,13 +167,13 @@ def test_a_call_that_comes_from_elsewhere_is_refused_too():
 
 
 @pytest.mark.parametrize("name", ["unique_key", "__post_init__"])
-def test_a_coroutine_function_is_refused_where_nobody_could_await_it(name):
+def test_a_coroutine_function_is_refused_where_it_could_not_be_awaited(name):
     with pytest.raises(CommandDefinitionError, match=rf"Odd.{name} is a coroutine function: .* plain `def`"):
         define(name, awaited)
 
 
 @pytest.mark.parametrize("call", [awaited, partialmethod(awaited), staticmethod(partial(awaited, None))])
-def test_a_coroutine_function_in_whichever_wrapping_is_run_to_its_end(call):
+def test_a_wrapped_coroutine_function_is_run_to_completion(call):
     command = define("call", call)
 
     assert command.is_async
@@ -212,7 +212,7 @@ UNRUN = {
 
 @pytest.mark.parametrize(("what", "call"), UNRUN.items(), ids=UNRUN)
 @pytest.mark.parametrize("how", ["run", "arun", "perform"])
-def test_a_call_whose_work_is_not_done_is_an_error_and_no_result(how, what, call, monkeypatch):
+def test_a_call_that_has_not_done_its_work_is_an_error(how, what, call, monkeypatch):
     command = define("call", call)
     run = {
         "run": command.run,
@@ -246,7 +246,7 @@ def test_a_generator_that_has_begun_is_closed():
     assert ended == [True]
 
 
-def test_other_results_are_what_they_are():
+def test_other_results_are_returned_unchanged():
     class Odd:
         __class__ = property(lambda self: 1 / 0)
 
@@ -254,12 +254,12 @@ def test_other_results_are_what_they_are():
         assert define("call", lambda self, result=result: result).run() is result
 
 
-def test_commands_are_named_like_models_wherever_their_module_lies():
+def test_commands_are_named_like_models_in_any_module():
     assert registry.name_of(ShoutNote) == "sample.ShoutNote"
     assert registry.get("sample.ShoutNote") is ShoutNote
 
 
-def test_the_commands_of_every_app_are_known_at_start_up():
+def test_the_commands_of_every_app_are_registered_on_start_up():
     assert {"users.Bootstrap", "users.SendWelcomeEmail", "sample.Fail"} <= set(registry.all_commands())
 
 

@@ -1,4 +1,4 @@
-"""Import paths of the last release: each gives the module at its new place, and says so."""
+"""Import paths of the last release: each imports the module at its new place, with a warning."""
 
 import importlib
 import subprocess

@@ -1,4 +1,4 @@
-"""Prerequisites: who waits for what, and every race around it; on a real server, a step at a time."""
+"""Prerequisites: links between jobs, and every race on them; on a real server, a step at a time."""
 
 import threading
 import time
@@ -112,7 +112,7 @@ def test_a_running_a_retrying_and_a_requeued_one_hold_them_too(worker):
     assert [job.state for job in jobs + late] == ["finished"] * 4
 
 
-def test_finished_and_forgotten_ones_are_done(worker):
+def test_finished_prerequisites_without_a_record_count_as_done(worker):
     kept, forgotten = WriteNote.defer("1"), WriteNoteSlowly.defer("2")
     worker.run()
     assert (kept.state, forgotten.state) == ("finished", None)
@@ -237,7 +237,7 @@ def test_a_prerequisite_that_was_rolled_back_blocks(worker):
 
 
 @pytest.mark.parametrize("savepoint", [True, False])
-def test_a_prerequisite_that_was_rolled_back_has_ended_for_who_takes_any_end(savepoint, worker):
+def test_a_rolled_back_prerequisite_has_ended_for_prereq_failure_run(savepoint, worker):
     first = None
     with transaction.atomic() if savepoint else nullcontext():
         with suppress(RuntimeError), transaction.atomic():
@@ -301,14 +301,14 @@ def test_a_unique_job_that_would_wait_for_its_own_duplicate_is_refused():
 
 
 @pytest.mark.parametrize("bad", [None, 7, "", "a b", "x:y", b"bytes", ["nested"], "ü"])
-def test_what_is_no_job_is_refused_naming_it(bad):
+def test_a_value_that_is_not_a_job_is_refused_naming_it(bad):
     with pytest.raises(PrerequisiteError, match="cannot be a prerequisite"):
         WriteNote.defer("x", prereq_jobs=[bad])
 
 
 @pytest.mark.parametrize("bad", ["an-id", 7, b"x"])
-def test_what_is_no_list_is_refused(bad):
-    with pytest.raises(PrerequisiteError, match="is no list"):
+def test_a_value_that_is_not_a_list_is_refused(bad):
+    with pytest.raises(PrerequisiteError, match="is not a list"):
         WriteNote.defer("x", prereq_jobs=bad)
 
 
@@ -327,7 +327,7 @@ def test_a_job_of_another_redis_is_refused():
         WriteNote.defer("x", prereq_jobs=[elsewhere])
 
 
-def test_an_impossible_prereq_failure_is_refused():
+def test_an_invalid_prereq_failure_is_refused():
     with pytest.raises(ValueError, match="prereq_failure='ignore' is impossible"):
         WriteNote.defer("x", prereq_jobs=[], prereq_failure="ignore")
 
@@ -341,7 +341,7 @@ def test_a_job_cannot_wait_for_itself():
 
 
 @pytest.mark.parametrize("command", [WriteNote, WriteNoteSlowly])
-def test_a_prerequisite_that_finishes_between_the_look_and_the_write_is_done(command, worker, monkeypatch):
+def test_a_prerequisite_that_finishes_between_check_and_write_is_done(command, worker, monkeypatch):
     first = command.defer("1")
     run = queues.run_script
 
@@ -357,7 +357,7 @@ def test_a_prerequisite_that_finishes_between_the_look_and_the_write_is_done(com
 
 @pytest.mark.parametrize("end", [control.cancel, control.delete])
 @pytest.mark.parametrize(("failure", "state"), [("wait", "blocked"), ("run", "queued")])
-def test_one_that_ends_badly_between_the_look_and_the_write_is_not_taken_for_done(failure, state, end, monkeypatch):
+def test_a_prerequisite_that_ends_badly_between_check_and_write_is_not_done(failure, state, end, monkeypatch):
     first = WriteNote.defer("1")
     run = queues.run_script
 
@@ -432,7 +432,7 @@ def test_a_waiting_job_that_somebody_pushes_goes_back_and_uses_no_retry(worker, 
     assert job.state == "finished"
 
 
-def test_once_they_are_done_the_attempt_asks_redis_for_nothing(worker, monkeypatch):
+def test_once_they_are_done_the_attempt_reads_nothing_from_redis(worker, monkeypatch):
     first = WriteNote.defer("1")
     job = defer(first)
     worker.step()
@@ -445,7 +445,7 @@ def test_once_they_are_done_the_attempt_asks_redis_for_nothing(worker, monkeypat
     assert job.state == "finished"
 
 
-def test_a_running_command_may_defer_what_waits_for_itself(worker, monkeypatch):
+def test_a_running_command_may_defer_a_job_that_waits_for_it(worker, monkeypatch):
     def play(command):
         assert command.job.is_written
         return defer(command.job).id
@@ -474,10 +474,10 @@ def test_one_that_is_released_while_it_goes_back_is_queued(worker):
     assert job.state == "queued"
 
 
-# --- by other means --------------------------------------------------------------------------
+# --- perform and perform_now -----------------------------------------------------------------
 
 
-def test_perform_itself_looks_too_under_any_worker():
+def test_perform_itself_checks_prerequisites_in_any_worker():
     first = WriteNote.defer("1", wait=60)
     job = defer(first)
     client = get_connection("default")
@@ -516,7 +516,7 @@ def test_a_plain_rq_job_may_be_the_prerequisite(worker_process):
     assert job.state == "finished"
 
 
-def test_a_plain_rq_job_that_fails_blocks_or_will_do(worker_process):
+def test_a_plain_rq_job_that_fails_blocks_or_releases(worker_process):
     plain = django_rq.get_queue("default").enqueue("os.system", "true")
     strict, job = defer(plain), defer(plain, prereq_failure="run")
     worker_process("default", burst=True).wait()

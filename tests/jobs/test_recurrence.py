@@ -1,4 +1,4 @@
-"""When entries are due: cron on a wall clock that jumps, intervals, what was missed, and what cannot work."""
+"""When entries are due: cron on a wall clock that jumps, intervals, missed times, and invalid entries."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -11,7 +11,7 @@ from tests.sample.commands.notes import WriteNote
 
 
 def times(entry, after, count):
-    """The next times after a moment, as the wall clock of the entry's zone shows them, with the offset."""
+    """Return the next times after a moment, on the wall clock of the entry's zone, with the offset."""
     moment = datetime.fromisoformat(after).replace(tzinfo=UTC)
     found = []
     for _ in range(count):
@@ -70,14 +70,14 @@ JUMPS = {
 
 
 @pytest.mark.parametrize(("entry", "after", "expected"), JUMPS.values(), ids=JUMPS)
-def test_each_time_of_day_comes_once(entry, after, expected):
+def test_each_time_of_day_occurs_once(entry, after, expected):
     assert times(entry, after, len(expected)) == expected
 
 
 @pytest.mark.parametrize("weeks", [("03-26", "04-09"), ("08-30", "09-10"), ("10-01", "10-08"), ("10-20", "10-28")])
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "Australia/Lord_Howe", "America/Santiago"])
 @pytest.mark.parametrize("expression", ["30 2 * * *", "*/30 * * * *", "5 */3 * * *", "0 0 * * 0"])
-def test_looking_back_finds_what_going_on_finds(zone, expression, weeks):
+def test_due_by_returns_the_same_times_as_next_after(zone, expression, weeks):
     entry = cron(expression, zone)
     start, end = (datetime.fromisoformat(f"2026-{day}").replace(tzinfo=UTC) for day in weeks)
     first = moment = entry.next_after(start)
@@ -96,7 +96,7 @@ def test_the_default_zone_is_the_projects(settings):
     assert Entry("x", WriteNote, cron="0 5 * * *").zone == ZoneInfo("Asia/Kolkata")
 
 
-def test_intervals_count_on_from_the_last_time():
+def test_intervals_count_from_the_last_time():
     entry = Entry("x", WriteNote, every=timedelta(minutes=10))
     start = datetime(2026, 1, 1, tzinfo=UTC)
     found, following = entry.due_by(start, start + timedelta(minutes=35), 10)
@@ -125,9 +125,9 @@ PROBLEMS = {
     "an unknown queue": (Entry("x", WriteNote, args=("x",), cron="@daily", queue="urgent"), "Unknown queue: 'urgent'"),
     "neither cron nor every": (Entry("x", WriteNote, args=("x",)), "either cron= or every="),
     "both": (Entry("x", WriteNote, args=("x",), cron="@daily", every=60), "either cron= or every="),
-    "a bad cron": (cron("61 * * * *"), "cron='61 * * * *' is no cron expression"),
-    "six fields": (cron("* * * * * *"), "is no cron expression"),
-    "an unknown alias": (cron("@fortnightly"), "is no cron expression"),
+    "a bad cron": (cron("61 * * * *"), "cron='61 * * * *' is not a cron expression"),
+    "six fields": (cron("* * * * * *"), "is not a cron expression"),
+    "an unknown alias": (cron("@fortnightly"), "is not a cron expression"),
     "no interval": (Entry("x", WriteNote, args=("x",), every=0), "every=0 is impossible"),
     "an unknown zone": (cron("@daily", "Mars/Olympus"), "timezone='Mars/Olympus' is unknown"),
     "an unknown catch_up": (Entry("x", WriteNote, args=("x",), cron="@daily", catch_up="some"), "catch_up='some'"),
@@ -135,13 +135,13 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize(("entry", "problem"), PROBLEMS.values(), ids=PROBLEMS)
-def test_what_cannot_work_says_so(entry, problem):
+def test_an_invalid_entry_names_its_problem(entry, problem):
     assert any(problem in found for found in entry.problems())
     with pytest.raises(ScheduleError, match="cannot work"):
         entry.check()
 
 
-def test_what_works_has_no_problem():
+def test_a_valid_entry_has_no_problem():
     assert list(cron("*/5 8-18 * * 1-5").problems()) == []
     assert list(Entry("x", "sample.WriteNote", kwargs={"text": "x"}, every=timedelta(hours=1)).problems()) == []
 

@@ -1,4 +1,4 @@
-"""The retry policy, as the pure function it is."""
+"""The retry policy, a pure function."""
 
 from asyncio import CancelledError
 from datetime import timedelta
@@ -18,7 +18,7 @@ class Default:
 
 
 def delays(error, policy, chance=0.0):
-    """What each failure in turn is followed by, until the policy gives up."""
+    """Return the delay after each failure, until the policy gives up."""
     progress, found = Progress(), []
     while isinstance(verdict := decide(error, policy, progress, lambda: chance), Retry):
         found.append(verdict.delay)
@@ -44,12 +44,12 @@ def test_a_rule_has_its_own_wait_and_attempts_and_when_exhausted_the_job_is_dead
     assert delays(FlakyError(), Ruled) == ([10.0, 10.0], GiveUp())
 
 
-def test_the_most_special_rule_counts_wherever_it_stands():
+def test_the_most_specific_rule_applies_at_any_position():
     found, _ = delays(VeryFlakyError(), Ruled)
     assert found == [100.0 * n for n in range(1, 9)]
 
 
-def test_rules_have_budgets_of_their_own():
+def test_each_rule_has_its_own_budget():
     progress = decide(FlakyError(), Ruled, Progress()).progress
     progress = decide(RuntimeError(), Ruled, progress).progress
     progress = decide(FlakyError(), Ruled, progress).progress
@@ -61,7 +61,7 @@ def test_rules_have_budgets_of_their_own():
 
 
 @pytest.mark.parametrize("how", ["cause", "context"])
-def test_rules_look_along_the_chain_of_causes(how):
+def test_rules_match_along_the_chain_of_causes(how):
     try:
         try:
             raise HopelessError
@@ -73,7 +73,7 @@ def test_rules_look_along_the_chain_of_causes(how):
         assert decide(error, Ruled, Progress()) == Drop()
 
 
-def test_a_suppressed_context_is_no_cause():
+def test_a_suppressed_context_is_not_a_cause():
     try:
         try:
             raise HopelessError
@@ -83,13 +83,13 @@ def test_a_suppressed_context_is_no_cause():
         assert isinstance(decide(error, Ruled, Progress()), Retry)
 
 
-def test_a_chain_that_bites_its_tail_ends():
+def test_a_cyclic_chain_ends():
     first, second = RuntimeError(), RuntimeError()
     first.__cause__, second.__cause__ = second, first
     assert isinstance(decide(first, Default, Progress()), Retry)
 
 
-def test_an_error_itself_goes_before_its_cause():
+def test_the_error_itself_precedes_its_cause():
     error = FlakyError()
     error.__cause__ = HopelessError()
     assert isinstance(decide(error, Ruled, Progress()), Retry)
@@ -113,7 +113,7 @@ def caused_by(cause):
 
 
 def rule_of(error, policy=Ruled):
-    """What claims an error: "drop", or the key of its budget."""
+    """Return the claim on an error: "drop", or the key of its budget."""
     verdict = decide(error, policy, Progress(), lambda: 0.0)
     return "drop" if verdict == Drop() else next(iter(verdict.progress.failures))
 
@@ -175,7 +175,7 @@ def test_a_group_uses_the_budget_of_the_rule_that_claims_a_member():
     assert delays(together(LOCKED), Default)[0] == [3.0] * 4 + [n**4 + 15 for n in range(25)]
 
 
-def test_a_callable_wait_is_handed_the_member_that_its_rule_claims():
+def test_a_callable_wait_receives_the_member_that_its_rule_claims():
     class Policy:
         retries, discard_on = 0, ()
         retry_on = [RetryOn(FlakyError, wait=lambda attempt, error: error.args[0])]
@@ -183,7 +183,7 @@ def test_a_callable_wait_is_handed_the_member_that_its_rule_claims():
     assert delays(together(RuntimeError(), FlakyError(7)), Policy)[0] == [7.0] * 4
 
 
-def test_groups_that_go_in_circles_or_are_very_deep_come_to_an_end():
+def test_cyclic_and_very_deep_groups_end():
     member = RuntimeError()
     group = together(member, FlakyError())
     member.__cause__ = group
@@ -229,7 +229,7 @@ def test_deadlocks_are_retried_quickly_and_then_along_the_default_curve(error):
 @pytest.mark.parametrize(
     "error", [database_error(sqlstate="57P01"), OperationalError("gone away"), IntegrityError("x"), RuntimeError(1213)]
 )
-def test_other_database_errors_are_no_deadlocks(error):
+def test_other_database_errors_are_not_deadlocks(error):
     assert delays(error, Default)[0][0] == 15
 
 
@@ -257,7 +257,7 @@ WAITS = {
 
 
 @pytest.mark.parametrize(("wait", "chance", "expected"), WAITS.values(), ids=WAITS)
-def test_waits_as_active_job_has_them(wait, chance, expected):
+def test_waits_are_those_of_active_job(wait, chance, expected):
     class Policy:
         retries, discard_on = 0, ()
         retry_on = [RetryOn(FlakyError, wait=wait, attempts=3)]
@@ -300,13 +300,13 @@ def test_a_wait_whose_body_a_call_would_not_run_is_refused(wait, kind):
         lambda attempt, error: wait_async(attempt, error),
     ],
 )
-def test_a_wait_that_cannot_be_worked_out_is_the_default_one_and_is_said(wait, caplog):
+def test_a_wait_that_fails_is_logged_and_replaced_by_the_default(wait, caplog):
     class Policy:
         retries, discard_on = 0, ()
         retry_on = [RetryOn(FlakyError, wait=wait, attempts=2)]
 
     assert decide(FlakyError(), Policy, Progress(), lambda: 0.0).delay == default_delay(0, 0.0)
-    assert "the default one is taken" in caplog.text
+    assert "the default one is used" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_a_wait_that_cannot_be_worked_out_is_the_default_one_and_is_said(wait, c
         {"jitter": 2},
     ],
 )
-def test_an_impossible_rule_is_refused_naming_it(options):
+def test_an_invalid_rule_is_refused_naming_it(options):
     errors = options.pop("errors", (FlakyError,))
     with pytest.raises(CommandDefinitionError, match=r"RetryOn\("):
         RetryOn(*errors, **options)
@@ -347,7 +347,7 @@ def test_an_impossible_rule_is_refused_naming_it(options):
         ("guard_against_deserialization_errors", None),
     ],
 )
-def test_an_impossible_option_is_refused_naming_class_and_option(option, value):
+def test_an_invalid_option_is_refused_naming_class_and_option(option, value):
     with pytest.raises(CommandDefinitionError, match=rf"Odd: {option} = .* is impossible"):
         type("Odd", (Mandate,), {option: value, "call": lambda self: None})
 
@@ -362,16 +362,16 @@ def test_an_error_that_is_to_be_both_retried_and_discarded_is_refused():
 
 
 @pytest.mark.parametrize("text", [b"[]", b"{", b'{"attempts": "3"}', b'{"failures": {"": null}}'])
-def test_progress_that_somebody_has_tampered_with_is_refused(text):
+def test_tampered_progress_is_refused(text):
     with pytest.raises((ValueError, AttributeError)):
         Progress.load(text)
 
 
-def test_what_a_newer_release_has_added_to_the_progress_is_left_out():
+def test_fields_that_a_newer_release_added_to_the_progress_are_ignored():
     assert Progress.load(b'{"attempts": 3, "mood": "calm"}') == Progress(attempts=3)
 
 
-def test_progress_comes_back_as_it_was():
+def test_progress_round_trips():
     progress = Progress(attempts=3, requeues=1, failures={"": 2}, since={"records": 1.5})
     assert Progress.load(progress.dump()) == progress
     assert Progress().dump() == b"{}"

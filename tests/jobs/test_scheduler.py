@@ -1,4 +1,4 @@
-"""Recurring entries on a real server: each run once, whoever looks, whatever was missed."""
+"""Recurring entries on a real server: each run is written once, by any scheduler, after any outage."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -31,12 +31,12 @@ def entry(name="hourly", **options):
 
 @pytest.fixture
 def ticks(valkey):
-    """A scheduler whose turn it is."""
+    """A scheduler that holds the lease."""
     return Scheduler(connection=get_connection("default"))
 
 
 def late(name, seconds):
-    """Let the next time of an entry have been so many seconds ago."""
+    """Set the next time of an entry to so many seconds ago."""
     client = get_connection("default")
     client.zadd("rq:scheduler:scheduled_jobs", {scheduler.get(name).id: time.time() - seconds})
 
@@ -96,7 +96,7 @@ def test_two_schedulers_at_the_same_moment_write_one_run(ticks, monkeypatch):
     assert len(queued()) == 1
 
 
-def test_only_the_owner_of_the_turn_schedules_and_frees_it(ticks):
+def test_only_the_owner_of_the_lease_schedules_and_frees_it(ticks):
     other = Scheduler(connection=get_connection("default"))
     scheduler.add(entry())
     ticks.tick()
@@ -109,12 +109,12 @@ def test_only_the_owner_of_the_turn_schedules_and_frees_it(ticks):
     assert other.tick() == 1
 
 
-def test_rq_schedulers_own_process_sees_that_the_turn_is_taken(ticks):
+def test_rq_schedulers_own_process_sees_that_the_lease_is_held(ticks):
     ticks.tick()
     assert not StockScheduler(connection=get_connection("default")).acquire_lock()
 
 
-# --- what was missed -------------------------------------------------------------------------
+# --- missed runs -----------------------------------------------------------------------------
 
 MISSED = {
     "latest": ("latest", 1, ["run", "missed"]),
@@ -139,7 +139,7 @@ def test_a_run_that_is_only_a_little_late_is_not_missed(ticks):
     assert ticks.tick() == 1
 
 
-def test_all_is_bounded(ticks):
+def test_catch_up_all_is_bounded(ticks):
     scheduler.add(entry(every=1, catch_up="all"))
     late("hourly", 5_000)
     assert ticks.tick() == 100
@@ -192,10 +192,10 @@ def test_a_run_that_dies_is_in_the_history(command, ticks, worker):
     assert scheduler.get("fails").runs()[0].outcome == "dead"
 
 
-# --- changing it -----------------------------------------------------------------------------
+# --- changes of entries ----------------------------------------------------------------------
 
 
-def test_the_list_decides_what_there_is_and_what_has_not_changed_keeps_its_time():
+def test_sync_follows_the_list_and_unchanged_entries_keep_their_times():
     scheduler.sync([entry("a"), entry("b"), entry("c", enabled=False)])
     late("a", -77)
     before = scheduler.get("a").next_at
@@ -225,13 +225,13 @@ def test_changed_arguments_and_options_reach_the_next_run(ticks, worker):
     assert scheduler.get("hourly").description == "sample.WriteNote('changed')"
 
 
-def test_one_bad_entry_of_the_list_is_said_and_the_others_stand():
+def test_an_invalid_entry_of_the_list_is_reported_and_the_others_are_stored():
     wrong = scheduler.sync([entry("good"), Entry("bad", "sample.Gone", every=HOUR)])
     assert [each.name for each in scheduler.entries()] == ["good"]
     assert wrong[0].startswith("The entry 'bad' cannot work. Unknown command: 'sample.Gone'")
 
 
-def test_pausing_survives_a_restart_and_resuming_goes_on_with_the_next_time(ticks):
+def test_a_pause_survives_a_restart_and_resume_continues_at_the_next_time(ticks):
     scheduler.sync([entry()])
     scheduler.pause("hourly")
     scheduler.sync([entry()])
@@ -277,7 +277,7 @@ def test_an_entry_that_is_paused_while_a_worker_starts_stays_paused(monkeypatch)
     assert (found.paused, found.next_at, found.entry.every) == (True, None, 90)
 
 
-def test_two_people_run_an_entry_at_the_same_moment(monkeypatch):
+def test_an_entry_can_be_run_twice_at_the_same_moment(monkeypatch):
     scheduler.add(Entry("often", WriteNote, args=("x",), every=60))
     monkeypatch.setattr("jobs.runtime.now", lambda: 1_900_000_000.0)
     ids = [scheduler.run_now("often"), scheduler.run_now("often")]
@@ -285,7 +285,7 @@ def test_two_people_run_an_entry_at_the_same_moment(monkeypatch):
     assert get_connection("default").lrange("rq:queue:default", 0, -1) == [each.encode() for each in ids]
 
 
-def test_run_now_is_beside_its_times(worker):
+def test_run_now_does_not_change_the_next_time(worker):
     scheduler.add(entry())
     before = scheduler.get("hourly").next_at
     job_id = scheduler.run_now("hourly")
@@ -321,7 +321,7 @@ def test_an_entry_whose_record_was_deleted_is_dropped(ticks):
 
 
 @pytest.mark.parametrize("broken", [b"{", b'{"cron": "x"}'])
-def test_one_that_cannot_be_read_stops_no_other(broken, ticks, caplog):
+def test_an_unreadable_entry_does_not_stop_the_others(broken, ticks, caplog):
     scheduler.sync([entry("a"), entry("b")])
     get_connection("default").hset("rq:job:entry-a", "entry", broken)
     late_client = get_connection("default")
@@ -342,7 +342,7 @@ def test_a_script_that_the_server_has_lost_is_sent_again(ticks, valkey):
 # --- rq-scheduler's own jobs, through django-rq ----------------------------------------------
 
 
-def test_django_rq_gives_our_scheduler():
+def test_django_rq_returns_our_scheduler():
     assert type(django_rq.get_scheduler("default")) is Scheduler
 
 
@@ -393,7 +393,7 @@ def test_django_rqs_page_lists_entries(admin_client, settings):
 # --- the command, and the checks -------------------------------------------------------------
 
 
-def test_the_command_looks_once_in_a_burst(settings):
+def test_the_command_runs_once_in_a_burst(settings):
     settings.JOBS = {**settings.JOBS, "SCHEDULE": f"{__name__}.LISTED"}
     said = StringIO()
     call_command("rqscheduler", burst=True, stderr=said)
@@ -401,7 +401,7 @@ def test_the_command_looks_once_in_a_burst(settings):
     assert "The entry 'bad' cannot work" in said.getvalue()
 
 
-def test_checks_find_what_cannot_work(settings):
+def test_checks_report_invalid_entries(settings):
     settings.JOBS = {**settings.JOBS, "SCHEDULE": f"{__name__}.LISTED"}
     found = [(message.id, str(message.msg)) for message in run_checks(tags=["jobs"])]
     assert ("jobs.E008", "Two recurring entries are called 'listed!' and 'listed'.") in found

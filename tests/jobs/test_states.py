@@ -1,7 +1,7 @@
 """
-Random lives of jobs on a real server: after every event it must look as the model in `lives.py` says.
+Random lives of jobs on a real server: after every event the server must match the model in `lives.py`.
 
-`STATES=1000` in the environment looks for longer.
+`STATES=1000` in the environment runs longer.
 """
 
 import itertools
@@ -58,7 +58,7 @@ ENDS = {
 
 
 def some(*states):
-    """Only when there is a job in one of these states."""
+    """Only if a job is in one of these states."""
     return precondition(lambda self: any(life.state in states for life in self.lives))
 
 
@@ -109,7 +109,7 @@ class Lives(RuleBasedStateMachine):
         commits=st.booleans(),
     )
     def defer(self, data, command, queue, wait, failure, by_id, habit, commits):
-        """The look at what is given; then the write, unless a transaction is open."""
+        """The checks of the arguments; then the write, unless a transaction is open."""
         known = [life for life in self.lives if life.is_unfinished or life.state == "unwritten"] + self.lives[-2:]
         first = data.draw(st.lists(st.sampled_from(known), max_size=2, unique=True)) if known else []
         refused = any((life.stands_for or life).state in {"cancelled", *GONE} for life in first)
@@ -189,7 +189,7 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: self.idle and self.queued())
     @rule(dies_before_release=st.booleans())
     def work(self, dies_before_release):
-        """The usual: nothing happens between the claim and the attempt."""
+        """The usual case: nothing happens between the claim and the attempt."""
         self.run(self.take(), None, dies_before_release)
 
     @precondition(lambda self: self.idle and self.queued())
@@ -249,7 +249,7 @@ class Lives(RuleBasedStateMachine):
     @some("running")
     @rule(data=st.data(), begun=st.booleans(), suspect=st.booleans(), is_late=st.booleans(), by_any=st.booleans())
     def die(self, data, begun, suspect, is_late, by_any):
-        """A worker dies, is stopped, or is taken for dead; its parent or any other gives back what it held."""
+        """A worker dies, is stopped, or is taken for dead; its parent or another gives back its jobs."""
         life = self.among(data, "running")
         worker, claim = life.held
         self.idle.append(self.new_worker())
@@ -273,7 +273,7 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: self.client.exists("jobs:releasing"))
     @rule()
     def drain(self):
-        """A parent finishes what a worker that died had to release."""
+        """A parent finishes the releases of a worker that died."""
         self.release(member.decode() for member in self.client.smembers("jobs:releasing"))
         assert not self.client.exists("jobs:releasing")
         assert not any(life.is_done_for(other) for other in self.lives for life in other.lacks)
@@ -288,7 +288,7 @@ class Lives(RuleBasedStateMachine):
                     life.release(ended)
 
     def bury(self, life):
-        """They die a second apart, so that it is known who is the oldest."""
+        """Jobs die a second apart, so that their order by age is certain."""
         self.dead = [life, *(each for each in self.dead if each is not life)]
         for seconds, each in enumerate(self.dead, start=1_000):
             self.client.zadd(f"rq:failed:{each.queue}", {each.id: time.time() + DEAD_TTL - seconds}, xx=True)
@@ -380,7 +380,7 @@ class Lives(RuleBasedStateMachine):
             life.delete()
 
     def change(self, what, life, possible):
-        """Whether it is done; else it is refused."""
+        """Make the change. Returns whether it was made; otherwise it was refused."""
         if life.state in possible:
             what(life.job)
             return True
@@ -389,13 +389,13 @@ class Lives(RuleBasedStateMachine):
         return False
 
     def lose_claim(self, life):
-        """A worker whose job was cancelled or deleted hears of it late, and brings its result all the same."""
+        """A worker is notified late that its job was cancelled or deleted, and commits its result anyway."""
         if life.state == "running":
             self.late.append(life.held)
             self.idle.append(self.new_worker())
 
     def push(self, life):
-        """A waiting job is put into its queue by hand, with RQ's means."""
+        """A waiting job is pushed to its queue by hand, with RQ."""
         if life.state == "waiting":
             queue = queues.get_queue(life.queue)
             queue.deferred_job_registry.remove(life.id)
@@ -412,7 +412,7 @@ class Lives(RuleBasedStateMachine):
 
 
 def nowhere():
-    """A note that was deleted after the job was deferred."""
+    """Return a note that was deleted after the job was deferred."""
     note = Note(pk=1_000)
     note._state.adding = False
     return note

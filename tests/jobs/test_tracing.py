@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def spans(settings, monkeypatch):
-    """Tracing is on; a function that returns the spans that have ended, by name."""
+    """Switch tracing on. Returns a function that returns the ended spans by name."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -120,7 +120,7 @@ def test_a_task_of_djangos_own_links_too(spans, worker):
     assert [link.context.span_id for link in processed.links] == [sent.context.span_id]
 
 
-def test_a_rolled_back_job_has_been_sent_to_nobody(spans, places):
+def test_a_rolled_back_job_is_not_sent(spans, places):
     with transaction.atomic():
         WriteNote.defer("x")
         transaction.set_rollback(True)
@@ -140,7 +140,7 @@ def test_a_trace_that_cannot_be_read_stops_nothing(context, spans, worker):
 # --- off -------------------------------------------------------------------------------------
 
 
-def test_off_nothing_travels_and_nothing_stands_around_an_attempt():
+def test_with_tracing_off_no_trace_is_sent_and_no_span_is_opened():
     job = WriteNote.defer("x")
 
     assert not tracing.is_on
@@ -148,12 +148,12 @@ def test_off_nothing_travels_and_nothing_stands_around_an_attempt():
     assert attempt.maker("w", lambda claim: None).__module__ == "jobs.worker.attempt"
 
 
-def test_off_the_api_need_not_be_there():
+def test_with_tracing_off_the_api_need_not_be_installed():
     code = "import sys; sys.modules['opentelemetry'] = None; import django; django.setup(); import jobs.worker.child"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_on_without_the_api_is_refused_with_what_to_install(settings, monkeypatch):
+def test_with_tracing_on_a_missing_api_is_refused_naming_the_package(settings, monkeypatch):
     settings.JOBS = {**settings.JOBS, "TRACING": True}
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
     monkeypatch.setattr(tracing, "is_on", False)

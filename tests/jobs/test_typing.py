@@ -1,4 +1,4 @@
-"""What a type checker says of `run`, `defer` and `using`: it sees the command's own fields."""
+"""Type checkers see the command's own fields in `run`, `defer` and `using`."""
 
 import os
 import re

@@ -8,7 +8,7 @@
 -- Returns { what happened, further } of each job, one after the other: done; missing; status and the job's status, if it
 --       is not among those; held and the id of the job that holds its lock; error and what the server said.
 --
--- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is told.
+-- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is notified.
 local prefix, what, iso, now, keep = ARGV[1], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7])
 local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
   canceled = 'canceled', finished = 'finished' }

@@ -132,7 +132,7 @@ def test_a_text_hides_the_literals_behind_filtered_names(line, shown):
 
 
 @pytest.mark.parametrize("stored", [b"", b"nonsense", b"[1]", b'{"values": 7}', b"\xff"])
-def test_a_context_that_cannot_be_read_is_said_to_be(stored):
+def test_an_unreadable_context_is_shown_as_unreadable(stored):
     assert display.context(stored) == "(unreadable)"
 
 
