@@ -201,7 +201,7 @@ def test_one_that_has_vanished_is_left_out():
 
 @pytest.mark.parametrize("cursor", ["nonsense!", "e30=!", "WzFd", "eyJhIjotMX0"])
 def test_a_cursor_that_nobody_gave_is_refused(cursor):
-    with pytest.raises(ValueError, match="No cursor"):
+    with pytest.raises(ValueError, match="Invalid cursor"):
         JobQuery(state=JobState.QUEUED).page(cursor)
 
 
