@@ -626,7 +626,7 @@ def test_a_web_process_tells_it_now_and_then_and_not_each_time(healthy, client, 
     healthy.delete("jobs:web")
     for _ in range(3):
         client.get("/healthz")
-    version._telling.answer(time.monotonic() + 30)
+    version._publishing.answer(time.monotonic() + 30)
 
     assert version.published() == {}
 
