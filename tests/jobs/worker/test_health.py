@@ -334,7 +334,7 @@ def test_readiness_stopping_and_signs_of_life_are_told(notices, process, monkeyp
     supervised.serve()
     supervised.serve()
     assert notices() == ["READY=1"]
-    supervised.tell()
+    supervised.report()
     assert notices() == ["STATUS=0 of 2 threads busy"]
     clock(4.9)
     supervised.serve()
