@@ -38,7 +38,7 @@ TEXT_LENGTH = 20_000  # characters of the summary
 
 NEXT_ONES = 20  # attempts that a worker profiles when a person requests profiles
 
-# Fractions of the total time, in the order of attempts: a too large flame graph is drawn without shorter calls.
+# Fractions of the total time, tried in this order: a flame graph that is too large leaves out shorter calls.
 _CUTS = (0.0, 0.001, 0.01, 0.05)
 
 Run = Callable[[Any, Callable[[], Any]], Any]

@@ -48,7 +48,7 @@ def within(seconds: float | timedelta) -> Within:
 
 
 def aware(time: datetime) -> datetime:
-    """Make a time aware, as `defer` does: a naive one is in the current time zone. ValueError for one under USE_TZ."""
+    """Make a time aware, as `defer` does: a naive one is in the current zone, but under USE_TZ a ValueError."""
     if not timezone.is_naive(time):
         return time
     if settings.USE_TZ:
