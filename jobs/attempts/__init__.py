@@ -1,1 +1,1 @@
-"""What one attempt at a job is: its claim, its interrupts, its failures, its profile, and the outcome it ends as."""
+"""One attempt at a job: its claim, its interrupts, its failures, its profile, and its outcome."""

@@ -1,4 +1,4 @@
-"""The attempt that runs in a context: how log lines name it, and the lines that were logged meanwhile."""
+"""The attempt that runs in the calling context, for log lines, and the lines logged during it."""
 
 from collections import deque
 from collections.abc import Collection
@@ -8,36 +8,36 @@ from typing import Any
 from jobs.attempts.claim import Claim
 from jobs.record import display
 
-LINES = 200  # of an attempt, the last ones
+LINES = 200  # lines that are kept of an attempt: the last ones
 
 
 class Attempt:
-    """One attempt, as log lines name it. `lines` fills with what is logged meanwhile."""
+    """One attempt, as log lines name it. `lines` collects what is logged during it."""
 
     __slots__ = ("claim", "command", "lines", "outer")
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.command = display.UNREADABLE
-        self.lines: Collection[str] = ()  # made when a line comes: most attempts log nothing
+        self.lines: Collection[str] = ()  # a deque from the first line on: most attempts log nothing
         self.outer: Token[Attempt | None]
 
     def note(self, line: str) -> None:
-        """Keep a line, of the last ones."""
+        """Keep a line, and drop the oldest of more than LINES."""
         if not isinstance(self.lines, deque):
             self.lines = deque(maxlen=LINES)
         self.lines.append(line)
 
     @property
     def number(self) -> int:
-        """Which attempt at the job this is, interrupted ones counted: 1 for the first."""
+        """The attempt's number, 1 for the first. Interrupted attempts count."""
         try:
             return 1 + self.claim.progress.attempts + int(self.claim.interruptions or 0)
-        except ValueError:  # tampered with: a log line must come out all the same
+        except ValueError:  # tampered with: the line must be logged all the same
             return 1
 
     def fields(self) -> dict[str, Any]:
-        """For `extra=` of a log line."""
+        """Return the fields for `extra=` of a log line."""
         claim = self.claim
         return {
             "job_id": claim.job_id,
@@ -54,17 +54,17 @@ _current: ContextVar[Attempt | None] = ContextVar("jobs_attempt", default=None)
 
 
 def current() -> Attempt | None:
-    """The attempt of the calling context; None outside one."""
+    """Return the attempt of the calling context, or None outside one."""
     return _current.get()
 
 
 def begin(claim: Claim) -> Attempt:
-    """From here on, lines logged in this context, and threads and tasks begun in it, belong to this attempt."""
+    """Start an attempt: lines logged from here on in this context, its threads and its tasks belong to it."""
     attempt = Attempt(claim)
     attempt.outer = _current.set(attempt)
     return attempt
 
 
 def end(attempt: Attempt) -> None:
-    """Ends what `begin` began."""
+    """End an attempt that `begin` started."""
     _current.reset(attempt.outer)

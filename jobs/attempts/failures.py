@@ -1,4 +1,4 @@
-"""What an attempt that did not come to its end is followed by: the outcome, its log line, and who is told."""
+"""Decides what follows a failed attempt: its outcome, its log line, hooks and handlers."""
 
 import logging
 import traceback
@@ -25,17 +25,18 @@ from jobs.retries import Progress
 logger = logging.getLogger("jobs")
 
 REASON_LENGTH = 500  # characters
-RECHECK_FOR = 5.0  # seconds that a missing record may still come: replicas lag
+RECHECK_FOR = 5.0  # seconds in which a missing record may still arrive: replicas lag
 RECHECK_EVERY = 1.0  # seconds
 UNKNOWN_FOR = float(DAY)  # seconds that an unknown command or a newer payload waits for a newer release
-UNKNOWN_AT_MOST = 600.0  # seconds between two looks for it
+UNKNOWN_AT_MOST = 600.0  # seconds between two attempts at it
 
 
 def outcome(error: BaseException, attempt: Attempt, command: Mandate | None) -> Outcome:
     """
-    What follows this error; logged, and told to the command's hooks and the project's handlers.
+    Return the outcome of an attempt that raised `error`. Logs it, and calls the command's hooks and the project's
+    handlers.
 
-    `command` is None when it was not built yet: then the arguments could not be loaded.
+    `command` is None if it was not built, because its arguments could not be loaded.
     """
     error = _meant(error, attempt)
     try:
@@ -59,29 +60,29 @@ def outcome(error: BaseException, attempt: Attempt, command: Mandate | None) -> 
 
 
 def not_yet(attempt: Attempt) -> Waiting:
-    """A job whose prerequisites are not done, but which somebody has put into its queue."""
+    """Return the outcome of a job that was put into its queue before its prerequisites were done."""
     logger.info("waiting: %s has unfinished prerequisites", attempt, extra=attempt.fields())
     return Waiting()
 
 
 def expired(attempt: Attempt) -> Discarded:
-    """A job that nobody has begun in time."""
+    """Return the outcome of a job that no worker has begun in time."""
     reason = f"expired: not begun by {iso(float(attempt.claim.more.expires_at))}"
     logger.warning("discarded %s: %s", attempt, reason, extra=attempt.fields())
     return Discarded(reason, expired=True)
 
 
 def timed_out(limit: float | None) -> TimedOut:
-    """The error of an attempt that was interrupted at its time-out, or that did not even come back from that."""
+    """Build the error of an attempt that was interrupted at its time-out, or that the interrupt could not end."""
     return TimedOut(f"The attempt took longer than its {limit or 0:g} seconds.")
 
 
 def reason_of(error: BaseException) -> str:
-    """An error in a line: its class and text; of a group its members, too, however deep they lie."""
+    """Describe an error in one line: its class and text, and the members of a group at any depth."""
     try:
         text = _members(error) if isinstance(error, BaseExceptionGroup) else str(error)
     except Exception:
-        text = "(its text cannot be made)"
+        text = "(its text cannot be read)"
     return f"{type(error).__qualname__}: {text}"[:REASON_LENGTH]
 
 
@@ -92,23 +93,23 @@ def _members(group: BaseExceptionGroup[BaseException]) -> str:
 
 
 def leaves(error: BaseException) -> list[BaseException]:
-    """The plain errors of a group in their order, however deep they lie; the error itself if it is no group."""
-    found, left = [], [error]
+    """Return the errors of a group at any depth, in their order; the error itself if it is not a group."""
+    errors, left = [], [error]
     while left:
         each = left.pop()
         if isinstance(each, BaseExceptionGroup):
             left += reversed(each.exceptions)
         else:
-            found.append(each)
-    return found
+            errors.append(each)
+    return errors
 
 
 def _meant(error: BaseException, attempt: Attempt) -> BaseException:
     """
-    The interruption or the requeue that a group of errors stands for: a TaskGroup wraps what its tasks raise.
+    Return the interruption or the requeue in a group of errors: a TaskGroup wraps what its tasks raise.
 
-    An interruption counts whatever is beside it. A requeue counts if there are only requeues and cancellations; the
-    first one gives the wait. Beside a real error it does not: the attempt has failed with the group.
+    An interruption always takes precedence. A requeue counts only beside other requeues and cancellations; the first
+    one sets the delay. Beside any other error the attempt has failed, with the group.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error
@@ -124,17 +125,20 @@ def _meant(error: BaseException, attempt: Attempt) -> BaseException:
     return requeues[0] if requeues and not others else error
 
 
-# --- the ways on -----------------------------------------------------------------------------
+# --- outcomes --------------------------------------------------------------------------------
 
 
 def _stopped(error: Stopped, attempt: Attempt, command: Mandate | None) -> Dead:
-    """By RQ's command; or because it was cancelled or deleted: then this outcome is refused, and nobody is told."""
+    """
+    Return the outcome of a stopped attempt. RQ's command stops it; or the job was cancelled or deleted, and then this
+    outcome is refused, and no hook or handler is called.
+    """
     claim = attempt.claim
     try:
         client = get_connection(claim.queue_name)
         is_held = client.zscore(keys.registry("wip", claim.queue_name), b"%b:%b" % (claim.id, claim.execution))
     except RedisError:
-        is_held = 0.0  # so it seems
+        is_held = 0.0  # assume so
     if is_held is not None:
         return _dead(error, attempt, command, "stopped on request")
     logger.info("interrupted %s: it was cancelled", attempt, extra=attempt.fields())
@@ -153,15 +157,15 @@ def _requeued(error: RequeueRequested, attempt: Attempt, command: Mandate, progr
 
 
 def _unknown(error: PayloadError, attempt: Attempt, progress: Progress) -> Outcome:
-    """What a newer release has written: one may be rolling out."""
+    """Retry a job that a newer release may have written: its deployment may be under way."""
     now, what = runtime.now(), "unknown command" if isinstance(error, UnknownCommandError) else "newer payload"
     since = progress.since.get("command", now)
     if now - since >= UNKNOWN_FOR:
         return _dead(error, attempt, None, f"{what}: {reason_of(error)}")
-    looks = progress.failures.get("command", 0)
-    delay = min(UNKNOWN_AT_MOST, 15.0 * 2 ** min(looks, 10))
+    tries = progress.failures.get("command", 0)
+    delay = min(UNKNOWN_AT_MOST, 15.0 * 2 ** min(tries, 10))
     logger.warning("%s in job %s, again in %g s: %s", what, attempt.claim.job_id, delay, error)
-    again = replace(progress, failures={**progress.failures, "command": looks + 1}, since={"command": since})
+    again = replace(progress, failures={**progress.failures, "command": tries + 1}, since={"command": since})
     return Retried(delay, what, _traceback(error), again)
 
 
@@ -178,7 +182,7 @@ def _failed(error: BaseException, attempt: Attempt, command: Mandate | None, pro
     verdict = retries.decide(error, _policy(attempt, command), progress)
     if isinstance(verdict, retries.Drop):
         return _discarded(reason_of(error), attempt, command)
-    _tell("ON_FAILURE", attempt, error)
+    _notify("ON_FAILURE", attempt, error)
     if isinstance(verdict, retries.GiveUp):
         return _dead(error, attempt, command, reason_of(error))
     logger.warning(
@@ -193,7 +197,7 @@ def _failed(error: BaseException, attempt: Attempt, command: Mandate | None, pro
 def _dead(error: BaseException, attempt: Attempt, command: Mandate | None, reason: str) -> Dead:
     logger.error("dead: %s: %s", attempt, reason, exc_info=error, extra=attempt.fields())
     _hook(command, "on_dead", error)
-    _tell("ON_DEAD", attempt, error)
+    _notify("ON_DEAD", attempt, error)
     return Dead(reason[:REASON_LENGTH], _traceback(error), "\n".join(attempt.lines), attempt.number)
 
 
@@ -204,7 +208,7 @@ def _discarded(reason: str, attempt: Attempt, command: Mandate | None) -> Discar
 
 
 def _policy(attempt: Attempt, command: Mandate | None) -> Any:
-    """Whose class options count: those of the command, even if it could not be built."""
+    """Return the command or class whose options apply: the command's class if the command could not be built."""
     if command is not None:
         return command
     try:
@@ -217,7 +221,7 @@ def _traceback(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-# --- who is told -----------------------------------------------------------------------------
+# --- hooks and handlers ----------------------------------------------------------------------
 
 
 def _hook(command: Mandate | None, name: str, *about: Any) -> None:
@@ -225,23 +229,26 @@ def _hook(command: Mandate | None, name: str, *about: Any) -> None:
         return
     try:
         unrun.call(getattr(command, name), *about, name=f"{type(command).__qualname__}.{name}")
-    except BaseException:  # a hook changes nothing, whatever it does
+    except BaseException:  # a hook's error does not change the outcome
         logger.exception("%s of %s raised", name, type(command).__qualname__)
 
 
-def _tell(setting: str, attempt: Attempt, error: BaseException) -> None:
+def _notify(setting: str, attempt: Attempt, error: BaseException) -> None:
     if conf.get(setting):
         claim = attempt.claim
         client = get_connection(claim.queue_name)
         job = MandateJob.handle(claim.job_id, queue=claim.queue_name, payload=claim.payload, connection=client)
         job.is_written = True
-        tell(setting, job, error)
+        notify(setting, job, error)
 
 
-def tell(setting: str, job: MandateJob, error: BaseException) -> None:
-    """Call the project's handlers of that setting, `ON_FAILURE` or `ON_DEAD`. Raises nothing."""
+def notify(setting: str, job: MandateJob, error: BaseException) -> None:
+    """Call the project's handlers of a setting, `ON_FAILURE` or `ON_DEAD`. Raises nothing."""
     for path in conf.get(setting):
         try:
             unrun.call(import_string(path), job, error, name=path)
         except BaseException:
             logger.exception('the handler %s of JOBS["%s"] raised', path, setting)
+
+
+tell = notify  # the name in use elsewhere

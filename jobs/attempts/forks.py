@@ -1,8 +1,8 @@
 """
-Processes that a job forks: they are no workers. `os.fork` in a job copies one thread of a worker with all that it
-holds; what the copy returns or raises must end the copy, and must never be taken for the end of the job.
+Processes that a job forks: they must not act as workers. `os.fork` in a job copies one thread of a worker with all that
+it holds; what the copy returns or raises must end the copy, and must never be taken for the end of the job.
 
-`multiprocessing` and `concurrent.futures` fork too. Their processes end by themselves, and need the same tidying up.
+`multiprocessing` and `concurrent.futures` fork too. Their processes end by themselves, and need the same clean-up.
 """
 
 import os
@@ -20,16 +20,16 @@ from django.db.backends.signals import connection_created
 
 _is_fork = False  # whether this process was forked by a job
 _opened: dict[int, "weakref.ref[Any]"] = {}  # database connections of all threads, by their id()
-_kept: dict[int, list[Any]] = {}  # by the thread that forks: what the fork must not destroy
-_buried: list[Any] = []  # in a fork: what it must hold for as long as it lives, and forks of it, too
+_kept: dict[int, list[Any]] = {}  # by the thread that forks: objects that the fork must not destroy
+_buried: list[Any] = []  # in a fork: objects that it, and its own forks, must hold for as long as they live
 _masks: dict[int, set[Any]] = {}  # by the thread that forks: the signals that it had blocked
 
 
 def watch(let_go: Callable[[], object], signals: Collection[int] = ()) -> None:
     """
-    In a worker process, before it runs jobs: from here on, a process that it forks knows that it is a fork. `let_go()`
-    is called there, to give up what is the worker's; it must take no locks, whose holders are gone in the fork. Until
-    that is done `signals` wait, because they would still go to the worker's handlers.
+    Prepare a worker process for forks, before it runs jobs: from here on, a process that it forks knows that it is a
+    fork. `let_go()` is called in the fork, to release what belongs to the worker. It must take no locks, whose holders
+    are gone in the fork. `signals` are blocked until then, because they would still go to the worker's handlers.
     """
     connection_created.connect(_note, weak=False)
     os.register_at_fork(
@@ -42,8 +42,8 @@ def leave_if_forked() -> None:
     End this process if a job has forked it: with the code of a SystemExit, 1 for another exception that is being
     handled, 0 for none. Nothing of the worker's runs in it after that, neither hook nor log line nor commit.
 
-    It is to be called wherever the job's own code has returned or raised, before anything else happens, and before any
-    lock is taken. In a worker it costs a look at a global.
+    Call it wherever the job's own code has returned or raised, before anything else happens, and before any lock is
+    taken. In a worker it costs the check of a global.
     """
     if _is_fork:
         _leave(sys.exc_info()[1])
@@ -85,7 +85,7 @@ def _forget() -> None:
 
 
 def _begin(let_go: Callable[[], object], signals: Collection[int]) -> None:
-    """In the fork, in its only thread. An error here must not keep the rest from being done."""
+    """Run in the fork, in its only thread. An error in one step must not prevent the next."""
     global _is_fork
     _is_fork = True
     for each in (let_go, _drop_connections):
@@ -97,7 +97,7 @@ def _begin(let_go: Callable[[], object], signals: Collection[int]) -> None:
 
 
 def _drop_connections() -> None:
-    """The fork opens connections of its own; pools too, as the threads that fill them are gone."""
+    """Make the fork open its own connections, and pools, because the threads that fill the worker's pools are gone."""
     for alias in connections.settings:
         with suppress(AttributeError):  # never opened in this thread
             del connections[alias]

@@ -1,10 +1,10 @@
 """
-Interrupting a job in its thread: at its time-out, when it is cancelled, when the worker must leave.
+Interrupts a job in its thread: at its time-out, when it is cancelled, when the worker must stop.
 
-The interrupt is an exception that is raised at the next safe point (`safe_points`), inside `call` alone: never while
-arguments load or an outcome is handed over. A thread that waits for a database gets an ordinary error from there, since
-the database is asked to stop. What a command swallows comes again each second. After an interrupt the attempt's
-database connections are closed for good, before a hook or the next job could use them.
+The interrupt is an exception that is raised at the next safe point (`safe_points`), and only inside `call`: never while
+arguments load or an outcome is handed over. A thread that waits for a database gets an ordinary error from it, because
+the database is asked to stop. An interrupt that the command swallows is raised again each second. After an interrupt
+the attempt's database connections are closed for good, before a hook or the next job could use them.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from jobs.attempts.safe_points import own_frames
 from jobs.runtime import starts_job
 
 RESEND = 1.0  # seconds between two interrupts of one attempt: it may be cleaning up
-BLOCKED = 0.1  # seconds in which a thread that waits does not get on
+BLOCKED = 0.1  # seconds without progress after which a thread counts as waiting
 
 
 class JobInterrupt(BaseException):
@@ -39,14 +39,14 @@ class Stopped(JobInterrupt):
 
 
 class Interrupt:
-    """An interrupt of one attempt, from when it was first wanted to when the call has ended."""
+    """An interrupt of one attempt, from the first request to the end of the call."""
 
     def __init__(self, kind: type[JobInterrupt]) -> None:
         self.kind = kind
         self.sent_at = -inf  # monotonic seconds
         self.decides = False  # whether the attempt ends with it even if the call returns
-        self.asking: list[threading.Thread] = []  # those that ask a database to stop
-        self.place: tuple[FrameType | None, int] = (None, 0)  # the frame and instruction that the thread was seen at
+        self.asking: list[threading.Thread] = []  # threads that ask a database to stop
+        self.place: tuple[FrameType | None, int] = (None, 0)  # the frame and instruction where the thread was last
         self.place_since = inf  # monotonic seconds
 
     @property
@@ -59,7 +59,7 @@ class Interrupt:
         return time.monotonic() - self.sent_at >= RESEND
 
     def is_blocked(self, frame: FrameType, now: float) -> bool:
-        """Whether the thread, now in that frame, has not got on since an earlier look."""
+        """Whether the thread, now in that frame, has been at the same instruction for BLOCKED seconds."""
         place = (frame, frame.f_lasti)  # kept, so that no other frame can have its address
         if place != self.place:
             self.place, self.place_since = place, now
@@ -67,13 +67,13 @@ class Interrupt:
 
 
 class Interruptible:
-    """One worker thread, seen by the main thread, which may interrupt the job that it runs."""
+    """One worker thread, as the main thread uses it to interrupt the job that it runs."""
 
     def __init__(self) -> None:
         self.interrupt_now: Interrupt | None = None
         self._lock = threading.Lock()
-        self._home = self._thread = 0  # the worker thread; the thread that runs the call, that of an event loop perhaps
-        self._state = 0  # of the latter, as `raising` wants it
+        self._home = self._thread = 0  # the worker thread; the thread that runs the call, perhaps that of an event loop
+        self._state = 0  # of the latter, for `raising`
         self._armed: object = None  # the claim that may be interrupted
         self._call: Callable[[], Any] = _nothing
         self._cancel: Callable[[], object] | None = None  # cancels the task of a coroutine
@@ -83,8 +83,8 @@ class Interruptible:
         """
         Run `call`; from its start to its end `interrupt(claim, ...)` interrupts it.
 
-        Returns and raises what `call` does; the interrupt, with the other error as its cause, where one was sent and
-        another error came of it.
+        Returns and raises what `call` does. If an interrupt was sent and led to another error, raises the interrupt,
+        with that error as its cause.
         """
         try:
             try:
@@ -104,7 +104,7 @@ class Interruptible:
         return self._run_loop(claim, call, lambda main: async_to_sync(main)())
 
     def run_in_loop(self, claim: object, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """`run` for a coroutine function, in an event loop in this thread, as RQ has it."""
+        """`run` for a coroutine function, in an event loop in this thread, as RQ runs it."""
         return self._run_loop(claim, call, lambda main: asyncio.run(main()))
 
     def _run_loop(
@@ -114,8 +114,8 @@ class Interruptible:
         run: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any],
     ) -> Any:
         """
-        Where no exception can be raised at a safe point, because the call awaits, its task is cancelled, which reaches
-        it at once.
+        Run a coroutine function by `run`. While it awaits, no exception can be raised at a safe point. Its task is
+        cancelled instead, which takes effect at once.
         """
         home = threading.get_ident()
 
@@ -141,8 +141,8 @@ class Interruptible:
         self, claim: object, call: Callable[..., Any], cancel: Callable[[], object] | None = None, home: int = 0
     ) -> None:
         """
-        From here on `interrupt(claim, ...)` interrupts the calling thread while it runs `call`, a function of the job's
-        own. `cancel` cancels the task of a coroutine; `home` is the thread in which its synchronous parts run.
+        Allow `interrupt(claim, ...)` from here on to interrupt the calling thread while it runs `call`, a function of
+        the job's own. `cancel` cancels the task of a coroutine; `home` is the thread of its synchronous parts.
         """
         with self._lock:
             thread = threading.get_ident()
@@ -151,7 +151,7 @@ class Interruptible:
             self._home, self._armed, self._call, self._cancel = home or thread, claim, call, cancel
 
     def disarm(self) -> None:
-        """From here on nothing is raised any more. Does not return in a process that the job has forked."""
+        """Allow no interrupt from here on. Does not return in a process that the job has forked."""
         forks.leave_if_forked()  # before the lock, which another thread may have held at the fork
         with self._lock:
             self._armed = self._cancel = None
@@ -160,8 +160,8 @@ class Interruptible:
 
     def interrupt(self, claim: object, kind: type[JobInterrupt]) -> bool:
         """
-        Interrupt the call as soon as that can be done safely, if that claim is what the thread runs. To be called again
-        every few milliseconds until the call has ended. True the first time.
+        Interrupt the call as soon as it is safe, if the thread runs that claim. Call it again every few milliseconds
+        until the call has ended. Returns True the first time.
         """
         with self._lock:
             if self._armed is not claim:
@@ -174,7 +174,7 @@ class Interruptible:
             return is_first
 
     def decide(self, claim: object) -> None:
-        """What that claim's call waited for was taken away: whatever it returns, the attempt has been interrupted."""
+        """Count the attempt as interrupted, whatever the claim's call returns: what it waited for is taken away."""
         with self._lock:
             if self._armed is claim and self.interrupt_now is not None:
                 self.interrupt_now.decides = True
@@ -198,9 +198,9 @@ class Interruptible:
 
     def _settle(self, error: BaseException | None) -> None:
         """
-        End the interrupt. Nothing of it reaches what comes next: a request to a database has been answered, and
-        connections that it may have hit are closed. Raises the interrupt in place of an error that came of it, and of a
-        result that does not count.
+        End the interrupt, so that it cannot affect what comes next: wait for requests to databases, and close the
+        connections that it may have hit. Raises the interrupt in place of an error that it led to, or of a result that
+        does not count.
         """
         interrupt, self.interrupt_now = self.interrupt_now, None
         if interrupt is None or not (interrupt.was_sent or interrupt.decides):
@@ -221,7 +221,7 @@ _CONSEQUENCES = (Exception, asyncio.CancelledError, BaseExceptionGroup, Generato
 
 
 def _find(error: BaseException | None) -> JobInterrupt | None:
-    """The interrupt that an error is, or that it followed on."""
+    """Return the interrupt that an error is, or that led to it; None if there is none."""
     seen: set[int] = set()
     ahead: list[BaseException | None] = [error]
     while ahead:

@@ -1,4 +1,4 @@
-"""What one attempt can end as. `execution` decides, `worker.commit` and the testing kit carry it out."""
+"""The outcomes of an attempt. `execution` decides on one; `worker.commit` and the testing kit write it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from jobs.retries import Progress
 @dataclass(frozen=True, slots=True)
 class Finished:
     """
-    Done. `result` is the return value as JSON (None: nothing), kept `ttl` seconds (0: the job is forgotten), and with
-    it `log`, what `call` logged, where the command asks for that.
+    Done. `result` is the return value as JSON (None: no result), kept for `ttl` seconds (0: the job is deleted), with
+    `log`, the lines that `call` logged, if the command asks for them.
     """
 
     result: bytes | None
@@ -23,7 +23,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """Failed, and to be tried again after `delay` seconds."""
+    """Failed, and tried again after `delay` seconds."""
 
     delay: float
     reason: str
@@ -34,7 +34,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """Stopped by the command itself, to be run again after `delay` seconds. No failure."""
+    """Ended by the command itself, and run again after `delay` seconds. Not a failure."""
 
     delay: float
     progress: Progress
@@ -42,7 +42,7 @@ class Requeued:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """Could not begin yet, for that reason: looked at again after `delay` seconds. No failure, nothing was run."""
+    """Could not begin yet, for that reason, and tried again after `delay` seconds. Not a failure: nothing was run."""
 
     delay: float
     reason: str
@@ -51,12 +51,12 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Its prerequisites are not done: back to waiting, until the last of them is."""
+    """Its prerequisites are not done: waits again until the last of them is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """Failed for good, at that attempt, and kept for a person to look at."""
+    """Failed for good, at that attempt, and kept for inspection."""
 
     reason: str
     traceback: str
@@ -66,7 +66,7 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
-    """Dropped on purpose, visibly. `expired`: because it was not begun in time."""
+    """Dropped on purpose, and still listed. `expired`: because it was not begun in time."""
 
     reason: str
     expired: bool = False
@@ -74,12 +74,12 @@ class Discarded:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """Claimed, but not begun: back to the head of its queue, as if it had never been taken."""
+    """Claimed, but not begun: returned to the head of its queue, as if it had never been taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Ended as RQ's own code decided and has already written: a plain RQ job."""
+    """A plain RQ job: RQ's own code has already written its outcome."""
 
     finished: bool
 
@@ -88,7 +88,7 @@ Outcome = Finished | Retried | Requeued | Postponed | Waiting | Dead | Discarded
 
 
 class Ended(NamedTuple):
-    """What an attempt ended as, and the command or function that it ran, by name."""
+    """An attempt's outcome, and the name of the command or function that it ran."""
 
     outcome: Outcome
     command: str

@@ -1,7 +1,7 @@
 """
-Where the time of one attempt went: pyinstrument in the attempt's own thread, and what it found, kept for a day.
+Profiles attempts: runs pyinstrument in the attempt's own thread, and keeps the profile for a day.
 
-Nothing here is reached by a job that is not profiled, and nothing here can fail one that is.
+A job that is not profiled runs no code of this module. An error here cannot fail a job that is.
 """
 
 import logging
@@ -31,24 +31,24 @@ from jobs.record.history import KEPT_FOR
 
 logger = logging.getLogger("jobs")
 
-KEPT = 200  # profiles on a server; of more the oldest go
-SAMPLES = 5_000  # of an attempt: one a millisecond, and fewer of a longer one
+KEPT = 200  # profiles on a server; if there are more, the oldest are deleted
+SAMPLES = 5_000  # of an attempt at most: one a millisecond, less often in a longer one
 LARGEST = 256 * 1_024  # bytes of a flame graph, compressed
 TEXT_LENGTH = 20_000  # characters of the summary
 
-NEXT_ONES = 20  # attempts of a worker that are profiled when a person asks it for profiles
+NEXT_ONES = 20  # attempts that a worker profiles when a person requests profiles
 
-# Parts of the whole time: what is left out of a flame graph that is too large, less of it first.
+# Fractions of the total time, tried in this order: a flame graph that is too large leaves out shorter calls.
 _CUTS = (0.0, 0.001, 0.01, 0.05)
 
 Run = Callable[[Any, Callable[[], Any]], Any]
 
-next_ones = 0  # attempts in this process that are still to be profiled, whatever they are
+next_ones = 0  # attempts in this process that are still to be profiled, of any command
 _taking = Lock()
 
 
 def want_next_ones() -> None:
-    """Profile the next NEXT_ONES attempts in this process. It draws a graph for each, so it is slower meanwhile."""
+    """Profile the next NEXT_ONES attempts in this process. Drawing a graph of each makes the process slower."""
     global next_ones
     next_ones = NEXT_ONES
 
@@ -63,7 +63,7 @@ def _is_next() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is known of one attempt's profile; the flame graph itself is fetched by `flame_graph`."""
+    """One attempt's profile without its flame graph, which `flame_graph` reads."""
 
     job_id: str
     attempt: int
@@ -71,17 +71,18 @@ class Profile:
     at: datetime
     seconds: float
     samples: int
-    ended: str  # "finished", or the class of what it raised
-    cut: str  # what was left out, in a sentence, or ""
+    ended: str  # "finished", or the class of the error that it raised
+    cut: str  # a sentence about what was left out, or ""
     summary: str
     has_graph: bool
 
 
 def profiled(run: Run, attempt: Attempt, command: Mandate, *, asked: bool) -> Run:
     """
-    How to run a call so that it is profiled; `run` itself, if it was not asked for and chance is against it.
+    Wrap `run` so that the call is profiled: if `asked`, at the command's `profile_rate`, or after `want_next_ones`.
+    Otherwise, and in the testing kit, returns `run` itself.
 
-    The call returns or raises what it would have. In the testing kit nothing is profiled.
+    The call returns and raises the same as without a profile.
     """
     if runtime.stand_in is not None or not (asked or random.random() < command.profile_rate or _is_next()):
         return run
@@ -90,7 +91,7 @@ def profiled(run: Run, attempt: Attempt, command: Mandate, *, asked: bool) -> Ru
         profiler = _Profiler(str(attempt))
         ended = "finished"
         try:
-            if command.is_async:  # in the thread of its loop, and there the time-out comes between two steps
+            if command.is_async:  # in the thread of its loop, where a time-out comes between two steps
                 return run(claim, lambda: profiler.awaiting(call()))
             # Around `run`, so that no time-out can interrupt it.
             with profiler.watching():
@@ -105,9 +106,7 @@ def profiled(run: Run, attempt: Attempt, command: Mandate, *, asked: bool) -> Ru
 
 
 class _Profiler(Profiler):
-    """
-    Keeps so many samples at the most: when it has them, it forgets every other one and from then on takes half as many.
-    """
+    """Keeps fewer than SAMPLES samples: at SAMPLES it drops every other one, and takes half as many from then on."""
 
     def __init__(self, title: str) -> None:
         super().__init__()
@@ -116,7 +115,7 @@ class _Profiler(Profiler):
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Run while the block does, in its thread. What goes wrong with that is logged, and nothing else."""
+        """Profile the block, in its thread. Errors of the profiler are only logged."""
         try:
             self.start(target_description=self._title)
         except Exception:  # another profiler runs in this thread
@@ -131,7 +130,7 @@ class _Profiler(Profiler):
                     logger.warning("a profile could not be ended", exc_info=True)
 
     async def awaiting(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """`call`, watched while it runs in the loop."""
+        """Await `call`, and profile it in its loop's thread."""
         with self.watching():
             return await call
 
@@ -140,7 +139,7 @@ class _Profiler(Profiler):
         self._unheard += time_since_last_sample
         if self._passed % self._one_in or self._active_session is None:
             return
-        # Each sample has the names of its frames anew.
+        # Each sample brings new strings for the names of its frames.
         stack, spent, self._unheard = [sys.intern(frame) for frame in call_stack], self._unheard, 0.0
         super()._sampler_saw_call_stack(stack, spent, async_state)
         records = self._active_session.frame_records
@@ -173,7 +172,7 @@ def _keep(profiler: Profiler, attempt: Attempt, ended: str) -> None:
             "graph": graph,
         }
         _write(get_connection(claim.queue_name), f"{claim.job_id}:{attempt.number}", record)
-    except Exception:  # the attempt is what it was, whatever becomes of its profile
+    except Exception:  # an error of its profile must not change the attempt
         logger.warning("the profile of %s could not be kept", attempt, exc_info=True, extra=attempt.fields())
 
 
@@ -193,7 +192,7 @@ def _write(client: Redis, member: str, record: dict[Any, Any]) -> None:
 
 
 def _flame_graph(session: Session) -> tuple[bytes, str]:
-    """The page, compressed, and what was left out of it."""
+    """Return the compressed page, empty if it cannot be drawn, and a sentence about what was left out."""
     for part in _CUTS:
         renderer = HTMLRenderer()
         if part:
@@ -210,7 +209,7 @@ def _flame_graph(session: Session) -> tuple[bytes, str]:
 
 class _Summary(ConsoleRenderer):
     def render_preamble(self, session: Session) -> str:
-        return ""  # what it says stands on the page already
+        return ""  # the page shows the same facts already
 
 
 def _summary(session: Session) -> str:
@@ -218,23 +217,23 @@ def _summary(session: Session) -> str:
     return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}\n... ({len(text):,} characters)"
 
 
-# --- read again ------------------------------------------------------------------------------
+# --- read from Redis -------------------------------------------------------------------------
 
 
 def of(client: Redis, job_id: str) -> list[Profile]:
-    """The profiles of one job that are still kept, the newest first; two round trips, one if there are none."""
+    """Return the profiles of one job that are still kept, the newest first. Two round trips; one if there are none."""
     members = _members(client)
     return _read(client, [member for member in members if member.rpartition(":")[0] == job_id])
 
 
 def recent() -> list[Profile]:
-    """All that are kept, the newest first; two round trips a server."""
-    found = [profile for client in servers() for profile in _read(client, _members(client))]
-    return sorted(found, key=lambda profile: profile.at, reverse=True)
+    """Return all profiles that are kept, the newest first. Two round trips a server."""
+    profiles = [profile for client in servers() for profile in _read(client, _members(client))]
+    return sorted(profiles, key=lambda profile: profile.at, reverse=True)
 
 
 def flame_graph(job_id: str, attempt: int) -> str | None:
-    """The page that shows one, HTML with scripts of its own; None when there is none, or none any more."""
+    """Return an attempt's flame graph, an HTML page with its own scripts. None if it does not exist any more."""
     for client in servers():
         graph: Any = client.hget(keys.profile(f"{job_id}:{attempt}"), "graph")
         if graph:
@@ -255,8 +254,8 @@ def _read(client: Redis, members: Sequence[str]) -> list[Profile]:
             pipeline.hmget(keys.profile(member), "command", "at", "seconds", "samples", "ended", "cut", "summary")
             pipeline.hstrlen(keys.profile(member), "graph")
         answers = pipeline.execute()
-    known = zip(members, answers[::2], answers[1::2], strict=True)
-    return [_profile(member, record, bool(size)) for member, record, size in known if record[0] is not None]
+    records = zip(members, answers[::2], answers[1::2], strict=True)
+    return [_profile(member, record, bool(size)) for member, record, size in records if record[0] is not None]
 
 
 def _profile(member: str, record: Sequence[bytes], has_graph: bool) -> Profile:

@@ -1,9 +1,9 @@
 """
-Raising an interrupt in a thread, at its next safe point.
+Raises an interrupt in a thread, at its next safe point.
 
-The thread itself decides, at each line that it comes to in a function of the job's own, and raises there. Another
-thread switches that on for it, when an interrupt is wanted: from Python 3.12 on by sys.monitoring, for the functions
-that the job is in; on 3.11 by a trace function. Nothing is switched on while no interrupt is wanted.
+The thread itself checks, at each line of the job's own functions, whether it is at a safe point, and raises there.
+Another thread switches these checks on when an interrupt is wanted: from Python 3.12 on by sys.monitoring, for the
+functions that the job is in; on 3.11 by a trace function. While no interrupt is wanted, nothing is switched on.
 """
 
 import ctypes
@@ -17,11 +17,11 @@ from typing import Any, NamedTuple, Protocol
 
 from jobs.attempts.safe_points import is_own, is_safe, layout, own_frames
 
-TOOLS = (4, 3, 5, 2, 1, 0)  # of sys.monitoring, the ones first that no kind of tool has by convention
+TOOLS = (4, 3, 5, 2, 1, 0)  # ids for sys.monitoring; first those that no kind of tool has by convention
 
 
 class Pending(Protocol):
-    """What this module reads of an interrupt, which lies above it: `jobs.attempts.interrupt.Interrupt`."""
+    """The part of `jobs.attempts.interrupt.Interrupt` that this module reads; it cannot import that module."""
 
     kind: Any  # the class of the exception to raise
     sent_at: float  # monotonic seconds
@@ -42,21 +42,21 @@ _wanted: dict[int, Wanted] = {}  # by the thread
 
 
 def thread_state() -> int:
-    """The address of the calling thread's state in the interpreter, for `watch`; 0 where that needs none."""
+    """Return the address of the calling thread's state in the interpreter, for `watch`; 0 if `watch` needs none."""
     return _watcher.thread_state()
 
 
 def watch(thread: int, state: int, wanted: Wanted, own: list[FrameType]) -> None:
     """
-    Have the interrupt raised in that thread at its next safe point. `state` is what `thread_state` returned there,
-    `own` are the frames of the job's own code that the thread was just seen in.
+    Have the interrupt raised in a thread at its next safe point. `state` is what `thread_state` returned in it; `own`
+    are the frames of the job's own code that it is in.
     """
     _wanted[thread] = wanted
     _watcher.watch(thread, state, own)
 
 
 def let_go(thread: int) -> None:
-    """In that thread, once the call has ended: nothing is raised in it from here on."""
+    """Stop raising interrupts in a thread. Call it in that thread, once the call has ended."""
     if _wanted.pop(thread, None) is not None:
         _watcher.let_go(thread)
 
@@ -72,7 +72,7 @@ def trim(error: BaseException) -> None:
 
 
 def _is_time(frame: FrameType) -> Pending | None:
-    """The interrupt to raise in the calling thread, which is in that frame; None if none is due or this is unsafe."""
+    """Return the interrupt to raise in the calling thread, now in `frame`; None if none is due or it is unsafe."""
     wanted = _wanted.get(threading.get_ident())
     if wanted is None or not wanted.interrupt.is_due:
         return None
@@ -87,7 +87,7 @@ if sys.version_info >= (3, 12):
     from sys import monitoring
 
     class _Watcher:
-        """Line and instruction events of functions, on while a job is in them whose interrupt is wanted."""
+        """Line and instruction events, switched on for the functions of jobs whose interrupt is wanted."""
 
         def __init__(self) -> None:
             self._tool = next(tool for tool in TOOLS if monitoring.get_tool(tool) is None)
@@ -138,8 +138,8 @@ else:
 
     class _Watcher:
         """
-        A trace function in the thread. `sys.settrace` sets that of the calling thread. So CPython is asked to call back
-        in the other thread at its next event (`_PyEval_SetTrace` takes another thread's state), which then sets it.
+        A trace function in the thread. `sys.settrace` sets only that of the calling thread. So CPython is asked for a
+        callback at the other thread's next event (`_PyEval_SetTrace` takes another thread's state), which then sets it.
         """
 
         def __init__(self) -> None:
@@ -161,7 +161,7 @@ else:
 
         def let_go(self, thread: int) -> None:
             self._traced.discard(thread)
-            sys.settrace(threading.gettrace())  # that of a debugger, or of who measures coverage
+            sys.settrace(threading.gettrace())  # that of a debugger, or of a coverage tool
 
         def _at_first_event(self, _argument: object, frame: FrameType, _what: int, _about: object) -> int:
             sys.settrace(self._at_call)
@@ -177,7 +177,7 @@ else:
 
         def _at_line(self, frame: FrameType, event: str, about: object) -> Any:
             if event == "line" and (interrupt := _is_time(frame)):
-                self._traced.discard(threading.get_ident())  # what a trace function raises ends the tracing
+                self._traced.discard(threading.get_ident())  # an error in a trace function ends the tracing
                 raise interrupt.kind
             return self._at_line
 

@@ -1,4 +1,4 @@
-"""Database connections of an attempt that is interrupted: the database is asked to stop, and the connections go."""
+"""Asks the database to stop the query of an interrupted attempt, and closes the attempt's connections."""
 
 import logging
 import threading
@@ -18,8 +18,8 @@ _MODULES = ("django.db.backends.", "django.db.utils", "psycopg", "MySQLdb", "ora
 
 def awaited(frame: FrameType | None) -> Any:
     """
-    The driver's connection that a thread is using, found in its frames, the innermost of which is `frame`; None where
-    the innermost frames are not those of Django or of a driver.
+    Return the driver's connection that a thread is using, from its frames, of which `frame` is the innermost. None if
+    the innermost frames are not Django's or a driver's.
     """
     for _ in range(_DEPTH):
         if frame is None or not frame.f_globals.get("__name__", "").startswith(_MODULES):
@@ -38,9 +38,9 @@ def awaited(frame: FrameType | None) -> Any:
 
 def ask_to_stop(raw: Any) -> threading.Thread | None:
     """
-    Ask the database to stop what it does on a driver's connection, so that an ordinary error comes from there: by
-    psycopg's `cancel_safe`, by `cancel` of psycopg2 and oracledb, by sqlite3's `interrupt`. Returns the thread that
-    asks over the network, if one does; None as well where the driver cannot.
+    Ask the database to stop the query on a driver's connection, which then raises an ordinary error: by psycopg's
+    `cancel_safe`, by `cancel` of psycopg2 and oracledb, or by sqlite3's `interrupt`. Returns the thread that sends the
+    request over the network; None if there is no request to send, or the driver supports none.
     """
     if hasattr(raw, "interrupt"):
         try:
@@ -66,8 +66,8 @@ def ask_to_stop(raw: Any) -> threading.Thread | None:
 
 def discard() -> None:
     """
-    Close the calling thread's database connections for good, whatever state an interrupt has left them in: the next
-    use of an alias makes everything anew. Raises nothing.
+    Close the calling thread's database connections for good, whatever state an interrupt has left them in. The next
+    use of an alias creates a new connection object. Raises nothing.
     """
     for wrapper in connections.all(initialized_only=True):
         raw = wrapper.connection
@@ -76,8 +76,8 @@ def discard() -> None:
         del connections[wrapper.alias]
         try:
             if raw is not None:
-                raw.close()  # Django leaves one open that is in a transaction
+                raw.close()  # Django leaves a connection in a transaction open
             wrapper.in_atomic_block = False
-            wrapper.close()  # gives it back to a pool, which sees that it is closed
+            wrapper.close()  # returns it to a pool, which notices that it is closed
         except Exception:
             logger.warning("could not close the database connection %r", wrapper.alias, exc_info=True)

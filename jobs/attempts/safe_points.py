@@ -1,17 +1,17 @@
 """
 Safe points: where an interrupt may be raised in a thread that runs a job.
 
-An exception that comes from outside may arrive between any two bytecodes. In code that does not expect it, it leaves a
-lock held, a module half imported, a database connection inside a transaction. So an interrupt is raised in the job's
-own code alone, at a point where the job holds nothing that only the next line would give back:
+An exception from outside may arrive between any two bytecodes. In code that does not expect it, it leaves a lock held,
+a module half imported, a database connection inside a transaction. So an interrupt is raised only in the job's own
+code, at a point where the job holds nothing that only the next line would release:
 
 1. the innermost frame, and every frame between it and `call`, belongs to a module of the project or of an installed
    app. A library's frame between the two may hold anything;
 2. none of these frames is in a `finally`, in the first line of a `with`, in `__enter__`, `__exit__` or `__del__`;
-3. the innermost frame is not about to enter a `try`: what it has just acquired, the `try` gives back. Nor is it about
+3. the innermost frame is not about to enter a `try`, which would release what it has just acquired. Nor is it about
    to return to a frame of the job's that then enters a `try` or a `with`.
 
-What is no safe point now is asked again later.
+If a thread is not at a safe point, it is checked again later.
 """
 
 import dis
@@ -39,8 +39,8 @@ _ATOMIC = ContextDecorator()(lambda: None).__code__  # @transaction.atomic
 
 def own_frames(frame: FrameType | None, call: Callable[..., Any]) -> tuple[list[FrameType], bool]:
     """
-    The frames of the job's own code, from `call` inward as far as no other code lies between, and whether they reach
-    the innermost frame, which is `frame`. Both empty and False in a thread that runs no job's code.
+    Return the frames of the job's own code, from `call` inward up to the first frame of other code, and whether they
+    reach the innermost frame, which is `frame`. Empty and False in a thread that runs no job.
     """
     stack: list[FrameType] = []
     while frame is not None and frame.f_code not in runtime.starts:
@@ -52,7 +52,7 @@ def own_frames(frame: FrameType | None, call: Callable[..., Any]) -> tuple[list[
     while isinstance(call, partial):
         call = call.func
     code = getattr(unwrap(call), "__code__", None)
-    first = next((at for at, each in enumerate(stack) if each.f_code is code), 0)  # what decorates `call` lies before
+    first = next((at for at, each in enumerate(stack) if each.f_code is code), 0)  # frames of its decorators lie before
     own: list[FrameType] = []
     for each in stack[first:]:
         if not (each.f_code is _ATOMIC or each.f_code in runtime.passages or is_own(each)):
@@ -62,13 +62,13 @@ def own_frames(frame: FrameType | None, call: Callable[..., Any]) -> tuple[list[
 
 
 def is_safe(own: list[FrameType]) -> bool:
-    """Whether the innermost of these frames, which are all the job's own, is at a safe point."""
+    """Whether the innermost of these frames, all of the job's own code, is at a safe point."""
     for frame in own:
         here = layout(frame.f_code).at(frame.f_lasti)
         is_with = frame is not own[-1] and here.operation.startswith("BEFORE_")  # it calls an `__enter__`
         if frame.f_code.co_name in SETS_UP or is_with or here.offset in layout(frame.f_code).cleaning:
             return False
-    for frame in reversed(own):  # what a function has acquired and returns, a `try` of its caller may give back
+    for frame in reversed(own):  # a function may return what it has acquired to a caller that releases it in a `try`
         enters, returns = layout(frame.f_code).look_ahead(frame.f_lasti, is_caller=frame is not own[-1])
         if enters or not returns:
             return not enters
@@ -78,10 +78,10 @@ def is_safe(own: list[FrameType]) -> bool:
 def is_own(frame: FrameType) -> bool:
     """Whether a frame runs code of the project or of an installed app."""
     name = frame.f_globals.get("__name__", "")
-    known = _own.get(name)
-    if known is None:
-        known = _own[name] = _is_own(name, frame.f_code.co_filename)
-    return known and not frame.f_code.co_filename.startswith("<")
+    is_own_module = _own.get(name)
+    if is_own_module is None:
+        is_own_module = _own[name] = _is_own(name, frame.f_code.co_filename)
+    return is_own_module and not frame.f_code.co_filename.startswith("<")
 
 
 _own: dict[str, bool] = {}  # by the name of the module
@@ -95,11 +95,11 @@ def _is_own(module: str, file: str) -> bool:
     return not (file.startswith(_LIBRARIES) or "/site-packages/" in file or "/dist-packages/" in file)
 
 
-# --- what the compiled code says ---------------------------------------------------------------
+# --- the compiled code -------------------------------------------------------------------------
 
 
 class Step(NamedTuple):
-    """One instruction: where it lies and where it may lead to, offsets in bytes."""
+    """One instruction: its offset and those of the instructions that may follow it, in bytes."""
 
     offset: int
     operation: str
@@ -110,8 +110,8 @@ class Step(NamedTuple):
 
 class Layout:
     """
-    The parts of a function's code that matter here: `cleaning` are the offsets of what a `finally` does, and of the
-    end of a `with`.
+    The parts of a function's code that decide about safe points. `cleaning` has the offsets of the bodies of `finally`,
+    and of the ends of `with` blocks.
     """
 
     def __init__(self, code: CodeType) -> None:
@@ -119,7 +119,9 @@ class Layout:
         instructions = list(bytecode)
         operations = {each.offset: each.opname for each in instructions}
         tries: list[tuple[int, int, int]] = []
-        handlers: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # by what ends each if it raises
+        handlers: defaultdict[int, list[tuple[int, int]]] = defaultdict(
+            list
+        )  # by the clean-up that ends each if it raises
         for start, end, target, *_ in bytecode.exception_entries:  # type: ignore[attr-defined]
             if operations[target] == "PUSH_EXC_INFO":
                 tries.append((start, end, target))
@@ -138,7 +140,7 @@ class Layout:
                 frozenset(target for start, end, target in tries if start <= each.offset < end),
             )
         self._offsets = sorted(self.steps)
-        # Where a loop turns, and where the function begins: in code that stands on one line no line begins there.
+        # The ends of loops and the start of the function: in code on a single line, no new line begins there.
         self.turns = {step.offset for step in self.steps.values() if step.operation == "JUMP_BACKWARD"}
         self.turns |= {after for step in self.steps.values() if step.operation == "RESUME" for after in step.next}
         self.cleaning = self._cleaning(tries, list(handlers.values()))
@@ -170,22 +172,22 @@ class Layout:
     def _lines(
         self, begin: int, end: int, tries: list[tuple[int, int, int]], handled: dict[int, int]
     ) -> set[int | None]:
-        """The lines of a handler, and of the handlers of what it tries in turn."""
-        found = {step.line for step in self.steps.values() if begin <= step.offset < end}
+        """Return the lines of a handler, and of the handlers of `try` blocks inside it."""
+        lines = {step.line for step in self.steps.values() if begin <= step.offset < end}
         for start, _, target in tries:
             if begin <= start < end and target != begin:
-                found |= self._lines(target, handled.get(target, target), tries, handled)
-        return found
+                lines |= self._lines(target, handled.get(target, target), tries, handled)
+        return lines
 
     def at(self, offset: int) -> Step:
-        """The instruction that an offset lies in."""
+        """Return the instruction at an offset."""
         at = bisect_left(self._offsets, offset + 1) - 1
         return self.steps[self._offsets[at]]
 
     def look_ahead(self, offset: int, *, is_caller: bool) -> tuple[bool, bool]:
         """
-        Whether a `try` that the instruction does not lie in comes next, and whether the function may return next, each
-        with no call before it. In a caller, the instruction is the call, and a `with` counts as a `try`.
+        Return whether the code enters another `try` next, and whether the function may return next, each without a call
+        in between. In a caller, the instruction is the call, and a `with` counts as a `try`.
         """
         here = self.at(offset)
         ahead = list(here.next if is_caller else (here.offset,))
@@ -207,7 +209,7 @@ class Layout:
 _JUMPS = {*dis.hasjrel, *dis.hasjabs}
 _NO_NEXT = {"JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "RETURN_VALUE", "RETURN_CONST"}
 _NO_NEXT |= {"RAISE_VARARGS", "RERAISE"}
-# Where other code may run, so that nothing from before is still to be put into a `try`; or where the function ends.
+# Instructions at which other code may run, so that nothing acquired before still needs a `try`, or the function ends.
 _ENDS: tuple[str, ...] = (
     "CALL",
     "PRECALL",

@@ -1,4 +1,4 @@
-"""The side that reads: jobs by state, queue, command and time, their life, the workers, and what was counted."""
+"""The side that reads: jobs by state, queue, command and time, their timelines, the workers, counts and samples."""
 
 from jobs.inspection.query import Count, JobQuery, Page, counts, find
 

@@ -1,4 +1,4 @@
-"""What the counts say that the workers' commits have written: jobs by queue, command, outcome and time; durations."""
+"""Reads the attempt counters that workers write at commit: by queue, command, outcome and time, with durations."""
 
 import time
 from collections import Counter, defaultdict
@@ -17,7 +17,7 @@ from jobs.broker.times import DAY, HOUR, MINUTE
 
 FAILED = ("dead", "retried")
 HOURS_KEPT = 8 * 24 * HOUR  # seconds that an hour's sum is kept
-COUNTS_KEPT = 3 * DAY + HOUR  # seconds that counts and samples are kept: three days of charts, and the hour now
+COUNTS_KEPT = 3 * DAY + HOUR  # seconds that counts and samples are kept: three days of charts, and the current hour
 TOTAL, SUMMED = keys.COUNTS_TOTAL, keys.COUNTS_SUMMED
 
 _SUM_UP = Script("sum_up.lua")
@@ -25,31 +25,31 @@ _SUM_UP = Script("sum_up.lua")
 
 @dataclass(slots=True)
 class Tally:
-    """Attempts of one time: how many ended how, and how long they took, in buckets that double."""
+    """Attempts of one period: how many had each outcome, and their durations, in buckets that double."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     buckets: Counter[int] = field(default_factory=Counter)  # bucket n: under 2**n microseconds
 
     def add(self, outcome: str, bucket: int, count: int) -> None:
-        """Count some attempts."""
-        # `+=` would go through Counter's slow way to a new key.
+        """Count `count` attempts."""
+        # `+=` would take Counter's slow path for a new key.
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
         self.buckets[bucket] = self.buckets.get(bucket, 0) + count
 
     @property
     def attempts(self) -> int:
-        """All of them."""
+        """The number of attempts."""
         return self.outcomes.total()
 
     @property
     def failed(self) -> int:
-        """Those that raised or timed out, retried or not."""
+        """The number of attempts that raised or timed out, retried or not."""
         return sum(self.outcomes.get(outcome, 0) for outcome in FAILED)
 
     def quantile(self, part: float) -> float:
         """
-        Seconds within which this part of the attempts ended, at the most: the upper end of the bucket, so at most
-        double the truth.
+        Return the seconds within which this fraction of the attempts ended. It is the upper end of a bucket, so it is
+        at most double the true value.
         """
         wanted, passed = part * self.buckets.total(), 0
         for bucket in sorted(self.buckets):
@@ -60,21 +60,21 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """What they took together, from the middle of each bucket."""
+        """The total duration of the attempts, estimated from the middle of each bucket."""
         return float(sum(count * 0.75 * 2**bucket / 1e6 for bucket, count in self.buckets.items()))
 
 
 Labels = tuple[str, str]  # queue and command
-ByMinute = Sequence[tuple[int, Mapping[str, Tally]]]  # when each minute began, and its attempts by queue
+ByMinute = Sequence[tuple[int, Mapping[str, Tally]]]  # the start of each minute, and its attempts by queue
 
 
 def by_time(span: int, step: int, last_hour: ByMinute = ()) -> list[tuple[int, Tally]]:
     """
-    All attempts of the last `span` seconds, in steps of `step` seconds (a multiple of a minute): when each step began
-    (seconds since the epoch), and how many ended how in it; how long they took is left out.
+    Return all attempts of the last `span` seconds, in steps of `step` seconds (a multiple of a minute): the start of
+    each step (seconds since the epoch) and its counts by outcome, without durations.
 
-    `last_hour`: what `by_time_and_queue(HOUR, MINUTE)` has just returned; the present step, of an hour at the most, is
-    taken from there and not read again.
+    `last_hour`: what `by_time_and_queue(HOUR, MINUTE)` has just returned. The current step, at most an hour, is taken
+    from it and not read again.
     """
     starts, counted = _in_steps(span, step, but_the_last=bool(last_hour))
     steps = {start: Tally() for start in starts}
@@ -82,14 +82,14 @@ def by_time(span: int, step: int, last_hour: ByMinute = ()) -> list[tuple[int, T
         if start >= starts[-1]:
             steps[starts[-1]] = together([steps[starts[-1]], *of_minute.values()])
     for start, labels in counted:
-        outcomes = steps[start].outcomes  # not by `add`: it takes most of a page's time when there are many commands
+        outcomes = steps[start].outcomes  # not by `add`, which takes most of a page's time with many commands
         for (_queue, _command, outcome, _bucket), count in labels:
             outcomes[outcome] = outcomes.get(outcome, 0) + count
     return list(steps.items())
 
 
 def by_time_and_queue(span: int, step: int) -> list[tuple[int, dict[str, Tally]]]:
-    """The same, by queue in each step; queues in which nothing happened then are left out."""
+    """Return the same by queue in each step. Queues without attempts in a step are left out."""
     starts, counted = _in_steps(span, step)
     steps = {start: defaultdict[str, Tally](Tally) for start in starts}
     for start, labels in counted:
@@ -101,7 +101,7 @@ def by_time_and_queue(span: int, step: int) -> list[tuple[int, dict[str, Tally]]
 
 
 def by_time_and_command(span: int, step: int) -> list[tuple[int, dict[Labels, Tally]]]:
-    """All that is known of them, by queue and command in each step."""
+    """Return the same by queue and command in each step, with durations."""
     starts, counted = _in_steps(span, step)
     steps = {start: defaultdict[Labels, Tally](Tally) for start in starts}
     for start, labels in counted:
@@ -112,7 +112,7 @@ def by_time_and_command(span: int, step: int) -> list[tuple[int, dict[Labels, Ta
 
 
 def _in_steps(span: int, step: int, *, but_the_last: bool = False) -> tuple[range, Iterable[tuple[int, "_Counted"]]]:
-    """When each step begins, and what was counted, with the start of its step."""
+    """Return the starts of the steps, and the counts, each with the start of its step."""
     now = int(time.time())
     starts = range((now - span) // step * step + step, now + 1, step)
     wanted = starts[:-1] if but_the_last else starts
@@ -121,38 +121,38 @@ def _in_steps(span: int, step: int, *, but_the_last: bool = False) -> tuple[rang
 
 
 def together(tallies: Iterable[Tally]) -> Tally:
-    """Their sum."""
-    found = Tally()
+    """Return the sum of tallies."""
+    total = Tally()
     for tally in tallies:
-        found.outcomes.update(tally.outcomes)
-        found.buckets.update(tally.buckets)
-    return found
+        total.outcomes.update(tally.outcomes)
+        total.buckets.update(tally.buckets)
+    return total
 
 
 def by_command(span: int) -> dict[Labels, Tally]:
-    """The attempts of the last `span` seconds, by queue and command."""
+    """Return the attempts of the last `span` seconds, by queue and command."""
     now = int(time.time())
-    found: defaultdict[Labels, Tally] = defaultdict(Tally)
+    tallies: defaultdict[Labels, Tally] = defaultdict(Tally)
     for _, labels in _read(now - span, now, HOUR if span > 2 * HOUR else MINUTE):
         for (queue, command, outcome, bucket), count in labels:
-            found[queue, command].add(outcome, bucket, count)
-    return dict(found)
+            tallies[queue, command].add(outcome, bucket, count)
+    return dict(tallies)
 
 
 def by_queue(span: int) -> dict[str, Tally]:
-    """The attempts of the last `span` seconds, by queue."""
-    found = {name: Tally() for name in conf.queues()}
+    """Return the attempts of the last `span` seconds, by queue."""
+    tallies = {name: Tally() for name in conf.queues()}
     for (queue, _command), tally in by_command(span).items():
-        found[queue] = together([found.get(queue, Tally()), tally])
-    return found
+        tallies[queue] = together([tallies.get(queue, Tally()), tally])
+    return tallies
 
 
 def totals() -> dict[tuple[str, str, str], Counter[int]]:
     """
-    All that was ever counted, by queue, command and outcome: how many attempts in each bucket. It only grows, whoever
-    asks, so it serves as Prometheus's counters.
+    Return the number of attempts ever counted in each bucket, by queue, command and outcome. The numbers only grow,
+    independently of the reader, so they serve as Prometheus counters.
     """
-    found: dict[tuple[str, str, str], Counter[int]] = {}
+    counters: dict[tuple[str, str, str], Counter[int]] = {}
     for client in servers():
         summed = int(client.get(SUMMED) or 0)
         now = int(time.time())
@@ -160,14 +160,14 @@ def totals() -> dict[tuple[str, str, str], Counter[int]]:
         minutes = [keys.counts(minute) for minute in range(first, now // MINUTE + 1)]
         for counted in _hash_many(client, [TOTAL, *minutes]):
             for (queue, command, outcome, bucket), count in _labels(counted):
-                found.setdefault((queue, command, outcome), Counter())[bucket] += count
-    return found
+                counters.setdefault((queue, command, outcome), Counter())[bucket] += count
+    return counters
 
 
 def roll_up() -> None:
     """
-    Add up the hours that have ended since the last time, so that three days are read as so many sums, and nothing is
-    missing from the total when its minutes expire. Doing it twice does no harm.
+    Sum up the hours that have ended since the last call, so that three days are read as one sum an hour, and the total
+    includes minutes that expire. It is safe to call it twice.
     """
     this_hour = int(time.time()) // HOUR
     for client in servers():
@@ -180,7 +180,7 @@ _Counted = list[tuple[tuple[str, str, str, int], int]]
 
 
 def _read(first: int, last: int, step: int) -> Iterable[tuple[int, _Counted]]:
-    """The counts from a time to a time, by the minute, or by the hour where that is fine enough."""
+    """Yield the counts between two times, by the minute, or by the hour where the step allows it."""
     for client in servers():
         minutes: list[int] = []
         hours: list[int] = []
@@ -230,7 +230,7 @@ def _labels(counted: dict[bytes, Any]) -> _Counted:
 
 @lru_cache(10_000)
 def _label(text: bytes | str) -> tuple[str, str, str, int] | None:
-    """Queue, command, outcome and bucket; None for what is no label. The same ones come with every minute."""
+    """Parse queue, command, outcome and bucket; None for an invalid label. Cached: every minute has the same labels."""
     queue, command, outcome, bucket = (*as_text(text).split("|"), "", "", "", "")[:4]
     return (queue, command, outcome, int(bucket)) if bucket.isdigit() and as_text(text).count("|") == 3 else None
 

@@ -1,8 +1,9 @@
 """
-Jobs as a person looks for them: one lazy query over jobs in any state, read a page at a time.
+Lists and searches jobs: one lazy query over the jobs in a state, read a page at a time.
 
-Nothing reads a whole queue or registry. A page costs a few round trips, whatever there is; a search looks at so many
-jobs and says how far it came. A job that vanishes meanwhile is left out; one that cannot be read is a row that says so.
+Nothing reads a whole queue or registry. A page costs a few round trips, however many jobs there are. A search examines
+a limited number of jobs and returns how many. A job that is deleted meanwhile is left out; an unreadable job is a row
+that says so.
 """
 
 from base64 import b64decode, urlsafe_b64encode
@@ -26,12 +27,12 @@ from jobs.inspection.sources import Source, locate, read, sizes, take, tally
 from jobs.job import JobState, MandateJob
 
 CHUNK = 200  # jobs that are read at once
-SEARCHED = 2_000  # jobs that one page of a search looks at, and its count
-SEARCHED_AT_ONCE = 1_000  # of those, so that a search is few round trips
-# Records that are read to tell states apart that share a registry: 10,000 held Redis up for 28 ms.
+SEARCHED = 2_000  # jobs that one page of a search examines, and its count
+SEARCHED_AT_ONCE = 1_000  # of those, so that a search takes few round trips
+# Records that are read to count states that share a registry separately: 10,000 held Redis up for 28 ms.
 COUNTED = 2_000
 
-# Where jobs of a state are, and what else must be so of a job that is there.
+# The list or registry of the jobs in each state. States in _SHARED share one with another state.
 _PLACES: dict[JobState, str] = {
     JobState.QUEUED: "queue",
     JobState.RUNNING: "wip",
@@ -50,7 +51,7 @@ _SHARED |= {JobState.DISCARDED, JobState.CANCELLED}
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many there are; `more` when that is only how far was counted."""
+    """A number of jobs. `more`: the counting stopped there, so there may be more."""
 
     value: int
     more: bool = False
@@ -62,8 +63,8 @@ class Count:
 @dataclass(frozen=True, slots=True)
 class Page:
     """
-    Some rows, and where to go on. `looked_at`: how many jobs were looked at for them; `matched`: how many of those are
-    meant, more than there are rows if some are on the next page; `passed`: how many lie before the next page.
+    Rows, and the cursor of the next page, "" on the last one. `looked_at`: jobs examined for this page; `matched`: the
+    matching jobs among them, more than `rows` if some go to the next page; `passed`: jobs before the next page.
     """
 
     rows: list[Row]
@@ -78,9 +79,9 @@ class JobQuery:
     """
     Jobs in one state: `JobQuery(state=JobState.DEAD, queue="mailers", error="SMTPException").page()`.
 
-    `queue`, `command` (its name), `error` (the class's name), `text` (in arguments, reason or id), a time range (aware
-    datetimes, of what the list is sorted by) and `job_id`, a whole id, narrow it down. Queued jobs come in the order in
-    which they will be taken, others by time; `newest_first` turns that round.
+    Filters: `queue`, `command` (its name), `error` (the class's name), `text` (in arguments, reason or id), a time
+    range (aware datetimes, of the time that the list is sorted by), and `job_id`, a whole id. Queued jobs come in the
+    order in which workers take them, others by time; `newest_first` reverses the order.
     """
 
     state: JobState
@@ -96,10 +97,10 @@ class JobQuery:
     @classmethod
     def of(cls, state: str, filters: Mapping[str, Any]) -> "JobQuery":
         """
-        A query from texts, as a page's address has them: `queue`, `command`, `error`, `text`, `id`, `since`, `until`
-        (ISO; in the current time zone, if they have none) and `order` (newest or oldest).
+        Build a query from strings, as in a page's URL: `queue`, `command`, `error`, `text`, `id`, `since`, `until` (ISO
+        8601; without an offset, in the current time zone) and `order` (newest or oldest).
 
-        Raises ValueError for a state or queue that there is not. A time that is none does not matter.
+        Raises ValueError for an unknown state or queue. An unparsable time is ignored.
         """
         wanted = JobState(state)
         in_turn = wanted in (JobState.QUEUED, JobState.SCHEDULED)
@@ -117,29 +118,29 @@ class JobQuery:
 
     @property
     def is_search(self) -> bool:
-        """Whether jobs have to be looked at to know which are meant."""
+        """Whether jobs have to be read to know which ones match."""
         return bool(self.command or self.error or self.text or self.job_id or self.since or self.until)
 
     def count(self) -> Count:
-        """How many there are; exact where that needs no look at the jobs themselves, a search as far as SEARCHED."""
+        """Count the matching jobs: exactly if no job has to be read, otherwise among the first COUNTED or SEARCHED."""
         if not self.is_search:
             total = self.total()
             if not total or self.state not in _SHARED:
                 return Count(total)
             ((looked_at, tallied),) = tally([self._sources()], COUNTED)
             return _counted([self.state], tallied, more=looked_at < total)[0]
-        found = looked_at = 0
+        matched = looked_at = 0
         for rows in self._chunks({}, SEARCHED):
             looked_at += len(rows)
-            found += sum(map(self.fits, (row for _, row in rows if row)))
-        return Count(found, more=looked_at == SEARCHED < self.total())
+            matched += sum(map(self.fits, (row for _, row in rows if row)))
+        return Count(matched, more=looked_at == SEARCHED < self.total())
 
     def total(self) -> int:
-        """How many jobs there are to look at: in its queues, in the place where jobs of its state are."""
+        """Count the jobs in the lists or registries of this state, in the queue or queues of the query."""
         return sum(sizes(self._sources()).values())
 
     def page(self, cursor: str = "", size: int = 25) -> Page:
-        """The rows after a cursor: of the first page, or as the last one gave it. ValueError for what is no cursor."""
+        """Return the page at a cursor: "" for the first, or `next_cursor` of a page. ValueError for an invalid one."""
         offsets = _read_cursor(cursor)
         limit = SEARCHED if self.is_search else CHUNK
         rows: list[Row] = []
@@ -159,21 +160,21 @@ class JobQuery:
         return Page(rows, "" if ended else _cursor(offsets), looked_at, matched, sum(offsets.values()))
 
     def all(self, most: int = 100_000) -> Iterator[Row]:
-        """Every row, of so many jobs; the list may change meanwhile, so a job may come twice or be missed."""
+        """Yield the matching rows of the first `most` jobs. If the list changes, a job may come twice or be missed."""
         for chunk in self._chunks({}, most, SEARCHED_AT_ONCE):
             yield from (row for _, row in chunk if row is not None and self.fits(row))
 
     def chunk(self, offsets: Mapping[str, int]) -> list[tuple[str, Row | None]]:
         """
-        The next CHUNK jobs after so many of each queue's, those that are not meant included: of each the queue, and its
-        row, if it has not vanished.
+        Return the next CHUNK jobs after these offsets by queue, whether they match or not: the queue and the row of
+        each, None if the job no longer exists.
         """
         return next(self._chunks(offsets, CHUNK), [])
 
     def fits(self, row: Row) -> bool:
-        """Whether that job is meant."""
+        """Whether a job matches the query."""
         if row.state is not self.state and (self.state, row.state) != (JobState.WAITING, JobState.BLOCKED):
-            return False  # who waits may be blocked, too
+            return False  # a blocked job is a waiting one, too
         if self.command and self.command != row.command:
             return False
         if self.error and self.error != row.error:
@@ -196,7 +197,7 @@ class JobQuery:
     def _chunks(
         self, offsets: Mapping[str, int], most: int, at_once: int = 0
     ) -> Iterator[list[tuple[str, Row | None]]]:
-        """Jobs in their order from these offsets on, with the queue of each."""
+        """Yield jobs in their order from these offsets on, with the queue of each."""
         if self.job_id:
             yield from () if offsets else self._named()
             return
@@ -204,14 +205,14 @@ class JobQuery:
         at_once = at_once or (SEARCHED_AT_ONCE if self.is_search else CHUNK)
         while most > 0:
             wanted = min(most, at_once)
-            found = take(sources, passed, wanted, newest_first=self.newest_first)
-            if found:
-                passed.update(each.source.queue for each in found)
-                yield list(zip([each.source.queue for each in found], read(found), strict=True))
-            most = most - wanted if len(found) == wanted else 0
+            taken = take(sources, passed, wanted, newest_first=self.newest_first)
+            if taken:
+                passed.update(each.source.queue for each in taken)
+                yield list(zip([each.source.queue for each in taken], read(taken), strict=True))
+            most = most - wanted if len(taken) == wanted else 0
 
     def _named(self) -> Iterator[list[tuple[str, Row | None]]]:
-        """The job of that id alone, found without a search."""
+        """Yield the job of that id alone, read without a search."""
         job = find(self.job_id)
         for source in self._sources():
             if job is not None and source.queue == job.origin:
@@ -221,10 +222,10 @@ class JobQuery:
 
 def _time(text: str) -> datetime | None:
     try:
-        found = parse_datetime(text) if text else None
+        time = parse_datetime(text) if text else None
     except ValueError:
         return None
-    return timezone.make_aware(found) if found and timezone.is_naive(found) else found
+    return timezone.make_aware(time) if time and timezone.is_naive(time) else time
 
 
 def _cursor(offsets: dict[str, int]) -> str:
@@ -235,20 +236,20 @@ def _read_cursor(cursor: str) -> dict[str, int]:
     if not cursor:
         return {}
     try:
-        known = orjson.loads(b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-        if not isinstance(known, dict) or not all(type(offset) is int and offset >= 0 for offset in known.values()):
+        offsets = orjson.loads(b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        if not isinstance(offsets, dict) or not all(type(each) is int and each >= 0 for each in offsets.values()):
             raise ValueError
     except ValueError:
-        raise ValueError(f"No cursor of a list of jobs: {cursor[:50]!r}.") from None
-    return known
+        raise ValueError(f"Invalid cursor of a list of jobs: {cursor[:50]!r}.") from None
+    return offsets
 
 
 def find(job_id: str) -> MandateJob | None:
-    """The job of that id, on whichever server."""
+    """Return the job of that id, from any of the servers. None if there is no such job."""
     for client in servers():
-        found: Any = client.hmget(keys.job(job_id), "origin", "data")
-        if found[0] is not None:
-            return _loaded(client, job_id, *found)
+        record: Any = client.hmget(keys.job(job_id), "origin", "data")
+        if record[0] is not None:
+            return _loaded(client, job_id, *record)
     return None
 
 
@@ -256,17 +257,17 @@ def _loaded(client: Redis, job_id: str, queue: bytes, data: bytes | None) -> Man
     job = MandateJob(job_id, connection=client)
     try:
         job.restore({b"data": data or b"", b"origin": queue})
-    except Exception:  # it is shown as far as it can be
+    except Exception:  # an unreadable payload: the rest of the job is shown
         job.origin = as_text(queue)
     return job
 
 
 def counts() -> dict[JobState, Count]:
-    """How many jobs are in each state, exact or as far as COUNTED; two round trips a server."""
+    """Count the jobs in each state, exactly or among the first COUNTED. Two round trips a server."""
     names = list(conf.queues())
     places = {place: [Source(get_connection(name), place, name) for name in names] for place in _PLACES.values()}
     total = sizes([source for sources in places.values() for source in sources])
-    found = {
+    by_state = {
         state: Count(sum(total[source] for source in places[place]))
         for state, place in _PLACES.items()
         if state not in _SHARED
@@ -279,10 +280,10 @@ def counts() -> dict[JobState, Count]:
     for place, (looked_at, tallied) in zip(shared, tally(list(shared.values()), COUNTED), strict=True):
         more = looked_at < sum(total[source] for source in shared[place])
         states = [state for state, at in _PLACES.items() if at == place]
-        found |= dict(zip(states, _counted(states, tallied, more=more), strict=True))
-    return {state: found.get(state, Count(0)) for state in JobState}
+        by_state |= dict(zip(states, _counted(states, tallied, more=more), strict=True))
+    return {state: by_state.get(state, Count(0)) for state in JobState}
 
 
 def _counted(states: Sequence[JobState], tallied: Counter[JobState], *, more: bool) -> list[Count]:
-    tallied[JobState.WAITING] += tallied[JobState.BLOCKED]  # who is blocked waits, too
+    tallied[JobState.WAITING] += tallied[JobState.BLOCKED]  # a blocked job is a waiting one, too
     return [Count(tallied[state], more=more) for state in states]

@@ -1,4 +1,4 @@
-"""One job as a list shows it, from the fields of its record; nothing is fetched for it, and nothing in it can fail."""
+"""One job as a list shows it, built from the fields of its record: without another fetch, and without errors."""
 
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ UNREADABLE = "(unreadable job)"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A job in a list. `at` is what its list is sorted by: when it was enqueued, is due, started or ended."""
+    """A job in a list. `at` is the time that the list is sorted by: when it was enqueued, is due, started or ended."""
 
     id: str
     queue: str
@@ -52,49 +52,49 @@ class Row:
     @classmethod
     def of(cls, job_id: str, client: Redis, record: Any, score: float, queue: str) -> "Row | None":
         """
-        From what `rows.lua` said of it: the payload's size, the payload (empty when that is too large) and the values
-        of FIELDS, or a text in their place. None when the job has vanished.
+        Build a row from the answer of `rows.lua`: the payload's size, the payload (empty if it is too large) and the
+        values of FIELDS; or an error text instead. Returns None if the job no longer exists.
         """
         if not isinstance(record, list):
             return cls(job_id, queue, None, "", UNREADABLE, _text(record)[:200], None, None, None, "", 0, client)
-        size, data, *values = record
-        known = dict(zip(FIELDS, values, strict=True))
-        if not known["status"]:
+        size, data, *stored = record
+        values = dict(zip(FIELDS, stored, strict=True))
+        if not values["status"]:
             return None
         command, description = _call(job_id, queue, client, data, size)
-        state = _state(known)
+        state = _state(values)
         return cls(
             id=job_id,
             queue=queue,
             state=state,
             command=command,
             description=description,
-            reason=display.text(_text(known["reason"])) if as_text(known["status"]) in WITH_REASON else "",
-            at=_at(state, known, score),
-            started_at=time_of(known["started_at"]),
-            ended_at=time_of(known["ended_at"]),
-            worker=_text(known["worker_name"]),
-            attempts=_attempts(state, known),
+            reason=display.text(_text(values["reason"])) if as_text(values["status"]) in WITH_REASON else "",
+            at=_at(state, values, score),
+            started_at=time_of(values["started_at"]),
+            ended_at=time_of(values["ended_at"]),
+            worker=_text(values["worker_name"]),
+            attempts=_attempts(state, values),
             client=client,
         )
 
     @property
     def error(self) -> str:
-        """The class of the error that its reason tells of."""
+        """The class of the error in its reason."""
         return self.reason.partition(":")[0]
 
     @property
     def searchable(self) -> str:
-        """What a free text is looked for in."""
+        """The text that a free-text search matches."""
         return f"{self.id} {self.description} {self.reason}"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the row for JSON."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "client"}
 
     @property
     def job(self) -> MandateJob:
-        """The job itself, for what may be done with it."""
+        """The job itself, to act on it."""
         return MandateJob(self.id, connection=self.client)
 
 
@@ -111,32 +111,32 @@ def _call(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tup
         job = MandateJob(job_id, connection=client)
         job.restore({b"data": data, b"origin": queue.encode()})
         return job.command_name or str(job.func_name), job.description or UNREADABLE
-    except Exception:  # whatever lies there, the list goes on
+    except Exception:  # an unreadable record does not break the list
         return "", UNREADABLE
 
 
-def _state(known: dict[str, Any]) -> JobState | None:
+def _state(values: dict[str, Any]) -> JobState | None:
     try:
-        return state_of(as_text(known["status"]), _text(known["state"]))
+        return state_of(as_text(values["status"]), _text(values["state"]))
     except ValueError:
         return None
 
 
-def _at(state: JobState | None, known: dict[str, Any], score: float) -> datetime | None:
+def _at(state: JobState | None, values: dict[str, Any], score: float) -> datetime | None:
     if state in (JobState.SCHEDULED, JobState.RETRYING):
         return datetime.fromtimestamp(score, UTC)
     name = {JobState.QUEUED: "enqueued_at", JobState.RUNNING: "started_at"}.get(state or JobState.DEAD, "ended_at")
-    return time_of(known[name]) or time_of(known["created_at"])
+    return time_of(values[name]) or time_of(values["created_at"])
 
 
-def _attempts(state: JobState | None, known: dict[str, Any]) -> int:
+def _attempts(state: JobState | None, values: dict[str, Any]) -> int:
     try:
-        if state == JobState.DEAD and known["attempts"]:
-            return int(known["attempts"])  # its progress is forgotten, as whoever retries it begins afresh
-        progress = Progress.load(known["progress"] or b"")
-        counted = progress.attempts + int(known["interruptions"] or 0)
-        is_counted = state in (JobState.SCHEDULED, JobState.RETRYING)  # the last one, by what it ended in
-        return counted + (1 if known["started_at"] and not is_counted else 0)
+        if state == JobState.DEAD and values["attempts"]:
+            return int(values["attempts"])  # a dead job's progress is deleted, because a retry begins afresh
+        progress = Progress.load(values["progress"] or b"")
+        counted = progress.attempts + int(values["interruptions"] or 0)
+        is_counted = state in (JobState.SCHEDULED, JobState.RETRYING)  # whether `counted` includes the last attempt
+        return counted + (1 if values["started_at"] and not is_counted else 0)
     except ValueError:
         return 0
 

@@ -1,4 +1,4 @@
-"""Figures of the queues over time: samples of their lengths and latencies, one a minute."""
+"""Samples of the queues' lengths and latencies, one a minute."""
 
 import time
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from jobs.inspection.attempt_counts import COUNTS_KEPT
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A queue at one time: how many jobs waited in it, how many seconds the first of them had, how many were taken."""
+    """A queue at one time: its length, its latency (seconds that the first job had waited), and its running jobs."""
 
     length: int
     latency: float
@@ -21,8 +21,8 @@ class Sample:
 
 
 def measure() -> dict[str, Sample]:
-    """Each queue as it is now, in priority order; three round trips a server."""
-    found: dict[str, Sample] = {}
+    """Measure every queue now. Returns the samples in priority order. Three round trips a server."""
+    samples: dict[str, Sample] = {}
     for client, names in by_server(conf.queues()).items():
         with client.pipeline(transaction=False) as pipeline:
             for name in names:
@@ -32,15 +32,15 @@ def measure() -> dict[str, Sample]:
             answers: list[Any] = pipeline.execute()
             for first in answers[1::3]:
                 pipeline.hget(keys.job((first or b"").decode()), "enqueued_at")
-            times = pipeline.execute(raise_on_error=False)  # the first one's key may be no hash
+            times = pipeline.execute(raise_on_error=False)  # the first job's key may not be a hash
         for name, length, running, text in zip(names, answers[::3], answers[2::3], times, strict=True):
             since = time_of(text) if isinstance(text, bytes) else None
-            found[name] = Sample(length, max(0.0, time.time() - since.timestamp()) if since else 0.0, running)
-    return {name: found[name] for name in conf.queues()}
+            samples[name] = Sample(length, max(0.0, time.time() - since.timestamp()) if since else 0.0, running)
+    return {name: samples[name] for name in conf.queues()}
 
 
 def collect() -> None:
-    """Keep what `measure` finds, under this minute."""
+    """Store the result of `measure` under the current minute."""
     key = keys.samples(int(time.time() // 60))
     samples = measure()
     for client, names in by_server(samples).items():
@@ -53,20 +53,20 @@ def collect() -> None:
 
 def lengths_before(minutes: int) -> tuple[float, dict[str, int]] | None:
     """
-    How long each queue was so many minutes ago, or up to three more: how many seconds ago that was, and the lengths;
-    None when no sample is that old. One round trip a server.
+    Return the age of a sample in seconds, and the length of each queue in it. The sample is `minutes` old, or up to
+    three minutes older. Returns None if there is none. One round trip a server.
     """
     now = time.time()
     minutes_back = [int(now // 60) - minutes - more for more in range(4)]
-    found: dict[int, dict[str, int]] = {}
+    lengths: dict[int, dict[str, int]] = {}
     for client in by_server(conf.queues()):
         with client.pipeline(transaction=False) as pipeline:
             for minute in minutes_back:
                 pipeline.hgetall(keys.samples(minute))
-            for minute, known in zip(minutes_back, pipeline.execute(), strict=True):
-                texts = {name.decode(): value.decode() for name, value in known.items()}
-                found.setdefault(minute, {}).update({name: int(text.split()[0]) for name, text in texts.items()})
+            for minute, fields in zip(minutes_back, pipeline.execute(), strict=True):
+                texts = {name.decode(): value.decode() for name, value in fields.items()}
+                lengths.setdefault(minute, {}).update({name: int(text.split()[0]) for name, text in texts.items()})
     for minute in minutes_back:
-        if found.get(minute):
-            return now - minute * 60, found[minute]
+        if lengths.get(minute):
+            return now - minute * 60, lengths[minute]
     return None

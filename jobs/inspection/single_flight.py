@@ -1,4 +1,4 @@
-"""Asking what may hang: a database, or a server, behind a network that swallows packets."""
+"""Runs a call that may hang, such as a query over a network that drops packets, in one thread at a time."""
 
 import threading
 import time
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 class NoAnswerError(Exception):
-    """Raised when there is no answer in time."""
+    """Raised when the call does not return in time."""
 
 
 class SingleFlight(Generic[T]):
     """
-    Something that is asked in a thread of its own. While that waits nobody asks again: however often somebody wants to
-    know, there is one thread for each question. It holds up no process that ends.
+    Runs `ask` in a thread of its own. While that thread waits, no other one is started, however often `start` is
+    called. It is a daemon thread, so it does not keep a process from ending.
     """
 
     def __init__(self, name: str, ask: Callable[[], T]) -> None:
@@ -27,7 +27,7 @@ class SingleFlight(Generic[T]):
         self._answer: Future[T] | None = None
 
     def start(self) -> None:
-        """Ask, unless somebody is asking."""
+        """Start `ask`, unless it is running."""
         with self._lock:
             if self._answer is None or self._answer.done():
                 self._answer = Future()
@@ -35,7 +35,10 @@ class SingleFlight(Generic[T]):
                 asking.start()
 
     def answer(self, until: float) -> T:
-        """What `ask` returned, or raised. Waits until then (monotonic seconds); then NoAnswerError. After `start`."""
+        """
+        Return what `ask` returned, or raise what it raised. Waits until `until` (monotonic seconds), then raises
+        NoAnswerError. Call `start` first.
+        """
         assert self._answer is not None  # noqa: S101
         answer = self._answer
         wait([answer], max(0.0, until - time.monotonic()))
@@ -46,9 +49,9 @@ class SingleFlight(Generic[T]):
     def _run(self, answer: "Future[T]") -> None:
         try:
             try:
-                found = self._ask()
+                result = self._ask()
             finally:
                 connections.close_all()  # this thread's
-            answer.set_result(found)
+            answer.set_result(result)
         except Exception as error:
             answer.set_exception(error)

@@ -1,4 +1,4 @@
-"""The lists and registries that hold jobs: ids read from them in their order, and the rows of those."""
+"""Reads job ids from lists and registries, in their order, and the rows of those jobs."""
 
 import heapq
 from collections import Counter
@@ -18,13 +18,13 @@ from jobs.record import prerequisites
 
 _TALLY = Script("tally.lua")
 _ROWS = Script("rows.lua")
-AT_ONCE = 500  # records that a script reads: it holds the server up for a few milliseconds
-LARGEST_TOGETHER = 8 * 1_024 * 1_024  # bytes of payloads that it reads
+AT_ONCE = 500  # records that one script reads: it holds the server up for a few milliseconds
+LARGEST_TOGETHER = 8 * 1_024 * 1_024  # bytes of payloads that one script reads
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A job's id, where it was found, and by what it is sorted there."""
+    """A job's id, its source, and its score there, by which the source is sorted."""
 
     job_id: str
     score: float
@@ -44,7 +44,7 @@ class Source:
         return keys.registry(self.place, self.queue)
 
     def ask(self, pipeline: Any, offset: int, size: int, *, newest_first: bool) -> None:
-        """Ask for so many ids from an offset on."""
+        """Request `size` ids from an offset on."""
         last = offset + size - 1
         if self.place != "queue":
             pipeline.zrange(self.key, offset, last, desc=newest_first, withscores=True)
@@ -54,7 +54,7 @@ class Source:
             pipeline.lrange(self.key, offset, last)
 
     def found(self, answer: Any, *, newest_first: bool) -> list[Found]:
-        """What the server answered to that."""
+        """Parse the server's answer to `ask`."""
         if self.place == "queue":
             return [Found(as_text(job_id), 0.0, self) for job_id in (reversed(answer) if newest_first else answer)]
         # A claim is `<id>:<execution>`.
@@ -63,31 +63,31 @@ class Source:
 
 def take(sources: Sequence[Source], offsets: Mapping[str, int], size: int, *, newest_first: bool) -> list[Found]:
     """
-    The next ids in these sources of one place, after so many of each queue's; one round trip a server.
+    Return the next `size` jobs of these sources of one place, after the offset of each queue. One round trip a server.
 
-    Queues come in the order in which they are given, registries are merged by what they are sorted by.
+    Queues come in the order in which they are given; registries are merged by score.
     """
-    found: dict[Source, list[Found]] = {}
+    taken: dict[Source, list[Found]] = {}
     for client, of_client in _by_client(sources).items():
         with client.pipeline(transaction=False) as pipeline:
             for source in of_client:
                 source.ask(pipeline, offsets.get(source.queue, 0), size, newest_first=newest_first)
             for source, answer in zip(of_client, pipeline.execute(), strict=True):
-                found[source] = source.found(answer, newest_first=newest_first)
-    listed = [found[source] for source in sources]
+                taken[source] = source.found(answer, newest_first=newest_first)
+    listed = [taken[source] for source in sources]
     if sources[0].place == "queue":
         return list(islice(chain.from_iterable(listed), size))
     return list(islice(heapq.merge(*listed, key=lambda each: each.score, reverse=newest_first), size))
 
 
 def locate(source: Source, job_id: str) -> Found:
-    """That job as its source would give it."""
+    """Return a job as `take` would, from its source."""
     score: Any = None if source.place == "queue" else source.client.zscore(source.key, job_id)
     return Found(job_id, score or 0.0, source)
 
 
 def sizes(sources: Iterable[Source]) -> dict[Source, int]:
-    """How many jobs are in each, one round trip a server."""
+    """Count the jobs in each source. One round trip a server."""
     sizes: dict[Source, int] = {}
     for client, of_client in _by_client(sources).items():
         with client.pipeline(transaction=False) as pipeline:
@@ -99,31 +99,31 @@ def sizes(sources: Iterable[Source]) -> dict[Source, int]:
 
 def tally(groups: Sequence[Sequence[Source]], most: int) -> list[tuple[int, Counter[JobState]]]:
     """
-    Of each group of registries, which are of one place: how many of the jobs in them were looked at, and how many of
-    those are in each state. One round trip a server, which reads `most` records for each group.
+    Count jobs by state. Returns, for each group of registries (of one place), how many jobs were read, and how many of
+    those are in each state. One round trip a server, which reads at most `most` records of each group.
     """
-    looked_at, found = [0] * len(groups), [Counter[JobState]() for _ in groups]
+    looked_at, by_state = [0] * len(groups), [Counter[JobState]() for _ in groups]
     for client in _by_client(source for group in groups for source in group):
         grouped = [[source.key for source in group if source.client is client] for group in groups]
         answers = run_many(client, _TALLY, [(each, [keys.RQ, most]) for each in grouped])
         for at, (seen, *pairs) in enumerate(answers):
             looked_at[at] += seen
             states = zip(pairs[::2], pairs[1::2], strict=True)
-            found[at].update({JobState(as_text(state)): count for state, count in states})
-    return list(zip(looked_at, found, strict=True))
+            by_state[at].update({JobState(as_text(state)): count for state, count in states})
+    return list(zip(looked_at, by_state, strict=True))
 
 
 def _by_client(sources: Iterable[Source]) -> dict[Redis, list[Source]]:
-    found: dict[Redis, list[Source]] = {}
+    by_client: dict[Redis, list[Source]] = {}
     for source in sources:
-        found.setdefault(source.client, []).append(source)
-    return found
+        by_client.setdefault(source.client, []).append(source)
+    return by_client
 
 
 def read(found: Sequence[Found]) -> list[Row | None]:
     """
-    The rows of these jobs, AT_ONCE a round trip, and two more a server for those that wait; None for one that has
-    vanished.
+    Return the rows of these jobs, None for a job that no longer exists. A round trip for every AT_ONCE jobs, and two
+    more a server for waiting ones.
     """
     rows: dict[int, Row | None] = {}
     by_client: dict[Redis, list[int]] = {}

@@ -1,4 +1,4 @@
-"""A job's life in one list: what happened to it, and each attempt as one line with its worker, its time and its end."""
+"""Builds a job's timeline: its events, and each attempt as one step with its worker, its duration and its outcome."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from jobs.job import MandateJob
 from jobs.record import display
 from jobs.record.history import Event
 
-# What an attempt can end with, as the history says it.
+# The events of the history that can end an attempt.
 ENDS = ("finished", "failed", "requeued", "interrupted", "poisoned", "discarded", "expired", "cancelled")
-ROUNDING = timedelta(seconds=1)  # recovery notes whole seconds
+ROUNDING = timedelta(seconds=1)  # recovery records whole seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """
-    One line. An attempt's `name` is how it ended, or "running"; its `seconds` are None where its begin is not known any
-    more: of attempts before the last one, those that failed are, the last 10.
+    One line of the timeline. An attempt's `name` is the event that ended it, or "running". Its `seconds` are None if
+    its start is no longer recorded: only the last attempt and the last 10 failed ones have it.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Step:
 
     @property
     def seconds(self) -> float | None:
-        """How long the attempt took."""
+        """The duration of the attempt."""
         return None if self.ended is None else (self.ended - self.at).total_seconds()
 
 
@@ -49,31 +49,31 @@ class FailedAttempt:
 
 
 def of(job: MandateJob) -> list[Step]:
-    """The life of a job, the oldest first; three round trips. What cannot be read of it is left out."""
-    known: Any = job.connection.hmget(job.key, "started_at", "worker_name")
-    started = time_of(known[0])
-    return build(job.history, attempts(job), started, as_text(known[1] or b""))
+    """Return the timeline of a job, the oldest step first. Unreadable parts are left out. Three round trips."""
+    record: Any = job.connection.hmget(job.key, "started_at", "worker_name")
+    started = time_of(record[0])
+    return build(job.history, attempts(job), started, as_text(record[1] or b""))
 
 
 def attempts(job: MandateJob) -> list[FailedAttempt]:
-    """Its failed attempts, the oldest first, the last 10; of which nothing is known but the end, that is the begin."""
+    """Return the job's last 10 failed attempts, the oldest first. One without a recorded start starts at its end."""
     try:
         results = job.results()
-    except Exception:  # one that RQ cannot read
+    except Exception:  # RQ cannot read one of them
         return []
-    found = []
+    failed = []
     for result in results:
         if result.exc_string:
             ended = _aware(result.execution_ended_at or result.created_at)
             started = _aware(result.execution_started_at or ended)
-            found.append(FailedAttempt(started, ended, result.worker_name or "", display.text(result.exc_string)))
-    return sorted(found, key=lambda attempt: attempt.ended)
+            failed.append(FailedAttempt(started, ended, result.worker_name or "", display.text(result.exc_string)))
+    return sorted(failed, key=lambda attempt: attempt.ended)
 
 
 def build(
     events: Sequence[Event], failed: Sequence[FailedAttempt], started: datetime | None, worker: str = ""
 ) -> list[Step]:
-    """The list, from a job's events, its failed attempts, and when its last attempt began, on which worker."""
+    """Build the timeline from a job's events, its failed attempts, and its last attempt's start and worker."""
     steps, used = [], set[int]()
     for attempt in failed:
         end = _end(events, attempt.started - ROUNDING, attempt.ended + ROUNDING, ("failed", "poisoned"), used)
@@ -108,7 +108,7 @@ def build(
 def _others(events: Sequence[Event], used: set[int]) -> Iterator[Step]:
     for at, event in enumerate(events):
         if at not in used and event.name != "started":
-            ended = event.name in ("failed", "requeued", "interrupted")  # an attempt of which only the end is known
+            ended = event.name in ("failed", "requeued", "interrupted")  # an attempt of which only the end is recorded
             yield Step(name=event.name, at=event.at, is_attempt=ended, worker=event.worker, reason=event.reason)
 
 
@@ -123,7 +123,7 @@ def _end(
 
 
 def as_dict(step: Step) -> dict[str, Any]:
-    """For JSON."""
+    """Return a step for JSON."""
     names = ("name", "at", "is_attempt", "ended", "worker", "reason", "traceback")
     return {name: getattr(step, name) for name in names} | {"seconds": step.seconds}
 

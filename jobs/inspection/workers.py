@@ -1,4 +1,4 @@
-"""The workers as they show themselves in Redis: who lives, what each runs."""
+"""Reads the workers' records in Redis: which workers live, and which jobs each one runs."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +14,8 @@ from jobs.broker.connections import Script, Word, run_many, servers
 from jobs.broker.times import time_of
 from jobs.errors import ChangeRefusedError
 
-AT_ONCE = 250  # workers that a script reads: some 2 ms of the server's time
-EVERY_JOB = 1_000_000  # more than a worker has threads
+AT_ONCE = 250  # workers that one script reads: some 2 ms of the server's time
+EVERY_JOB = 1_000_000  # more jobs than any worker has threads
 
 _WORKERS = Script("workers.lua")
 _FIELDS: tuple[str, ...] = (
@@ -59,27 +59,27 @@ class Worker:
     working_seconds: float
     memory_mb: float
     load: float  # of its machine, over a minute
-    version: str  # RQ's, as it says to RQ's tools
+    version: str  # RQ's, for RQ's tools
     python: str
-    code_version: str  # of the project, as jobs.inspection.version tells it; "" before there was one
-    is_ours: bool  # else it is RQ's own
+    code_version: str  # of the project, by jobs.inspection.version; "" from a worker of an older release
+    is_ours: bool  # False for RQ's own worker
     running: tuple[RunningJob, ...]
 
 
 def listed(*, jobs: int = EVERY_JOB) -> list[Worker]:
-    """Every worker that RQ's lists have, each with so many of the jobs that it runs. Two round trips a server."""
-    found: list[Worker] = []
+    """Return every worker in RQ's lists, each with at most `jobs` of its running jobs. Two round trips a server."""
+    workers: list[Worker] = []
     for client in servers():
-        found += _read(client, sorted(as_text(key) for key in client.smembers(keys.WORKERS)), jobs=jobs)
-    return found
+        workers += _read(client, sorted(as_text(key) for key in client.smembers(keys.WORKERS)), jobs=jobs)
+    return workers
 
 
 def get(name: str) -> tuple[Worker, str] | None:
-    """The worker of that name, and the stacks that it has shown lately, if any; None when there is no such worker."""
+    """Return a worker by its name, with the stacks that it has published lately, or "". None for an unknown worker."""
     for client in servers():
-        if found := _read(client, [keys.worker(name)]):
-            shown: Any = client.get(keys.stacks(name))
-            return found[0], (shown or b"").decode(errors="replace")
+        if workers := _read(client, [keys.worker(name)]):
+            stacks: Any = client.get(keys.stacks(name))
+            return workers[0], (stacks or b"").decode(errors="replace")
     return None
 
 
@@ -89,20 +89,20 @@ def _read(client: Redis, records: list[str], *, jobs: int = EVERY_JOB) -> list[W
         (records[first : first + AT_ONCE], words) for first in range(0, len(records), AT_ONCE)
     ]
     answers = [answer for each in run_many(client, _WORKERS, calls) for answer in each] if calls else []
-    found: list[Worker] = []
+    workers: list[Worker] = []
     for key, answer in zip(records, answers, strict=True):
         if answer and any(answer[0]):
             running = tuple(_running(*each) for each in sorted(answer[1]))
-            found.append(_worker(keys.name_of(key), answer[0], running))
-    return found
+            workers.append(_worker(keys.name_of(key), answer[0], running))
+    return workers
 
 
-def tell(name: str, command: str) -> None:
+def send(name: str, command: str) -> None:
     """
-    Tell a worker's parent something: `quiet` (take no more jobs), `stop`, `stacks` (write them to its log, and
-    where `get` finds them), `profile` (its next attempts: `jobs.attempts.profiles`).
+    Send a command to a worker's parent: `quiet` (take no more jobs), `stop`, `stacks` (log the stacks, and publish
+    them for `get`), `profile` (its next attempts: `jobs.attempts.profiles`).
 
-    Raises ChangeRefusedError when there is no such worker.
+    Raises ChangeRefusedError if no worker has this name.
     """
     for client in servers():
         if client.exists(keys.worker(name)):
@@ -112,27 +112,30 @@ def tell(name: str, command: str) -> None:
     raise ChangeRefusedError(f"There is no worker {name!r} any more.")
 
 
+tell = send  # the name in use elsewhere
+
+
 def _worker(name: str, record: list[bytes | None], running: tuple[RunningJob, ...]) -> Worker:
-    known = {field: (value or b"").decode(errors="replace") for field, value in zip(_FIELDS, record, strict=True)}
+    fields = {field: (value or b"").decode(errors="replace") for field, value in zip(_FIELDS, record, strict=True)}
     return Worker(
         name=name,
-        queues=tuple(known["queues"].split(",")),
-        hostname=known["hostname"],
-        pid=int(_number(known["pid"])),
-        born=time_of(known["birth"]),
-        seen=time_of(known["last_heartbeat"]),
-        state=known["state"],
-        threads=int(_number(known["threads"] or 1)),
-        busy=int(_number(known["running"] or len(running))),
-        finished=int(_number(known["successful_job_count"])),
-        failed=int(_number(known["failed_job_count"])),
-        working_seconds=_number(known["total_working_time"]),
-        memory_mb=_number(known["memory_mb"]),
-        load=_number(known["load"]),
-        version=known["version"],
-        python=known["python_version"],
-        code_version=known["code_version"],
-        is_ours=known["threads"] != "",
+        queues=tuple(fields["queues"].split(",")),
+        hostname=fields["hostname"],
+        pid=int(_number(fields["pid"])),
+        born=time_of(fields["birth"]),
+        seen=time_of(fields["last_heartbeat"]),
+        state=fields["state"],
+        threads=int(_number(fields["threads"] or 1)),
+        busy=int(_number(fields["running"] or len(running))),
+        finished=int(_number(fields["successful_job_count"])),
+        failed=int(_number(fields["failed_job_count"])),
+        working_seconds=_number(fields["total_working_time"]),
+        memory_mb=_number(fields["memory_mb"]),
+        load=_number(fields["load"]),
+        version=fields["version"],
+        python=fields["python_version"],
+        code_version=fields["code_version"],
+        is_ours=fields["threads"] != "",
         running=running,
     )
 

@@ -1,7 +1,7 @@
 """
-Testing commands: what was enqueued, and performing it, without a server.
+Tests commands without a server: asserts which jobs were enqueued, and performs them.
 
-For Django's test cases there is a mixin, for pytest the fixture `jobs` (`pytest_plugins = ["jobs.testing"]` in the root
+Use the mixin in Django's test cases, and the fixture `jobs` in pytest (`pytest_plugins = ["jobs.testing"]` in the root
 conftest, or `-p jobs.testing`):
 
     class SignupTest(JobsTestMixin, TestCase):
@@ -23,7 +23,7 @@ from jobs.testing.mixin import JobsTestMixin
 from jobs.testing.recorded import Recorded
 from jobs.testing.worker import run_worker
 
-if find_spec("pytest"):  # Django's own test runner does without
+if find_spec("pytest"):  # Django's own test runner works without it
     from jobs.testing.plugin import jobs as jobs
 
 __all__ = ["JobsTestMixin", "Kit", "Recorded", "assert_idempotent", "run_worker", "within"]

@@ -1,4 +1,4 @@
-"""What a test says about jobs. Each assertion is a call, and, in a `with`, looks only at what its block adds."""
+"""The assertions about jobs. Each one is a call; in a `with`, it considers only the jobs that its block adds."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,9 +19,9 @@ Look = Callable[[Sequence[Recorded]], MandateJob | None]
 
 class Assertions(Performer):
     """
-    The assertions, over what a kit has recorded.
+    The assertions about the jobs that a kit has recorded.
 
-    In a `with`, those about performed jobs perform what their block enqueues, as ActiveJob's do.
+    In a `with`, assertions about performed jobs perform the jobs that their block enqueues, as ActiveJob's do.
     """
 
     def assert_enqueued_with(
@@ -34,12 +34,12 @@ class Assertions(Performer):
         at: Any = ANYTHING,
     ) -> Any:
         """
-        A job of exactly this command was enqueued, with these arguments, to this queue, due at this time.
+        Assert that a job of exactly this command was enqueued, with these arguments, to this queue, due at this time.
 
-        What is not given does not matter. `args` and `kwargs` are compared as the call they make, whichever way a field
-        was given. Each of the four, and each argument, may be a function that is given the actual value. Times match
-        within a second, or `within(seconds).of(time)`; `at=None` is a job without a wait. Returns the job; in a `with`,
-        it is the `job` of what `as` names, after the block.
+        Only the given parameters are compared. `args` and `kwargs` are compared as one call: it does not matter whether
+        a field was given by position or by name. Each of the four, and each argument, may be a function of the actual
+        value. Times match within a second, or `within(seconds).of(time)`; `at=None` is a job without a wait. Returns
+        the job. In a `with`, the job is the attribute `job` of the `as` target, after the block.
         """
         look = _with(Expected(command, args=args, kwargs=kwargs, queue=queue, at=at), "enqueued")
         return _asserted(caller(), self.enqueued_jobs, look)
@@ -53,39 +53,39 @@ class Assertions(Performer):
         queue: Any = ANYTHING,
         at: Any = ANYTHING,
     ) -> Any:
-        """The same for a job that was performed, to whatever end."""
+        """Assert the same of a job that was performed, with any outcome."""
         look = _with(Expected(command, args=args, kwargs=kwargs, queue=queue, at=at), "performed")
         return _asserted(caller(), self.performed_jobs, look, self._at_once(Wanted()))
 
     def assert_enqueued_jobs(
         self, number: int, *, only: Chosen = None, exclude: Chosen = None, queue: str | None = None
     ) -> Any:
-        """So many jobs were enqueued: each push counts, those of jobs performed since, of requeues and retries too."""
+        """Assert the number of pushes: of new jobs, performed since or not, of requeues and of retries."""
         wanted = Wanted(only, exclude, queue)
         return _asserted(caller(), self.enqueued_jobs, _counted(number, wanted, "enqueued"))
 
     def assert_performed_jobs(
         self, number: int, *, only: Chosen = None, exclude: Chosen = None, queue: str | None = None
     ) -> Any:
-        """So many attempts were performed."""
+        """Assert the number of attempts performed."""
         wanted = Wanted(only, exclude, queue)
         look = _counted(number, wanted, "performed")
         return _asserted(caller(), self.performed_jobs, look, self._at_once(wanted))
 
     def assert_no_enqueued_jobs(self, *, only: Chosen = None, exclude: Chosen = None, queue: str | None = None) -> Any:
-        """No job was enqueued."""
+        """Assert that no job was enqueued."""
         wanted = Wanted(only, exclude, queue)
         return _asserted(caller(), self.enqueued_jobs, _counted(0, wanted, "enqueued"))
 
     def assert_no_performed_jobs(self, *, only: Chosen = None, exclude: Chosen = None, queue: str | None = None) -> Any:
-        """No job was performed."""
+        """Assert that no job was performed."""
         wanted = Wanted(only, exclude, queue)
         look = _counted(0, wanted, "performed")
         return _asserted(caller(), self.performed_jobs, look, self._at_once(wanted))
 
 
 class Block:
-    """An assertion in a `with`. `job` is what it found, once the block has ended."""
+    """An assertion in a `with`. `job` is the matching job, once the block has ended."""
 
     job: MandateJob | None = None
 
@@ -111,17 +111,17 @@ def _asserted(
 
 def _counted(number: int, wanted: Wanted, verb: str) -> Look:
     def look(recorded: Sequence[Recorded]) -> None:
-        found = [each for each in recorded if wanted(each)]
-        if len(found) != number:
+        jobs = [each for each in recorded if wanted(each)]
+        if len(jobs) != number:
             expected = f"{number or 'no'} {'job' if number == 1 else 'jobs'} to be {verb}{wanted}"
-            raise AssertionError(f"Expected {expected}, but {_told(found, recorded, verb)}")
+            raise AssertionError(f"Expected {expected}, but {_actual(jobs, recorded, verb)}")
 
     return look
 
 
-def _told(found: Sequence[Recorded], recorded: Sequence[Recorded], verb: str) -> str:
-    if found:
-        return f"{len(found)} {'was' if len(found) == 1 else 'were'}:{listed(found)}"
+def _actual(jobs: Sequence[Recorded], recorded: Sequence[Recorded], verb: str) -> str:
+    if jobs:
+        return f"{len(jobs)} {'was' if len(jobs) == 1 else 'were'}:{listed(jobs)}"
     if recorded:
         return f"none was. What was {verb}:{listed(recorded)}"
     return f"nothing was {verb}."
@@ -129,7 +129,7 @@ def _told(found: Sequence[Recorded], recorded: Sequence[Recorded], verb: str) ->
 
 def _with(expected: Expected, verb: str) -> Look:
     def look(recorded: Sequence[Recorded]) -> MandateJob:
-        others = []  # that might have been meant, each with what is different about it
+        others = []  # other jobs of the command, each with its differences
         for each in recorded:
             if each.command is expected.command:
                 if not (differences := expected.differences(each)):

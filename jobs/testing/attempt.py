@@ -1,4 +1,4 @@
-"""One attempt, as the thread of a worker makes it: nothing of the test's context, and no transaction of the test's."""
+"""Makes one attempt as a worker's thread does: without the test's context, and outside the test's transaction."""
 
 import time
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ from jobs.worker.surroundings import new_context
 
 
 def make(claim: Claim) -> tuple[Outcome, str, float]:
-    """Run a claimed command. Returns what it ended as, the command's name, and the seconds that it took."""
+    """Run a claimed command. Returns its outcome, the command's name, and the duration in seconds."""
     with ExitStack() as stack:
         for connection in connections.all(initialized_only=True):
             stack.enter_context(as_found(connection))

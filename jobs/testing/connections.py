@@ -1,4 +1,4 @@
-"""The test's database connections, which jobs under the kit use, too: how an attempt leaves them."""
+"""Restores the test's database connections, which jobs under the kit use as well, after an attempt."""
 
 import logging
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from jobs.testing import patches
 
 logger = logging.getLogger("jobs")
 
-# What Django itself changes while a connection is used.
+# Attributes that Django itself changes while a connection is used.
 _OF_DJANGO = {
     *("connection", "autocommit", "in_atomic_block", "savepoint_state", "savepoint_ids", "atomic_blocks"),
     *("commit_on_exit", "needs_rollback", "rollback_exc", "close_at", "closed_in_transaction", "errors_occurred"),
@@ -25,9 +25,9 @@ def as_found(connection: Any) -> Iterator[None]:
     """
     Leave a connection as it was: its attributes and execute wrappers, autocommit, and the transaction of the test.
 
-    An attempt has no transaction around it. So what it leaves open is rolled back; and a statement that fails, which
-    ends the transaction that it is in, must not end the test's. On PostgreSQL that goes on from before the attempt;
-    others undo the statement alone.
+    An attempt runs outside a transaction. So a transaction that it leaves open is rolled back. A statement that fails
+    ends its transaction, but must not end the test's: on PostgreSQL the test's transaction is rolled back to its state
+    before the attempt; other databases undo only the statement.
     """
     is_of_test = patches.is_test_transaction(connection) and not connection.needs_rollback
     sid = connection.savepoint() if is_of_test and connection.vendor == "postgresql" else None
@@ -44,17 +44,17 @@ def as_found(connection: Any) -> Iterator[None]:
 
 
 def _restore(connection: Any, before: dict[str, Any], wrappers: list[Any]) -> None:
-    found = vars(connection)
-    for name in found.keys() - before.keys() - _OF_DJANGO:
+    attributes = vars(connection)
+    for name in attributes.keys() - before.keys() - _OF_DJANGO:
         if not hasattr(type(connection), name):  # else it is a cached property
-            del found[name]
+            del attributes[name]
     for name in before.keys() - _OF_DJANGO:
-        found[name] = before[name]
+        attributes[name] = before[name]
     connection.execute_wrappers[:] = wrappers
 
 
 def _end_blocks(connection: Any, depth: int) -> None:
-    """Roll back what a job has begun with `atomic` and not ended."""
+    """Roll back the `atomic` blocks that a job has begun and not ended."""
     left = connection.atomic_blocks[depth:]
     if not left:
         return

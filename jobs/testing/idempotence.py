@@ -1,4 +1,4 @@
-"""Whether a command may run twice, as every job may."""
+"""Checks that a command may run twice, as every job may."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,11 @@ Rows = dict[str, dict[Any, dict[str, Any]]]  # by model and primary key
 
 def assert_idempotent(command: "type[Mandate]", *args: Any, **fields: Any) -> None:
     """
-    Run a command twice with the same arguments: the second run must leave the database as the first did.
+    Run a command twice with the same arguments: the second run must not change the database.
 
-    Both runs get their arguments as a job does: through JSON, records fetched. Every managed model of every installed
-    app is compared, on the database that it is written to, where the test may use that one. AssertionError naming each
-    row that the second run has added, changed or removed.
+    Both runs get their arguments as a job does: through JSON, with records fetched. Every managed model of every
+    installed app is compared, on the database that it is written to, if the test may use that database. Raises an
+    AssertionError that names each row that the second run has added, changed or removed.
     """
     sent = arguments.encode([list(args), fields])
     _run(command, sent)
@@ -43,7 +43,7 @@ def _run(command: "type[Mandate]", sent: Any) -> None:
 
 
 def _rows() -> Rows:
-    found: Rows = {}
+    by_model: Rows = {}
     for model in apps.get_models(include_auto_created=True):
         database = router.db_for_write(model)
         if not model._meta.managed or model._meta.proxy or not router.allow_migrate_model(database, model):
@@ -53,8 +53,8 @@ def _rows() -> Rows:
             rows = {row[model._meta.pk.attname]: row for row in model._base_manager.using(database).values(*names)}
         except DatabaseOperationForbidden:  # the test may not use that database, so the command did not
             continue
-        found[model._meta.label] = rows
-    return found
+        by_model[model._meta.label] = rows
+    return by_model
 
 
 def _difference(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""The kit of one test: while it is open, every job of this context is kept in memory, and no server is asked."""
+"""The kit of one test: while it is open, every job of this context is kept in memory, and no server is used."""
 
 from typing import Self
 
@@ -8,7 +8,7 @@ from jobs.testing.assertions import Assertions
 
 class Kit(Assertions):
     """
-    What the fixture `jobs` and `JobsTestMixin` give a test; elsewhere `with Kit() as jobs:`.
+    The kit that the fixture `jobs` and `JobsTestMixin` provide; elsewhere, use `with Kit() as jobs:`.
 
     `enqueued_jobs` has every push: new jobs, requeues and retries, whether they were performed or not. `performed_jobs`
     has every attempt. Arguments go through JSON both ways.

@@ -1,4 +1,4 @@
-"""What an assertion says of a job, and in words what is different about those that were there."""
+"""Compares recorded jobs with the job that an assertion expects, and describes the differences."""
 
 import dataclasses
 import inspect
@@ -17,20 +17,20 @@ from jobs.testing.recorded import Recorded, command_name
 if TYPE_CHECKING:
     from jobs.mandate import Mandate
 
-ANYTHING: Any = object()  # what was not given
+ANYTHING: Any = object()  # the default of a parameter that was not given
 SLACK = 1.0  # seconds by which times may differ
 MOST_SHOWN = 20  # jobs in the text of a failure
 
 
 @dataclass(frozen=True)
 class Within:
-    """`within(5).of(time)`: a time that is at most so many seconds from that one."""
+    """`within(5).of(time)`: matches times at most that many seconds from `time`."""
 
     seconds: float
     time: datetime | None = None
 
     def of(self, time: datetime) -> "Within":
-        """The time that is meant."""
+        """Set the expected time."""
         return Within(self.seconds, aware(time))
 
     def __call__(self, at: datetime | None) -> bool:
@@ -43,12 +43,12 @@ class Within:
 
 
 def within(seconds: float | timedelta) -> Within:
-    """The tolerance of an `at=`: `at=within(1).of(timezone.now() + timedelta(minutes=5))`."""
+    """Return a tolerance for `at=`: `at=within(1).of(timezone.now() + timedelta(minutes=5))`."""
     return Within(seconds.total_seconds() if isinstance(seconds, timedelta) else seconds)
 
 
 def aware(time: datetime) -> datetime:
-    """A time as `defer` takes it: a naive one is of the current zone, and a ValueError under USE_TZ."""
+    """Make a time aware, as `defer` does: a naive one is in the current zone, but under USE_TZ a ValueError."""
     if not timezone.is_naive(time):
         return time
     if settings.USE_TZ:
@@ -58,9 +58,9 @@ def aware(time: datetime) -> datetime:
 
 class Expected:
     """
-    A job of exactly one command, of which some is given: its arguments, its queue, its due time.
+    The expected job, of exactly one command: its arguments, its queue and its due time, each if given.
 
-    Raises TypeError for what is no command, and for arguments that it does not take.
+    Raises TypeError if `command` is not a command, and for arguments that it does not take.
     """
 
     def __init__(self, command: "type[Mandate]", *, args: Any, kwargs: Any, queue: Any, at: Any) -> None:
@@ -73,18 +73,18 @@ class Expected:
             self._call = self._bound(() if args is ANYTHING else args, {} if kwargs is ANYTHING else kwargs)
 
     def differences(self, recorded: Recorded) -> list[str]:
-        """What of a job of this command is not as expected, a line each; empty when all is."""
-        found = []
+        """Describe the differences of a job of this command, a line each. Empty if it is as expected."""
+        lines = []
         if self._args is not ANYTHING or self._kwargs is not ANYTHING:
             try:
-                found += self._differing_arguments(recorded)
+                lines += self._differing_arguments(recorded)
             except JobsError as error:  # a record is gone
-                found.append(f"its arguments cannot be read: {error}")
+                lines.append(f"its arguments cannot be read: {error}")
         if self._queue is not ANYTHING and not _fits(self._queue, recorded.queue):
-            found.append(f"queue is {recorded.queue}, not {_wanted(self._queue, str)}")
+            lines.append(f"queue is {recorded.queue}, not {_wanted(self._queue, str)}")
         if self._at is not ANYTHING and not _fits(self._at, recorded.at):
-            found.append(f"at is {_time(recorded.at)}, not {_wanted(self._at, _time)}")
-        return found
+            lines.append(f"at is {_time(recorded.at)}, not {_wanted(self._at, _time)}")
+        return lines
 
     def __str__(self) -> str:
         text = self.name + self._call_text()
@@ -106,7 +106,7 @@ class Expected:
         return [f"{name} is {_text(actual)}, not {_wanted(wanted)}" for name, (wanted, actual) in different.items()]
 
     def _bound(self, args: Any, kwargs: Any) -> dict[str, Any]:
-        """The values of all fields in a call, whichever way they are given."""
+        """Return the values of all fields in a call, given by position or by name."""
         if isinstance(args, str) or not isinstance(args, Sequence) or not isinstance(kwargs, Mapping):
             raise TypeError(
                 f"args={args!r}, kwargs={kwargs!r}: give a tuple of values, and a dict of names and values."
@@ -144,7 +144,7 @@ class Expected:
 
 
 def listed(recorded: Iterable[Recorded | str]) -> str:
-    """Jobs as the text of a failure shows them, a line each."""
+    """List jobs for the text of a failure, a line each."""
     lines = [f"\n  {each}" for each in recorded]
     more = len(lines) - MOST_SHOWN
     return "".join(lines[:MOST_SHOWN]) + (f"\n  ... and {more} more" if more > 0 else "")
@@ -161,14 +161,14 @@ def _is_function(value: Any) -> bool:
 
 
 def _wanted(value: Any, text: Callable[[Any], str] | None = None) -> str:
-    """What was expected of a value, in words."""
+    """Describe the expected value."""
     if isinstance(value, Within):
         return str(value)
     return f"what {_name(value)} accepts" if _is_function(value) else (text or _text)(value)
 
 
 def _text(value: Any) -> str:
-    """A value as the lists of jobs show it: a record as its reference."""
+    """Show a value as the lists of jobs do: a record as its reference."""
     if isinstance(value, tuple):
         return f"({', '.join(map(_text, value))})"
     if _is_function(value):

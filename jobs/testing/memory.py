@@ -1,8 +1,8 @@
 """
-What lies in Redis, in memory: the same keys with the same meaning, for one test.
+The contents of Redis in memory: the same keys with the same meaning, for one test.
 
-Readers of jobs (`job.state`, prerequisites, RQ's own `Job.fetch`) read it as they read a server. What writes is in
-`scripts`.
+Readers of jobs (`job.state`, prerequisites, RQ's own `Job.fetch`) read it as they read a server. The code that writes
+is in `scripts`.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from jobs.broker.connections import Word
 
 
 class Memory:
-    """A client as far as this package and RQ's readers ask one; AttributeError for what it does not know."""
+    """A client with the commands that this package and RQ's readers use. AttributeError for other commands."""
 
     def __init__(self) -> None:
         self.connection_pool = SimpleNamespace(connection_kwargs={"path": "memory"})
@@ -25,7 +25,7 @@ class Memory:
         self.sets: dict[str, set[bytes]] = defaultdict(set)
         self.texts: dict[str, bytes] = {}
         self.streams: dict[str, list[tuple[bytes, dict[bytes, bytes]]]] = defaultdict(list)
-        self.ends: dict[str, float] = {}  # when a key is forgotten, in seconds since the epoch
+        self.ends: dict[str, float] = {}  # when a key expires, in seconds since the epoch
 
     def __getattr__(self, command: str) -> NoReturn:
         raise AttributeError(
@@ -34,7 +34,7 @@ class Memory:
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Django copies what `setUpTestData` has set for each test, jobs too; it is one server all the same."""
+        """Django copies the objects that `setUpTestData` has set for each test, jobs too; the server stays the same."""
         return self
 
     # --- as a client -----------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class Memory:
             kind.pop(key, None)
 
     def _alive(self, key: Any) -> str:
-        """The key, as text; what has come to its end is gone."""
+        """Return the key as text. Deletes it first if it has expired."""
         name = text_of(key)
         if name in self.ends and self.ends[name] <= runtime.now():
             self.forget(name)
@@ -112,7 +112,7 @@ class Memory:
 
 
 class _Pipeline:
-    """Commands whose answers are asked for together."""
+    """Commands whose answers are returned together."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -133,10 +133,10 @@ class _Pipeline:
 
 
 def text_of(key: Any) -> str:
-    """A key, as text."""
+    """Return a key as text."""
     return key.decode() if isinstance(key, bytes) else str(key)
 
 
 def bytes_of(word: Any) -> bytes:
-    """A word of a command, as it lies in the server."""
+    """Return a word of a command as bytes, as the server stores it."""
     return word if isinstance(word, bytes) else str(word).encode()

@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 
 class _OfKit(Generic[P, R]):
-    """A method of the test's kit, as the test's own."""
+    """Makes a method of the test's kit a method of the test."""
 
     def __init__(self, method: Callable[Concatenate[Any, P], R]) -> None:
         self._method = method
@@ -27,10 +27,10 @@ class _OfKit(Generic[P, R]):
 
 class JobsTestMixin:
     """
-    Before Django's SimpleTestCase, TestCase or TransactionTestCase: gives each test a kit, `self.jobs`, and that kit's
-    methods as its own.
+    Gives each test a kit, `self.jobs`, and the kit's methods. To be listed before Django's SimpleTestCase, TestCase or
+    TransactionTestCase.
 
-    What `setUpTestData` and `setUpClass` enqueue goes nowhere: each test starts with none.
+    Jobs that `setUpTestData` and `setUpClass` enqueue are dropped: each test starts with none.
     """
 
     jobs: Kit
@@ -66,6 +66,6 @@ class JobsTestMixin:
         super().setUpClass()  # type: ignore[misc]
 
     def run(self, result: Any = None) -> Any:
-        """Run the test, its setUp and tearDown with a kit."""
+        """Run the test, its setUp and its tearDown with a kit."""
         with Kit() as self.jobs:
             return super().run(result)  # type: ignore[misc]

@@ -1,9 +1,9 @@
 """
-Putting a kit in place of the machine's clock and servers, and taking it away again.
+Puts a kit in place of the machine's clock and servers, and removes it again.
 
-Each context (thread, async task) sees its own kit. One that has none, because the code under test has started its
-thread, sees the one kit that is open. The transaction in which Django wraps a TestCase counts as committed: only those
-that the code under test opens are waited for.
+Each context (thread, async task) sees its own kit. A context without one, in a thread that the code under test has
+started, sees the only kit that is open. The transaction in which Django wraps a TestCase counts as committed: jobs wait
+only for transactions that the code under test opens.
 """
 
 import logging
@@ -21,26 +21,26 @@ from jobs.logs import AttemptLog
 
 
 class OpenKit(Protocol):
-    """What the patches read of a kit while it is open."""
+    """The part of an open kit that the patches read."""
 
     below: "OpenKit | None"  # the kit that this one covers
     memory: Any  # stands in for every server
 
     def now(self) -> float:
-        """Seconds since the epoch, by the kit's clock."""
+        """Return the time of the kit's clock, in seconds since the epoch."""
 
 
-_kits: list[OpenKit] = []  # those that are open
+_kits: list[OpenKit] = []  # the open kits
 _mine: ContextVar[OpenKit | None] = ContextVar("jobs_testing_kit", default=None)
 _lock = threading.Lock()
 _log = AttemptLog()
 _exit = transaction.Atomic.__exit__
-# In a tuple, where tools that freeze the clock do not look for `time.time`.
+# In a tuple, where tools that freeze the clock do not replace `time.time`.
 _SEAMS = (runtime.now, runtime.stand_in, runtime.open_transactions)
 
 
 def enter(kit: OpenKit) -> None:
-    """Show this kit in the calling context, until it leaves."""
+    """Make a kit the current one of the calling context, until `leave`."""
     kit.below = _mine.get()
     with _lock:
         if not _kits:
@@ -50,7 +50,7 @@ def enter(kit: OpenKit) -> None:
 
 
 def leave(kit: OpenKit) -> None:
-    """Show it no more."""
+    """Remove a kit from the calling context."""
     with _lock:
         _kits.remove(kit)
         if not _kits:
@@ -64,7 +64,7 @@ def leave(kit: OpenKit) -> None:
 
 @contextmanager
 def set_aside() -> Iterator[None]:
-    """The real clock, servers and transactions again, in every thread, until the block ends."""
+    """Use the real clock, servers and transactions in every thread, until the block ends."""
     with _lock:
         _take_down()
     try:
@@ -76,7 +76,7 @@ def set_aside() -> Iterator[None]:
 
 
 def current() -> OpenKit:
-    """The kit of this context; without one, the one that is open."""
+    """Return the kit of this context; without one, the only kit that is open. RuntimeError if there is no such kit."""
     if (mine := _mine.get()) is not None:
         return mine
     covered = [kit.below for kit in _kits]
@@ -90,7 +90,7 @@ def current() -> OpenKit:
 
 @contextmanager
 def showing(kit: OpenKit) -> Iterator[None]:
-    """This kit, whichever else is open, until the block ends."""
+    """Make this kit the current one, whichever others are open, until the block ends."""
     token = _mine.set(kit)
     try:
         yield
@@ -132,7 +132,7 @@ def _is_open(connection: Any) -> bool:
 
 
 def _exit_and_write(self: Any, *error: Any) -> None:
-    """Where the outermost block of the code under test ends, jobs that waited for it are written, as at a commit."""
+    """Write the jobs that wait for the outermost block of the code under test when it ends, as at a commit."""
     _exit(self, *error)
     connection: Any = connections[self.using or "default"]
     if not connection.in_atomic_block or _is_open(connection):
@@ -141,7 +141,7 @@ def _exit_and_write(self: Any, *error: Any) -> None:
     others: list[Any] = []
     for entry in connection.run_on_commit:  # those of a savepoint that was rolled back are gone by now
         is_ours = getattr(entry[1], "__module__", "") == queues.__name__
-        # What was enqueued in the test's own transaction before there was a kit stays there.
+        # Callbacks of jobs enqueued in the test's own transaction before the kit was opened stay there.
         is_of_block = not set(entry[0]) <= set(connection.savepoint_ids)
         (ours if is_ours and is_of_block else others).append(entry)
     connection.run_on_commit = others

@@ -1,8 +1,8 @@
 """
-Performing what a kit has recorded: when the test says so, or each job as soon as it is enqueued.
+Performs the jobs that a kit has recorded: on a call, or each job as soon as it is enqueued.
 
-The engine's own code runs the attempt and decides its outcome. One attempt at a time, as in a worker of one thread:
-what a job enqueues is performed when its attempt is over.
+The engine's own code runs the attempt and decides its outcome. One attempt runs at a time, as in a worker of one
+thread: jobs that a job enqueues are performed when its attempt is over.
 """
 
 import time
@@ -22,7 +22,7 @@ from jobs.testing.recorded import Chosen, Recorded, Wanted
 from jobs.testing.scripts import ScriptedMemory
 from jobs.testing.with_statement import caller, is_entered
 
-MOST_RUNS = 100  # of one job, or of jobs that enqueue one another, at once: more is work that will not end
+MOST_RUNS = 100  # attempts in a row, at one job or at jobs that enqueue one another: more is work that will not end
 
 
 class AtOnce:
@@ -30,11 +30,13 @@ class AtOnce:
 
     def __init__(self, wanted: Wanted, until: float | None, raises: bool) -> None:
         self.wanted, self.until, self.raises = wanted, until, raises
-        self.error: Exception | None = None  # the first, for the block's end: the code under test must not see it
+        self.error: Exception | None = (
+            None  # the first one, raised at the end of the block: the code under test must not see it
+        )
 
 
 class Performer:
-    """The jobs of one test, their time, and what performs them."""
+    """Holds the jobs of one test and its clock, and performs the jobs."""
 
     below: patches.OpenKit | None = None  # the kit that this one covers while it is open
 
@@ -42,8 +44,8 @@ class Performer:
         self.memory = ScriptedMemory(self._pushed)
         self.enqueued_jobs: list[Recorded] = []
         self.performed_jobs: list[Recorded] = []
-        self._ahead = 0.0  # seconds that the clock was moved on
-        self._blocks: list[AtOnce] = []  # the innermost last; it says what is performed at once
+        self._ahead = 0.0  # seconds by which the clock is ahead
+        self._blocks: list[AtOnce] = []  # the innermost last; it decides which jobs are performed at once
         self._next: deque[Recorded] = deque()  # to be performed at once, when the attempt that is running is over
         self._running: str | None = None  # the id of the job whose attempt is running
         self._runs: Counter[str] = Counter()  # how many attempts in a row have led to a job
@@ -58,21 +60,21 @@ class Performer:
         raise_errors: bool = False,
     ) -> Any:
         """
-        As a call: perform what was enqueued so far and is due, each job once; return how many attempts that were. What
-        these jobs enqueue, retries and requeues too, is left for the next call.
+        As a call: perform the jobs that were enqueued so far and are due, each job once. Returns the number of
+        attempts. Jobs that these jobs enqueue, retries and requeues too, are left for the next call.
 
             jobs.perform_enqueued_jobs()
 
-        In a `with`: perform each job as soon as it is enqueued; those that it enqueues in turn, too.
+        In a `with`: perform each job as soon as it is enqueued, and the jobs that it enqueues in turn.
 
             with jobs.perform_enqueued_jobs(only=SendWelcomeEmail):
                 client.post("/signup/", ...)
 
-        `only`, `exclude`: a command, or several, or a function of the recorded job; `queue`: jobs of that queue alone.
-        Jobs due in the future stay. With `at`, an aware datetime, those due by then are performed: a call moves the
-        clock there first, a block moves it on to the time of each job. Failures are what they are in a worker: retries,
-        deaths, discards. With `raise_errors` the first one comes out as an AssertionError, here or at the end of the
-        block. RuntimeError there for a job that is performed over 100 times.
+        `only`, `exclude`: a command, several, or a function of the recorded job; `queue`: only jobs of that queue.
+        Jobs due in the future stay. With `at`, an aware datetime, jobs due by then are performed: a call moves the
+        clock there first, a block moves it on to the time of each job. Failures have the same outcomes as in a worker:
+        retries, deaths, discards. With `raise_errors` the first one is raised as an AssertionError, here or at the end
+        of the block. Raises RuntimeError there for a job that is performed over 100 times.
         """
         wanted = Wanted(only, exclude, queue)
         until = None if at is None else aware(at).timestamp()
@@ -84,8 +86,8 @@ class Performer:
 
     def travel(self, to: datetime | timedelta | float) -> int:
         """
-        Move the clock on to a time, or by a timedelta or seconds, and perform what becomes due by that. Returns how
-        many attempts that were. Only jobs see this clock: `timezone.now()` is what it was.
+        Move the clock on to a time, or by a timedelta or seconds, and perform the jobs that become due. Returns the
+        number of attempts. Only jobs use this clock: `timezone.now()` does not change.
         """
         with patches.showing(self):
             before = self._queued()
@@ -99,7 +101,7 @@ class Performer:
             return self._perform_all(Wanted(), besides=before)
 
     def now(self) -> float:
-        """The time of this test, in seconds since the epoch."""
+        """Return the time of this test, in seconds since the epoch."""
         return time.time() + self._ahead
 
     def _move_to(self, at: float | None) -> None:
@@ -126,7 +128,7 @@ class Performer:
             raise block.error
 
     def _pushed(self, job_id: str, *, counts: bool) -> None:
-        """A job was written, requeued or retried; or, which counts as no push, released or put off."""
+        """Record a job that was written, requeued or retried; `counts` is False if it was released or postponed."""
         recorded = self._recorded(job_id)
         if counts:
             self.enqueued_jobs.append(recorded)
@@ -152,7 +154,7 @@ class Performer:
     # --- now -------------------------------------------------------------------------------------
 
     def _perform_all(self, wanted: Wanted, *, besides: Collection[str] = (), raises: bool = False) -> int:
-        """Perform what is there and due, each job once; of those that wait, what is released by that."""
+        """Perform the queued and due jobs, each once, and the waiting jobs that these release."""
         if not self._blocks:
             self._runs.clear()
         self.memory.promote()
@@ -166,13 +168,13 @@ class Performer:
         return attempts
 
     def _queued(self) -> list[str]:
-        """The jobs in the queues that are not paused, in the order in which a worker would take them."""
+        """Return the jobs in the queues that are not paused, in the order in which a worker takes them."""
         paused = queues.paused()
         names = [name for name in conf.queues() if name not in paused]
         return [member.decode() for name in names for member in self.memory.lists[keys.queue(name)]]
 
     def _perform(self, recorded: Recorded, *, raises: bool) -> int:
-        """Make an attempt at a job, if it is in its queue by now. Returns how many attempts that were."""
+        """Make an attempt at a job, if it is in its queue by now. Returns the number of attempts, 0 or 1."""
         job_id = recorded.job.id
         self.memory.promote()
         if not self._is_queued(job_id):

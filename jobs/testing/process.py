@@ -1,4 +1,4 @@
-"""`python -m jobs.testing.process`: `manage.py rqworker` on the databases and the server of a test."""
+"""`python -m jobs.testing.process`: run `manage.py rqworker` with the databases and the server of a test."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from jobs.testing.worker import OVERRIDES
 
 
 def main() -> None:
-    told = json.loads(os.environ[OVERRIDES])
-    for alias, name in told["databases"].items():
+    overrides = json.loads(os.environ[OVERRIDES])
+    for alias, name in overrides["databases"].items():
         settings.DATABASES[alias]["NAME"] = name
-    settings.RQ_QUEUES = told["queues"]
+    settings.RQ_QUEUES = overrides["queues"]
     django.setup()
 
     call_command("rqworker", *sys.argv[1:])

@@ -1,4 +1,4 @@
-"""What a test is shown of a job that was enqueued or performed, and which of them it means."""
+"""The records of enqueued and performed jobs, and the filters by which a test selects them."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ from jobs.record import arguments, display, registry
 @dataclass(frozen=True, eq=False)
 class Recorded:
     """
-    One push of a job into its queue or its schedule, or one attempt at it. `at` is when it is due; None for at once.
+    One push of a job into its queue or its schedule, or one attempt at it. `at` is when it is due; None: at once.
 
-    `job` tells its state, reason, result and history as they are now.
+    `job` has its current state, reason, result and history.
     """
 
     job: MandateJob
@@ -28,13 +28,13 @@ class Recorded:
 
     @classmethod
     def of(cls, job: MandateJob, *, due: float | None) -> "Recorded":
-        """What is known of a command's job now. `due`: seconds since the epoch."""
+        """Record a command's job. `due`: seconds since the epoch."""
         name, *args = job.args
         return cls(job, name, job.origin, None if due is None else datetime.fromtimestamp(due, UTC), (args, job.kwargs))
 
     @property
     def command(self) -> type | None:
-        """The command's class; None when no installed app has it."""
+        """The command's class; None if no installed app has it."""
         try:
             return registry.get(self.name)
         except JobsError:
@@ -42,12 +42,12 @@ class Recorded:
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """Its positional arguments, as the job gets them: records fetched. MissingRecordError when one is gone."""
+        """Its positional arguments, as the job gets them: with records fetched. MissingRecordError if one is gone."""
         return tuple(arguments.decode(self.sent[0]))
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """Its named arguments, likewise."""
+        """Its named arguments, as the job gets them."""
         return {name: arguments.decode(value) for name, value in self.sent[1].items()}
 
     def __str__(self) -> str:
@@ -60,10 +60,10 @@ Chosen = type | Collection[type] | Callable[[Recorded], bool] | None
 
 class Wanted:
     """
-    Which recorded jobs are meant: those of a command or of several, or those of which a function says so.
+    A filter of recorded jobs: by one command, by several, or by a function of the recorded job.
 
-    A command means exactly that class. Raises ValueError for `only` and `exclude` together, TypeError for what is no
-    command, UnknownQueueError: what can never match would make a test that cannot fail.
+    A command matches exactly that class. Raises ValueError for `only` and `exclude` together, TypeError for a class
+    that is not a command, and UnknownQueueError, because a test with a filter that never matches could not fail.
     """
 
     def __init__(self, only: Chosen = None, exclude: Chosen = None, queue: str | None = None) -> None:
@@ -86,7 +86,7 @@ class Wanted:
 
 
 def command_name(command: object) -> str:
-    """A command's name. TypeError for what is none (a base without `call`, for instance) or can never be deferred."""
+    """Return a command's name. TypeError if it is not a command that can be deferred, such as a base without `call`."""
     if isinstance(command, type) and issubclass(command, Mandate) and command.has_call():
         return registry.name_of(command)
     raise TypeError(f"{command!r} is no command.")

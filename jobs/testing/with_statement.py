@@ -1,4 +1,4 @@
-"""Whether a call stands in a `with`: what is an assertion as a call looks at its block there."""
+"""Detects whether a call is the context expression of a `with`, where an assertion applies to the block."""
 
 import dis
 import sys
@@ -6,16 +6,16 @@ from types import FrameType
 
 
 def caller() -> FrameType:
-    """The frame that has called the function which asks."""
+    """Return the frame that called the function that calls this one."""
     return sys._getframe(2)
 
 
 def is_entered(frame: FrameType) -> bool:
     """
-    Whether the call that this frame is making stands in a `with`, so that what it returns is entered next.
+    Whether the call that this frame is making stands in a `with`, so that its result is entered next.
 
-    Read from the frame's code: what comes after a call in a `with` is the entering (BEFORE_WITH up to Python 3.13; from
-    3.14 on a copy of the manager, to look its methods up).
+    Read from the frame's code: the instruction after a call in a `with` enters the context manager (BEFORE_WITH up to
+    Python 3.13; from 3.14 on a copy of the manager, to look up its methods).
     """
     following = (i for i in dis.get_instructions(frame.f_code) if i.offset > frame.f_lasti and i.opname != "CACHE")
     first, second = next(following, None), next(following, None)

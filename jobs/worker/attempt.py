@@ -1,4 +1,4 @@
-"""Chooses how a claim is run: a command by the engine, a plain RQ job by RQ's code; each in a span where traced."""
+"""Chooses how a claim is run: a command by the engine, a plain RQ job by RQ's code; each in a span if traced."""
 
 from jobs import execution
 from jobs.attempts.claim import Claim
@@ -11,10 +11,10 @@ from jobs.worker.tracing import traced
 
 def maker(worker: str, allow: Allow) -> MakeAttempt:
     """
-    The function with which the threads of this worker run their claims.
+    Return the function with which the threads of this worker run their claims.
 
-    `allow(claim, seconds)` sets how long what runs may go on, from now: a callback has a limit of its own, and an
-    outcome that has to wait for the server has none (None).
+    `allow(claim, seconds)` sets how long a claim may run from now on: a callback has a limit of its own, and an outcome
+    that has to wait for the server has none (None).
     """
 
     def make(claim: Claim, thread: Interruptible) -> Ended:

@@ -1,4 +1,4 @@
-"""A thread that does nothing but breathe: it tells a main thread that stands still from a lock that a job holds."""
+"""A thread that only breathes: by it, a main thread that hangs differs from an interpreter lock that a job holds."""
 
 import threading
 
@@ -7,7 +7,7 @@ from jobs.worker.scoreboard import Board
 
 
 def start(board: Board) -> None:
-    """Breathe on the board every second, from a daemon thread, until the process ends."""
+    """Start a daemon thread that breathes on the board every second until the process ends."""
 
     def breathe() -> None:
         never = threading.Event()

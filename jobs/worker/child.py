@@ -1,12 +1,13 @@
 """
 One worker process. Its threads run jobs; its main thread minds them.
 
-Minding is: interrupt what is out of time, tell short jobs from long ones, write the counts on the board, obey signals
-and the parent. The parent's end of the control socket closing means that nobody beats for us any more: leave.
+Minding means: interrupt jobs at their time-out, distinguish short jobs from long ones, write the counts on the board,
+obey signals and the parent. When the parent's end of the control socket closes, nobody beats for this process any more,
+so it stops.
 
-A process ends in one of two ways. It *retires* when it has had enough (a lost thread, --max-jobs, --max-memory): it
+A process ends in one of two ways. It *retires* for a reason of its own (a lost thread, --max-jobs, --max-memory): it
 claims nothing more, its parent starts a successor at once, and it lives until its running jobs have ended. It *stops*
-when it is told to: running jobs have GRACE seconds, and then go back to their queues.
+on a signal, or without its parent: running jobs have GRACE seconds, and then go back to their queues.
 """
 
 import faulthandler
@@ -40,15 +41,15 @@ from jobs.worker.tracing import flush as flush_spans
 logger = logging.getLogger("jobs.worker")
 
 SHORT = 0.001  # seconds: while the median attempt takes less, claims are batched
-LOOK_EVERY = 0.02  # seconds between looks at a thread that is to be interrupted
+LOOK_EVERY = 0.02  # seconds between checks of a thread that is to be interrupted
 LONG_JOB = 0.020  # seconds: a running job that takes longer must not hold claimed ones up
 GRACE = 25  # seconds that running jobs have to end when the worker is stopped
 
 
 class Child:
     """
-    1. starts its threads; 2. minds them until they have ended, because it retires, or its time to stop is over;
-    3. gives back what nobody has begun; 4. commits, puts back what still runs, and returns what is to follow.
+    1. starts its threads; 2. minds them until they have ended, because it retires, or until its time to stop is over;
+    3. gives back claims not begun; 4. commits, puts running jobs back, and returns what follows.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Child:
             JobThread(number, self._fetch, board, maker(name, self._allow), self._orders.wake)
             for number in range(settings.concurrency)
         ]
-        self._leave_by: float | None = None  # monotonic seconds; None while it has not been told to stop
+        self._leave_by: float | None = None  # monotonic seconds; None unless it stops
         self._retires = False
         self._follows = NO_MORE
         self._busy_at = time.monotonic()
@@ -86,7 +87,7 @@ class Child:
         self._is_born_quiet = is_quiet
 
     def run(self) -> int:
-        """Live. Returns what is to follow: NO_MORE, or ANOTHER process in this one's place."""
+        """Run until the process is to end. Returns NO_MORE, or ANOTHER if a process is to take its place."""
         self._orders.listen(show_stacks=self._dump_stacks)
         forks.watch(self._let_go_in_fork, signals.HANDLED)
         databases.prepare()
@@ -104,17 +105,17 @@ class Child:
         return self._end()
 
     def _wait(self, seconds: float) -> None:
-        """Wait so long, or until a signal, the parent or a thread wants something; do what is asked for."""
-        told, has_words = self._orders.wait(seconds)
-        if has_words:
+        """Wait for a signal, the parent or a thread, at most this long, and obey."""
+        received, has_lines = self._orders.wait(seconds)
+        if has_lines:
             self._obey()
-        if signal.SIGTSTP in told:
+        if signal.SIGTSTP in received:
             self._quiet()
-        if signal.SIGTERM in told:
+        if signal.SIGTERM in received:
             self._stop()
-        if signal.SIGTTIN in told:
+        if signal.SIGTTIN in received:
             self._show_stacks()
-        for number in told:
+        for number in received:
             if number in signals.MEANINGLESS:
                 signals.explain(number)
 
@@ -132,7 +133,7 @@ class Child:
         running = [(thread, claim) for thread in self._threads if (claim := thread.claim) is not None]
         if running or self._fetch.held:
             self._busy_at = now
-        if reason := self._interruptions.look():
+        if reason := self._interruptions.check():
             self._retire(reason, logging.ERROR)
         self._fetch.short_jobs = self._jobs_are_short()
         if self._fetch.has_ready and any(now - claim.started > LONG_JOB for _, claim in running):
@@ -169,10 +170,10 @@ class Child:
             if (used := resident_megabytes(os.getpid())) > most:
                 self._retire(f"{used:.0f} MB in use, over the {most} of --max-memory")
 
-    # --- being told ------------------------------------------------------------------------------
+    # --- orders ----------------------------------------------------------------------------------
 
     def _let_go_in_fork(self) -> None:
-        """In a process that a job has forked: give up what makes this one a worker."""
+        """Release, in a process that a job has forked, what makes this one a worker."""
         self._board.detach()
         self._orders.let_go()
 
@@ -192,8 +193,8 @@ class Child:
 
     def _retire(self, reason: str, level: int = logging.WARNING, *, follows: int = ANOTHER) -> None:
         """
-        Claim nothing more, have the parent start a successor (`follows`: unless NO_MORE), and end when the running jobs
-        have ended. Their own time-outs bound that. In a process that retires or stops already nothing happens.
+        Claim nothing more, have the parent start a successor (unless `follows` is NO_MORE), and end when the running
+        jobs have ended, which their time-outs bound. Does nothing in a process that already retires or stops.
         """
         if self._retires or self._leave_by is not None:
             return
@@ -226,7 +227,7 @@ class Child:
         try:
             stacks.show(get_connection(next(iter(self._settings.queues))), self._name, self._threads)
         except (RedisError, OSError) as error:
-            logger.warning("the stacks are in this log alone: %s", error)
+            logger.warning("the stacks are only in this log: %s", error)
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -236,7 +237,7 @@ class Child:
         if self._fetch.held:
             try:
                 self._fetch.put_back_running()
-            except CONNECTION_ERRORS as error:  # the parent, or another worker, gives them back
+            except CONNECTION_ERRORS as error:  # the parent, or another worker, puts them back
                 logger.error("could not put %d running jobs back: %s", len(self._fetch.held), error)
         self._show_counts()
         if tracing.is_on:
@@ -244,7 +245,7 @@ class Child:
         return self._follows
 
     def _commit_the_rest(self) -> None:
-        """While the server is away, what is done waits for it: GRACE seconds if this process was told to stop."""
+        """Commit the outcomes. While the server is away, wait for it: GRACE seconds if this process stops."""
         deadline = None
         while not self._fetch.flush():
             if self._leave_by is None:

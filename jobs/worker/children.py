@@ -19,19 +19,19 @@ from jobs.worker.signals import PASSED_ON, name_of
 
 logger = logging.getLogger("jobs.worker")
 
-LEAVING = 2 * GRACE + INTERRUPT_GRACE  # seconds that a child may take to end once it has been told to stop
-OVERDUE = 2 * INTERRUPT_GRACE  # seconds past its time-out after which a job's process cannot be minding itself any more
-RESTART_DELAY = 1.0  # seconds before a child that died at once, or could not even be forked, is replaced
-RETIRED = 4  # retiring children beside each that serves; of more, the oldest is told to stop
-FAILURES = 5  # children in a row that may die at once, with no job begun, before the worker gives up
+LEAVING = 2 * GRACE + INTERRUPT_GRACE  # seconds that a child may take to end once it stops
+OVERDUE = 2 * INTERRUPT_GRACE  # seconds past a job's time-out after which its process is no longer minding its threads
+RESTART_DELAY = 1.0  # seconds before a child that died at once, or could not be forked, is replaced
+RETIRED = 4  # retiring children beside each one that serves; if there are more, the oldest is stopped
+FAILURES = 5  # children in a row that die at once, with no job begun, after which the worker gives up
 
 
 class Children:
     """
-    `register(process)` is called before a fork: nothing may be claimed under a name that is not registered. It returns
-    whether that worked. `settle(process)` is called when a child is gone, with what it held still in its name.
-    `forked()` is called in each child, to let go of what is the parent's. `has_work()`: whether a burst has anything
-    left to do.
+    `register(process)` is called before a fork, because nothing may be claimed under a name that is not registered. It
+    returns whether it succeeded. `settle(process)` is called when a child is gone, while its claims are still in its
+    name. `forked()` is called in each child, to release the parent's resources. `has_work()`: whether a burst has work
+    left.
 
     A child that retires lives on beside its successor, under its own name, until its running jobs have ended.
     """
@@ -44,29 +44,29 @@ class Children:
         forked: Callable[[], object],
         has_work: Callable[[], bool],
     ) -> None:
-        self.failed = False  # whether the worker ends badly
-        self.are_hopeless = False  # whether it should end, because its children cannot even start
+        self.failed = False  # whether the worker ends with an error
+        self.are_hopeless = False  # whether it should end, because its children cannot start
         self._settings, self._register, self._settle, self._forked = settings, register, settle, forked
         self._has_work = has_work
         self._alive: list[Process] = []
-        self._to_start = [(0.0, number) for number in range(settings.processes)]  # when, and which
+        self._to_start = [(0.0, number) for number in range(settings.processes)]  # time and number
         self._stopping = self._is_quiet = False
-        self._failures = [0] * settings.processes  # in a row, of each number
+        self._failures = [0] * settings.processes  # in a row, by number
 
     def __iter__(self) -> Iterator[Process]:
         return iter(list(self._alive))
 
     @property
     def are_gone(self) -> bool:
-        """Whether none lives, and none is to be started."""
+        """Whether no child lives, and none is to be started."""
         return not self._alive and (self._stopping or not self._to_start)
 
     def next_start(self) -> float:
-        """When the next child is due (monotonic seconds)."""
+        """Return when the next child is due, in monotonic seconds."""
         return min((at for at, _ in self._to_start), default=float("inf"))
 
     def start_due(self, *, blocks: bool) -> None:
-        """Start whoever is due. `blocks`: whether the server has BLMOVE."""
+        """Start the children that are due. `blocks`: whether the server has BLMOVE."""
         now = time.monotonic()
         due = [number for at, number in self._to_start if at <= now]
         self._to_start = [(at, number) for at, number in self._to_start if at > now]
@@ -96,7 +96,7 @@ class Children:
         with theirs:
             sys.stdout.flush()
             sys.stderr.flush()
-            signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # what comes before the child can obey waits
+            signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until the child can obey
             try:
                 process.pid = os.fork()
                 if process.pid == 0:
@@ -109,11 +109,11 @@ class Children:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
 
     def files(self) -> list[int]:
-        """What to wait for: `hear` has something to do when one is readable."""
+        """Return the files to wait for: call `hear` when one is readable."""
         return [file for process in self._alive for file in process.files()]
 
     def hear(self) -> None:
-        """Read what the children say, and have the successors of those that retire started."""
+        """Read the children's messages, and schedule successors of those that retire."""
         now = time.monotonic()
         for process in self:
             process.hear()
@@ -125,7 +125,7 @@ class Children:
                 self._limit_retired(process.number)
 
     def _limit_retired(self, number: int) -> None:
-        """Jobs of hours beside one that hangs every few minutes: there must not be ever more processes."""
+        """Bound the number of processes when jobs run for hours beside one that hangs every few minutes."""
         retired = [each for each in self._alive if each.number == number and each.has_successor]
         for process in retired[:-RETIRED]:
             if process.leaves(time.monotonic()) is None:
@@ -133,7 +133,7 @@ class Children:
                 os.kill(process.pid, signal.SIGTERM)
 
     def reap(self) -> None:
-        """See who has died, was stopped, or goes on."""
+        """Record the children that have died, were stopped, or continue."""
         for process in self:
             pid, status = os.waitpid(process.pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
             if pid == 0:
@@ -153,7 +153,7 @@ class Children:
         process.ended_properly = follows is not None and not process.is_killed
         failed_in_burst = False
         if not process.ended_properly:
-            # An exit code is nothing to go by: any job can choose one.
+            # An exit code proves nothing: any job can choose one.
             how = f"was killed by {name_of(-code)}" if code < 0 else f"ended by itself with code {code}"
             how += f": {words}" if words else ""
             logger.error("worker %s (pid %d) %s", process.name, process.pid, how)
@@ -166,16 +166,16 @@ class Children:
             self._to_start.append((time.monotonic() + (RESTART_DELAY if soon else 0.0), process.number))
 
     def _is_missed(self, process: Process, follows: int | None) -> bool:
-        """Whether another is to be started in the place of one that is gone."""
+        """Whether another child is to replace one that is gone."""
         if self._stopping or (process.ended_properly and follows != ANOTHER):
             return False
         if not self._settings.burst:
             return not process.has_successor
-        # A successor may have found nothing to do, and what the old one ran has put a job into a queue since.
+        # A successor may have found no work, and a job of the old child may have enqueued another since.
         return not any(each.number == process.number for each in self._alive) and self._has_work()
 
     def _count_failed_start(self, process: Process, how: str) -> None:
-        """Give up when one child after the other dies before it could do anything: the next one would, too."""
+        """Give up when one child after the other dies before it could begin a job: the next one would, too."""
         at_once = time.time() - process.born < RESTART_DELAY and process.board.begun() < 0
         self._failures[process.number] = self._failures[process.number] + 1 if at_once else 0
         if self._failures[process.number] == FAILURES:
@@ -186,8 +186,8 @@ class Children:
 
     def judge(self, *, since: float) -> None:
         """
-        Kill those that cannot be minding themselves any more. `since`: from when on Redis has answered (monotonic
-        seconds), without which loops need not turn.
+        Kill children that no longer mind their threads. `since`: since when Redis has answered (monotonic seconds);
+        loops need not turn before that.
         """
         now = time.monotonic()
         for process in self:
@@ -199,24 +199,24 @@ class Children:
                 process.kill(suspects)
 
     def signal(self, number: int) -> None:
-        """Pass a signal on to each; those that start after SIGTSTP are quiet from the first."""
+        """Pass a signal on to each child. Children that start after SIGTSTP are quiet from the start."""
         self._is_quiet = self._is_quiet or number == signal.SIGTSTP
         for process in self:
             os.kill(process.pid, number)
 
     def stop(self) -> None:
-        """Tell each to stop, and start no more."""
+        """Stop each child, and start no more."""
         self._stopping = True
         self.signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill each: their time to stop is over. What still runs is not suspect."""
+        """Kill each child: its time to stop is over. The jobs that still run are not suspect."""
         for process in self:
             process.kill()
 
 
 def _verdict(process: Process, now: float, since: float) -> tuple[str, list[str]]:
-    """Why a child is to be killed, "" if it is not, and the executions that are suspect. The rest is innocent."""
+    """Return why a child is to be killed, or "", and the executions that are suspect. Others are not suspect."""
     leaving = process.leaves(now)
     if process.stopped_at is not None and now - process.stopped_at > UNSEEN:
         return f"has been stopped for {UNSEEN} s", []

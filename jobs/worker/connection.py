@@ -1,9 +1,9 @@
 """
-The worker's own connection: commands packed once, nothing retried behind its back.
+The worker's own connection: it packs commands once, and retries nothing by itself.
 
 redis-py's Connection does the set-up (TLS, ACL, Sentinel, sockets); its client's layers above that cost more per call
-than the server does. After an error the caller decides what to send again, because only it knows what a lost reply
-may have done.
+than the server does. After an error the caller decides what to send again, because only it knows the effects of a
+command whose reply was lost.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from jobs.broker.connections import Script, Word, new_pool
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
-PATIENCE = 5.0  # seconds without an answer after which a connection is given up, if nothing else is said
+PATIENCE = 5.0  # seconds without an answer after which a connection is given up, by default
 
 
 class Wire:
@@ -26,10 +26,10 @@ class Wire:
     def __init__(self, queue: str, timeout: float | None = None) -> None:
         timeout = PATIENCE if timeout is None else timeout
         self._pool = new_pool(queue, socket_timeout=timeout, socket_connect_timeout=min(timeout, 5))
-        self._connection: Any = None  # redis-py's Connection, of whichever kind the pool makes
+        self._connection: Any = None  # redis-py's Connection, of the pool's class
 
     def call(self, *words: Word) -> Any:
-        """Send one command, return its answer. Errors leave no half-read connection behind."""
+        """Send one command and return its answer. After an error the connection is closed, never half read."""
         try:
             self.send(*words)
             return self.receive()
@@ -39,7 +39,7 @@ class Wire:
             raise
 
     def run(self, script: Script, keys: list[str], *arguments: Word) -> Any:
-        """Run a script by its digest; a server that lost it (a restart, SCRIPT FLUSH) is given the text again."""
+        """Run a script by its digest, or by its text on a server that lost it (a restart, SCRIPT FLUSH)."""
         try:
             return self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
         except NoScriptError:
@@ -48,18 +48,18 @@ class Wire:
     def send(self, *words: Word) -> None:
         """Send one command without waiting for its answer."""
         if self._connection is None:
-            # Not the pool's `make_connection`, which counts: after so many outages it would refuse for good.
+            # Not the pool's `make_connection`, which counts: after many outages it would refuse for good.
             connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
             connection.connect()
             self._connection = connection
         self._connection.send_packed_command(self._connection.pack_command(*words), check_health=False)
 
     def receive(self) -> Any:
-        """The next answer, as bytes; an error answer is raised."""
+        """Return the next answer, as bytes. Raises an error answer."""
         return self._connection.read_response(disable_decoding=True)
 
     def fileno(self) -> int:
-        """For `select`: readable when an answer, or the end of the connection, has come."""
+        """Return the file for `select`: readable when an answer, or the end of the connection, has arrived."""
         return self._connection._sock.fileno()  # type: ignore[no-any-return]
 
     @property

@@ -1,10 +1,10 @@
 """
-Gives back what an attempt did to the database connections of its thread.
+Undoes the effects of an attempt on the database connections of its thread.
 
-An attempt begins with a new connection object of Django's for each database, and none of them is open. So attributes,
-execute wrappers, open transactions and logged queries of the last job are gone. What lies below is closed when the
-attempt ends (`CONN_MAX_AGE` is 0, or a backend that cannot forget its session), given to the pool, or reset and kept
-for the thread's next attempt. Django's own `connect` takes up a kept one, so signals and time zone are those of a new
+An attempt begins with a new, closed connection object of Django's for each database. So attributes, execute wrappers,
+open transactions and logged queries of the last job are gone. When the attempt ends, the driver's connection is closed
+(`CONN_MAX_AGE` is 0, or a backend that cannot reset its session), returned to the pool, or reset and kept for the
+thread's next attempt. Django's own `connect` then takes the kept one, so signals and time zone are those of a new
 connection.
 """
 
@@ -27,17 +27,17 @@ logger = logging.getLogger("jobs.worker")
 
 FRESH = 1.0  # seconds since its reset in which a kept connection is only checked for having been closed
 
-# What DISCARD ALL stands for, in its documentation's order: DISCARD ALL itself allows no other statement beside it, and
-# the time zone belongs into the same round trip. A connection that prepares statements by itself
+# The statements of DISCARD ALL, in its documentation's order: DISCARD ALL itself allows no other statement beside it,
+# and the time zone belongs in the same round trip. A connection that prepares statements by itself
 # (OPTIONS["prepare_threshold"]) keeps them, because the driver would go on using them.
 _RESET = (
     "CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ALL; {deallocate}UNLISTEN *; SELECT pg_advisory_unlock_all(); "
     "DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; {zone}"
 )
-# SQLite: SQLITE_OK, and what creates or drops something temporary, SQLITE_PRAGMA, SQLITE_ATTACH, SQLITE_DETACH.
+# SQLite: SQLITE_OK; actions on temporary objects (create, drop), SQLITE_PRAGMA, SQLITE_ATTACH, SQLITE_DETACH.
 _ALLOWED, _SESSION_CHANGES = 0, {3, 4, 5, 6, 12, 13, 14, 15, 19, 24, 25}
 _IDLE, _DONE = 0, {1, 2}  # libpq: PQTRANS_IDLE; PGRES_COMMAND_OK, PGRES_TUPLES_OK
-# What can be set on a driver's connection and outlives a transaction.
+# Attributes of a driver's connection that outlive a transaction.
 _OF_DRIVER: tuple[str, ...] = ("isolation_level", "read_only", "deferrable", "row_factory", "cursor_factory")
 _OF_DRIVER += ("prepare_threshold", "text_factory")  # the latter on sqlite3's
 
@@ -46,7 +46,7 @@ _elsewhere: ContextVar["list[tuple[Any, threading.Thread]] | None"] = ContextVar
 
 
 def prepare() -> None:
-    """Called once in a worker process, before its threads start."""
+    """Prepare the database settings of a worker process. Called once, before its threads start."""
     connections.close_all()
     if not conf.get("RESET_CONNECTIONS"):
         for database in connections.settings.values():
@@ -61,12 +61,12 @@ def _opened(connection: Any, **_: object) -> None:
         opened[connection.alias] = _driver_state(connection.connection)
         return
     elsewhere = _elsewhere.get()
-    if elsewhere is not None and not any(known is connection for known, _ in elsewhere):
+    if elsewhere is not None and not any(each is connection for each, _ in elsewhere):
         elsewhere.append((connection, threading.current_thread()))
 
 
 class Databases:
-    """The database connections of one job thread. To be made in that thread, and in its attempts' base context."""
+    """The database connections of one job thread. Create it in that thread, and in its attempts' base context."""
 
     def __init__(self) -> None:
         self._resets = bool(conf.get("RESET_CONNECTIONS"))
@@ -75,16 +75,16 @@ class Databases:
         # Opened in threads that an attempt has begun, such as those of `sync_to_async(thread_sensitive=False)`.
         self._elsewhere: list[tuple[Any, threading.Thread]] = []
         _elsewhere.set(self._elsewhere)
-        self._new: dict[str, tuple[Any, dict[str, Any]]] = {}  # as the next attempt finds them
+        self._new: dict[str, tuple[Any, dict[str, Any]]] = {}  # for the next attempt
         self._kept: dict[str, _Kept] = {}
         for alias in connections:
             try:
                 self._renew(alias)
-            except Exception as error:  # jobs that use this database will say so
+            except Exception as error:  # jobs that use this database will fail with it
                 logger.warning("cannot set up the database %r: %s", alias, error)
 
     def give_back(self, claim: Claim) -> None:
-        """Called after each attempt. Raises nothing."""
+        """Restore the connections after an attempt. Raises nothing."""
         opened = self._opened
         for alias, (wrapper, state) in tuple(self._new.items()):
             if alias in opened or _differs(wrapper, state):
@@ -93,7 +93,7 @@ class Databases:
             self._close_elsewhere(claim)
 
     def close(self) -> None:
-        """Called when the thread ends."""
+        """Close all connections, when the thread ends."""
         connections.close_all()
         for kept in self._kept.values():
             kept.close()
@@ -109,7 +109,7 @@ class Databases:
             else:
                 is_sound = is_sound and driver_state == _driver_state(wrapper.connection)
                 self._keep_or_close(wrapper, is_sound=is_sound)
-            if wrapper.connection is not None:  # kept with all its state, or a database in memory, which never closes
+            if wrapper.connection is not None:  # kept with all its state, or in memory, where it is never closed
                 self._opened[alias] = _driver_state(wrapper.connection)
             else:
                 self._renew(alias)
@@ -117,7 +117,7 @@ class Databases:
             logger.exception("could not return the database connection %r", alias)
 
     def _renew(self, alias: str) -> None:
-        """Put a new connection object in place, which takes up the kept connection when it is opened."""
+        """Install a new connection object, which takes the kept connection when it is opened."""
         with contextlib.suppress(AttributeError):  # this thread has none yet
             del connections[alias]
         wrapper = connections[alias]
@@ -127,7 +127,7 @@ class Databases:
         self._new[alias] = wrapper, state
 
     def _keep_or_close(self, wrapper: Any, *, is_sound: bool) -> None:
-        """Leave `wrapper` without a connection, unless it is one to a database in memory."""
+        """Leave `wrapper` without a connection, unless its database is in memory."""
         alias, raw = wrapper.alias, wrapper.connection
         kept = self._kept.get(alias)
         if kept is not None and kept.is_taken:
@@ -166,7 +166,7 @@ class Databases:
 
 
 class _Kept:
-    """A database's own connection with nothing of the last job in its session."""
+    """A driver's connection with a reset session, kept for the next attempt."""
 
     def __init__(self, raw: Any, close_at: float | None, isolation_level: Any) -> None:
         self.raw = raw
@@ -182,13 +182,13 @@ class _Kept:
         return self
 
     def _authorize(self, action: int, *_: object) -> int:
-        """SQLite asks for each statement that it compiles: one of these changes the session."""
+        """Record a change of the session: SQLite calls this for each statement that it compiles."""
         if action in _SESSION_CHANGES:
             self.is_changed = True
         return _ALLOWED
 
     def take(self, wrapper: Any, params: dict[str, Any]) -> Any:
-        """Stands in for `wrapper.get_new_connection`. Opens a new one if this one is too old or broken."""
+        """Replace `wrapper.get_new_connection`, once. Opens a new connection if this one is too old or broken."""
         self.is_taken = True
         del wrapper.get_new_connection
         if not self._is_usable():
@@ -211,7 +211,7 @@ class _Kept:
         if not hasattr(self.raw, "pgconn"):
             return True
         try:
-            # A server that ends a connection sends a message, and the end of the stream: there is something to read.
+            # A server that ends a connection sends a message and the end of the stream: the socket is readable.
             poll = select.poll()
             poll.register(self.raw.fileno(), select.POLLIN)
             if now - self._since < FRESH and not poll.poll(0):
@@ -225,12 +225,12 @@ class _Kept:
 def _differs(wrapper: Any, state: dict[str, Any]) -> bool:
     try:
         return bool(vars(wrapper) != state)
-    except Exception:  # of the comparison of what a job has put there
+    except Exception:  # from the comparison of a value that a job has set
         return True
 
 
 def _settle(wrapper: Any, claim: Claim) -> bool:
-    """Roll back a transaction that the job has left open, and say so. Whether there was none."""
+    """Roll back a transaction that the job has left open, and log it. Returns True if no transaction was open."""
     raw, autocommit = wrapper.connection, wrapper.settings_dict["AUTOCOMMIT"]
     if raw is None or not (wrapper.in_atomic_block or (autocommit and not wrapper.autocommit)):
         return True
@@ -247,7 +247,7 @@ def _settle(wrapper: Any, claim: Claim) -> bool:
 
 
 def _end(wrapper: Any) -> None:
-    """Roll back what is open. A connection of Django's pool is closed: the pool then opens another in its place."""
+    """Roll back the open transaction. Closes a connection of Django's pool, which then opens another in its place."""
     raw = wrapper.connection
     try:
         raw.rollback()
@@ -261,26 +261,26 @@ def _end(wrapper: Any) -> None:
 
 def _forgotten(wrapper: Any, kept: _Kept | None) -> Any:
     """
-    A connection to this wrapper's database with a session as new: its own one, reset, or another; None where the
-    backend can do neither.
+    Return a connection to this wrapper's database with a clean session: its own one, reset, or another. None if the
+    backend supports neither.
     """
     if not type(wrapper).get_new_connection.__module__.startswith("django."):
-        return None  # it may do more when it opens one
+        return None  # it may do more when it opens a connection
     if wrapper.vendor == "postgresql":
         return wrapper.connection if _reset(wrapper.connection, wrapper.timezone_name) else None
     if wrapper.vendor == "sqlite" and not wrapper.is_in_memory_db():
         if kept is not None and kept.raw is wrapper.connection and not kept.is_changed:
             return kept.raw
-        # It cannot reset a session. Opened before the old one is closed: the last connection to leave a database in
-        # WAL mode writes the whole log back, which takes ten times as long as all else.
+        # SQLite cannot reset a session. Open another before the old one is closed: the last connection to leave a
+        # database in WAL mode writes the whole log back, which takes ten times as long as all else.
         return wrapper.get_new_connection(wrapper.get_connection_params())
     return None
 
 
 def _reset(raw: Any, zone: str | None = None) -> bool:
     """
-    Reset a PostgreSQL session, in one round trip. `zone`: the time zone that Django's `connect` would set next. Returns
-    whether that was done; psycopg2 is not reset.
+    Reset a PostgreSQL session in one round trip. `zone`: the time zone that Django's `connect` would set next. Returns
+    whether it was reset; a connection of psycopg2 is not.
     """
     pgconn = getattr(raw, "pgconn", None)
     if pgconn is None or not raw.autocommit or pgconn.transaction_status != _IDLE:

@@ -1,4 +1,4 @@
-"""Waiting for work: wakes at once for every queue, costs nothing meanwhile, and takes nothing."""
+"""Waits for work on every queue: wakes at once, costs nothing meanwhile, and takes no job."""
 
 import contextlib
 import os
@@ -7,16 +7,16 @@ import time
 
 from jobs.worker.connection import UNREACHABLE, Wire
 
-PATIENCE = 5  # seconds that the server waits before it says "nothing yet": silence for longer is a dead connection
+PATIENCE = 5  # seconds that the server waits before it answers "nothing yet"; a longer silence is a dead connection
 POLL = 0.05  # seconds, for servers without BLMOVE
 
 
 class Doorbell:
     """
-    One waiting connection a queue. `BLMOVE list list LEFT LEFT` moves the head of a list onto itself: it waits until
-    there is one, and leaves everything where it was.
+    One waiting connection per queue. `BLMOVE list list LEFT LEFT` moves the head of a list onto itself: it waits until
+    the list has a head, and changes nothing.
 
-    `wait` is for one thread at a time; `ring` wakes it, from any.
+    Only one thread at a time may `wait`; any thread may `ring` to wake it.
     """
 
     def __init__(self, queue_keys: dict[str, str], *, blocks: bool) -> None:
@@ -24,13 +24,13 @@ class Doorbell:
         self._keys = queue_keys
         self._blocks = blocks
         self._wires = {queue: Wire(queue, timeout=PATIENCE) for queue in queue_keys} if blocks else {}
-        self._asked: dict[str, float] = {}  # when each queue's connection was last asked to wait
+        self._asked: dict[str, float] = {}  # when each queue's connection began to wait
         self._inside, self._outside = os.pipe()
         os.set_blocking(self._inside, False)
         os.set_blocking(self._outside, False)
 
     def ring(self) -> None:
-        """Wake whoever waits, or the next to come."""
+        """Wake the thread that waits, or the next one that would."""
         with contextlib.suppress(BlockingIOError):  # it rings already
             os.write(self._outside, b"!")
 
@@ -38,7 +38,7 @@ class Doorbell:
         """
         Return when one of these queues may have work, when `ring` was called, or after `limit` seconds.
 
-        Raises redis-py's errors when a connection is lost; the next call opens it anew.
+        Raises redis-py's errors if a connection is lost; the next call reopens it.
         """
         if not self._blocks:
             self._select([], min(limit, POLL))
@@ -52,7 +52,7 @@ class Doorbell:
             if wire in ready:
                 self._hear(queue, wire)
             elif self._asked[queue] + 2 * PATIENCE < now:
-                wire.close()  # no answer for too long: a connection that is only half there
+                wire.close()  # no answer for too long: a half-open connection
                 del self._asked[queue]
 
     def _ask(self, queue: str) -> Wire:

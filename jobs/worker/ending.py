@@ -1,6 +1,6 @@
 """
-What Python does at the end of a process, for a process that ends by `os._exit`: threads are waited for, `atexit`
-callbacks run. Within limits, because a thread that never ends must not keep the process.
+Does for a process that ends by `os._exit` what Python does at its end: waits for threads, and runs `atexit` callbacks.
+Within time limits, because a thread that never ends must not keep the process.
 """
 
 import atexit
@@ -19,8 +19,8 @@ HOOKS = 7.0  # seconds that the atexit callbacks have after that
 
 def forget_inherited() -> None:
     """
-    In a child, after the fork: finalizers of the parent's objects, such as its temporary folders, and the processes
-    that it has started, are the parent's. Callbacks of `atexit` run in both, as under every forking server.
+    Disown, in a child after the fork, the finalizers of the parent's objects, such as its temporary folders, and the
+    processes that it has started. Callbacks of `atexit` run in both, as under every forking server.
     """
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
         finalizer.atexit = False
@@ -31,9 +31,9 @@ def forget_inherited() -> None:
 
 def run_exit_hooks(give_up: Callable[[], object]) -> None:
     """
-    Do what the interpreter does when a process ends, in its order: hooks of `threading` (which join the threads of
-    executors), threads that are no daemons, `atexit`. `give_up()` is called from another thread, and is to end the
-    process, when that takes longer than THREADS and HOOKS seconds. Raises nothing.
+    Do what the interpreter does when a process ends, in its order: run the hooks of `threading` (which join the threads
+    of executors), join non-daemon threads, run `atexit` callbacks. If that takes longer than THREADS and HOOKS seconds,
+    `give_up()` is called from another thread, and must end the process. Raises nothing.
     """
     done = threading.Event()
 
@@ -44,7 +44,7 @@ def run_exit_hooks(give_up: Callable[[], object]) -> None:
 
     threading.Thread(target=watch, name="jobs-exit", daemon=True).start()
     _wait_for_threads()
-    atexit._run_exitfuncs()  # prints what a callback raises, and goes on
+    atexit._run_exitfuncs()  # prints a callback's error, and goes on
     done.set()
 
 

@@ -1,4 +1,4 @@
-"""Registries hold no job whose record has expired, whether or not anybody looks at them."""
+"""Removes jobs whose records have expired from the registries, whether or not anybody reads them."""
 
 import time
 from collections.abc import Iterable
@@ -8,17 +8,17 @@ from jobs.broker.connections import Script
 from jobs.record.history import KEPT_FOR
 from jobs.worker.connection import Wire
 
-SLICE = 1_000  # jobs a call
-LONGEST = 0.5  # seconds of slices in a row, after which the parent sees to its children again
+SLICE = 1_000  # jobs per call
+LONGEST = 0.5  # seconds of slices in a row, after which the parent serves its children again
 
 _CLEAN = Script("clean.lua")
 
 
 def clean(wire: Wire, queues: Iterable[str]) -> None:
-    """Strike off what has expired, as far as that goes in half a second. Raises redis-py's errors."""
+    """Remove expired jobs from the registries of these queues, for half a second at most. Raises redis-py's errors."""
     until = time.monotonic() + LONGEST
     for queue in queues:
         registries = [keys.registry(registry, queue) for registry in ("finished", "failed", "canceled")]
-        struck = SLICE
-        while struck == SLICE and time.monotonic() < until:
-            struck = wire.run(_CLEAN, registries, keys.RQ, SLICE, KEPT_FOR)
+        removed = SLICE
+        while removed == SLICE and time.monotonic() < until:
+            removed = wire.run(_CLEAN, registries, keys.RQ, SLICE, KEPT_FOR)

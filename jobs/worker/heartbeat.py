@@ -1,4 +1,4 @@
-"""Beating for a worker, and being an rq worker to whoever looks."""
+"""Writes a worker's heartbeats, and its records as an rq worker, which RQ's tools read."""
 
 import os
 import platform
@@ -17,14 +17,14 @@ from jobs.worker.scoreboard import Board
 
 EVERY = 5.0  # seconds between beats
 RECORD_TTL = 90  # seconds that RQ's records of a worker live without another beat
-FORGOTTEN = DAY  # seconds after which a dead worker is struck off the lists
+FORGOTTEN = DAY  # seconds after which a dead worker is removed from the lists
 RECORDED_AFTER = 1.0  # seconds that a job must have run before RQ's record of its execution is written
 
 _BEAT = Script("beat.lua")
 
 
 def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], board: Board) -> None:
-    """Tell Redis that this worker lives and what it runs. Raises redis-py's errors."""
+    """Write to Redis that this worker lives, and which jobs it runs. Raises redis-py's errors."""
     now, monotonic = time.time(), time.monotonic()
     running = board.running()
     finished, failed, working = board.counted()
@@ -59,7 +59,7 @@ def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], 
 
 
 def resident_megabytes(pid: int) -> float:
-    """A process's resident memory; 0 where the system does not tell, or when it is gone."""
+    """Return a process's resident memory in megabytes; 0 without /proc, or if the process is gone."""
     try:
         with open(f"/proc/{pid}/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -68,7 +68,7 @@ def resident_megabytes(pid: int) -> float:
 
 
 def register(wire: Wire, worker: str, queues: Iterable[str]) -> None:
-    """Enter a worker in RQ's lists of workers. Its first beat must have been written before."""
+    """Add a worker to RQ's lists of workers. Its first beat must have been written before."""
     key = keys.worker(worker)
     wire.call("SADD", keys.WORKERS, key)
     for queue in queues:
@@ -76,7 +76,7 @@ def register(wire: Wire, worker: str, queues: Iterable[str]) -> None:
 
 
 def unregister(wire: Wire, worker: str, queues: Iterable[str]) -> None:
-    """Strike a worker off: what it still held counts as a dead worker's from here on."""
+    """Remove a worker from the lists. The claims that it still holds count as a dead worker's from here on."""
     key = keys.worker(worker)
     wire.call("ZREM", keys.ALIVE, worker)
     wire.call("SREM", keys.WORKERS, key)
@@ -86,7 +86,7 @@ def unregister(wire: Wire, worker: str, queues: Iterable[str]) -> None:
 
 
 def new_name(given: str, number: int, processes: int) -> str:
-    """A name for a worker; the one given goes to a single process. `new_life` makes it one that nobody had before."""
+    """Return a name for a worker: the given one for a single process, otherwise a unique one by `new_life`."""
     first = given or f"{socket.gethostname()}.{os.getpid()}"
     if given and processes == 1 and number == 0:
         return given
@@ -94,5 +94,5 @@ def new_name(given: str, number: int, processes: int) -> str:
 
 
 def new_life(name: str) -> str:
-    """Another name for a worker that has lived before under this one."""
+    """Return a unique name from one that an earlier worker may have had."""
     return f"{name}.{os.urandom(3).hex()}"

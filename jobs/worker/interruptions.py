@@ -1,5 +1,5 @@
 """
-Interrupting a child's threads: those whose job is out of time, or is to stop. What does not come back is given up.
+Interrupts a child's threads whose job has timed out or is to stop. A thread that does not return is given up.
 """
 
 import faulthandler
@@ -18,27 +18,27 @@ from jobs.worker.threads import JobThread
 
 logger = logging.getLogger("jobs.worker")
 
-INTERRUPT_GRACE = 30  # seconds that an interrupted thread has to come back
-FREED = 5  # seconds more, once the subprocesses that it may have waited for are killed
+INTERRUPT_GRACE = 30  # seconds that an interrupted thread has to return
+FREED = 5  # seconds more, after the subprocesses that it may wait for were killed
 
 
 class Interruptions:
-    """Those of one child. Its main thread calls `look` every few milliseconds while one `is_pending`."""
+    """The interrupts of one child. Its main thread calls `check` every few milliseconds while one `is_pending`."""
 
     def __init__(self, fetch: Fetch, board: Board, threads: Sequence[JobThread]) -> None:
         self.is_pending = False  # whether an interrupt waits for a safe point
-        self.lost: set[JobThread] = set()  # threads that did not come back
+        self.lost: set[JobThread] = set()  # threads that did not return
         self._fetch, self._board, self._threads = fetch, board, threads
-        self._to_stop: dict[Claim, float] = {}  # and since when, in monotonic seconds
-        self._freed: dict[Claim, float] = {}  # whose subprocesses were killed, and when
+        self._to_stop: dict[Claim, float] = {}  # since when, in monotonic seconds
+        self._freed: dict[Claim, float] = {}  # claims whose subprocesses were killed, and until when they have time
 
     def stop(self, claims: Iterable[Claim]) -> None:
-        """Interrupt these, too: their jobs were cancelled or stopped."""
+        """Interrupt these claims, too: their jobs were cancelled or stopped."""
         for claim in claims:
             self._to_stop.setdefault(claim, time.monotonic())
 
-    def look(self) -> str:
-        """Interrupt what is due. Returns why the process should retire, "" if it need not."""
+    def check(self) -> str:
+        """Interrupt the threads that are due. Returns why the process should retire, or ""."""
         now, reason = time.monotonic(), ""
         self._to_stop = {claim: since for claim, since in self._to_stop.items() if claim.execution in self._fetch.held}
         self._freed = {claim: until for claim, until in self._freed.items() if claim.execution in self._fetch.held}
@@ -59,7 +59,7 @@ class Interruptions:
         return reason
 
     def _free(self, thread: JobThread, claim: Claim, now: float) -> bool:
-        """Kill the subprocesses that a thread has started, once: it may wait for one. Whether there were any."""
+        """Kill the subprocesses that a thread has started, once: it may wait for one. Returns whether it had any."""
         thread.interruptible.decide(claim)  # before it can return
         killed = [] if claim in self._freed else kill_started_by(thread.native_id or 0)
         for process in killed:
@@ -72,7 +72,7 @@ class Interruptions:
         return bool(killed)
 
     def _give_up(self, thread: JobThread, claim: Claim, kind: type[JobInterrupt]) -> str:
-        """The thread sits in code that no interrupt reaches. Its attempt is over for everybody else."""
+        """Give up a thread in code that no interrupt reaches: commit an outcome of its attempt without it."""
         self.lost.add(thread)
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         outcome, command = execution.given_up(claim, kind)

@@ -25,14 +25,14 @@ def live(
     forked: Callable[[], object],
 ) -> NoReturn:
     """
-    Be the child, and exit. A proper end is marked on the board right before the exit, because no exit code can be
-    trusted: a job may call `os._exit` with any. An exception is sent to the parent in words, and leaves no mark.
+    Run the child, and exit. A proper end is marked on the board right before the exit, because no exit code can be
+    trusted: a job may call `os._exit` with any. An exception is sent to the parent as text, and sets no mark.
     """
     follows: int | None = None
 
     def leave() -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
+            with contextlib.suppress(OSError, ValueError):  # its reader is gone, or it is closed
                 stream.flush()
         if follows is not None:
             process.board.mark_end(follows)

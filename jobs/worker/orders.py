@@ -1,4 +1,4 @@
-"""What a child is told from outside: by signals, and by its parent on the control socket."""
+"""Receives a child's orders: signals, and lines from its parent on the control socket."""
 
 import contextlib
 import os
@@ -19,41 +19,41 @@ class Orders:
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._waker, False)
-        self._told: list[int] = []
+        self._received: list[int] = []  # signals
 
     def listen(self, show_stacks: Callable[[], object]) -> None:
         """
-        Install the handlers. None obeys at once, because the main thread may hold a lock that obeying takes; only
-        `show_stacks()` is called in the handler of SIGTTIN, whatever the main thread waits for.
+        Install the handlers. They only record the signal, because the main thread may hold a lock that obeying takes.
+        The handler of SIGTTIN also calls `show_stacks()`, whatever the main thread waits for.
         """
 
-        def tell(number: int, _frame: object = None) -> None:
-            self._told.append(number)
+        def record(number: int, _frame: object = None) -> None:
+            self._received.append(number)
 
-        def tell_and_show(number: int, _frame: object) -> None:
+        def record_and_show(number: int, _frame: object) -> None:
             show_stacks()
-            tell(number)
+            record(number)
 
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signals.handle(signal.SIGCHLD, signal.SIG_DFL)
         signals.handle(signal.SIGINT, signals.do_nothing)  # Ctrl-C reaches the whole group; the parent passes it on
-        signals.handle(signal.SIGTERM, tell)
-        signals.handle(signal.SIGTSTP, tell)
-        signals.handle(signal.SIGTTIN, tell_and_show)
-        signals.handle_meaningless(tell)
+        signals.handle(signal.SIGTERM, record)
+        signals.handle(signal.SIGTSTP, record)
+        signals.handle(signal.SIGTTIN, record_and_show)
+        signals.handle_meaningless(record)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.PASSED_ON)
 
     def wait(self, seconds: float) -> tuple[list[int], bool]:
-        """Wait at most so long. Returns the signals that have come since, and whether the parent has said something."""
+        """Wait at most that long. Returns the signals received since, and whether the parent has sent something."""
         files = [self._wake] if self._parent_is_gone else [self._wake, self._control.fileno()]
         readable, _, _ = select.select(files, [], [], seconds)
         if self._wake in readable:
             os.read(self._wake, 4_096)
-        told, self._told = self._told, []
-        return told, not self._parent_is_gone and self._control.fileno() in readable
+        received, self._received = self._received, []
+        return received, not self._parent_is_gone and self._control.fileno() in readable
 
     def lines(self) -> list[str] | None:
-        """What the parent has said; None, once, when the parent is gone."""
+        """Return the lines that the parent has sent; None, once, when the parent is gone."""
         message = self._control.recv(65_536)
         if not message:
             self._parent_is_gone = True  # else `wait` would return at once for ever
@@ -66,12 +66,12 @@ class Orders:
             os.write(self._waker, b"!")
 
     def wake_parent(self) -> None:
-        """Have the parent look at the board."""
+        """Make the parent read the board."""
         with contextlib.suppress(OSError):  # it is gone, or has been woken often enough
             self._control.send(b"\n", socket.MSG_DONTWAIT)
 
     def let_go(self) -> None:
-        """In a process that a job has forked: none of this is for it."""
+        """Release the handlers and files, in a process that a job has forked."""
         signals.restore()
         self._control.close()
         os.close(self._wake)

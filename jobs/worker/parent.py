@@ -1,8 +1,8 @@
 """
-The parent: it runs no job, has one thread and no database connection, and keeps its children alive, and honest.
+The parent: it runs no job, has one thread and no database connection, and supervises its children.
 
-It beats for a child only while the kernel says that the child runs, so a job that holds the interpreter's lock for
-minutes is not taken for dead, and a child that really is gone is known at once.
+It beats for a child only while the kernel reports that the child runs, so a job that holds the interpreter's lock for
+minutes does not count as dead, and a child that is gone is noticed at once.
 """
 
 import logging
@@ -41,21 +41,21 @@ from jobs.worker.supervision import Supervision
 
 logger = logging.getLogger("jobs.worker")
 
-TICK = 0.5  # seconds between looks at what is due and what is paused
-MISSED = 3 * heartbeat.EVERY  # seconds: after a longer silence of ours, others have as long to be heard again
+TICK = 0.5  # seconds between checks for due jobs and paused queues
+MISSED = 3 * heartbeat.EVERY  # seconds: after a longer silence of this worker, others have as long to beat again
 
 
 class Parent:
     """
-    1. starts its children; 2. until it is told to stop: replaces those that die and gives their jobs back, beats,
-    promotes due jobs, recovers the jobs of dead workers, passes on signals and RQ's remote commands; 3. stops them.
+    1. starts its children; 2. until it stops: replaces those that die and gives their jobs back, beats, promotes due
+    jobs, recovers the jobs of dead workers, passes on signals and RQ's remote commands; 3. stops its children.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
-        """Raises OSError when the port for probes is taken."""
+        """Raises OSError if the port for probes is taken."""
         self._settings = settings
         self._queues = list(settings.queues)
-        self._every_queue = list(settings.queues)  # those of other workers too: we promote and recover for all
+        self._every_queue = list(settings.queues)  # those of other workers, too, for promotion and recovery
         self._wire = Wire(self._queues[0], timeout=2)
         self._promotion = Promotion(self._wire)
         self._remote = Remote(self._queues[0])
@@ -74,18 +74,18 @@ class Parent:
         self._health = Health(self._children, settings.processes)
         self._supervision = Supervision(self._health, settings.health_port)
         self._kill_at = float("inf")
-        self._told: list[int] = []  # signals that are still to be obeyed
+        self._received: list[int] = []  # signals that are still to be obeyed
         self._next_tick = self._next_beat = 0.0
         self._away = False
         self._beaten_at: int | None = None  # by the server's clock, in seconds
         self._recover_from = 0.0  # monotonic seconds
 
     def run(self) -> int:
-        """Live. Returns the exit code: 0 when it was told to stop, or its queues are empty."""
+        """Run the worker. Returns the exit code: 0 if it was stopped, or its queues are empty."""
         connections.close_all()  # the children open their own
         blocks = self._wait_for_server()
         wake = self._handle_signals()
-        if self._settings.burst:  # what is there to do must be in the queues before a child finds them empty
+        if self._settings.burst:  # fill the queues before a child can find them empty
             self._try(self._recover)
             self._try(lambda: self._maintenance.run(self._every_queue))
             self._try(lambda: self._promotion.run(self._every_queue))
@@ -96,8 +96,8 @@ class Parent:
             if wake in readable:
                 os.read(wake, 4_096)
             self._supervision.serve()
-            told, self._told = self._told, []
-            for number in told:
+            received, self._received = self._received, []
+            for number in received:
                 self._obey(number)
             self._children.hear()
             self._children.reap()
@@ -123,7 +123,7 @@ class Parent:
             if self._try(self._beat):
                 self._health.beaten()
                 self._try(self._recover)
-            self._supervision.tell()
+            self._supervision.report()
             self._try(lambda: self._maintenance.run(self._every_queue))
             self._try(lambda: clean(self._wire, self._every_queue))
         if now >= self._kill_at:
@@ -137,18 +137,18 @@ class Parent:
 
     def _register_now(self, process: Process) -> None:
         if self._wire.call("ZSCORE", keys.ALIVE, process.name) is not None:
-            process.name = heartbeat.new_life(process.name)  # what an earlier life left behind is a dead worker's
+            process.name = heartbeat.new_life(process.name)  # claims under the old name are a dead worker's
         self._show_paused([process])  # before its first claim
         self._beat_for(process)
         self._remote.listen(process.name)  # before it is listed: whoever finds it there may tell it something
         heartbeat.register(self._wire, process.name, self._queues)
 
     def _settle(self, process: Process) -> None:
-        # If the server is away now, the others find the worker dead in time, and so do we.
+        # If the server is away now, recovery, here or in another worker, finds the worker dead in time.
         self._try(lambda: self._settle_now(process))
 
     def _settle_now(self, process: Process) -> None:
-        """Give back what a child held: claims not begun were not interrupted, ended ones are not suspect."""
+        """Give back a child's claims. Claims not begun do not count as interrupted; ended ones are not suspect."""
         begun, suspects = process.board.begun(), process.suspects()
         for queue in self._queues:
             self._report(queue, *recover(self._wire, queue, only=process.name, begun=begun, suspects=suspects))
@@ -156,11 +156,11 @@ class Parent:
         self._remote.forget(process.name)
 
     def _has_work(self) -> bool:
-        """Whether a burst has anything left to do; True when the server does not say."""
+        """Whether a burst has work left; True if the server does not answer."""
         lists = [keys.queue(name) for name in self._queues]
-        found = [1]
-        self._try(lambda: found.append(self._wire.call("EXISTS", keys.RELEASING, *lists)))
-        return found[-1] > 0
+        counts = [1]
+        self._try(lambda: counts.append(self._wire.call("EXISTS", keys.RELEASING, *lists)))
+        return counts[-1] > 0
 
     # --- duties ----------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class Parent:
             self._stop()
 
     def _schedule(self) -> None:
-        if self._settings.burst:  # it ends with what is there
+        if self._settings.burst:  # it runs only the jobs that exist
             return
         if not self._synced:
             try:
@@ -199,12 +199,12 @@ class Parent:
             if process.stopped_at is not None:
                 continue
             if not self._wire.call("SISMEMBER", keys.WORKERS, keys.worker(process.name)):
-                # Struck off while we were away, by us or by a reader of RQ's.
+                # Removed from the list while this worker was silent, by a worker or by RQ's own clean-up.
                 heartbeat.register(self._wire, process.name, self._queues)
             self._beat_for(process)
         seconds = int(self._wire.call("TIME")[0])
         if self._beaten_at is not None and seconds - self._beaten_at > MISSED:
-            # The server was away or took nothing, or everything stood still: the living have been silent as the dead.
+            # The server was away or refused writes, or all processes were suspended: living workers were silent, too.
             self._recover_from = time.monotonic() + MISSED
         self._beaten_at = seconds
 
@@ -221,7 +221,7 @@ class Parent:
             heartbeat.unregister(self._wire, name.decode(), self._every_queue)
 
     def _release(self) -> None:
-        """What a worker that died should have released."""
+        """Release the jobs that a dead worker should have released."""
         for member in self._wire.call("SRANDMEMBER", keys.RELEASING, 10):
             release(get_connection(self._queues[0]), member.decode())
 
@@ -231,7 +231,7 @@ class Parent:
             logger.warning(message, job_id, worker, extra={"job_id": job_id})
         bury(queue, dead)
 
-    # --- signals, and a server that is away ------------------------------------------------------
+    # --- signals and outages ---------------------------------------------------------------------
 
     def _handle_signals(self) -> int:
         wake, other_end = os.pipe()
@@ -240,8 +240,8 @@ class Parent:
         signal.set_wakeup_fd(other_end, warn_on_full_buffer=False)
         signals.handle(signal.SIGCHLD, signals.do_nothing)
         for number in (signal.SIGINT, *signals.PASSED_ON):  # not obeyed at once: a child may be starting just now
-            signals.handle(number, lambda number, _: self._told.append(number))
-        signals.handle_meaningless(lambda number: self._told.append(number))
+            signals.handle(number, lambda number, _: self._received.append(number))
+        signals.handle_meaningless(lambda number: self._received.append(number))
         return wake
 
     def _obey(self, number: int) -> None:
@@ -260,8 +260,8 @@ class Parent:
             self._children.stop()
 
     def _try(self, duty: Callable[[], object]) -> bool:
-        """A duty that needs the server. Without it the children go on with what they run, and so do we."""
-        self._supervision.serve()  # one duty may take seconds while the server hangs, all of them too many
+        """Run a duty that needs the server. Returns whether it succeeded; in an outage the worker goes on without."""
+        self._supervision.serve()  # while the server hangs, one duty may take seconds, and all of them too long
         try:
             duty()
         except (*UNREACHABLE, RedisError) as error:
@@ -278,11 +278,11 @@ class Parent:
         return True
 
     def _wait_for_server(self) -> bool:
-        """Whether the server knows BLMOVE (6.2 and newer). Waits until there is one to ask."""
+        """Wait for the server. Returns whether it has BLMOVE (6.2 and newer)."""
         pause = 0.1
         while True:
             try:
-                known = self._wire.call("COMMAND", "INFO", "BLMOVE")
+                info = self._wire.call("COMMAND", "INFO", "BLMOVE")
                 break
             except (*UNREACHABLE, ResponseError) as error:
                 logger.warning("no answer from Redis, waiting for it: %s", error)
@@ -290,7 +290,7 @@ class Parent:
                 self._recover_from = time.monotonic() + MISSED
                 self._supervision.wait(pause)
                 pause = min(pause * 2, 5.0)
-        blocks = bool(known and known[0])
+        blocks = bool(info and info[0])
         if not blocks:
             logger.warning("this Redis has no BLMOVE (it came with 6.2): polling every 50 ms instead of waiting")
         return blocks

@@ -1,4 +1,4 @@
-"""Answering health probes over HTTP, beside everything else that a worker's parent does: nothing here ever waits."""
+"""Answers health probes over HTTP in the loop of a worker's parent, without ever blocking it."""
 
 import contextlib
 import socket
@@ -7,44 +7,44 @@ from collections.abc import Callable, Mapping
 
 import orjson
 
-PATIENCE = 5.0  # seconds that a caller has to say what it wants
+PATIENCE = 5.0  # seconds that a client has to send its request
 LONGEST = 4_096  # bytes of a request
-MOST = 32  # connections at once; of more the oldest goes
+MOST = 32  # connections at once; if there are more, the oldest is closed
 
 
 class Probes:
     """
-    A small HTTP server without a thread. `answers` gives for each path what is wrong there: nothing is a 200, anything
-    a 503 that lists it.
+    A small HTTP server without a thread. `answers` has a function for each path that returns problems: without any, the
+    response is a 200, otherwise a 503 that lists them.
     """
 
     def __init__(self, port: int, answers: Mapping[str, Callable[[], list[str]]]) -> None:
-        """Listen on that port, on all addresses. Raises OSError when it is taken, or not ours to take."""
+        """Listen on a port, on all addresses. Raises OSError if it is taken or not allowed."""
         family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
         self._listener = socket.create_server(
             ("", port), family=family, dualstack_ipv6=family is socket.AF_INET6, backlog=MOST
         )
         self._listener.setblocking(False)
         self._answers = answers
-        self._callers: dict[socket.socket, tuple[float, bytes]] = {}  # since when, and what they have said
+        self._callers: dict[socket.socket, tuple[float, bytes]] = {}  # when each connected, and what it has sent
 
     def files(self) -> list[int]:
-        """What to wait for: `serve` has something to do when one is readable."""
+        """Return the files to wait for: call `serve` when one is readable."""
         return [each.fileno() for each in (self._listener, *self._callers)]
 
     def serve(self) -> None:
-        """Hear whoever has called, and answer whoever has asked."""
-        with contextlib.suppress(OSError):  # nobody (more) is there, or has gone again
+        """Accept new connections, and answer complete requests."""
+        with contextlib.suppress(OSError):  # no (more) connections, or the client has gone
             while True:
                 caller, _ = self._listener.accept()
                 caller.setblocking(False)
                 self._callers[caller] = time.monotonic(), b""
-        for caller, (since, said) in list(self._callers.items()):
-            self._hear(caller, since, said)
+        for caller, (since, request) in list(self._callers.items()):
+            self._receive(caller, since, request)
         while len(self._callers) > MOST:
             self._hang_up(next(iter(self._callers)))
 
-    def _hear(self, caller: socket.socket, since: float, said: bytes) -> None:
+    def _receive(self, caller: socket.socket, since: float, request: bytes) -> None:
         try:
             more = caller.recv(LONGEST)
         except BlockingIOError:
@@ -54,20 +54,20 @@ class Probes:
         except OSError:
             self._hang_up(caller)
             return
-        said += more
-        self._callers[caller] = since, said
-        if b"\r\n\r\n" in said or len(said) > LONGEST or not more:
-            with contextlib.suppress(OSError):  # a reply fits into the socket's buffer, or the caller has gone
-                caller.send(self._reply(said))
+        request += more
+        self._callers[caller] = since, request
+        if b"\r\n\r\n" in request or len(request) > LONGEST or not more:
+            with contextlib.suppress(OSError):  # a reply fits into the socket's buffer, or the client has gone
+                caller.send(self._reply(request))
             self._hang_up(caller)
 
-    def _reply(self, said: bytes) -> bytes:
-        method, _, rest = said.partition(b" ")
+    def _reply(self, request: bytes) -> bytes:
+        method, _, rest = request.partition(b" ")
         path = rest.partition(b" ")[0].partition(b"?")[0].decode(errors="replace")
         if method not in (b"GET", b"HEAD"):
-            return _response("405 Method Not Allowed", {"status": "GET and HEAD alone"})
+            return _response("405 Method Not Allowed", {"status": "only GET and HEAD"})
         if path not in self._answers:
-            return _response("404 Not Found", {"status": f"there are {', '.join(self._answers)}"})
+            return _response("404 Not Found", {"status": f"the paths are {', '.join(self._answers)}"})
         problems = self._answers[path]()
         if problems:
             reply = _response("503 Service Unavailable", {"status": "failing", "problems": problems})
@@ -80,7 +80,7 @@ class Probes:
         caller.close()
 
     def close(self) -> None:
-        """Let go of everything; after a fork, in the child, without a word to anybody."""
+        """Close all sockets; in a child after the fork, this does not affect the clients."""
         for each in (self._listener, *self._callers):
             each.close()
         self._callers.clear()

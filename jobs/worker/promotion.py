@@ -1,4 +1,4 @@
-"""Due jobs, from the scheduled registries to their queues: one worker does it at a time, all are ready to."""
+"""Promotes due jobs from the scheduled registries to their queues. One worker at a time does it; any worker may."""
 
 import time
 from collections.abc import Iterable
@@ -9,22 +9,22 @@ from jobs.broker.lease import Lease
 from jobs.broker.times import iso
 from jobs.worker.connection import Wire
 
-LEASE = 5_000  # milliseconds: how long nobody promotes after the one who did has died
-SLICE = 1_000  # jobs a call: some milliseconds of the server's time
-LONGEST = 2.0  # seconds of slices in a row, after which the parent sees to its children again
+LEASE = 5_000  # milliseconds without promotion after the worker that promotes has died
+SLICE = 1_000  # jobs per call: some milliseconds of the server's time
+LONGEST = 2.0  # seconds of slices in a row, after which the parent serves its children again
 
 _PROMOTE = Script("promote.lua")
 
 
 class Promotion:
-    """This worker's part in promoting. The lease saves the others the work; promoting twice would do no harm."""
+    """This worker's promotion. The lease spares other workers the work; to promote twice would do no harm."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._lease = Lease(keys.lease("promotion"), LEASE, wire.run)
 
     def run(self, queues: Iterable[str]) -> int:
-        """Promote what is due, if it is our turn. Returns how many jobs. Raises redis-py's errors."""
+        """Promote due jobs, if this worker holds the lease. Returns the number of jobs. Raises redis-py's errors."""
         if not self._lease.hold():
             return 0
         promoted, until = 0, time.monotonic() + LONGEST
@@ -37,5 +37,5 @@ class Promotion:
         return promoted
 
     def end(self) -> None:
-        """Leave the turn to another. Raises redis-py's errors."""
+        """Release the lease. Raises redis-py's errors."""
         self._lease.free()

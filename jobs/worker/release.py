@@ -1,4 +1,4 @@
-"""Letting jobs go on that waited for one which has ended; in slices, so that thousands of them hold up nothing."""
+"""Releases the jobs that waited for a job that has ended; in slices, so that thousands of them block nothing."""
 
 import logging
 import time
@@ -15,15 +15,15 @@ from jobs.job import MandateJob
 
 logger = logging.getLogger("jobs")
 
-SLICE = 500  # jobs a call
+SLICE = 500  # jobs per call
 
 _RELEASE = Script("shared.lua", "release.lua")
 
 
 def release(client: Redis, member: str) -> None:
     """
-    Do what a member of `jobs:releasing` asks for. It stays there until that is done, so that recovery can go on with
-    it; raises nothing.
+    Release the jobs of a member of `jobs:releasing`. The member stays there until all are released, so that recovery
+    can continue. Raises nothing.
 
     A member is the key of a set of commands' jobs, or `rq:<queue>:<id>` for a job with plain RQ dependents.
     """
@@ -46,7 +46,7 @@ def _release_commands(client: Redis, members: str) -> None:
         left, started = run_script(client, _RELEASE, [members], [keys.RQ, prerequisite, SLICE, iso(now), repr(now)])
         for job_id in started:
             logger.info("enqueued job %s: its prerequisites are done", as_text(job_id))
-        if left == 0 or left == before:  # done; or a full server, where it is tried again later
+        if left == 0 or left == before:  # done; or the server is full, and it is tried again later
             return
         before = left
 

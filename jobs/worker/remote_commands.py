@@ -1,4 +1,4 @@
-"""Remote commands: RQ's, as `rq` and django-rq publish them (shutdown, stop-job, stop-execution), and our own."""
+"""Obeys remote commands: RQ's, which `rq` and django-rq publish (shutdown, stop-job, stop-execution), and our own."""
 
 import json
 import logging
@@ -15,26 +15,26 @@ from jobs.worker.process import Process
 
 logger = logging.getLogger("jobs.worker")
 
-SIGNALS = {"quiet": signal.SIGTSTP, "stacks": signal.SIGTTIN}  # commands of our own, to one child
+SIGNALS = {"quiet": signal.SIGTSTP, "stacks": signal.SIGTTIN}  # our own commands, sent to one child
 
 
 class Remote:
-    """The channels of our children. redis-py's client subscribes again by itself when a connection was lost."""
+    """The channels of this parent's children. redis-py's client subscribes again by itself after a lost connection."""
 
     def __init__(self, queue: str) -> None:
         client = Redis(connection_pool=new_pool(queue, socket_timeout=2, socket_connect_timeout=2))
         self._channels: Any = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
 
     def listen(self, worker: str) -> None:
-        """Hear what is said to that worker. Raises redis-py's errors, as the others do."""
+        """Subscribe to a worker's channel. Raises redis-py's errors, as the other methods do."""
         self._channels.subscribe(keys.channel(worker))
 
     def forget(self, worker: str) -> None:
-        """Hear that worker's channel no more."""
+        """Unsubscribe from a worker's channel."""
         self._channels.unsubscribe(keys.channel(worker))
 
     def obey(self, processes: Iterable[Process]) -> bool:
-        """Carry out what has been said since. Whether we were told to shut down."""
+        """Obey the commands received since the last call. Returns whether to shut down."""
         shutdown = False
         by_channel = {keys.channel(process.name): process for process in processes}
         while by_channel and (message := self._channels.get_message(timeout=0)) is not None:
@@ -57,5 +57,5 @@ class Remote:
             if command == "shutdown":
                 shutdown = True
             else:
-                logger.warning("no such thing here: the remote command %r", command)
+                logger.warning("unknown remote command: %r", command)
         return shutdown

@@ -1,8 +1,9 @@
 """
-Plain RQ jobs: whatever RQ's or django-rq's own code enqueued, run with RQ's meaning by RQ's own code.
+Runs plain RQ jobs: jobs that RQ's or django-rq's own code enqueued, with RQ's semantics and by RQ's own code.
 
 Callbacks, Retry, depends_on, Repeat, Group, rate limits: all of it is RQ's, off the fast path. Ours are the time-out,
-the thread, the rule about what a payload may call, and patience: to RQ's code a server that is away is a failed job.
+the thread, the rule about which functions a payload may call, and patience: RQ's code treats a server that is away as a
+failed job.
 """
 
 import asyncio
@@ -38,8 +39,8 @@ from jobs.worker.fetch import LONGEST_WAIT
 
 logger = logging.getLogger("jobs")
 
-AWAY = (*UNREACHABLE, MasterDownError, OutOfMemoryError, ReadOnlyError)  # it is the server, not the job
-# In one step: a job that somebody has deleted meanwhile must not get a record again.
+AWAY = (*UNREACHABLE, MasterDownError, OutOfMemoryError, ReadOnlyError)  # errors of the server, not of the job
+# In one step: a job that was deleted meanwhile must not get a record again.
 _NOTE_REASON = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'reason', ARGV[1]) end"
 
 Allow = Callable[[Claim, float | None], object]
@@ -49,15 +50,15 @@ _STAY_CANCELLED = (
 )
 
 FIRST_PAUSE = 0.05  # seconds
-TRIES = 5  # of writing an outcome that the server, which answers, does not take
+TRIES = 5  # attempts to write an outcome while the server answers
 
 
 class NotOurs(Exception):
-    """Raised when nothing is to be written of an attempt: it never began, or its claim is held no more."""
+    """Raised when an attempt must write nothing: it never began, or its claim is no longer held."""
 
 
 class PlainJob(MandateJob):
-    """A plain job that this worker runs: what it calls, the job's function or a callback, can be interrupted."""
+    """A plain job that this worker runs. Its function and its callbacks can be interrupted."""
 
     interruptible: Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -79,7 +80,7 @@ class PlainJob(MandateJob):
 
 
 class PlainRunner(SimpleWorker):
-    """RQ's worker as far as performing one job goes; it fetches nothing and never beats."""
+    """The part of RQ's worker that performs one job; it fetches nothing and never beats."""
 
     log_result_lifespan = False
     _claim: Claim
@@ -88,7 +89,7 @@ class PlainRunner(SimpleWorker):
 
     @classmethod
     def run(cls, worker: str, claim: Claim, thread: Interruptible, allow: Allow) -> Ended:
-        """Run one plain job. RQ's code writes the outcome; what it cannot even read is dead, with the reason."""
+        """Run one plain job. RQ's code writes the outcome; a job that it cannot read is dead, with the reason."""
         name = display.UNREADABLE
         try:
             client = _client(claim.queue_name)
@@ -100,7 +101,7 @@ class PlainRunner(SimpleWorker):
             job.origin = claim.queue_name  # where its claim is, whatever its record says
             name = str(job.func_name)
             if job.command_name:
-                return execution.attempt(claim, thread)  # a command that RQ's own tools have written anew
+                return execution.attempt(claim, thread)  # a command that RQ's own tools have rewritten
             runner = cls(
                 [claim.queue_name],
                 name=worker,
@@ -115,13 +116,13 @@ class PlainRunner(SimpleWorker):
             execution_id = claim.execution.decode()
             ok = runner.perform_job(job, runner.queues[0], Execution(execution_id, job.id, client, worker))
         except NotOurs:
-            return Ended(GivenBack(), name)  # refused, and said, where another has the job by now
+            return Ended(GivenBack(), name)  # refused, with a log line, if another worker has the job by now
         except BaseException as error:
             logger.error("dead: %s (job %s): %s", name, claim.job_id, error, exc_info=not isinstance(error, JobsError))
             return Ended(Dead(failures.reason_of(error), traceback.format_exc()), name)
         return Ended(Recorded(finished=bool(ok)), name)
 
-    # --- what RQ's worker writes -----------------------------------------------------------------
+    # --- RQ's writes -----------------------------------------------------------------------------
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
         try:
@@ -129,7 +130,7 @@ class PlainRunner(SimpleWorker):
         except AWAY:
             self._unreached = True
             raise
-        if not self._holds_claim():  # it was cancelled just before RQ's code wrote that it has started
+        if not self._holds_claim():  # it was cancelled just before RQ's code marked it as started
             touched = (job.key, keys.registry("canceled", self._claim.queue_name))
             self._patiently(lambda: self.connection.eval(_STAY_CANCELLED, len(touched), *touched, job.id))
             raise NotOurs
@@ -141,7 +142,7 @@ class PlainRunner(SimpleWorker):
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         super().handle_exception(job, *exc_info)
-        reason = failures.reason_of(exc_info[1])  # for the dashboard, which groups by it; RQ keeps the traceback alone
+        reason = failures.reason_of(exc_info[1])  # for the dashboard, which groups by it; RQ keeps only the traceback
         self._patiently(lambda: self.connection.eval(_NOTE_REASON, 1, job.key, sendable(reason)))
 
     def handle_job_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
@@ -155,8 +156,8 @@ class PlainRunner(SimpleWorker):
 
     def _write(self, job: Job, write: Callable[[], None]) -> None:
         """
-        Have RQ's code write an outcome, once. The transaction that writes it takes the claim away: while that is there
-        nothing has been written, whatever answer was lost, and whatever error RQ's code has kept to itself.
+        Have RQ's code write an outcome, once. The transaction that writes it removes the claim: while the claim exists,
+        nothing has been written, even if an answer was lost or RQ's code has swallowed an error.
         """
         before = dict(vars(job))  # RQ counts retries and repeats on the object
         tries = 0
@@ -171,9 +172,9 @@ class PlainRunner(SimpleWorker):
                 failure = error
                 tries += 1
             if not self._holds_claim():
-                return  # what may have been left to do after it, such as dependents, housekeeping does
+                return  # maintenance finishes what may be left after it, such as dependents
             if tries == TRIES:
-                raise failure or JobsError("RQ's code could not write the outcome; why is in the log.")
+                raise failure or JobsError("RQ's code could not write the outcome; the log has the reason.")
             vars(job).update(before)
             time.sleep(pause)
 
@@ -192,14 +193,14 @@ class PlainRunner(SimpleWorker):
                 time.sleep(pause)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        """The parent beats."""
+        """Do nothing: the parent beats."""
 
     def procline(self, message: str) -> None:
-        """The process has many threads; its title tells of none."""
+        """Leave the process title alone: the process has many threads."""
 
 
 def _pauses() -> Iterator[float]:
-    """Seconds between attempts to reach a server that is away."""
+    """Yield the seconds between attempts to reach a server that is away."""
     pause = FIRST_PAUSE
     while True:
         yield pause
@@ -207,7 +208,7 @@ def _pauses() -> Iterator[float]:
 
 
 def _serializer(claim: Claim) -> Any:
-    """JSON; pickle, which starts with its own mark, where the project allows it."""
+    """Return the serializer: JSON, or pickle for a payload with pickle's first byte, if the project allows it."""
     if not claim.payload.startswith(b"\x80"):
         return JSONSerializer
     if not conf.get("ALLOW_PICKLE"):
@@ -219,7 +220,7 @@ def _serializer(claim: Claim) -> Any:
 
 
 def _interruptible(claim: Claim, thread: Interruptible) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Wraps a function of the job's, plain or `async def`, so that it can be interrupted."""
+    """Wrap a function of the job, plain or `async def`, so that it can be interrupted."""
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -241,8 +242,8 @@ def _interruptible(claim: Claim, thread: Interruptible) -> Callable[[Callable[..
 def _penalty(claim: Claim, allow: Allow) -> type[BaseDeathPenalty]:
     class Limit(BaseDeathPenalty):
         """
-        The time that RQ's code gives a job or a callback, told to our main thread, which interrupts at its end; in
-        place of SIGALRM, which only a main thread can have.
+        Passes the time limit that RQ's code sets for a job or a callback to our main thread, which interrupts it; in
+        place of SIGALRM, which only a main thread can handle.
         """
 
         def setup_death_penalty(self) -> None:
@@ -258,7 +259,7 @@ _clients: dict[str, Redis] = {}
 
 
 def _client(queue: str) -> Redis:
-    """RQ's code makes many calls and knows no retries: it gets time-outs that a worker can bear."""
+    """Return the client for RQ's code, which makes many calls without retries: with time-outs that fit a worker."""
     if queue not in _clients:
         _clients[queue] = Redis(connection_pool=new_pool(queue, socket_timeout=10, socket_connect_timeout=5))
     return _clients[queue]

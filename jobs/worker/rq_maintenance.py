@@ -1,4 +1,4 @@
-"""What RQ's own workers do now and then, and ours must: finish what was left half done, forget what is over."""
+"""Does the periodic maintenance of RQ's own workers: finishes interrupted work, and deletes ended groups."""
 
 import logging
 import time
@@ -18,11 +18,11 @@ from jobs.worker.connection import UNREACHABLE
 
 logger = logging.getLogger("jobs.worker")
 
-RARELY = 60.0  # seconds between the rounds that are for tidiness
+RARELY = 60.0  # seconds between rounds of rate limits and groups
 
 
 class RqMaintenance:
-    """RQ's registries, by RQ's code. Who runs it does not matter, nor how many at once."""
+    """Maintains RQ's registries, by RQ's code. Any worker may run it, several at once, too."""
 
     def __init__(self, queue: str) -> None:
         self._client = Redis(connection_pool=new_pool(queue, socket_timeout=2, socket_connect_timeout=2))
@@ -30,8 +30,8 @@ class RqMaintenance:
 
     def run(self, queues: Iterable[str]) -> None:
         """
-        Enqueue dependents of plain RQ jobs that were released and not enqueued; now and then, free rate limits' slots
-        that nobody holds, and forget groups that are over. Raises redis-py's errors.
+        Enqueue dependents of plain RQ jobs that were released but not enqueued. Every RARELY seconds, also free rate
+        limits' slots that no job holds, and delete ended groups. Raises redis-py's errors.
         """
         for queue in queues:
             if self._client.exists(keys.ready(queue)):
@@ -52,4 +52,4 @@ class RqMaintenance:
         except (*UNREACHABLE, RedisError):
             raise
         except Exception:  # a job that RQ cannot read must not end the parent
-            logger.exception("RQ's housekeeping failed")
+            logger.exception("RQ's maintenance failed")

@@ -1,8 +1,8 @@
 """
-The board between a child and its parent: shared memory in which each thread writes what it runs.
+The board between a child and its parent: shared memory in which each thread writes the job that it runs.
 
-Writing it costs the child a fraction of a microsecond and no system call; the parent reads it even while a job holds
-the child's interpreter lock.
+A write costs the child a fraction of a microsecond and no system call. The parent can read the board even while a job
+holds the child's interpreter lock.
 """
 
 import mmap
@@ -15,17 +15,17 @@ from math import inf
 _SLOT = struct.Struct("dd240s")  # started, deadline (monotonic seconds; 0: idle, no limit), then the claim
 _TIMES = struct.Struct("dd")  # how a slot begins
 _HEAD = struct.Struct("qqd")  # finished, failed, working seconds
-_FETCHED, _MINDED, _BREATHS = 0, 1, 2  # which turn is whose, behind the head
+_FETCHED, _MINDED, _BREATHS = 0, 1, 2  # positions of the turns, behind the head
 _TURNS = 3 * struct.calcsize("d")
-_END = struct.Struct("qq")  # the pid of the process that has ended properly, and what is to follow
+_END = struct.Struct("qq")  # the pid of the process that has ended properly, and what follows it
 PAUSABLE = 64  # queues that a worker may serve
 
-NO_MORE, ANOTHER = 0, 1  # what is to follow a child that has ended properly: nothing, or its replacement
+NO_MORE, ANOTHER = 0, 1  # what follows a child that has ended properly: nothing, or its replacement
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What one thread is running: when it began and when its time is up (monotonic seconds; inf: never)."""
+    """One thread's running job: when it began, and its deadline (monotonic seconds; inf: none)."""
 
     started: float
     deadline: float
@@ -50,7 +50,7 @@ class Board:
         self._turns = memoryview(self._memory)[_HEAD.size : self._end].cast("d")
 
     def detach(self) -> None:
-        """A process that a job has forked: from here on, what it writes is seen by nobody else."""
+        """Make the board private, in a process that a job has forked: no other process sees its writes from here on."""
         self._map()  # another object than the parent's and the worker's; theirs stays mapped, unused
 
     def start(self, thread: int, started: float, deadline: float, claim: bytes) -> None:
@@ -58,11 +58,11 @@ class Board:
         _SLOT.pack_into(self._memory, self._slots + thread * _SLOT.size, started, deadline, claim)
 
     def end(self, thread: int) -> None:
-        """The child: this thread is idle again. Which claim it was stays: its outcome is still to be committed."""
+        """The child: this thread is idle again. The claim stays on the board: its outcome is still to be committed."""
         _TIMES.pack_into(self._memory, self._slots + thread * _SLOT.size, 0.0, 0.0)
 
     def begun(self) -> int:
-        """The parent: the number of the last execution that was begun, -1 for none. Those after it lie untouched."""
+        """The parent: the number of the last execution that was begun, -1 for none. Later claims are not begun."""
         last = -1
         for thread in range(self.threads):
             _, _, claim = _SLOT.unpack_from(self._memory, self._slots + thread * _SLOT.size)
@@ -72,17 +72,17 @@ class Board:
         return last
 
     def running(self) -> list[Running]:
-        """The parent: what runs now. A slot caught half-written is left out."""
-        found = []
+        """The parent: the running jobs. A half-written slot is left out."""
+        jobs = []
         for thread in range(self.threads):
             started, deadline, claim = _SLOT.unpack_from(self._memory, self._slots + thread * _SLOT.size)
             words = claim.rstrip(b"\0").decode(errors="replace").split(" ")
             if started and len(words) == 3:
-                found.append(Running(started, deadline, *words))
-        return found
+                jobs.append(Running(started, deadline, *words))
+        return jobs
 
     def count(self, finished: int, failed: int, working: float) -> None:
-        """The child: how many jobs it has done since it began, and the seconds they took."""
+        """The child: its finished and failed jobs since it began, and the seconds that they took."""
         _HEAD.pack_into(self._memory, 0, finished, failed, working)
 
     def counted(self) -> tuple[int, int, float]:
@@ -90,11 +90,11 @@ class Board:
         return _HEAD.unpack_from(self._memory, 0)
 
     def pause(self, queue: int, paused: bool) -> None:
-        """The parent: take no more from the queue at this position."""
+        """The parent: whether the queue at this position is paused."""
         self._memory[self._pauses + queue] = paused
 
     def is_paused(self, queue: int) -> bool:
-        """The child: whether to leave that queue alone."""
+        """The child: whether the queue at this position is paused."""
         return bool(self._memory[self._pauses + queue])
 
     def turn(self) -> None:
@@ -102,12 +102,12 @@ class Board:
         self._turns[_FETCHED] = time.monotonic()
 
     def mind(self) -> None:
-        """The child: its main thread has looked after the others."""
+        """The child: its main thread has minded the others."""
         self._turns[_MINDED] = time.monotonic()
         self._turns[_BREATHS] = 0.0
 
     def breathe(self) -> None:
-        """The child: a thread that has nothing else to do took its turn, so the interpreter's lock is free."""
+        """The child: a thread that does nothing else took its turn, so the interpreter's lock is free."""
         self._turns[_BREATHS] += 1.0
 
     def breaths(self) -> float:
@@ -129,15 +129,15 @@ class Board:
         return self._memory[self._retiring] == 1 + ANOTHER
 
     def leave(self) -> None:
-        """The child: it ends, within limits of its own, and shows no more turns."""
+        """The child: it stops, within its own time limits, and shows no more turns."""
         self._turns[_MINDED] = inf
 
     def mark_end(self, follows: int) -> None:
-        """The child: it is about to exit, in order, and this is to follow: NO_MORE or ANOTHER."""
+        """The child: it is about to exit properly, followed by NO_MORE or ANOTHER."""
         _END.pack_into(self._memory, self._end, os.getpid(), follows)
 
     def ended(self, pid: int) -> int | None:
-        """The parent: what is to follow the child of that pid; None when the child did not come to its own end."""
+        """The parent: what follows the child of that pid; None if the child did not end properly."""
         marked, follows = _END.unpack_from(self._memory, self._end)
         return follows if marked == pid else None
 
@@ -146,5 +146,5 @@ class Board:
         return self._turns[_FETCHED]
 
     def minded(self) -> float:
-        """The parent: when the main thread last looked after the others; inf: the child is leaving."""
+        """The parent: when the main thread last minded the others; inf: the child stops."""
         return self._turns[_MINDED]

@@ -1,4 +1,4 @@
-"""What a worker was asked to be."""
+"""The settings of a worker."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ class WorkerSettings:
     """The options of `manage.py rqworker`, checked."""
 
     queues: dict[str, int | None]  # by priority; with weights, where the fetch is weighted
-    concurrency: int = 10  # threads a process
+    concurrency: int = 10  # threads per process
     processes: int = 1
     name: str = ""  # of the worker; with several processes, the first part of each one's
     burst: bool = False  # end when the queues are empty
-    max_jobs: int | None = None  # recycle a process after so many jobs
-    max_memory: int | None = None  # recycle a process above so many megabytes
-    max_idle_time: int | None = None  # recycle a process that had nothing to do for so many seconds
-    health_port: int | None = None  # where to answer probes over HTTP
+    max_jobs: int | None = None  # recycle a process after this many jobs
+    max_memory: int | None = None  # recycle a process above this many megabytes
+    max_idle_time: int | None = None  # recycle a process that was idle for this many seconds
+    health_port: int | None = None  # the port for probes over HTTP

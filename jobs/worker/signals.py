@@ -1,8 +1,9 @@
 """
-Signals of a worker's processes: which mean something, which do not, and what a process that a job starts inherits.
+Signals of a worker's processes: which have a meaning, which do not, and which handlers a job's processes inherit.
 
-A signal that Python ignores (SIG_IGN) stays ignored in whatever a job executes, so nothing here ignores any: a handler
-that does nothing has the same effect, and ends with `exec`. A process that a job forks gets back what was set before.
+A signal that Python ignores (SIG_IGN) stays ignored in any program that a job executes, so none is ignored here: a
+handler that does nothing has the same effect, and ends with `exec`. A process that a job forks gets the previous
+handlers back.
 """
 
 import logging
@@ -13,11 +14,11 @@ from typing import Any
 logger = logging.getLogger("jobs.worker")
 
 PASSED_ON = {signal.SIGTERM, signal.SIGTSTP, signal.SIGTTIN}  # by the parent
-MEANINGLESS = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}  # whose default would end the process
+MEANINGLESS = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}  # their default action would end the process
 
 HANDLED = PASSED_ON | MEANINGLESS | {signal.SIGINT, signal.SIGCHLD}
 
-_before: dict[int, Any] = {}  # handlers that were there before ours
+_before: dict[int, Any] = {}  # the handlers before ours
 
 
 def handle(number: int, handler: Any) -> None:
@@ -26,21 +27,21 @@ def handle(number: int, handler: Any) -> None:
     _before.setdefault(number, signal.SIG_DFL if before is None else before)
 
 
-def handle_meaningless(tell: Callable[[int], object]) -> None:
-    """Have `tell(number)` called for MEANINGLESS signals, except those that are ignored already, as under nohup."""
+def handle_meaningless(handler: Callable[[int], object]) -> None:
+    """Call `handler(number)` for MEANINGLESS signals, except those that are ignored already, as under nohup."""
     for number in MEANINGLESS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            handle(number, lambda number, _: tell(number))
+            handle(number, lambda number, _: handler(number))
 
 
 def explain(number: int) -> None:
-    """Log that a signal of MEANINGLESS has come, and which signals have a meaning."""
+    """Log that a signal of MEANINGLESS was received, and which signals have a meaning."""
     message = "%s means nothing here: TERM or INT stops the worker, TSTP quiets it, TTIN shows its stacks"
     logger.warning(message, name_of(number))
 
 
 def name_of(number: int) -> str:
-    """A signal's name; most realtime ones have none."""
+    """Return a signal's name; most realtime signals have none."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -48,11 +49,11 @@ def name_of(number: int) -> str:
 
 
 def do_nothing(_number: int, _frame: object) -> None:
-    """The handler of a signal that this process need not obey."""
+    """Handle a signal that this process need not obey."""
 
 
 def restore() -> None:
-    """In a process that a job has forked: set all that was installed here back."""
+    """Restore the previous handlers, in a process that a job has forked."""
     signal.set_wakeup_fd(-1)
     for number, handler in _before.items():
         signal.signal(number, handler)

@@ -1,21 +1,21 @@
-"""Whether a child's loops still turn, by what they show on the board."""
+"""Detects from the board whether a child's loops still turn."""
 
 from math import inf
 
 from jobs.worker.scoreboard import Board
 
-STALLED = 20.0  # seconds without a turn of a loop that takes one every 10 at the latest
-HOPELESS = 60.0  # the same, after which a child is killed
+STALLED = 20.0  # seconds without a turn of a loop that takes one at least every 10 seconds
+HOPELESS = 60.0  # seconds without a turn after which a child is killed
 BREATH = 1.0  # seconds between two breaths of a child
 
 
 def stall(board: Board, now: float, *, since: float, limit: float) -> str:
     """
-    What has stood still for more than `limit` seconds, in words; "" if nothing has. `now`, and `since` when the loops
-    could have begun to turn, are monotonic seconds.
+    Describe the loop that has not turned for more than `limit` seconds; "" if both turn. `now`, and `since`, from when
+    on the loops could turn, are monotonic seconds.
 
-    While all threads are busy nobody fetches. A job that holds the interpreter's lock keeps every thread from its turn:
-    its time-out is what judges it.
+    While all threads are busy, none fetches. A job that holds the interpreter's lock keeps every thread from its turn;
+    then its time-out decides.
     """
     if board.minded() == inf:
         return ""
@@ -31,8 +31,8 @@ def stall(board: Board, now: float, *, since: float, limit: float) -> str:
 
 def is_hopeless(board: Board) -> bool:
     """
-    Whether a child that `stall` complains of is beyond help: nothing runs in it, or it minds its threads no more. While
-    its main thread minds jobs that run, those are to come to their end.
+    Whether a child that has stalled is to be killed: it runs no job, or no longer minds its threads. While its main
+    thread minds running jobs, they may end.
     """
     return not board.running() or _is_free(board, HOPELESS)
 

@@ -1,6 +1,6 @@
 """
-Orphans that the kernel gives to this process, because it is PID 1 of a container or a "child subreaper": what a job
-leaves behind. When one ends, somebody must ask for its exit status, or its entry in the process table stays.
+Reaps orphans: processes that a job leaves behind, and that the kernel gives to this process, because it is PID 1 of a
+container or a "child subreaper". When one ends, its exit status must be read, or its process table entry stays.
 """
 
 import ctypes
@@ -15,17 +15,17 @@ GET_CHILD_SUBREAPER = 37  # of prctl(2)
 
 
 class Strangers:
-    """Children of this process that it has not started. Made before it starts its own workers."""
+    """Children of this process that it has not started. Create it before the process starts its own workers."""
 
     def __init__(self) -> None:
         self._adopts = os.getpid() == 1 or _is_subreaper()
-        self._known = set(_children())  # whoever has started those asks for them
+        self._earlier = set(_children())  # their starter reads their exit statuses
 
     def reap(self, ours: Iterable[int]) -> None:
-        """Ask for the exit statuses of those that have ended; not for `ours`, nor for those of a Popen."""
+        """Read the exit statuses of orphans that have ended; not those of `ours`, nor of a Popen."""
         if not self._adopts:
             return
-        ended = [pid for pid in set(_children()) - self._known - set(ours) if _has_ended(pid)]
+        ended = [pid for pid in set(_children()) - self._earlier - set(ours) if _has_ended(pid)]
         if ended:
             started = {each.pid for each in gc.get_objects() if type(each) is subprocess.Popen}
             for pid in ended:
@@ -41,7 +41,7 @@ def _children() -> list[int]:
             for thread in os.listdir("/proc/self/task")
             for word in Path(f"/proc/self/task/{thread}/children").read_text().split()
         ]
-    except OSError:  # not Linux, or a kernel that does not tell
+    except OSError:  # not Linux, or a kernel without this file
         return []
 
 

@@ -1,5 +1,5 @@
 """
-Processes that one thread of this process has started, and what those have started: named, and killed.
+Kills the processes that one thread of this process has started, with their descendants, and names them.
 
 Linux lists them in /proc/<pid>/task/<thread>/children; elsewhere none are found.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Killed(NamedTuple):
-    """A process that was killed: its pid, and its command line in one text."""
+    """A process that was killed: its pid and its command line."""
 
     pid: int
     command: str
@@ -21,8 +21,8 @@ class Killed(NamedTuple):
 
 def kill_started_by(native_thread_id: int) -> list[Killed]:
     """
-    Kill (SIGKILL) the processes that a thread of this process has started, with all their descendants; the thread that
-    waits for one then often goes on. Returns those that were killed, parents first. Raises nothing.
+    Kill (SIGKILL) the processes that a thread of this process has started, with all their descendants. A thread that
+    waits for one then often continues. Returns the killed processes, parents first. Raises nothing.
 
     `native_thread_id` is `threading.Thread.native_id`. multiprocessing's resource tracker and fork server are left
     alone, because they serve the whole process.
@@ -39,10 +39,10 @@ def _kill(pid: int, parent: int, killed: list[Killed]) -> None:
     with suppress(OSError):
         handle = os.pidfd_open(pid)
         try:
-            if _parent(pid) != parent:  # it has ended meanwhile, and the pid is another's
+            if _parent(pid) != parent:  # it has ended meanwhile, and the pid is another process's
                 return
             command = _command(pid)
-            signal.pidfd_send_signal(handle, signal.SIGSTOP)  # so that it starts no more while its own are listed
+            signal.pidfd_send_signal(handle, signal.SIGSTOP)  # so that it starts no more while its children are listed
             below = [child for thread in _threads(pid) for child in _children(pid, thread)]
             killed.append(Killed(pid, command))
             for child in below:
@@ -62,7 +62,7 @@ def _threads(pid: int) -> list[int]:
 def _children(pid: int, thread: int) -> list[int]:
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()]
-    except OSError:  # it has ended, or this kernel does not tell
+    except OSError:  # it has ended, or the kernel has no such file
         return []
 
 
@@ -76,11 +76,11 @@ def _command(pid: int) -> str:
 
 
 def _helpers() -> set[int | None]:
-    """The pids of multiprocessing's helpers, where it has started any."""
-    found: set[int | None] = set()
+    """Return the pids of multiprocessing's helper processes, None for those not started."""
+    pids: set[int | None] = set()
     for module, name, attribute in (
         ("multiprocessing.resource_tracker", "_resource_tracker", "_pid"),
         ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid"),
     ):
-        found.add(getattr(getattr(sys.modules.get(module), name, None), attribute, None))
-    return found
+        pids.add(getattr(getattr(sys.modules.get(module), name, None), attribute, None))
+    return pids

@@ -1,4 +1,4 @@
-"""What an attempt finds around it. It is the same for each, whatever ran in the thread before."""
+"""The environment of an attempt: the same for each, whatever ran in the thread before."""
 
 import logging
 from collections.abc import Callable
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 def new_context() -> Context:
     """
-    A context that has what a management command has: Django's script prefix, as `django.setup` sets it. Language, time
+    Return a context like a management command's: with Django's script prefix, as `django.setup` sets it. Language, time
     zone and decimal context are the defaults, and context variables are unset.
     """
     context = Context()
@@ -31,7 +31,7 @@ def new_context() -> Context:
 
 
 class Surroundings:
-    """Those of one job thread. To be made in that thread, because Django's own values belong to a thread as well."""
+    """The environment of one job thread. Create it in that thread, because Django's own values are per thread, too."""
 
     def __init__(self) -> None:
         self._context = new_context()
@@ -39,11 +39,11 @@ class Surroundings:
         self._close_caches = self._context.run(_open_caches)
 
     def run(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call in a context of its own, which is gone afterwards."""
+        """Call `call` in a context of its own, which is dropped afterwards."""
         return self._context.copy().run(call, *args, **kwargs)
 
     def restore(self, claim: Claim) -> None:
-        """Called after each attempt: give back database and cache connections, as a request does."""
+        """Return database and cache connections after an attempt, as a request does."""
         self._databases.give_back(claim)
         for close in self._close_caches:
             try:
@@ -52,21 +52,21 @@ class Surroundings:
                 logger.exception("could not close a cache's connections")
 
     def close(self) -> None:
-        """Called when the thread ends."""
+        """Close the database connections when the thread ends."""
         self._databases.close()
 
 
 def _open_caches() -> list[Callable[[], object]]:
     """
-    Make the thread's cache objects, which attempts share: Redis's keep their connections. Returns how those that want
-    to be closed after a request are closed.
+    Create the thread's cache objects, which attempts share: Redis caches keep their connections. Returns the `close`
+    methods of those that need to be closed after a request.
     """
-    found: list[Callable[[], object]] = []
+    closers: list[Callable[[], object]] = []
     for alias in caches:
         try:
             cache = caches[alias]
-        except Exception:  # noqa: S112 - who uses it will be told
+        except Exception:  # noqa: S112 - a job that uses it will fail with it
             continue
         if type(cache).close is not BaseCache.close:
-            found.append(cache.close)
-    return found
+            closers.append(cache.close)
+    return closers

@@ -18,15 +18,15 @@ FAILURES = (Dead, Retried)
 class JobThread(threading.Thread):
     """
     1. takes a claim; 2. puts it on the board; 3. makes the attempt in a context of its own; 4. gives its database
-    connections back; 5. hands the outcome over, which the next `take` of any thread commits. Ends when `take` has
-    nothing more to give.
+    connections back; 5. hands the outcome over, which the next `take` of any thread commits. Ends when `take` returns
+    None.
     """
 
     def __init__(
         self, number: int, fetch: Fetch, board: Board, attempt: MakeAttempt, ended: Callable[[], object]
     ) -> None:
         super().__init__(name=f"jobs-{number}", daemon=True)
-        self.claim: Claim | None = None  # what it runs now
+        self.claim: Claim | None = None  # the claim that it runs now
         self.interruptible = Interruptible()
         self.finished = self.failed = 0
         self.working = 0.0  # seconds
@@ -41,11 +41,11 @@ class JobThread(threading.Thread):
                 self._work(surroundings)
             finally:
                 surroundings.close()
-        finally:  # a thread that dies otherwise is found missing by the main thread
+        finally:  # the main thread notices a thread that has died otherwise
             self._ended()
 
     def allow(self, seconds: float | None) -> None:
-        """Let what it runs go on for so many seconds from now; None, or none at all: as long as it takes."""
+        """Let the running claim go on for that many seconds from now; without a limit if None, 0 or less."""
         claim = self.claim
         if claim is not None:
             now = time.monotonic()

@@ -1,6 +1,6 @@
 """
-OpenTelemetry on the side that runs jobs: a `process` span for each attempt. It links to the span that sent the job; a
-link and not a parent, since a job may run days later, and many times.
+OpenTelemetry on the side that runs jobs: a `process` span for each attempt. It links to the span that sent the job: a
+link and not a parent, because a job may run days later, and several times.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from jobs.client.tracing import about, tracer
 
 
 def traced(attempt: MakeAttempt) -> MakeAttempt:
-    """A worker's way to make attempts, with a span around each."""
+    """Wrap a function that makes attempts, with a span around each."""
 
     def make(claim: Claim, thread: Interruptible) -> Ended:
         from opentelemetry.trace import SpanKind
@@ -36,7 +36,7 @@ def traced(attempt: MakeAttempt) -> MakeAttempt:
 
 
 def flush() -> None:
-    """Send what has not been sent: a worker's process ends without the interpreter's own end."""
+    """Send the remaining spans: a worker's process ends without the interpreter's normal shutdown."""
     from opentelemetry import trace
 
     send = getattr(trace.get_tracer_provider(), "force_flush", None)  # the SDK's; the API alone has nothing to send

@@ -612,11 +612,11 @@ def test_a_worker_of_another_release(worker_process, settings):
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_a_web_process_of_another_release(path, healthy, client, settings, monkeypatch):
-    monkeypatch.setattr(version, "_told_at", -math.inf)
+    monkeypatch.setattr(version, "_published_at", -math.inf)
     add_worker(code_version="v42")
     settings.JOBS = settings.JOBS | {"VERSION": "v41"}
     assert client.get(path).status_code == 200
-    wait_until(version.told)
+    wait_until(version.published)
     settings.JOBS = settings.JOBS | {"VERSION": "v42"}
 
     name = f"{socket.gethostname()}:{os.getpid()}"
@@ -628,16 +628,16 @@ def test_a_web_process_of_another_release(path, healthy, client, settings, monke
 
 
 def test_a_web_process_tells_it_now_and_then_and_not_each_time(healthy, client, settings, monkeypatch):
-    monkeypatch.setattr(version, "_told_at", -math.inf)
+    monkeypatch.setattr(version, "_published_at", -math.inf)
     settings.JOBS = settings.JOBS | {"VERSION": "v41"}
     client.get("/healthz")
-    wait_until(version.told)
+    wait_until(version.published)
     healthy.delete("jobs:web")
     for _ in range(3):
         client.get("/healthz")
-    version._telling.answer(time.monotonic() + 30)
+    version._publishing.answer(time.monotonic() + 30)
 
-    assert version.told() == {}
+    assert version.published() == {}
 
 
 def test_the_digest_tells_commands_apart(monkeypatch):

@@ -1,4 +1,4 @@
-"""What follows a failed attempt, on a real server: retried, dead, discarded, requeued, with everything kept."""
+"""The outcomes of failed attempts, on a real server: retried, dead, discarded, requeued, with all their records."""
 
 import functools
 import time
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def told():
+def calls():
     Trouble.told.clear()
     return Trouble.told
 
@@ -124,14 +124,14 @@ def test_a_person_who_retries_a_dead_job_gives_it_a_fresh_budget(how, worker):
     assert get_connection("default").ttl(job.key) <= 500
 
 
-def test_discarded_errors_are_dropped_visibly(worker, told, places):
+def test_discarded_errors_are_dropped_visibly(worker, calls, places):
     job = Ruled.defer("hopeless")
     worker.run()
 
     assert (job.state, job.reason) == ("discarded", "HopelessError: as planned")
     assert places() == {job.id: ["canceled:default"]}
     assert get_connection("default").ttl(job.key) == pytest.approx(86_400, abs=5)
-    assert told == [("discard", "HopelessError: as planned")]
+    assert calls == [("discard", "HopelessError: as planned")]
     assert names(job)[-1] == "discarded"
 
 
@@ -151,13 +151,13 @@ def test_a_locked_database_is_retried_in_seconds(worker):
     assert job.state == "finished"
 
 
-def test_hooks_are_told_and_change_nothing(worker, told):
+def test_hooks_are_called_and_change_nothing(worker, calls):
     job = Ruled.defer("flaky")
     for _ in range(3):
         worker.hurry().run()
 
     assert job.state == "dead"
-    assert told == [("retry", "as planned", 1, 10.0), ("retry", "as planned", 2, 10.0), ("dead", "as planned")]
+    assert calls == [("retry", "as planned", 1, 10.0), ("retry", "as planned", 2, 10.0), ("dead", "as planned")]
 
 
 def test_a_hook_that_raises_is_logged_and_changes_nothing(worker, caplog):
@@ -222,7 +222,7 @@ def stumble(job, error):
 heard: list[tuple] = []
 
 
-def test_the_projects_handlers_hear_of_failures_and_deaths(worker, settings, caplog):
+def test_the_projects_handlers_are_called_for_failures_and_deaths(worker, settings, caplog):
     heard.clear()
     path = f"{__name__}.hear"
     settings.JOBS = {**settings.JOBS, "ON_FAILURE": [f"{__name__}.stumble", path], "ON_DEAD": [path]}
@@ -254,7 +254,7 @@ def test_a_requeued_job_keeps_its_id_and_uses_no_retry(pause, worker, places):
     assert places() == {job.id: ["finished:default"]}
 
 
-def test_what_call_wrote_before_it_asked_is_rolled_back_and_the_requeue_is_not(worker):
+def test_writes_of_a_requeued_call_are_rolled_back_and_the_requeue_is_not(worker):
     job = Again.defer()
     worker.run()
 
@@ -276,7 +276,7 @@ def test_outside_a_worker_there_is_nothing_to_requeue():
 
 
 @pytest.mark.parametrize("pause", [-1, "soon", None])
-def test_an_impossible_wait_is_a_failure_that_says_so(pause, worker):
+def test_an_impossible_wait_is_a_failure_with_that_reason(pause, worker):
     job = Again.defer(pause=pause)
     worker.run()
     assert job.return_value() == "swallowed"
@@ -320,7 +320,7 @@ def test_a_queue_keeps_so_many_dead_jobs_and_the_oldest_go_first(worker, caplog,
     assert "dead jobs were too many" in caplog.text
 
 
-def test_one_that_has_to_go_in_the_second_in_which_it_died_leaves_no_half_of_a_record(worker):
+def test_a_dead_job_dropped_in_the_second_of_its_death_leaves_no_partial_record(worker):
     worker.fetch._dead_limit = 0
     job = TroubleOnce.defer()
     worker.run()

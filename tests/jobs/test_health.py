@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 def first_look(monkeypatch):
     monkeypatch.setattr(health, "_checks", {})
     monkeypatch.setattr(health, "_migrated", False)
-    monkeypatch.setattr(version, "_told_at", inf)  # tests of the doctor ask what is told
+    monkeypatch.setattr(version, "_published_at", inf)  # tests of the doctor read the published versions
 
 
 def ask(client, path="/readyz", **headers):

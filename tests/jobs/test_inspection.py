@@ -1,4 +1,4 @@
-"""Looking for jobs: every state, filters, pages, and what cannot be read or vanishes; never a whole queue."""
+"""Listing jobs: every state, filters, pages, unreadable and deleted jobs; without reading a whole queue."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -51,7 +51,7 @@ def test_all_states_are_counted_at_once(one_of_each):
     assert {state: str(count) for state, count in counts().items()} == {**dict.fromkeys(JobState, "1"), "waiting": "2"}
 
 
-def test_what_is_no_jobs_record_is_not_counted(one_of_each):
+def test_ids_without_a_jobs_record_are_not_counted(one_of_each):
     client = get_connection("default")
     for job in (one_of_each["scheduled"], one_of_each["discarded"]):
         client.delete(job.key)
@@ -61,7 +61,7 @@ def test_what_is_no_jobs_record_is_not_counted(one_of_each):
     assert (str(found[JobState.DISCARDED]), str(found[JobState.CANCELLED])) == ("0", "1")
 
 
-def test_a_row_says_what_a_list_shows(one_of_each):
+def test_a_row_has_the_columns_of_a_list(one_of_each):
     (dead,) = JobQuery(state=JobState.DEAD).page().rows
     assert (dead.command, dead.queue, dead.state) == ("sample.Fail", "default", "dead")
     assert dead.description == "sample.Fail('bad luck')"
@@ -90,7 +90,7 @@ def test_filters(worker):
     assert str(JobQuery(state=JobState.DEAD, error="RuntimeError").count()) == "2"
 
 
-def test_each_attempt_counts_once_in_whatever_state(worker):
+def test_each_attempt_counts_once_in_any_state(worker):
     retrying, requeued, waits = TroubleTwice.defer(), Again.defer(), WriteNote.defer("later", wait=60)
     worker.run()
 
@@ -148,7 +148,7 @@ def _queues(jobs, found):
     return [(queue_of[job_id], job_id) for job_id in found]
 
 
-def test_a_search_looks_at_so_many_and_says_how_far_it_came():
+def test_a_search_examines_a_limited_number_and_returns_it():
     WriteNote.defer_many([(str(n),) for n in range(2_500)])
     query = JobQuery(state=JobState.QUEUED, text="('2499')")
     first = query.page()
@@ -157,7 +157,7 @@ def test_a_search_looks_at_so_many_and_says_how_far_it_came():
     assert (len(second.rows), second.looked_at, second.next_cursor) == (1, 500, "")
 
 
-def test_counting_what_must_be_looked_at_has_an_end(monkeypatch):
+def test_counting_jobs_that_must_be_read_is_bounded(monkeypatch):
     monkeypatch.setattr("jobs.inspection.query.COUNTED", 100)
     WriteNote.defer_many([("x",)] * 150, wait=60)
     assert str(JobQuery(state=JobState.SCHEDULED).count()) == "100+"
@@ -184,7 +184,7 @@ def grow(job, client):
     ("harm", "shown"),
     [(break_data, "(unreadable job)"), (grow, "(a payload of 14,000,000 bytes)"), (break_key, "(unreadable job)")],
 )
-def test_one_that_cannot_be_read_is_a_row_that_says_so(harm, shown, worker):
+def test_an_unreadable_job_is_a_row_that_says_so(harm, shown, worker):
     job, other = WriteNote.defer("x"), WriteNote.defer("y")
     harm(job, get_connection("default"))
     rows = list(JobQuery(state=JobState.QUEUED).all())
@@ -193,15 +193,15 @@ def test_one_that_cannot_be_read_is_a_row_that_says_so(harm, shown, worker):
         assert rows[0].description == shown
 
 
-def test_one_that_has_vanished_is_left_out():
+def test_a_deleted_job_is_left_out():
     job, other = WriteNote.defer("x"), WriteNote.defer("y")
     get_connection("default").delete(job.key)
     assert ids("queued") == [other.id]
 
 
 @pytest.mark.parametrize("cursor", ["nonsense!", "e30=!", "WzFd", "eyJhIjotMX0"])
-def test_a_cursor_that_nobody_gave_is_refused(cursor):
-    with pytest.raises(ValueError, match="No cursor"):
+def test_an_invalid_cursor_is_refused(cursor):
+    with pytest.raises(ValueError, match="Invalid cursor"):
         JobQuery(state=JobState.QUEUED).page(cursor)
 
 

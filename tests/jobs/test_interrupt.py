@@ -1,4 +1,4 @@
-"""Where an interrupt may come, where it never does, and what it leaves behind."""
+"""Interrupts: where they may be raised, where they never are, and their effects."""
 
 import asyncio
 import itertools
@@ -79,7 +79,7 @@ class Attempt:
         return not self._thread.is_alive()
 
     def interrupt(self) -> bool:
-        """As the main thread does every few milliseconds. True the first time."""
+        """Interrupt it, as the main thread does every few milliseconds. Returns True the first time."""
         return self._interruptible.interrupt(self._claim, TimedOut)
 
     def until_over(self) -> "Attempt":
@@ -95,7 +95,7 @@ class Attempt:
         return "query_for_ever" in names and running_query.awaited(frame) is not None
 
     def persist(self, looks: int = 50) -> None:
-        """Interrupt for a while, in which it gets on."""
+        """Interrupt for a while, during which it makes progress."""
         for _ in range(looks):
             self.interrupt()
             self._thread.join(0.001)
@@ -300,7 +300,7 @@ WAYS += [release_by_function, decorated, in_except, recurse, in_expression]
 
 
 @pytest.mark.parametrize("call", WAYS, ids=lambda call: call.__name__)
-def test_it_comes_inside_the_call_and_leaves_nothing_held(call):
+def test_an_interrupt_is_raised_inside_the_call_and_leaves_nothing_held(call):
     for _ in range(20):
         attempt = Attempt(call).until_over()
 
@@ -310,7 +310,7 @@ def test_it_comes_inside_the_call_and_leaves_nothing_held(call):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_it_comes_in_what_another_command_runs(own_commands):
+def test_an_interrupt_is_raised_in_a_command_that_another_one_runs(own_commands):
     class Inner(Mandate):
         @transaction.atomic
         def call(self):
@@ -351,7 +351,7 @@ def test_it_waits_until_a_library_has_returned(switch):
     assert not library.lock.locked()
 
 
-def test_it_does_not_come_in_what_a_library_calls(switch):
+def test_no_interrupt_is_raised_in_code_that_a_library_calls(switch):
     def call_back():
         switch.set()
         while not library.go_on.is_set():
@@ -371,7 +371,7 @@ def test_it_does_not_come_in_what_a_library_calls(switch):
 
 
 @pytest.mark.parametrize("place", ["finally", "enter", "exit", "del"])
-def test_it_does_not_come_where_the_code_sets_up_or_cleans_up(place, switch):
+def test_no_interrupt_is_raised_where_the_code_sets_up_or_cleans_up(place, switch):
     done = []
 
     class Step:
@@ -451,7 +451,7 @@ def test_what_swallows_it_gets_it_again(monkeypatch):
     assert attempt.result == "done"
 
 
-def test_it_gives_a_second_to_clean_up():
+def test_an_interrupt_leaves_a_second_to_clean_up():
     begun = []
 
     def call():
@@ -480,7 +480,7 @@ def test_an_error_that_came_of_it_has_it_in_its_place():
     assert isinstance(attempt.error.__cause__, KeyError)
 
 
-def test_a_requeue_that_the_command_answers_it_with_counts():
+def test_a_requeue_in_answer_to_an_interrupt_counts():
     def call():
         try:
             spin()
@@ -490,7 +490,7 @@ def test_a_requeue_that_the_command_answers_it_with_counts():
     assert isinstance(Attempt(call).until_over().error, RequeueRequested)
 
 
-def test_an_error_of_the_command_before_it_came_stays(switch):
+def test_an_error_raised_before_the_interrupt_stays(switch):
     def call():
         library.turn(switch)
         raise KeyError("its own")

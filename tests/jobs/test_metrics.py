@@ -1,4 +1,4 @@
-"""Samples of the queues: how many jobs wait, and how long the first has."""
+"""Samples of the queues: their lengths and latencies."""
 
 import pytest
 

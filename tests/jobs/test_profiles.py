@@ -1,4 +1,4 @@
-"""Profiles: each attempt has its own, whatever becomes of it, and none costs a job anything."""
+"""Profiles: each attempt has its own, whatever its outcome, and none affects a job."""
 
 import random
 import re
@@ -43,7 +43,7 @@ def one(job):
         lambda: ComputeAlways.defer(0.02),
     ],
 )
-def test_a_job_is_profiled_where_that_was_asked_for(defer, worker):
+def test_a_job_is_profiled_if_requested(defer, worker):
     job = defer()
 
     worker.run()
@@ -57,7 +57,7 @@ def test_a_job_is_profiled_where_that_was_asked_for(defer, worker):
     assert profiles.recent() == [found]
 
 
-def test_no_other_job_is_and_its_record_is_as_lean_as_ever(worker):
+def test_other_jobs_are_not_profiled_and_their_records_do_not_grow(worker):
     job = Compute.defer(0)
     client = get_connection("default")
 
@@ -144,7 +144,7 @@ def test_jobs_that_run_side_by_side_have_each_their_own(worker_process):
 
 
 @pytest.mark.parametrize("broken", ["_flame_graph", "_write", "get_connection"])
-def test_a_profile_that_cannot_be_kept_is_logged_and_the_job_is_what_it_is(broken, worker, monkeypatch, caplog):
+def test_a_profile_that_cannot_be_kept_is_logged_and_does_not_change_the_job(broken, worker, monkeypatch, caplog):
     def fail(*args):
         raise RuntimeError("a profile's own trouble")
 
@@ -159,7 +159,7 @@ def test_a_profile_that_cannot_be_kept_is_logged_and_the_job_is_what_it_is(broke
 
 
 @pytest.mark.parametrize("method", ["start", "stop"])
-def test_a_profiler_that_does_not_work_is_logged_and_the_job_is_what_it_is(method, worker, monkeypatch, caplog):
+def test_a_profiler_that_does_not_work_is_logged_and_does_not_change_the_job(method, worker, monkeypatch, caplog):
     def fail(self, *args, **options):
         get_stack_sampler().subscribers.clear()
         get_stack_sampler()._update()
@@ -199,7 +199,7 @@ def test_a_long_attempt_keeps_fewer_samples_of_all_its_time(worker, monkeypatch)
     assert 0.8 * one(job).seconds < float(root.split()[0]) <= one(job).seconds
 
 
-def test_a_flame_graph_that_is_too_large_is_cut_which_is_said(worker, monkeypatch):
+def test_a_flame_graph_that_is_too_large_is_cut_with_a_note(worker, monkeypatch):
     profiler = Profiler()
     with profiler:
         compute(0.1)
@@ -213,7 +213,7 @@ def test_a_flame_graph_that_is_too_large_is_cut_which_is_said(worker, monkeypatc
     assert re.fullmatch(r"Calls that took less than [\d.]+% of the time were left out\.", cut)
 
 
-def test_one_that_is_too_large_even_so_is_left_out_which_is_said(worker, monkeypatch, admin_client):
+def test_a_flame_graph_that_is_still_too_large_is_left_out_with_a_note(worker, monkeypatch, admin_client):
     monkeypatch.setattr(profiles, "LARGEST", 10)
     job = Compute.defer(0.02, profile=True)
 
@@ -273,7 +273,7 @@ def test_a_dead_job_is_profiled_when_it_is_retried(worker):
     assert one(job).ended == "RuntimeError"
 
 
-def test_what_runs_has_finished_or_is_gone_cannot_be_profiled(worker):
+def test_a_running_finished_or_deleted_job_cannot_be_profiled(worker):
     finished = Compute.defer(0)
     worker.run()
     running = Compute.defer(0)

@@ -1,4 +1,4 @@
-"""The counts of the commits, read by time, by command and by queue."""
+"""The attempt counters, read by time, by command and by queue."""
 
 import time
 
@@ -18,7 +18,7 @@ def count(minutes_ago, label, number):
     get_connection("default").hincrby(f"jobs:counts:{minute}", label, number)
 
 
-def test_what_a_worker_did_is_there_at_once(worker):
+def test_attempts_are_counted_at_once(worker):
     WriteNote.defer_many([("x",)] * 3, queue="low")
     Fail.defer()
     worker.run()
@@ -105,6 +105,6 @@ def test_quantiles_are_the_upper_end_of_their_bucket():
 
 
 @pytest.mark.parametrize("label", ["nonsense", "a|b|c", "a|b|finished|x", ""])
-def test_a_label_that_nobody_wrote_is_left_out(label, valkey):
+def test_an_invalid_label_is_left_out(label, valkey):
     count(0, label, 5)
     assert attempt_counts.by_command(HOUR) == {}

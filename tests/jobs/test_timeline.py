@@ -1,4 +1,4 @@
-"""A job's life as one list, from events, results and times."""
+"""A job's timeline, built from events, results and times."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +23,7 @@ def event(name, seconds, worker="", reason=""):
     return Event(name=name, at=at(seconds), worker=worker, reason=reason)
 
 
-def told(steps):
+def summaries(steps):
     return [(step.name, step.seconds if step.is_attempt else "-", step.worker, bool(step.traceback)) for step in steps]
 
 
@@ -42,7 +42,7 @@ def test_attempts_have_their_ends():
         FailedAttempt(at(10), at(12.1), "a", "Traceback one"),
         FailedAttempt(at(60), at(65.2), "c", "Traceback two"),
     ]
-    assert told(build(events, failed, at(80), "d")) == [
+    assert summaries(build(events, failed, at(80), "d")) == [
         ("queued", "-", "", False),
         ("failed", pytest.approx(2.1), "a", True),
         ("retried", "-", "", False),
@@ -53,12 +53,12 @@ def test_attempts_have_their_ends():
     ]
 
 
-def test_one_that_runs_has_no_end_yet():
+def test_a_running_attempt_has_no_end_yet():
     steps = build([event("queued", 0), event("started", 5)], [], at(5), "a")
-    assert told(steps) == [("queued", "-", "", False), ("running", None, "a", False)]
+    assert summaries(steps) == [("queued", "-", "", False), ("running", None, "a", False)]
 
 
-def test_a_failed_attempt_whose_result_is_forgotten_has_its_end_alone():
+def test_a_failed_attempt_without_a_result_has_only_its_end():
     events = [event("queued", 0), event("failed", 3, "a", "RuntimeError: old"), event("failed", 9, "b", "new")]
     steps = build(events, [FailedAttempt(at(8), at(9), "b", "Traceback")], at(7))
     assert [(step.reason, step.seconds) for step in steps[1:]] == [("RuntimeError: old", None), ("new", 1.0)]
@@ -66,7 +66,7 @@ def test_a_failed_attempt_whose_result_is_forgotten_has_its_end_alone():
 
 def test_a_requeue_just_before_is_not_the_end_of_the_next_attempt():
     steps = build([event("requeued", 9.8, "a"), event("started", 10), event("finished", 11)], [], at(10), "b")
-    assert told(steps) == [("requeued", None, "a", False), ("finished", 1.0, "b", False)]
+    assert summaries(steps) == [("requeued", None, "a", False), ("finished", 1.0, "b", False)]
 
 
 def test_poison_is_an_end(worker):
@@ -77,7 +77,7 @@ def test_poison_is_an_end(worker):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_a_real_job(worker):
+def test_the_timeline_of_a_real_job(worker):
     job = TroubleTwice.defer("flaky", 2)
     worker.run()
     for _ in range(2):
@@ -90,7 +90,7 @@ def test_of_a_real_job(worker):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_a_requeued_and_a_cancelled_one(worker):
+def test_the_timelines_of_a_requeued_and_a_cancelled_job(worker):
     job = Again.defer()
     worker.run()
     control.cancel(job)

@@ -1,4 +1,4 @@
-"""`manage.py jobs`: look at jobs and queues, and change them, from a terminal or a script."""
+"""`manage.py jobs`: show jobs and queues, and change them, from a terminal or a script."""
 
 from typing import Any
 
@@ -19,63 +19,67 @@ from jobs.errors import JobsError, RedisUnavailableError
 
 CHANGES = {
     "retry": "run dead, discarded or cancelled jobs again, or retrying ones at once",
-    "run-now": "run scheduled jobs before their time, waiting ones without their prerequisites",
-    "cancel": "see that jobs are not run, or not to their end",
+    "run-now": "run scheduled jobs before their due time, and waiting jobs without their prerequisites",
+    "cancel": "keep jobs from running, or interrupt those that run",
     "delete": "remove jobs",
 }
 
 
 class Command(BaseCommand):
-    help = "Look at jobs and queues, and change them. Exit status: 0 done, 1 refused or failed, 2 usage, 3 no Redis."
-    requires_system_checks = ()  # it is for when things are broken, too
+    help = "Show jobs and queues, and change them. Exit status: 0 done, 1 refused or failed, 2 usage, 3 no Redis."
+    requires_system_checks = ()  # the command must work while things are broken
 
     def add_arguments(self, parser: CommandParser) -> None:
-        every = parser.add_subparsers(dest="what", required=True, metavar="COMMAND")
+        subparsers = parser.add_subparsers(dest="what", required=True, metavar="COMMAND")
 
-        def add(name: str, help: str, deed: Any) -> CommandParser:
-            added: CommandParser = every.add_parser(name, help=help, description=f"{help.capitalize()}.")
-            added.add_argument("--json", action="store_true", help="answer in JSON")
-            added.set_defaults(deed=deed)
+        def add(name: str, help: str, action: Any) -> CommandParser:
+            added: CommandParser = subparsers.add_parser(name, help=help, description=f"{help.capitalize()}.")
+            added.add_argument("--json", action="store_true", help="print JSON")
+            added.set_defaults(action=action)
             return added
 
         stats = add("stats", "queues, rates and workers; live on a terminal until Ctrl-C", live.stats)
-        stats.add_argument("--once", action="store_true", help="show them once, and end")
-        stats.add_argument("--interval", type=float, default=2.0, help="seconds between two looks (default 2)")
-        listed = add("list", "jobs, in whatever state unless filters say which", show.list_jobs)
+        stats.add_argument("--once", action="store_true", help="print the figures once and exit")
+        stats.add_argument("--interval", type=float, default=2.0, help="seconds between updates (default 2)")
+        listed = add("list", "jobs in any state, unless a filter names one", show.list_jobs)
         add_filters(listed, limit=50)
-        shown = add("show", "all that is known of a job", show.show)
+        shown = add("show", "all details of jobs", show.show)
         shown.add_argument("ids", nargs="+", metavar="ID")
         for name, help in CHANGES.items():
             self._add_change(add(name, help, change.change(name.replace("-", "_"))))
         moved = add("move", "move queued jobs to another queue of their server", change.move)
         self._add_change(moved)
-        moved.add_argument("--to", required=True, metavar="QUEUE", help="the queue that they are moved to")
-        for name, help, deed in (
-            ("pause", "take no more jobs from queues", change.pause),
+        moved.add_argument("--to", required=True, metavar="QUEUE", help="the target queue")
+        for name, help, action in (
+            ("pause", "stop taking jobs from queues", change.pause),
             ("resume", "take jobs from queues again", change.resume),
         ):
-            add(name, help, deed).add_argument("queues", nargs="+", metavar="QUEUE")
+            add(name, help, action).add_argument("queues", nargs="+", metavar="QUEUE")
         run = add("run", "run a command here, or defer it", running.run)
         run.add_argument("name", metavar="COMMAND", help="such as users.SendWelcomeEmail")
         run.add_argument(
-            "--args", dest="by_position", default="[]", metavar="JSON", help="its fields by position, a list"
+            "--args", dest="by_position", default="[]", metavar="JSON", help="its fields by position, as a list"
         )
-        run.add_argument("--kwargs", dest="by_name", default="{}", metavar="JSON", help="its fields by name, an object")
-        run.add_argument("--defer", action="store_true", help="as a job, for the workers")
-        run.add_argument("--queue", help="with --defer: instead of the command's own")
-        run.add_argument("--wait", type=float, metavar="SECONDS", help="with --defer: from now until it runs")
-        run.add_argument("--follow", action="store_true", help="with --defer: wait for its end")
+        run.add_argument(
+            "--kwargs", dest="by_name", default="{}", metavar="JSON", help="its fields by name, as an object"
+        )
+        run.add_argument("--defer", action="store_true", help="enqueue it as a job for the workers")
+        run.add_argument("--queue", help="with --defer: the queue, instead of the command's own")
+        run.add_argument("--wait", type=float, metavar="SECONDS", help="with --defer: delay before it runs")
+        run.add_argument("--follow", action="store_true", help="with --defer: wait until it ends")
 
     def _add_change(self, parser: CommandParser) -> None:
-        parser.add_argument("ids", nargs="*", metavar="ID", help="jobs by their ids; or else filters")
+        parser.add_argument("ids", nargs="*", metavar="ID", help="job ids; without ids, filters select the jobs")
         add_filters(parser, limit=None)
-        parser.add_argument("--yes", action="store_true", help="do not ask before jobs are changed by filters")
+        parser.add_argument(
+            "--yes", action="store_true", help="do not ask for confirmation when filters select the jobs"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         output = Output(self.stdout, self.stderr, as_json=options["json"])
         try:
             with quietly():
-                code = options["deed"](output, options)
+                code = options["action"](output, options)
         except (RedisConnectionError, RedisTimeoutError) as error:
             message = f"No answer from Redis: {str(error).rstrip('.')}. Check that it runs and that REDIS_URL is right."
             raise CommandError(message, returncode=AWAY) from error

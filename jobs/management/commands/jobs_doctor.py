@@ -1,4 +1,4 @@
-"""`manage.py jobs_doctor`: what is wrong with the jobs, why it matters, and what mends it."""
+"""`manage.py jobs_doctor`: report what is wrong with the jobs, why it matters, and how to mend it."""
 
 import time
 from typing import Any
@@ -11,18 +11,18 @@ from jobs import doctor
 from jobs.cli.exits import quietly
 from jobs.doctor import Finding, Severity
 
-EVERY = 10.0  # seconds between two looks with --watch
+EVERY = 10.0  # seconds between examinations with --watch
 
 
 class Command(BaseCommand):
-    help = "Say what is wrong with servers, workers, queues and jobs. Exit status: 0 well, 1 warnings, 2 errors."
-    requires_system_checks = ()  # it is for when things are broken
+    help = "Report problems of servers, workers, queues and jobs. Exit status: 0 well, 1 warnings, 2 errors."
+    requires_system_checks = ()  # the command must work while things are broken
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="a JSON list of findings")
-        parser.add_argument("--watch", action="store_true", help="look again and again, until Ctrl-C")
+        parser.add_argument("--json", action="store_true", help="print a JSON list of findings")
+        parser.add_argument("--watch", action="store_true", help="repeat until Ctrl-C")
         parser.add_argument(
-            "--interval", type=float, default=EVERY, help=f"with --watch: seconds between two looks (default {EVERY:g})"
+            "--interval", type=float, default=EVERY, help=f"with --watch: seconds between examinations ({EVERY:g})"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -30,28 +30,28 @@ class Command(BaseCommand):
             raise CommandError(f"--interval {options['interval']:g} is impossible: it must be above 0 seconds.")
         with quietly():
             while True:
-                found = doctor.examine()
+                findings = doctor.examine()
                 if options["watch"] and not options["json"]:
                     self.stdout.write(f"{timezone.localtime():%Y-%m-%d %H:%M:%S}")
-                self._tell(found, as_json=options["json"])
+                self._print(findings, as_json=options["json"])
                 if not options["watch"]:
                     break
                 self.stdout.flush()
                 time.sleep(options["interval"])
-        raise SystemExit(max((finding.severity for finding in found), default=0))
+        raise SystemExit(max((finding.severity for finding in findings), default=0))
 
-    def _tell(self, found: list[Finding], *, as_json: bool) -> None:
+    def _print(self, findings: list[Finding], *, as_json: bool) -> None:
         if as_json:
-            self.stdout.write(orjson.dumps([finding.as_dict() for finding in found]).decode())
+            self.stdout.write(orjson.dumps([finding.as_dict() for finding in findings]).decode())
             return
-        if not found:
+        if not findings:
             self.stdout.write(self.style.SUCCESS("All is well."))
         styles: dict[Severity, Any] = {
             Severity.ERROR: self.style.ERROR,
             Severity.WARNING: self.style.WARNING,
             Severity.NOTE: str,
         }
-        for finding in found:
+        for finding in findings:
             self.stdout.write(styles[finding.severity](f"{finding.severity.name}: {finding.what}"))
             for name, text in (("why", finding.why), ("mend", finding.mend)):
                 if text:

@@ -1,4 +1,4 @@
-"""`manage.py rqscheduler`: the scheduler in a process of its own, under django-rq's name. Every worker is one, too."""
+"""`manage.py rqscheduler`: run the scheduler in its own process, under django-rq's name. Workers run it, too."""
 
 import os
 import signal
@@ -15,13 +15,13 @@ from jobs.recurring import entry
 
 
 class Command(BaseCommand):
-    help = "Push the runs of recurring entries. Workers do that, too; this is for those who want a process for it."
+    help = "Push the runs of recurring entries. Every worker does that, too; this command does nothing else."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--interval", "-i", type=float, default=scheduler.POLL, help="seconds between two looks")
+        parser.add_argument("--interval", "-i", type=float, default=scheduler.POLL, help="seconds between checks")
         parser.add_argument("--queue", default="", help="a queue of the server to serve (default: the first queue)")
         parser.add_argument("--pid", help="file to write the process id to")
-        parser.add_argument("--burst", action="store_true", help="look once, then end")
+        parser.add_argument("--burst", action="store_true", help="check once, then exit")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["interval"] > 0:

@@ -1,4 +1,4 @@
-"""`manage.py rqworker critical default mailers background low`: the worker, under django-rq's name and options."""
+"""`manage.py rqworker critical default mailers background low`: run a worker, with django-rq's name and options."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ from jobs.worker.parent import Parent
 from jobs.worker.scoreboard import PAUSABLE
 from jobs.worker.settings import WorkerSettings
 
-# What django-rq's command takes that makes no sense here, and why.
+# Options of django-rq's command that this one refuses, and why.
 REFUSED = {
     "worker_class": "this command is a worker of its own kind",
     "job_class": "jobs are jobs.MandateJob, which is an rq Job",
@@ -24,24 +24,24 @@ REFUSED = {
 
 class Command(BaseCommand):
     help = (
-        "Run jobs of these queues, in strict order: a job of the first listed goes before all others. "
-        "As `name,weight` they take turns by weight. Without names: every queue, in priority order."
+        "Run the jobs of these queues, in strict order: a job of the first queue goes before all others. "
+        "Queues given as `name,weight` take turns by weight. Without names: every queue, in priority order."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("queues", nargs="*", metavar="queue[,weight]")
-        parser.add_argument("--concurrency", type=int, help="threads a process (default 10; on SQLite 2)")
+        parser.add_argument("--concurrency", type=int, help="threads per process (default 10; on SQLite 2)")
         parser.add_argument("--processes", type=int, default=1, help="processes (default 1)")
-        parser.add_argument("--burst", action="store_true", help="end when the queues are empty")
+        parser.add_argument("--burst", action="store_true", help="exit when the queues are empty")
         parser.add_argument("--name", default="", help="the worker's name (default: host and process)")
         parser.add_argument("--pid", help="file to write the process id to")
-        parser.add_argument("--max-jobs", type=int, help="replace a process after so many jobs")
-        parser.add_argument("--max-memory", type=int, metavar="MB", help="replace a process that has grown larger")
-        parser.add_argument("--max-idle-time", type=int, metavar="SECONDS", help="replace a process idle for so long")
-        parser.add_argument("--health-port", type=int, metavar="PORT", help="answer /healthz and /readyz there")
-        parser.add_argument("--worker-ttl", type=int, help="accepted, as django-rq's: beats decide here who is dead")
-        parser.add_argument("--with-scheduler", action="store_true", help="accepted: it is always on")
-        parser.add_argument("--serializer", default="json", help="json, the only one")
+        parser.add_argument("--max-jobs", type=int, help="replace a process after this many jobs")
+        parser.add_argument("--max-memory", type=int, metavar="MB", help="replace a process that uses more memory")
+        parser.add_argument("--max-idle-time", type=int, metavar="SECONDS", help="replace a process idle for longer")
+        parser.add_argument("--health-port", type=int, metavar="PORT", help="answer /healthz and /readyz on this port")
+        parser.add_argument("--worker-ttl", type=int, help="accepted for django-rq: beats decide which worker is dead")
+        parser.add_argument("--with-scheduler", action="store_true", help="accepted: the scheduler is always on")
+        parser.add_argument("--serializer", default="json", help="json, the only one supported")
         for option, reason in REFUSED.items():
             parser.add_argument(f"--{option.replace('_', '-')}", help=f"refused: {reason}")
 
@@ -108,6 +108,6 @@ class Command(BaseCommand):
 
     def _default_concurrency(self) -> int:
         if any(connection.vendor == "sqlite" for connection in connections.all()):
-            self.stdout.write("2 threads: SQLite has one writer at a time. --concurrency says otherwise.")
+            self.stdout.write("2 threads: SQLite has one writer at a time. Change it with --concurrency.")
             return 2
         return 10

@@ -1,1 +1,1 @@
-"""The testing kit, tested with the test runner it is for."""
+"""The testing kit, tested with the test runners that it supports."""

@@ -21,12 +21,12 @@ class KitBackend:
         self._committing = committing
 
     def perform(self) -> None:
-        """Perform what is due, and what becomes due by that."""
+        """Perform the due jobs, and the jobs that become due by that."""
         while self._kit.perform_enqueued_jobs():
             pass
 
     def travel(self, seconds: float) -> None:
-        """Let so much time pass, and perform what is due by then."""
+        """Let time pass, and perform the jobs due by then."""
         self._kit.travel(seconds)
         self.perform()
 
@@ -49,7 +49,7 @@ class ServerBackend:
         wait_until(self._is_quiet, timeout=20)
 
     def travel(self, seconds: float) -> None:
-        """What is in the server becomes older."""
+        """Make the times in the server older."""
         self.perform()
         for key in self._client.scan_iter("rq:job:*"):
             self._age(key, seconds)

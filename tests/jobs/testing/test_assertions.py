@@ -20,7 +20,7 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 @contextmanager
 def failing(*lines):
-    """The block must fail with a text of these lines."""
+    """Assert that the block fails with a text of these lines."""
     with pytest.raises(AssertionError) as failed:
         yield
     assert str(failed.value).splitlines() == list(lines)
@@ -39,7 +39,7 @@ def test_enqueued_with_as_a_call_returns_the_job(jobs):
     assert (found.id, found.state) == (job.id, "queued")
 
 
-def test_enqueued_with_as_a_call_fails_with_what_is_different_about_jobs_of_that_command(jobs):
+def test_enqueued_with_as_a_call_shows_the_differences_of_jobs_of_that_command(jobs):
     WriteNote.defer("a note")
     MyCommand.defer("x", wait_until=NOON)
     MyCommand.defer("y", queue="low")
@@ -57,7 +57,7 @@ def test_enqueued_with_as_a_call_fails_with_what_is_different_about_jobs_of_that
         jobs.assert_enqueued_with(MyCommand, args=("y",), queue="default", at=None)
 
 
-def test_enqueued_with_as_a_call_fails_with_what_else_was_enqueued(jobs):
+def test_enqueued_with_as_a_call_lists_the_other_enqueued_jobs(jobs):
     WriteNote.defer("a note")
     Fail.defer(queue="low", wait_until=NOON)
 
@@ -71,7 +71,7 @@ def test_enqueued_with_as_a_call_fails_with_what_else_was_enqueued(jobs):
         jobs.assert_enqueued_with(MyCommand)
 
 
-def test_enqueued_with_fails_where_nothing_was(jobs):
+def test_enqueued_with_fails_without_any_job(jobs):
     with failing("Expected this job to be enqueued:", "  sample.MyCommand in low", "Nothing was enqueued."):
         jobs.assert_enqueued_with(MyCommand, queue="low")
 
@@ -85,7 +85,7 @@ def test_enqueued_with_in_a_block_has_the_job_after_it(jobs):
     assert enqueued.job.id == job.id
 
 
-def test_enqueued_with_in_a_block_looks_at_the_block_alone(jobs):
+def test_enqueued_with_in_a_block_considers_only_jobs_of_the_block(jobs):
     MyCommand.defer("x")
 
     with (
@@ -179,7 +179,7 @@ def test_performed_with_as_a_call_returns_the_job(jobs):
     assert jobs.assert_performed_with(MyCommand, args=("x",), queue="low").id == job.id
 
 
-def test_performed_with_as_a_call_fails_with_what_was_performed_of_that_command(jobs):
+def test_performed_with_as_a_call_lists_the_performed_jobs_of_that_command(jobs):
     MyCommand.defer("x")
     jobs.perform_enqueued_jobs()
     MyCommand.defer("y")
@@ -203,7 +203,7 @@ def test_performed_with_in_a_block_performs_it(jobs):
     jobs.assert_performed_jobs(2)
 
 
-def test_performed_with_in_a_block_fails_where_nothing_was_performed(jobs):
+def test_performed_with_in_a_block_fails_without_any_attempt(jobs):
     with (
         failing("Expected this job to be performed:", "  sample.MyCommand", "Nothing was performed."),
         jobs.assert_performed_with(MyCommand),
@@ -211,7 +211,7 @@ def test_performed_with_in_a_block_fails_where_nothing_was_performed(jobs):
         MyCommand.defer("x", wait=60)
 
 
-def test_performed_with_knows_when_the_job_was_due(jobs):
+def test_performed_with_compares_the_due_time(jobs):
     with jobs.assert_performed_with(MyCommand, at=NOON), jobs.perform_enqueued_jobs(at=NOON):
         MyCommand.defer("x", wait_until=NOON)
 
@@ -295,7 +295,7 @@ def test_filters_choose(filters, number, jobs):
 
 
 class Base(Mandate):
-    """A base for commands, and no command."""
+    """A base of commands, not a command."""
 
 
 NEVER = [
@@ -372,7 +372,7 @@ class Repeat(Mandate):
 
 
 @pytest.mark.parametrize("given", [{"args": ("x",)}, {"kwargs": {"text": "x"}}, {"args": ("x", 2, ["t"])}])
-def test_what_a_call_leaves_out_is_at_its_default(given, jobs, defined):
+def test_omitted_arguments_have_their_defaults(given, jobs, defined):
     defined(Repeat).defer("x", 2)
 
     with pytest.raises(AssertionError, match=r"(times is 2, not 1|tags is \[\], not \['t'\])$"):
@@ -510,7 +510,7 @@ def test_a_queue_may_be_a_function(jobs):
         (None, False),
     ],
 )
-def test_times_match_within_a_second_or_as_said(at, fits, jobs):
+def test_times_match_within_a_second_or_the_given_tolerance(at, fits, jobs):
     MyCommand.defer("x", wait_until=NOON)
 
     if fits:
@@ -551,7 +551,7 @@ def test_a_tolerance_without_a_time_is_refused(jobs):
 # --- how they are used -----------------------------------------------------------------------
 
 
-def test_an_error_in_the_block_is_the_one_that_comes_out(jobs):
+def test_an_error_in_the_block_is_raised_first(jobs):
     with pytest.raises(ZeroDivisionError), jobs.assert_enqueued_jobs(1), jobs.assert_performed_jobs(1):
         1 / 0  # noqa: B018
     MyCommand.defer("x")
@@ -566,7 +566,7 @@ def test_blocks_may_stand_in_one_another(jobs):
             Fail.defer()
 
 
-def test_recorded_jobs_tell_what_they_are(jobs):
+def test_recorded_jobs_have_a_readable_text(jobs):
     job = MyCommand.defer("x", wait_until=NOON, queue="low")
     (recorded,) = jobs.enqueued_jobs
 

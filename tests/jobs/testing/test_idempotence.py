@@ -1,4 +1,4 @@
-"""`assert_idempotent`: a command is run twice, and what it left in the database compared."""
+"""`assert_idempotent`: runs a command twice, and compares the database after each run."""
 
 import pytest
 from django.contrib.auth.models import Group
@@ -63,7 +63,7 @@ def test_rows_that_link_records_count_and_rows_that_go():
 
 
 @pytest.mark.django_db
-def test_what_the_command_raises_comes_out():
+def test_the_commands_errors_are_raised():
     with pytest.raises(RuntimeError, match="no luck"):
         assert_idempotent(Fail, "no luck")
     with pytest.raises(TypeError):
@@ -71,7 +71,7 @@ def test_what_the_command_raises_comes_out():
 
 
 class ElsewhereRouter:
-    """Keeps notes on a database of their own, which not every test may use."""
+    """Keeps notes on a separate database, which not every test may use."""
 
     def db_for_write(self, model, **hints):
         return "other" if model is Note else None

@@ -16,7 +16,7 @@ from tests.sample.commands.original import MyCommand
 
 
 def in_threads(*functions):
-    """Run each in a thread of its own, all at once; what they return."""
+    """Run each in a thread of its own, all at once. Returns their results."""
     with ThreadPoolExecutor(len(functions)) as threads:
         return [future.result(timeout=20) for future in [threads.submit(function) for function in functions]]
 
@@ -53,7 +53,7 @@ def test_a_thread_of_the_code_under_test_sees_the_kit_that_is_open(jobs):
     jobs.assert_enqueued_jobs(2)
 
 
-def test_it_sees_the_innermost_of_nested_ones(jobs):
+def test_a_thread_sees_the_innermost_of_nested_kits(jobs):
     with Kit() as inner:
         in_threads(lambda: MyCommand.defer("x"))
         inner.assert_enqueued_jobs(1)
@@ -62,7 +62,7 @@ def test_it_sees_the_innermost_of_nested_ones(jobs):
     jobs.assert_enqueued_jobs(1)
 
 
-def test_it_is_an_error_where_several_are_open(jobs):
+def test_a_thread_with_several_open_kits_is_an_error(jobs):
     opened, ended = threading.Event(), threading.Event()
 
     def other_test():

@@ -1,4 +1,4 @@
-"""`perform_enqueued_jobs` as a call and in a `with`, `travel`, and what both do about errors."""
+"""`perform_enqueued_jobs` as a call and in a `with`, `travel`, and the errors of both."""
 
 import time
 from contextlib import suppress
@@ -28,7 +28,7 @@ def texts():
 # --- as a call: a snapshot -------------------------------------------------------------------
 
 
-def test_a_call_performs_what_is_due_and_returns_how_many(jobs):
+def test_a_call_performs_due_jobs_and_returns_their_number(jobs):
     now, later = MyCommand.defer("x"), MyCommand.defer("y", wait=60)
 
     assert jobs.perform_enqueued_jobs() == 1
@@ -36,7 +36,7 @@ def test_a_call_performs_what_is_due_and_returns_how_many(jobs):
     assert jobs.perform_enqueued_jobs() == 0
 
 
-def test_a_call_leaves_what_its_jobs_enqueue_for_the_next(jobs):
+def test_a_call_leaves_jobs_that_its_jobs_enqueue_for_the_next(jobs):
     Descend.defer(2)
     requeued = Again.defer(times=2, pause=0)
 
@@ -84,7 +84,7 @@ def test_a_call_takes_queues_in_their_order_but_for_those_that_are_paused(jobs):
         ({"only": lambda recorded: recorded.args == ("x",)}, ["finished", "queued", "queued"]),
     ],
 )
-def test_filters_choose_what_is_performed(filters, performed, jobs):
+def test_filters_select_the_jobs_to_perform(filters, performed, jobs):
     def defer():
         return [MyCommand.defer("x"), Fail.defer(queue="low"), WriteNote.defer("w")]
 
@@ -134,7 +134,7 @@ def test_a_block_performs_at_once(jobs):
     assert jobs.perform_enqueued_jobs() == 2
 
 
-def test_a_block_performs_what_its_jobs_enqueue_after_each(jobs):
+def test_a_block_performs_jobs_that_its_jobs_enqueue_after_each(jobs):
     with jobs.perform_enqueued_jobs():
         Descend.defer(80)  # deeper than calls could nest
 
@@ -222,7 +222,7 @@ def test_at_moves_the_clock_of_a_call(jobs):
     assert (job.state, again.state) == ("finished", "scheduled")
 
 
-def test_at_lets_a_block_perform_what_is_due_by_then(jobs):
+def test_at_lets_a_block_perform_jobs_due_by_then(jobs):
     start = timezone.now()
     with jobs.perform_enqueued_jobs(at=start + timedelta(hours=1)):
         soon, late = MyCommand.defer(wait=timedelta(minutes=59)), MyCommand.defer(wait=7_200)
@@ -239,7 +239,7 @@ def test_at_lets_a_block_perform_retries_to_their_end(jobs):
     jobs.assert_performed_jobs(4, only=Again)
 
 
-def test_at_lets_a_block_look_for_a_missing_record_to_the_end(jobs):
+def test_at_lets_a_block_check_for_a_missing_record_to_the_end(jobs):
     note = Note.objects.create()
     job = Guarded.defer(note)
     note.delete()
@@ -253,7 +253,7 @@ def test_at_lets_a_block_look_for_a_missing_record_to_the_end(jobs):
 
 
 @pytest.mark.parametrize("to", [61, 61.5, timedelta(minutes=2), "a time"])
-def test_travel_performs_what_becomes_due_by_it(to, jobs):
+def test_travel_performs_jobs_that_become_due(to, jobs):
     there, soon, late = MyCommand.defer(), MyCommand.defer(wait=60), MyCommand.defer(wait=600)
     after = MyCommand.defer(prereq_jobs=[soon])
 
@@ -332,14 +332,14 @@ def test_a_hundred_runs_are_no_error(jobs):
     assert len(job.history) == 101  # of the special events the last 100
 
 
-def test_failures_are_what_they_are_in_a_worker(jobs):
+def test_failures_have_the_same_outcomes_as_in_a_worker(jobs):
     with jobs.perform_enqueued_jobs():
         dead, retrying = Fail.defer(), TroubleTwice.defer()
 
     assert (dead.state, retrying.state) == ("dead", "retrying")
 
 
-def test_raise_errors_brings_out_the_first_failure_of_a_call(jobs):
+def test_raise_errors_raises_the_first_failure_of_a_call(jobs):
     TroubleTwice.defer(), Fail.defer("another")
 
     with pytest.raises(AssertionError) as failed:
@@ -351,7 +351,7 @@ def test_raise_errors_brings_out_the_first_failure_of_a_call(jobs):
     assert jobs.perform_enqueued_jobs() == 1  # the call ended there
 
 
-def test_raise_errors_brings_out_the_first_failure_of_a_block_at_its_end(jobs):
+def test_raise_errors_raises_the_first_failure_of_a_block_at_its_end(jobs):
     with (
         pytest.raises(AssertionError, match=r"^sample\.Fail\('1'\) in low failed: RuntimeError: 1"),
         jobs.perform_enqueued_jobs(raise_errors=True),
@@ -363,7 +363,7 @@ def test_raise_errors_brings_out_the_first_failure_of_a_block_at_its_end(jobs):
     assert last.state == "dead"
 
 
-def test_raise_errors_tells_of_a_failure_beside_the_blocks_own_error(jobs):
+def test_raise_errors_adds_a_failure_to_the_blocks_own_error(jobs):
     with pytest.raises(ZeroDivisionError) as error, jobs.perform_enqueued_jobs(raise_errors=True):
         Fail.defer("1")
         1 / 0  # noqa: B018
@@ -371,7 +371,7 @@ def test_raise_errors_tells_of_a_failure_beside_the_blocks_own_error(jobs):
     assert error.value.__notes__[0].startswith("Before that: sample.Fail('1') in default failed: RuntimeError: 1")
 
 
-def test_raise_errors_minds_neither_discards_nor_requeues(jobs):
+def test_raise_errors_ignores_discards_and_requeues(jobs):
     with jobs.perform_enqueued_jobs(raise_errors=True):
         discarded, requeued = Ruled.defer("hopeless"), Again.defer()
 
@@ -435,6 +435,6 @@ def test_the_packages_own_readers_work(jobs):
     assert job.description == "sample.MyCommand('x')"
 
 
-def test_what_needs_a_server_says_so(jobs):
+def test_commands_that_need_a_server_are_refused(jobs):
     with pytest.raises(AttributeError, match=r"knows no '\w+'.* need a server: jobs.testing.run_worker\(\)"):
         get_queue("low").enqueue("tests.sample.functions.add", 1, 2)

@@ -1,4 +1,4 @@
-"""The kit in another project: one with no server, which knows Django and little else."""
+"""The kit in another project: one without a server, with Django and little else."""
 
 import os
 import subprocess
@@ -76,7 +76,7 @@ class ShipTest(JobsTestMixin, TestCase):
         self.order.refresh_from_db()
         self.assertTrue(self.order.shipped)
 
-    def test_a_failure_is_told(self):
+    def test_a_failure_is_reported(self):
         with self.assertRaisesMessage(AssertionError, "Nothing was enqueued."):
             self.assert_enqueued_with(Ship)
 """
@@ -134,7 +134,7 @@ def test_a_conftest_registers_it(project):
     assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
 
 
-def test_it_does_without_pytest_and_without_a_server(project):
+def test_the_mixin_works_without_pytest_and_without_a_server(project):
     ran = run(project, "-W", "error", "-c", WITHOUT_PYTEST, DJANGO_SETTINGS_MODULE="bare_settings")
 
     assert ran.returncode == 0, ran.stdout + ran.stderr

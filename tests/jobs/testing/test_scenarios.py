@@ -1,6 +1,6 @@
 """
-What jobs do, each scenario once: against the testing kit, and against a real worker process on a real server. The same
-must come out.
+Scenarios of jobs, each run twice: with the testing kit, and with a real worker process on a real server. The results
+must be the same.
 """
 
 from collections.abc import Callable, Iterator

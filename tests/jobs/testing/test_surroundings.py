@@ -1,4 +1,4 @@
-"""Under the kit, too, an attempt leaves the test and the next attempt as it found them."""
+"""Under the kit, too, an attempt changes neither the test nor the next attempt."""
 
 import pytest
 from django.db import connection, transaction
@@ -14,15 +14,15 @@ from tests.sample.models import Note
 
 
 class WhatAnAttemptLeaves(JobsTestMixin):
-    """What is so in every kind of test that has a database."""
+    """The tests for every kind of test case with a database."""
 
     def performed(self, *commands: type[Mandate]):
-        """The result of the last one."""
+        """Return the result of the last one."""
         with self.perform_enqueued_jobs(raise_errors=True):
             jobs = [command.defer() for command in commands]
         return jobs[-1].latest_result().return_value
 
-    def test_the_next_job_and_the_test_see_nothing_of_it(self):
+    def test_the_next_job_and_the_test_see_no_effect_of_an_attempt(self):
         before = leaks.shown()
         for command in (leaks.ChangeContext, leaks.ChangeContextAsync, leaks.ChangeAttributes):
             with self.subTest(command.__name__):
@@ -53,7 +53,7 @@ class WhatAnAttemptLeaves(JobsTestMixin):
             WriteNote.run("goes on")
         self.assertEqual(Note.objects.count(), 2)
 
-    def test_what_a_test_has_set_on_its_connection_stays(self):
+    def test_settings_of_a_tests_connection_stay(self):
         connection.tenant = "of the test"
         try:
             wrapper = connection.execute_wrapper(lambda execute, *args: execute(*args))

@@ -19,7 +19,7 @@ class RollbackError(Exception):
 
 
 class WhatTransactionsDo(JobsTestMixin):
-    """What is so in every kind of test that has a database."""
+    """The tests for every kind of test case with a database."""
 
     databases = {"default", "other"}
 
@@ -164,14 +164,14 @@ class InTestCase(WhatTransactionsDo, TestCase):
 
 
 class InTransactionTestCase(WhatTransactionsDo, TransactionTestCase):
-    """Transactions are real ones."""
+    """With real transactions."""
 
     def captured(self):
         return TestCase.captureOnCommitCallbacks(execute=True)
 
 
 class InSimpleTestCase(JobsTestMixin, SimpleTestCase):
-    """No database at all."""
+    """Without a database."""
 
     def test_jobs_are_enqueued_and_performed(self):
         with self.perform_enqueued_jobs():
@@ -187,7 +187,7 @@ class InSimpleTestCase(JobsTestMixin, SimpleTestCase):
 
 
 class WithTestData(JobsTestMixin, TestCase):
-    """What is enqueued before the tests begin goes nowhere."""
+    """Jobs that are enqueued before the tests begin are dropped."""
 
     @classmethod
     def setUpTestData(cls):
@@ -281,7 +281,7 @@ def test_async_code_under_pytest(jobs):
 
 
 @pytest.mark.django_db
-def test_what_the_kit_replaced_is_back_when_it_closes():
+def test_the_kits_patches_are_removed_when_it_closes():
     before = transaction.Atomic.__exit__, runtime.now, runtime.stand_in, runtime.open_transactions
     with pytest.raises(ZeroDivisionError), Kit(), Kit():
         assert transaction.Atomic.__exit__ is not before[0]

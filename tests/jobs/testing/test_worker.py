@@ -1,4 +1,4 @@
-"""`run_worker`: real worker processes on a server of the test's own."""
+"""`run_worker`: real worker processes on the test's own server."""
 
 import django_rq
 import pytest
@@ -18,7 +18,7 @@ committed = pytest.mark.django_db(transaction=True)
 
 @processes
 @committed
-def test_a_worker_runs_what_is_there_each_time_it_is_drained():
+def test_each_drain_runs_the_queued_jobs():
     note = Note.objects.create(text="x")
     with run_worker() as worker:
         jobs = [ShoutNote.defer(note), WriteNote.defer("y", queue="low"), WriteNote.defer("later", wait=3_600)]

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def eventually(condition: Callable[[], Any], timeout: float = 20) -> Any:
-    """What the condition returns once it is true. Looks again and again, with a limit in seconds."""
+    """Return the condition's value once it is true. Polls it, with a limit in seconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < deadline, f"still not so after {timeout} s"

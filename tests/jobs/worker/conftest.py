@@ -1,4 +1,4 @@
-"""A worker's fetch in this process, and what lies in the server after it."""
+"""A worker's fetch in this process, and the keys in the server after it."""
 
 import time
 

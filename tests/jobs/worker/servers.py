@@ -1,4 +1,4 @@
-"""Servers in states that the suite's own must not be in: a replica, a Sentinel, one that is full or has a password."""
+"""Servers in states that the suite's own must not have: a replica, a Sentinel, a full one, one with a password."""
 
 import random
 import socket
@@ -16,7 +16,7 @@ from tests.processes import wait_until
 
 
 class Server:
-    """A Valkey on a port of the loopback, with these lines in its configuration; a Sentinel when they speak of one."""
+    """A Valkey on a loopback port, with these lines in its configuration; a Sentinel if they configure one."""
 
     def __init__(self, directory: Path, *lines: str) -> None:
         self.directory = directory
@@ -30,7 +30,7 @@ class Server:
         self.configuration.write_text("\n".join([*head, *lines, ""]))
 
     def start(self, *, loaded: bool = True) -> None:
-        """Start it on the data it left. It answers when this returns, unless it is to be caught while it loads."""
+        """Start it with its earlier data. Waits until it answers, unless the test needs it while it loads."""
         sentinel = ["--sentinel"] if self._is_sentinel else []
         self.process = subprocess.Popen(
             [get_binary_path(), self.configuration, *sentinel],
@@ -55,13 +55,13 @@ class Server:
         return Redis.from_url(self.url, retry=None, **options)
 
     def kill(self) -> None:
-        """As a crash does."""
+        """Kill it, as a crash does."""
         self.process.kill()
         self.process.wait()
         dismiss(self._guard)
 
     def use(self, settings, monkeypatch) -> None:
-        """From here on this test, and the workers that it starts, have their jobs here."""
+        """Make this test, and the workers that it starts, use this server from here on."""
         settings.RQ_QUEUES = rq_queues(self.url)
         monkeypatch.setenv("REDIS_URL", self.url)
 
@@ -75,7 +75,7 @@ class Server:
 
 
 def _free_port() -> int:
-    """One below those that the kernel gives to connections, so that it stays free until its server starts again."""
+    """Return a port below those that the kernel gives to connections, so that it stays free for a restart."""
     while True:
         port = random.randrange(20_000, 30_000)
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""A server that asks who is there: TLS, a user with no more rights than needed, and the line that gives them."""
+"""A server with access control: TLS, a user with only the necessary rights, and the documented line that gives them."""
 
 import contextlib
 import re
@@ -31,20 +31,20 @@ PASSWORD = "a-long-password"  # as the page has it
 
 
 def documented_user():
-    """The line of the page, which is what people copy."""
+    """The line of the documentation, which people copy."""
     (line,) = re.findall(r"^user jiki .+$", PAGE.read_text(), re.MULTILINE)
     return line
 
 
 def use(url, settings, monkeypatch):
-    """From here on this test, and the workers that it starts, have their jobs there."""
+    """Make this test, and the workers that it starts, use that server from here on."""
     settings.RQ_QUEUES = rq_queues(url)
     monkeypatch.setenv("REDIS_URL", url)
 
 
 @pytest.fixture
 def guarded(tmp_path, settings, monkeypatch):
-    """A server on which we are the documented user; `client()` is an administrator's."""
+    """A server that the test uses as the documented user; `client()` is an administrator's."""
     server = Server(tmp_path / "guarded", "user default on >root ~* &* +@all", documented_user())
     server.url = f"redis://default:root@127.0.0.1:{server.port}/0"
     with server:

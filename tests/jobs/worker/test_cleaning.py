@@ -1,4 +1,4 @@
-"""What has expired is struck off its registry by the worker's parent, without anybody looking."""
+"""The worker's parent removes expired jobs from their registries, even if nobody reads them."""
 
 import time
 
@@ -27,7 +27,7 @@ def test_expired_jobs_are_struck_off_and_others_stay(registry, valkey):
     assert set(client.zrange(key, 0, -1)) == {b"fresh"} | ({b"for ever"} if registry == "failed" else set())
 
 
-def test_what_rq_cancelled_is_kept_for_a_day_from_then_on(valkey, places):
+def test_a_job_cancelled_by_rq_is_kept_for_a_day(valkey, places):
     job = django_rq.get_queue("default").enqueue(functions.add, 1, 2)
     job.cancel()
     client = get_connection("default")
@@ -43,7 +43,7 @@ def test_what_rq_cancelled_is_kept_for_a_day_from_then_on(valkey, places):
 
 
 @pytest.mark.processes
-def test_a_parent_does_it_by_itself(worker_process):
+def test_a_parent_removes_expired_jobs(worker_process):
     client = get_connection("default")
     client.zadd("rq:finished:default", {"old": 1})
     worker_process("default")

@@ -1,4 +1,4 @@
-"""How a process ends: only its own end counts as one, and what is to be done at the end is done, within limits."""
+"""The end of a process: only a marked end counts as proper, and exit hooks run, within time limits."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def test_no_exit_code_that_a_job_chooses_ends_the_worker(code, worker_process):
     assert worker.output.count(f"ended by itself with code {code}") == 3
 
 
-def test_nor_does_it_end_a_burst(worker_process):
+def test_no_exit_code_that_a_job_chooses_ends_a_burst(worker_process):
     job, after = ExitAtOnce.defer(0), WriteNote.defer("after")
     worker = worker_process("default", concurrency=1, burst=True, env=FAULTY)
 
@@ -62,7 +62,7 @@ def test_atexit_callbacks_run_however_a_process_ends(by, worker_process, tmp_pat
     eventually((tmp_path / "ran").exists)
 
 
-def test_a_process_does_not_wait_for_ever_for_what_is_to_be_done_at_its_end(worker_process, tmp_path):
+def test_a_process_bounds_the_time_of_exit_hooks(worker_process, tmp_path):
     job = AtExit.defer(str(tmp_path / "ran"), stuck=True)
     worker = worker_process("default", concurrency=1, env=FAULTY | {"THREADS": "0.2", "HOOKS": "0.5"})
     eventually(lambda: job.state == "finished")
@@ -74,7 +74,7 @@ def test_a_process_does_not_wait_for_ever_for_what_is_to_be_done_at_its_end(work
     assert "was killed" not in worker.output
 
 
-def test_what_the_parent_had_to_clean_up_is_left_to_it(worker_process, tmp_path):
+def test_the_parents_finalizers_are_left_to_the_parent(worker_process, tmp_path):
     job = AtExit.defer(str(tmp_path / "ran"))
     env = FAULTY | {"INHERITED_FOLDER": str(tmp_path / "name")}
     worker = worker_process("default", concurrency=1, max_jobs=1, env=env)
@@ -101,7 +101,7 @@ def test_a_parent_that_cannot_fork_tries_again(worker_process):
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
-def test_signals_without_a_meaning_say_so_and_end_nothing(number, worker_process):
+def test_signals_without_a_meaning_are_logged_and_end_nothing(number, worker_process):
     worker = worker_process("default")
     said = f"{signal.Signals(number).name} means nothing here: TERM or INT stops the worker"
     job = WriteNote.defer("x")
@@ -120,11 +120,11 @@ def test_a_hangup_that_is_ignored_stays_ignored():
 import os, signal
 from jobs.worker import signals
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-told = []
-signals.handle_meaningless(told.append)
+received = []
+signals.handle_meaningless(received.append)
 for number in (signal.SIGHUP, signal.SIGUSR1):
     os.kill(os.getpid(), number)
-assert told == [signal.SIGUSR1], told
+assert received == [signal.SIGUSR1], received
 signals.restore()
 assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 """
@@ -160,5 +160,5 @@ assert (early.wait(), late.wait(), os.waitpid(ours, 0)[1] >> 8) == (3, 4, 5)
 """
 
 
-def test_orphans_that_become_ours_leave_no_zombies_and_nobody_elses_status_is_taken():
+def test_adopted_orphans_are_reaped_and_no_other_exit_status_is_read():
     subprocess.run([sys.executable, "-c", ADOPT], check=True, timeout=60)

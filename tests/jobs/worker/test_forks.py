@@ -1,4 +1,4 @@
-"""Processes that jobs start: a fork of a worker is no worker, and nothing has the worker's own signals."""
+"""Processes that jobs start: a fork of a worker does not act as one, and none inherits the worker's signal handlers."""
 
 import os
 import signal
@@ -36,13 +36,13 @@ def test_a_fork_ends_with_the_jobs_code_and_the_worker_goes_on(how, worker_proce
     assert get_connection("default").hget(job.key, "interruptions") is None
 
 
-def test_a_fork_of_a_coroutine_ends_likewise(worker_process):
+def test_a_fork_of_a_coroutine_ends_with_the_jobs_code(worker_process):
     job = ForkAsync.defer()
     assert worker_process("default", concurrency=1, burst=True).wait() == 0
     assert job.return_value() == 5
 
 
-def test_a_fork_of_a_plain_job_ends_likewise(worker_process):
+def test_a_fork_of_a_plain_job_ends_with_the_jobs_code(worker_process):
     job = get_queue("default").enqueue(fork_and_return)
     worker = worker_process("default", concurrency=1, burst=True)
 
@@ -105,6 +105,6 @@ def test_a_fork_ends_whatever_locks_were_held_and_whatever_fails_on_the_way(endi
     assert done.stderr.endswith(said)
 
 
-def test_in_a_worker_nothing_ends():
+def test_leave_if_forked_does_nothing_in_a_worker():
     forks.leave_if_forked()
     assert eventually(lambda: True)

@@ -1,4 +1,4 @@
-"""What probes and systemd hear of a worker: while it turns, while its loops stand still, while the server is away."""
+"""A worker's answers to probes and systemd: while it works, while its loops are stalled, while the server is away."""
 
 import json
 import os
@@ -35,7 +35,7 @@ FAULTY = {"DJANGO_SETTINGS_MODULE": "tests.faulty"}
 
 
 def ask(port, path="/healthz", method="GET"):
-    """The status and the problems that a probe is told."""
+    """Return the status and the problems of a probe's response."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
     try:
         with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310
@@ -61,7 +61,7 @@ def run_a_job(board, thread):
     board.start(thread, now, now + 3_600, b"job job.1 default")
 
 
-def test_loops_that_turn_are_well_and_so_is_one_that_has_not_begun(board):
+def test_loops_that_turn_or_have_not_begun_are_healthy(board):
     now = time.monotonic()
 
     assert stall(board, now + STALLED - 1, since=0.0, limit=STALLED) == ""
@@ -69,7 +69,7 @@ def test_loops_that_turn_are_well_and_so_is_one_that_has_not_begun(board):
     assert "has not looked for jobs for" in stall(Board(2), now, since=now - STALLED - 1, limit=STALLED)
 
 
-def test_a_fetch_loop_that_stands_still_is_found_while_other_threads_work(board):
+def test_a_stalled_fetch_loop_is_detected_while_other_threads_work(board):
     run_a_job(board, 0)
     later = time.monotonic() + STALLED + 1
     board._turns[1] = later
@@ -77,7 +77,7 @@ def test_a_fetch_loop_that_stands_still_is_found_while_other_threads_work(board)
     assert stall(board, later, since=0.0, limit=STALLED) == "has not looked for jobs for 21 s"
 
 
-def test_nobody_fetches_while_every_thread_works(board):
+def test_no_fetch_is_expected_while_every_thread_works(board):
     run_a_job(board, 0)
     run_a_job(board, 1)
     later = time.monotonic() + STALLED + 1
@@ -94,7 +94,7 @@ def test_a_job_that_holds_the_interpreters_lock_is_judged_by_its_time_out_alone(
     assert stall(board, later, since=0.0, limit=STALLED) == ""
 
 
-def test_a_main_thread_that_stands_still_is_found(board):
+def test_a_stalled_main_thread_is_detected(board):
     later = time.monotonic() + STALLED + 1
     board._turns[0] = later
 
@@ -106,7 +106,7 @@ def breathe(board, times):
         board.breathe()
 
 
-def test_a_main_thread_that_stands_still_while_the_interpreters_lock_is_free_is_found_beside_running_jobs(board):
+def test_a_stalled_main_thread_is_detected_beside_running_jobs_if_the_lock_is_free(board):
     run_a_job(board, 0)
     run_a_job(board, 1)
     later = time.monotonic() + HOPELESS + 1
@@ -119,7 +119,7 @@ def test_a_main_thread_that_stands_still_while_the_interpreters_lock_is_free_is_
     assert not is_hopeless(board)
 
 
-def test_nobody_fetches_in_one_that_retires(board):
+def test_no_fetch_is_expected_in_a_retiring_child(board):
     run_a_job(board, 0)
     board.retire(NO_MORE)
     later = time.monotonic() + STALLED + 1
@@ -127,7 +127,7 @@ def test_nobody_fetches_in_one_that_retires(board):
     assert stall(board, later, since=0.0, limit=STALLED) == ""
 
 
-def test_one_that_is_leaving_is_left_alone(board):
+def test_a_stopping_child_is_never_stalled(board):
     board.leave()
     board.turn()
 
@@ -166,7 +166,7 @@ def test_a_worker_that_waits_for_redis_is_alive_and_not_ready(process, clock):
     assert health.hindrances() == ["Redis does not answer, or refuses"]
 
 
-def test_loops_have_their_time_again_when_redis_is_back_or_everything_stood_still(process, clock):
+def test_loops_have_their_full_time_again_after_an_outage_or_a_suspension(process, clock):
     health = Health([process], 1)
     health.answered()
     clock(1_000)
@@ -180,7 +180,7 @@ def test_loops_have_their_time_again_when_redis_is_back_or_everything_stood_stil
     assert health.problems() == ["w1 has not looked for jobs for 24 s"]
 
 
-def test_a_child_that_is_stopped_is_a_problem_whatever_else_is(process, clock):
+def test_a_child_stopped_by_a_signal_is_always_a_problem(process, clock):
     health = Health([process], 1)
     process.stopped_at = time.monotonic()
     clock(STALLED - 1)
@@ -190,7 +190,7 @@ def test_a_child_that_is_stopped_is_a_problem_whatever_else_is(process, clock):
     assert health.problems() == ["w1 has been stopped by a signal for 21 s"]
 
 
-def test_one_that_retires_does_not_count_among_those_that_take_jobs(process, clock):
+def test_a_retiring_child_does_not_count_as_taking_jobs(process, clock):
     health = Health([process], 1)
     health.answered()
     process.board.retire(ANOTHER)
@@ -199,7 +199,7 @@ def test_one_that_retires_does_not_count_among_those_that_take_jobs(process, clo
     assert health.hindrances() == ["0 of 1 processes take jobs"]
 
 
-def test_it_is_not_ready_while_it_stops_beats_in_vain_or_lacks_a_child(process, clock):
+def test_a_worker_that_stops_cannot_beat_or_lacks_a_child_is_not_ready(process, clock):
     health = Health([process], 2)
     health.answered()
     health.beaten()
@@ -287,7 +287,7 @@ def test_a_head_request_has_no_body(probes):
     assert reply.endswith(b"\r\n\r\n")
 
 
-def test_those_who_say_nothing_are_hung_up_on(probes, monkeypatch):
+def test_connections_without_a_request_are_closed(probes, monkeypatch):
     callers = []
     for _ in range(MOST + 5):
         callers.append(say(probes, b"GET "))
@@ -304,7 +304,7 @@ def test_those_who_say_nothing_are_hung_up_on(probes, monkeypatch):
 
 @pytest.fixture(params=["path", "abstract"])
 def notices(request, tmp_path, monkeypatch):
-    """A real datagram socket in systemd's place. Called, it gives the notices that have come since."""
+    """A real datagram socket in systemd's place. A call returns the notices received since the last one."""
     name = str(tmp_path / "notify") if request.param == "path" else f"\0jobs-{os.getpid()}-{time.monotonic_ns()}"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listener.bind(name)
@@ -323,7 +323,7 @@ def notices(request, tmp_path, monkeypatch):
     listener.close()
 
 
-def test_readiness_stopping_and_signs_of_life_are_told(notices, process, monkeypatch, clock):
+def test_readiness_stopping_and_watchdog_notices_are_sent(notices, process, monkeypatch, clock):
     monkeypatch.setenv("WATCHDOG_USEC", "10000000")
     monkeypatch.setattr("jobs.worker.supervision.time.monotonic", time.monotonic)
     health = Health([process], 1)
@@ -334,7 +334,7 @@ def test_readiness_stopping_and_signs_of_life_are_told(notices, process, monkeyp
     supervised.serve()
     supervised.serve()
     assert notices() == ["READY=1"]
-    supervised.tell()
+    supervised.report()
     assert notices() == ["STATUS=0 of 2 threads busy"]
     clock(4.9)
     supervised.serve()
@@ -346,7 +346,7 @@ def test_readiness_stopping_and_signs_of_life_are_told(notices, process, monkeyp
     assert notices() == ["STOPPING=1"]
 
 
-def test_there_is_no_sign_of_life_while_a_child_stands_still(notices, process, monkeypatch, clock):
+def test_no_watchdog_notice_is_sent_while_a_child_is_stalled(notices, process, monkeypatch, clock):
     monkeypatch.setenv("WATCHDOG_USEC", "10000000")
     process.stopped_at = time.monotonic()
     supervised = Supervision(Health([process], 1), None)
@@ -374,7 +374,7 @@ def test_the_watchdog_is_for_the_process_that_it_names(usec, pid, seconds, monke
     assert supervision._watchdog() == (2.0 if usec == "4000000" else inf)
 
 
-def test_nothing_happens_where_nobody_listens(monkeypatch, tmp_path):
+def test_notices_without_a_listener_are_dropped(monkeypatch, tmp_path):
     for address in ("", "relative", str(tmp_path / "nobody")):
         monkeypatch.setenv("NOTIFY_SOCKET", address)
         notify("READY=1")
@@ -386,7 +386,7 @@ def test_nothing_happens_where_nobody_listens(monkeypatch, tmp_path):
 @pytest.mark.processes
 @pytest.mark.django_db(transaction=True)
 class TestWorker:
-    def test_it_answers_from_its_start_to_its_end(self, worker_process, tmp_path):
+    def test_probes_are_answered_from_the_start_to_the_end(self, worker_process, tmp_path):
         begun, release = tmp_path / "begun", tmp_path / "release"
         Patient.defer(str(begun), str(release))
         port = free_port()
@@ -402,16 +402,14 @@ class TestWorker:
         release.touch()
         assert worker.wait() == 0
 
-    def test_a_fetch_loop_that_stands_still_turns_it_unhealthy_until_its_process_is_replaced(
-        self, worker_process, tmp_path
-    ):
+    def test_a_stalled_fetch_loop_is_unhealthy_until_its_process_is_replaced(self, worker_process, tmp_path):
         stopped, port = tmp_path / "stopped", free_port()
         env = FAULTY | {"STALLED_FETCH": str(stopped), "STALLED": "2.5", "HOPELESS": "6", "PATIENCE": "0.2"}
         worker = worker_process("default", concurrency=2, health_port=port, env=env | {"EVERY": "0.2"})
         eventually(lambda: ask(port, "/readyz") == (200, []))
         (child,) = children(worker.pid)
         stopped.touch()
-        status, problems = eventually(lambda: (told := ask(port))[0] == 503 and told)
+        status, problems = eventually(lambda: (answer := ask(port))[0] == 503 and answer)
         assert status == 503
         assert re.fullmatch(r"\S+ has not looked for jobs for \d+ s", problems[0])
         assert ask(port, "/readyz") == (503, problems)
@@ -423,7 +421,7 @@ class TestWorker:
         after = WriteNote.defer("after")
         eventually(lambda: after.state == "finished")
 
-    def test_a_main_thread_that_stands_still_costs_its_process_and_no_job_is_suspect(self, worker_process, tmp_path):
+    def test_a_process_with_a_stalled_main_thread_is_killed_and_no_job_is_suspect(self, worker_process, tmp_path):
         begun, release, stopped = (tmp_path / name for name in ("begun", "release", "stopped"))
         job = Patient.defer(str(begun), str(release))
         env = FAULTY | {"STALLED_MAIN": str(stopped), "HOPELESS": "4", "EVERY": "0.2"}
@@ -446,19 +444,19 @@ class TestWorker:
         eventually(lambda: job.state == "finished")
         assert "killing it" not in worker.output
 
-    def test_a_stopped_process_turns_it_unhealthy_until_it_is_replaced(self, worker_process):
+    def test_a_stopped_process_is_unhealthy_until_it_is_replaced(self, worker_process):
         port = free_port()
         env = FAULTY | {"STALLED": "2.5", "UNSEEN": "5", "EVERY": "0.2"}
         worker = worker_process("default", health_port=port, env=env)
         eventually(lambda: ask(port, "/readyz") == (200, []))
         (child,) = children(worker.pid)
         os.kill(child, signal.SIGSTOP)
-        _, problems = eventually(lambda: (told := ask(port))[0] == 503 and told)
+        _, problems = eventually(lambda: (answer := ask(port))[0] == 503 and answer)
         assert "has been stopped by a signal for" in problems[0]
         eventually(lambda: ask(port) == (200, []))
         assert children(worker.pid) != [child]
 
-    def test_while_the_server_is_away_it_is_alive_and_not_ready(self, worker_process, valkey):
+    def test_in_an_outage_a_worker_is_alive_and_not_ready(self, worker_process, valkey):
         port = free_port()
         env = FAULTY | {"STALLED": "2.5", "PATIENCE": "0.2", "EVERY": "0.2"}
         worker = worker_process("default", health_port=port, env=env)
@@ -472,14 +470,14 @@ class TestWorker:
         eventually(lambda: ask(port, "/readyz") == (200, []))
         assert worker.process.poll() is None
 
-    def test_systemd_is_told(self, worker_process, notices):
+    def test_systemd_is_notified(self, worker_process, notices):
         worker = worker_process("default", env={"WATCHDOG_USEC": "200000", "WATCHDOG_PID": ""})
-        told = []
-        eventually(lambda: told.extend(notices()) or ("READY=1" in told and told.count("WATCHDOG=1") > 2))
+        sent = []
+        eventually(lambda: sent.extend(notices()) or ("READY=1" in sent and sent.count("WATCHDOG=1") > 2))
         assert worker.stop() == 0
-        told += notices()
-        assert told.count("READY=1") == told.count("STOPPING=1") == 1
-        assert any(re.match(r"STATUS=.*0 of \d+ threads busy", each) for each in told)
+        sent += notices()
+        assert sent.count("READY=1") == sent.count("STOPPING=1") == 1
+        assert any(re.match(r"STATUS=.*0 of \d+ threads busy", each) for each in sent)
 
 
 def listens(pid, port):
@@ -505,7 +503,7 @@ def test_a_port_that_is_taken_is_refused():
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_a_child_whose_fetch_stands_still_is_killed_when_nothing_runs_in_it(running, process, monkeypatch):
+def test_a_child_with_a_stalled_fetch_is_killed_if_it_runs_no_job(running, process, monkeypatch):
     minding = Children(WorkerSettings(queues={"default": None}), bool, bool, bool, bool)
     minding._alive.append(process)
     killed = []

@@ -1,4 +1,4 @@
-"""What a worker has given up waiting for may still reach the server, when the worker is busy with other things."""
+"""A command that a worker has stopped waiting for may still reach the server while the worker does other things."""
 
 import pytest
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -10,7 +10,7 @@ from tests.sample.commands.notes import WriteNote
 
 
 class LateWire(Wire):
-    """While `slow` is set, what is sent arrives only with `deliver`, and nobody is told what came of it."""
+    """While `slow` is set, commands arrive only with `deliver`, and their answers are dropped."""
 
     slow = False
 
@@ -64,7 +64,7 @@ def test_jobs_claimed_by_a_step_that_arrives_late_are_given_back(late, places, m
     assert set(late.held) == {claim.execution for claim in again}
 
 
-def test_a_look_for_lost_claims_that_arrives_late_leaves_new_ones_alone(late, places):
+def test_a_late_search_for_lost_claims_leaves_new_ones_alone(late, places):
     WriteNote.defer_many([(str(n),) for n in range(2)], queue="critical")
     late._in_doubt = True
     lose(late)  # the look at the first queue, before anything else

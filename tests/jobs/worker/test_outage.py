@@ -1,4 +1,4 @@
-"""The server is away for longer than a worker may be silent: nobody is taken for dead, nothing runs twice."""
+"""The server is away for longer than a worker may be silent: no worker counts as dead, and no job runs twice."""
 
 import os
 import signal

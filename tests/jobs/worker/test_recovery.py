@@ -1,4 +1,4 @@
-"""What dead workers held goes back to the heads of its queues: each job once, whoever recovers, however many."""
+"""Claims of dead workers return to the heads of their queues: each job once, however many workers recover."""
 
 import threading
 
@@ -47,7 +47,7 @@ def test_claims_go_back_to_the_head_in_their_order(held, places):
     assert int(get_connection("default").hget(held[0].key, "interruptions")) == 1
 
 
-def test_the_living_are_left_alone(held, new_fetch):
+def test_claims_of_living_workers_are_kept(held, new_fetch):
     fetch = new_fetch("alive", threads=2)
     fetch._step(claims=True)
     assert len(fetch.held) == 2
@@ -108,7 +108,7 @@ def test_the_third_interruption_is_poison_and_names_the_workers(new_fetch, place
 
 
 def test_only_what_is_suspect_counts_towards_poison(new_fetch):
-    """Two deaths by itself, any number of stops and of deaths for another job's fault between them: not poison."""
+    """Two deaths by the job itself, with any number of stops and deaths by other jobs between them, are not poison."""
     job, client = WriteNote.defer("x"), get_connection("default")
     for life, suspect in enumerate([True, False, False, True, False, False]):
         fetch = new_fetch(f"w{life}")
@@ -126,7 +126,7 @@ def test_only_what_is_suspect_counts_towards_poison(new_fetch):
     assert job.state == "dead"
 
 
-def test_what_a_stop_puts_back_is_not_suspect_and_what_had_not_begun_was_not_interrupted(new_fetch):
+def test_jobs_that_a_stop_puts_back_are_not_suspect_and_unbegun_ones_not_interrupted(new_fetch):
     jobs, client = WriteNote.defer_many([("begun",), ("waiting",)]), get_connection("default")
     for life in range(4):
         fetch = new_fetch(f"w{life}")
@@ -140,7 +140,7 @@ def test_what_a_stop_puts_back_is_not_suspect_and_what_had_not_begun_was_not_int
 
 
 def poisoned(new_fetch, *names):
-    """What recovery finds dead after the last of these workers died under it."""
+    """Return the jobs that recovery declares dead after the last of these workers has died under one."""
     for name in names:
         new_fetch(name)._step(claims=True)
         get_connection("default").zadd("jobs:workers", {name: 1})
@@ -155,7 +155,7 @@ def hear(job, error):
     heard.append((job.id, job.state, error.workers))
 
 
-def test_the_handlers_of_deaths_hear_of_poison_from_a_job_in_its_queue(new_fetch, worker, settings, caplog):
+def test_on_dead_handlers_are_called_for_poison_by_a_job_in_its_queue(new_fetch, worker, settings, caplog):
     heard.clear()
     settings.JOBS = {**settings.JOBS, "ON_DEAD": [f"{__name__}.hear"]}
     job = WriteNote.defer("x")
@@ -168,7 +168,7 @@ def test_the_handlers_of_deaths_hear_of_poison_from_a_job_in_its_queue(new_fetch
     assert heard == [(job.id, "dead", ["w0", "w1", "w2"])]
 
 
-def test_nobody_hears_of_poison_where_no_handler_is_or_the_job_has_gone(new_fetch, worker, settings):
+def test_no_handler_is_called_for_poison_without_handlers_or_without_the_job(new_fetch, worker, settings):
     heard.clear()
     WriteNote.defer("x")
     bury("default", poisoned(new_fetch, "w0", "w1", "w2"))
@@ -180,25 +180,25 @@ def test_nobody_hears_of_poison_where_no_handler_is_or_the_job_has_gone(new_fetc
     assert heard == []
 
 
-def test_a_handler_that_kills_workers_is_not_told_of_itself(new_fetch, worker, settings):
+def test_a_handler_that_kills_workers_is_not_called_for_itself(new_fetch, worker, settings):
     heard.clear()
     settings.JOBS = {**settings.JOBS, "ON_DEAD": [f"{__name__}.hear"]}
     WriteNote.defer("x")
     bury("default", poisoned(new_fetch, "w0", "w1", "w2"))
-    bury("default", poisoned(new_fetch, "w3", "w4", "w5"))  # it was the job that tells of the first
+    bury("default", poisoned(new_fetch, "w3", "w4", "w5"))  # interrupted the job that reports the first one
     assert len(listed()) == 1
     worker.run()
     assert (heard, listed()) == ([], [])
 
 
-def test_poison_in_a_queue_of_another_project_is_logged_alone(settings, caplog):
+def test_poison_in_a_queue_of_another_project_is_only_logged(settings, caplog):
     settings.JOBS = {**settings.JOBS, "ON_DEAD": [f"{__name__}.hear"]}
     bury("theirs", [("some-job", "w2")])
     assert "dead: job some-job: poison" in caplog.text
     assert 'the handlers of JOBS["ON_DEAD"] are not told of job some-job: Unknown queue' in caplog.text
 
 
-def test_a_full_server_keeps_nobody_from_recovering(full_server, settings, caplog):
+def test_recovery_works_on_a_full_server(full_server, settings, caplog):
     settings.JOBS = {**settings.JOBS, "ON_DEAD": [f"{__name__}.hear"]}
     bury("default", [("some-job", "w2"), ("another-job", "w2")])
     assert 'the handlers of JOBS["ON_DEAD"] are not told of job another-job: ' in caplog.text
@@ -206,7 +206,7 @@ def test_a_full_server_keeps_nobody_from_recovering(full_server, settings, caplo
 
 @pytest.mark.parametrize("again", [Retried(0, "oh", "", Progress()), Requeued(0, Progress())], ids=["retry", "requeue"])
 def test_an_attempt_that_ends_by_itself_clears_a_job_of_the_suspicion(again, new_fetch, places):
-    """A job that is requeued for weeks is not poison at the third deployment that came at the wrong moment."""
+    """A job that is requeued for weeks is not poison at the third deployment that interrupts it."""
     job, client = WriteNote.defer("x"), get_connection("default")
 
     def interrupt(name):
@@ -227,7 +227,7 @@ def test_an_attempt_that_ends_by_itself_clears_a_job_of_the_suspicion(again, new
     assert job.state == "dead"
 
 
-def test_a_job_deleted_meanwhile_leaves_nothing(held, places):
+def test_a_job_deleted_during_recovery_leaves_no_keys(held, places):
     get_connection("default").delete(held[0].key)
     recover(Wire("default"), "default")
 

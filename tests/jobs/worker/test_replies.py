@@ -1,4 +1,4 @@
-"""A server that answers, but not what one hopes for: the worker waits, survives, and commits what it had finished."""
+"""A server that answers with errors: the worker waits, survives, and commits its finished jobs."""
 
 import time
 
@@ -44,7 +44,7 @@ def patient(tmp_path):
 
 
 def is_over(job):
-    """Whether its call has come to its end, by what it leaves in the database."""
+    """Whether its call has ended, by its record in the database."""
     return Note.objects.filter(text=str(job.release)).exists()
 
 
@@ -83,14 +83,14 @@ def test_the_worker_survives_whatever_the_server_replies(server, worker_process,
     with server.client() as client:
         for reply, (begin, end) in REPLIES.items():
 
-            def told(reply=reply):
+            def count(reply=reply):
                 return client.info("errorstats").get(f"errorstat_{reply}", {"count": 0})["count"]
 
-            job, before = patient(reply), told()
+            job, before = patient(reply), count()
             begin(client)
             job.release.touch()
             eventually(lambda job=job: is_over(job))
-            eventually(lambda before=before: told() > before)
+            eventually(lambda before=before: count() > before)
             end(client)
             eventually(lambda job=job: job.state == "finished")
             after = WriteNote.defer(reply)
@@ -143,7 +143,7 @@ def test_a_server_that_loads_its_data_is_waited_for(tmp_path, settings, monkeypa
 
 @processes
 def test_connections_that_hang_are_given_up(valkey, worker_process, patient):
-    """Half-open ones: all that were open take everything and give nothing, for longer than the test lasts."""
+    """Half-open ones: every open connection accepts data and returns nothing, for longer than the test lasts."""
     proxy = ProxyProcess(valkey)
     try:
         impatient = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "PATIENCE": "1", "REDIS_URL": proxy.url}
@@ -182,7 +182,7 @@ def test_a_server_without_blmove_is_polled(tmp_path, settings, monkeypatch, work
 
 
 class Clock:
-    """In place of the event that a fetch waits with."""
+    """Replaces the event that a fetch waits with."""
 
     def __init__(self):
         self.waited = []
@@ -192,7 +192,7 @@ class Clock:
 
 
 @pytest.mark.parametrize("error", [RedisConnectionError("gone"), ReadOnlyError("READONLY")])
-def test_steps_that_fail_come_ever_later(error, new_fetch, monkeypatch):
+def test_failing_steps_are_retried_ever_later(error, new_fetch, monkeypatch):
     fetch = new_fetch("w1")
     fetch._stopped = Clock()
 
@@ -207,7 +207,7 @@ def test_steps_that_fail_come_ever_later(error, new_fetch, monkeypatch):
     assert fetch._stopped.waited[-1] == LONGEST_WAIT
 
 
-def test_a_doorbell_out_of_order_is_asked_ever_later_and_said_once(new_fetch, monkeypatch, caplog):
+def test_a_failing_doorbell_is_retried_ever_later_and_logged_once(new_fetch, monkeypatch, caplog):
     fetch = new_fetch("w1")
     fetch._stopped = Clock()
 
@@ -227,8 +227,8 @@ def test_a_doorbell_out_of_order_is_asked_ever_later_and_said_once(new_fetch, mo
     assert fetch._doorbell_pause == 0.0
 
 
-def test_a_burst_does_not_take_queues_for_empty_that_it_may_not_claim_from(new_fetch, valkey):
-    """As after an outage: its parent has yet to beat."""
+def test_a_burst_that_may_not_claim_does_not_treat_queues_as_empty(new_fetch, valkey):
+    """As after an outage: its parent has not beaten yet."""
     WriteNote.defer("x")
     fetch = new_fetch("w1", burst=True)
     fetch._stopped = Clock()

@@ -1,4 +1,4 @@
-"""A process that has had enough: its successor starts at once, and its other jobs come to their end undisturbed."""
+"""A process that retires: its successor starts at once, and its running jobs end undisturbed."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ FAULTY = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "GRACE": "0.5", "INTERRUPT_G
 
 @pytest.fixture
 def patient(tmp_path):
-    """A job that runs until `release` is touched; `begun` tells that it runs."""
+    """A job that runs until `release` is touched; `begun` exists once it runs."""
     begun, release = tmp_path / "begun", tmp_path / "release"
     job = Patient.defer(str(begun), str(release))
     job.begun, job.release = begun, release
@@ -37,9 +37,7 @@ def interruptions(job):
 @pytest.mark.processes
 @pytest.mark.django_db(transaction=True)
 class TestWorker:
-    def test_a_job_that_waits_for_its_subprocess_comes_back_when_that_is_killed(
-        self, worker_process, patient, tmp_path
-    ):
+    def test_a_job_that_waits_for_its_subprocess_returns_when_it_is_killed(self, worker_process, patient, tmp_path):
         pids = tmp_path / "pids"
         hang = Hang.defer(str(pids))
         worker = worker_process("default", concurrency=2, env=FAULTY)
@@ -92,7 +90,7 @@ class TestWorker:
         assert worker.stop() == 0
         assert get_connection("default").smembers("rq:workers") == set()
 
-    def test_it_is_beaten_for_and_a_stop_gives_it_the_usual_time(self, worker_process, patient):
+    def test_a_retiring_process_has_beats_and_the_usual_time_to_stop(self, worker_process, patient):
         env = FAULTY | {"EVERY": "0.2", "UNSEEN": "3"}
         worker = worker_process("default", concurrency=2, max_jobs=2, env=env)
         eventually(patient.begun.exists)
@@ -108,8 +106,8 @@ class TestWorker:
         assert client.lrange("rq:queue:default", 0, -1) == [patient.id.encode()]
         assert client.hmget(patient.key, "interruptions", "survived") == [b"1", b"1"]
 
-    def test_it_leaves_by_itself_when_the_server_was_away(self, worker_process, patient, valkey):
-        """What is done waits for the server for as long as it takes, because nobody has told the process to stop."""
+    def test_a_retiring_process_ends_by_itself_after_an_outage(self, worker_process, patient, valkey):
+        """Outcomes wait for the server without a limit, because the process does not stop."""
         worker = worker_process("default", concurrency=2, max_jobs=2, env=FAULTY)
         eventually(patient.begun.exists)
         (old,) = children(worker.pid)
@@ -156,9 +154,9 @@ def is_gone(pid):
 
 @pytest.fixture
 def minding(monkeypatch):
-    """Children that are none: `started` are the numbers of those that were started, `told` who was sent what."""
+    """Fake children: `started` has the numbers of those that were started, `sent` the signals sent to each."""
     minding = Children(WorkerSettings(queues={"default": None}, name="w"), bool, bool, bool, bool)
-    minding.started, minding.told = [], []
+    minding.started, minding.sent = [], []
 
     def start(number, blocks):
         process = Process(f"w{len(minding.started)}", number, Board(1))
@@ -169,12 +167,12 @@ def minding(monkeypatch):
         return True
 
     monkeypatch.setattr(minding, "_start", start)
-    monkeypatch.setattr(children_module.os, "kill", lambda *args: minding.told.append(args))
+    monkeypatch.setattr(children_module.os, "kill", lambda *args: minding.sent.append(args))
     minding.start_due(blocks=True)
     return minding
 
 
-def test_one_that_retires_has_one_successor_which_starts_at_once(minding):
+def test_a_retiring_child_has_one_successor_which_starts_at_once(minding):
     (old,) = minding
     minding.hear()
     assert minding.next_start() == float("inf")
@@ -193,7 +191,7 @@ def test_one_that_retires_has_one_successor_which_starts_at_once(minding):
     assert minding.next_start() == float("inf")
 
 
-def test_one_that_retires_as_soon_as_it_has_started_has_its_successor_a_moment_later(minding):
+def test_a_child_that_retires_at_its_start_has_its_successor_a_moment_later(minding):
     """A process that is too large from its start must not lead to a storm of forks."""
     (old,) = minding
     old.started_at = time.monotonic()
@@ -203,7 +201,7 @@ def test_one_that_retires_as_soon_as_it_has_started_has_its_successor_a_moment_l
     assert 0.0 < minding.next_start() - time.monotonic() <= children_module.RESTART_DELAY
 
 
-def test_one_that_retires_without_a_successor_and_one_while_we_stop_have_none(minding):
+def test_no_successor_starts_when_none_is_wanted_or_the_worker_stops(minding):
     (old,) = minding
     old.board.retire(NO_MORE)
     minding.hear()
@@ -214,7 +212,7 @@ def test_one_that_retires_without_a_successor_and_one_while_we_stop_have_none(mi
     assert minding.next_start() == float("inf")
 
 
-def test_there_are_not_ever_more_that_retire(minding, monkeypatch):
+def test_the_number_of_retiring_children_is_bounded(minding, monkeypatch):
     monkeypatch.setattr(children_module, "RETIRED", 2)
     for _ in range(3):
         list(minding)[-1].board.retire(ANOTHER)
@@ -222,7 +220,7 @@ def test_there_are_not_ever_more_that_retire(minding, monkeypatch):
         minding.start_due(blocks=True)
 
     first, *others = minding
-    assert minding.told == [(first.pid, signal.SIGTERM)]
+    assert minding.sent == [(first.pid, signal.SIGTERM)]
     assert len(others) == 3
 
 
@@ -231,7 +229,7 @@ def test_there_are_not_ever_more_that_retire(minding, monkeypatch):
 
 @pytest.fixture
 def process(monkeypatch):
-    """One whose first thread runs a job, whose second has ended one, and whose third has begun nothing."""
+    """A child whose first thread runs a job, whose second has ended one, and whose third has begun none."""
     process = Process("w1", 0, Board(3))
     now = time.monotonic()
     process.board.start(0, now, now + 60, b"a w1.0 default")
@@ -242,12 +240,12 @@ def process(monkeypatch):
     return process
 
 
-def test_what_ran_when_it_died_by_itself_is_suspect(process):
+def test_executions_of_a_child_that_died_by_itself_are_suspect(process):
     assert process.suspects() == ["w1.0"]
     assert process.board.begun() == 1
 
 
-def test_nothing_is_suspect_that_ran_when_it_ended_properly_or_was_killed_for_anothers_fault(process):
+def test_no_execution_is_suspect_after_a_proper_end_or_a_kill_for_another_job(process):
     process.ended_properly = True
     assert process.suspects() == []
     process.ended_properly = False
@@ -263,7 +261,7 @@ def judged(process, minding=None):
     return process.suspects() if process.is_killed else None
 
 
-def test_only_the_job_that_lets_nobody_interrupt_it_is_suspect(process, caplog):
+def test_only_the_job_that_cannot_be_interrupted_is_suspect(process, caplog):
     assert judged(process) is None
     long_ago = time.monotonic() - 1_000
     process.board.start(2, long_ago, long_ago + 1, b"c w1.2 default")
@@ -272,7 +270,7 @@ def test_only_the_job_that_lets_nobody_interrupt_it_is_suspect(process, caplog):
     assert "lets no thread interrupt job c, which is far past its time-out; killing it" in caplog.text
 
 
-def test_a_job_that_was_overdue_while_its_main_thread_stood_still_is_not_suspect(process):
+def test_a_job_that_is_overdue_because_the_main_thread_stalled_is_not_suspect(process):
     process.board._turns[1] = long_ago = time.monotonic() - 1_000
     process.started_at = long_ago
     process.board.start(2, long_ago, long_ago + 1, b"c w1.2 default")
@@ -282,7 +280,7 @@ def test_a_job_that_was_overdue_while_its_main_thread_stood_still_is_not_suspect
     assert judged(process) == []
 
 
-def test_one_that_was_stopped_or_ends_for_too_long_is_killed_and_nobody_suspect(process, monkeypatch):
+def test_a_child_that_is_stopped_or_ends_for_too_long_is_killed_without_suspects(process, monkeypatch):
     process.stopped_at = time.monotonic() - 1_000
     assert judged(process) == []
     leaving = Process("w2", 0, Board(1))

@@ -1,4 +1,4 @@
-"""A failover with real Sentinels, under load: workers find the new primary by themselves, and run all that it knows."""
+"""A failover with real Sentinels, under load: workers connect to the new primary, and run all jobs that it has."""
 
 import contextlib
 import itertools
@@ -23,7 +23,7 @@ DURABLE = ("appendonly yes", "appendfsync always", "repl-diskless-sync-delay 0")
 
 @pytest.fixture
 def cluster(tmp_path, settings, monkeypatch):
-    """A primary, its replica, and three Sentinels that know both. A fourth, that the test asks first, never answers."""
+    """A primary, its replica, and three Sentinels that monitor both. A fourth, which is asked first, never answers."""
     with contextlib.ExitStack() as servers:
         primary = servers.enter_context(Server(tmp_path / "primary", *DURABLE))
         replica = Server(tmp_path / "replica", *DURABLE, f"replicaof 127.0.0.1 {primary.port}")
@@ -51,7 +51,7 @@ def knows_all(sentinel):
 
 
 class Load:
-    """Defers jobs one after the other, and knows which were accepted."""
+    """Defers jobs one after the other, and records which were accepted."""
 
     def __init__(self):
         self.accepted, self.refused = {}, []
@@ -69,7 +69,7 @@ class Load:
                 self.refused.append(number)
 
     def grow(self, by):
-        """Wait until so many more have been accepted. Returns all that have been."""
+        """Wait until that many more are accepted. Returns all accepted jobs."""
         enough = len(self.accepted) + by
         eventually(lambda: len(self.accepted) >= enough)
         return set(self.accepted)

@@ -1,4 +1,4 @@
-"""Queues on servers of their own: each with its workers, and what cannot span servers is refused, naming them."""
+"""Queues on separate servers, each with its own workers. Operations that cannot span servers are refused, by name."""
 
 import re
 from io import StringIO
@@ -63,10 +63,10 @@ def test_a_worker_for_queues_of_two_servers_is_refused_with_the_commands_to_run(
     with pytest.raises(CommandError) as refused:
         call_command("rqworker", stdout=StringIO())
 
-    told = str(refused.value)
-    assert "different Redis servers" in told
-    assert "manage.py rqworker critical\n" in told
-    assert f"manage.py rqworker {' '.join(HERE)}" in told
+    text = str(refused.value)
+    assert "different Redis servers" in text
+    assert "manage.py rqworker critical\n" in text
+    assert f"manage.py rqworker {' '.join(HERE)}" in text
 
 
 def test_a_prerequisite_on_another_server_is_refused_naming_both(elsewhere):
@@ -99,6 +99,6 @@ def test_many_jobs_of_one_call_are_on_one_server(elsewhere, valkey):
         assert (far.llen("rq:queue:critical"), near.dbsize()) == (5, 0)
 
 
-def test_a_queue_that_there_is_not_is_refused():
+def test_an_unknown_queue_is_refused():
     with pytest.raises(ImproperlyConfigured, match="REDIS_URLS names urgent, but the queues are: critical, default"):
         rq_queues("redis://localhost", {"urgent": "redis://other"})

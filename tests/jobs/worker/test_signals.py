@@ -1,4 +1,4 @@
-"""How a worker is stopped, quieted, killed and stalled; and what its jobs become."""
+"""Workers that are stopped, quieted, killed or stalled, and the fate of their jobs."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def patient(tmp_path):
-    """A job that runs until `release` is touched; `started` tells that it runs."""
+    """A job that runs until `release` is touched; `started` exists once it runs."""
     started, release = tmp_path / "started", tmp_path / "release"
     job = Patient.defer(str(started), str(release))
     job.begun, job.release = started, release
@@ -31,7 +31,7 @@ def children(pid):
 
 
 def make_old(client):
-    """The thirty seconds without a beat pass."""
+    """Let the thirty seconds without a beat pass."""
     for name in client.zrange("jobs:workers", 0, -1):
         client.zadd("jobs:workers", {name: 1})
 
@@ -84,7 +84,7 @@ def test_a_worker_that_is_quiet_takes_nothing_and_stays(worker_process, patient)
     assert waiting.state == "queued"
 
 
-def test_it_shows_where_its_threads_are(worker_process, patient):
+def test_a_worker_shows_its_stacks(worker_process, patient):
     worker = worker_process("default")
     eventually(patient.begun.exists)
     os.kill(worker.pid, signal.SIGTTIN)

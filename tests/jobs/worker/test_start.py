@@ -1,4 +1,4 @@
-"""How a worker's processes come to life: under names of their own, or not at all."""
+"""The start of a worker's processes, each under a unique name."""
 
 import os
 import signal
@@ -22,14 +22,14 @@ FAULTY = {"DJANGO_SETTINGS_MODULE": "tests.faulty"}
 
 @pytest.fixture
 def patient(tmp_path):
-    """A job that runs until `release` is touched; `begun` tells that it runs."""
+    """A job that runs until `release` is touched; `begun` exists once it runs."""
     begun, release = tmp_path / "begun", tmp_path / "release"
     job = Patient.defer(str(begun), str(release))
     job.begun, job.release = begun, release
     return job
 
 
-def test_a_worker_whose_children_fail_at_their_start_gives_up_and_says_why(worker_process, patient):
+def test_a_worker_whose_children_fail_at_their_start_gives_up_with_the_reason(worker_process, patient):
     """The other child's job goes back to its queue, as at any stop."""
     env = FAULTY | {"FAILING_START": "ours.1.", "RESTART_DELAY": "0.5", "GRACE": "0.5"}
     worker = worker_process("default", name="ours", processes=2, env=env)

@@ -1,4 +1,4 @@
-"""The step script: claims and commits in one atomic step, each job by itself, whatever is sent twice."""
+"""The step script: claims and commits in one atomic step, each job by itself, also when a step is sent twice."""
 
 import re
 
@@ -186,7 +186,7 @@ def test_after_a_lost_step_nothing_is_lost_and_nothing_counted_twice(lost, new_f
     assert sum(map(int, valkey.client().hvals(counts))) == 2
 
 
-def test_a_late_result_is_refused_and_said_so(new_fetch, places, caplog):
+def test_a_late_result_is_refused_and_logged(new_fetch, places, caplog):
     job = WriteNote.defer("x")
     late, other = new_fetch("w1"), new_fetch("w2")
     (claim,) = claim_all(late)

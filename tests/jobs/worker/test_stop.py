@@ -1,4 +1,4 @@
-"""Stopping one running job: the execution that was meant, whenever it can be reached, and no other."""
+"""Stopping one running job: only the given execution, and as soon as it can be interrupted."""
 
 import json
 import socket
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def child(valkey):
-    """A worker process that is not one: it minds and obeys when it is told to. `say` is its parent's word."""
+    """A child without a process: it minds and obeys when the test calls it. `say` sends a line as its parent."""
     ours, theirs = socket.socketpair()
     child = Child(WorkerSettings(queues={"default": None}, concurrency=1), "w1", Board(1), theirs, blocks=True)
     child.thread = child._threads[0]
@@ -42,7 +42,7 @@ def child(valkey):
 
 
 def is_interrupted(child):
-    """Whether minding interrupts the thread, once it is in `call`; here it is this one."""
+    """Whether minding interrupts the thread, here the test's own, once it is in `call`."""
 
     def call():
         for _ in range(3):
@@ -70,7 +70,7 @@ def test_rqs_own_command_names_no_execution_and_stops_whichever_runs(child):
     assert is_interrupted(child)
 
 
-def test_one_that_a_person_has_retried_meanwhile_is_left_alone(child):
+def test_a_job_retried_meanwhile_is_not_stopped(child):
     job = WriteNote.defer("x")
     first = child.begin()
     heard = job.connection.pubsub(ignore_subscribe_messages=True)
@@ -98,7 +98,7 @@ def test_a_stop_is_forgotten_with_its_execution(child):
 
 
 @pytest.mark.parametrize(("cancelled", "heard"), [(True, []), (False, [("dead", "")])])
-def test_who_hears_of_dead_jobs_does_not_hear_of_cancelled_ones(cancelled, heard, worker, monkeypatch, caplog):
+def test_handlers_of_dead_jobs_are_not_called_for_cancelled_ones(cancelled, heard, worker, monkeypatch, caplog):
     Trouble.told.clear()
 
     def call(command):

@@ -1,4 +1,4 @@
-"""The processes that one thread has started are killed with their descendants, and nobody else's."""
+"""The processes that one thread has started are killed with their descendants, and no others."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def commands_below(pid):
 
 @pytest.fixture
 def thread():
-    """A thread that starts what `thread.start_process(...)` says, and lives until the test is over."""
+    """A thread that starts the processes of `thread.start_process(...)`, and lives until the test ends."""
     wanted, started, over = [], [], threading.Event()
 
     def work():
@@ -70,7 +70,7 @@ def test_helpers_of_the_whole_process_are_spared(thread, monkeypatch):
     resource_tracker._resource_tracker._stop()
 
 
-def test_where_the_kernel_does_not_tell_there_is_nothing(monkeypatch):
+def test_without_the_kernels_list_no_process_is_killed(monkeypatch):
     assert kill_started_by(2**22 + 1) == []
     assert subprocesses._threads(2**22 + 1) == []
     killed = []

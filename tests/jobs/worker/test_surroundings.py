@@ -30,7 +30,7 @@ postgres_only = pytest.mark.skipif(IS_SQLITE, reason="needs PostgreSQL: DB=postg
 
 @pytest.fixture
 def max_age():
-    """Seconds that connections are kept."""
+    """Seconds for which connections are kept."""
     return "600"
 
 
@@ -39,7 +39,7 @@ closed_and_kept = pytest.mark.parametrize("max_age", ["0", "600"])  # after each
 
 @pytest.fixture
 def drain(max_age, worker_process):
-    """Run what was enqueued in one thread."""
+    """Run the enqueued jobs in one thread."""
 
     def run(**env):
         url = f"{child_environment()['DATABASE_URL']}?conn_max_age={max_age}"
@@ -56,7 +56,7 @@ def results(*jobs):
 
 
 @pytest.mark.parametrize("command", [leaks.ChangeContext, leaks.ChangeContextAsync, leaks.ChangeAttributes])
-def test_the_next_job_sees_nothing_of_it(command, drain):
+def test_the_next_job_sees_no_effect_of_the_last(command, drain):
     jobs = [leaks.ShowSurroundings.defer(), command.defer(), leaks.ShowSurroundings.defer()]
     drain()
 
@@ -65,7 +65,7 @@ def test_the_next_job_sees_nothing_of_it(command, drain):
 
 
 @closed_and_kept
-def test_nor_of_the_database_session(drain, max_age):
+def test_the_next_job_has_a_clean_database_session(drain, max_age):
     jobs = [
         leaks.ShowSession.defer(),
         leaks.ChangeSession.defer(),

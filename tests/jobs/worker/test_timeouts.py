@@ -1,4 +1,4 @@
-"""Time-outs, and commands that do not let themselves be stopped. A worker goes on whatever a command does."""
+"""Time-outs, and commands that resist being stopped. A worker goes on whatever a command does."""
 
 import django_rq
 import pytest
@@ -44,7 +44,7 @@ def test_a_command_cannot_end_the_worker(command, worker_process):
 
 
 @processes
-def test_a_thread_that_does_not_come_back_costs_its_process_but_no_other_job(worker_process):
+def test_a_thread_that_does_not_return_costs_its_process_but_no_other_job(worker_process):
     job = Deaf.defer()
     worker = worker_process(
         "default", concurrency=2, env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "INTERRUPT_GRACE": "1", "GRACE": "5"}
@@ -67,7 +67,7 @@ def test_a_tampered_timeout_is_the_default(worker_process):
 
 
 @processes
-def test_what_awaits_is_interrupted_at_once_and_costs_no_process(worker_process):
+def test_a_job_that_awaits_is_interrupted_at_once_and_costs_no_process(worker_process):
     plain = django_rq.get_queue("default").enqueue(functions.wait_async, 1_000, job_timeout=1)
     RunTask.timeout = 1
     try:
@@ -103,7 +103,7 @@ def test_a_cancelled_job_that_awaits_lets_its_thread_go(kind, worker_process):
 
 
 @processes
-def test_a_cancelled_job_that_does_not_come_back_costs_its_process(worker_process):
+def test_a_cancelled_job_that_does_not_return_costs_its_process(worker_process):
     job = DeafForEver.defer()
     worker = worker_process(
         "default", concurrency=1, env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "INTERRUPT_GRACE": "1", "GRACE": "5"}
