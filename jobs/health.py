@@ -33,7 +33,7 @@ class HealthMiddleware(MiddlewareMixin):
         view = {"/healthz": healthz, "/readyz": readyz}.get(request.path_info)
         if view is None:
             return None
-        version.tell()
+        version.publish()
         return view(request)
 
 

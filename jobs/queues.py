@@ -1,7 +1,6 @@
 """
-The one place that writes new jobs: when the surrounding transactions commit, in one atomic step per queue.
-
-`Mandate.defer` -> `push` -> Redis.
+Writes the jobs that `defer` makes: when the surrounding transactions commit, in one atomic step per queue. Runs of
+recurring entries are copies of the entry's record, made by `occur.lua` and `recurring.store.push_run`.
 """
 
 import logging

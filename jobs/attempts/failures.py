@@ -249,6 +249,3 @@ def notify(setting: str, job: MandateJob, error: BaseException) -> None:
             unrun.call(import_string(path), job, error, name=path)
         except BaseException:
             logger.exception('the handler %s of JOBS["%s"] raised', path, setting)
-
-
-tell = notify  # the name in use elsewhere

@@ -25,4 +25,4 @@ class TellOfPoison(Mandate):
         if job.command_name == registry.name_of(type(self)):
             return  # a handler kills workers, and would kill more of them
         workers = as_text(job.connection.hget(job.key, "interrupted_by") or b"").split()
-        failures.tell("ON_DEAD", job, PoisonError(workers))
+        failures.notify("ON_DEAD", job, PoisonError(workers))

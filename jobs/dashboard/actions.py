@@ -209,7 +209,7 @@ def send_to_workers(command: str) -> Callable[..., Done]:
     def change(request: HttpRequest, name: str = "") -> Done:
         names = _named(request, name)
         for each in names:
-            workers.tell(each, command)
+            workers.send(each, command)
         sentences = {
             "quiet": _("Asked %(names)s to take no more jobs."),
             "stop": _("Asked %(names)s to stop."),

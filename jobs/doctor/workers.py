@@ -41,7 +41,7 @@ def findings() -> Iterator[Finding]:
     )
     yield from _versions(
         ("web process runs", "web processes run"),
-        version.told(),
+        version.published(),
         "What they enqueue may not be what workers know how to run.",
         f"Wait for the deployment to end, and {version.PUBLISHED_FOR} s more, or start them anew on this release.",
     )

@@ -43,9 +43,6 @@ def published() -> dict[str, str]:
     return {name: version for name, _, version in (as_text(member).partition(" ") for member in members)}
 
 
-tell, told = publish, published  # the names in use elsewhere
-
-
 def _publish() -> None:
     now = time.time()
     with servers()[0].pipeline() as pipeline:

@@ -112,9 +112,6 @@ def send(name: str, command: str) -> None:
     raise ChangeRefusedError(f"There is no worker {name!r} any more.")
 
 
-tell = send  # the name in use elsewhere
-
-
 def _worker(name: str, record: list[bytes | None], running: tuple[RunningJob, ...]) -> Worker:
     fields = {field: (value or b"").decode(errors="replace") for field, value in zip(_FIELDS, record, strict=True)}
     return Worker(

@@ -140,7 +140,7 @@ class Parent:
             process.name = heartbeat.new_life(process.name)  # claims under the old name are a dead worker's
         self._show_paused([process])  # before its first claim
         self._beat_for(process)
-        self._remote.listen(process.name)  # before it is listed: whoever finds it there may tell it something
+        self._remote.listen(process.name)  # before the worker is listed: a command may be sent at once
         heartbeat.register(self._wire, process.name, self._queues)
 
     def _settle(self, process: Process) -> None:

@@ -78,9 +78,9 @@ def recover(
 
 def bury(queue: str, dead: Iterable[Held]) -> None:
     """
-    Log the jobs of a queue that `recover` found to be poison, and have the handlers of `ON_DEAD` told of them: by a job
-    in that queue, as they are the project's code, and who recovers runs none. Raises nothing. Of a job whose recoverer
-    dies just before this the dashboard alone tells.
+    Log the jobs of a queue that `recover` declared poison, and enqueue a job that calls the handlers of `ON_DEAD`:
+    handlers are the project's code, which a parent does not run. Raises nothing. If the parent dies just before this,
+    only the dashboard shows that the job is dead.
     """
     for job_id, worker in dead:
         message = "dead: job %s: poison, interrupted too often, last on worker %s"
@@ -90,4 +90,4 @@ def bury(queue: str, dead: Iterable[Held]) -> None:
                 command: Any = registry.get("jobs.TellOfPoison")
                 command.using(queue=queue).defer(job_id)
             except (JobsError, RedisError) as error:  # no answer, a full server; or the queue is another project's
-                logger.warning('the handlers of JOBS["ON_DEAD"] are not told of job %s: %s', job_id, error)
+                logger.warning('the handlers of JOBS["ON_DEAD"] are not called for job %s: %s', job_id, error)

@@ -144,5 +144,5 @@ def test_every_page_is_looked_at(client, admin_user, scene):
         response = client.get(reverse(f"admin:{name}", args=[known.get(each, "x") for each in parameters]))
         if response.status_code == 200 and response["Content-Type"].startswith("text/html"):
             pages.add(name)
-    # A change of many jobs has a page only while it is remembered; tests/jobs/test_admin_actions.py follows one.
+    # A change of many jobs has a page only while it is remembered; tests/jobs/dashboard/test_actions.py follows one.
     assert pages == {resolve(path.partition("?")[0]).url_name for kind in scene.pages().values() for path, _ in kind}

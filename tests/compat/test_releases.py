@@ -13,7 +13,7 @@ from jobs.worker.connection import Wire
 from jobs.worker.recovery import recover
 from tests.compat import samples
 from tests.jobs.conftest import InlineWorker
-from tests.jobs.test_arguments import same
+from tests.jobs.record.test_arguments import same
 from tests.sample.commands.kept import KEPT, Keep
 from tests.sample.models import Note
 

@@ -16,7 +16,7 @@ from jobs.worker.release import release
 from jobs.worker.scoreboard import Board
 from jobs.worker.surroundings import new_context
 
-pytest.register_assert_rewrite("tests.jobs.books")
+pytest.register_assert_rewrite("tests.jobs.stored_jobs")
 
 QUEUES = ("critical", "default", "mailers", "background", "low")
 

@@ -1,5 +1,5 @@
 """
-Random lives of jobs on a real server: after every event the server must match the model in `lives.py`.
+Random lives of jobs on a real server: after every event the server must match the model in `job_model.py`.
 
 `STATES=1000` in the environment runs longer.
 """
@@ -24,9 +24,9 @@ from jobs.worker.commit import DEAD_TTL
 from jobs.worker.connection import Wire
 from jobs.worker.recovery import ALL, NONE, recover
 from jobs.worker.release import release
-from tests.jobs.books import Books
 from tests.jobs.conftest import InlineWorker
-from tests.jobs.lives import AHEAD, BADLY_ENDED, GONE, UNFINISHED, Life
+from tests.jobs.job_model import AHEAD, BADLY_ENDED, GONE, UNFINISHED, Life
+from tests.jobs.stored_jobs import Books
 from tests.sample.commands.acts import Act, ActForgotten, ActOnce, ActOnNote, ActOnNoteUnguarded, ActSoon
 from tests.sample.commands.trouble import FlakyError, HopelessError
 from tests.sample.models import Note

@@ -56,7 +56,7 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
         local attempts = read and type(progress) == 'table' and tonumber(progress.attempts) or 0
         redis.call('HSET', key, 'status', 'failed', 'ended_at', iso, 'reason', 'poison',
           'attempts', attempts + redis.call('HGET', key, 'interruptions'))
-        redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- whoever retries it begins afresh
+        redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- a retry by a person begins afresh
         note(key, cjson.encode({ event = 'poisoned', at = tonumber(time[1]), worker = worker }))
         redis.call('XADD', prefix .. 'results:' .. id, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker,
           'exc_string', ARGV[7])

@@ -39,7 +39,7 @@ local function forget_execution(id, execution)
 end
 
 -- Jobs that wait for this one, in the ways in which they can. One look costs nothing when there are none.
-local function tell_waiting(id, queue, finished)
+local function release_waiting(id, queue, finished)
   if redis.call('EXISTS', 'jobs:dependents:' .. id, 'jobs:followers:' .. id, prefix .. 'job:' .. id .. ':dependents') == 0 then
     return false
   end
@@ -63,10 +63,10 @@ end
 local function recorded(id, queue, entry)
   local status = redis.call('HGET', prefix .. 'job:' .. id, 'status')
   if not status or status == 'finished' then
-    tell_waiting(id, queue, true)
+    release_waiting(id, queue, true)
     if entry ~= '' then entry_ended(entry, id, 'F') end
   elseif status == 'failed' or status == 'canceled' or status == 'stopped' then
-    tell_waiting(id, queue, false)
+    release_waiting(id, queue, false)
     if entry ~= '' then entry_ended(entry, id, status == 'canceled' and 'C' or 'D') end
   else -- to be run again: this attempt ended by itself
     local interruptions = redis.call('HGET', prefix .. 'job:' .. id, 'interruptions')
@@ -114,12 +114,12 @@ local function commit(at, position)
     return false
   end
   if kind == 'F' then
-    local told = tell_waiting(id, queue, true)
-    if time == '0' and not told then
+    local has_rq_dependents = release_waiting(id, queue, true)
+    if time == '0' and not has_rq_dependents then
       redis.call('DEL', key, prefix .. 'results:' .. id)
     else
       if time == '0' then
-        time = '60' -- RQ's code reads the record to tell its dependents
+        time = '60' -- RQ's code reads the record to release its dependents
         redis.call('EXPIRE', prefix .. 'results:' .. id, time)
       end
       redis.call('HSET', key, 'status', 'finished', 'ended_at', iso)
@@ -135,16 +135,16 @@ local function commit(at, position)
     redis.call(kind == 'H' and 'LPUSH' or 'RPUSH', prefix .. 'queue:' .. queue, id)
   elseif kind == 'D' then
     redis.call('HSET', key, 'status', 'failed', 'ended_at', iso)
-    redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- whoever retries it begins afresh
+    redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- a retry by a person begins afresh
     redis.call('ZADD', prefix .. 'failed:' .. queue, time, id)
     redis.call('EXPIREAT', key, time)
-    tell_waiting(id, queue, false)
+    release_waiting(id, queue, false)
   elseif kind == 'C' then
     redis.call('HSET', key, 'status', 'canceled', 'ended_at', iso)
     redis.call('ZADD', prefix .. 'canceled:' .. queue, time, id)
     redis.call('EXPIREAT', key, time)
     redis.call('EXPIREAT', prefix .. 'results:' .. id, time)
-    tell_waiting(id, queue, false)
+    release_waiting(id, queue, false)
   elseif kind == 'W' then
     if redis.call('EXISTS', 'jobs:waits:' .. id) == 1 then
       redis.call('HSET', key, 'status', 'deferred')

@@ -14,7 +14,7 @@ from jobs.attempts import profiles
 from jobs.broker.connections import get_connection
 from jobs.inspection import workers
 from jobs.scheduler import Entry
-from tests.jobs.pages import OVERVIEW, send, text, url
+from tests.jobs.dashboard.pages import OVERVIEW, send, text, url
 from tests.processes import wait_until
 from tests.sample.commands.long import Patient
 from tests.sample.commands.notes import Fail, WriteNote, WriteNoteSlowly

@@ -1,11 +1,11 @@
-"""All that lies in the server about jobs, read at once, to be held against the model in `lives.py`."""
+"""All that lies in the server about jobs, read at once, to be held against the model in `job_model.py`."""
 
 from collections import Counter
 from collections.abc import Iterable
 
 from jobs.record.states import state_of
 from jobs.retries import Progress
-from tests.jobs.lives import NO_RECORD, Life, link, links, place
+from tests.jobs.job_model import NO_RECORD, Life, link, links, place
 
 REGISTRIES = ("wip", "scheduled", "deferred", "finished", "failed", "canceled")
 READ = {"queue": "lrange", "job": "hgetall", "counts": "hgetall", **dict.fromkeys(REGISTRIES, "zrange")}

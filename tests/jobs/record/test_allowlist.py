@@ -29,7 +29,7 @@ def test_a_function_of_an_installed_app_is_allowed():
         "tests.sample.functions.missing",
         "tests.sample.nowhere.add",
         "tests.sample.models.Note.delete",
-        "tests.jobs.test_allowed.outside",
+        "tests.jobs.record.test_allowlist.outside",
         "add",
         "",
         None,

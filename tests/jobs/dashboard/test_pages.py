@@ -11,7 +11,7 @@ from config.queues import rq_queues
 from jobs import queues
 from jobs.broker.connections import get_connection
 from jobs.job import JobState
-from tests.jobs.pages import OVERVIEW, text, url
+from tests.jobs.dashboard.pages import OVERVIEW, text, url
 from tests.sample.commands.notes import Fail, KeepSecret, ShoutNote, WriteNote
 from tests.sample.commands.trouble import Ruled, TroubleTwice
 from tests.sample.models import Note

@@ -9,7 +9,7 @@ from jobs import bulk, scheduler
 from jobs.broker.connections import get_connection
 from jobs.inspection import Count, attempt_counts
 from jobs.scheduler import Entry
-from tests.jobs.pages import staff
+from tests.jobs.dashboard.pages import staff
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -15,7 +15,7 @@ from jobs.dashboard.overview import PACE
 from jobs.errors import ScheduleError
 from jobs.inspection import Count, samples
 from jobs.scheduler import Entry
-from tests.jobs.pages import OVERVIEW, text, url
+from tests.jobs.dashboard.pages import OVERVIEW, text, url
 from tests.sample.commands.notes import Fail, WriteNote
 
 pytestmark = pytest.mark.django_db(transaction=True)

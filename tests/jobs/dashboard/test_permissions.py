@@ -15,7 +15,7 @@ from jobs.dashboard.urls import patterns
 from jobs.inspection import Count
 from jobs.job import JobState
 from jobs.scheduler import Entry
-from tests.jobs.pages import OVERVIEW, count_trips, staff, text, url
+from tests.jobs.dashboard.pages import OVERVIEW, count_trips, staff, text, url
 from tests.sample.commands.notes import Fail, WriteNote
 
 pytestmark = pytest.mark.django_db(transaction=True)
