@@ -195,13 +195,13 @@ def test_poison_in_a_queue_of_another_project_is_only_logged(settings, caplog):
     settings.JOBS = {**settings.JOBS, "ON_DEAD": [f"{__name__}.hear"]}
     bury("theirs", [("some-job", "w2")])
     assert "dead: job some-job: poison" in caplog.text
-    assert 'the handlers of JOBS["ON_DEAD"] are not told of job some-job: Unknown queue' in caplog.text
+    assert 'the handlers of JOBS["ON_DEAD"] are not called for job some-job: Unknown queue' in caplog.text
 
 
 def test_recovery_works_on_a_full_server(full_server, settings, caplog):
     settings.JOBS = {**settings.JOBS, "ON_DEAD": [f"{__name__}.hear"]}
     bury("default", [("some-job", "w2"), ("another-job", "w2")])
-    assert 'the handlers of JOBS["ON_DEAD"] are not told of job another-job: ' in caplog.text
+    assert 'the handlers of JOBS["ON_DEAD"] are not called for job another-job: ' in caplog.text
 
 
 @pytest.mark.parametrize("again", [Retried(0, "oh", "", Progress()), Requeued(0, Progress())], ids=["retry", "requeue"])
