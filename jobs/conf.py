@@ -36,6 +36,8 @@ DEFAULTS: dict[str, Any] = {
     "VERSION": "",
     # How many jobs are claimed at once while jobs are short; 1: never more than there are idle threads.
     "BATCH": 16,
+    # Connections that a process keeps to one server for deferring and reading; a thread waits up to a second for one.
+    "CONNECTIONS": 100,
     # Whether the session state of a persistent database connection (CONN_MAX_AGE) is reset after each attempt.
     "RESET_CONNECTIONS": True,
 }
@@ -49,9 +51,18 @@ def get(name: str) -> Any:
 
 def batch() -> int:
     """Return how many jobs a worker claims at once while jobs are short. ImproperlyConfigured for an invalid value."""
-    value = get("BATCH")
+    return _count("BATCH")
+
+
+def connections() -> int:
+    """Return how many connections a process keeps to one server. ImproperlyConfigured for an invalid value."""
+    return _count("CONNECTIONS")
+
+
+def _count(name: str) -> int:
+    value = get(name)
     if type(value) is not int or value < 1:
-        raise ImproperlyConfigured(f"JOBS['BATCH'] is {value!r}; it must be a whole number, 1 or more.")
+        raise ImproperlyConfigured(f"JOBS[{name!r}] is {value!r}; it must be a whole number, 1 or more.")
     return value
 
 

@@ -5,8 +5,8 @@ recurring entries are copies of the entry's record, made by `occur.lua` and `rec
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from itertools import groupby, islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import orjson
@@ -29,6 +29,8 @@ from jobs.runtime import Transactions
 logger = logging.getLogger("jobs")
 
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to block Redis
+SLICE_BYTES = 262_144  # of payloads a round trip, unless one job alone has more: a slow link must not time out
+SLICE_LINKS = 10_000  # prerequisites a round trip, unless one job alone has more: each takes the server 5 µs
 
 _PAUSED = keys.PAUSED
 _PUSH = Script("shared.lua", "push.lua")
@@ -106,6 +108,9 @@ def lengths() -> dict[str, int]:
     return {name: counts[name] for name in conf.queues()}
 
 
+_Pair = tuple[NewJob, MandateJob]
+
+
 def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
     """
     Write jobs once every open transaction, on any database, has committed; immediately if none is open.
@@ -171,11 +176,27 @@ def _write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
     for queue, pairs in groupby(zip(jobs, handles, strict=True), key=lambda pair: pair[0].queue):
         client = get_connection(queue)
         with reaching(client):
-            while of_slice := list(islice(pairs, SLICE)):
+            for of_slice in _slices(pairs):
                 _write_slice(client, queue, of_slice)
 
 
-def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, MandateJob]]) -> None:
+def _slices(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
+    """Yield the jobs in slices that neither the server nor the link is busy with for long."""
+    of_slice: list[_Pair] = []
+    size = links = 0
+    for pair in pairs:
+        job = pair[0]
+        size += len(job.payload)
+        links += len(job.prerequisites.jobs)
+        if of_slice and (len(of_slice) == SLICE or size > SLICE_BYTES or links > SLICE_LINKS):
+            yield of_slice
+            of_slice, size, links = [], len(job.payload), len(job.prerequisites.jobs)
+        of_slice.append(pair)
+    if of_slice:
+        yield of_slice
+
+
+def _write_slice(client: Redis, queue: str, pairs: Sequence[_Pair]) -> None:
     now = runtime.now()
     arguments: list[Word] = [keys.job(""), queue, iso(now), repr(now)]
     for job, _ in pairs:
@@ -185,7 +206,7 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, Mandat
         arguments += (job.id, "" if job.due is None else repr(job.due), data, links, len(fields) // 2)
         arguments += fields
     lists = (keys.queue(queue), keys.registry("scheduled", queue), keys.registry("deferred", queue))
-    duplicates = dict(run_script(client, _PUSH, (keys.QUEUES, *lists), arguments))
+    duplicates = dict(run_script(client, _PUSH, (keys.QUEUES, *lists), arguments, is_repeatable=True))
     refused = []
     for position, (job, handle) in enumerate(pairs):
         if position not in duplicates:
@@ -200,7 +221,7 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[tuple[NewJob, Mandat
         _log(pairs)
 
 
-def _log(pairs: Sequence[tuple[NewJob, MandateJob]]) -> None:
+def _log(pairs: Sequence[_Pair]) -> None:
     for job, handle in pairs:
         when = "" if job.due is None else f", due {iso(job.due)}"
         what = f"duplicate of job {handle.id}" if handle.duplicate else f"enqueued to {job.queue}{when}"

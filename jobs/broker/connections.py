@@ -4,17 +4,19 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
 import django_rq.connection_utils
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from redis import ConnectionPool, Redis
+from redis import BlockingConnectionPool, ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError
+from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
@@ -26,6 +28,8 @@ Word = str | bytes | int | float  # of a Redis command
 # One attempt, a second each to connect and to be answered: a page that defers a job must not hang with Redis.
 # `can_read` in redis-py's pool already replaces a connection that the server closed meanwhile.
 CLIENT_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1}
+ALL_IN_USE = "No connection available."  # redis-py's error of BlockingConnectionPool
+WAIT_FOR_CONNECTION = 1  # seconds, if all JOBS["CONNECTIONS"] are in use
 SENTINEL_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1}  # where SENTINEL_KWARGS says nothing
 
 
@@ -69,7 +73,7 @@ def _client(queue: str, config: dict[str, Any]) -> Redis:
     parameters = django_rq.connection_utils.filter_connection_params(config)
     server = json.dumps(parameters, sort_keys=True, default=str)
     if server not in _by_server:
-        _by_server.setdefault(server, Redis(connection_pool=new_pool(queue, **CLIENT_OPTIONS)))
+        _by_server.setdefault(server, Redis(connection_pool=_bounded(new_pool(queue, **CLIENT_OPTIONS))))
     return _by_server[server]
 
 
@@ -82,11 +86,60 @@ def new_pool(queue: str, **options: Any) -> ConnectionPool:
     """
     pool = django_rq.connection_utils.get_connection(queue).connection_pool
     pool.connection_kwargs.update(protocol=2, retry=Retry(NoBackoff(), 0), **options)
+    pool.connection_class = _that_leaves_replicas(pool.connection_class)
     if isinstance(pool, SentinelConnectionPool):
         own = settings.RQ_QUEUES[queue].get("SENTINEL_KWARGS") or {}
         for sentinel in pool.sentinel_manager.sentinels:  # one that hangs must not keep us from trying the next
             sentinel.connection_pool.connection_kwargs.update(SENTINEL_OPTIONS | own, retry=Retry(NoBackoff(), 0))
     return pool
+
+
+_DEFAULT_CONNECTIONS = ConnectionPool().max_connections  # redis-py's, if RQ_QUEUES says nothing
+
+
+def _bounded(pool: ConnectionPool) -> ConnectionPool:
+    """
+    Return a pool in whose place a thread waits for a connection if all are in use; redis-py's own raises at once. With
+    Sentinels, for which redis-py has no such pool, only the bound is set.
+    """
+    is_default = pool.max_connections == _DEFAULT_CONNECTIONS
+    most = conf.connections() if is_default else pool.max_connections
+    if isinstance(pool, SentinelConnectionPool):
+        pool.max_connections = most
+        return pool
+    # Notices of maintenance need RESP 3, which is slower for our calls; the options for them are not the new pool's.
+    own = {name: each for name, each in pool.connection_kwargs.items() if not name.startswith(("maint_", "orig_"))}
+    return BlockingConnectionPool(  # type: ignore[no-untyped-call]
+        max_connections=most,
+        timeout=WAIT_FOR_CONNECTION,
+        connection_class=pool.connection_class,
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        **own,
+    )
+
+
+@lru_cache
+def _that_leaves_replicas(kind: type) -> Any:
+    """
+    Return this class of connections, closed as soon as the server answers that it is not the primary. After a failover
+    behind a name (DNS, a Kubernetes service), the old primary keeps its connections; only a new one resolves the name.
+    """
+
+    class Leaving(kind):  # type: ignore[misc]
+        def read_response(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super().read_response(*args, **kwargs)
+            except ResponseError as error:
+                if is_not_primary(error):
+                    self.disconnect()
+                raise
+
+    return Leaving
+
+
+def is_not_primary(error: BaseException) -> bool:
+    """Return whether an error answer says that the server is a replica. Before Redis 7, scripts wrap the answer."""
+    return isinstance(error, ReadOnlyError | MasterDownError) or "-READONLY " in str(error)
 
 
 def address(client: Redis) -> str:
@@ -117,22 +170,39 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-def run_script(client: Redis, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
+def run_script(
+    client: Redis, script: Script, keys: Sequence[str], arguments: Sequence[Word], *, is_repeatable: bool = False
+) -> Any:
     """
     Run a script on a connection of the client's pool, by its digest; a server that has lost it gets the text again.
+
+    A server that is no longer the primary has written nothing: the script is sent once more, over a new connection.
+    With `is_repeatable`, that is also done after a lost connection: a load balancer may have forgotten one that was
+    idle, and whether the script ran is unknown. Time-outs are not followed by another try.
 
     The client's own layers above the connection (retries, callbacks, metrics) cost more than the call itself.
     """
     if runtime.stand_in is not None and not isinstance(client, Redis):
         return client.run(script, keys, arguments)
-    connection: Any = client.connection_pool.get_connection()
+    pool = client.connection_pool
+    try:
+        return _run_once(pool, script, keys, arguments)
+    except (RedisConnectionError, ResponseError) as error:
+        if not is_not_primary(error) and not (is_repeatable and isinstance(error, RedisConnectionError)):
+            raise
+    pool.disconnect(inuse_connections=False)  # the idle ones lead to the same place
+    return _run_once(pool, script, keys, arguments)
+
+
+def _run_once(pool: ConnectionPool, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
+    connection: Any = pool.get_connection()
     try:
         try:
             return _ask(connection, "EVALSHA", script.sha, len(keys), *keys, *arguments)
         except NoScriptError:
             return _ask(connection, "EVAL", script.text, len(keys), *keys, *arguments)
     finally:
-        client.connection_pool.release(connection)
+        pool.release(connection)
 
 
 def run_many(client: Redis, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Word]]]) -> list[Any]:
@@ -162,6 +232,11 @@ def reaching(client: Redis) -> Iterator[None]:
     try:
         yield
     except (RedisConnectionError, RedisTimeoutError) as error:
+        if str(error) == ALL_IN_USE:
+            raise RedisUnavailableError(
+                f"All {client.connection_pool.max_connections} connections of this process to {address(client)} "
+                f"were in use for {WAIT_FOR_CONNECTION} s. Run fewer threads, or raise JOBS['CONNECTIONS']."
+            ) from error
         raise RedisUnavailableError(
             f"No answer from Redis at {address(client)}: {error}. Check that it runs and that REDIS_URL is right."
         ) from error

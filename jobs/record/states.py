@@ -35,7 +35,9 @@ _STATES = {
     JobStatus.STOPPED: JobState.DEAD,
     JobStatus.CANCELED: JobState.CANCELLED,
 }
-WITH_REASON = {status.value for status in (JobStatus.SCHEDULED, JobStatus.FAILED, JobStatus.CANCELED)}
+WITH_REASON = {
+    status.value for status in (JobStatus.SCHEDULED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED)
+}
 
 
 def state_of(status: str, state: str) -> JobState:

@@ -150,6 +150,8 @@ class Child:
         return statistics.median(duration for thread in self._threads for duration in thread.durations) < SHORT
 
     def _allow(self, claim: Claim, seconds: float | None) -> None:
+        if seconds is None:
+            self._interruptions.serve(claim)
         for thread in self._threads:
             if thread.claim is claim:
                 thread.allow(seconds)

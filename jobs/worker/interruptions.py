@@ -30,6 +30,7 @@ class Interruptions:
         self.lost: set[JobThread] = set()  # threads that did not return
         self._fetch, self._board, self._threads = fetch, board, threads
         self._to_stop: dict[Claim, float] = {}  # since when, in monotonic seconds
+        self._served: set[Claim] = set()  # claims whose call has ended: a stop was meant for that, not for a callback
         self._freed: dict[Claim, float] = {}  # claims whose subprocesses were killed, and until when they have time
 
     def stop(self, claims: Iterable[Claim]) -> None:
@@ -37,10 +38,20 @@ class Interruptions:
         for claim in claims:
             self._to_stop.setdefault(claim, time.monotonic())
 
+    def serve(self, claim: Claim) -> None:
+        """Note that the claim's call has ended, so that a stop does not reach its callbacks. Any thread may call it."""
+        self._served.add(claim)
+
     def check(self) -> str:
         """Interrupt the threads that are due. Returns why the process should retire, or ""."""
         now, reason = time.monotonic(), ""
-        self._to_stop = {claim: since for claim, since in self._to_stop.items() if claim.execution in self._fetch.held}
+        # In place, because a job's thread may add to it meanwhile.
+        self._served.difference_update([each for each in list(self._served) if each.execution not in self._fetch.held])
+        self._to_stop = {
+            claim: since
+            for claim, since in self._to_stop.items()
+            if claim.execution in self._fetch.held and claim not in self._served
+        }
         self._freed = {claim: until for claim, until in self._freed.items() if claim.execution in self._fetch.held}
         self.is_pending = False
         for thread in self._threads:

@@ -18,6 +18,7 @@ from typing import Any, cast
 from redis import Redis
 from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError
 from rq import SimpleWorker
+from rq.callbacks import execute_stopped_callback
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
@@ -26,7 +27,7 @@ from rq.timeouts import BaseDeathPenalty, JobTimeoutException
 from jobs import conf, execution
 from jobs.attempts import failures
 from jobs.attempts.claim import Claim
-from jobs.attempts.interrupt import Interruptible, TimedOut
+from jobs.attempts.interrupt import Interruptible, Stopped, TimedOut
 from jobs.attempts.outcomes import Dead, Ended, GivenBack, Recorded
 from jobs.broker import keys
 from jobs.broker.connections import new_pool
@@ -48,6 +49,8 @@ _STAY_CANCELLED = (
     "if redis.call('ZSCORE', KEYS[2], ARGV[1]) and redis.call('HGET', KEYS[1], 'status') == 'started' then "
     "redis.call('HSET', KEYS[1], 'status', 'canceled') end"
 )
+
+STOPPED = "Job stopped by user, work-horse terminated."  # RQ's text of the result
 
 FIRST_PAUSE = 0.05  # seconds
 TRIES = 5  # attempts to write an outcome while the server answers
@@ -72,6 +75,10 @@ class PlainJob(MandateJob):
     @property
     def failure_callback(self) -> Any:
         return self._wrapped(super().failure_callback)
+
+    @property
+    def stopped_callback(self) -> Any:
+        return self._wrapped(super().stopped_callback)
 
     def _wrapped(self, callback: Any) -> Any:
         if callback is None or iscoroutinefunction(callback):  # RQ refuses the latter
@@ -139,6 +146,30 @@ class PlainRunner(SimpleWorker):
         if self._unreached or not self._holds_claim():
             raise NotOurs
         self._patiently(lambda: super(PlainRunner, self).handle_execution_ended(job, queue, heartbeat_ttl))
+
+    def _finalize_failure(self, job: Job, queue: Any, execution: Execution, exc_info: Any) -> None:
+        if isinstance(exc_info[1], Stopped):
+            self._finalize_stopped(job, queue, execution)
+        else:
+            super()._finalize_failure(job, queue, execution, exc_info)
+
+    def _finalize_stopped(self, job: Job, queue: Any, execution: Execution) -> None:
+        """
+        As RQ's worker does when it has killed a work horse: the stopped callback instead of the failure callback,
+        status STOPPED, no retry, no webhook.
+        """
+        self.handle_execution_ended(job, queue, job.stopped_callback_timeout)
+        try:
+            execute_stopped_callback(job, self.death_penalty_class)
+        except Exception:
+            logger.exception("the stopped callback of job %s failed", job.id)
+
+        def write() -> None:
+            self._stopped_job_id = job.id  # RQ's code clears it; the write may have to be repeated
+            super(PlainRunner, self).handle_job_failure(job, queue=queue, exc_string=STOPPED, execution=execution)
+
+        self._write(job, write)
+        self._patiently(lambda: self.connection.eval(_NOTE_REASON, 1, job.key, STOPPED))
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         super().handle_exception(job, *exc_info)

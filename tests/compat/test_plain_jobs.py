@@ -7,7 +7,9 @@ from pathlib import Path
 import django_rq
 import pytest
 from rq import Callback, Queue, Repeat, Retry, SimpleWorker, Worker
+from rq.command import send_stop_job_command
 from rq.group import Group
+from rq.job import JobStatus
 from rq.serializers import JSONSerializer, PickleSerializer
 from rq.webhook import Webhook
 
@@ -182,3 +184,25 @@ def test_rqs_readers_see_our_workers_at_work(worker_process, tmp_path, valkey):
     release.touch()
     eventually(lambda: Worker.all(connection=client)[0].successful_job_count == 1)
     eventually(lambda: Worker.all(connection=client)[0].get_state() == "idle")
+
+
+def test_stop_job_stops_for_good_and_calls_the_stopped_callback_alone(queue, worker_process):
+    job = queue.enqueue(
+        functions.nap,
+        60,
+        retry=Retry(max=2),
+        on_stopped=Callback(functions.note_slowly),
+        on_failure=Callback(functions.note_failure),
+    )
+    worker_process("default")
+    eventually(lambda: job.get_status() == JobStatus.STARTED)
+    send_stop_job_command(queue.connection, job.id)
+
+    eventually(lambda: job.get_status() == JobStatus.STOPPED)
+    assert list(Note.objects.values_list("text", flat=True)) == ["slowly"]
+    assert job.latest_result().exc_string == "Job stopped by user, work-horse terminated."
+    assert reason(job) == "Job stopped by user, work-horse terminated."
+    job.refresh()
+    assert job.retries_left == 2
+    assert queue.connection.zscore("rq:failed:default", job.id) is not None
+    assert queue.connection.zcard("rq:wip:default") == 0

@@ -345,7 +345,7 @@ def test_a_prerequisite_that_finishes_between_check_and_write_is_done(command, w
     first = command.defer("1")
     run = queues.run_script
 
-    def meanwhile(*args):
+    def meanwhile(*args, **options):
         monkeypatch.undo()
         worker.run()
         return run(*args)
@@ -361,7 +361,7 @@ def test_a_prerequisite_that_ends_badly_between_check_and_write_is_not_done(fail
     first = WriteNote.defer("1")
     run = queues.run_script
 
-    def meanwhile(*args):
+    def meanwhile(*args, **options):
         monkeypatch.undo()
         end(first)
         return run(*args)
