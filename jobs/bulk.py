@@ -13,12 +13,11 @@ from typing import Any
 import orjson
 from redis import Redis
 from rq.job import Job
-from rq.utils import as_text
 
 from jobs import conf, control, queues, runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, get_connection, run_script
-from jobs.broker.times import DAY
+from jobs.broker.times import DAY, as_text
 from jobs.client import new_job
 from jobs.inspection import Count, JobQuery
 from jobs.job import JobState

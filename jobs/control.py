@@ -6,12 +6,11 @@ from datetime import datetime
 
 from redis import Redis
 from rq.job import Job, JobStatus
-from rq.utils import as_text
 
 from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, address, get_connection, reaching, run_script, same_server
-from jobs.broker.times import iso
+from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError
 from jobs.record.history import KEPT_FOR, line
 

@@ -75,7 +75,7 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
     except BaseException as error:  # SystemExit too: a command must not end the worker
         if isinstance(error, TimedOut):
             error = _with_text(error, claim)
-        return Ended(failures.outcome(error, current, command), current.command)
+        return Ended(failures.outcome(error, current, command), _counted(current))
     finally:
         end(current)
     log = "\n".join(current.lines) if current.lines and command.keep_log else ""
@@ -93,7 +93,14 @@ def given_up(claim: Claim, kind: type[JobInterrupt]) -> Ended:
         end(current)
     error = failures.timed_out(claim.limit) if kind is TimedOut else kind()
     error.add_note("The thread did not come back either; where it was is in the worker's log.")
-    return Ended(failures.outcome(error, current, None), current.command)
+    return Ended(failures.outcome(error, current, None), _counted(current))
+
+
+def _counted(attempt: Attempt) -> str:
+    """The name under which an attempt that failed is counted."""
+    return (
+        attempt.command if attempt.command == display.UNREADABLE or registry.knows(attempt.command) else display.UNKNOWN
+    )
 
 
 def _with_text(error: TimedOut, claim: Claim) -> TimedOut:

@@ -11,12 +11,11 @@ from redis import Redis
 from rq import Queue
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
-from rq.utils import as_text
 
 from jobs import conf, control
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
-from jobs.broker.times import time_of
+from jobs.broker.times import as_text, time_of
 from jobs.errors import PrereqJobNotFinishedError
 from jobs.record import allowlist, arguments, display, history, payload, prerequisites, registry
 from jobs.record.states import WITH_REASON, JobState, state_of

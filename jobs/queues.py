@@ -15,12 +15,11 @@ from django.db import transaction
 from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
-from rq.utils import as_text
 
 from jobs import conf, runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, by_server, get_connection, reaching, run_script
-from jobs.broker.times import iso
+from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.job import MandateJob
 from jobs.record import payload

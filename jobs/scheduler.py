@@ -15,13 +15,12 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
-from rq.utils import as_text
 from rq_scheduler.scheduler import Scheduler as StockScheduler
 
 from jobs.broker import keys
 from jobs.broker.connections import Script, run_script
 from jobs.broker.lease import Lease
-from jobs.broker.times import iso
+from jobs.broker.times import as_text, iso
 from jobs.job import MandateJob
 from jobs.recurring import serialization
 from jobs.recurring import store as stored
@@ -67,7 +66,7 @@ LONGEST = 2.0  # seconds of slices in a row
 MISSED_AFTER = 10.0  # seconds by which a run is late when it counts as missed
 MOST_MADE_UP = 100  # missed runs that catch_up="all" makes up for
 
-_OCCUR, _DUE = Script("occur.lua"), Script("due.lua")
+_OCCUR, _DUE = Script("shared.lua", "occur.lua"), Script("shared.lua", "due.lua")
 
 
 class Scheduler(StockScheduler):

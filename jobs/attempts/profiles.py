@@ -20,12 +20,12 @@ from pyinstrument.processors import remove_irrelevant_nodes
 from pyinstrument.renderers import ConsoleRenderer, HTMLRenderer
 from pyinstrument.session import Session
 from redis import Redis
-from rq.utils import as_text
 
 from jobs import runtime
 from jobs.attempts.current import Attempt
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
+from jobs.broker.times import as_text
 from jobs.mandate import Mandate
 from jobs.record.history import KEPT_FOR
 

@@ -117,7 +117,7 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-def run_script(client: Redis, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
+def run_script(client: Redis, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Any:
     """
     Run a script on a connection of the client's pool, by its digest; a server that lost it is given the text again.
 

@@ -2,8 +2,6 @@
 
 from datetime import UTC, datetime
 
-from rq.utils import as_text
-
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
 UNSEEN = 30  # seconds without a beat after which a worker process is dead
@@ -21,6 +19,11 @@ def time_of(text: bytes | str | None) -> datetime | None:
     except ValueError:
         return None
     return at.replace(tzinfo=UTC) if at and at.tzinfo is None else at
+
+
+def as_text(value: bytes | str) -> str:
+    """What Redis holds, as a text. Names and ids there are anybody's: bytes that are no UTF-8 read `\\xff`."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
 def sendable(text: str) -> str:

@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
-from rq.utils import as_text
 
-from jobs.broker.times import time_of
+from jobs.broker.times import as_text, time_of
 from jobs.job import JobState, MandateJob
 from jobs.record import display, payload
 from jobs.record.states import WITH_REASON, state_of

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 from redis import Redis
-from rq.utils import as_text
 
 from jobs.broker import keys
+from jobs.broker.times import as_text
 
 _UNFINISHED = "unfinished"
 

@@ -12,13 +12,12 @@ from typing import Any
 
 import orjson
 from redis import Redis
-from rq.utils import as_text
 from rq_scheduler.scheduler import Scheduler as StockScheduler
 
 from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
-from jobs.broker.times import iso
+from jobs.broker.times import as_text, iso
 from jobs.errors import ScheduleError
 from jobs.job import MandateJob
 from jobs.recurring import runs

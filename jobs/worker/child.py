@@ -177,15 +177,14 @@ class Child:
         self._orders.let_go()
 
     def _obey(self) -> None:
-        lines = self._orders.lines()
-        if lines is None:
+        orders = self._orders.heard()
+        if orders is None:
             logger.error("the parent is gone: nobody beats for this process, so it stops")
             self._stop()
             return
-        for line in lines:
-            word, job_id, execution = line.split(" ", 2)
+        for word, *about in orders:
             if word == "stop":
-                self._interruptions.stop(self._fetch.forget(job_id, execution))
+                self._interruptions.stop(self._fetch.forget(*about))
             elif word == "profile":
                 logger.warning("profiling the next %d attempts of this process", profiles.NEXT_ONES)
                 profiles.want_next_ones()

@@ -15,7 +15,7 @@ from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import GivenBack
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
-from jobs.broker.times import UNSEEN, iso
+from jobs.broker.times import UNSEEN, as_text, iso
 from jobs.inspection.attempt_counts import COUNTS_KEPT
 from jobs.worker.commit import Commits, Handed
 from jobs.worker.connection import UNREACHABLE, Wire
@@ -61,7 +61,7 @@ class Fetch:
         threads: int,
         board: Board,
         blocks: bool,
-        release: Callable[[str], None],
+        release: Callable[[bytes], object],
         burst: bool = False,
         max_jobs: int | None = None,
     ) -> None:
@@ -154,7 +154,7 @@ class Fetch:
 
     # --- one step --------------------------------------------------------------------------------
 
-    def _step(self, *, claims: bool) -> list[str]:
+    def _step(self, *, claims: bool) -> list[bytes]:
         """
         Commit what is done and claim what there is room for. Returns what is to be released: members of
         `jobs:releasing`, for those that waited for jobs which have ended.
@@ -186,11 +186,11 @@ class Fetch:
             self.held.pop(handed.claim.execution, None)
         for position, worker, status in step.refused:
             if position >= again:  # what is sent again may have been written the first time
-                self._tell_refused(outcomes[position].claim.job_id, worker.decode(), status.decode())
+                self._tell_refused(outcomes[position].claim.job_id, as_text(worker), as_text(status))
         for position, error in step.failed:
             handed = outcomes[position]
             if position >= again:  # once is enough
-                logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, error.decode())
+                logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, as_text(error))
             self.held[handed.claim.execution] = handed.claim
             self._unsent.append(handed)
         for row in step.rows:
@@ -209,7 +209,7 @@ class Fetch:
             self._stopped.wait(0.25)
         if step.trimmed:
             logger.warning("%d dead jobs were too many (JOBS['DEAD_LIMIT']): the oldest are gone", step.trimmed)
-        return [member.decode() for member in step.releasing]
+        return step.releasing
 
     def _tell_refused(self, job_id: str, worker: str, status: str) -> None:
         if status == "canceled":
@@ -280,7 +280,7 @@ class Fetch:
         """
         begun = set()
         for claim in list(self.held.values()):
-            if claim.job_id == job_id and execution in {"", claim.execution.decode()}:
+            if claim.job_id == job_id and execution in {"", as_text(claim.execution)}:
                 try:
                     self._ready.remove(claim)
                     self.held.pop(claim.execution, None)

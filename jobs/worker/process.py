@@ -1,5 +1,6 @@
 """One child as its parent sees it."""
 
+import json
 import logging
 import os
 import signal
@@ -11,6 +12,8 @@ from math import inf
 from jobs.worker.scoreboard import Board, Running
 
 logger = logging.getLogger("jobs.worker")
+
+LONGEST_ORDER = 2_048  # bytes
 
 
 class Process:
@@ -61,11 +64,19 @@ class Process:
             self.control.close()
             self.control = None
 
-    def send(self, line: str) -> None:
-        """Say a line to the child. OSError when it is gone."""
+    def send(self, *words: str) -> None:
+        """
+        Say something to the child, a line of JSON. OSError when it is gone, or hears nothing; ValueError for what is
+        no order's length, TypeError for what is no text.
+        """
         if self.control is None:
             raise BrokenPipeError
-        self.control.send(line.encode())
+        if not all(isinstance(word, str) for word in words):
+            raise TypeError(words)
+        line = json.dumps(words).encode() + b"\n"
+        if len(line) > LONGEST_ORDER:
+            raise ValueError(f"an order of {len(line)} bytes")
+        self.control.send(line, socket.MSG_DONTWAIT)  # a short one is sent as a whole, or not at all
 
     def kill(self, suspects: Iterable[str] = ()) -> None:
         """SIGKILL. Of what runs in it, these executions are suspect of having made that necessary, and no others."""

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import Script
-from jobs.broker.times import UNSEEN, iso
+from jobs.broker.times import UNSEEN, as_text, iso
 from jobs.errors import JobsError
 from jobs.record import registry
 from jobs.worker.commit import DEAD_TTL
@@ -73,7 +73,7 @@ def recover(
         *kept,
         *(suspects or ()),
     )
-    return Recovered(*([Held(job.decode(), worker.decode()) for job, worker in jobs] for jobs in (back, dead)))
+    return Recovered(*([Held(as_text(job), as_text(worker)) for job, worker in jobs] for jobs in (back, dead)))
 
 
 def bury(queue: str, dead: Iterable[Held]) -> None:

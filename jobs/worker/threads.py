@@ -50,7 +50,7 @@ class JobThread(threading.Thread):
         if claim is not None:
             now = time.monotonic()
             claim.deadline = now + seconds if seconds is not None and seconds > 0 else inf
-            self._board.start(self._number, claim.started, claim.deadline, _on_board(claim))
+            self._board.start(self._number, claim.started, claim.deadline, claim.id, claim.execution, claim.queue)
 
     def _work(self, surroundings: Surroundings) -> None:
         fetch, board, number = self._fetch, self._board, self._number
@@ -58,7 +58,7 @@ class JobThread(threading.Thread):
         while (claim := fetch.take()) is not None:
             claim.started = started = time.monotonic()
             claim.deadline = inf if claim.limit is None else started + claim.limit
-            board.start(number, started, claim.deadline, _on_board(claim))
+            board.start(number, started, claim.deadline, claim.id, claim.execution, claim.queue)
             self.claim = claim
             outcome, command = surroundings.run(self._attempt, claim, self.interruptible)
             self.claim = None
@@ -73,7 +73,3 @@ class JobThread(threading.Thread):
             elif isinstance(outcome, FAILURES):
                 self.failed += 1
             fetch.commits.add(claim, outcome, command, seconds)
-
-
-def _on_board(claim: Claim) -> bytes:
-    return b"%b %b %b" % (claim.id, claim.execution, claim.queue)

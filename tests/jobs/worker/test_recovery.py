@@ -132,7 +132,7 @@ def test_what_a_stop_puts_back_is_not_suspect_and_what_had_not_begun_was_not_int
         fetch = new_fetch(f"w{life}")
         fetch._step(claims=True)
         claim = fetch._ready[0]
-        fetch._board.start(0, 1.0, 2.0, b"%b %b %b" % (claim.id, claim.execution, claim.queue))
+        fetch._board.start(0, 1.0, 2.0, claim.id, claim.execution, claim.queue)
         fetch.put_back_running()
 
     assert [job.state for job in jobs] == ["queued", "queued"]
