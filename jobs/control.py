@@ -13,6 +13,7 @@ from jobs.broker.connections import Script, Word, address, get_connection, reach
 from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError
 from jobs.record.history import KEPT_FOR, line
+from jobs.retries import CENTURY
 
 SLICE = 500  # jobs that one step changes, or deletes when a queue is cleared: 5 to 15 ms of the server's time
 
@@ -85,11 +86,12 @@ def reschedule(job: Job, at: datetime) -> None:
     """
     Change the time at which a scheduled or retrying job runs. What its command's `expires_in` allows counts from there.
 
-    Raises ValueError for a time without a zone, ChangeRefusedError in any other state.
+    Raises ValueError for a time without a zone or more than a century ahead, ChangeRefusedError in any other state.
     """
     if at.tzinfo is None:
         raise ValueError(f"at={at!r} has no time zone. Give an aware datetime.")
-    due = at.timestamp()
+    if (due := at.timestamp()) > runtime.now() + CENTURY:
+        raise ValueError(f"at={at!r} is impossible. Give a time that is a century ahead at most.")
     _change(job, _Change("due", (JobStatus.SCHEDULED,), "rescheduled", "rescheduled", reason=iso(due), due=due))
 
 

@@ -44,7 +44,9 @@ class MandateJob(Job):
     PreqJobNotFinishedError = PrereqJobNotFinishedError
 
     def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None) -> None:
-        super().__init__(id, connection=connection, serializer=serializer or JSONSerializer)
+        super().__init__(connection=connection, serializer=serializer or JSONSerializer)
+        if id is not None:
+            self._id = id  # unchecked: it may have been written by what does not ask RQ for ids, and is to be shown
 
     @classmethod
     def handle(cls, id: str, *, queue: str, payload: bytes, connection: Redis) -> "MandateJob":

@@ -20,7 +20,7 @@ from rq_scheduler.scheduler import Scheduler as StockScheduler
 from jobs.broker import keys
 from jobs.broker.connections import Script, run_script
 from jobs.broker.lease import Lease
-from jobs.broker.times import as_text, iso
+from jobs.broker.times import as_text, iso, moment
 from jobs.job import MandateJob
 from jobs.recurring import serialization
 from jobs.recurring import store as stored
@@ -249,7 +249,7 @@ class Scheduler(StockScheduler):
                 self.cancel(as_text(job_id))
                 continue
             job = self.job_class.fetch(as_text(job_id), connection=self.connection)
-            at = datetime.fromtimestamp(score, UTC).replace(tzinfo=None)
+            at = moment(score).replace(tzinfo=None)
             yield (job, at) if with_times else job
 
     def count(self, until: Any = None) -> int:

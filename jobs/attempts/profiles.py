@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from threading import Lock
 from typing import Any
 
@@ -25,7 +25,7 @@ from jobs import runtime
 from jobs.attempts.current import Attempt
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
-from jobs.broker.times import as_text
+from jobs.broker.times import as_text, moment
 from jobs.mandate import Mandate
 from jobs.record.history import KEPT_FOR
 
@@ -266,7 +266,7 @@ def _profile(member: str, record: Sequence[bytes], has_graph: bool) -> Profile:
         job_id=job_id,
         attempt=int(attempt),
         command=as_text(command),
-        at=datetime.fromtimestamp(float(at), UTC),
+        at=moment(float(at)),
         seconds=float(seconds),
         samples=int(samples),
         ended=as_text(ended),

@@ -70,7 +70,10 @@ def reschedule_job(request: HttpRequest, job_id: str) -> Done:
     except ValidationError as error:
         told = _("%(given)r is no time: %(why)s") % {"given": given, "why": " ".join(error.messages)}
         raise ChangeRefusedError(told) from None
-    control.reschedule(_known(job_id), at)
+    try:
+        control.reschedule(_known(job_id), at)
+    except ValueError as error:
+        raise ChangeRefusedError(str(error)) from None
     return Done(_("Job %(id)s was rescheduled.") % {"id": job_id})
 
 

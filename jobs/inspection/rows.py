@@ -1,12 +1,12 @@
 """One job as a list shows it, from the fields of its record; nothing is fetched for it, and nothing in it can fail."""
 
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from redis import Redis
 
-from jobs.broker.times import as_text, time_of
+from jobs.broker.times import as_text, moment, time_of
 from jobs.job import JobState, MandateJob
 from jobs.record import display, payload
 from jobs.record.states import WITH_REASON, state_of
@@ -123,7 +123,7 @@ def _state(known: dict[str, Any]) -> JobState | None:
 
 def _at(state: JobState | None, known: dict[str, Any], score: float) -> datetime | None:
     if state in (JobState.SCHEDULED, JobState.RETRYING):
-        return datetime.fromtimestamp(score, UTC)
+        return moment(score)
     name = {JobState.QUEUED: "enqueued_at", JobState.RUNNING: "started_at"}.get(state or JobState.DEAD, "ended_at")
     return time_of(known[name]) or time_of(known["created_at"])
 

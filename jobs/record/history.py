@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import orjson
 
-from jobs.broker.times import DAY, sendable
+from jobs.broker.times import DAY, moment, sendable
 from jobs.record import display
 
 KEPT_FOR = DAY  # seconds that discarded and cancelled jobs are kept, and what is left of a deleted one
@@ -38,7 +38,7 @@ def read(text: bytes) -> Iterator[Event]:
             known = orjson.loads(each)
             yield Event(
                 name=str(known["event"]),
-                at=datetime.fromtimestamp(known["at"], UTC),
+                at=moment(known["at"]),
                 worker=str(known.get("worker", "")),
                 reason=display.text(str(known.get("reason", ""))),
             )
