@@ -36,6 +36,8 @@ DEFAULTS: dict[str, Any] = {
     "VERSION": "",
     # How many jobs are claimed at once while jobs are short; 1: never more than threads are idle.
     "BATCH": 16,
+    # Bytes of a result, and characters of a log, that are kept with a job; of a larger result its size is kept.
+    "RESULT_LIMIT": 1_048_576,
     # Whether a database connection that is kept (CONN_MAX_AGE) loses its session state after each attempt.
     "RESET_CONNECTIONS": True,
 }
@@ -52,6 +54,14 @@ def batch() -> int:
     value = get("BATCH")
     if type(value) is not int or value < 1:
         raise ImproperlyConfigured(f"JOBS['BATCH'] is {value!r}; it must be a whole number, 1 or more.")
+    return value
+
+
+def result_limit() -> int:
+    """Bytes of a result that are kept with its job. ImproperlyConfigured when it cannot be that."""
+    value = get("RESULT_LIMIT")
+    if type(value) is not int or value < 1:
+        raise ImproperlyConfigured(f"JOBS['RESULT_LIMIT'] is {value!r}; it must be a whole number of bytes, 1 or more.")
     return value
 
 

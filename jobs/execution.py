@@ -13,6 +13,7 @@ from typing import Any, cast
 import orjson
 from rq.job import get_current_job
 
+from jobs import conf
 from jobs.attempts import failures, profiles
 from jobs.attempts.claim import Claim
 from jobs.attempts.current import Attempt, begin, end
@@ -135,6 +136,10 @@ def _result(value: Any) -> bytes | None:
     if value is None:
         return None
     try:
-        return orjson.dumps(arguments.encode(value))
+        data = orjson.dumps(arguments.encode(value))
+        if len(data) <= conf.result_limit():
+            return data
+        logger.warning("a result of %d bytes is over JOBS['RESULT_LIMIT']: its size alone is kept", len(data))
+        return orjson.dumps(f"<{type(value).__qualname__} of {len(data):,} bytes, over JOBS['RESULT_LIMIT']>")
     except Exception:  # SerializationError, or what the value's own code raises: the work is done all the same
         return orjson.dumps(f"<{type(value).__qualname__}>")

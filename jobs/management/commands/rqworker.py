@@ -66,6 +66,7 @@ class Command(BaseCommand):
             raise CommandError(f"--name {error}") from error
         try:
             conf.batch()
+            conf.result_limit()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         if options["with_scheduler"]:
