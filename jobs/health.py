@@ -5,7 +5,6 @@ A probe names no host, comes without TLS and has no session. So this stands befo
 request, and answers these two paths alone; no answer tells addresses or errors, which are in the log.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,8 +18,9 @@ from django.utils.deprecation import MiddlewareMixin
 from jobs.broker.connections import servers
 from jobs.inspection import version
 from jobs.inspection.single_flight import NoAnswerError, SingleFlight
+from jobs.telling import teller
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 PATIENCE = 2.0  # seconds that all checks together may take
 

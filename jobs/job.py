@@ -1,6 +1,5 @@
 """MandateJob: an rq Job that knows which command it runs, in which state it is, and whom it may call."""
 
-import logging
 from collections.abc import Callable
 from math import ceil
 from typing import Any
@@ -21,10 +20,11 @@ from jobs.record import allowlist, arguments, display, history, payload, prerequ
 from jobs.record.states import WITH_REASON, JobState, state_of
 from jobs.retries import Progress
 from jobs.runtime import Transactions
+from jobs.telling import teller
 
 __all__ = ["JobState", "MandateJob"]
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 
 class MandateJob(Job):

@@ -25,8 +25,9 @@ from jobs.job import MandateJob
 from jobs.record import payload
 from jobs.record.prerequisites import NONE, Prerequisites
 from jobs.runtime import Transactions
+from jobs.telling import teller
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to hold Redis up
 

@@ -6,7 +6,6 @@ record of a job, which is what its runs are copies of. What reads the time or wr
 by the server's clock, under a lease that only its owner frees.
 """
 
-import logging
 import select
 import time
 from collections.abc import Iterator
@@ -39,6 +38,7 @@ from jobs.recurring.store import (
     sync,
     upcoming,
 )
+from jobs.telling import teller
 
 __all__ = [
     "Entry",
@@ -57,7 +57,7 @@ __all__ = [
     "upcoming",
 ]
 
-logger = logging.getLogger("jobs.scheduler")
+logger = teller("jobs.scheduler")
 
 POLL = 1.0  # seconds between looks at what is due
 LEASE = 5_000  # milliseconds: how long nobody schedules after the one who did has died

@@ -1,6 +1,5 @@
 """What an attempt that did not come to its end is followed by: the outcome, its log line, and who is told."""
 
-import logging
 import traceback
 from asyncio import CancelledError
 from dataclasses import replace
@@ -21,8 +20,9 @@ from jobs.job import MandateJob
 from jobs.mandate import Mandate, RequeueRequested
 from jobs.record import registry
 from jobs.retries import Progress
+from jobs.telling import teller
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 REASON_LENGTH = 500  # characters
 RECHECK_FOR = 5.0  # seconds that a missing record may still come: replicas lag
@@ -37,6 +37,20 @@ def outcome(error: BaseException, attempt: Attempt, command: Mandate | None) -> 
 
     `command` is None when it was not built yet: then the arguments could not be loaded.
     """
+    try:
+        return _outcome(error, attempt, command)
+    except BaseException as undecided:
+        return undecided_by(undecided, attempt)
+
+
+def undecided_by(error: BaseException, attempt: Attempt) -> Dead:
+    """What an attempt ends as when nothing else can be made of it, since something raised that must not."""
+    reason = f"its outcome could not be made: {reason_of(error)}"
+    logger.error("dead: %s: %s", attempt, reason, exc_info=error, extra=attempt.fields())
+    return Dead(reason[:REASON_LENGTH], _traceback(error), "", attempt.number)
+
+
+def _outcome(error: BaseException, attempt: Attempt, command: Mandate | None) -> Outcome:
     error = _meant(error, attempt)
     try:
         progress = attempt.claim.progress
@@ -80,7 +94,7 @@ def reason_of(error: BaseException) -> str:
     """An error in a line: its class and text; of a group its members, too, however deep they lie."""
     try:
         text = _members(error) if isinstance(error, BaseExceptionGroup) else str(error)
-    except Exception:
+    except BaseException:
         text = "(its text cannot be made)"
     return f"{type(error).__qualname__}: {text}"[:REASON_LENGTH]
 
@@ -214,7 +228,10 @@ def _policy(attempt: Attempt, command: Mandate | None) -> Any:
 
 
 def _traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException as unshown:  # an error's own code may raise, and so may that which finds its source
+        return f"{reason_of(error)}\n(its traceback cannot be shown: {reason_of(unshown)})"
 
 
 # --- who is told -----------------------------------------------------------------------------

@@ -4,7 +4,6 @@ Where the time of one attempt went: pyinstrument in the attempt's own thread, an
 Nothing here is reached by a job that is not profiled, and nothing here can fail one that is.
 """
 
-import logging
 import random
 import sys
 import zlib
@@ -28,8 +27,9 @@ from jobs.broker.connections import get_connection, servers
 from jobs.broker.times import as_text, moment
 from jobs.mandate import Mandate
 from jobs.record.history import KEPT_FOR
+from jobs.telling import teller
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 KEPT = 200  # profiles on a server; of more the oldest go
 SAMPLES = 5_000  # of an attempt: one a millisecond, and fewer of a longer one

@@ -1,15 +1,15 @@
 """The duties of a parent that need the server, each tried by itself."""
 
-import logging
 from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
+from jobs.telling import teller
 from jobs.worker.connection import UNREACHABLE, Wire
 from jobs.worker.health import Health
 from jobs.worker.supervision import Supervision
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 
 class Duties:

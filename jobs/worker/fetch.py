@@ -1,6 +1,5 @@
 """Taking work: threads fetch for themselves, one at a time, and hand over what they have done in the same call."""
 
-import logging
 import random
 import threading
 import time
@@ -17,6 +16,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, Word
 from jobs.broker.times import UNSEEN, as_text, iso
 from jobs.inspection.attempt_counts import COUNTS_KEPT
+from jobs.telling import teller
 from jobs.worker.commit import Commits, Handed
 from jobs.worker.connection import UNREACHABLE, Wire
 from jobs.worker.doorbell import Doorbell
@@ -24,7 +24,7 @@ from jobs.worker.parcels import Parcels
 from jobs.worker.recovery import NONE, recover
 from jobs.worker.scoreboard import Board
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away

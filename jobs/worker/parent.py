@@ -5,7 +5,6 @@ It beats for a child only while the kernel says that the child runs, so a job th
 minutes is not taken for dead, and a child that really is gone is known at once.
 """
 
-import logging
 import os
 import select
 import signal
@@ -23,6 +22,7 @@ from jobs.broker.times import as_text
 from jobs.errors import ScheduleError
 from jobs.recurring.entry import listed
 from jobs.scheduler import Scheduler
+from jobs.telling import teller
 from jobs.worker import heartbeat, signals
 from jobs.worker.child import GRACE
 from jobs.worker.children import Children
@@ -41,7 +41,7 @@ from jobs.worker.settings import WorkerSettings
 from jobs.worker.strangers import Strangers
 from jobs.worker.supervision import Supervision
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 TICK = 0.5  # seconds between looks at what is due and what is paused
 MISSED = 3 * heartbeat.EVERY  # seconds: after a longer silence of ours, others have as long to be heard again

@@ -1,7 +1,6 @@
 """One child as its parent sees it."""
 
 import json
-import logging
 import os
 import signal
 import socket
@@ -9,9 +8,10 @@ import time
 from collections.abc import Iterable
 from math import inf
 
+from jobs.telling import teller
 from jobs.worker.scoreboard import Board, Running
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 LONGEST_ORDER = 2_048  # bytes
 

@@ -1,6 +1,5 @@
 """Giving back what dead workers held: every job of theirs returns to the head of its queue, once."""
 
-import logging
 import time
 import zlib
 from base64 import b64encode
@@ -15,10 +14,11 @@ from jobs.broker.connections import Script
 from jobs.broker.times import UNSEEN, as_text, iso
 from jobs.errors import JobsError
 from jobs.record import registry
+from jobs.telling import teller
 from jobs.worker.commit import DEAD_TTL
 from jobs.worker.connection import Wire
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 POISON = 3  # suspect interruptions without an attempt that ended between them: the job probably kills its workers
 

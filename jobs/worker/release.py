@@ -1,6 +1,5 @@
 """Letting jobs go on that waited for one which has ended; in slices, so that thousands of them hold up nothing."""
 
-import logging
 import time
 
 from redis import Redis
@@ -11,8 +10,9 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, run_script
 from jobs.broker.times import as_text, iso
 from jobs.job import MandateJob
+from jobs.telling import teller
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 SLICE = 500  # jobs a call
 

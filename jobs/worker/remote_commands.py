@@ -1,6 +1,5 @@
 """Remote commands: RQ's, as `rq` and django-rq publish them (shutdown, stop-job, stop-execution), and our own."""
 
-import logging
 import os
 import signal
 from collections import deque
@@ -14,9 +13,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from jobs.broker import keys
 from jobs.broker.connections import new_pool
 from jobs.broker.times import as_text
+from jobs.telling import teller
 from jobs.worker.process import Process
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 SIGNALS = {"quiet": signal.SIGTSTP, "stacks": signal.SIGTTIN}  # commands of our own, to one child
 

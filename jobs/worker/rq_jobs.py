@@ -6,7 +6,6 @@ the thread, the rule about what a payload may call, and patience: to RQ's code a
 """
 
 import asyncio
-import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -33,10 +32,11 @@ from jobs.broker.times import as_text, sendable
 from jobs.errors import JobsError, PayloadError
 from jobs.job import MandateJob
 from jobs.record import allowlist, display
+from jobs.telling import teller
 from jobs.worker.connection import UNREACHABLE
 from jobs.worker.fetch import LONGEST_WAIT
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 AWAY = (*UNREACHABLE, MasterDownError, OutOfMemoryError, ReadOnlyError)  # it is the server, not the job
 # In one step: a job that somebody has deleted meanwhile must not get a record again.

@@ -1,6 +1,5 @@
 """What RQ's own workers do now and then, and ours must: finish what was left half done, forget what is over."""
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 
@@ -14,9 +13,10 @@ from rq.serializers import JSONSerializer
 from jobs.broker import keys
 from jobs.broker.connections import new_pool
 from jobs.job import MandateJob
+from jobs.telling import teller
 from jobs.worker.connection import UNREACHABLE
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 RARELY = 60.0  # seconds between the rounds that are for tidiness
 

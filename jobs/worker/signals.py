@@ -5,12 +5,13 @@ A signal that Python ignores (SIG_IGN) stays ignored in whatever a job executes,
 that does nothing has the same effect, and ends with `exec`. A process that a job forks gets back what was set before.
 """
 
-import logging
 import signal
 from collections.abc import Callable
 from typing import Any
 
-logger = logging.getLogger("jobs.worker")
+from jobs.telling import teller
+
+logger = teller("jobs.worker")
 
 PASSED_ON = {signal.SIGTERM, signal.SIGTSTP, signal.SIGTTIN}  # by the parent
 MEANINGLESS = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}  # whose default would end the process

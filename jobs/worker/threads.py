@@ -5,9 +5,12 @@ import time
 from collections.abc import Callable
 from math import inf
 
+from jobs.attempts import failures
 from jobs.attempts.claim import Claim
+from jobs.attempts.current import Attempt
 from jobs.attempts.interrupt import Interruptible
 from jobs.attempts.outcomes import Dead, Finished, MakeAttempt, Retried
+from jobs.record import display
 from jobs.worker.fetch import Fetch
 from jobs.worker.scoreboard import Board
 from jobs.worker.surroundings import Surroundings
@@ -60,11 +63,17 @@ class JobThread(threading.Thread):
             claim.deadline = inf if claim.limit is None else started + claim.limit
             board.start(number, started, claim.deadline, claim.id, claim.execution, claim.queue)
             self.claim = claim
-            outcome, command = surroundings.run(self._attempt, claim, self.interruptible)
+            try:
+                outcome, command = surroundings.run(self._attempt, claim, self.interruptible)
+            except BaseException as error:  # an attempt raises nothing; but what is around it might
+                outcome, command = failures.undecided_by(error, Attempt(claim)), display.UNREADABLE
             self.claim = None
             board.end(number)
-            surroundings.restore(claim)
-            seconds = time.monotonic() - started
+            try:
+                surroundings.restore(claim)
+            finally:  # what is done is done, whatever becomes of this thread
+                seconds = time.monotonic() - started
+                fetch.commits.add(claim, outcome, command, seconds)
             self.working += seconds
             self.durations[at] = seconds
             at = (at + 1) & 15
@@ -72,4 +81,3 @@ class JobThread(threading.Thread):
                 self.finished += 1
             elif isinstance(outcome, FAILURES):
                 self.failed += 1
-            fetch.commits.add(claim, outcome, command, seconds)
