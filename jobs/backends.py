@@ -23,7 +23,7 @@ from django.utils import timezone
 from rq.utils import str_to_date
 
 from jobs import conf, queues, unrun
-from jobs.client import tracing
+from jobs.client import options, tracing
 from jobs.client.new_job import new_job
 from jobs.errors import ForbiddenFunctionError
 from jobs.inspection import find
@@ -144,7 +144,7 @@ class RQBackend(BaseTaskBackend):
         queue = queues.check(task.queue_name)
         result: Any = _result(task, self.alias, args, kwargs)  # converts the arguments to plain JSON, or refuses them
         fields = {"path": task.module_path, "args": result.args, "kwargs": result.kwargs, "backend": self.alias}
-        due = task.run_after.timestamp() if task.run_after is not None else None
+        due = options.bounded("run_after", task.run_after) if task.run_after is not None else None
         with tracing.sending(RunTask, queue) if tracing.is_on else tracing.UNTRACED as note:
             new = new_job(
                 RunTask, (), fields, queue=queue, due=due, context=tracing.context() if tracing.is_on else b""

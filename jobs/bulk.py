@@ -13,12 +13,11 @@ from typing import Any
 import orjson
 from redis import Redis
 from rq.job import Job
-from rq.utils import as_text
 
 from jobs import conf, control, queues, runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, get_connection, run_script
-from jobs.broker.times import DAY
+from jobs.broker.times import DAY, as_text, moment
 from jobs.client import new_job
 from jobs.inspection import Count, JobQuery
 from jobs.job import JobState
@@ -170,8 +169,8 @@ def _read(job_id: str, record: Mapping[bytes, bytes]) -> Change:
         state=text.get("state", ""),
         filters=orjson.loads(text.get("filters") or "{}"),
         count=Count(int(number["count"]), more=bool(number["more"])),
-        began=datetime.fromtimestamp(number["began"], UTC),
+        began=moment(number["began"]),
         changed=int(number["changed"]),
         refused=int(number["refused"]),
-        ended=datetime.fromtimestamp(number["ended"], UTC) if number["ended"] else None,
+        ended=moment(number["ended"]) if number["ended"] else None,
     )

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from redis.exceptions import RedisError
 
 from jobs import conf
+from jobs.broker import names
 from jobs.broker.connections import address, get_connection
 from jobs.errors import ScheduleError
 from jobs.record import registry
@@ -22,14 +23,15 @@ OLDEST_REDIS = (5, 0)
 def check_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """
     jobs.E001: a command's queue is not listed. jobs.E002: RQ_QUEUES and JOBS["QUEUES"] differ. jobs.E011: the target of
-    a queue is not a number of seconds above 0.
+    a queue is not a number of seconds above 0. jobs.E012: a queue's name cannot be one.
     """
     listed = list(conf.queues())
+    given = sorted(settings.RQ_QUEUES, key=str)
     messages: list[CheckMessage] = []
-    if sorted(listed) != sorted(settings.RQ_QUEUES):
+    if set(listed) != set(settings.RQ_QUEUES):
         messages.append(
             Error(
-                f"RQ_QUEUES has {sorted(settings.RQ_QUEUES)}, but JOBS['QUEUES'] has {sorted(listed)}.",
+                f"RQ_QUEUES has {given}, but JOBS['QUEUES'] has {sorted(listed, key=str)}.",
                 hint="Give both the same queues; best derive one from the other.",
                 id="jobs.E002",
             )
@@ -37,7 +39,7 @@ def check_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     messages += [
         Error(
             f"{name} names the queue {command.queue!r}, which does not exist.",  # type: ignore[attr-defined]
-            hint=f"The queues are: {', '.join(listed)}.",
+            hint=f"The queues are: {', '.join(map(str, listed))}.",
             obj=command,
             id="jobs.E001",
         )
@@ -45,6 +47,10 @@ def check_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
         if command.queue not in listed  # type: ignore[attr-defined]
     ]
     for name in listed:
+        try:
+            names.check_queue(name)
+        except ValueError as error:
+            messages.append(Error(str(error), hint="Rename it in JOBS['QUEUES'] and RQ_QUEUES.", id="jobs.E012"))
         try:
             conf.target(name)
         except ImproperlyConfigured as error:

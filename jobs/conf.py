@@ -36,6 +36,8 @@ DEFAULTS: dict[str, Any] = {
     "VERSION": "",
     # How many jobs are claimed at once while jobs are short; 1: never more than there are idle threads.
     "BATCH": 16,
+    # Bytes of a result, and characters of a log, that are kept with a job; of a larger result only the size is kept.
+    "RESULT_LIMIT": 1_048_576,
     # Connections that a process keeps to one server for deferring and reading; a thread waits up to a second for one.
     "CONNECTIONS": 100,
     # Whether the session state of a persistent database connection (CONN_MAX_AGE) is reset after each attempt.
@@ -64,6 +66,11 @@ def _count(name: str) -> int:
     if type(value) is not int or value < 1:
         raise ImproperlyConfigured(f"JOBS[{name!r}] is {value!r}; it must be a whole number, 1 or more.")
     return value
+
+
+def result_limit() -> int:
+    """Return how many bytes of a result are kept with its job. ImproperlyConfigured for an invalid value."""
+    return _count("RESULT_LIMIT")
 
 
 def queues() -> Mapping[str, str]:

@@ -6,14 +6,14 @@ from datetime import datetime
 
 from redis import Redis
 from rq.job import Job, JobStatus
-from rq.utils import as_text
 
 from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, address, get_connection, reaching, run_script, same_server
-from jobs.broker.times import iso
+from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError
 from jobs.record.history import KEPT_FOR, line
+from jobs.retries import CENTURY
 
 SLICE = 500  # jobs that one step changes, or deletes when a queue is cleared: 5 to 15 ms of the server's time
 
@@ -86,11 +86,12 @@ def reschedule(job: Job, at: datetime) -> None:
     """
     Change the time at which a scheduled or retrying job runs. Its command's `expires_in` counts from the new time.
 
-    Raises ValueError for a naive datetime, ChangeRefusedError in any other state.
+    Raises ValueError for a naive datetime or one more than a century ahead, ChangeRefusedError in any other state.
     """
     if at.tzinfo is None:
         raise ValueError(f"at={at!r} has no time zone. Give an aware datetime.")
-    due = at.timestamp()
+    if (due := at.timestamp()) > runtime.now() + CENTURY:
+        raise ValueError(f"at={at!r} is impossible. Give a time that is a century ahead at most.")
     _change(job, _Change("due", (JobStatus.SCHEDULED,), "rescheduled", "rescheduled", reason=iso(due), due=due))
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 import orjson
 from rq.job import get_current_job
 
+from jobs import conf
 from jobs.attempts import failures, profiles
 from jobs.attempts.claim import Claim
 from jobs.attempts.current import Attempt, begin, end
@@ -24,8 +25,9 @@ from jobs.errors import ForbiddenFunctionError, PayloadError, PrereqJobNotFinish
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, finished, invoke
 from jobs.record import arguments, display, payload, prerequisites, registry
+from jobs.telling import teller
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 _AS_IT_IS = nullcontext()
 
@@ -75,7 +77,7 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
     except BaseException as error:  # SystemExit too: a command must not end the worker
         if isinstance(error, TimedOut):
             error = _with_text(error, claim)
-        return Ended(failures.outcome(error, current, command), current.command)
+        return Ended(failures.outcome(error, current, command), _counted(current))
     finally:
         end(current)
     log = "\n".join(current.lines) if current.lines and command.keep_log else ""
@@ -93,7 +95,13 @@ def given_up(claim: Claim, kind: type[JobInterrupt]) -> Ended:
         end(current)
     error = failures.timed_out(claim.limit) if kind is TimedOut else kind()
     error.add_note("The thread did not return, either; the worker's log shows where it was.")
-    return Ended(failures.outcome(error, current, None), current.command)
+    return Ended(failures.outcome(error, current, None), _counted(current))
+
+
+def _counted(attempt: Attempt) -> str:
+    """Return the name under which a failed attempt is counted."""
+    is_listed = attempt.command == display.UNREADABLE or registry.knows(attempt.command)
+    return attempt.command if is_listed else display.UNKNOWN
 
 
 def _with_text(error: TimedOut, claim: Claim) -> TimedOut:
@@ -128,6 +136,10 @@ def _result(value: Any) -> bytes | None:
     if value is None:
         return None
     try:
-        return orjson.dumps(arguments.encode(value))
+        data = orjson.dumps(arguments.encode(value))
+        if len(data) <= conf.result_limit():
+            return data
+        logger.warning("a result of %d bytes is over JOBS['RESULT_LIMIT']: only its size is kept", len(data))
+        return orjson.dumps(f"<{type(value).__qualname__} of {len(data):,} bytes, over JOBS['RESULT_LIMIT']>")
     except Exception:  # SerializationError, or an error of the value's own code: the work is done all the same
         return orjson.dumps(f"<{type(value).__qualname__}>")

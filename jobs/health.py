@@ -5,7 +5,6 @@ A probe has no host name, no TLS and no session. So the middleware comes before 
 and answers only these two paths. No answer contains addresses or errors, which are in the log.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,8 +18,9 @@ from django.utils.deprecation import MiddlewareMixin
 from jobs.broker.connections import servers
 from jobs.inspection import version
 from jobs.inspection.single_flight import NoAnswerError, SingleFlight
+from jobs.telling import teller
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 PATIENCE = 2.0  # seconds that all checks together may take
 

@@ -1,6 +1,5 @@
 """MandateJob: an rq Job with the command it runs, its state, and a check of the functions it may call."""
 
-import logging
 from collections.abc import Callable
 from math import ceil
 from typing import Any
@@ -11,21 +10,21 @@ from redis import Redis
 from rq import Queue
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
-from rq.utils import as_text
 
 from jobs import conf, control
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
-from jobs.broker.times import time_of
+from jobs.broker.times import as_text, time_of
 from jobs.errors import PrereqJobNotFinishedError
 from jobs.record import allowlist, arguments, display, history, payload, prerequisites, registry
 from jobs.record.states import WITH_REASON, JobState, state_of
 from jobs.retries import Progress
 from jobs.runtime import Transactions
+from jobs.telling import teller
 
 __all__ = ["JobState", "MandateJob"]
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 
 class MandateJob(Job):
@@ -45,7 +44,9 @@ class MandateJob(Job):
     PreqJobNotFinishedError = PrereqJobNotFinishedError
 
     def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None) -> None:
-        super().__init__(id, connection=connection, serializer=serializer or JSONSerializer)
+        super().__init__(connection=connection, serializer=serializer or JSONSerializer)
+        if id is not None:
+            self._id = id  # unchecked: it may have been written by what does not ask RQ for ids, and is to be shown
 
     @classmethod
     def handle(cls, id: str, *, queue: str, payload: bytes, connection: Redis) -> "MandateJob":

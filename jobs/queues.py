@@ -14,19 +14,19 @@ from django.db import transaction
 from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
-from rq.utils import as_text
 
 from jobs import conf, runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, by_server, get_connection, reaching, run_script
-from jobs.broker.times import iso
+from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.job import MandateJob
 from jobs.record import payload
 from jobs.record.prerequisites import NONE, Prerequisites
 from jobs.runtime import Transactions
+from jobs.telling import teller
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to block Redis
 SLICE_BYTES = 262_144  # of payloads a round trip, unless one job alone has more: a slow link must not time out

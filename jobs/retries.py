@@ -5,7 +5,6 @@ Rules match subclasses and the chain of causes. If several match an error, the o
 In an exception group each member is matched separately: one match is enough for a retry, all must match to discard.
 """
 
-import logging
 import random
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,8 +19,9 @@ from django.db import OperationalError
 
 from jobs import unrun
 from jobs.errors import CommandDefinitionError
+from jobs.telling import teller
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 Wait = float | timedelta | str | Callable[[int, BaseException], float | timedelta]
@@ -155,8 +155,11 @@ class Progress:
         if not isinstance(fields, dict):
             raise ValueError(f"not the progress of a job: {text[:100]!r}")
         progress = cls(**{name: value for name, value in fields.items() if name in cls.__slots__})
+        if not (isinstance(progress.failures, dict) and isinstance(progress.since, dict)):
+            raise ValueError(f"not the progress of a job: {text[:100]!r}")
         counts = [progress.attempts, progress.requeues, *progress.failures.values()]
-        if not all(type(count) is int for count in counts):
+        times = progress.since.values()
+        if not (all(type(count) is int for count in counts) and all(type(at) in (int, float) for at in times)):
             raise ValueError(f"not the progress of a job: {text[:100]!r}")
         return progress
 

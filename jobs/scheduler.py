@@ -6,7 +6,6 @@ entry has the record of a job, which its runs copy. All code that reads the time
 atomic step, by the server's clock, under a lease that only its owner frees.
 """
 
-import logging
 import select
 import time
 from collections.abc import Iterator
@@ -15,13 +14,12 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
-from rq.utils import as_text
 from rq_scheduler.scheduler import Scheduler as StockScheduler
 
 from jobs.broker import keys
 from jobs.broker.connections import Script, run_script
 from jobs.broker.lease import Lease
-from jobs.broker.times import iso
+from jobs.broker.times import as_text, iso, moment
 from jobs.job import MandateJob
 from jobs.recurring import serialization
 from jobs.recurring import store as stored
@@ -40,6 +38,7 @@ from jobs.recurring.store import (
     sync,
     upcoming,
 )
+from jobs.telling import teller
 
 __all__ = [
     "Entry",
@@ -58,7 +57,7 @@ __all__ = [
     "upcoming",
 ]
 
-logger = logging.getLogger("jobs.scheduler")
+logger = teller("jobs.scheduler")
 
 POLL = 1.0  # seconds between checks for due entries
 LEASE = 5_000  # milliseconds: how long no process schedules after the one that did has died
@@ -67,7 +66,7 @@ LONGEST = 2.0  # seconds of consecutive slices
 MISSED_AFTER = 10.0  # seconds: a run that is later counts as missed
 MOST_MADE_UP = 100  # missed runs that catch_up="all" makes up for
 
-_OCCUR, _DUE = Script("occur.lua"), Script("due.lua")
+_OCCUR, _DUE = Script("shared.lua", "occur.lua"), Script("shared.lua", "due.lua")
 
 
 class Scheduler(StockScheduler):
@@ -250,7 +249,7 @@ class Scheduler(StockScheduler):
                 self.cancel(as_text(job_id))
                 continue
             job = self.job_class.fetch(as_text(job_id), connection=self.connection)
-            at = datetime.fromtimestamp(score, UTC).replace(tzinfo=None)
+            at = moment(score).replace(tzinfo=None)
             yield (job, at) if with_times else job
 
     def count(self, until: Any = None) -> int:

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from jobs import runtime
-from jobs.broker.times import DAY
+from jobs.broker.times import DAY, as_text
 from jobs.client.options import DEFAULTS
 from jobs.record.payload import inflated
 from jobs.retries import Progress
@@ -101,7 +101,7 @@ class Claim:
     @property
     def worker(self) -> str:
         """The worker that took it."""
-        return self.execution.decode().rpartition(".")[0]  # type: ignore[no-any-return]
+        return as_text(self.execution).rpartition(".")[0]
 
     @property
     def limit(self) -> float | None:
@@ -128,8 +128,8 @@ class Claim:
 
     @property
     def job_id(self) -> str:
-        return self.id.decode()  # type: ignore[no-any-return]
+        return as_text(self.id)
 
     @property
     def queue_name(self) -> str:
-        return self.queue.decode()  # type: ignore[no-any-return]
+        return as_text(self.queue)

@@ -1,6 +1,5 @@
 """Decides what follows a failed attempt: its outcome, its log line, hooks and handlers."""
 
-import logging
 import traceback
 from asyncio import CancelledError
 from dataclasses import replace
@@ -21,8 +20,9 @@ from jobs.job import MandateJob
 from jobs.mandate import Mandate, RequeueRequested
 from jobs.record import registry
 from jobs.retries import Progress
+from jobs.telling import teller
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 REASON_LENGTH = 500  # characters
 RECHECK_FOR = 5.0  # seconds in which a missing record may still arrive: replicas lag
@@ -38,6 +38,20 @@ def outcome(error: BaseException, attempt: Attempt, command: Mandate | None) -> 
 
     `command` is None if it was not built, because its arguments could not be loaded.
     """
+    try:
+        return _outcome(error, attempt, command)
+    except BaseException as undecided:
+        return undecided_by(undecided, attempt)
+
+
+def undecided_by(error: BaseException, attempt: Attempt) -> Dead:
+    """What an attempt ends as when nothing else can be made of it, since something raised that must not."""
+    reason = f"its outcome could not be made: {reason_of(error)}"
+    logger.error("dead: %s: %s", attempt, reason, exc_info=error, extra=attempt.fields())
+    return Dead(reason[:REASON_LENGTH], _traceback(error), "", attempt.number)
+
+
+def _outcome(error: BaseException, attempt: Attempt, command: Mandate | None) -> Outcome:
     error = _meant(error, attempt)
     try:
         progress = attempt.claim.progress
@@ -81,7 +95,7 @@ def reason_of(error: BaseException) -> str:
     """Describe an error in one line: its class and text, and the members of a group at any depth."""
     try:
         text = _members(error) if isinstance(error, BaseExceptionGroup) else str(error)
-    except Exception:
+    except BaseException:
         text = "(its text cannot be read)"
     return f"{type(error).__qualname__}: {text}"[:REASON_LENGTH]
 
@@ -218,7 +232,10 @@ def _policy(attempt: Attempt, command: Mandate | None) -> Any:
 
 
 def _traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException as unshown:  # an error's own code may raise, and so may that which finds its source
+        return f"{reason_of(error)}\n(its traceback cannot be shown: {reason_of(unshown)})"
 
 
 # --- hooks and handlers ----------------------------------------------------------------------

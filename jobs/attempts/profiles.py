@@ -4,14 +4,13 @@ Profiles attempts: runs pyinstrument in the attempt's own thread, and keeps the 
 A job that is not profiled runs no code of this module. An error here cannot fail a job that is.
 """
 
-import logging
 import random
 import sys
 import zlib
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from threading import Lock
 from typing import Any
 
@@ -20,16 +19,17 @@ from pyinstrument.processors import remove_irrelevant_nodes
 from pyinstrument.renderers import ConsoleRenderer, HTMLRenderer
 from pyinstrument.session import Session
 from redis import Redis
-from rq.utils import as_text
 
 from jobs import runtime
 from jobs.attempts.current import Attempt
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
+from jobs.broker.times import as_text, moment
 from jobs.mandate import Mandate
 from jobs.record.history import KEPT_FOR
+from jobs.telling import teller
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 KEPT = 200  # profiles on a server; if there are more, the oldest are deleted
 SAMPLES = 5_000  # of an attempt at most: one a millisecond, less often in a longer one
@@ -265,7 +265,7 @@ def _profile(member: str, record: Sequence[bytes], has_graph: bool) -> Profile:
         job_id=job_id,
         attempt=int(attempt),
         command=as_text(command),
-        at=datetime.fromtimestamp(float(at), UTC),
+        at=moment(float(at)),
         seconds=float(seconds),
         samples=int(samples),
         ended=as_text(ended),

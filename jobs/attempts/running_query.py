@@ -1,6 +1,5 @@
 """Asks the database to stop the query of an interrupted attempt, and closes the attempt's connections."""
 
-import logging
 import threading
 from types import FrameType
 from typing import Any
@@ -9,7 +8,9 @@ from django.db import connections
 from django.db.backends.utils import CursorWrapper
 from django.db.utils import DatabaseErrorWrapper
 
-logger = logging.getLogger("jobs.worker")
+from jobs.telling import teller
+
+logger = teller("jobs.worker")
 
 ASK_FOR = 5.0  # seconds that the request to stop may take
 _DEPTH = 30  # frames between the one that waits for the database and Django's

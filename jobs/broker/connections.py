@@ -171,7 +171,7 @@ class Script:
 
 
 def run_script(
-    client: Redis, script: Script, keys: Sequence[str], arguments: Sequence[Word], *, is_repeatable: bool = False
+    client: Redis, script: Script, keys: Sequence[Word], arguments: Sequence[Word], *, is_repeatable: bool = False
 ) -> Any:
     """
     Run a script on a connection of the client's pool, by its digest; a server that has lost it gets the text again.
@@ -194,7 +194,7 @@ def run_script(
     return _run_once(pool, script, keys, arguments)
 
 
-def _run_once(pool: ConnectionPool, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
+def _run_once(pool: ConnectionPool, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Any:
     connection: Any = pool.get_connection()
     try:
         try:

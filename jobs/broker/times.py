@@ -2,25 +2,38 @@
 
 from datetime import UTC, datetime
 
-from rq.utils import as_text
-
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
 UNSEEN = 30  # seconds without a beat after which a worker process is dead
 
 
+_FIRST, _LAST = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)  # in whatever zone one reads them
+
+
+def moment(seconds: float) -> datetime:
+    """The time so many seconds after the epoch; of one that not every zone could show, the nearest that all can."""
+    if seconds <= _FIRST.timestamp():
+        return _FIRST
+    return datetime.fromtimestamp(seconds, UTC) if seconds < _LAST.timestamp() else _LAST
+
+
 def iso(seconds: float) -> str:
     """Format seconds since the epoch as RQ's timestamp: ISO 8601 with microseconds, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment(seconds).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def time_of(text: bytes | str | None) -> datetime | None:
     """Parse RQ's timestamp; None if it is empty or invalid. RQ's own parser takes ten times as long."""
     try:
         at = datetime.fromisoformat(as_text(text)) if text else None
-    except ValueError:
+        return None if at is None else min(max(at if at.tzinfo else at.replace(tzinfo=UTC), _FIRST), _LAST)
+    except (ValueError, OverflowError):
         return None
-    return at.replace(tzinfo=UTC) if at and at.tzinfo is None else at
+
+
+def as_text(value: bytes | str) -> str:
+    """What Redis holds, as a text. Names and ids there are anybody's: bytes that are no UTF-8 read `\\xff`."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
 def sendable(text: str) -> str:

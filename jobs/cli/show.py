@@ -3,8 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from rq.utils import as_text
-
+from jobs.broker.times import as_text
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
 from jobs.cli.selection import filtered

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from jobs import runtime, unrun
 from jobs.errors import CommandDefinitionError
-from jobs.retries import RetryOn, seconds_of
+from jobs.retries import CENTURY, RetryOn, seconds_of
 
 DEFAULTS: dict[str, Any] = {
     # The queue that the command's jobs go to.
@@ -145,7 +145,8 @@ def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | 
     """
     Return when a job is due, in seconds since the epoch; None for now.
 
-    Raises ValueError for a negative or endless `wait`, for both at once, and for a naive `wait_until` under USE_TZ.
+    Raises ValueError for a negative or endless `wait`, for both at once, and for a `wait_until` that is naive under
+    USE_TZ, or more than a century ahead.
     """
     if wait is not None and wait_until is not None:
         raise ValueError(f"wait={wait!r} and wait_until={wait_until!r} exclude each other. Give one.")
@@ -155,12 +156,26 @@ def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | 
         if timezone.is_naive(wait_until):
             if settings.USE_TZ:
                 raise ValueError(f"wait_until={wait_until!r} is naive. Give an aware datetime: timezone.now() + ...")
-            wait_until = timezone.make_aware(wait_until)
-        return wait_until.timestamp()
+            try:
+                wait_until = timezone.make_aware(wait_until)
+            except OverflowError:
+                raise _too_far("wait_until", wait_until) from None
+        return bounded("wait_until", wait_until)
     if wait is None:
         return None
     delay = span("wait", wait)
     return runtime.now() + delay if delay else None
+
+
+def bounded(name: str, at: datetime) -> float:
+    """Seconds since the epoch of a time (aware) for a job to be due at. ValueError naming it if it is too far ahead."""
+    if at.timestamp() > runtime.now() + CENTURY:
+        raise _too_far(name, at)
+    return at.timestamp()
+
+
+def _too_far(name: str, at: datetime) -> ValueError:
+    return ValueError(f"{name}={at!r} is impossible. Give a time that is a century ahead at most.")
 
 
 def switch(name: str, value: object) -> bool:

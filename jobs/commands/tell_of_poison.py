@@ -1,9 +1,8 @@
 """Call the handlers for a job that died without an error."""
 
-from rq.utils import as_text
-
 from jobs import conf
 from jobs.attempts import failures
+from jobs.broker.times import as_text
 from jobs.errors import PoisonError
 from jobs.inspection import find
 from jobs.mandate import Mandate

@@ -70,7 +70,10 @@ def reschedule_job(request: HttpRequest, job_id: str) -> Done:
     except ValidationError as error:
         text = _("Invalid time %(given)r: %(why)s") % {"given": given, "why": " ".join(error.messages)}
         raise ChangeRefusedError(text) from None
-    control.reschedule(_existing(job_id), at)
+    try:
+        control.reschedule(_existing(job_id), at)
+    except ValueError as error:
+        raise ChangeRefusedError(str(error)) from None
     return Done(_("Job %(id)s was rescheduled.") % {"id": job_id})
 
 

@@ -1,7 +1,7 @@
 """The page of one job: its details, its timeline, and the jobs that it is linked to."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,7 +16,7 @@ from rq.utils import str_to_date
 from jobs import conf
 from jobs.attempts import profiles
 from jobs.broker import keys
-from jobs.broker.times import time_of
+from jobs.broker.times import moment, time_of
 from jobs.client import options
 from jobs.dashboard import texts
 from jobs.dashboard.lists import ACTIONS
@@ -137,7 +137,7 @@ def _option(value: Any) -> str:
 def _due(job: MandateJob) -> datetime | None:
     """Return the time at which the job is due, or None."""
     score: Any = job.connection.zscore(keys.registry("scheduled", job.origin), job.id)
-    return None if score is None else datetime.fromtimestamp(score, UTC)
+    return None if score is None else moment(score)
 
 
 def _as_field(due: datetime) -> str:
@@ -178,7 +178,7 @@ def _field(name: str, value: bytes) -> Any:
     text = value.decode(errors="replace")
     try:
         if name in ("expires_at", "due"):
-            return datetime.fromtimestamp(float(text), UTC)
+            return moment(float(text))
         if name in ("created_at", "enqueued_at"):
             return str_to_date(value)
     except (ValueError, OverflowError):

@@ -1,7 +1,7 @@
 """The dashboard's addresses, below its place in the admin. Each change is a POST to its own address."""
 
 from django.contrib.admin.sites import AdminSite
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, register_converter
 
 from jobs.bulk import CHANGES
 from jobs.dashboard import (
@@ -17,7 +17,10 @@ from jobs.dashboard import (
     recurring,
     workers,
 )
+from jobs.dashboard.converters import NameConverter
 from jobs.dashboard.wrappers import action, page
+
+register_converter(NameConverter, "any")
 
 
 def patterns(site: AdminSite) -> list[URLPattern]:
@@ -25,52 +28,56 @@ def patterns(site: AdminSite) -> list[URLPattern]:
     pages = [
         path("", page(site, overview.overview), name="jobs_dashboard_changelist"),
         path("jobs/<str:state>/", page(site, lists.jobs), name="jobs_list"),
-        path("job/<str:job_id>/", page(site, job.job), name="jobs_job"),
-        path("queue/<str:queue>/", page(site, lists.queue), name="jobs_queue"),
+        path("job/<any:job_id>/", page(site, job.job), name="jobs_job"),
+        path("queue/<any:queue>/", page(site, lists.queue), name="jobs_queue"),
         path("workers/", page(site, workers.worker_list), name="jobs_workers"),
-        path("workers/<str:name>/", page(site, workers.worker), name="jobs_worker"),
+        path("workers/<any:name>/", page(site, workers.worker), name="jobs_worker"),
         path("recurring/", page(site, recurring.recurring), name="jobs_recurring"),
         path("commands/", page(site, commands.commands), name="jobs_commands"),
-        path("changes/<str:job_id>/", page(site, changes.change), name="jobs_change"),
+        path("changes/<any:job_id>/", page(site, changes.change), name="jobs_change"),
         path("profiles/", page(site, profiles.recent), name="jobs_profiles"),
-        path("job/<str:job_id>/profile/<int:attempt>/", page(site, profiles.flame_graph), name="jobs_flame_graph"),
+        path("job/<any:job_id>/profile/<int:attempt>/", page(site, profiles.flame_graph), name="jobs_flame_graph"),
     ]
     data = [
         path("api/overview/", api.endpoint(api.overview), name="jobs_api_overview"),
         path("api/jobs/<str:state>/", api.endpoint(api.jobs), name="jobs_api_jobs"),
-        path("api/job/<str:job_id>/", api.endpoint(api.job), name="jobs_api_job"),
+        path("api/job/<any:job_id>/", api.endpoint(api.job), name="jobs_api_job"),
         path("api/workers/", api.endpoint(api.worker_list), name="jobs_api_workers"),
-        path("api/workers/<str:name>/", api.endpoint(api.worker), name="jobs_api_worker"),
+        path("api/workers/<any:name>/", api.endpoint(api.worker), name="jobs_api_worker"),
         path("api/recurring/", api.endpoint(api.recurring), name="jobs_api_recurring"),
         path("api/commands/", api.endpoint(api.commands), name="jobs_api_commands"),
         path("api/changes/", api.endpoint(api.changes), name="jobs_api_changes"),
-        path("api/changes/<str:job_id>/", api.endpoint(api.change), name="jobs_api_change"),
+        path("api/changes/<any:job_id>/", api.endpoint(api.change), name="jobs_api_change"),
         path("metrics/", prometheus.prometheus, name="jobs_metrics"),
     ]
     posts = [
-        path("job/<str:job_id>/move/", action(site, "retry", actions.move_job), name="jobs_job_move"),
-        path("job/<str:job_id>/reschedule/", action(site, "retry", actions.reschedule_job), name="jobs_job_reschedule"),
-        path("job/<str:job_id>/profile/", action(site, "retry", actions.profile_job), name="jobs_job_profile"),
-        path("job/<str:job_id>/copy/", action(site, "retry", actions.copy_job), name="jobs_job_copy"),
-        path("queue/<str:queue>/pause/", action(site, "pause", actions.pause_queue), name="jobs_queue_pause"),
-        path("queue/<str:queue>/resume/", action(site, "pause", actions.resume_queue), name="jobs_queue_resume"),
+        path("job/<any:job_id>/move/", action(site, "retry", actions.move_job), name="jobs_job_move"),
         path(
-            "queue/<str:queue>/clear/",
+            "job/<any:job_id>/reschedule/",
+            action(site, "retry", actions.reschedule_job),
+            name="jobs_job_reschedule",
+        ),
+        path("job/<any:job_id>/profile/", action(site, "retry", actions.profile_job), name="jobs_job_profile"),
+        path("job/<any:job_id>/copy/", action(site, "retry", actions.copy_job), name="jobs_job_copy"),
+        path("queue/<any:queue>/pause/", action(site, "pause", actions.pause_queue), name="jobs_queue_pause"),
+        path("queue/<any:queue>/resume/", action(site, "pause", actions.resume_queue), name="jobs_queue_resume"),
+        path(
+            "queue/<any:queue>/clear/",
             action(site, "delete", actions.clear_queue, actions.ask_clear),
             name="jobs_queue_clear",
         ),
-        path("recurring/<str:name>/pause/", action(site, "pause", actions.pause_entry), name="jobs_entry_pause"),
-        path("recurring/<str:name>/resume/", action(site, "pause", actions.resume_entry), name="jobs_entry_resume"),
-        path("recurring/<str:name>/run/", action(site, "retry", actions.run_entry), name="jobs_entry_run"),
+        path("recurring/<any:name>/pause/", action(site, "pause", actions.pause_entry), name="jobs_entry_pause"),
+        path("recurring/<any:name>/resume/", action(site, "pause", actions.resume_entry), name="jobs_entry_resume"),
+        path("recurring/<any:name>/run/", action(site, "retry", actions.run_entry), name="jobs_entry_run"),
     ]
     for name in CHANGES:
         change = actions.retry_job if name == "retry" else actions.change_job(name)
         one = action(site, actions.NEEDS[name], change, actions.ask_job(name))
         many = action(site, actions.NEEDS[name], actions.change_many(name), actions.ask_many(name))
-        posts.append(path(f"job/<str:job_id>/{name}/", one, name=f"jobs_job_{name}"))
+        posts.append(path(f"job/<any:job_id>/{name}/", one, name=f"jobs_job_{name}"))
         posts.append(path(f"jobs/<str:state>/{name}/", many, name=f"jobs_many_{name}"))
     for command in ("quiet", "stop", "stacks", "profile"):
         view = action(site, "workers", actions.send_to_workers(command), actions.ask_worker(command))
-        posts.append(path(f"workers/<str:name>/{command}/", view, name=f"jobs_worker_{command}"))
+        posts.append(path(f"workers/<any:name>/{command}/", view, name=f"jobs_worker_{command}"))
         posts.append(path(f"selected-workers/{command}/", view, name=f"jobs_workers_{command}"))
     return pages + data + posts

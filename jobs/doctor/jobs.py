@@ -5,12 +5,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from rq.utils import as_text
-
 from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import servers
-from jobs.broker.times import DAY, UNSEEN
+from jobs.broker.times import DAY, UNSEEN, as_text
 from jobs.doctor.finding import Finding, Severity, some
 from jobs.inspection import JobQuery, workers
 from jobs.job import JobState

@@ -4,11 +4,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from rq.utils import as_text
-
 from jobs import conf, queues
 from jobs.broker import keys
 from jobs.broker.connections import by_server, servers
+from jobs.broker.times import as_text
 from jobs.doctor.finding import Finding, Severity, some
 from jobs.inspection import samples
 

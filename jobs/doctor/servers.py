@@ -6,10 +6,10 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
-from rq.utils import as_text
 
 from jobs.broker.connections import address
 from jobs.broker.connections import servers as all_servers
+from jobs.broker.times import as_text
 from jobs.checks import OLDEST_REDIS
 from jobs.doctor.finding import Finding, Severity
 

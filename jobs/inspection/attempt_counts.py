@@ -8,19 +8,18 @@ from functools import lru_cache
 from typing import Any
 
 from redis import Redis
-from rq.utils import as_text
 
 from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, run_script, servers
-from jobs.broker.times import DAY, HOUR, MINUTE
+from jobs.broker.times import DAY, HOUR, MINUTE, as_text
 
 FAILED = ("dead", "retried")
 HOURS_KEPT = 8 * 24 * HOUR  # seconds that an hour's sum is kept
 COUNTS_KEPT = 3 * DAY + HOUR  # seconds that counts and samples are kept: three days of charts, and the current hour
 TOTAL, SUMMED = keys.COUNTS_TOTAL, keys.COUNTS_SUMMED
 
-_SUM_UP = Script("sum_up.lua")
+_SUM_UP = Script("shared.lua", "sum_up.lua")
 
 
 @dataclass(slots=True)

@@ -17,11 +17,11 @@ import orjson
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from redis import Redis
-from rq.utils import as_text
 
 from jobs import conf, queues
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
+from jobs.broker.times import as_text
 from jobs.inspection.rows import Row
 from jobs.inspection.sources import Source, locate, read, sizes, take, tally
 from jobs.job import JobState, MandateJob

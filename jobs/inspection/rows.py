@@ -1,13 +1,12 @@
 """One job as a list shows it, built from the fields of its record: without another fetch, and without errors."""
 
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from redis import Redis
-from rq.utils import as_text
 
-from jobs.broker.times import time_of
+from jobs.broker.times import as_text, moment, time_of
 from jobs.job import JobState, MandateJob
 from jobs.record import display, payload
 from jobs.record.states import WITH_REASON, state_of
@@ -124,7 +123,7 @@ def _state(values: dict[str, Any]) -> JobState | None:
 
 def _at(state: JobState | None, values: dict[str, Any], score: float) -> datetime | None:
     if state in (JobState.SCHEDULED, JobState.RETRYING):
-        return datetime.fromtimestamp(score, UTC)
+        return moment(score)
     name = {JobState.QUEUED: "enqueued_at", JobState.RUNNING: "started_at"}.get(state or JobState.DEAD, "ended_at")
     return time_of(values[name]) or time_of(values["created_at"])
 

@@ -8,10 +8,10 @@ from itertools import chain, islice
 from typing import Any
 
 from redis import Redis
-from rq.utils import as_text
 
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, run_script
+from jobs.broker.times import as_text
 from jobs.inspection.rows import FIELDS, LARGEST, Row
 from jobs.job import JobState
 from jobs.record import prerequisites

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rq.utils import as_text
-
-from jobs.broker.times import time_of
+from jobs.broker.times import as_text, time_of
 from jobs.job import MandateJob
 from jobs.record import display
 from jobs.record.history import Event

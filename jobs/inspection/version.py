@@ -8,11 +8,10 @@ import time
 from math import inf
 from typing import Any
 
-from rq.utils import as_text
-
 from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import servers
+from jobs.broker.times import as_text
 from jobs.inspection.single_flight import SingleFlight
 from jobs.record import registry
 

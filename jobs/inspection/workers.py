@@ -7,11 +7,10 @@ from typing import Any
 
 import orjson
 from redis import Redis
-from rq.utils import as_text
 
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, servers
-from jobs.broker.times import time_of
+from jobs.broker.times import as_text, time_of
 from jobs.errors import ChangeRefusedError
 
 AT_ONCE = 250  # workers that one script reads: some 2 ms of the server's time

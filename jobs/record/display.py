@@ -21,6 +21,7 @@ from jobs.record import registry
 
 FILTERED = "[filtered]"
 UNREADABLE = "(unreadable)"  # stands for a command whose name cannot be read
+UNKNOWN = "(unknown)"  # under which all those are counted that there are not: a payload may name any number of them
 
 CALL_LENGTH = 500  # characters of a call
 VALUE_LENGTH = 500  # characters of one argument

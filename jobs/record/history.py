@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import orjson
 
-from jobs.broker.times import DAY, sendable
+from jobs.broker.times import DAY, moment, sendable
 from jobs.record import display
 
 KEPT_FOR = DAY  # seconds that discarded and cancelled jobs are kept, and the note that a job was deleted
@@ -38,7 +38,7 @@ def read(text: bytes) -> Iterator[Event]:
             fields = orjson.loads(each)
             yield Event(
                 name=str(fields["event"]),
-                at=datetime.fromtimestamp(fields["at"], UTC),
+                at=moment(fields["at"]),
                 worker=str(fields.get("worker", "")),
                 reason=display.text(str(fields.get("reason", ""))),
             )

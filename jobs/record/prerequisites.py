@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 from rq.job import Job, JobStatus
-from rq.utils import as_text
 
 from jobs.broker import keys
 from jobs.broker.connections import address, reaching, same_server
+from jobs.broker.times import as_text
 from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
 
 Given = Iterable["Job | str"]

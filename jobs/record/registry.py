@@ -74,6 +74,12 @@ def get(name: str) -> type:
         ) from None
 
 
+def knows(name: str) -> bool:
+    """Whether an installed app defines a command of that name."""
+    _settle()
+    return name in _commands
+
+
 def all_commands() -> dict[str, type]:
     """Return every registered command by name."""
     _settle()

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
 from redis import Redis
-from rq.utils import as_text
 
 from jobs.broker import keys
+from jobs.broker.times import as_text, moment
 
 _UNFINISHED = "unfinished"
 
@@ -41,4 +41,4 @@ def histories(of: Sequence[tuple[Redis, str]], most: int) -> dict[str, list[Run]
 
 def _run(line: dict[str, Any], outcomes: dict[bytes, bytes]) -> Run:
     outcome = as_text(outcomes.get(line["id"].encode(), _UNFINISHED)) if line["what"] == "run" else ""
-    return Run(line["what"], datetime.fromtimestamp(line["at"], UTC), line["id"], outcome)
+    return Run(line["what"], moment(line["at"]), line["id"], outcome)

@@ -12,13 +12,12 @@ from typing import Any
 
 import orjson
 from redis import Redis
-from rq.utils import as_text
 from rq_scheduler.scheduler import Scheduler as StockScheduler
 
 from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
-from jobs.broker.times import iso
+from jobs.broker.times import as_text, iso, moment
 from jobs.errors import ScheduleError
 from jobs.job import MandateJob
 from jobs.recurring import runs
@@ -42,7 +41,7 @@ class StoredEntry:
         self.name = self.entry.name
         self.from_file: bool = fields["from_file"]
         self.paused = b"paused" in record
-        self.next_at = None if score is None else datetime.fromtimestamp(score, UTC)
+        self.next_at = None if score is None else moment(score)
         self.queue = as_text(record[b"origin"])
         self._data = record[b"data"]
 

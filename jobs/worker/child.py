@@ -26,6 +26,7 @@ from jobs.attempts.claim import Claim
 from jobs.broker.connections import get_connection
 from jobs.client import tracing
 from jobs.logs import AttemptLog
+from jobs.telling import teller
 from jobs.worker import breath, databases, signals, stacks
 from jobs.worker.attempt import maker
 from jobs.worker.fetch import CONNECTION_ERRORS, Fetch
@@ -38,7 +39,7 @@ from jobs.worker.settings import WorkerSettings
 from jobs.worker.threads import JobThread
 from jobs.worker.tracing import flush as flush_spans
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 SHORT = 0.001  # seconds: while the median attempt takes less, claims are batched
 LOOK_EVERY = 0.02  # seconds between checks of a thread that is to be interrupted
@@ -180,15 +181,14 @@ class Child:
         self._orders.let_go()
 
     def _obey(self) -> None:
-        lines = self._orders.lines()
-        if lines is None:
+        orders = self._orders.heard()
+        if orders is None:
             logger.error("the parent is gone: nobody beats for this process, so it stops")
             self._stop()
             return
-        for line in lines:
-            word, job_id, execution = line.split(" ", 2)
+        for word, *about in orders:
             if word == "stop":
-                self._interruptions.stop(self._fetch.forget(job_id, execution))
+                self._interruptions.stop(self._fetch.forget(*about))
             elif word == "profile":
                 logger.warning("profiling the next %d attempts of this process", profiles.NEXT_ONES)
                 profiles.want_next_ones()

@@ -5,7 +5,7 @@ from base64 import b64encode
 from collections import deque
 from typing import NamedTuple
 
-from jobs import runtime
+from jobs import conf, runtime
 from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import (
     Dead,
@@ -60,7 +60,12 @@ class Handed(NamedTuple):
     """An outcome handed over, ready to be sent."""
 
     claim: Claim
-    words: list[Word]
+    encoded: EncodedOutcome
+
+    @property
+    def size(self) -> int:
+        """Its bytes, as far as they may be many."""
+        return len(self.encoded.result) + sum(len(word) for word in self.encoded.fields if isinstance(word, str))
 
 
 class Commits:
@@ -74,7 +79,7 @@ class Commits:
 
     def add(self, claim: Claim, outcome: Outcome, command: str, seconds: float) -> None:
         """Hand an outcome over. `command` and `seconds` (what the attempt took) are what it is counted under."""
-        self._done.append(Handed(claim, encode_outcome(claim, outcome, command, seconds).words()))
+        self._done.append(Handed(claim, encode_outcome(claim, outcome, command, seconds)))
 
     def take(self) -> list[Handed]:
         """All that is there now."""
@@ -96,7 +101,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         kind, when, counted = "F", outcome.ttl, "finished"
         if outcome.ttl:
             result_type = _SUCCESSFUL
-            fields = ("log", outcome.log) if outcome.log else ()
+            fields = ("log", _bounded(outcome.log)) if outcome.log else ()
             if outcome.result is not None:
                 result = b64encode(outcome.result).decode()
     elif isinstance(outcome, Retried):
@@ -104,7 +109,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         counted, began = "retried", now - seconds
         result_type, result = _RETRIED, _b64(outcome.traceback)
         fields = ("state", "retrying", "reason", outcome.reason, "progress", outcome.progress.dump())
-        fields += ("more", 1, "log", outcome.log)
+        fields += ("more", 1, "log", _bounded(outcome.log))
         note = line("failed", now, worker=claim.worker, reason=outcome.reason)
         note += "\n" + line("retried", now, reason=f"due {iso(now + outcome.delay)}")
     elif isinstance(outcome, Requeued):
@@ -120,7 +125,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
     elif isinstance(outcome, Dead):
         kind, when, counted, began = "D", int(now) + DEAD_TTL, "dead", now - seconds
         result_type, result = _FAILED, _b64(outcome.traceback)
-        fields = ("reason", outcome.reason, "log", outcome.log, "attempts", outcome.attempt)
+        fields = ("reason", outcome.reason, "log", _bounded(outcome.log), "attempts", outcome.attempt)
         note = line("failed", now, worker=claim.worker, reason=outcome.reason)
     elif isinstance(outcome, Discarded):
         kind, when, counted = "C", int(now) + KEPT_FOR, "discarded"
@@ -153,6 +158,11 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         claim.more.schedule,
         fields,
     )
+
+
+def _bounded(log: str) -> str:
+    """A log as it is kept: its end, if it is longer than a result may be."""
+    return log[-limit:] if log and len(log) > (limit := conf.result_limit()) else log
 
 
 def _at(now: float, delay: float) -> tuple[str, Word]:

@@ -9,7 +9,6 @@ connection.
 """
 
 import contextlib
-import logging
 import select
 import threading
 import time
@@ -22,8 +21,9 @@ from django.db.backends.signals import connection_created
 
 from jobs import conf
 from jobs.attempts.claim import Claim
+from jobs.telling import teller
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 FRESH = 1.0  # seconds since its reset in which a kept connection is only checked for having been closed
 

@@ -4,14 +4,15 @@ Within time limits, because a thread that never ends must not keep the process.
 """
 
 import atexit
-import logging
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
 
-logger = logging.getLogger("jobs.worker")
+from jobs.telling import teller
+
+logger = teller("jobs.worker")
 
 THREADS = 3.0  # seconds that a job's threads, and those of executors, have to end
 HOOKS = 7.0  # seconds that the atexit callbacks have after that

@@ -1,6 +1,5 @@
 """Taking work: threads fetch for themselves, one at a time, and hand over what they have done in the same call."""
 
-import logging
 import random
 import threading
 import time
@@ -15,15 +14,17 @@ from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import GivenBack
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
-from jobs.broker.times import UNSEEN, iso
+from jobs.broker.times import UNSEEN, as_text, iso
 from jobs.inspection.attempt_counts import COUNTS_KEPT
+from jobs.telling import teller
 from jobs.worker.commit import Commits, Handed
 from jobs.worker.connection import UNREACHABLE, Wire
 from jobs.worker.doorbell import Doorbell
+from jobs.worker.parcels import Parcels
 from jobs.worker.recovery import NONE, recover
 from jobs.worker.scoreboard import Board
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
@@ -61,7 +62,7 @@ class Fetch:
         threads: int,
         board: Board,
         blocks: bool,
-        release: Callable[[str], None],
+        release: Callable[[bytes], object],
         burst: bool = False,
         max_jobs: int | None = None,
     ) -> None:
@@ -84,6 +85,10 @@ class Fetch:
         self._at_the_door = threading.Lock()
         self._stopped = threading.Event()
         self._unsent: list[Handed] = []
+        self._has_more = False  # whether more is done than went into the last step
+        self._again: set[bytes] = set()  # executions of those that have been sent before
+        self._is_sending = False
+        self._parcels = Parcels()
         self._in_doubt = False  # whether an answer was lost, so that Redis may hold claims we know nothing of
         self._reconcile_at = 0.0  # monotonic seconds
         self._executions = 0  # the number of the next one; none is used twice
@@ -121,7 +126,7 @@ class Fetch:
                 return not self.stopping
             if self._burst and self._may_claim and not self.held and not releasing:
                 self.stop()
-            found = bool(self._ready)
+            found = bool(self._ready) or self._has_more
         if found and self._at_the_door.locked():
             self._doorbell.ring()
         for member in releasing:
@@ -154,24 +159,27 @@ class Fetch:
 
     # --- one step --------------------------------------------------------------------------------
 
-    def _step(self, *, claims: bool) -> list[str]:
+    def _step(self, *, claims: bool) -> list[bytes]:
         """
         Commit what is done and claim what there is room for. Returns what is to be released: members of
         `jobs:releasing`, for those that waited for jobs which have ended.
 
         The caller holds the wire, and hears of redis-py's errors; nothing is lost with them.
         """
+        self._is_sending = False
         if self._in_doubt or time.monotonic() > self._reconcile_at:
             self._reconcile()
-        again = len(self._unsent)
-        outcomes = self._unsent + self.commits.take()
+        waiting = self._unsent + self.commits.take()
+        outcomes = self._parcels.fill(waiting)
+        again = self._again
         words: list[Word] = []
         for handed in outcomes:
-            words += handed.words
+            words += handed.encoded.words()
         want = self._room(len(outcomes)) if claims and not self._quiet else 0
         now, first = time.time(), self._executions
         self._executions += want
-        self._unsent, self._in_doubt = outcomes, True  # until the answer is here
+        self._unsent, self._is_sending, self._in_doubt = waiting, True, True  # until the answer is here
+        self._again = again | {handed.claim.execution for handed in outcomes}
         answer = self._wire.run(
             _STEP,
             [keys.queue(name) for name in self._order()] if want else [],
@@ -181,18 +189,23 @@ class Fetch:
             *words,
         )
         step = StepAnswer(*answer)
-        self._unsent, self._in_doubt, self._wait, self._may_claim = [], False, 0.0, bool(step.is_registered)
+        self._in_doubt, self._wait, self._may_claim = False, 0.0, bool(step.is_registered)
+        self._unsent, self._is_sending = waiting[len(outcomes) :], False
+        self._parcels.arrived()
         for handed in outcomes:
             self.held.pop(handed.claim.execution, None)
         for position, worker, status in step.refused:
-            if position >= again:  # what is sent again may have been written the first time
-                self._tell_refused(outcomes[position].claim.job_id, worker.decode(), status.decode())
+            if outcomes[position].claim.execution not in again:  # else it may have been written the first time
+                self._tell_refused(outcomes[position].claim.job_id, as_text(worker), as_text(status))
         for position, error in step.failed:
             handed = outcomes[position]
-            if position >= again:  # once is enough
-                logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, error.decode())
+            if handed.claim.execution not in again:  # once is enough
+                logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, as_text(error))
             self.held[handed.claim.execution] = handed.claim
-            self._unsent.append(handed)
+        failed = [outcomes[position] for position, _ in step.failed]
+        self._has_more = bool(self._unsent)
+        self._unsent += failed
+        self._again = {handed.claim.execution for handed in failed}
         for row in step.rows:
             claim = Claim(row)
             self.held[claim.execution] = claim
@@ -209,7 +222,7 @@ class Fetch:
             self._stopped.wait(0.25)
         if step.trimmed:
             logger.warning("%d dead jobs were too many (JOBS['DEAD_LIMIT']): the oldest are gone", step.trimmed)
-        return [member.decode() for member in step.releasing]
+        return step.releasing
 
     def _tell_refused(self, job_id: str, worker: str, status: str) -> None:
         if status == "canceled":
@@ -250,11 +263,22 @@ class Fetch:
         self._reconcile_at = time.monotonic() + RECONCILE_EVERY
 
     def _outage(self, error: BaseException) -> None:
-        self._wire.close()
+        self._send_less()
         if self._wait == 0.0:
             logger.warning("no answer from Redis, waiting for it: %s", error)
         self._wait = min(max(0.05, self._wait * 2), LONGEST_WAIT)
         self._stopped.wait(self._wait)
+
+    def _send_less(self) -> None:
+        self._wire.close()
+        if self._is_sending and (job_id := self._parcels.failed(self._unsent, self._answers)):
+            logger.error("the server does not take the outcome of job %s: its result or log is left out", job_id)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self._wire.call("PING"))
+        except CONNECTION_ERRORS:
+            return False
 
     # --- for the child's main thread -------------------------------------------------------------
 
@@ -280,7 +304,7 @@ class Fetch:
         """
         begun = set()
         for claim in list(self.held.values()):
-            if claim.job_id == job_id and execution in {"", claim.execution.decode()}:
+            if claim.job_id == job_id and execution in {"", as_text(claim.execution)}:
                 try:
                     self._ready.remove(claim)
                     self.held.pop(claim.execution, None)
@@ -294,7 +318,7 @@ class Fetch:
             try:
                 releasing = self._step(claims=False)
             except CONNECTION_ERRORS as error:
-                self._wire.close()
+                self._send_less()
                 logger.warning("could not commit what is done yet: %s", error)
                 return False
         for member in releasing:

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 from rq.version import VERSION
 
-from jobs.broker import keys
+from jobs.broker import keys, names
 from jobs.broker.connections import Script, Word
-from jobs.broker.times import DAY, iso
+from jobs.broker.times import DAY, as_text, iso
 from jobs.inspection.version import code_version
 from jobs.worker.connection import Wire
 from jobs.worker.scoreboard import Board
@@ -20,7 +20,7 @@ RECORD_TTL = 90  # seconds that RQ's records of a worker live without another be
 FORGOTTEN = DAY  # seconds after which a dead worker is removed from the lists
 RECORDED_AFTER = 1.0  # seconds that a job must have run before RQ's record of its execution is written
 
-_BEAT = Script("beat.lua")
+_BEAT = Script("shared.lua", "beat.lua")
 
 
 def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], board: Board) -> None:
@@ -75,9 +75,25 @@ def register(wire: Wire, worker: str, queues: Iterable[str]) -> None:
         wire.call("SADD", keys.workers_of(queue), key)
 
 
-def unregister(wire: Wire, worker: str, queues: Iterable[str]) -> None:
-    """Remove a worker from the lists. The claims that it still holds count as a dead worker's from here on."""
-    key = keys.worker(worker)
+def take_name(wire: Wire, name: str) -> str:
+    """
+    Register a worker under that name or, if it is taken, under a new life's: the claims of an earlier life are a dead
+    worker's. The check and the registration are one command, since replicas with one name start at once. Returns the
+    worker's name.
+    """
+    while True:
+        seconds, microseconds = wire.call("TIME")
+        if wire.call("ZADD", keys.ALIVE, "NX", b"%b.%06d" % (seconds, int(microseconds)), name):
+            return name
+        name = new_life(name)
+
+
+def unregister(wire: Wire, worker: str | bytes, queues: Iterable[str]) -> None:
+    """
+    Remove a worker from the lists. The claims that it still holds count as a dead worker's from here on. The name is
+    bytes if it was read from the server.
+    """
+    key = keys.worker(as_text(worker))
     wire.call("ZREM", keys.ALIVE, worker)
     wire.call("SREM", keys.WORKERS, key)
     for queue in queues:
@@ -87,7 +103,7 @@ def unregister(wire: Wire, worker: str, queues: Iterable[str]) -> None:
 
 def new_name(given: str, number: int, processes: int) -> str:
     """Return a name for a worker: the given one for a single process, otherwise a unique one by `new_life`."""
-    first = given or f"{socket.gethostname()}.{os.getpid()}"
+    first = given or f"{names.as_worker(socket.gethostname())}.{os.getpid()}"
     if given and processes == 1 and number == 0:
         return given
     return new_life(f"{first}.{number}")

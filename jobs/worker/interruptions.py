@@ -3,7 +3,6 @@ Interrupts a child's threads whose job has timed out or is to stop. A thread tha
 """
 
 import faulthandler
-import logging
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -11,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from jobs import execution
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import JobInterrupt, Stopped, TimedOut
+from jobs.telling import teller
 from jobs.worker.fetch import Fetch
 from jobs.worker.scoreboard import Board
 from jobs.worker.subprocesses import kill_started_by
 from jobs.worker.threads import JobThread
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 INTERRUPT_GRACE = 30  # seconds that an interrupted thread has to return
 FREED = 5  # seconds more, after the subprocesses that it may wait for were killed

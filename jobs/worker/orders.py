@@ -1,6 +1,7 @@
 """Receives a child's orders: signals, and lines from its parent on the control socket."""
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -16,6 +17,7 @@ class Orders:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._parent_is_gone = False
+        self._unfinished = b""  # of what the parent says, a line of JSON an order
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._waker, False)
@@ -52,13 +54,14 @@ class Orders:
         received, self._received = self._received, []
         return received, not self._parent_is_gone and self._control.fileno() in readable
 
-    def lines(self) -> list[str] | None:
-        """Return the lines that the parent has sent; None, once, when the parent is gone."""
+    def heard(self) -> list[list[str]] | None:
+        """Return the orders that the parent has sent, each as its words; None, once, when the parent is gone."""
         message = self._control.recv(65_536)
         if not message:
             self._parent_is_gone = True  # else `wait` would return at once for ever
             return None
-        return message.decode().splitlines()
+        *lines, self._unfinished = (self._unfinished + message).split(b"\n")
+        return [json.loads(line) for line in lines]
 
     def wake(self) -> None:
         """End the wait. Any thread may call it."""

@@ -5,27 +5,29 @@ It beats for a child only while the kernel reports that the child runs, so a job
 minutes does not count as dead, and a child that is gone is noticed at once.
 """
 
-import logging
 import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from django.db import connections
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from jobs import scheduler
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, new_pool
+from jobs.broker.times import as_text
 from jobs.errors import ScheduleError
 from jobs.recurring.entry import listed
 from jobs.scheduler import Scheduler
+from jobs.telling import teller
 from jobs.worker import heartbeat, signals
 from jobs.worker.child import GRACE
 from jobs.worker.children import Children
 from jobs.worker.connection import UNREACHABLE, Wire
+from jobs.worker.duties import Duties
 from jobs.worker.expiry import clean
 from jobs.worker.health import Health
 from jobs.worker.interruptions import INTERRUPT_GRACE
@@ -39,7 +41,7 @@ from jobs.worker.settings import WorkerSettings
 from jobs.worker.strangers import Strangers
 from jobs.worker.supervision import Supervision
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 TICK = 0.5  # seconds between checks for due jobs and paused queues
 MISSED = 3 * heartbeat.EVERY  # seconds: after a longer silence of this worker, others have as long to beat again
@@ -73,12 +75,19 @@ class Parent:
         self._strangers = Strangers()
         self._health = Health(self._children, settings.processes)
         self._supervision = Supervision(self._health, settings.health_port)
+        self._duties = Duties(self._wire, self._health, self._supervision)
         self._kill_at = float("inf")
         self._received: list[int] = []  # signals that are still to be obeyed
         self._next_tick = self._next_beat = 0.0
-        self._away = False
         self._beaten_at: int | None = None  # by the server's clock, in seconds
         self._recover_from = 0.0  # monotonic seconds
+        self._often = (
+            lambda: self._show_paused(self._children),
+            lambda: self._promotion.run(self._every_queue),
+            self._schedule,
+            self._release,
+            self._obey_remote,
+        )
 
     def run(self) -> int:
         """Run the worker. Returns the exit code: 0 if it was stopped, or its queues are empty."""
@@ -86,9 +95,9 @@ class Parent:
         blocks = self._wait_for_server()
         wake = self._handle_signals()
         if self._settings.burst:  # fill the queues before a child can find them empty
-            self._try(self._recover)
-            self._try(lambda: self._maintenance.run(self._every_queue))
-            self._try(lambda: self._promotion.run(self._every_queue))
+            self._duties.one(self._recover)
+            self._duties.one(lambda: self._maintenance.run(self._every_queue))
+            self._duties.one(lambda: self._promotion.run(self._every_queue))
         while not self._children.are_gone:
             self._children.start_due(blocks=blocks)
             files = [wake, *self._supervision.files(), *self._children.files()]
@@ -104,8 +113,8 @@ class Parent:
             if self._children.are_hopeless:
                 self._stop()
             self._do_what_is_due(time.monotonic())
-        self._try(self._promotion.end)
-        self._try(self._scheduler.remove_lock)
+        self._duties.one(self._promotion.end)
+        self._duties.one(self._scheduler.remove_lock)
         return 1 if self._children.failed else 0
 
     def _patience(self) -> float:
@@ -115,17 +124,18 @@ class Parent:
     def _do_what_is_due(self, now: float) -> None:
         if now >= self._next_tick:
             self._next_tick = now + TICK
-            self._try(self._tick)
+            self._duties.all(*self._often)
             self._strangers.reap(process.pid for process in self._children)
         if now >= self._next_beat:
             self._next_beat = now + heartbeat.EVERY
             self._children.judge(since=self._health.answering_since)
-            if self._try(self._beat):
+            if self._duties.one(self._beat):
                 self._health.beaten()
-                self._try(self._recover)
+                self._duties.one(self._recover)
             self._supervision.report()
-            self._try(lambda: self._maintenance.run(self._every_queue))
-            self._try(lambda: clean(self._wire, self._every_queue))
+            self._duties.all(
+                lambda: self._maintenance.run(self._every_queue), lambda: clean(self._wire, self._every_queue)
+            )
         if now >= self._kill_at:
             self._children.kill()
             self._kill_at = float("inf")
@@ -133,19 +143,22 @@ class Parent:
     # --- for its children ------------------------------------------------------------------------
 
     def _register(self, process: Process) -> bool:
-        return self._try(lambda: self._register_now(process))
+        return self._duties.one(lambda: self._register_now(process))
 
     def _register_now(self, process: Process) -> None:
-        if self._wire.call("ZSCORE", keys.ALIVE, process.name) is not None:
-            process.name = heartbeat.new_life(process.name)  # claims under the old name are a dead worker's
         self._show_paused([process])  # before its first claim
+        process.name = heartbeat.take_name(self._wire, process.name)
+        if self._remote.listen(process.name):  # before it is listed: whoever finds it there may tell it something
+            self._remote.forget(process.name)
+            heartbeat.unregister(self._wire, process.name, ())
+            process.name = heartbeat.take_name(self._wire, heartbeat.new_life(process.name))
+            self._remote.listen(process.name)
         self._beat_for(process)
-        self._remote.listen(process.name)  # before the worker is listed: a command may be sent at once
         heartbeat.register(self._wire, process.name, self._queues)
 
     def _settle(self, process: Process) -> None:
         # If the server is away now, recovery, here or in another worker, finds the worker dead in time.
-        self._try(lambda: self._settle_now(process))
+        self._duties.one(lambda: self._settle_now(process))
 
     def _settle_now(self, process: Process) -> None:
         """Give back a child's claims. Claims not begun do not count as interrupted; ended ones are not suspect."""
@@ -159,16 +172,12 @@ class Parent:
         """Whether a burst has work left; True if the server does not answer."""
         lists = [keys.queue(name) for name in self._queues]
         counts = [1]
-        self._try(lambda: counts.append(self._wire.call("EXISTS", keys.RELEASING, *lists)))
+        self._duties.one(lambda: counts.append(self._wire.call("EXISTS", keys.RELEASING, *lists)))
         return counts[-1] > 0
 
     # --- duties ----------------------------------------------------------------------------------
 
-    def _tick(self) -> None:
-        self._show_paused(self._children)
-        self._promotion.run(self._every_queue)
-        self._schedule()
-        self._release()
+    def _obey_remote(self) -> None:
         if self._remote.obey(self._children):
             self._stop()
 
@@ -186,14 +195,14 @@ class Parent:
         self._scheduler.tick()
 
     def _show_paused(self, processes: Iterable[Process]) -> None:
-        paused = {name.decode() for name in self._wire.call("SMEMBERS", keys.PAUSED)}
+        paused = {as_text(name) for name in self._wire.call("SMEMBERS", keys.PAUSED)}
         suspended = bool(self._wire.call("EXISTS", keys.SUSPENDED))  # RQ's `rq suspend` stops all queues
         for process in processes:
             for at, queue in enumerate(self._queues):
                 process.board.pause(at, suspended or queue in paused)
 
     def _beat(self) -> None:
-        listed = {keys.name_of(key.decode()) for key in self._wire.call("SMEMBERS", keys.QUEUES)}
+        listed = {keys.name_of(as_text(key)) for key in self._wire.call("SMEMBERS", keys.QUEUES)}
         self._every_queue = sorted(listed.union(self._queues))
         for process in self._children:
             if process.stopped_at is not None:
@@ -218,12 +227,12 @@ class Parent:
         for queue in self._every_queue:
             self._report(queue, *recover(self._wire, queue))
         for name in self._wire.call("ZRANGEBYSCORE", keys.ALIVE, "-inf", repr(time.time() - heartbeat.FORGOTTEN)):
-            heartbeat.unregister(self._wire, name.decode(), self._every_queue)
+            heartbeat.unregister(self._wire, name, self._every_queue)
 
     def _release(self) -> None:
         """Release the jobs that a dead worker should have released."""
         for member in self._wire.call("SRANDMEMBER", keys.RELEASING, 10):
-            release(get_connection(self._queues[0]), member.decode())
+            release(get_connection(self._queues[0]), member)
 
     def _report(self, queue: str, back: list[Held], dead: list[Held]) -> None:
         for job_id, worker in back:
@@ -258,24 +267,6 @@ class Parent:
             self._kill_at = time.monotonic() + GRACE + INTERRUPT_GRACE
             self._supervision.stop()
             self._children.stop()
-
-    def _try(self, duty: Callable[[], object]) -> bool:
-        """Run a duty that needs the server. Returns whether it succeeded; in an outage the worker goes on without."""
-        self._supervision.serve()  # while the server hangs, one duty may take seconds, and all of them too long
-        try:
-            duty()
-        except (*UNREACHABLE, RedisError) as error:
-            self._health.unanswered()
-            self._wire.close()
-            if not self._away:
-                logger.warning("no answer from Redis: %s", error)
-            self._away = True
-            return False
-        self._health.answered()
-        if self._away:
-            logger.warning("Redis answers again")
-        self._away = False
-        return True
 
     def _wait_for_server(self) -> bool:
         """Wait for the server. Returns whether it has BLMOVE (6.2 and newer)."""

@@ -1,6 +1,6 @@
 """The parent's record of one child."""
 
-import logging
+import json
 import os
 import signal
 import socket
@@ -8,9 +8,12 @@ import time
 from collections.abc import Iterable
 from math import inf
 
+from jobs.telling import teller
 from jobs.worker.scoreboard import Board, Running
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
+
+LONGEST_ORDER = 2_048  # bytes
 
 
 class Process:
@@ -61,11 +64,19 @@ class Process:
             self.control.close()
             self.control = None
 
-    def send(self, line: str) -> None:
-        """Send a line to the child. OSError if it is gone."""
+    def send(self, *words: str) -> None:
+        """
+        Send an order to the child, as a line of JSON. OSError if the child is gone or does not read; ValueError for an
+        order that is too long, TypeError for words that are not text.
+        """
         if self.control is None:
             raise BrokenPipeError
-        self.control.send(line.encode())
+        if not all(isinstance(word, str) for word in words):
+            raise TypeError(words)
+        line = json.dumps(words).encode() + b"\n"
+        if len(line) > LONGEST_ORDER:
+            raise ValueError(f"an order of {len(line)} bytes")
+        self.control.send(line, socket.MSG_DONTWAIT)  # a short one is sent as a whole, or not at all
 
     def kill(self, suspects: Iterable[str] = ()) -> None:
         """Send SIGKILL. Of the child's running executions, only `suspects` are suspected as the cause."""

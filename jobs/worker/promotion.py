@@ -13,7 +13,7 @@ LEASE = 5_000  # milliseconds without promotion after the worker that promotes h
 SLICE = 1_000  # jobs per call: some milliseconds of the server's time
 LONGEST = 2.0  # seconds of slices in a row, after which the parent serves its children again
 
-_PROMOTE = Script("promote.lua")
+_PROMOTE = Script("shared.lua", "promote.lua")
 
 
 class Promotion:
@@ -31,7 +31,7 @@ class Promotion:
         for queue in queues:
             moved = SLICE
             while moved == SLICE and time.monotonic() < until:
-                places = [keys.registry("scheduled", queue), keys.queue(queue)]
+                places = [keys.registry("scheduled", queue), keys.queue(queue), keys.registry("failed", queue)]
                 moved = self._wire.run(_PROMOTE, places, keys.RQ, iso(time.time()), SLICE)
                 promoted += moved
         return promoted

@@ -1,6 +1,5 @@
 """Giving back what dead workers held: every job of theirs returns to the head of its queue, once."""
 
-import logging
 import time
 import zlib
 from base64 import b64encode
@@ -12,13 +11,14 @@ from redis.exceptions import RedisError
 from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import Script
-from jobs.broker.times import UNSEEN, iso
+from jobs.broker.times import UNSEEN, as_text, iso
 from jobs.errors import JobsError
 from jobs.record import registry
+from jobs.telling import teller
 from jobs.worker.commit import DEAD_TTL
 from jobs.worker.connection import Wire
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 POISON = 3  # suspect interruptions without an attempt that ended between them: the job probably kills its workers
 
@@ -73,7 +73,7 @@ def recover(
         *kept,
         *(suspects or ()),
     )
-    return Recovered(*([Held(job.decode(), worker.decode()) for job, worker in jobs] for jobs in (back, dead)))
+    return Recovered(*([Held(as_text(job), as_text(worker)) for job, worker in jobs] for jobs in (back, dead)))
 
 
 def bury(queue: str, dead: Iterable[Held]) -> None:

@@ -1,26 +1,25 @@
 """Releases the jobs that waited for a job that has ended; in slices, so that thousands of them block nothing."""
 
-import logging
 import time
 
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
-from rq.utils import as_text
 
 from jobs.broker import keys
 from jobs.broker.connections import Script, run_script
-from jobs.broker.times import iso
+from jobs.broker.times import as_text, iso
 from jobs.job import MandateJob
+from jobs.telling import teller
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 SLICE = 500  # jobs per call
 
 _RELEASE = Script("shared.lua", "release.lua")
 
 
-def release(client: Redis, member: str) -> None:
+def release(client: Redis, member: bytes) -> None:
     """
     Release the jobs of a member of `jobs:releasing`. The member stays there until all are released, so that recovery
     can continue. Raises nothing.
@@ -28,18 +27,18 @@ def release(client: Redis, member: str) -> None:
     A member is the key of a set of commands' jobs, or `rq:<queue>:<id>` for a job with plain RQ dependents.
     """
     try:
-        if member.startswith(keys.RQ):
+        if member.startswith(keys.RQ.encode()):
             _release_plain(client, member)
         else:
             _release_commands(client, member)
     except RedisError as error:
-        logger.warning("%s is released later: %s", member, error)
+        logger.warning("%s is released later: %s", as_text(member), error)
     except Exception:
-        logger.exception("could not release %s", member)
+        logger.exception("could not release %s", as_text(member))
 
 
-def _release_commands(client: Redis, members: str) -> None:
-    prerequisite = members.rpartition(":")[2]
+def _release_commands(client: Redis, members: bytes) -> None:
+    prerequisite = members.rpartition(b":")[2]
     before = None
     while True:
         now = time.time()
@@ -51,8 +50,8 @@ def _release_commands(client: Redis, members: str) -> None:
         before = left
 
 
-def _release_plain(client: Redis, member: str) -> None:
-    queue, _, job_id = member.removeprefix(keys.RQ).rpartition(":")
+def _release_plain(client: Redis, member: bytes) -> None:
+    queue, _, job_id = as_text(member).removeprefix(keys.RQ).rpartition(":")
     job = MandateJob.handle(job_id, queue=queue, payload=b"", connection=client)
     Queue(queue, connection=client, job_class=MandateJob).enqueue_dependents(job)
     client.srem(keys.RELEASING, member)

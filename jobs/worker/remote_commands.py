@@ -1,19 +1,22 @@
 """Obeys remote commands: RQ's, which `rq` and django-rq publish (shutdown, stop-job, stop-execution), and our own."""
 
-import json
-import logging
 import os
 import signal
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
 from redis import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.broker import keys
 from jobs.broker.connections import new_pool
+from jobs.broker.times import as_text
+from jobs.telling import teller
 from jobs.worker.process import Process
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 SIGNALS = {"quiet": signal.SIGTSTP, "stacks": signal.SIGTTIN}  # our own commands, sent to one child
 
@@ -22,12 +25,26 @@ class Remote:
     """The channels of this parent's children. redis-py's client subscribes again by itself after a lost connection."""
 
     def __init__(self, queue: str) -> None:
-        client = Redis(connection_pool=new_pool(queue, socket_timeout=2, socket_connect_timeout=2))
-        self._channels: Any = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        self._client = Redis(connection_pool=new_pool(queue, socket_timeout=2, socket_connect_timeout=2))
+        self._channels: Any = self._client.pubsub()  # type: ignore[no-untyped-call]
+        self._unread: deque[dict[str, Any]] = deque()  # what came while we waited for something else
 
-    def listen(self, worker: str) -> None:
-        """Subscribe to a worker's channel. Raises redis-py's errors, as the other methods do."""
-        self._channels.subscribe(keys.channel(worker))
+    def listen(self, worker: str) -> bool:
+        """
+        Subscribe to a worker's channel. Returns whether another client is subscribed, too: the databases of a server
+        share its channels, so commands to a worker of that name in another database would reach ours. Raises
+        redis-py's errors, as the other methods do.
+        """
+        channel = keys.channel(worker)
+        self._channels.subscribe(channel)
+        while True:  # until it is subscribed: of two who subscribe and then count, the later one at least counts both
+            message = self._channels.get_message(timeout=2)
+            if message is None:
+                raise RedisTimeoutError("Redis did not confirm a subscription.")
+            if message["type"] == "subscribe" and message["channel"] == channel.encode():
+                break
+            self._unread.append(message)
+        return self._client.pubsub_numsub(channel)[0][1] > 1
 
     def forget(self, worker: str) -> None:
         """Unsubscribe from a worker's channel."""
@@ -37,25 +54,30 @@ class Remote:
         """Obey the commands received since the last call. Returns whether to shut down."""
         shutdown = False
         by_channel = {keys.channel(process.name): process for process in processes}
-        while by_channel and (message := self._channels.get_message(timeout=0)) is not None:
+        while by_channel and (message := self._next()) is not None:
+            if message["type"] != "message":
+                continue
             try:
-                process = by_channel[message["channel"].decode()]
-                words = json.loads(message["data"])
+                process = by_channel[as_text(message["channel"])]
+                words = orjson.loads(message["data"])
                 command = words["command"]
                 if command in SIGNALS:
                     os.kill(process.pid, SIGNALS[command])
                     continue
                 if command == "profile":
-                    process.send("profile  \n")
+                    process.send("profile")
                     continue
                 if command in {"stop-job", "stop-execution"}:
-                    process.send(f"stop {words['job_id']} {words.get('execution_id', '')}\n")
+                    process.send("stop", words["job_id"], words.get("execution_id", ""))
                     continue
             except (AttributeError, KeyError, TypeError, ValueError, OSError):
-                logger.warning("unreadable remote command: %r", message)
+                logger.warning("unreadable remote command: %.500r", message)
                 continue
             if command == "shutdown":
                 shutdown = True
             else:
-                logger.warning("unknown remote command: %r", command)
+                logger.warning("unknown remote command: %.500r", command)
         return shutdown
+
+    def _next(self) -> Any:
+        return self._unread.popleft() if self._unread else self._channels.get_message(timeout=0)

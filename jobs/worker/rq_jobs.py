@@ -7,7 +7,6 @@ failed job.
 """
 
 import asyncio
-import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -31,14 +30,15 @@ from jobs.attempts.interrupt import Interruptible, Stopped, TimedOut
 from jobs.attempts.outcomes import Dead, Ended, GivenBack, Recorded
 from jobs.broker import keys
 from jobs.broker.connections import new_pool
-from jobs.broker.times import sendable
+from jobs.broker.times import as_text, sendable
 from jobs.errors import JobsError, PayloadError
 from jobs.job import MandateJob
-from jobs.record import display
+from jobs.record import allowlist, display
+from jobs.telling import teller
 from jobs.worker.connection import UNREACHABLE
 from jobs.worker.fetch import LONGEST_WAIT
 
-logger = logging.getLogger("jobs")
+logger = teller("jobs")
 
 AWAY = (*UNREACHABLE, MasterDownError, OutOfMemoryError, ReadOnlyError)  # errors of the server, not of the job
 # In one step: a job that was deleted meanwhile must not get a record again.
@@ -106,7 +106,7 @@ class PlainRunner(SimpleWorker):
             except AWAY as error:
                 raise NotOurs from error
             job.origin = claim.queue_name  # where its claim is, whatever its record says
-            name = str(job.func_name)
+            name = sendable(str(job.func_name))
             if job.command_name:
                 return execution.attempt(claim, thread)  # a command that RQ's own tools have rewritten
             runner = cls(
@@ -120,14 +120,15 @@ class PlainRunner(SimpleWorker):
             runner.death_penalty_class = _penalty(claim, allow)
             runner._claim, runner._allow = claim, allow
             job.interruptible = _interruptible(claim, thread)
-            execution_id = claim.execution.decode()
+            execution_id = as_text(claim.execution)
             ok = runner.perform_job(job, runner.queues[0], Execution(execution_id, job.id, client, worker))
         except NotOurs:
             return Ended(GivenBack(), name)  # refused, with a log line, if another worker has the job by now
         except BaseException as error:
             logger.error("dead: %s (job %s): %s", name, claim.job_id, error, exc_info=not isinstance(error, JobsError))
-            return Ended(Dead(failures.reason_of(error), traceback.format_exc()), name)
-        return Ended(Recorded(finished=bool(ok)), name)
+            counted = name if name == display.UNREADABLE or _is_allowed(name) else display.UNKNOWN
+            return Ended(Dead(failures.reason_of(error), traceback.format_exc()), counted)
+        return Ended(Recorded(finished=bool(ok)), name if ok or _is_allowed(name) else display.UNKNOWN)
 
     # --- RQ's writes -----------------------------------------------------------------------------
 
@@ -228,6 +229,13 @@ class PlainRunner(SimpleWorker):
 
     def procline(self, message: str) -> None:
         """Leave the process title alone: the process has many threads."""
+
+
+def _is_allowed(name: str) -> bool:
+    try:
+        return bool(allowlist.resolve(name))
+    except Exception:  # ForbiddenFunctionError, or whatever an import raises
+        return False
 
 
 def _pauses() -> Iterator[float]:

@@ -1,6 +1,5 @@
 """Does the periodic maintenance of RQ's own workers: finishes interrupted work, and deletes ended groups."""
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 
@@ -14,9 +13,10 @@ from rq.serializers import JSONSerializer
 from jobs.broker import keys
 from jobs.broker.connections import new_pool
 from jobs.job import MandateJob
+from jobs.telling import teller
 from jobs.worker.connection import UNREACHABLE
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 RARELY = 60.0  # seconds between rounds of rate limits and groups
 

@@ -12,7 +12,10 @@ import time
 from dataclasses import dataclass
 from math import inf
 
-_SLOT = struct.Struct("dd240s")  # started, deadline (monotonic seconds; 0: idle, no limit), then the claim
+# Started, deadline (monotonic seconds; 0: idle, no limit); where execution, queue and job id end in the text; the text,
+# which has nothing between them, since anything might be in one.
+_SLOT = struct.Struct("ddHHH474s")
+_ROOM = 474  # bytes of that text
 _TIMES = struct.Struct("dd")  # how a slot begins
 _HEAD = struct.Struct("qqd")  # finished, failed, working seconds
 _FETCHED, _MINDED, _BREATHS = 0, 1, 2  # positions of the turns, behind the head
@@ -25,7 +28,10 @@ NO_MORE, ANOTHER = 0, 1  # what follows a child that has ended properly: nothing
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """One thread's running job: when it began, and its deadline (monotonic seconds; inf: none)."""
+    """
+    One thread's running job: when it began, and its deadline (monotonic seconds; inf: none). A job id of hundreds of
+    bytes, which plain RQ allows, is cut.
+    """
 
     started: float
     deadline: float
@@ -53,9 +59,13 @@ class Board:
         """Make the board private, in a process that a job has forked: no other process sees its writes from here on."""
         self._map()  # another object than the parent's and the worker's; theirs stays mapped, unused
 
-    def start(self, thread: int, started: float, deadline: float, claim: bytes) -> None:
-        """The child: this thread begins a claim, `job execution queue` in one text."""
-        _SLOT.pack_into(self._memory, self._slots + thread * _SLOT.size, started, deadline, claim)
+    def start(
+        self, thread: int, started: float, deadline: float, job_id: bytes, execution: bytes, queue: bytes
+    ) -> None:
+        """The child: this thread begins a claim."""
+        text, ends = execution + queue + job_id, (len(execution), len(execution) + len(queue))
+        room = min(len(text), _ROOM)
+        _SLOT.pack_into(self._memory, self._slots + thread * _SLOT.size, started, deadline, *ends, room, text)
 
     def end(self, thread: int) -> None:
         """The child: this thread is idle again. The claim stays on the board: its outcome is still to be committed."""
@@ -65,21 +75,26 @@ class Board:
         """The parent: the number of the last execution that was begun, -1 for none. Later claims are not begun."""
         last = -1
         for thread in range(self.threads):
-            _, _, claim = _SLOT.unpack_from(self._memory, self._slots + thread * _SLOT.size)
-            words = claim.rstrip(b"\0").split(b" ")
-            if len(words) == 3 and (number := words[1].rpartition(b".")[2]).isdigit():
+            _, _, execution, *_ = self._read(thread)
+            if (number := execution.rpartition(".")[2]).isdecimal():
                 last = max(last, int(number))
         return last
 
     def running(self) -> list[Running]:
-        """The parent: the running jobs. A half-written slot is left out."""
+        """The parent: the running jobs. A half-written slot names a claim that does not exist."""
         jobs = []
         for thread in range(self.threads):
-            started, deadline, claim = _SLOT.unpack_from(self._memory, self._slots + thread * _SLOT.size)
-            words = claim.rstrip(b"\0").decode(errors="replace").split(" ")
-            if started and len(words) == 3:
-                jobs.append(Running(started, deadline, *words))
+            started, deadline, execution, queue, job_id = self._read(thread)
+            if started and execution:
+                jobs.append(Running(started, deadline, job_id, execution, queue))
         return jobs
+
+    def _read(self, thread: int) -> tuple[float, float, str, str, str]:
+        slot = _SLOT.unpack_from(self._memory, self._slots + thread * _SLOT.size)
+        started, deadline, first, second, third, text = slot
+        texts = (text[:first], text[first:second], text[second:third])
+        execution, queue, job_id = (each.decode(errors="backslashreplace") for each in texts)
+        return started, deadline, execution, queue, job_id
 
     def count(self, finished: int, failed: int, working: float) -> None:
         """The child: its finished and failed jobs since it began, and the seconds that they took."""

@@ -6,12 +6,13 @@ handler that does nothing has the same effect, and ends with `exec`. A process t
 handlers back.
 """
 
-import logging
 import signal
 from collections.abc import Callable
 from typing import Any
 
-logger = logging.getLogger("jobs.worker")
+from jobs.telling import teller
+
+logger = teller("jobs.worker")
 
 PASSED_ON = {signal.SIGTERM, signal.SIGTSTP, signal.SIGTTIN}  # by the parent
 MEANINGLESS = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}  # their default action would end the process

@@ -1,6 +1,5 @@
 """The environment of an attempt: the same for each, whatever ran in the thread before."""
 
-import logging
 from collections.abc import Callable
 from contextvars import Context
 from typing import ParamSpec, TypeVar
@@ -11,9 +10,10 @@ from django.core.cache.backends.base import BaseCache
 from django.urls import set_script_prefix
 
 from jobs.attempts.claim import Claim
+from jobs.telling import teller
 from jobs.worker.databases import Databases
 
-logger = logging.getLogger("jobs.worker")
+logger = teller("jobs.worker")
 
 P = ParamSpec("P")
 R = TypeVar("R")

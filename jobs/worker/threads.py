@@ -5,9 +5,12 @@ import time
 from collections.abc import Callable
 from math import inf
 
+from jobs.attempts import failures
 from jobs.attempts.claim import Claim
+from jobs.attempts.current import Attempt
 from jobs.attempts.interrupt import Interruptible
 from jobs.attempts.outcomes import Dead, Finished, MakeAttempt, Retried
+from jobs.record import display
 from jobs.worker.fetch import Fetch
 from jobs.worker.scoreboard import Board
 from jobs.worker.surroundings import Surroundings
@@ -50,7 +53,7 @@ class JobThread(threading.Thread):
         if claim is not None:
             now = time.monotonic()
             claim.deadline = now + seconds if seconds is not None and seconds > 0 else inf
-            self._board.start(self._number, claim.started, claim.deadline, _on_board(claim))
+            self._board.start(self._number, claim.started, claim.deadline, claim.id, claim.execution, claim.queue)
 
     def _work(self, surroundings: Surroundings) -> None:
         fetch, board, number = self._fetch, self._board, self._number
@@ -58,13 +61,19 @@ class JobThread(threading.Thread):
         while (claim := fetch.take()) is not None:
             claim.started = started = time.monotonic()
             claim.deadline = inf if claim.limit is None else started + claim.limit
-            board.start(number, started, claim.deadline, _on_board(claim))
+            board.start(number, started, claim.deadline, claim.id, claim.execution, claim.queue)
             self.claim = claim
-            outcome, command = surroundings.run(self._attempt, claim, self.interruptible)
+            try:
+                outcome, command = surroundings.run(self._attempt, claim, self.interruptible)
+            except BaseException as error:  # an attempt raises nothing; but what is around it might
+                outcome, command = failures.undecided_by(error, Attempt(claim)), display.UNREADABLE
             self.claim = None
             board.end(number)
-            surroundings.restore(claim)
-            seconds = time.monotonic() - started
+            try:
+                surroundings.restore(claim)
+            finally:  # what is done is done, whatever becomes of this thread
+                seconds = time.monotonic() - started
+                fetch.commits.add(claim, outcome, command, seconds)
             self.working += seconds
             self.durations[at] = seconds
             at = (at + 1) & 15
@@ -72,8 +81,3 @@ class JobThread(threading.Thread):
                 self.finished += 1
             elif isinstance(outcome, FAILURES):
                 self.failed += 1
-            fetch.commits.add(claim, outcome, command, seconds)
-
-
-def _on_board(claim: Claim) -> bytes:
-    return b"%b %b %b" % (claim.id, claim.execution, claim.queue)

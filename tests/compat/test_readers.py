@@ -46,7 +46,7 @@ def held():
     fetch = Fetch("gone", {"default": None}, threads=3, board=board, blocks=True, release=lambda job_id, queue: None)
     fetch._step(claims=True)
     claim = fetch._ready[0]
-    board.start(0, time.monotonic() - 60, 0.0, b"%b %b %b" % (claim.id, claim.execution, claim.queue))
+    board.start(0, time.monotonic() - 60, 0.0, claim.id, claim.execution, claim.queue)
     heartbeat.beat(Wire("default"), "gone", 1, time.time(), ["default"], board)
     heartbeat.unregister(Wire("default"), "gone", ["default"])
     return jobs

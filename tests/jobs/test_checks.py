@@ -76,6 +76,17 @@ def test_queues_that_differ_from_rq_queues_are_reported(settings):
     assert "jobs.E002" in ids(*checks.check_queues(None))
 
 
+@pytest.mark.parametrize("name", ["a,b", "a|b", "a\nb", "", "q" * 101, None, 7])
+def test_a_queue_with_an_invalid_name_is_reported(name, settings):
+    settings.JOBS = {"QUEUES": {**settings.JOBS["QUEUES"], name: ""}}
+    settings.RQ_QUEUES = {**settings.RQ_QUEUES, name: settings.RQ_QUEUES["default"]}
+
+    (message,) = checks.check_queues(None)
+
+    assert ids(message) == ["jobs.E012"]
+    assert repr(name) in message.msg
+
+
 def test_two_commands_of_one_name_are_reported(registered):
     registered("Twin")
     registered("Twin", __qualname__="Other.Twin")

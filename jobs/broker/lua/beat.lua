@@ -1,4 +1,4 @@
--- Say that a worker lives, and write RQ's records of what it has been running for a while.
+-- Say that a worker lives, and write RQ's records of what it has been running for a while. After shared.lua.
 --
 -- KEYS  the worker's hash, the set of its executions
 -- ARGV  1 RQ's key prefix   2 worker name   3 seconds that RQ's records live without another beat   4 now (seconds)
@@ -7,20 +7,20 @@
 -- The time of the beat is the server's: workers' clocks may differ.
 local prefix, worker, ttl, now = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local time = redis.call('TIME')
-redis.call('ZADD', 'jobs:workers', time[1] .. '.' .. string.format('%06d', time[2]), worker)
+write('ZADD', 'jobs:workers', time[1] .. '.' .. string.format('%06d', time[2]), worker)
 local n = tonumber(ARGV[5])
-redis.call('HSET', KEYS[1], unpack(ARGV, 6, 5 + 2 * n))
+write('HSET', KEYS[1], unpack(ARGV, 6, 5 + 2 * n))
 redis.call('EXPIRE', KEYS[1], ttl)
 redis.call('DEL', KEYS[2])
 for i = 6 + 2 * n, #ARGV, 4 do
   local id, execution, queue, age = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
   local member = id .. ':' .. execution
-  if redis.call('ZSCORE', prefix .. 'wip:' .. queue, member) then -- else it has just been committed
+  if type(redis.pcall('ZSCORE', prefix .. 'wip:' .. queue, member)) == 'string' then -- else it has just been committed
     local key = prefix .. 'execution:' .. member
-    redis.call('HSET', key, 'id', execution, 'job_id', id, 'worker_name', worker, 'created_at', now - age,
+    write('HSET', key, 'id', execution, 'job_id', id, 'worker_name', worker, 'created_at', now - age,
       'last_heartbeat', now)
     redis.call('EXPIRE', key, ttl)
-    redis.call('ZADD', prefix .. 'executions:' .. id, now + ttl, execution)
+    write('ZADD', prefix .. 'executions:' .. id, now + ttl, execution)
     redis.call('EXPIRE', prefix .. 'executions:' .. id, ttl)
     redis.call('SADD', KEYS[2], member)
     redis.call('EXPIRE', KEYS[2], ttl)

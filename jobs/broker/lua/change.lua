@@ -23,7 +23,7 @@ local function take_off(list, ids)
   local first
   for _, id in ipairs(ids) do
     local known, at = pcall(redis.call, 'LPOS', list, id)
-    if not known then return end -- a server older than 6.0.6: one by one, then
+    if not known then return end -- a server older than 6.0.6: one by one, then; so of a key that is no list
     first = at
     if first then break end
   end
@@ -55,7 +55,7 @@ local function change(id)
       local later = tonumber(due) - tonumber(redis.call('ZSCORE', scheduled, id) or due)
       redis.call('HSET', key, 'expires_at', string.format('%.17g', tonumber(expires) + later))
     end
-    redis.call('ZADD', scheduled, due, id)
+    write('ZADD', scheduled, due, id)
     note(key, ARGV[8])
     return { 'done', status }
   end
@@ -66,17 +66,17 @@ local function change(id)
   end
 
   if what == 'queue' and lock and ENDED[status] then
-    local holder = redis.call('GET', lock)
-    local held_by = holder and holder ~= id and redis.call('HGET', prefix .. 'job:' .. holder, 'status')
-    if held_by and not ENDED[held_by] then return { 'held', holder } end
+    local holder = redis.pcall('GET', lock)
+    local held_by = type(holder) == 'string' and holder ~= id and redis.pcall('HGET', prefix .. 'job:' .. holder, 'status')
+    if type(held_by) == 'string' and not ENDED[held_by] then return { 'held', holder } end
     redis.call('SET', lock, id, 'PX', job[6])
   end
 
   if status == 'queued' then
-    if not off[id] then redis.call('LREM', prefix .. 'queue:' .. queue, 0, id) end
+    if not off[id] then write('LREM', prefix .. 'queue:' .. queue, 0, id) end
     off[id] = nil
   elseif status == 'started' then
-    for _, member in ipairs(redis.call('ZRANGE', prefix .. 'wip:' .. queue, 0, -1)) do
+    for _, member in ipairs(write('ZRANGE', prefix .. 'wip:' .. queue, 0, -1)) do
       if string.sub(member, 1, #id + 1) == id .. ':' then
         redis.call('ZREM', prefix .. 'wip:' .. queue, member)
         if worker then -- this execution, and none that a person's retry may have begun by the time that it hears of it
@@ -86,15 +86,15 @@ local function change(id)
       end
     end
   elseif REGISTRY[status] then
-    redis.call('ZREM', prefix .. REGISTRY[status] .. ':' .. queue, id)
+    write('ZREM', prefix .. REGISTRY[status] .. ':' .. queue, id)
   end
 
-  local waits, follows = redis.call('SMEMBERS', 'jobs:waits:' .. id), false
+  local waits, follows = write('SMEMBERS', 'jobs:waits:' .. id), false
   redis.call('DEL', 'jobs:waits:' .. id)
   local decoded, needed = pcall(cjson.decode, prerequisites or '[]')
   for _, prerequisite in ipairs(decoded and needed or {}) do
-    redis.call('SREM', 'jobs:dependents:' .. prerequisite, id)
-    follows = redis.call('SREM', 'jobs:followers:' .. prerequisite, id) == 1 or follows
+    write('SREM', 'jobs:dependents:' .. prerequisite, id)
+    follows = write('SREM', 'jobs:followers:' .. prerequisite, id) == 1 or follows
   end
 
   if what ~= 'queue' then run_ended(key, id, what == 'cancel' and 'cancelled' or 'deleted') end
@@ -109,7 +109,7 @@ local function change(id)
     redis.call('HSET', key, 'status', 'canceled', 'ended_at', iso, 'reason', ARGV[9])
     redis.call('HDEL', key, 'state')
     if #waits > 0 then redis.call('HSET', key, 'lacked', cjson.encode({ waits = waits, any = follows })) end
-    redis.call('ZADD', prefix .. 'canceled:' .. queue, now + keep, id)
+    write('ZADD', prefix .. 'canceled:' .. queue, now + keep, id)
     redis.call('EXPIRE', key, keep)
     redis.call('EXPIRE', prefix .. 'results:' .. id, keep)
     ended(id, false)
@@ -128,11 +128,11 @@ local function change(id)
     lacked = lacked and cjson.decode(lacked)
     if lacked and wait_for(prefix .. 'job:', id, lacked.waits, lacked.any, {}) then
       redis.call('HSET', key, 'status', 'deferred')
-      redis.call('ZADD', prefix .. 'deferred:' .. queue, now, id)
+      write('ZADD', prefix .. 'deferred:' .. queue, now, id)
     else
       redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
-      redis.call('SADD', prefix .. 'queues', prefix .. 'queue:' .. queue)
-      redis.call(ARGV[10], prefix .. 'queue:' .. queue, id)
+      write('SADD', prefix .. 'queues', prefix .. 'queue:' .. queue)
+      write(ARGV[10], prefix .. 'queue:' .. queue, id)
     end
   end
   return { 'done', status }

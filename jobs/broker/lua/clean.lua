@@ -1,5 +1,7 @@
 -- Strike jobs off one queue's registries whose records have expired: finished, failed, cancelled; a slice of each.
 --
+-- After shared.lua.
+--
 -- KEYS  the finished, the failed and the canceled registry
 -- ARGV  RQ's key prefix, the most to strike off each, seconds that a cancelled job is kept
 -- Returns the most that was struck off one of them: as many as asked for means that there may be more.
@@ -10,7 +12,7 @@ local time = redis.call('TIME')
 local now, most = time[1] + time[2] / 1000000, 0
 
 for at, registry in ipairs(KEYS) do
-  local due = redis.call('ZRANGEBYSCORE', registry, 0, string.format('%.6f', now), 'LIMIT', 0, ARGV[2])
+  local due = write('ZRANGEBYSCORE', registry, 0, string.format('%.6f', now), 'LIMIT', 0, ARGV[2])
   most = math.max(most, #due)
   for _, id in ipairs(due) do
     local key = ARGV[1] .. 'job:' .. id

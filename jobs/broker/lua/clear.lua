@@ -15,8 +15,8 @@ local function forget(id)
   if job[3] and job[3] > until_ then return 'stays' end
   local decoded, prerequisites = pcall(cjson.decode, job[2] or '[]')
   for _, prerequisite in ipairs(decoded and prerequisites or {}) do
-    redis.call('SREM', 'jobs:dependents:' .. prerequisite, id)
-    redis.call('SREM', 'jobs:followers:' .. prerequisite, id)
+    write('SREM', 'jobs:dependents:' .. prerequisite, id)
+    write('SREM', 'jobs:followers:' .. prerequisite, id)
   end
   run_ended(key, id, 'deleted')
   redis.call('DEL', key, prefix .. 'results:' .. id, 'jobs:waits:' .. id)
@@ -25,7 +25,7 @@ local function forget(id)
   return 'deleted'
 end
 
-local ids, stay, deleted = redis.call('LRANGE', KEYS[1], 0, most - 1), {}, 0
+local ids, stay, deleted = write('LRANGE', KEYS[1], 0, most - 1), {}, 0
 for _, id in ipairs(ids) do
   local what = forget(id)
   if what == 'stays' then stay[#stay + 1] = id end

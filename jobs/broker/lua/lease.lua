@@ -3,8 +3,8 @@
 -- KEYS  the lease
 -- ARGV  the owner's token, milliseconds to hold it (0 frees it)
 -- Returns 1 when the caller holds it now.
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then return 0 end
+local owner = redis.pcall('GET', KEYS[1])
+if type(owner) == 'string' and owner ~= ARGV[1] then return 0 end -- what is no text is no owner's, and is replaced
 if ARGV[2] == '0' then
   redis.call('DEL', KEYS[1])
   return 0

@@ -1,4 +1,4 @@
--- A recurring entry is due: write its runs and its next time, in one step.
+-- A recurring entry is due: write its runs and its next time, in one step. After shared.lua.
 --
 -- KEYS  rq-scheduler's set of entries by their next time
 -- ARGV  1 RQ's key prefix   2 the entry's id   3 the time that it was found due at (its score)
@@ -15,8 +15,8 @@ local history, outcomes = 'jobs:schedule:runs:' .. entry, 'jobs:schedule:ended:'
 local score = redis.call('ZSCORE', KEYS[1], entry)
 if not score or tonumber(score) ~= tonumber(ARGV[3]) then return {} end
 
-local record = redis.call('HGETALL', template)
-if #record == 0 then -- deleted as any job may be
+local record = redis.pcall('HGETALL', template)
+if record.err or #record == 0 then -- deleted as any job may be, or no hash any more
   redis.call('ZREM', KEYS[1], entry)
   return {}
 end
@@ -35,16 +35,16 @@ for i = 1, #record, 2 do
 end
 
 local function is_unfinished(id)
-  local status = id and redis.call('HGET', prefix .. 'job:' .. id, 'status')
-  return status and not ({ finished = 1, failed = 1, canceled = 1, stopped = 1 })[status]
+  local status = id and redis.pcall('HGET', prefix .. 'job:' .. id, 'status')
+  return type(status) == 'string' and not ({ finished = 1, failed = 1, canceled = 1, stopped = 1 })[status]
 end
 
 local function remember(what, id, at)
-  redis.call('LPUSH', history, cjson.encode({ what = what, id = id, at = tonumber(at) }))
+  write('LPUSH', history, cjson.encode({ what = what, id = id, at = tonumber(at) }))
 end
 
 local written = {}
-if ARGV[8] ~= '' then redis.call('LPUSH', history, ARGV[8]) end
+if ARGV[8] ~= '' then write('LPUSH', history, ARGV[8]) end
 for i = 9, #ARGV, 2 do
   local id, at = ARGV[i], ARGV[i + 1]
   local key = prefix .. 'job:' .. id
@@ -52,13 +52,13 @@ for i = 9, #ARGV, 2 do
     remember('skipped', last, at)
   elseif id == entry then -- it is due this once
     redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
-    redis.call('RPUSH', prefix .. 'queue:' .. queue, id)
+    write('RPUSH', prefix .. 'queue:' .. queue, id)
     written[#written + 1] = id
   elseif redis.call('EXISTS', key) == 0 then
     redis.call('HSET', key, unpack(fields))
     if expires_in then redis.call('HSET', key, 'expires_at', string.format('%.6f', at + expires_in)) end
-    redis.call('SADD', prefix .. 'queues', prefix .. 'queue:' .. queue)
-    redis.call('RPUSH', prefix .. 'queue:' .. queue, id)
+    write('SADD', prefix .. 'queues', prefix .. 'queue:' .. queue)
+    write('RPUSH', prefix .. 'queue:' .. queue, id)
     remember('run', id, at)
     last, written[#written + 1] = id, id
   end
@@ -67,8 +67,9 @@ if ARGV[4] ~= '' then
   if last then redis.call('HSET', template, 'last_run', last) end
   redis.call('HINCRBY', template, 'runs_written', #written)
 end
-for _, forgotten in ipairs(redis.call('LRANGE', history, ARGV[7], -1)) do
-  redis.call('HDEL', outcomes, cjson.decode(forgotten).id)
+for _, forgotten in ipairs(write('LRANGE', history, ARGV[7], -1)) do
+  local read, run = pcall(cjson.decode, forgotten)
+  if read and type(run) == 'table' and run.id then write('HDEL', outcomes, run.id) end
 end
 redis.call('LTRIM', history, 0, ARGV[7] - 1)
 if ARGV[4] == '' then

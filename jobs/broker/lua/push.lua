@@ -15,12 +15,12 @@ local prefix, queue, iso, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local ready, duplicates, i, position = {}, {}, 5, 0
 
 local function holder(lock)
-  local id = redis.call('GET', lock)
-  local status = id and redis.call('HGET', prefix .. id, 'status')
-  return status and not ENDED[status] and id
+  local id = redis.pcall('GET', lock) -- SET replaces whatever lies there, and the record of what is no job is no hash
+  local status = type(id) == 'string' and redis.pcall('HGET', prefix .. id, 'status')
+  return type(status) == 'string' and not ENDED[status] and id
 end
 
-redis.call('SADD', KEYS[1], KEYS[2])
+write('SADD', KEYS[1], KEYS[2])
 while i <= #ARGV do
   local id, due, payload, links, extra = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
   local key, waiting, taken = prefix .. id, false, nil
@@ -39,14 +39,14 @@ while i <= #ARGV do
       if waiting then
         redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'deferred', 'data', payload)
         if due ~= '' then redis.call('HSET', key, 'due', due) end
-        redis.call('ZADD', KEYS[4], now, id)
+        write('ZADD', KEYS[4], now, id)
       elseif due ~= '' then
         redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'scheduled', 'data', payload)
-        redis.call('ZADD', KEYS[3], due, id)
+        write('ZADD', KEYS[3], due, id)
       else
         redis.call('HSET', key, 'created_at', iso, 'enqueued_at', iso, 'origin', queue, 'status', 'queued', 'data', payload)
         if links ~= '' and links.front then
-          redis.call('LPUSH', KEYS[2], id)
+          write('LPUSH', KEYS[2], id)
         else
           ready[#ready + 1] = id
         end
@@ -58,6 +58,6 @@ while i <= #ARGV do
 end
 -- `unpack` fills Lua's stack, which holds a few thousand values.
 for first = 1, #ready, 1000 do
-  redis.call('RPUSH', KEYS[2], unpack(ready, first, math.min(first + 999, #ready)))
+  write('RPUSH', KEYS[2], unpack(ready, first, math.min(first + 999, #ready)))
 end
 return duplicates

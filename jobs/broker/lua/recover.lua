@@ -25,19 +25,27 @@ for i = 13 + ARGV[12], #ARGV do suspects[ARGV[i]] = true end
 
 local function is_dead(worker)
   if only ~= '' then return worker == only end
-  local seen = redis.call('ZSCORE', 'jobs:workers', worker)
+  local seen = redis.call('ZSCORE', 'jobs:workers', worker) -- an error, where it is no sorted set, stops all of this
   return not seen or tonumber(seen) < deadline
 end
 
 local back, dead = {}, {}
-local members = redis.call('ZRANGE', KEYS[1], 0, -1)
+-- If the workers' beats were put aside (see shared.lua), each has as long to be heard again.
+local aside = redis.pcall('HGET', 'jobs:aside', 'jobs:workers')
+if only == '' and type(aside) == 'string' and time[1] - aside < tonumber(ARGV[4]) then return { back, dead } end
+local members = redis.pcall('ZRANGE', KEYS[1], 0, -1) -- a key that is no sorted set holds no claims
 for i = #members, 1, -1 do -- the last first, so that the first ends at the head
-  local id, execution, worker = string.match(members[i], '^(.*):((.*)%.%d+)$')
+  local id, execution, worker = string.match(members[i], '^([^:]*):((.*)%.%d+)$') -- no job's id has a colon
   local number = tonumber(string.match(members[i], '%d+$'))
   if worker and number < before and is_dead(worker) and not kept[execution] then
     local key = prefix .. 'job:' .. id
     local done, outcome = pcall(function()
-      if redis.call('EXISTS', key) == 0 then return nil end
+      local kind = redis.call('TYPE', key).ok
+      if kind == 'none' then return nil end
+      if kind ~= 'hash' then -- it can never run: it is shown among the dead
+        write('ZADD', KEYS[3], '9999999999', id)
+        return nil
+      end
       local suspicion = 0
       if number <= begun then
         local interruptions = redis.call('HINCRBY', key, 'interruptions', 1)
@@ -58,9 +66,9 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
           'attempts', attempts + redis.call('HGET', key, 'interruptions'))
         redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- a retry by a person begins afresh
         note(key, cjson.encode({ event = 'poisoned', at = tonumber(time[1]), worker = worker }))
-        redis.call('XADD', prefix .. 'results:' .. id, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker,
+        write('XADD', prefix .. 'results:' .. id, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker,
           'exc_string', ARGV[7])
-        redis.call('ZADD', KEYS[3], ARGV[6], id)
+        write('ZADD', KEYS[3], ARGV[6], id)
         redis.call('EXPIREAT', key, ARGV[6])
         redis.call('EXPIREAT', prefix .. 'results:' .. id, ARGV[6])
         ended(id, false)
@@ -68,7 +76,7 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
         return dead
       end
       redis.call('HSET', key, 'status', 'queued')
-      redis.call('LPUSH', KEYS[2], id)
+      write('LPUSH', KEYS[2], id)
       return back
     end)
     if done then -- else the server is full: the claim stays, and the next recovery tries again

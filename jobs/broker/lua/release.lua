@@ -8,15 +8,15 @@
 -- revived meanwhile has not ended any more: those that are left wait for its next end.
 local prefix, prerequisite, iso, now = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5])
 local started = {}
-local status = redis.call('HGET', prefix .. 'job:' .. prerequisite, 'status')
-if status and not ENDED[status] then
+local status = redis.pcall('HGET', prefix .. 'job:' .. prerequisite, 'status')
+if type(status) == 'string' and not ENDED[status] then
   redis.call('SREM', 'jobs:releasing', KEYS[1])
   return { 0, started }
 end
 
 local function release(id)
   local key = prefix .. 'job:' .. id
-  redis.call('SREM', 'jobs:waits:' .. id, prerequisite)
+  write('SREM', 'jobs:waits:' .. id, prerequisite)
   if redis.call('EXISTS', 'jobs:waits:' .. id) == 0 then
     local job = redis.call('HMGET', key, 'status', 'origin', 'due')
     if job[1] == 'deferred' then -- else a person has been here
@@ -27,7 +27,12 @@ local function release(id)
   end
 end
 
-for _, id in ipairs(redis.call('SRANDMEMBER', KEYS[1], ARGV[3])) do
+local some = redis.pcall('SRANDMEMBER', KEYS[1], ARGV[3])
+if some.err then -- no set, so nobody waits in it
+  redis.call('SREM', 'jobs:releasing', KEYS[1])
+  return { 0, started }
+end
+for _, id in ipairs(some) do
   if pcall(release, id) then redis.call('SREM', KEYS[1], id) end
 end
 local left = redis.call('SCARD', KEYS[1])

@@ -3,6 +3,18 @@
 local HISTORY = 100 -- events kept on a job; the oldest go first
 local ENDED = { finished = true, failed = true, canceled = true, stopped = true } -- statuses of jobs that have
 
+-- Write to a key whose type is known. A key of another type holds nothing of ours or RQ's, and would refuse every write:
+-- it is put aside, as `jobs:aside:<key>`, where the doctor finds it, and written anew.
+local function write(command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if not string.find(answer.err, 'WRONGTYPE', 1, true) then error(answer.err) end
+  redis.call('RENAME', key, 'jobs:aside:' .. key)
+  if redis.call('TYPE', 'jobs:aside').ok ~= 'hash' then redis.call('DEL', 'jobs:aside') end
+  redis.call('HSET', 'jobs:aside', key, redis.call('TIME')[1])
+  return redis.call(command, key, ...)
+end
+
 -- Note an event, a line of JSON, in a job's history.
 local function note(key, event)
   local known = redis.call('HGET', key, 'history')
@@ -21,17 +33,25 @@ local function ended(id, finished)
   local sets = {}
   for _, set in ipairs(finished and { 'jobs:dependents:' .. id, 'jobs:followers:' .. id } or { 'jobs:followers:' .. id }) do
     if redis.call('EXISTS', set) == 1 then
-      redis.call('SADD', 'jobs:releasing', set)
+      write('SADD', 'jobs:releasing', set)
       sets[#sets + 1] = set
     end
   end
   return sets
 end
 
+-- An entry's history says how a run ended, while the entry is there.
+local function entry_ended(entry, id, outcome)
+  local key = 'jobs:schedule:ended:' .. entry
+  if write('SISMEMBER', 'jobs:schedule', entry) == 1 then
+    write('HSET', key, id, outcome)
+  end
+end
+
 -- If the job is a run of a recurring entry, its history says how it ended.
 local function run_ended(key, id, outcome)
   local entry = redis.call('HGET', key, 'schedule')
-  if entry then redis.call('HSET', 'jobs:schedule:ended:' .. entry, id, outcome) end
+  if entry then entry_ended(entry, id, outcome) end
 end
 
 -- Link a job to those of its prerequisites that are not done; `any`: a bad end will do. Those without a record have
@@ -49,8 +69,8 @@ local function wait_for(records, id, prerequisites, any, unwritten)
       done = not is_unwritten[prerequisite] and (any or redis.call('EXISTS', 'jobs:gone:' .. prerequisite) == 0)
     end
     if not done then
-      redis.call('SADD', 'jobs:waits:' .. id, prerequisite)
-      redis.call('SADD', (any and 'jobs:followers:' or 'jobs:dependents:') .. prerequisite, id)
+      write('SADD', 'jobs:waits:' .. id, prerequisite)
+      write('SADD', (any and 'jobs:followers:' or 'jobs:dependents:') .. prerequisite, id)
       waits = true
     end
   end
@@ -61,9 +81,9 @@ end
 local function start(prefix, id, key, queue, due, iso, now)
   if due and due ~= '' and tonumber(due) > now then
     redis.call('HSET', key, 'status', 'scheduled')
-    redis.call('ZADD', prefix .. 'scheduled:' .. queue, due, id)
+    write('ZADD', prefix .. 'scheduled:' .. queue, due, id)
   else
     redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
-    redis.call('RPUSH', prefix .. 'queue:' .. queue, id)
+    write('RPUSH', prefix .. 'queue:' .. queue, id)
   end
 end

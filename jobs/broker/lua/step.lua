@@ -46,28 +46,25 @@ local function release_waiting(id, queue, finished)
   for _, set in ipairs(ended(id, finished)) do releasing[#releasing + 1] = set end
   if finished and redis.call('EXISTS', prefix .. 'job:' .. id .. ':dependents') == 1 then
     local member = 'rq:' .. queue .. ':' .. id
-    redis.call('SADD', 'jobs:releasing', member)
+    write('SADD', 'jobs:releasing', member)
     releasing[#releasing + 1] = member
     return true
   end
   return false
 end
 
--- What a recurring entry's history says of a run.
-local function entry_ended(entry, id, kind)
-  local outcome = ({ F = 'finished', D = 'dead', C = 'discarded' })[kind]
-  if outcome then redis.call('HSET', 'jobs:schedule:ended:' .. entry, id, outcome) end
-end
+-- What a recurring entry's history says of a run, by the kind of its outcome.
+local RUN_ENDED = { F = 'finished', D = 'dead', C = 'discarded' }
 
 -- What RQ's code has recorded: finished and perhaps forgotten, ended badly, or to be run again.
 local function recorded(id, queue, entry)
   local status = redis.call('HGET', prefix .. 'job:' .. id, 'status')
   if not status or status == 'finished' then
     release_waiting(id, queue, true)
-    if entry ~= '' then entry_ended(entry, id, 'F') end
+    if entry ~= '' then entry_ended(entry, id, 'finished') end
   elseif status == 'failed' or status == 'canceled' or status == 'stopped' then
     release_waiting(id, queue, false)
-    if entry ~= '' then entry_ended(entry, id, status == 'canceled' and 'C' or 'D') end
+    if entry ~= '' then entry_ended(entry, id, status == 'canceled' and 'discarded' or 'dead') end
   else -- to be run again: this attempt ended by itself
     local interruptions = redis.call('HGET', prefix .. 'job:' .. id, 'interruptions')
     if interruptions then redis.call('HSET', prefix .. 'job:' .. id, 'survived', interruptions) end
@@ -88,19 +85,14 @@ local function trim(queue)
 end
 
 local function keep_result(results, ...)
-  local added = redis.pcall('XADD', results, 'MAXLEN', '10', '*', ...)
-  if type(added) ~= 'table' or not added.err then return end
-  local kind = redis.call('TYPE', results).ok
-  if kind == 'stream' or kind == 'none' then error(added) end
-  redis.call('DEL', results) -- nobody can read it, and it would refuse every outcome of this job
-  redis.call('XADD', results, 'MAXLEN', '10', '*', ...)
+  write('XADD', results, 'MAXLEN', '10', '*', ...)
 end
 
 -- A job whose key is no hash any more: no outcome can be written. It is shown among the dead, and held no longer.
 local function give_up(id, execution, queue)
   local kind = redis.call('TYPE', prefix .. 'job:' .. id).ok
   if kind == 'hash' or kind == 'none' then return end
-  redis.call('ZADD', prefix .. 'failed:' .. queue, '9999999999', id)
+  write('ZADD', prefix .. 'failed:' .. queue, '9999999999', id)
   redis.call('ZREM', prefix .. 'wip:' .. queue, id .. ':' .. execution)
 end
 
@@ -124,31 +116,31 @@ local function commit(at, position)
       end
       redis.call('HSET', key, 'status', 'finished', 'ended_at', iso)
       redis.call('EXPIRE', key, time)
-      redis.call('ZADD', prefix .. 'finished:' .. queue, now + time, id)
+      write('ZADD', prefix .. 'finished:' .. queue, now + time, id)
     end
   elseif kind == 'S' then
     redis.call('HSET', key, 'status', 'scheduled')
-    redis.call('ZADD', prefix .. 'scheduled:' .. queue, time, id)
+    write('ZADD', prefix .. 'scheduled:' .. queue, time, id)
   elseif kind == 'H' or kind == 'T' then
     redis.call('HSET', key, 'status', 'queued')
     redis.call('HDEL', key, 'started_at', 'worker_name')
-    redis.call(kind == 'H' and 'LPUSH' or 'RPUSH', prefix .. 'queue:' .. queue, id)
+    write(kind == 'H' and 'LPUSH' or 'RPUSH', prefix .. 'queue:' .. queue, id)
   elseif kind == 'D' then
     redis.call('HSET', key, 'status', 'failed', 'ended_at', iso)
     redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- a retry by a person begins afresh
-    redis.call('ZADD', prefix .. 'failed:' .. queue, time, id)
+    write('ZADD', prefix .. 'failed:' .. queue, time, id)
     redis.call('EXPIREAT', key, time)
     release_waiting(id, queue, false)
   elseif kind == 'C' then
     redis.call('HSET', key, 'status', 'canceled', 'ended_at', iso)
-    redis.call('ZADD', prefix .. 'canceled:' .. queue, time, id)
+    write('ZADD', prefix .. 'canceled:' .. queue, time, id)
     redis.call('EXPIREAT', key, time)
     redis.call('EXPIREAT', prefix .. 'results:' .. id, time)
     release_waiting(id, queue, false)
   elseif kind == 'W' then
     if redis.call('EXISTS', 'jobs:waits:' .. id) == 1 then
       redis.call('HSET', key, 'status', 'deferred')
-      redis.call('ZADD', prefix .. 'deferred:' .. queue, now, id)
+      write('ZADD', prefix .. 'deferred:' .. queue, now, id)
     else -- the last one has ended since this was decided
       start(prefix, id, key, queue, nil, iso, tonumber(now))
     end
@@ -171,7 +163,7 @@ local function commit(at, position)
       redis.call('EXPIRE', results, kind == 'F' and time or math.ceil(time - now))
     end
   end
-  if ARGV[at + 11] ~= '' then entry_ended(ARGV[at + 11], id, kind) end
+  if ARGV[at + 11] ~= '' and RUN_ENDED[kind] then entry_ended(ARGV[at + 11], id, RUN_ENDED[kind]) end
   if kind == 'D' then trim(queue) end -- after all of it is written: of those that died this second it may be the one to go
   if ARGV[at + 6] == '1' then forget_execution(id, execution) end
   redis.call('ZREM', wip, member)
@@ -196,9 +188,21 @@ for position = 0, tonumber(ARGV[9]) - 1 do
   at = at + 13 + 2 * tonumber(ARGV[at + 12])
 end
 pcall(function()
-  for label, count in pairs(counts) do redis.call('HINCRBY', ARGV[7], label, count) end
+  for label, count in pairs(counts) do write('HINCRBY', ARGV[7], label, count) end
   if next(counts) then redis.call('EXPIRE', ARGV[7], ARGV[8]) end
 end)
+
+-- A job without a payload: deleted meanwhile, so that only its id was left in the list; or its record has lost it.
+local function bury(queue, id, key)
+  if redis.call('EXISTS', key) == 0 then return end
+  local time = math.floor(now) + 180 * 86400
+  write('ZADD', prefix .. 'failed:' .. queue, time, id)
+  redis.call('HSET', key, 'status', 'failed', 'ended_at', iso, 'reason', 'PayloadError: Its record has no payload.')
+  note(key, cjson.encode({ event = 'failed', at = tonumber(now), worker = worker, reason = 'Its record has no payload.' }))
+  redis.call('EXPIREAT', key, time)
+  tell_waiting(id, queue, false)
+  run_ended(key, id, 'dead')
+end
 
 -- Marks a job as taken; false when the server refuses to write. Nothing is popped before all of it is written.
 local function claim(queue, id)
@@ -206,12 +210,12 @@ local function claim(queue, id)
   local read, job = pcall(redis.call, 'HMGET', key, 'data', 'timeout', 'result_ttl', 'interruptions',
     'success_callback_name', 'more')
   if not read then -- the job's key is no hash: show it among the dead, and go on
-    return (pcall(redis.call, 'ZADD', prefix .. 'failed:' .. queue, '9999999999', id))
+    return (pcall(write, 'ZADD', prefix .. 'failed:' .. queue, '9999999999', id))
   end
-  if not job[1] then return true end -- deleted meanwhile: only its id was left in the list
+  if not job[1] then return (pcall(bury, queue, id, key)) end
   local name = worker .. '.' .. execution
   local score = string.format('%.6f', FAR + #claims / 100000)
-  if not pcall(redis.call, 'ZADD', prefix .. 'wip:' .. queue, score, id .. ':' .. name) then return false end
+  if not pcall(write, 'ZADD', prefix .. 'wip:' .. queue, score, id .. ':' .. name) then return false end
   if not pcall(redis.call, 'HSET', key, 'status', 'started', 'started_at', iso, 'worker_name', worker) then
     redis.call('ZREM', prefix .. 'wip:' .. queue, id .. ':' .. name)
     return false
@@ -233,8 +237,8 @@ end
 -- claims for old ones.
 local registered = want == 0
 if want > 0 then
-  local seen = redis.call('ZSCORE', 'jobs:workers', worker)
-  registered = seen and redis.call('TIME')[1] - seen < tonumber(ARGV[10])
+  local seen = redis.pcall('ZSCORE', 'jobs:workers', worker)
+  registered = type(seen) == 'string' and redis.call('TIME')[1] - seen < tonumber(ARGV[10])
 end
 if registered and want > 0 then
   for _, key in ipairs(KEYS) do

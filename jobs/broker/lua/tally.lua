@@ -26,7 +26,8 @@ local function state_of(id)
 end
 
 local function look(registry)
-  for first = 0, redis.call('ZCARD', registry), 500 do
+  local size = redis.pcall('ZCARD', registry) -- a key that is no sorted set has no jobs
+  for first = 0, type(size) == 'number' and size or -1, 500 do
     for _, id in ipairs(redis.call('ZRANGE', registry, first, first + 499)) do
       if reads >= most then return end
       reads, looked_at = reads + 1, looked_at + 1

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from jobs import conf, queues
+from jobs.broker import names
 from jobs.broker.connections import get_connection
 from jobs.worker.parent import Parent
 from jobs.worker.scoreboard import PAUSABLE
@@ -59,7 +60,13 @@ class Command(BaseCommand):
         if options["health_port"] is not None and not 0 < options["health_port"] < 65_536:
             raise CommandError(f"--health-port {options['health_port']} is impossible: ports are 1 to 65535.")
         try:
+            if options["name"]:
+                names.check_worker(options["name"])
+        except ValueError as error:
+            raise CommandError(f"--name {error}") from error
+        try:
             conf.batch()
+            conf.result_limit()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         if options["with_scheduler"]:

@@ -58,7 +58,7 @@ def board():
 
 def run_a_job(board, thread):
     now = time.monotonic()
-    board.start(thread, now, now + 3_600, b"job job.1 default")
+    board.start(thread, now, now + 3_600, b"job", b"job.1", b"default")
 
 
 def test_loops_that_turn_or_have_not_begun_are_healthy(board):

@@ -132,7 +132,7 @@ def test_jobs_that_a_stop_puts_back_are_not_suspect_and_unbegun_ones_not_interru
         fetch = new_fetch(f"w{life}")
         fetch._step(claims=True)
         claim = fetch._ready[0]
-        fetch._board.start(0, 1.0, 2.0, b"%b %b %b" % (claim.id, claim.execution, claim.queue))
+        fetch._board.start(0, 1.0, 2.0, claim.id, claim.execution, claim.queue)
         fetch.put_back_running()
 
     assert [job.state for job in jobs] == ["queued", "queued"]

@@ -232,8 +232,8 @@ def process(monkeypatch):
     """A child whose first thread runs a job, whose second has ended one, and whose third has begun none."""
     process = Process("w1", 0, Board(3))
     now = time.monotonic()
-    process.board.start(0, now, now + 60, b"a w1.0 default")
-    process.board.start(1, now, now + 60, b"b w1.1 default")
+    process.board.start(0, now, now + 60, b"a", b"w1.0", b"default")
+    process.board.start(1, now, now + 60, b"b", b"w1.1", b"default")
     process.board.end(1)
     process.board.mind()
     monkeypatch.setattr("jobs.worker.process.os.kill", lambda *args: None)
@@ -264,7 +264,7 @@ def judged(process, minding=None):
 def test_only_the_job_that_cannot_be_interrupted_is_suspect(process, caplog):
     assert judged(process) is None
     long_ago = time.monotonic() - 1_000
-    process.board.start(2, long_ago, long_ago + 1, b"c w1.2 default")
+    process.board.start(2, long_ago, long_ago + 1, b"c", b"w1.2", b"default")
 
     assert judged(process) == ["w1.2"]
     assert "lets no thread interrupt job c, which is far past its time-out; killing it" in caplog.text
@@ -273,7 +273,7 @@ def test_only_the_job_that_cannot_be_interrupted_is_suspect(process, caplog):
 def test_a_job_that_is_overdue_because_the_main_thread_stalled_is_not_suspect(process):
     process.board._turns[1] = long_ago = time.monotonic() - 1_000
     process.started_at = long_ago
-    process.board.start(2, long_ago, long_ago + 1, b"c w1.2 default")
+    process.board.start(2, long_ago, long_ago + 1, b"c", b"w1.2", b"default")
     for _ in range(40):
         process.board.breathe()
 
@@ -285,7 +285,7 @@ def test_a_child_that_is_stopped_or_ends_for_too_long_is_killed_without_suspects
     assert judged(process) == []
     leaving = Process("w2", 0, Board(1))
     now = time.monotonic()
-    leaving.board.start(0, now - 1_000, now - 900, b"a w2.0 default")
+    leaving.board.start(0, now - 1_000, now - 900, b"a", b"w2.0", b"default")
     leaving.board.leave()
     assert judged(leaving) is None
     leaving.leaving_since = now - 1_000

@@ -9,6 +9,7 @@ from jobs import control
 from jobs.attempts.interrupt import Stopped
 from jobs.broker.connections import get_connection
 from jobs.worker.child import Child
+from jobs.worker.process import Process
 from jobs.worker.scoreboard import Board
 from jobs.worker.settings import WorkerSettings
 from tests.sample.commands.notes import WriteNote
@@ -23,10 +24,12 @@ def child(valkey):
     ours, theirs = socket.socketpair()
     child = Child(WorkerSettings(queues={"default": None}, concurrency=1), "w1", Board(1), theirs, blocks=True)
     child.thread = child._threads[0]
+    process = Process("w1", 0, Board(1))
+    process.control = ours
     get_connection("default").zadd("jobs:workers", {"w1": 9e9})
 
-    def say(line):
-        ours.send(f"{line}\n".encode())
+    def say(*words):
+        process.send(*words)
         child._obey()
 
     def claim():
@@ -58,7 +61,7 @@ def is_interrupted(child):
 def test_a_job_whose_arguments_are_still_loading_is_stopped_when_its_call_begins(child):
     job = WriteNote.defer("x")
     claim = child.begin()
-    child.say(f"stop {job.id} {claim.execution.decode()}")
+    child.say("stop", job.id, claim.execution.decode())
     child._mind()
     assert is_interrupted(child)
 
@@ -66,7 +69,7 @@ def test_a_job_whose_arguments_are_still_loading_is_stopped_when_its_call_begins
 def test_rqs_own_command_names_no_execution_and_stops_whichever_runs(child):
     job = WriteNote.defer("x")
     child.begin()
-    child.say(f"stop {job.id} ")
+    child.say("stop", job.id, "")
     assert is_interrupted(child)
 
 
@@ -84,14 +87,14 @@ def test_a_job_retried_meanwhile_is_not_stopped(child):
     heard.close()
 
     assert message["execution_id"] == first.execution.decode()
-    child.say(f"stop {message['job_id']} {message['execution_id']}")
+    child.say("stop", message["job_id"], message["execution_id"])
     assert not is_interrupted(child)
 
 
 def test_a_stop_is_forgotten_with_its_execution(child):
     job = WriteNote.defer("x")
     claim = child.begin()
-    child.say(f"stop {job.id} ")
+    child.say("stop", job.id, "")
     child._fetch.held.pop(claim.execution)
     child._mind()
     assert child._interruptions._to_stop == {}
