@@ -138,8 +138,8 @@ def _that_leaves_replicas(kind: type) -> Any:
 
 
 def is_not_primary(error: BaseException) -> bool:
-    """Return whether an error answer says that the server is a replica. Before Redis 7, scripts wrap the answer."""
-    return isinstance(error, ReadOnlyError | MasterDownError) or "-READONLY " in str(error)
+    """Return whether an error answer says that the server is a replica. A script may have wrapped the answer."""
+    return isinstance(error, ReadOnlyError | MasterDownError) or "READONLY You can't write" in str(error)
 
 
 def address(client: Redis) -> str:

@@ -5,7 +5,8 @@ from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible
 from jobs.attempts.outcomes import Ended, MakeAttempt
 from jobs.client import tracing
-from jobs.worker.rq_jobs import Allow, PlainRunner
+from jobs.worker.rq_interrupts import Allow
+from jobs.worker.rq_jobs import PlainRunner
 from jobs.worker.tracing import traced
 
 

@@ -6,12 +6,9 @@ the thread, the rule about which functions a payload may call, and patience: RQ'
 failed job.
 """
 
-import asyncio
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from functools import partial
-from inspect import iscoroutinefunction
 from typing import Any, cast
 
 from redis import Redis
@@ -21,22 +18,21 @@ from rq.callbacks import execute_stopped_callback
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
-from rq.timeouts import BaseDeathPenalty, JobTimeoutException
 
 from jobs import conf, execution
 from jobs.attempts import failures
 from jobs.attempts.claim import Claim
-from jobs.attempts.interrupt import Interruptible, Stopped, TimedOut
+from jobs.attempts.interrupt import Interruptible, Stopped
 from jobs.attempts.outcomes import Dead, Ended, GivenBack, Recorded
 from jobs.broker import keys
 from jobs.broker.connections import new_pool
 from jobs.broker.times import as_text, sendable
 from jobs.errors import JobsError, PayloadError
-from jobs.job import MandateJob
 from jobs.record import allowlist, display
 from jobs.telling import teller
 from jobs.worker.connection import UNREACHABLE
 from jobs.worker.fetch import LONGEST_WAIT
+from jobs.worker.rq_interrupts import Allow, PlainJob, interruptible, penalty
 
 logger = teller("jobs")
 
@@ -44,7 +40,6 @@ AWAY = (*UNREACHABLE, MasterDownError, OutOfMemoryError, ReadOnlyError)  # error
 # In one step: a job that was deleted meanwhile must not get a record again.
 _NOTE_REASON = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'reason', ARGV[1]) end"
 
-Allow = Callable[[Claim, float | None], object]
 _STAY_CANCELLED = (
     "if redis.call('ZSCORE', KEYS[2], ARGV[1]) and redis.call('HGET', KEYS[1], 'status') == 'started' then "
     "redis.call('HSET', KEYS[1], 'status', 'canceled') end"
@@ -58,32 +53,6 @@ TRIES = 5  # attempts to write an outcome while the server answers
 
 class NotOurs(Exception):
     """Raised when an attempt must write nothing: it never began, or its claim is no longer held."""
-
-
-class PlainJob(MandateJob):
-    """A plain job that this worker runs. Its function and its callbacks can be interrupted."""
-
-    interruptible: Callable[[Callable[..., Any]], Callable[..., Any]]
-
-    def _execute(self) -> Any:
-        return self.interruptible(self.func)(*self.args, **self.kwargs)
-
-    @property
-    def success_callback(self) -> Any:
-        return self._wrapped(super().success_callback)
-
-    @property
-    def failure_callback(self) -> Any:
-        return self._wrapped(super().failure_callback)
-
-    @property
-    def stopped_callback(self) -> Any:
-        return self._wrapped(super().stopped_callback)
-
-    def _wrapped(self, callback: Any) -> Any:
-        if callback is None or iscoroutinefunction(callback):  # RQ refuses the latter
-            return callback
-        return self.interruptible(callback)
 
 
 class PlainRunner(SimpleWorker):
@@ -117,9 +86,9 @@ class PlainRunner(SimpleWorker):
                 serializer=serializer,
                 prepare_for_work=False,
             )
-            runner.death_penalty_class = _penalty(claim, allow)
+            runner.death_penalty_class = penalty(claim, allow)
             runner._claim, runner._allow = claim, allow
-            job.interruptible = _interruptible(claim, thread)
+            job.interruptible = interruptible(claim, thread)
             execution_id = as_text(claim.execution)
             ok = runner.perform_job(job, runner.queues[0], Execution(execution_id, job.id, client, worker))
         except NotOurs:
@@ -256,42 +225,6 @@ def _serializer(claim: Claim) -> Any:
             'or set JOBS["ALLOW_PICKLE"] = True if nobody else can write to this Redis.'
         )
     return DefaultSerializer
-
-
-def _interruptible(claim: Claim, thread: Interruptible) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Wrap a function of the job, plain or `async def`, so that it can be interrupted."""
-
-    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            seconds = claim.deadline - time.monotonic()
-            try:
-                result = thread.run(claim, partial(function, *args, **kwargs))
-                if asyncio.iscoroutine(result):
-                    result = thread.run_in_loop(claim, lambda: result)
-            except TimedOut as error:
-                text = f"Task exceeded maximum timeout value ({seconds:.0f} seconds)"  # as RQ's own
-                raise JobTimeoutException(text) from error
-            return result
-
-        return call
-
-    return wrap
-
-
-def _penalty(claim: Claim, allow: Allow) -> type[BaseDeathPenalty]:
-    class Limit(BaseDeathPenalty):
-        """
-        Passes the time limit that RQ's code sets for a job or a callback to our main thread, which interrupts it; in
-        place of SIGALRM, which only a main thread can handle.
-        """
-
-        def setup_death_penalty(self) -> None:
-            allow(claim, self._timeout)
-
-        def cancel_death_penalty(self) -> None:
-            allow(claim, None)
-
-    return Limit
 
 
 _clients: dict[str, Redis] = {}
