@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 from redis import Redis
+from redis.exceptions import RedisError
 from rq_scheduler.scheduler import Scheduler as StockScheduler
 
 from jobs import runtime
@@ -184,7 +185,8 @@ def get(name: str) -> StoredEntry:
 def sync(listed: Iterable[Entry], *, only: Redis | None = None) -> list[str]:
     """
     Make what is stored that of the project's list: add, change and remove. An entry that has not changed keeps its next
-    time, a paused one stays so. Returns what was wrong, a sentence an entry: one that cannot work is left out.
+    time, a paused one stays so. Returns what was wrong, a sentence an entry: one that cannot work is left out. Raises
+    redis-py's errors alone, whatever stands in the list.
 
     `only`: entries of that server alone.
     """
@@ -194,12 +196,15 @@ def sync(listed: Iterable[Entry], *, only: Redis | None = None) -> list[str]:
         try:
             entry.check()
             client = get_connection(entry.queue_name)
+            if only is None or client is only:
+                wanted[_id(entry)] = entry
+                _write(client, entry, from_file=True)
         except ScheduleError as error:
             wrong.append(str(error))
-            continue
-        if only is None or client is only:
-            wanted[_id(entry)] = entry
-            _write(client, entry, from_file=True)
+        except RedisError:
+            raise
+        except Exception as error:  # it must not keep the others from being scheduled
+            wrong.append(f"The entry {entry.name!r} cannot be written. {type(error).__qualname__}: {error}.")
     for found in entries():
         if found.from_file and found.id not in wanted and (only is None or found._client is only):
             _remove(found._client, found.id)

@@ -24,7 +24,7 @@ class Raising(logging.Filter):
 
 @pytest.fixture
 def raising():
-    """A filter on the package's logger, and a handler, that raise at every line: they ask for a request, and find none."""
+    """A filter on the package's logger, and a handler, that raise at every line: they ask for a request."""
     known, bad = logging.getLogger("jobs"), Raising()
     handler = logging.Handler()
     handler.emit = lambda record: 1 / 0
