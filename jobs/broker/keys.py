@@ -70,6 +70,7 @@ def name_of(key: str) -> str:
 ALIVE = "jobs:workers"  # worker processes by their last beat
 PAUSED = "jobs:paused"  # a set of queues
 RELEASING = "jobs:releasing"  # jobs that have ended, whose dependents are not released yet
+ASIDE = "jobs:aside"  # keys that had another type than they should, by when they were put aside, as `jobs:aside:<key>`
 CODE_VERSIONS = "jobs:web"  # `<machine>:<process> <version>` by the time at which it was published
 
 

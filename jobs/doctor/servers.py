@@ -7,6 +7,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from jobs.broker import keys
 from jobs.broker.connections import address
 from jobs.broker.connections import servers as all_servers
 from jobs.broker.times import as_text
@@ -39,6 +40,19 @@ def findings() -> Iterator[Finding]:
         yield from _memory(client, where, info)
         yield from _disk(client, where, info)
         yield from _clock(client, where)
+        yield from _aside(client, where)
+
+
+def _aside(client: Redis, where: str) -> Iterator[Finding]:
+    put: Any = client.hkeys(keys.ASIDE) if client.type(keys.ASIDE) == b"hash" else []
+    for key in map(as_text, sorted(put)):
+        there = f"{keys.ASIDE}:{key}"
+        yield Finding(
+            Severity.WARNING,
+            f"{where} had something else in the key {key!r} than jobs or RQ keep there; it is in {there} now.",
+            "What stood there before is not known any more; and who wrote it may do so again.",
+            f"Find out who writes there. Then: redis-cli DEL {there}, and redis-cli HDEL {keys.ASIDE} {key}.",
+        )
 
 
 def _kind(client: Redis, where: str, info: dict[str, Any]) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 from django.conf import settings
 from django.utils.module_loading import import_string
 
@@ -60,16 +60,26 @@ class Entry:
     # --- problems --------------------------------------------------------------------------------
 
     def problems(self) -> Iterator[str]:
-        """Yield the problems of the entry, each as a sentence."""
-        if not self.slug:
+        """Yield the problems of the entry, each as a sentence. Raises nothing, whatever the entry holds."""
+        for look in (self._problems_of_its_name, self._problems_of_the_job, self._problems_of_its_times):
+            try:
+                yield from look()
+            except Exception as error:  # one entry must not keep the others from being looked at
+                yield f"It cannot be understood: {type(error).__qualname__}: {error}."
+
+    def _problems_of_its_name(self) -> Iterator[str]:
+        if not isinstance(self.name, str):
+            yield f"The name {self.name!r} is not a text."
+        elif not self.slug:
             yield f"The name {self.name!r} has no letter or digit."
-        yield from self._problems_of_the_job()
-        yield from self._problems_of_its_times()
         if self.catch_up not in CATCH_UPS:
             yield f"catch_up={self.catch_up!r} is unknown. Give one of: {', '.join(CATCH_UPS)}."
 
     def _problems_of_the_job(self) -> Iterator[str]:
         try:
+            if not hasattr(self.command_class, "has_call"):
+                yield f"command={self.command!r} is no command. Give a command's name, or its class."
+                return
             self.job(datetime.now(UTC))
         except (JobsError, TypeError) as error:
             yield str(error)
@@ -82,11 +92,13 @@ class Entry:
             yield f"cron={self.cron!r} is not a cron expression. Give five fields, or one of: {aliases}."
         if self.every is not None and not seconds_of(self.every) >= 1:
             yield f"every={self.every!r} is impossible. Give a timedelta or seconds, 1 or more."
-        if self.timezone is not None:
+        if self.timezone is not None and not _is_zone(self.timezone):
+            yield f"timezone={self.timezone!r} is unknown. Give an IANA name, as 'Europe/Berlin'."
+        elif _is_cron(self.cron):
             try:
-                ZoneInfo(self.timezone)
-            except (ZoneInfoNotFoundError, ValueError, OSError):
-                yield f"timezone={self.timezone!r} is unknown. Give an IANA name, such as Europe/Berlin."
+                self.next_after(datetime.now(UTC))
+            except ScheduleError as error:
+                yield str(error)
 
     def check(self) -> None:
         """Raise ScheduleError, naming the entry and its problems, if it has any."""
@@ -98,7 +110,7 @@ class Entry:
     @property
     def slug(self) -> str:
         """The form of its name in ids and keys: letters, digits, `_` and `-`."""
-        return re.sub(r"[^A-Za-z0-9_-]+", "-", self.name).strip("-")
+        return re.sub(r"[^A-Za-z0-9_-]+", "-", str(self.name)).strip("-")
 
     @property
     def command_class(self) -> Any:
@@ -127,12 +139,18 @@ class Entry:
         return ZoneInfo(self.timezone or settings.TIME_ZONE)
 
     def next_after(self, time: datetime) -> datetime:
-        """Return the first of its times after this one (aware). An `every` counts from there."""
+        """
+        Return the first of its times after this one (aware). An `every` counts from there. ScheduleError if there is
+        none.
+        """
         if self.every is not None:
             return time + timedelta(seconds=seconds_of(self.every))
         wall = self._wall(time)
         walls: Any = croniter(self.cron or "", wall, ret_type=datetime)
-        first = walls.get_next()
+        try:
+            first = walls.get_next()
+        except CroniterBadDateError:
+            raise ScheduleError(f"cron={self.cron!r} never comes: there is no such date.") from None
         if self._offset(wall - MARGIN) == self._offset(first + MARGIN):  # the usual day: no jump is near
             return first.replace(tzinfo=self.zone).astimezone(UTC)  # type: ignore[no-any-return]
         return self._next_near_a_jump(time, wall)
@@ -184,6 +202,13 @@ class Entry:
         return time.astimezone(self.zone).replace(tzinfo=None)
 
 
+def _is_zone(name: object) -> bool:
+    try:
+        return isinstance(name, str) and bool(name) and ZoneInfo(name) is not None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+
+
 def _is_cron(expression: object) -> bool:
     if not isinstance(expression, str):
         return False
@@ -203,7 +228,7 @@ def listed() -> list[Entry]:
         return []
     try:
         entries = import_string(path)
-    except ImportError as error:
+    except Exception as error:  # whatever the module raises
         raise ScheduleError(f'JOBS["SCHEDULE"] = {path!r} cannot be imported: {error}.') from error
     if not isinstance(entries, Sequence) or not all(isinstance(entry, Entry) for entry in entries):
         raise ScheduleError(f'JOBS["SCHEDULE"] = {path!r} must be a list of jobs.scheduler.Entry.')

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 from redis import Redis
+from redis.exceptions import RedisError
 from rq_scheduler.scheduler import Scheduler as StockScheduler
 
 from jobs import runtime
@@ -185,6 +186,7 @@ def sync(listed: Iterable[Entry], *, only: Redis | None = None) -> list[str]:
     """
     Make the stored entries match the project's list: add, change and remove. An unchanged entry keeps its next time, a
     paused entry stays paused, and invalid entries are left out. Returns the problems, one text per invalid entry.
+    Raises only redis-py's errors, whatever the list holds.
 
     `only`: limits it to the entries of that server.
     """
@@ -194,12 +196,15 @@ def sync(listed: Iterable[Entry], *, only: Redis | None = None) -> list[str]:
         try:
             entry.check()
             client = get_connection(entry.queue_name)
+            if only is None or client is only:
+                wanted[_id(entry)] = entry
+                _write(client, entry, from_file=True)
         except ScheduleError as error:
             problems.append(str(error))
-            continue
-        if only is None or client is only:
-            wanted[_id(entry)] = entry
-            _write(client, entry, from_file=True)
+        except RedisError:
+            raise
+        except Exception as error:  # one entry must not keep the others from their schedule
+            problems.append(f"The entry {entry.name!r} cannot be written. {type(error).__qualname__}: {error}.")
     for stored in entries():
         if stored.from_file and stored.id not in wanted and (only is None or stored._client is only):
             _remove(stored._client, stored.id)

@@ -392,6 +392,30 @@ def test_each_planted_fault_is_found_and_nothing_else(plant, severity, what, men
     assert mend in finding.mend
 
 
+def test_a_key_of_another_type_is_named_where_it_was_put(healthy):
+    client = get_connection("default")
+    client.set("rq:canceled:default", "somebody's")
+    WriteNote.defer("x", wait=60).cancel()
+    (finding,) = doctor.examine()
+
+    assert finding.severity == WARNING
+    assert "had something else in the key 'rq:canceled:default'" in finding.what
+    assert "redis-cli DEL jobs:aside:rq:canceled:default" in finding.mend
+    assert client.get("jobs:aside:rq:canceled:default") == b"somebody's"
+    client.delete("jobs:aside:rq:canceled:default", "jobs:aside")
+
+
+UNSCHEDULED = [Entry("never", WriteNote, args=("x",), cron="0 0 30 2 *")]
+
+
+def test_an_entry_that_cannot_work_is_named(healthy, settings):
+    settings.JOBS = settings.JOBS | {"SCHEDULE": f"{__name__}.UNSCHEDULED"}
+    (finding,) = doctor.examine()
+
+    assert finding.severity == ERROR
+    assert "The recurring entry 'never': cron='0 0 30 2 *' never comes: there is no such date." in finding.what
+
+
 def test_a_blocked_job_is_found_with_what_blocks_it(healthy, config):
     block_job(healthy, config)
     (dead,) = healthy.zrange("rq:failed:default", 0, 0)

@@ -15,6 +15,7 @@ from jobs.broker.connections import get_connection
 from jobs.errors import ScheduleError
 from jobs.recurring import store
 from jobs.scheduler import Entry, Scheduler
+from tests.jobs.test_recurrence import PROBLEMS
 from tests.sample import functions
 from tests.sample.commands.limits import Fresh
 from tests.sample.commands.notes import Fail, WriteNote
@@ -229,6 +230,39 @@ def test_an_invalid_entry_of_the_list_is_reported_and_the_others_are_stored():
     wrong = scheduler.sync([entry("good"), Entry("bad", "sample.Gone", every=HOUR)])
     assert [each.name for each in scheduler.entries()] == ["good"]
     assert wrong[0].startswith("The entry 'bad' cannot work. Unknown command: 'sample.Gone'")
+
+
+WRONG = {name: entry for name, (entry, _) in PROBLEMS.items()}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_whatever_is_wrong_with_one_the_others_stand(wrong):
+    (text,) = scheduler.sync([entry("first"), wrong, entry("last")])
+
+    assert [each.name for each in scheduler.entries()] == ["first", "last"]
+    assert text.startswith(f"The entry {wrong.name!r} cannot ")
+    with pytest.raises(ScheduleError):
+        scheduler.add(wrong)
+
+
+def test_an_entry_that_is_written_wrong_is_text_and_the_others_stand(monkeypatch):
+    monkeypatch.setattr(Entry, "problems", lambda self: iter(()))
+    (text,) = scheduler.sync([entry("first"), Entry("bad", None, every=HOUR), entry("last")])
+
+    assert [each.name for each in scheduler.entries()] == ["first", "last"]
+    assert text.startswith("The entry 'bad' cannot be written.")
+
+
+def test_a_stored_entry_that_never_comes_keeps_no_other_from_running(ticks, monkeypatch):
+    monkeypatch.setattr(Entry, "problems", lambda self: iter(()))
+    scheduler.sync([entry("good"), Entry("never", WriteNote, args=("x",), cron="0 0 1 1 *")])
+    client = get_connection("default")
+    stored = client.hget("rq:job:entry-never", "entry").replace(b"0 0 1 1 *", b"0 0 30 2 *")
+    client.hset("rq:job:entry-never", "entry", stored)
+    client.zadd("rq:scheduler:scheduled_jobs", {"entry-never": 1, "entry-good": 2})
+
+    assert ticks.tick() == 1
+    assert client.zscore("rq:scheduler:scheduled_jobs", "entry-never") > 2
 
 
 def test_a_pause_survives_a_restart_and_resume_continues_at_the_next_time(ticks):

@@ -117,6 +117,11 @@ def test_a_run_is_named_by_the_entry_and_the_time():
     assert entry.run_id(at) == "clean-up-ber-all-20261025T003000Z"
 
 
+class Raising(str):
+    def __getattribute__(self, name):
+        raise ZeroDivisionError
+
+
 PROBLEMS = {
     "no name": (Entry("!", WriteNote, args=("x",), cron="@daily"), "has no letter"),
     "an unknown command": (Entry("x", "sample.Gone", cron="@daily"), "Unknown command: 'sample.Gone'"),
@@ -130,6 +135,22 @@ PROBLEMS = {
     "an unknown alias": (cron("@fortnightly"), "is not a cron expression"),
     "no interval": (Entry("x", WriteNote, args=("x",), every=0), "every=0 is impossible"),
     "an unknown zone": (cron("@daily", "Mars/Olympus"), "timezone='Mars/Olympus' is unknown"),
+    "a date that never comes": (cron("0 0 30 2 *"), "cron='0 0 30 2 *' never comes"),
+    "dates that never come": (cron("0 0 31 4,6,9,11 *"), "never comes"),
+    "a zone that is no name": (cron("@daily", ZoneInfo("Europe/Berlin")), "is unknown. Give an IANA name"),
+    "a zone without a name": (cron("@daily", ""), "timezone='' is unknown"),
+    "a folder of zones": (cron("@daily", "Europe"), "timezone='Europe' is unknown"),
+    "no command": (Entry("x", None, every=60), "command=None is no command"),
+    "a function": (Entry("x", print, every=60), "is no command"),
+    "another class": (Entry("x", dict, every=60), "is no command"),
+    "no arguments": (Entry("x", WriteNote, args=None, every=60), "None"),
+    "no named arguments": (Entry("x", WriteNote, kwargs=None, every=60), "None"),
+    "a queue that is no name": (Entry("x", WriteNote, args=("x",), every=60, queue=5), "Unknown queue: 5"),
+    "a name that is no text": (Entry(None, WriteNote, args=("x",), every=60), "The name None is no text"),
+    "a text for an interval": (Entry("x", WriteNote, args=("x",), every="5m"), "every='5m' is impossible"),
+    "an endless interval": (Entry("x", WriteNote, args=("x",), every=timedelta.max), "is impossible"),
+    "a list for catch_up": (Entry("x", WriteNote, args=("x",), every=60, catch_up=[]), "catch_up=[] is unknown"),
+    "what raises": (Entry("x", WriteNote, args=(Raising(),), every=60), "It cannot be understood: ZeroDivisionError"),
     "an unknown catch_up": (Entry("x", WriteNote, args=("x",), cron="@daily", catch_up="some"), "catch_up='some'"),
 }
 
