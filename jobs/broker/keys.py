@@ -68,6 +68,10 @@ def name_of(key: str) -> str:
 # --- ours: workers and queues ----------------------------------------------------------------
 
 ALIVE = "jobs:workers"  # worker processes by their last beat
+HEARD = "jobs:heard"  # when the last beat or recovery of anybody was
+SILENCE = (
+    "jobs:silence"  # exists while the living, after a time without beats, are waited for: nobody is taken for dead
+)
 PAUSED = "jobs:paused"  # a set of queues
 RELEASING = "jobs:releasing"  # jobs that have ended, whose dependents are not released yet
 CODE_VERSIONS = "jobs:web"  # `<machine>:<process> <version>` by the time at which it was published

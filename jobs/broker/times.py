@@ -7,6 +7,7 @@ from rq.utils import as_text
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
 UNSEEN = 30  # seconds without a beat after which a worker process is dead
+SILENCE = 15  # seconds without a beat of anybody after which the living have as long to be heard again
 
 
 def iso(seconds: float) -> str:

@@ -10,7 +10,7 @@ from rq.version import VERSION
 
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
-from jobs.broker.times import DAY, iso
+from jobs.broker.times import DAY, SILENCE, iso
 from jobs.inspection.version import code_version
 from jobs.worker.connection import Wire
 from jobs.worker.scoreboard import Board
@@ -20,7 +20,7 @@ RECORD_TTL = 90  # seconds that RQ's records of a worker live without another be
 FORGOTTEN = DAY  # seconds after which a dead worker is struck off the lists
 RECORDED_AFTER = 1.0  # seconds that a job must have run before RQ's record of its execution is written
 
-_BEAT = Script("beat.lua")
+_BEAT = Script("shared.lua", "beat.lua")
 
 
 def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], board: Board) -> None:
@@ -55,7 +55,7 @@ def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], 
         if age > RECORDED_AFTER:
             words += (job.job_id, job.execution, job.queue, repr(age))
     key = keys.worker(worker)
-    wire.run(_BEAT, [key, f"{key}:executions"], keys.RQ, worker, RECORD_TTL, repr(now), *words)
+    wire.run(_BEAT, [key, f"{key}:executions"], keys.RQ, worker, RECORD_TTL, SILENCE, *words)
 
 
 def resident_megabytes(pid: int) -> float:
@@ -83,6 +83,13 @@ def unregister(wire: Wire, worker: str, queues: Iterable[str]) -> None:
     for queue in queues:
         wire.call("SREM", keys.workers_of(queue), key)
     wire.call("DEL", key, f"{key}:executions")
+
+
+def forgotten(wire: Wire) -> list[bytes]:
+    """The workers whose last beat was FORGOTTEN seconds ago or more, by the server's clock."""
+    seconds, _ = wire.call("TIME")
+    found: list[bytes] = wire.call("ZRANGEBYSCORE", keys.ALIVE, "-inf", int(seconds) - FORGOTTEN)
+    return found
 
 
 def new_name(given: str, number: int, processes: int) -> str:

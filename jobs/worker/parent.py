@@ -31,7 +31,7 @@ from jobs.worker.health import Health
 from jobs.worker.interruptions import INTERRUPT_GRACE
 from jobs.worker.process import Process
 from jobs.worker.promotion import Promotion
-from jobs.worker.recovery import Held, bury, recover
+from jobs.worker.recovery import Held, bury, is_silence, recover
 from jobs.worker.release import release
 from jobs.worker.remote_commands import Remote
 from jobs.worker.rq_maintenance import RqMaintenance
@@ -42,7 +42,6 @@ from jobs.worker.supervision import Supervision
 logger = logging.getLogger("jobs.worker")
 
 TICK = 0.5  # seconds between looks at what is due and what is paused
-MISSED = 3 * heartbeat.EVERY  # seconds: after a longer silence of ours, others have as long to be heard again
 
 
 class Parent:
@@ -77,8 +76,6 @@ class Parent:
         self._told: list[int] = []  # signals that are still to be obeyed
         self._next_tick = self._next_beat = 0.0
         self._away = False
-        self._beaten_at: int | None = None  # by the server's clock, in seconds
-        self._recover_from = 0.0  # monotonic seconds
 
     def run(self) -> int:
         """Live. Returns the exit code: 0 when it was told to stop, or its queues are empty."""
@@ -86,7 +83,7 @@ class Parent:
         blocks = self._wait_for_server()
         wake = self._handle_signals()
         if self._settings.burst:  # what is there to do must be in the queues before a child finds them empty
-            self._try(self._recover)
+            self._try(self._recover_patiently)
             self._try(lambda: self._maintenance.run(self._every_queue))
             self._try(lambda: self._promotion.run(self._every_queue))
         while not self._children.are_gone:
@@ -195,30 +192,32 @@ class Parent:
     def _beat(self) -> None:
         listed = {keys.name_of(key.decode()) for key in self._wire.call("SMEMBERS", keys.QUEUES)}
         self._every_queue = sorted(listed.union(self._queues))
-        for process in self._children:
-            if process.stopped_at is not None:
-                continue
+        running = [process for process in self._children if process.stopped_at is None]
+        for process in running:
+            self._beat_for(process)
+        for process in running:  # after all beats, since a full server refuses this
             if not self._wire.call("SISMEMBER", keys.WORKERS, keys.worker(process.name)):
                 # Struck off while we were away, by us or by a reader of RQ's.
                 heartbeat.register(self._wire, process.name, self._queues)
-            self._beat_for(process)
-        seconds = int(self._wire.call("TIME")[0])
-        if self._beaten_at is not None and seconds - self._beaten_at > MISSED:
-            # The server was away or took nothing, or everything stood still: the living have been silent as the dead.
-            self._recover_from = time.monotonic() + MISSED
-        self._beaten_at = seconds
 
     def _beat_for(self, process: Process) -> None:
         pid = process.pid or os.getpid()
         heartbeat.beat(self._wire, process.name, pid, process.born, self._queues, process.board)
 
     def _recover(self) -> None:
-        if time.monotonic() < self._recover_from:
-            return
         for queue in self._every_queue:
             self._report(queue, *recover(self._wire, queue))
-        for name in self._wire.call("ZRANGEBYSCORE", keys.ALIVE, "-inf", repr(time.time() - heartbeat.FORGOTTEN)):
-            heartbeat.unregister(self._wire, name.decode(), self._every_queue)
+        if not is_silence(self._wire):
+            for name in heartbeat.forgotten(self._wire):
+                heartbeat.unregister(self._wire, name.decode(), self._every_queue)
+
+    def _recover_patiently(self) -> None:
+        """The same for a burst, which does not live until a silence is over: it waits for the end of one."""
+        self._recover()
+        while is_silence(self._wire) and not self._told:
+            self._supervision.wait(1.0)
+            self._recover()  # it is heard meanwhile: the next one must not begin another silence
+        self._recover()
 
     def _release(self) -> None:
         """What a worker that died should have released."""
@@ -287,7 +286,6 @@ class Parent:
             except (*UNREACHABLE, ResponseError) as error:
                 logger.warning("no answer from Redis, waiting for it: %s", error)
                 self._wire.close()
-                self._recover_from = time.monotonic() + MISSED
                 self._supervision.wait(pause)
                 pause = min(pause * 2, 5.0)
         blocks = bool(known and known[0])

@@ -2,13 +2,14 @@
 --
 -- KEYS  the wip registry of one queue, the queue's list, the queue's failed registry
 -- ARGV  1 RQ's key prefix   2 queue name   3 now (ISO)   4 seconds after which an unseen worker is dead
---       5 suspect interruptions in a row that make a job dead ("poison")   6 when to forget a dead job (seconds)
+--       5 suspect interruptions in a row that make a job dead ("poison")   6 seconds that a dead job is kept
 --       7 the text of a poisoned job's result, as RQ stores one
 --       8 '' for the claims of every dead worker, else the name of one worker: its claims, but for those listed after
 --       9 number of the last execution that had begun: those up to it count an interruption
 --       10 number from which on that worker's executions are left alone: it may have claimed them since it asked
 --       11 'all' if every interrupted job is suspect, 'listed' if only the executions listed last are
---       12 number of executions of that worker that it still runs, then those, then the suspect ones
+--       12 seconds without any beat after which nobody is taken for dead for as long
+--       13 number of executions of that worker that it still runs, then those, then the suspect ones
 -- Returns { given back, dead }, each a list of id and worker.
 --
 -- An interruption that is not suspect is counted as survived at once: `interruptions - survived` is the suspicion.
@@ -17,11 +18,13 @@
 -- Claims of stock RQ workers have no dot in their execution id, and are RQ's own to clean up.
 local prefix, queue, iso, only = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
 local begun, before = tonumber(ARGV[9]), tonumber(ARGV[10])
-local time = redis.call('TIME')
-local deadline = time[1] + time[2] / 1000000 - ARGV[4]
+allow_writes_when_full()
+local now = clock()
+if only == '' and is_silence(now, ARGV[12]) then return { {}, {} } end
+local deadline, forget_at = now - ARGV[4], math.floor(now) + ARGV[6]
 local kept, suspects = {}, {}
-for i = 13, 12 + ARGV[12] do kept[ARGV[i]] = true end
-for i = 13 + ARGV[12], #ARGV do suspects[ARGV[i]] = true end
+for i = 14, 13 + ARGV[13] do kept[ARGV[i]] = true end
+for i = 14 + ARGV[13], #ARGV do suspects[ARGV[i]] = true end
 
 local function is_dead(worker)
   if only ~= '' then return worker == only end
@@ -48,7 +51,7 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
         end
         local by = redis.call('HGET', key, 'interrupted_by')
         redis.call('HSET', key, 'interrupted_by', by and (by .. ' ' .. worker) or worker)
-        note(key, cjson.encode({ event = 'interrupted', at = tonumber(time[1]), worker = worker }))
+        note(key, cjson.encode({ event = 'interrupted', at = math.floor(now), worker = worker }))
       end
       redis.call('HDEL', key, 'started_at', 'worker_name')
       if suspicion >= tonumber(ARGV[5]) then
@@ -57,12 +60,12 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
         redis.call('HSET', key, 'status', 'failed', 'ended_at', iso, 'reason', 'poison',
           'attempts', attempts + redis.call('HGET', key, 'interruptions'))
         redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- whoever retries it begins afresh
-        note(key, cjson.encode({ event = 'poisoned', at = tonumber(time[1]), worker = worker }))
+        note(key, cjson.encode({ event = 'poisoned', at = math.floor(now), worker = worker }))
         redis.call('XADD', prefix .. 'results:' .. id, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker,
           'exc_string', ARGV[7])
-        redis.call('ZADD', KEYS[3], ARGV[6], id)
-        redis.call('EXPIREAT', key, ARGV[6])
-        redis.call('EXPIREAT', prefix .. 'results:' .. id, ARGV[6])
+        redis.call('ZADD', KEYS[3], forget_at, id)
+        redis.call('EXPIREAT', key, forget_at)
+        redis.call('EXPIREAT', prefix .. 'results:' .. id, forget_at)
         ended(id, false)
         run_ended(key, id, 'dead')
         return dead

@@ -3,6 +3,28 @@
 local HISTORY = 100 -- events kept on a job; the oldest go first
 local ENDED = { finished = true, failed = true, canceled = true, stopped = true } -- statuses of jobs that have
 
+-- A full server allows a script every write after one that needs no memory. Scripts begin with this that free memory or
+-- need as much as before, and those without which the living would be taken for dead.
+local function allow_writes_when_full() redis.call('DEL', 'jobs:none') end
+
+-- The server's clock, in seconds. Workers' clocks may differ from it, and from each other.
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1] .. '.' .. string.format('%06d', time[2]))
+end
+
+-- Whether the living may have been silent for as long as the dead: the server was away, it was restored from an old file,
+-- its clock was set, or everything stood still. Then each has so many seconds to be heard again.
+local function is_silence(now, seconds)
+  local heard = tonumber(redis.pcall('GET', 'jobs:heard')) or now
+  redis.call('SET', 'jobs:heard', string.format('%.6f', now))
+  if math.abs(now - heard) > tonumber(seconds) then
+    redis.call('SET', 'jobs:silence', '', 'EX', math.ceil(seconds))
+    redis.call('ZREMRANGEBYSCORE', 'jobs:workers', now + seconds, '+inf') -- beats by a clock that has been set back since
+  end
+  return redis.call('EXISTS', 'jobs:silence') == 1
+end
+
 -- Note an event, a line of JSON, in a job's history.
 local function note(key, event)
   local known = redis.call('HGET', key, 'history')
