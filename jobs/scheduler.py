@@ -67,7 +67,7 @@ LONGEST = 2.0  # seconds of slices in a row
 MISSED_AFTER = 10.0  # seconds by which a run is late when it counts as missed
 MOST_MADE_UP = 100  # missed runs that catch_up="all" makes up for
 
-_OCCUR, _DUE = Script("occur.lua"), Script("due.lua")
+_OCCUR, _DUE = Script("shared.lua", "occur.lua"), Script("due.lua")
 
 
 class Scheduler(StockScheduler):

@@ -147,6 +147,11 @@ def counts_of_hour(hour: int) -> str:
     return f"jobs:counts:hour:{hour}"
 
 
+def counts_so_far(hour: int) -> str:
+    """The same while it is being added up."""
+    return f"jobs:counts:adding:{hour}"
+
+
 def samples(minute: int) -> str:
     """Length and latency of each queue in a minute (since the epoch), a hash."""
     return f"jobs:samples:{minute}"

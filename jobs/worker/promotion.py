@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 
+from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script
 from jobs.broker.lease import Lease
@@ -13,7 +14,7 @@ LEASE = 5_000  # milliseconds: how long nobody promotes after the one who did ha
 SLICE = 1_000  # jobs a call: some milliseconds of the server's time
 LONGEST = 2.0  # seconds of slices in a row, after which the parent sees to its children again
 
-_PROMOTE = Script("promote.lua")
+_PROMOTE = Script("shared.lua", "promote.lua")
 
 
 class Promotion:
@@ -32,7 +33,7 @@ class Promotion:
             moved = SLICE
             while moved == SLICE and time.monotonic() < until:
                 places = [keys.registry("scheduled", queue), keys.queue(queue)]
-                moved = self._wire.run(_PROMOTE, places, keys.RQ, iso(time.time()), SLICE)
+                moved = self._wire.run(_PROMOTE, places, keys.RQ, iso(runtime.now()), SLICE)
                 promoted += moved
         return promoted
 

@@ -1,15 +1,15 @@
 """Letting jobs go on that waited for one which has ended; in slices, so that thousands of them hold up nothing."""
 
 import logging
-import time
 
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 from rq.utils import as_text
 
+from jobs import runtime
 from jobs.broker import keys
-from jobs.broker.connections import Script, run_script
+from jobs.broker.connections import Script, Word, run_script
 from jobs.broker.times import iso
 from jobs.job import MandateJob
 
@@ -42,8 +42,8 @@ def _release_commands(client: Redis, members: str) -> None:
     prerequisite = members.rpartition(":")[2]
     before = None
     while True:
-        now = time.time()
-        left, started = run_script(client, _RELEASE, [members], [keys.RQ, prerequisite, SLICE, iso(now), repr(now)])
+        words: list[Word] = [keys.RQ, prerequisite, SLICE, iso(runtime.now())]
+        left, started = run_script(client, _RELEASE, [members], words)
         for job_id in started:
             logger.info("enqueued job %s: its prerequisites are done", as_text(job_id))
         if left == 0 or left == before:  # done; or a full server, where it is tried again later

@@ -1,8 +1,9 @@
--- Take or renew a lease. Only its owner can renew or free it; it ends by itself when its owner does.
+-- Take or renew a lease. Only its owner can renew or free it; it ends by itself when its owner does. After shared.lua.
 --
 -- KEYS  the lease
 -- ARGV  the owner's token, milliseconds to hold it (0 frees it)
 -- Returns 1 when the caller holds it now.
+allow_writes_when_full() -- duties go on there
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then return 0 end
 if ARGV[2] == '0' then

@@ -33,52 +33,77 @@ local function is_dead(worker)
 end
 
 local back, dead = {}, {}
+-- Takes a claim away and puts its job where it belongs. Returns the list that it is told in, and its history's event.
+local function give_back(undo, key, id, member, worker, execution, number)
+  if redis.call('EXISTS', key) == 0 then
+    redis.call('ZREM', KEYS[1], member)
+    return {}
+  end
+  local suspicion, interruptions = 0, 0
+  if number <= begun then
+    interruptions = redis.call('HINCRBY', key, 'interruptions', 1)
+    undo[#undo + 1] = { 'HINCRBY', key, 'interruptions', -1 }
+    if ARGV[11] == 'all' or suspects[execution] then
+      suspicion = interruptions - (redis.call('HGET', key, 'survived') or 0)
+    else
+      redis.call('HINCRBY', key, 'survived', 1)
+      undo[#undo + 1] = { 'HINCRBY', key, 'survived', -1 }
+    end
+    local by = redis.call('HGET', key, 'interrupted_by')
+    redis.call('HSET', key, 'interrupted_by', by and (by .. ' ' .. worker) or worker)
+    undo[#undo + 1] = by and { 'HSET', key, 'interrupted_by', by } or { 'HDEL', key, 'interrupted_by' }
+  end
+  local is_poison = suspicion >= tonumber(ARGV[5])
+  if is_poison then
+    put_into_registry(undo, KEYS[3], forget_at, id)
+    ended(id, false)
+    run_ended(key, id, 'dead')
+  else
+    put_into_list(undo, 'LPUSH', KEYS[2], id)
+  end
+  take_from_registry(undo, KEYS[1], member)
+  if is_poison then
+    local read, progress = pcall(cjson.decode, redis.call('HGET', key, 'progress') or '{}')
+    local attempts = read and type(progress) == 'table' and tonumber(progress.attempts) or 0
+    redis.call('HSET', key, 'status', 'failed', 'ended_at', iso, 'reason', 'poison', 'attempts', attempts + interruptions)
+  else
+    redis.call('HSET', key, 'status', 'queued')
+  end
+  return { is_poison and dead or back, number <= begun and 'interrupted' }
+end
+
+local function tell(key, id, worker, event, is_poison)
+  local function note_event(name)
+    note(key, cjson.encode({ event = name, at = math.floor(now), worker = worker }))
+  end
+  if event then note_event(event) end
+  redis.call('HDEL', key, 'started_at', 'worker_name')
+  if not is_poison then return end
+  redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- whoever retries it begins afresh
+  redis.call('EXPIREAT', key, forget_at)
+  note_event('poisoned')
+  redis.call('XADD', prefix .. 'results:' .. id, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker,
+    'exc_string', ARGV[7])
+  redis.call('EXPIREAT', prefix .. 'results:' .. id, forget_at)
+end
+
 local members = redis.call('ZRANGE', KEYS[1], 0, -1)
 for i = #members, 1, -1 do -- the last first, so that the first ends at the head
   local id, execution, worker = string.match(members[i], '^(.*):((.*)%.%d+)$')
   local number = tonumber(string.match(members[i], '%d+$'))
   if worker and number < before and is_dead(worker) and not kept[execution] then
     local key = prefix .. 'job:' .. id
-    local done, outcome = pcall(function()
-      if redis.call('EXISTS', key) == 0 then return nil end
-      local suspicion = 0
-      if number <= begun then
-        local interruptions = redis.call('HINCRBY', key, 'interruptions', 1)
-        if ARGV[11] == 'all' or suspects[execution] then
-          suspicion = interruptions - (redis.call('HGET', key, 'survived') or 0)
-        else
-          redis.call('HINCRBY', key, 'survived', 1)
-        end
-        local by = redis.call('HGET', key, 'interrupted_by')
-        redis.call('HSET', key, 'interrupted_by', by and (by .. ' ' .. worker) or worker)
-        note(key, cjson.encode({ event = 'interrupted', at = math.floor(now), worker = worker }))
-      end
-      redis.call('HDEL', key, 'started_at', 'worker_name')
-      if suspicion >= tonumber(ARGV[5]) then
-        local read, progress = pcall(cjson.decode, redis.call('HGET', key, 'progress') or '{}')
-        local attempts = read and type(progress) == 'table' and tonumber(progress.attempts) or 0
-        redis.call('HSET', key, 'status', 'failed', 'ended_at', iso, 'reason', 'poison',
-          'attempts', attempts + redis.call('HGET', key, 'interruptions'))
-        redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- whoever retries it begins afresh
-        note(key, cjson.encode({ event = 'poisoned', at = math.floor(now), worker = worker }))
-        redis.call('XADD', prefix .. 'results:' .. id, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker,
-          'exc_string', ARGV[7])
-        redis.call('ZADD', KEYS[3], forget_at, id)
-        redis.call('EXPIREAT', key, forget_at)
-        redis.call('EXPIREAT', prefix .. 'results:' .. id, forget_at)
-        ended(id, false)
-        run_ended(key, id, 'dead')
-        return dead
-      end
-      redis.call('HSET', key, 'status', 'queued')
-      redis.call('LPUSH', KEYS[2], id)
-      return back
+    local done, answer = pcall(all_or_none, function(undo)
+      return give_back(undo, key, id, members[i], worker, execution, number)
     end)
-    if done then -- else the server is full: the claim stays, and the next recovery tries again
-      redis.call('ZREM', KEYS[1], members[i])
+    if done then -- else a write was refused: the claim stays, and the next recovery tries again
+      local outcome, event = answer[1], answer[2]
+      if outcome then
+        outcome[#outcome + 1] = { id, worker }
+        pcall(tell, key, id, worker, event, outcome == dead)
+      end
       redis.call('DEL', prefix .. 'execution:' .. members[i])
       redis.call('ZREM', prefix .. 'executions:' .. id, execution)
-      if outcome then outcome[#outcome + 1] = { id, worker } end
     end
   end
 end

@@ -1,6 +1,7 @@
 -- What several scripts do alike. Put before them; each has its own KEYS and ARGV.
 
 local HISTORY = 100 -- events kept on a job; the oldest go first
+local OFF = '\0off' -- no job's id: it stands in a list for those that are to leave it
 local ENDED = { finished = true, failed = true, canceled = true, stopped = true } -- statuses of jobs that have
 
 -- A full server allows a script every write after one that needs no memory. Scripts begin with this that free memory or
@@ -23,6 +24,38 @@ local function is_silence(now, seconds)
     redis.call('ZREMRANGEBYSCORE', 'jobs:workers', now + seconds, '+inf') -- beats by a clock that has been set back since
   end
   return redis.call('EXISTS', 'jobs:silence') == 1
+end
+
+-- Make several writes, all of them or none: `writes(undo)` appends to `undo` the command that takes each back.
+--
+-- A job has a place (a list or a registry) and a status that names it. Where it moves, the new place comes first and the
+-- status last, so that whatever is refused in between, it stays where it was.
+local function all_or_none(writes)
+  local undo = {}
+  local done, answer = pcall(writes, undo)
+  if done then return answer end
+  for at = #undo, 1, -1 do redis.call(unpack(undo[at])) end
+  error(answer, 0)
+end
+
+-- Put a job into a queue's list, as part of all_or_none. `push`: LPUSH for its head, RPUSH for its tail.
+local function put_into_list(undo, push, list, id)
+  redis.call(push, list, id)
+  undo[#undo + 1] = { 'LREM', list, push == 'LPUSH' and 1 or -1, id }
+end
+
+-- Put a job into a registry, as part of all_or_none.
+local function put_into_registry(undo, registry, score, id)
+  redis.call('ZADD', registry, score, id)
+  undo[#undo + 1] = { 'ZREM', registry, id }
+end
+
+-- Take a job, or its claim, out of a registry, as part of all_or_none.
+local function take_from_registry(undo, registry, member)
+  local score = redis.call('ZSCORE', registry, member)
+  if not score then return end
+  redis.call('ZREM', registry, member)
+  undo[#undo + 1] = { 'ZADD', registry, score, member }
 end
 
 -- Note an event, a line of JSON, in a job's history.
@@ -79,13 +112,3 @@ local function wait_for(records, id, prerequisites, any, unwritten)
   return waits
 end
 
--- Put a job whose prerequisites are done where it belongs: in its queue, or for what is left of its wait.
-local function start(prefix, id, key, queue, due, iso, now)
-  if due and due ~= '' and tonumber(due) > now then
-    redis.call('HSET', key, 'status', 'scheduled')
-    redis.call('ZADD', prefix .. 'scheduled:' .. queue, due, id)
-  else
-    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
-    redis.call('RPUSH', prefix .. 'queue:' .. queue, id)
-  end
-end
