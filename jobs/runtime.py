@@ -6,7 +6,7 @@ production.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,6 +14,24 @@ from django.db import connections
 
 # Seconds since the epoch, for everything that decides by the time.
 now: Callable[[], float] = time.time
+
+_ahead = 0.0  # seconds of the server's clock before our monotonic one, as last measured
+
+
+def hear(time_of_server: Sequence[bytes | str | int]) -> None:
+    """Measure how far ahead the server's clock is, from an answer of TIME that has just come."""
+    global _ahead
+    seconds, microseconds = time_of_server
+    _ahead = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
+
+
+def server_now() -> float:
+    """
+    The server's clock, in seconds. A worker process has it as `now`: the clocks of machines differ, and are set while
+    they run.
+    """
+    return _ahead + time.monotonic()
+
 
 # What stands in for every Redis server; None for the servers themselves.
 stand_in: Callable[[], Any] | None = None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from jobs import conf
+from jobs import conf, runtime
 from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import GivenBack
 from jobs.broker import keys
@@ -169,7 +169,7 @@ class Fetch:
         for handed in outcomes:
             words += handed.words
         want = self._room(len(outcomes)) if claims and not self._quiet else 0
-        now, first = time.time(), self._executions
+        now, first = runtime.now(), self._executions
         self._executions += want
         self._unsent, self._in_doubt = outcomes, True  # until the answer is here
         answer = self._wire.run(
@@ -242,6 +242,7 @@ class Fetch:
         gave up waiting for may still arrive after this, so we look now and then. And this may arrive late itself, so it
         leaves alone what we claim from now on.
         """
+        runtime.hear(self._wire.call("TIME"))
         for name in self._queues:
             held = list(self.held)
             back, _ = recover(self._wire, name, only=self._worker, begun=NONE, before=self._executions, kept=held)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from rq.version import VERSION
 
+from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
 from jobs.broker.times import DAY, SILENCE, iso
@@ -25,12 +26,12 @@ _BEAT = Script("shared.lua", "beat.lua")
 
 def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], board: Board) -> None:
     """Tell Redis that this worker lives and what it runs. Raises redis-py's errors."""
-    now, monotonic = time.time(), time.monotonic()
+    monotonic = time.monotonic()
     running = board.running()
     finished, failed, working = board.counted()
     fields: dict[str, Word] = {
         "birth": iso(born),
-        "last_heartbeat": iso(now),
+        "last_heartbeat": iso(runtime.now()),
         "queues": ",".join(queues),
         "pid": pid,
         "hostname": socket.gethostname(),

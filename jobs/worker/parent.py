@@ -16,7 +16,7 @@ from django.db import connections
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from jobs import scheduler
+from jobs import runtime, scheduler
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, new_pool
 from jobs.errors import ScheduleError
@@ -190,6 +190,7 @@ class Parent:
                 process.board.pause(at, suspended or queue in paused)
 
     def _beat(self) -> None:
+        runtime.hear(self._wire.call("TIME"))
         listed = {keys.name_of(key.decode()) for key in self._wire.call("SMEMBERS", keys.QUEUES)}
         self._every_queue = sorted(listed.union(self._queues))
         running = [process for process in self._children if process.stopped_at is None]
@@ -282,6 +283,8 @@ class Parent:
         while True:
             try:
                 known = self._wire.call("COMMAND", "INFO", "BLMOVE")
+                runtime.hear(self._wire.call("TIME"))
+                runtime.now = runtime.server_now
                 break
             except (*UNREACHABLE, ResponseError) as error:
                 logger.warning("no answer from Redis, waiting for it: %s", error)
