@@ -152,9 +152,15 @@ def _changed(jobs: Sequence[Job], change: _Change) -> list[ChangeRefusedError | 
         if change.queue and not same_server(there := get_connection(change.queue), client):
             refused |= {(client, job_id): _elsewhere(job_id, change, client, there) for job_id in ids}
             continue
-        for some in (ids[at : at + SLICE] for at in range(0, len(ids), SLICE)):
+        while ids:
+            some, ids = ids[:SLICE], ids[SLICE:]
+            later = []
             for job_id, outcome, detail in _made(client, some, change):
-                refused[client, job_id] = _refusal(job_id, change, outcome, detail)
+                if outcome == "later":
+                    later.append(job_id)
+                else:
+                    refused[client, job_id] = _refusal(job_id, change, outcome, detail)
+            ids = later + ids
     return [refused[job.connection, job.id] for job in jobs]
 
 

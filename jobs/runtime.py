@@ -5,7 +5,7 @@ call a job's code. Everything else is the same code in a test and in production.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,6 +13,24 @@ from django.db import connections
 
 # Seconds since the epoch, for every decision that depends on the time.
 now: Callable[[], float] = time.time
+
+_ahead = 0.0  # seconds of the server's clock before this process's monotonic one, as last measured
+
+
+def measure(time_of_server: Sequence[bytes | str | int]) -> None:
+    """Measure how far ahead the server's clock is, from an answer of TIME that has just arrived."""
+    global _ahead
+    seconds, microseconds = time_of_server
+    _ahead = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
+
+
+def server_now() -> float:
+    """
+    Return the server's clock, in seconds. A worker process uses it as `now`: the clocks of machines differ, and may be
+    set while they run.
+    """
+    return _ahead + time.monotonic()
+
 
 # Returns the stand-in for every Redis server; None: the servers themselves are used.
 stand_in: Callable[[], Any] | None = None

@@ -68,6 +68,8 @@ def name_of(key: str) -> str:
 # --- ours: workers and queues ----------------------------------------------------------------
 
 ALIVE = "jobs:workers"  # worker processes by their last beat
+HEARD = "jobs:heard"  # the time of the last beat or recovery of any worker
+SILENCE = "jobs:silence"  # exists after a long time without beats; while it exists, no worker is declared dead
 PAUSED = "jobs:paused"  # a set of queues
 RELEASING = "jobs:releasing"  # jobs that have ended, whose dependents are not released yet
 ASIDE = "jobs:aside"  # keys that had another type than they should, by when they were put aside, as `jobs:aside:<key>`
@@ -142,6 +144,11 @@ def counts(minute: int) -> str:
 def counts_of_hour(hour: int) -> str:
     """The attempts that ended in an hour (since the epoch), a hash by their labels."""
     return f"jobs:counts:hour:{hour}"
+
+
+def counts_so_far(hour: int) -> str:
+    """Sums of the minutes of an hour that are added up so far, a hash; it becomes `counts_of_hour`."""
+    return f"jobs:counts:adding:{hour}"
 
 
 def samples(minute: int) -> str:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
 UNSEEN = 30  # seconds without a beat after which a worker process is dead
+SILENCE = 15  # seconds without a beat of any worker, after which each has as long to beat again
 
 
 _FIRST, _LAST = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)  # in whatever zone one reads them

@@ -172,7 +172,8 @@ def roll_up() -> None:
     for client in servers():
         last = int(client.get(SUMMED) or 0)
         for hour in range(max(last + 1, this_hour - COUNTS_KEPT // HOUR), this_hour):
-            run_script(client, _SUM_UP, *_summing(hour * HOUR, into_total=True))
+            while run_script(client, _SUM_UP, *_summing(hour * HOUR, into_total=True)) is None:
+                pass
 
 
 _Counted = list[tuple[tuple[str, str, str, int], int]]
@@ -204,15 +205,19 @@ def _read(first: int, last: int, step: int) -> Iterable[tuple[int, _Counted]]:
 
 
 def _sum_up_many(client: Redis, hours: Sequence[int]) -> list[dict[bytes, Any]]:
-    if not hours:
-        return []
-    answers = run_many(client, _SUM_UP, [_summing(hour) for hour in hours])
-    return [dict(zip(answer[::2], answer[1::2], strict=True)) for answer in answers]
+    found: dict[int, Any] = {}
+    while left := [hour for hour in hours if found.get(hour) is None]:
+        found |= zip(left, run_many(client, _SUM_UP, [_summing(hour) for hour in left]), strict=True)
+    return [dict(zip(found[hour][::2], found[hour][1::2], strict=True)) for hour in hours]
 
 
 def _summing(hour: int, *, into_total: bool = False) -> tuple[list[str], list[Word]]:
     minutes = [keys.counts(minute) for minute in range(hour // MINUTE, (hour + HOUR) // MINUTE)]
-    return [_hour_key(hour), TOTAL, SUMMED, *minutes], [hour // HOUR, HOURS_KEPT, int(into_total)]
+    return [_hour_key(hour), TOTAL, SUMMED, *minutes, keys.counts_so_far(hour // HOUR)], [
+        hour // HOUR,
+        HOURS_KEPT,
+        int(into_total),
+    ]
 
 
 def _hash_many(client: Redis, hashes: Sequence[str]) -> list[dict[bytes, Any]]:

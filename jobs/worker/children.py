@@ -162,7 +162,7 @@ class Children:
             self.failed = self.failed or failed_in_burst
         self._settle(process)
         if not failed_in_burst and self._is_missed(process, follows):
-            soon = time.time() - process.born < RESTART_DELAY
+            soon = time.monotonic() - process.started_at < RESTART_DELAY
             self._to_start.append((time.monotonic() + (RESTART_DELAY if soon else 0.0), process.number))
 
     def _is_missed(self, process: Process, follows: int | None) -> bool:
@@ -176,7 +176,7 @@ class Children:
 
     def _count_failed_start(self, process: Process, how: str) -> None:
         """Give up when one child after the other dies before it could begin a job: the next one would, too."""
-        at_once = time.time() - process.born < RESTART_DELAY and process.board.begun() < 0
+        at_once = time.monotonic() - process.started_at < RESTART_DELAY and process.board.begun() < 0
         self._failures[process.number] = self._failures[process.number] + 1 if at_once else 0
         if self._failures[process.number] == FAILURES:
             logger.error(

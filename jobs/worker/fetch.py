@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from jobs import conf
+from jobs import conf, runtime
 from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import GivenBack
 from jobs.broker import keys
@@ -176,7 +176,7 @@ class Fetch:
         for handed in outcomes:
             words += handed.encoded.words()
         want = self._room(len(outcomes)) if claims and not self._quiet else 0
-        now, first = time.time(), self._executions
+        now, first = runtime.now(), self._executions
         self._executions += want
         self._unsent, self._is_sending, self._in_doubt = waiting, True, True  # until the answer is here
         self._again = again | {handed.claim.execution for handed in outcomes}
@@ -255,6 +255,7 @@ class Fetch:
         gave up waiting for may still arrive after this, so we look now and then. And this may arrive late itself, so it
         leaves alone what we claim from now on.
         """
+        runtime.measure(self._wire.call("TIME"))
         for name in self._queues:
             held = list(self.held)
             back, _ = recover(self._wire, name, only=self._worker, begun=NONE, before=self._executions, kept=held)

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 
 from rq.version import VERSION
 
+from jobs import runtime
 from jobs.broker import keys, names
 from jobs.broker.connections import Script, Word
-from jobs.broker.times import DAY, as_text, iso
+from jobs.broker.times import DAY, SILENCE, as_text, iso
 from jobs.inspection.version import code_version
 from jobs.worker.connection import Wire
 from jobs.worker.scoreboard import Board
@@ -25,12 +26,12 @@ _BEAT = Script("shared.lua", "beat.lua")
 
 def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], board: Board) -> None:
     """Write to Redis that this worker lives, and which jobs it runs. Raises redis-py's errors."""
-    now, monotonic = time.time(), time.monotonic()
+    monotonic = time.monotonic()
     running = board.running()
     finished, failed, working = board.counted()
     fields: dict[str, Word] = {
         "birth": iso(born),
-        "last_heartbeat": iso(now),
+        "last_heartbeat": iso(runtime.now()),
         "queues": ",".join(queues),
         "pid": pid,
         "hostname": socket.gethostname(),
@@ -55,7 +56,7 @@ def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], 
         if age > RECORDED_AFTER:
             words += (job.job_id, job.execution, job.queue, repr(age))
     key = keys.worker(worker)
-    wire.run(_BEAT, [key, f"{key}:executions"], keys.RQ, worker, RECORD_TTL, repr(now), *words)
+    wire.run(_BEAT, [key, f"{key}:executions"], keys.RQ, worker, RECORD_TTL, SILENCE, *words)
 
 
 def resident_megabytes(pid: int) -> float:
@@ -99,6 +100,13 @@ def unregister(wire: Wire, worker: str | bytes, queues: Iterable[str]) -> None:
     for queue in queues:
         wire.call("SREM", keys.workers_of(queue), key)
     wire.call("DEL", key, f"{key}:executions")
+
+
+def forgotten(wire: Wire) -> list[bytes]:
+    """Return the workers whose last beat was FORGOTTEN seconds ago or more, by the server's clock."""
+    seconds, _ = wire.call("TIME")
+    found: list[bytes] = wire.call("ZRANGEBYSCORE", keys.ALIVE, "-inf", int(seconds) - FORGOTTEN)
+    return found
 
 
 def new_name(given: str, number: int, processes: int) -> str:

@@ -15,7 +15,7 @@ from django.db import connections
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from jobs import scheduler
+from jobs import runtime, scheduler
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, new_pool
 from jobs.broker.times import as_text
@@ -33,7 +33,7 @@ from jobs.worker.health import Health
 from jobs.worker.interruptions import INTERRUPT_GRACE
 from jobs.worker.process import Process
 from jobs.worker.promotion import Promotion
-from jobs.worker.recovery import Held, bury, recover
+from jobs.worker.recovery import Held, bury, is_silence, recover
 from jobs.worker.release import release
 from jobs.worker.remote_commands import Remote
 from jobs.worker.rq_maintenance import RqMaintenance
@@ -44,7 +44,6 @@ from jobs.worker.supervision import Supervision
 logger = teller("jobs.worker")
 
 TICK = 0.5  # seconds between checks for due jobs and paused queues
-MISSED = 3 * heartbeat.EVERY  # seconds: after a longer silence of this worker, others have as long to beat again
 
 
 class Parent:
@@ -79,8 +78,6 @@ class Parent:
         self._kill_at = float("inf")
         self._received: list[int] = []  # signals that are still to be obeyed
         self._next_tick = self._next_beat = 0.0
-        self._beaten_at: int | None = None  # by the server's clock, in seconds
-        self._recover_from = 0.0  # monotonic seconds
         self._often = (
             lambda: self._show_paused(self._children),
             lambda: self._promotion.run(self._every_queue),
@@ -95,7 +92,7 @@ class Parent:
         blocks = self._wait_for_server()
         wake = self._handle_signals()
         if self._settings.burst:  # fill the queues before a child can find them empty
-            self._duties.one(self._recover)
+            self._duties.one(self._recover_patiently)
             self._duties.one(lambda: self._maintenance.run(self._every_queue))
             self._duties.one(lambda: self._promotion.run(self._every_queue))
         while not self._children.are_gone:
@@ -202,32 +199,35 @@ class Parent:
                 process.board.pause(at, suspended or queue in paused)
 
     def _beat(self) -> None:
+        runtime.measure(self._wire.call("TIME"))
         listed = {keys.name_of(as_text(key)) for key in self._wire.call("SMEMBERS", keys.QUEUES)}
         self._every_queue = sorted(listed.union(self._queues))
-        for process in self._children:
-            if process.stopped_at is not None:
-                continue
+        running = [process for process in self._children if process.stopped_at is None]
+        for process in running:
+            self._beat_for(process)
+        for process in running:  # after all beats, since a full server refuses this
             if not self._wire.call("SISMEMBER", keys.WORKERS, keys.worker(process.name)):
                 # Removed from the list while this worker was silent, by a worker or by RQ's own clean-up.
                 heartbeat.register(self._wire, process.name, self._queues)
-            self._beat_for(process)
-        seconds = int(self._wire.call("TIME")[0])
-        if self._beaten_at is not None and seconds - self._beaten_at > MISSED:
-            # The server was away or refused writes, or all processes were suspended: living workers were silent, too.
-            self._recover_from = time.monotonic() + MISSED
-        self._beaten_at = seconds
 
     def _beat_for(self, process: Process) -> None:
         pid = process.pid or os.getpid()
         heartbeat.beat(self._wire, process.name, pid, process.born, self._queues, process.board)
 
     def _recover(self) -> None:
-        if time.monotonic() < self._recover_from:
-            return
         for queue in self._every_queue:
             self._report(queue, *recover(self._wire, queue))
-        for name in self._wire.call("ZRANGEBYSCORE", keys.ALIVE, "-inf", repr(time.time() - heartbeat.FORGOTTEN)):
-            heartbeat.unregister(self._wire, name, self._every_queue)
+        if not is_silence(self._wire):
+            for name in heartbeat.forgotten(self._wire):
+                heartbeat.unregister(self._wire, name, self._every_queue)
+
+    def _recover_patiently(self) -> None:
+        """The same for a burst, which may end before a silence does: it waits for the end of the silence."""
+        self._recover()
+        while is_silence(self._wire) and not self._received:
+            self._supervision.wait(1.0)
+            self._recover()  # it counts as a sign of life: the next recovery must not begin another silence
+        self._recover()
 
     def _release(self) -> None:
         """Release the jobs that a dead worker should have released."""
@@ -274,11 +274,12 @@ class Parent:
         while True:
             try:
                 info = self._wire.call("COMMAND", "INFO", "BLMOVE")
+                runtime.measure(self._wire.call("TIME"))
+                runtime.now = runtime.server_now
                 break
             except (*UNREACHABLE, ResponseError) as error:
                 logger.warning("no answer from Redis, waiting for it: %s", error)
                 self._wire.close()
-                self._recover_from = time.monotonic() + MISSED
                 self._supervision.wait(pause)
                 pause = min(pause * 2, 5.0)
         blocks = bool(info and info[0])

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from math import inf
 
+from jobs import runtime
 from jobs.telling import teller
 from jobs.worker.scoreboard import Board, Running
 
@@ -21,7 +22,7 @@ class Process:
 
     def __init__(self, name: str, number: int, board: Board) -> None:
         self.name, self.number, self.board = name, number, board
-        self.born, self.started_at = time.time(), time.monotonic()
+        self.born, self.started_at = runtime.now(), time.monotonic()
         self.pid = 0
         self.control: socket.socket | None = None  # the parent's end; the child stops when it closes
         self.stopped_at: float | None = None  # since when it is SIGSTOPped (monotonic seconds)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 
+from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script
 from jobs.broker.lease import Lease
@@ -32,7 +33,7 @@ class Promotion:
             moved = SLICE
             while moved == SLICE and time.monotonic() < until:
                 places = [keys.registry("scheduled", queue), keys.queue(queue), keys.registry("failed", queue)]
-                moved = self._wire.run(_PROMOTE, places, keys.RQ, iso(time.time()), SLICE)
+                moved = self._wire.run(_PROMOTE, places, keys.RQ, iso(runtime.now()), SLICE)
                 promoted += moved
         return promoted
 

@@ -1,6 +1,5 @@
 """Giving back what dead workers held: every job of theirs returns to the head of its queue, once."""
 
-import time
 import zlib
 from base64 import b64encode
 from collections.abc import Iterable
@@ -8,10 +7,10 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
 
-from jobs import conf
+from jobs import conf, runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script
-from jobs.broker.times import UNSEEN, as_text, iso
+from jobs.broker.times import SILENCE, UNSEEN, as_text, iso
 from jobs.errors import JobsError
 from jobs.record import registry
 from jobs.telling import teller
@@ -62,18 +61,25 @@ def recover(
     executions `kept` and those from number `before` on. `begun` is the number of the last execution that had begun:
     jobs up to it were interrupted. Of those, the executions `suspects` count towards poison; None: all of them.
 
+    Without `only` nothing is given back during a silence (see `is_silence`).
+
     Raises redis-py's errors.
     """
-    now, kept = time.time(), list(kept)
+    kept = list(kept)
     back, dead = wire.run(
         _RECOVER,
         [keys.registry("wip", queue), keys.queue(queue), keys.registry("failed", queue)],
-        *(keys.RQ, queue, iso(now), UNSEEN, POISON, int(now) + DEAD_TTL, _POISONED, only, begun, before),
-        *("all" if suspects is None else "listed", len(kept)),
+        *(keys.RQ, queue, iso(runtime.now()), UNSEEN, POISON, DEAD_TTL, _POISONED, only, begun, before),
+        *("all" if suspects is None else "listed", SILENCE, len(kept)),
         *kept,
         *(suspects or ()),
     )
     return Recovered(*([Held(as_text(job), as_text(worker)) for job, worker in jobs] for jobs in (back, dead)))
+
+
+def is_silence(wire: Wire) -> bool:
+    """Whether no worker is declared dead now, since none has beaten for long. Raises redis-py's errors."""
+    return bool(wire.call("EXISTS", keys.SILENCE))
 
 
 def bury(queue: str, dead: Iterable[Held]) -> None:

@@ -1,13 +1,12 @@
 """Releases the jobs that waited for a job that has ended; in slices, so that thousands of them block nothing."""
 
-import time
-
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 
+from jobs import runtime
 from jobs.broker import keys
-from jobs.broker.connections import Script, run_script
+from jobs.broker.connections import Script, Word, run_script
 from jobs.broker.times import as_text, iso
 from jobs.job import MandateJob
 from jobs.telling import teller
@@ -41,8 +40,8 @@ def _release_commands(client: Redis, members: bytes) -> None:
     prerequisite = members.rpartition(b":")[2]
     before = None
     while True:
-        now = time.time()
-        left, started = run_script(client, _RELEASE, [members], [keys.RQ, prerequisite, SLICE, iso(now), repr(now)])
+        words: list[Word] = [keys.RQ, prerequisite, SLICE, iso(runtime.now())]
+        left, started = run_script(client, _RELEASE, [members], words)
         for job_id in started:
             logger.info("enqueued job %s: its prerequisites are done", as_text(job_id))
         if left == 0 or left == before:  # done; or the server is full, and it is tried again later

@@ -33,7 +33,13 @@ ROOT = Path(__file__).resolve().parent
 VERSION = tomllib.loads((ROOT.parent.parent / "pyproject.toml").read_text())["project"]["version"]
 
 A_MONTH = 30 * 24 * 3_600.0  # seconds that samples are old when they are made: what waits for a time in them is due
-PASSING = ("jobs:lease:", "jobs:workers", "rq:scheduler_lock")  # what begins with these ends by itself in seconds
+PASSING = (
+    "jobs:lease:",
+    "jobs:workers",
+    "jobs:heard",
+    "jobs:silence",
+    "rq:scheduler_lock",
+)  # what begins with these ends by itself in seconds
 PARCEL = UUID("6f9619ff-8b86-d011-b42d-00c04fc964ff")
 
 

@@ -2,6 +2,7 @@
 
 # The variables of the environment that say how: a worker reads them when it starts, not when Django is set up.
 VARIABLES = {
+    "CLOCK_AHEAD",
     "FAILING_FORKS",
     "FAILING_START",
     "FAULT",
@@ -19,8 +20,8 @@ TIMES = {
     "GRACE",
     "HOOKS",
     "HOPELESS",
-    "MISSED",
     "PATIENCE",
+    "SILENCE",
     "STALLED",
     "THREADS",
     "UNSEEN",

@@ -5,6 +5,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from jobs.worker import (
     fetch,
     heartbeat,
     interruptions,
-    parent,
     recovery,
     rq_jobs,
     stall,
@@ -58,6 +58,8 @@ def arm(command: rqworker.Command, *args: Any) -> None:
         around(child.Child, "_mind", before=stand_still_in_main)
     if "STALLED_FETCH" in os.environ:
         around(fetch.Fetch, "_look", before=stand_still)
+    if "CLOCK_AHEAD" in os.environ:
+        time.time = lambda right=time.time, ahead=float(os.environ["CLOCK_AHEAD"]): right() + ahead
     for name, modules in TIMES.items():
         if name in os.environ:
             for module in modules:
@@ -108,8 +110,8 @@ TIMES = {
     "GRACE": [child, children],
     "HOOKS": [ending],
     "HOPELESS": [stall],
-    "MISSED": [parent],
     "PATIENCE": [doorbell, connection],
+    "SILENCE": [heartbeat, recovery],
     "STALLED": [stall],
     "THREADS": [ending],
     "UNSEEN": [fetch, children, recovery],

@@ -1,13 +1,16 @@
--- Say that a worker lives, and write RQ's records of what it has been running for a while. After shared.lua.
+-- Write that a worker lives, and RQ's records of what it has been running for a while. After shared.lua.
 --
 -- KEYS  the worker's hash, the set of its executions
--- ARGV  1 RQ's key prefix   2 worker name   3 seconds that RQ's records live without another beat   4 now (seconds)
+-- ARGV  1 RQ's key prefix   2 worker name   3 seconds that RQ's records live without another beat   4 seconds without
+--       any beat after which no worker is declared dead for as long
 --       5 number of fields of the worker's hash, names and values, then for each execution: job id, execution, queue,
 --       seconds since it began
 -- The time of the beat is the server's: workers' clocks may differ.
-local prefix, worker, ttl, now = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local time = redis.call('TIME')
-write('ZADD', 'jobs:workers', time[1] .. '.' .. string.format('%06d', time[2]), worker)
+local prefix, worker, ttl = ARGV[1], ARGV[2], ARGV[3]
+allow_writes_when_full() -- a full server must not make living workers look dead
+local now = clock()
+is_silence(now, ARGV[4])
+write('ZADD', 'jobs:workers', string.format('%.6f', now), worker)
 local n = tonumber(ARGV[5])
 write('HSET', KEYS[1], unpack(ARGV, 6, 5 + 2 * n))
 redis.call('EXPIRE', KEYS[1], ttl)

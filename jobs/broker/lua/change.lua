@@ -6,57 +6,131 @@
 --       8 an event for its history, or ''   9 reason   10 LPUSH or RPUSH, for the head or the tail of its queue
 --       11 another queue, or ''   12 for due: when it runs (seconds since the epoch)   13... ids of further jobs
 -- Returns { what happened, further } of each job, one after the other: done; missing; status and the job's status, if it
---       is not among those; held and the id of the job that holds its lock; error and what the server said.
+--       is not among those; held and the id of the job that holds its lock; later, where it stands far behind the others
+--       in a long list: it needs another call, but the first never does; error and what the server said.
 --
 -- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is notified.
 local prefix, what, iso, now, keep = ARGV[1], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7])
 local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
   canceled = 'canceled', finished = 'finished' }
-local OFF = '\0off' -- no job's id
-local off = {} -- by id: jobs that are off their queue's list before their turn
+local LOOKED_AT = 10000 -- ids of a list that are read to find some: a few milliseconds
+local LATER, ABSENT = -1, -2
+local standing = {} -- by id: the position in its list of each of several queued jobs, LATER or ABSENT
+local leaving = {} -- by list: those of them that leave it once all are changed
+local members = {} -- by queue and id: claims, of a queue whose claims had to be searched
 
 local function possible(status) return string.find(ARGV[6], ',' .. status .. ',', 1, true) end
 
 -- Going through a long list for each of many jobs takes the square of their number. Whoever changes many has read them
 -- off the list as they stand there, so they are found about the first of them, and all go in one pass.
-local function take_off(list, ids)
-  local first
+local function find(list, ids)
+  local first, wanted, left = nil, {}, 0
   for _, id in ipairs(ids) do
-    local known, at = pcall(redis.call, 'LPOS', list, id)
-    if not known then return end -- a server older than 6.0.6: one by one, then; so of a key that is no list
-    first = at
-    if first then break end
+    if not first then
+      local known, at = pcall(redis.call, 'LPOS', list, id)
+      if not known then return end -- a server older than 6.0.6: one by one, then; so of a key that is no list
+      first = at
+    end
+    standing[id] = first and LATER or ABSENT
+    if first then wanted[id], left = true, left + 1 end
   end
   if not first then return end
-  local wanted, marked = {}, 0
-  for _, id in ipairs(ids) do wanted[id] = true end
   local from = math.max(0, first - 2 * #ids)
-  redis.call('SREM', 'jobs:releasing', OFF) -- after a write that needs no memory a full server allows those that may
-  for at, id in ipairs(redis.call('LRANGE', list, from, first + 2 * #ids)) do
-    if wanted[id] then
-      redis.call('LSET', list, from + at - 1, OFF)
-      marked, off[id] = marked + 1, true
+  local start, ends = from, false
+  while left > 0 and not ends and start < from + LOOKED_AT do
+    local some = redis.call('LRANGE', list, start, start + 999)
+    for at, id in ipairs(some) do
+      if wanted[id] then standing[id], wanted[id], left = start + at - 1, nil, left - 1 end
     end
+    start, ends = start + #some, #some < 1000
   end
-  redis.call('LREM', list, marked, OFF)
+  if from == 0 and ends then
+    for id in pairs(wanted) do standing[id] = ABSENT end
+  end
+end
+
+local function take_off(list, ids)
+  for _, id in ipairs(ids) do redis.call('LSET', list, standing[id], OFF) end
+  redis.call('LREM', list, #ids, OFF)
+end
+
+-- Seconds since the epoch of a time as RQ writes it; nothing for any other text.
+local function seconds_of(text)
+  local y, m, d, h, min, s = string.match(text or '', '^(%d+)-(%d+)-(%d+)T(%d+):(%d+):([%d.]+)Z$')
+  if not y then return nil end
+  y, m = tonumber(y), tonumber(m)
+  if m < 3 then y, m = y - 1, m + 12 end
+  local leap_days = math.floor(y / 4) - math.floor(y / 100) + math.floor(y / 400)
+  local days = 365 * y + leap_days + math.floor((153 * m - 457) / 5) + d - 719469
+  return ((days * 24 + h) * 60 + min) * 60 + s
+end
+
+-- The claims of a running job. Its record says when it was claimed, and so does their score (FAR in step.lua). If RQ's
+-- code has written the record, all claims of the queue are searched, once for all jobs.
+local function claims_of(id, queue, started_at)
+  local wip, at, found = prefix .. 'wip:' .. queue, seconds_of(started_at), {}
+  if at and not members[queue] then
+    for _, member in ipairs(write('ZRANGEBYSCORE', wip, 8000000000 + at - 0.001, 8000000001 + at)) do
+      if string.sub(member, 1, #id + 1) == id .. ':' then found[#found + 1] = member end
+    end
+    if #found > 0 then return found end
+  end
+  if not members[queue] then
+    local by_id = {}
+    for _, member in ipairs(write('ZRANGE', wip, 0, -1)) do
+      local of = string.sub(member, 1, (string.find(member, ':', 1, true) or 1) - 1)
+      by_id[of] = by_id[of] or {}
+      table.insert(by_id[of], member)
+    end
+    members[queue] = by_id
+  end
+  return members[queue][id] or found
+end
+
+-- Take a job out of the place that its status names, as part of all_or_none. One of several queued jobs leaves its list
+-- later, with the others.
+local function leave(undo, id, status, queue, target, claimed)
+  if status == 'queued' and not standing[id] then
+    local list = prefix .. 'queue:' .. queue
+    local last = what == 'queue' and target == queue -- in the same list, to whose tail it has just been added
+    if write('LREM', list, last and 1 or 0, id) > 0 then undo[#undo + 1] = { 'LPUSH', list, id } end
+  elseif status == 'started' then
+    for _, member in ipairs(claimed) do take_from_registry(undo, prefix .. 'wip:' .. queue, member) end
+  elseif REGISTRY[status] then
+    take_from_registry(undo, prefix .. REGISTRY[status] .. ':' .. queue, id)
+  end
+end
+
+local function keep_for_good(undo, key)
+  local left = redis.call('PTTL', key)
+  redis.call('PERSIST', key)
+  if left > 0 then undo[#undo + 1] = { 'PEXPIRE', key, left } end
+end
+
+local function reschedule(key, id, queue)
+  local scheduled, due = prefix .. 'scheduled:' .. queue, ARGV[12]
+  local before, expires = write('ZSCORE', scheduled, id), redis.call('HGET', key, 'expires_at')
+  all_or_none(function(undo)
+    write('ZADD', scheduled, due, id)
+    undo[1] = before and { 'ZADD', scheduled, before, id } or { 'ZREM', scheduled, id }
+    if expires then -- it counts from when the job is due
+      redis.call('HSET', key, 'expires_at', string.format('%.17g', expires + (due - (before or due))))
+    end
+  end)
+  note(key, ARGV[8])
 end
 
 local function change(id)
   local key = prefix .. 'job:' .. id
-  local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name', 'unique_ms', 'lacked')
+  local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name', 'unique_ms', 'lacked',
+    'started_at')
   local status, queue, prerequisites, lock, worker, lacked = job[1], job[2], job[3], job[4], job[5], job[7]
   if not status then return { 'missing', '' } end
   if not possible(status) then return { 'status', status } end
+  if status == 'queued' and standing[id] == LATER then return { 'later', '' } end
 
   if what == 'due' then
-    local scheduled, due = prefix .. 'scheduled:' .. queue, ARGV[12]
-    local expires = redis.call('HGET', key, 'expires_at')
-    if expires then -- it counts from when the job is due
-      local later = tonumber(due) - tonumber(redis.call('ZSCORE', scheduled, id) or due)
-      redis.call('HSET', key, 'expires_at', string.format('%.17g', tonumber(expires) + later))
-    end
-    write('ZADD', scheduled, due, id)
-    note(key, ARGV[8])
+    reschedule(key, id, queue)
     return { 'done', status }
   end
 
@@ -72,72 +146,83 @@ local function change(id)
     redis.call('SET', lock, id, 'PX', job[6])
   end
 
-  if status == 'queued' then
-    if not off[id] then write('LREM', prefix .. 'queue:' .. queue, 0, id) end
-    off[id] = nil
-  elseif status == 'started' then
-    for _, member in ipairs(write('ZRANGE', prefix .. 'wip:' .. queue, 0, -1)) do
-      if string.sub(member, 1, #id + 1) == id .. ':' then
-        redis.call('ZREM', prefix .. 'wip:' .. queue, member)
-        if worker then -- this execution, and none that a person's retry may have begun by the time that it hears of it
-          redis.call('PUBLISH', prefix .. 'pubsub:' .. worker,
-            cjson.encode({ command = 'stop-execution', job_id = id, execution_id = string.sub(member, #id + 2) }))
-        end
+  local target = ARGV[11] ~= '' and ARGV[11] or queue
+  local claimed = status == 'started' and claims_of(id, queue, job[8]) or {}
+  local waits, follows, linked_anew = write('SMEMBERS', 'jobs:waits:' .. id), false, false
+  local decoded, needed = pcall(cjson.decode, prerequisites or '[]')
+  needed = decoded and needed or {}
+  for _, prerequisite in ipairs(needed) do
+    follows = write('SISMEMBER', 'jobs:followers:' .. prerequisite, id) == 1 or follows
+  end
+
+  all_or_none(function(undo)
+    if what == 'delete' then
+      redis.call('SET', 'jobs:gone:' .. id, ARGV[9], 'EX', keep)
+      ended(id, false)
+      run_ended(key, id, 'deleted')
+      leave(undo, id, status, queue, target, claimed)
+      redis.call('DEL', key, prefix .. 'results:' .. id, 'jobs:waits:' .. id)
+    elseif what == 'cancel' then
+      put_into_registry(undo, prefix .. 'canceled:' .. queue, now + keep, id)
+      ended(id, false)
+      run_ended(key, id, 'cancelled')
+      leave(undo, id, status, queue, target, claimed)
+      local fields = { 'status', 'canceled', 'ended_at', iso, 'reason', ARGV[9] }
+      if #waits > 0 then fields[7], fields[8] = 'lacked', cjson.encode({ waits = waits, any = follows }) end
+      redis.call('HSET', key, unpack(fields))
+    else
+      keep_for_good(undo, key)
+      keep_for_good(undo, prefix .. 'results:' .. id)
+      lacked = lacked and cjson.decode(lacked) -- one that was cancelled while it waited goes on waiting
+      if lacked then undo[#undo + 1] = { 'DEL', 'jobs:waits:' .. id } end
+      linked_anew = lacked and wait_for(prefix .. 'job:', id, lacked.waits, lacked.any, {})
+      if linked_anew then
+        put_into_registry(undo, prefix .. 'deferred:' .. target, now, id)
+      else
+        write('SADD', prefix .. 'queues', prefix .. 'queue:' .. target)
+        put_into_list(undo, ARGV[10], prefix .. 'queue:' .. target, id)
+      end
+      leave(undo, id, status, queue, target, claimed)
+      if linked_anew then
+        redis.call('HSET', key, 'status', 'deferred', 'origin', target)
+      else
+        redis.call('HSET', key, 'status', 'queued', 'origin', target, 'enqueued_at', iso)
       end
     end
-  elseif REGISTRY[status] then
-    write('ZREM', prefix .. REGISTRY[status] .. ':' .. queue, id)
-  end
+  end)
 
-  local waits, follows = write('SMEMBERS', 'jobs:waits:' .. id), false
-  redis.call('DEL', 'jobs:waits:' .. id)
-  local decoded, needed = pcall(cjson.decode, prerequisites or '[]')
-  for _, prerequisite in ipairs(decoded and needed or {}) do
-    write('SREM', 'jobs:dependents:' .. prerequisite, id)
-    follows = write('SREM', 'jobs:followers:' .. prerequisite, id) == 1 or follows
+  if status == 'queued' and (standing[id] or ABSENT) >= 0 then
+    local list = prefix .. 'queue:' .. queue
+    leaving[list] = leaving[list] or {}
+    table.insert(leaving[list], id)
   end
-
-  if what ~= 'queue' then run_ended(key, id, what == 'cancel' and 'cancelled' or 'deleted') end
-  if what == 'delete' then
-    redis.call('DEL', key, prefix .. 'results:' .. id)
-    redis.call('SET', 'jobs:gone:' .. id, ARGV[9], 'EX', keep)
-    ended(id, false)
-    return { 'done', status }
+  if not linked_anew then
+    redis.call('DEL', 'jobs:waits:' .. id)
+    for _, prerequisite in ipairs(needed) do
+      write('SREM', 'jobs:dependents:' .. prerequisite, id)
+      write('SREM', 'jobs:followers:' .. prerequisite, id)
+    end
   end
-  if ARGV[8] ~= '' then note(key, ARGV[8]) end
+  if worker then -- this execution, and none that a person's retry may have begun by the time that it hears of it
+    for _, member in ipairs(claimed) do
+      redis.call('PUBLISH', prefix .. 'pubsub:' .. worker,
+        cjson.encode({ command = 'stop-execution', job_id = id, execution_id = string.sub(member, #id + 2) }))
+    end
+  end
+  if what == 'delete' then return { 'done', status } end
   if what == 'cancel' then
-    redis.call('HSET', key, 'status', 'canceled', 'ended_at', iso, 'reason', ARGV[9])
     redis.call('HDEL', key, 'state')
-    if #waits > 0 then redis.call('HSET', key, 'lacked', cjson.encode({ waits = waits, any = follows })) end
-    write('ZADD', prefix .. 'canceled:' .. queue, now + keep, id)
     redis.call('EXPIRE', key, keep)
     redis.call('EXPIRE', prefix .. 'results:' .. id, keep)
-    ended(id, false)
-  else
-    if ARGV[11] ~= '' then
-      queue = ARGV[11]
-      redis.call('HSET', key, 'origin', queue)
-    end
-    if status ~= 'queued' then -- a fresh budget, and no deadline; one that is moved keeps both
-      redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'survived',
-        'attempts', 'expires_at', 'due', 'lacked')
-    end
-    redis.call('PERSIST', key)
-    redis.call('PERSIST', prefix .. 'results:' .. id)
-    -- One that was cancelled while it waited goes on waiting.
-    lacked = lacked and cjson.decode(lacked)
-    if lacked and wait_for(prefix .. 'job:', id, lacked.waits, lacked.any, {}) then
-      redis.call('HSET', key, 'status', 'deferred')
-      write('ZADD', prefix .. 'deferred:' .. queue, now, id)
-    else
-      redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
-      write('SADD', prefix .. 'queues', prefix .. 'queue:' .. queue)
-      write(ARGV[10], prefix .. 'queue:' .. queue, id)
-    end
+  elseif status ~= 'queued' then -- a fresh budget, and no deadline; one that is moved keeps both
+    redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'survived',
+      'attempts', 'expires_at', 'due', 'lacked')
   end
+  if ARGV[8] ~= '' then note(key, ARGV[8]) end
   return { 'done', status }
 end
 
+allow_writes_when_full() -- a person frees memory by it
 if #ARGV == 12 then return change(ARGV[2]) end
 
 local ids, queued = { ARGV[2] }, {}
@@ -149,11 +234,21 @@ for _, id in ipairs(ids) do
     table.insert(queued[job[2]], id)
   end
 end
-for queue, some in pairs(queued) do take_off(prefix .. 'queue:' .. queue, some) end
+for queue, some in pairs(queued) do
+  if not pcall(find, prefix .. 'queue:' .. queue, some) then -- one by one, then
+    for _, id in ipairs(some) do standing[id] = nil end
+  end
+end
 local answers = {}
 for _, id in ipairs(ids) do
   local made, answer = pcall(change, id) -- what is no job does not keep the others from it
   if not made then answer = { 'error', type(answer) == 'table' and answer.err or tostring(answer) } end
   answers[#answers + 1], answers[#answers + 2] = answer[1], answer[2]
+end
+for list, some in pairs(leaving) do
+  if not pcall(take_off, list, some) then -- one by one, then
+    for _, id in ipairs(some) do redis.call('LREM', list, 1, id) end
+    redis.call('LREM', list, 0, OFF)
+  end
 end
 return answers

@@ -11,7 +11,8 @@ local prefix, most, until_, keep = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber
 local function forget(id)
   local key = prefix .. 'job:' .. id
   local read, job = pcall(redis.call, 'HMGET', key, 'status', 'prereqs', 'enqueued_at')
-  if not read or not job[1] then return 'gone' end -- the key is no job's, or there is none: only its id is here
+  if not read then return redis.call('TYPE', key).ok == 'hash' and 'stays' or 'gone' end
+  if not job[1] then return 'gone' end -- there is no job: only its id is here
   if job[3] and job[3] > until_ then return 'stays' end
   local decoded, prerequisites = pcall(cjson.decode, job[2] or '[]')
   for _, prerequisite in ipairs(decoded and prerequisites or {}) do
@@ -19,21 +20,27 @@ local function forget(id)
     write('SREM', 'jobs:followers:' .. prerequisite, id)
   end
   run_ended(key, id, 'deleted')
-  redis.call('DEL', key, prefix .. 'results:' .. id, 'jobs:waits:' .. id)
   redis.call('SET', 'jobs:gone:' .. id, 'deleted', 'EX', keep)
   ended(id, false)
+  redis.call('DEL', key, prefix .. 'results:' .. id, 'jobs:waits:' .. id) -- last: until then it is in its place
   return 'deleted'
 end
 
-local ids, stay, deleted = write('LRANGE', KEYS[1], 0, most - 1), {}, 0
-for _, id in ipairs(ids) do
-  local what = forget(id)
-  if what == 'stays' then stay[#stay + 1] = id end
+allow_writes_when_full()
+local ids, gone, deleted = write('LRANGE', KEYS[1], 0, most - 1), 0, 0
+local stays = {} -- by position
+for at, id in ipairs(ids) do
+  local done, what = pcall(forget, id)
+  stays[at] = not done or what == 'stays'
+  if not stays[at] then gone = gone + 1 end
   if what == 'deleted' then deleted = deleted + 1 end
 end
-local gone = #ids - #stay
-if gone > 0 then
-  redis.call('LTRIM', KEYS[1], #ids, -1)
-  for at = #stay, 1, -1 do redis.call('LPUSH', KEYS[1], stay[at]) end
+if gone == #ids then
+  redis.call('LTRIM', KEYS[1], gone, -1)
+elseif gone > 0 then
+  for at = 1, #ids do
+    if not stays[at] then redis.call('LSET', KEYS[1], at - 1, OFF) end
+  end
+  redis.call('LREM', KEYS[1], gone, OFF)
 end
 return { deleted, gone }

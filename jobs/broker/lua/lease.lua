@@ -1,8 +1,9 @@
--- Take or renew a lease. Only its owner can renew or free it; it ends by itself when its owner does.
+-- Take or renew a lease. Only its owner can renew or free it; it ends by itself when its owner does. After shared.lua.
 --
 -- KEYS  the lease
 -- ARGV  the owner's token, milliseconds to hold it (0 frees it)
 -- Returns 1 when the caller holds it now.
+allow_writes_when_full() -- duties go on there
 local owner = redis.pcall('GET', KEYS[1])
 if type(owner) == 'string' and owner ~= ARGV[1] then return 0 end -- what is no text is no owner's, and is replaced
 if ARGV[2] == '0' then

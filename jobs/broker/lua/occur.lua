@@ -39,42 +39,49 @@ local function is_unfinished(id)
   return type(status) == 'string' and not ({ finished = 1, failed = 1, canceled = 1, stopped = 1 })[status]
 end
 
-local function remember(what, id, at)
-  write('LPUSH', history, cjson.encode({ what = what, id = id, at = tonumber(at) }))
+local function remember(undo, line)
+  write('LPUSH', history, line)
+  undo[#undo + 1] = { 'LREM', history, 1, line }
 end
 
+local function line(what, id, at) return cjson.encode({ what = what, id = id, at = tonumber(at) }) end
+
 local written = {}
-if ARGV[8] ~= '' then write('LPUSH', history, ARGV[8]) end
-for i = 9, #ARGV, 2 do
-  local id, at = ARGV[i], ARGV[i + 1]
-  local key = prefix .. 'job:' .. id
-  if ARGV[6] == '0' and is_unfinished(last) then
-    remember('skipped', last, at)
-  elseif id == entry then -- it is due this once
-    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
-    write('RPUSH', prefix .. 'queue:' .. queue, id)
-    written[#written + 1] = id
-  elseif redis.call('EXISTS', key) == 0 then
-    redis.call('HSET', key, unpack(fields))
-    if expires_in then redis.call('HSET', key, 'expires_at', string.format('%.6f', at + expires_in)) end
-    write('SADD', prefix .. 'queues', prefix .. 'queue:' .. queue)
-    write('RPUSH', prefix .. 'queue:' .. queue, id)
-    remember('run', id, at)
-    last, written[#written + 1] = id, id
+all_or_none(function(undo)
+  if ARGV[8] ~= '' then remember(undo, ARGV[8]) end
+  for i = 9, #ARGV, 2 do
+    local id, at = ARGV[i], ARGV[i + 1]
+    local key, list = prefix .. 'job:' .. id, prefix .. 'queue:' .. queue
+    if ARGV[6] == '0' and is_unfinished(last) then
+      remember(undo, line('skipped', last, at))
+    elseif id == entry then -- it is due this once
+      put_into_list(undo, 'RPUSH', list, id)
+      redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
+      written[#written + 1] = id
+    elseif redis.call('EXISTS', key) == 0 then
+      undo[#undo + 1] = { 'DEL', key }
+      redis.call('HSET', key, unpack(fields))
+      if expires_in then redis.call('HSET', key, 'expires_at', string.format('%.6f', at + expires_in)) end
+      write('SADD', prefix .. 'queues', list)
+      put_into_list(undo, 'RPUSH', list, id)
+      remember(undo, line('run', id, at))
+      last, written[#written + 1] = id, id
+    end
   end
-end
-if ARGV[4] ~= '' then
-  if last then redis.call('HSET', template, 'last_run', last) end
-  redis.call('HINCRBY', template, 'runs_written', #written)
-end
-for _, forgotten in ipairs(write('LRANGE', history, ARGV[7], -1)) do
-  local read, run = pcall(cjson.decode, forgotten)
-  if read and type(run) == 'table' and run.id then write('HDEL', outcomes, run.id) end
-end
-redis.call('LTRIM', history, 0, ARGV[7] - 1)
-if ARGV[4] == '' then
-  redis.call('ZREM', KEYS[1], entry)
-else
-  redis.call('ZADD', KEYS[1], ARGV[4], entry)
-end
+  if ARGV[4] ~= '' then
+    if last then redis.call('HSET', template, 'last_run', last) end
+    redis.call('HINCRBY', template, 'runs_written', #written)
+    undo[#undo + 1] = { 'HINCRBY', template, 'runs_written', -#written }
+  end
+  for _, forgotten in ipairs(write('LRANGE', history, ARGV[7], -1)) do
+    local read, run = pcall(cjson.decode, forgotten)
+    if read and type(run) == 'table' and run.id then write('HDEL', outcomes, run.id) end
+  end
+  redis.call('LTRIM', history, 0, ARGV[7] - 1)
+  if ARGV[4] == '' then
+    redis.call('ZREM', KEYS[1], entry)
+  else
+    redis.call('ZADD', KEYS[1], ARGV[4], entry)
+  end
+end)
 return written

@@ -6,26 +6,27 @@
 -- Returns how many are no longer in the registry: as many as asked for means that there may be more.
 --
 -- Each job is moved by itself. One whose key is no hash can never run: it is shown among the dead.
-local time = redis.call('TIME')
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time[1] .. '.' .. string.format('%06d', time[2]),
-  'LIMIT', 0, ARGV[3])
+allow_writes_when_full()
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.6f', clock()), 'LIMIT', 0, ARGV[3])
 local moved, failure = 0, nil
 
 local function promote(id)
   local key = ARGV[1] .. 'job:' .. id
   local known = redis.pcall('HMGET', key, 'status', 'front')
-  if known.err then
-    write('ZADD', KEYS[3], '9999999999', id)
-  elseif known[1] then
-    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', ARGV[2])
-    write(known[2] and 'LPUSH' or 'RPUSH', KEYS[2], id)
-  end
-  redis.call('ZREM', KEYS[1], id)
+  all_or_none(function(undo)
+    if known.err then
+      put_into_registry(undo, KEYS[3], '9999999999', id)
+    elseif known[1] then
+      put_into_list(undo, known[2] and 'LPUSH' or 'RPUSH', KEYS[2], id)
+    end
+    take_from_registry(undo, KEYS[1], id)
+    if known[1] then redis.call('HSET', key, 'status', 'queued', 'enqueued_at', ARGV[2]) end
+  end)
 end
 
 for _, id in ipairs(due) do
   local done, answer = pcall(promote, id)
   if done then moved = moved + 1 else failure = failure or answer end
 end
-if failure and moved == 0 then error(type(failure) == 'table' and failure.err or failure) end
+if failure and moved == 0 then error(failure, 0) end
 return moved

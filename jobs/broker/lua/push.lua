@@ -20,44 +20,62 @@ local function holder(lock)
   return type(status) == 'string' and not ENDED[status] and id
 end
 
-write('SADD', KEYS[1], KEYS[2])
-while i <= #ARGV do
-  local id, due, payload, links, extra = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
-  local key, waiting, taken = prefix .. id, false, nil
-  if redis.call('EXISTS', key) == 0 then
-    if links ~= '' then
-      links = cjson.decode(links)
-      taken = links.unique and holder(links.unique)
-      if taken then
-        duplicates[#duplicates + 1] = { position, taken }
-      else
-        if links.unique then redis.call('SET', links.unique, id, 'PX', links.unique_ms) end
-        waiting = links.waits and wait_for(prefix, id, links.waits, links.any, links.sure)
+local begun = nil -- the job that is being written
+
+local function write_jobs()
+  while i <= #ARGV do
+    local id, due, payload, links, extra = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
+    local key, waiting, taken = prefix .. id, false, nil
+    if redis.call('EXISTS', key) == 0 then
+      begun = id
+      if links ~= '' then
+        links = cjson.decode(links)
+        taken = links.unique and holder(links.unique)
+        if taken then
+          duplicates[#duplicates + 1] = { position, taken }
+        else
+          if links.unique then redis.call('SET', links.unique, id, 'PX', links.unique_ms) end
+          waiting = links.waits and wait_for(prefix, id, links.waits, links.any, links.sure)
+        end
       end
-    end
-    if not taken then
-      if waiting then
-        redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'deferred', 'data', payload)
-        if due ~= '' then redis.call('HSET', key, 'due', due) end
-        write('ZADD', KEYS[4], now, id)
-      elseif due ~= '' then
-        redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'scheduled', 'data', payload)
-        write('ZADD', KEYS[3], due, id)
-      else
-        redis.call('HSET', key, 'created_at', iso, 'enqueued_at', iso, 'origin', queue, 'status', 'queued', 'data', payload)
-        if links ~= '' and links.front then
+      if not taken then
+        local registry, score = nil, nil
+        if waiting then
+          registry, score = KEYS[4], now
+          redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'deferred', 'data', payload)
+          if due ~= '' then redis.call('HSET', key, 'due', due) end
+        elseif due ~= '' then
+          registry, score = KEYS[3], due
+          redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'scheduled', 'data', payload)
+        else
+          redis.call('HSET', key, 'created_at', iso, 'enqueued_at', iso, 'origin', queue, 'status', 'queued', 'data', payload)
+        end
+        if extra > 0 then redis.call('HSET', key, unpack(ARGV, i + 5, i + 4 + 2 * extra)) end
+        if registry then
+          write('ZADD', registry, score, id)
+        elseif links ~= '' and links.front then
           write('LPUSH', KEYS[2], id)
         else
           ready[#ready + 1] = id
         end
       end
-      if extra > 0 then redis.call('HSET', key, unpack(ARGV, i + 5, i + 4 + 2 * extra)) end
+      begun = nil
     end
+    i, position = i + 5 + 2 * extra, position + 1
   end
-  i, position = i + 5 + 2 * extra, position + 1
 end
--- `unpack` fills Lua's stack, which holds a few thousand values.
+
+write('SADD', KEYS[1], KEYS[2])
+local written, refusal = pcall(write_jobs)
+if begun then redis.call('DEL', prefix .. begun, 'jobs:waits:' .. begun) end -- no record without a place
+-- Those before it are whole. `unpack` fills Lua's stack, which holds a few thousand values.
 for first = 1, #ready, 1000 do
-  write('RPUSH', KEYS[2], unpack(ready, first, math.min(first + 999, #ready)))
+  local placed, reason = pcall(write, 'RPUSH', KEYS[2], unpack(ready, first, math.min(first + 999, #ready)))
+  if not placed then
+    for at = first, #ready do redis.call('DEL', prefix .. ready[at]) end
+    written, refusal = false, reason
+    break
+  end
 end
+if not written then error(refusal, 0) end
 return duplicates

@@ -2,13 +2,14 @@
 --
 -- KEYS  the wip registry of one queue, the queue's list, the queue's failed registry
 -- ARGV  1 RQ's key prefix   2 queue name   3 now (ISO)   4 seconds after which an unseen worker is dead
---       5 suspect interruptions in a row that make a job dead ("poison")   6 when to forget a dead job (seconds)
+--       5 suspect interruptions in a row that make a job dead ("poison")   6 seconds that a dead job is kept
 --       7 the text of a poisoned job's result, as RQ stores one
 --       8 '' for the claims of every dead worker, else the name of one worker: its claims, but for those listed after
 --       9 number of the last execution that had begun: those up to it count an interruption
 --       10 number from which on that worker's executions are left alone: it may have claimed them since it asked
 --       11 'all' if every interrupted job is suspect, 'listed' if only the executions listed last are
---       12 number of executions of that worker that it still runs, then those, then the suspect ones
+--       12 seconds without any beat after which no worker is declared dead for as long
+--       13 number of executions of that worker that it still runs, then those, then the suspect ones
 -- Returns { given back, dead }, each a list of id and worker.
 --
 -- An interruption that is not suspect is counted as survived at once: `interruptions - survived` is the suspicion.
@@ -17,11 +18,13 @@
 -- Claims of stock RQ workers have no dot in their execution id, and are RQ's own to clean up.
 local prefix, queue, iso, only = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
 local begun, before = tonumber(ARGV[9]), tonumber(ARGV[10])
-local time = redis.call('TIME')
-local deadline = time[1] + time[2] / 1000000 - ARGV[4]
+allow_writes_when_full()
+local now = clock()
+if only == '' and is_silence(now, ARGV[12]) then return { {}, {} } end
+local deadline, forget_at = now - ARGV[4], math.floor(now) + ARGV[6]
 local kept, suspects = {}, {}
-for i = 13, 12 + ARGV[12] do kept[ARGV[i]] = true end
-for i = 13 + ARGV[12], #ARGV do suspects[ARGV[i]] = true end
+for i = 14, 13 + ARGV[13] do kept[ARGV[i]] = true end
+for i = 14 + ARGV[13], #ARGV do suspects[ARGV[i]] = true end
 
 local function is_dead(worker)
   if only ~= '' then return worker == only end
@@ -30,60 +33,82 @@ local function is_dead(worker)
 end
 
 local back, dead = {}, {}
--- If the workers' beats were put aside (see shared.lua), each has as long to be heard again.
+-- Take a claim away and put its job where it belongs. Returns the list that reports it, and the event of its history.
+local function give_back(undo, key, id, member, worker, execution, number)
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'hash' then
+    if kind ~= 'none' then put_into_registry(undo, KEYS[3], '9999999999', id) end -- it can never run: it is among the dead
+    redis.call('ZREM', KEYS[1], member)
+    return {}
+  end
+  local suspicion, interruptions = 0, 0
+  if number <= begun then
+    interruptions = redis.call('HINCRBY', key, 'interruptions', 1)
+    undo[#undo + 1] = { 'HINCRBY', key, 'interruptions', -1 }
+    if ARGV[11] == 'all' or suspects[execution] then
+      suspicion = interruptions - (redis.call('HGET', key, 'survived') or 0)
+    else
+      redis.call('HINCRBY', key, 'survived', 1)
+      undo[#undo + 1] = { 'HINCRBY', key, 'survived', -1 }
+    end
+    local by = redis.call('HGET', key, 'interrupted_by')
+    redis.call('HSET', key, 'interrupted_by', by and (by .. ' ' .. worker) or worker)
+    undo[#undo + 1] = by and { 'HSET', key, 'interrupted_by', by } or { 'HDEL', key, 'interrupted_by' }
+  end
+  local is_poison = suspicion >= tonumber(ARGV[5])
+  if is_poison then
+    put_into_registry(undo, KEYS[3], forget_at, id)
+    ended(id, false)
+    run_ended(key, id, 'dead')
+  else
+    put_into_list(undo, 'LPUSH', KEYS[2], id)
+  end
+  take_from_registry(undo, KEYS[1], member)
+  if is_poison then
+    local read, progress = pcall(cjson.decode, redis.call('HGET', key, 'progress') or '{}')
+    local attempts = read and type(progress) == 'table' and tonumber(progress.attempts) or 0
+    redis.call('HSET', key, 'status', 'failed', 'ended_at', iso, 'reason', 'poison', 'attempts', attempts + interruptions)
+  else
+    redis.call('HSET', key, 'status', 'queued')
+  end
+  return { is_poison and dead or back, number <= begun and 'interrupted' }
+end
+
+local function record(key, id, worker, event, is_poison)
+  local function note_event(name)
+    note(key, cjson.encode({ event = name, at = math.floor(now), worker = worker }))
+  end
+  if event then note_event(event) end
+  redis.call('HDEL', key, 'started_at', 'worker_name')
+  if not is_poison then return end
+  redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- a retry by a person begins afresh
+  redis.call('EXPIREAT', key, forget_at)
+  note_event('poisoned')
+  write('XADD', prefix .. 'results:' .. id, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker,
+    'exc_string', ARGV[7])
+  redis.call('EXPIREAT', prefix .. 'results:' .. id, forget_at)
+end
+
+-- If the workers' beats were put aside (see shared.lua), each has as long to beat again.
 local aside = redis.pcall('HGET', 'jobs:aside', 'jobs:workers')
-if only == '' and type(aside) == 'string' and time[1] - aside < tonumber(ARGV[4]) then return { back, dead } end
+if only == '' and type(aside) == 'string' and now - aside < tonumber(ARGV[4]) then return { back, dead } end
 local members = redis.pcall('ZRANGE', KEYS[1], 0, -1) -- a key that is no sorted set holds no claims
 for i = #members, 1, -1 do -- the last first, so that the first ends at the head
   local id, execution, worker = string.match(members[i], '^([^:]*):((.*)%.%d+)$') -- no job's id has a colon
   local number = tonumber(string.match(members[i], '%d+$'))
   if worker and number < before and is_dead(worker) and not kept[execution] then
     local key = prefix .. 'job:' .. id
-    local done, outcome = pcall(function()
-      local kind = redis.call('TYPE', key).ok
-      if kind == 'none' then return nil end
-      if kind ~= 'hash' then -- it can never run: it is shown among the dead
-        write('ZADD', KEYS[3], '9999999999', id)
-        return nil
-      end
-      local suspicion = 0
-      if number <= begun then
-        local interruptions = redis.call('HINCRBY', key, 'interruptions', 1)
-        if ARGV[11] == 'all' or suspects[execution] then
-          suspicion = interruptions - (redis.call('HGET', key, 'survived') or 0)
-        else
-          redis.call('HINCRBY', key, 'survived', 1)
-        end
-        local by = redis.call('HGET', key, 'interrupted_by')
-        redis.call('HSET', key, 'interrupted_by', by and (by .. ' ' .. worker) or worker)
-        note(key, cjson.encode({ event = 'interrupted', at = tonumber(time[1]), worker = worker }))
-      end
-      redis.call('HDEL', key, 'started_at', 'worker_name')
-      if suspicion >= tonumber(ARGV[5]) then
-        local read, progress = pcall(cjson.decode, redis.call('HGET', key, 'progress') or '{}')
-        local attempts = read and type(progress) == 'table' and tonumber(progress.attempts) or 0
-        redis.call('HSET', key, 'status', 'failed', 'ended_at', iso, 'reason', 'poison',
-          'attempts', attempts + redis.call('HGET', key, 'interruptions'))
-        redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- a retry by a person begins afresh
-        note(key, cjson.encode({ event = 'poisoned', at = tonumber(time[1]), worker = worker }))
-        write('XADD', prefix .. 'results:' .. id, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker,
-          'exc_string', ARGV[7])
-        write('ZADD', KEYS[3], ARGV[6], id)
-        redis.call('EXPIREAT', key, ARGV[6])
-        redis.call('EXPIREAT', prefix .. 'results:' .. id, ARGV[6])
-        ended(id, false)
-        run_ended(key, id, 'dead')
-        return dead
-      end
-      redis.call('HSET', key, 'status', 'queued')
-      write('LPUSH', KEYS[2], id)
-      return back
+    local done, answer = pcall(all_or_none, function(undo)
+      return give_back(undo, key, id, members[i], worker, execution, number)
     end)
-    if done then -- else the server is full: the claim stays, and the next recovery tries again
-      redis.call('ZREM', KEYS[1], members[i])
+    if done then -- else a write was refused: the claim stays, and the next recovery tries again
+      local outcome, event = answer[1], answer[2]
+      if outcome then
+        outcome[#outcome + 1] = { id, worker }
+        pcall(record, key, id, worker, event, outcome == dead)
+      end
       redis.call('DEL', prefix .. 'execution:' .. members[i])
-      redis.call('ZREM', prefix .. 'executions:' .. id, execution)
-      if outcome then outcome[#outcome + 1] = { id, worker } end
+      write('ZREM', prefix .. 'executions:' .. id, execution)
     end
   end
 end

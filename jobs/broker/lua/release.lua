@@ -1,17 +1,32 @@
 -- A prerequisite has ended: those that waited for nothing else go to their queues, a slice a call. After shared.lua.
 --
 -- KEYS  the set of those that wait for it
--- ARGV  RQ's key prefix, the prerequisite's id, the most to look at, now (ISO), now (seconds)
+-- ARGV  RQ's key prefix, the prerequisite's id, the most to look at, now (ISO)
 -- Returns how many are left, and the ids that are no longer waiting.
 --
 -- It may be sent twice, and by several at once: who is through leaves the set last. A prerequisite that somebody has
 -- revived meanwhile has not ended any more: those that are left wait for its next end.
-local prefix, prerequisite, iso, now = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5])
+local prefix, prerequisite, iso, now = ARGV[1], ARGV[2], ARGV[4], clock()
 local started = {}
 local status = redis.pcall('HGET', prefix .. 'job:' .. prerequisite, 'status')
 if type(status) == 'string' and not ENDED[status] then
   redis.call('SREM', 'jobs:releasing', KEYS[1])
   return { 0, started }
+end
+
+-- Move a job whose prerequisites are done where it belongs: to its queue, or into what is left of its wait.
+local function start(undo, id, key, queue, due)
+  if due > now then
+    put_into_registry(undo, prefix .. 'scheduled:' .. queue, string.format('%.6f', due), id)
+  else
+    put_into_list(undo, 'RPUSH', prefix .. 'queue:' .. queue, id)
+  end
+  take_from_registry(undo, prefix .. 'deferred:' .. queue, id)
+  if due > now then
+    redis.call('HSET', key, 'status', 'scheduled')
+  else
+    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
+  end
 end
 
 local function release(id)
@@ -20,8 +35,7 @@ local function release(id)
   if redis.call('EXISTS', 'jobs:waits:' .. id) == 0 then
     local job = redis.call('HMGET', key, 'status', 'origin', 'due')
     if job[1] == 'deferred' then -- else a person has been here
-      start(prefix, id, key, job[2], job[3], iso, now)
-      redis.call('ZREM', prefix .. 'deferred:' .. job[2], id)
+      all_or_none(function(undo) start(undo, id, key, job[2], tonumber(job[3] or '') or 0) end)
       started[#started + 1] = id
     end
   end

@@ -1,18 +1,74 @@
 -- What several scripts do alike. Put before them; each has its own KEYS and ARGV.
 
 local HISTORY = 100 -- events kept on a job; the oldest go first
+local OFF = '\0off' -- no job's id: it replaces in a list the ids that are about to be removed
 local ENDED = { finished = true, failed = true, canceled = true, stopped = true } -- statuses of jobs that have
+
+-- A full server allows a script every write after one that needs no memory. This begins the scripts that free memory or
+-- need as much as before, and those without which living workers would be declared dead.
+local function allow_writes_when_full() redis.call('DEL', 'jobs:none') end
+
+-- The server's clock, in seconds. Workers' clocks may differ from it, and from each other.
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1] .. '.' .. string.format('%06d', time[2]))
+end
 
 -- Write to a key whose type is known. A key of another type holds nothing of ours or RQ's, and would refuse every write:
 -- it is put aside, as `jobs:aside:<key>`, where the doctor finds it, and written anew.
 local function write(command, key, ...)
-  local answer = redis.pcall(command, key, ...)
-  if type(answer) ~= 'table' or not answer.err then return answer end
-  if not string.find(answer.err, 'WRONGTYPE', 1, true) then error(answer.err) end
+  local done, answer = pcall(redis.call, command, key, ...)
+  if done then return answer end
+  local text = type(answer) == 'table' and answer.err or tostring(answer) -- a table from Redis 7 on
+  if not string.find(text, 'WRONGTYPE', 1, true) then error(answer, 0) end
   redis.call('RENAME', key, 'jobs:aside:' .. key)
   if redis.call('TYPE', 'jobs:aside').ok ~= 'hash' then redis.call('DEL', 'jobs:aside') end
   redis.call('HSET', 'jobs:aside', key, redis.call('TIME')[1])
   return redis.call(command, key, ...)
+end
+
+-- Whether living workers may have been silent for as long as dead ones: the server was away, it was restored from an old
+-- file, its clock was set, or everything stood still. Then each worker has that many seconds to beat again.
+local function is_silence(now, seconds)
+  local heard = tonumber(redis.pcall('GET', 'jobs:heard')) or now
+  redis.call('SET', 'jobs:heard', string.format('%.6f', now))
+  if math.abs(now - heard) > tonumber(seconds) then
+    redis.call('SET', 'jobs:silence', '', 'EX', math.ceil(seconds))
+    write('ZREMRANGEBYSCORE', 'jobs:workers', now + seconds, '+inf') -- beats by a clock that has been set back since
+  end
+  return redis.call('EXISTS', 'jobs:silence') == 1
+end
+
+-- Make several writes, all of them or none: `writes(undo)` appends to `undo` the command that reverses each.
+--
+-- A job has a place (a list or a registry) and a status that names it. When a job moves, the new place is written first
+-- and the status last: if the server refuses a write in between, the job stays in its old place.
+local function all_or_none(writes)
+  local undo = {}
+  local done, answer = pcall(writes, undo)
+  if done then return answer end
+  for at = #undo, 1, -1 do redis.call(unpack(undo[at])) end
+  error(answer, 0)
+end
+
+-- Put a job into a queue's list, as part of all_or_none. `push`: LPUSH for its head, RPUSH for its tail.
+local function put_into_list(undo, push, list, id)
+  write(push, list, id)
+  undo[#undo + 1] = { 'LREM', list, push == 'LPUSH' and 1 or -1, id }
+end
+
+-- Put a job into a registry, as part of all_or_none.
+local function put_into_registry(undo, registry, score, id)
+  write('ZADD', registry, score, id)
+  undo[#undo + 1] = { 'ZREM', registry, id }
+end
+
+-- Take a job, or its claim, out of a registry, as part of all_or_none.
+local function take_from_registry(undo, registry, member)
+  local score = write('ZSCORE', registry, member)
+  if not score then return end
+  redis.call('ZREM', registry, member)
+  undo[#undo + 1] = { 'ZADD', registry, score, member }
 end
 
 -- Note an event, a line of JSON, in a job's history.
@@ -75,15 +131,4 @@ local function wait_for(records, id, prerequisites, any, unwritten)
     end
   end
   return waits
-end
-
--- Put a job whose prerequisites are done where it belongs: in its queue, or for what is left of its wait.
-local function start(prefix, id, key, queue, due, iso, now)
-  if due and due ~= '' and tonumber(due) > now then
-    redis.call('HSET', key, 'status', 'scheduled')
-    write('ZADD', prefix .. 'scheduled:' .. queue, due, id)
-  else
-    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
-    write('RPUSH', prefix .. 'queue:' .. queue, id)
-  end
 end

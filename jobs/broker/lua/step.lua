@@ -100,6 +100,7 @@ local function commit(at, position)
   local id, execution, queue, kind, time = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local result_type, result, event, n = ARGV[at + 7], ARGV[at + 8], ARGV[at + 10], tonumber(ARGV[at + 12])
   local wip, member, key = prefix .. 'wip:' .. queue, id .. ':' .. execution, prefix .. 'job:' .. id
+  local push = nil -- how the job comes back into its list
   if not redis.call('ZSCORE', wip, member) then
     local read, job = pcall(redis.call, 'HMGET', key, 'worker_name', 'status')
     refused[#refused + 1] = { position, read and job[1] or '', read and job[2] or '' }
@@ -124,7 +125,7 @@ local function commit(at, position)
   elseif kind == 'H' or kind == 'T' then
     redis.call('HSET', key, 'status', 'queued')
     redis.call('HDEL', key, 'started_at', 'worker_name')
-    write(kind == 'H' and 'LPUSH' or 'RPUSH', prefix .. 'queue:' .. queue, id)
+    push = kind == 'H' and 'LPUSH' or 'RPUSH'
   elseif kind == 'D' then
     redis.call('HSET', key, 'status', 'failed', 'ended_at', iso)
     redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- a retry by a person begins afresh
@@ -142,7 +143,8 @@ local function commit(at, position)
       redis.call('HSET', key, 'status', 'deferred')
       write('ZADD', prefix .. 'deferred:' .. queue, now, id)
     else -- the last one has ended since this was decided
-      start(prefix, id, key, queue, nil, iso, tonumber(now))
+      redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
+      push = 'RPUSH'
     end
   end
   if n > 0 then redis.call('HSET', key, unpack(ARGV, at + 13, at + 12 + 2 * n)) end
@@ -166,7 +168,14 @@ local function commit(at, position)
   if ARGV[at + 11] ~= '' and RUN_ENDED[kind] then entry_ended(ARGV[at + 11], id, RUN_ENDED[kind]) end
   if kind == 'D' then trim(queue) end -- after all of it is written: of those that died this second it may be the one to go
   if ARGV[at + 6] == '1' then forget_execution(id, execution) end
-  redis.call('ZREM', wip, member)
+  if push then -- last, as an outcome that could not be written is sent again, and a list may hold a job twice
+    all_or_none(function(undo)
+      put_into_list(undo, push, prefix .. 'queue:' .. queue, id)
+      redis.call('ZREM', wip, member)
+    end)
+  else
+    redis.call('ZREM', wip, member)
+  end
   return true
 end
 
@@ -197,11 +206,11 @@ local function bury(queue, id, key)
   if redis.call('EXISTS', key) == 0 then return end
   local time = math.floor(now) + 180 * 86400
   write('ZADD', prefix .. 'failed:' .. queue, time, id)
+  release_waiting(id, queue, false)
+  run_ended(key, id, 'dead')
   redis.call('HSET', key, 'status', 'failed', 'ended_at', iso, 'reason', 'PayloadError: Its record has no payload.')
   note(key, cjson.encode({ event = 'failed', at = tonumber(now), worker = worker, reason = 'Its record has no payload.' }))
   redis.call('EXPIREAT', key, time)
-  tell_waiting(id, queue, false)
-  run_ended(key, id, 'dead')
 end
 
 -- Marks a job as taken; false when the server refuses to write. Nothing is popped before all of it is written.

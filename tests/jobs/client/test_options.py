@@ -150,7 +150,9 @@ def test_in_a_transaction_a_duplicate_is_detected_at_the_commit(places):
 
 def test_a_script_that_is_sent_twice_recognizes_its_own_lock(monkeypatch):
     run = queues.run_script
-    monkeypatch.setattr(queues, "run_script", lambda *args: (run(*args), run(*args))[1])
+    monkeypatch.setattr(
+        queues, "run_script", lambda *args, **options: (run(*args, **options), run(*args, **options))[1]
+    )
     assert not Once.defer(7).duplicate
 
 

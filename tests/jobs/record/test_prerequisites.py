@@ -155,7 +155,7 @@ def test_with_prereq_failure_run_a_bad_end_will_do(name, worker):
     assert job.state == "waiting"
     end(name, first, worker)
     for member in worker.client.smembers("jobs:releasing"):
-        release(worker.client, member.decode())
+        release(worker.client, member)
     worker.run()
 
     assert (job.state, strict.state) == ("finished", "blocked")
@@ -191,7 +191,7 @@ def test_a_poisoned_prerequisite_blocks_and_releases_as_a_dead_one_does(worker):
     assert (first.state, first.reason) == ("dead", "poison")
     assert [event.name for event in first.history].count("interrupted") == 3
     for member in worker.client.smembers("jobs:releasing"):
-        release(worker.client, member.decode())
+        release(worker.client, member)
 
     assert (strict.state, job.state) == ("blocked", "queued")
 
@@ -387,11 +387,11 @@ def test_a_crash_before_or_between_slices_strands_none(worker, monkeypatch):
         return run(*args)
 
     monkeypatch.setattr(module, "run_script", dies_after_one)
-    release(worker.client, member.decode())
+    release(worker.client, member)
     assert worker.client.llen("rq:queue:default") == 500
     monkeypatch.undo()
 
-    release(worker.client, member.decode())
+    release(worker.client, member)
     assert worker.client.llen("rq:queue:default") == 1_200
     assert worker.client.smembers("jobs:releasing") == set()
     assert {job.state for job in jobs} == {"queued"}
@@ -404,7 +404,7 @@ def test_thousands_of_prerequisites_of_one_job(worker):
     assert client.scard(f"jobs:waits:{job.id}") == 1_500
     for first in firsts[1:]:
         client.hset(first.key, "status", "finished")
-        release(client, f"jobs:dependents:{first.id}")
+        release(client, f"jobs:dependents:{first.id}".encode())
     assert job.state == "waiting"
     worker.step()
     assert job.state == "queued"
@@ -414,7 +414,7 @@ def test_released_twice_runs_once(worker):
     first = WriteNote.defer("1")
     job = defer(first)
     worker.step()
-    release(worker.client, f"jobs:dependents:{first.id}")
+    release(worker.client, f"jobs:dependents:{first.id}".encode())
     assert worker.client.lrange("rq:queue:default", 0, -1) == [job.id.encode()]
 
 

@@ -74,7 +74,7 @@ def test_who_follows_a_job_that_is_revived_before_they_are_released_waits_for_it
     control.retry(first)
     late = defer(first, prereq_failure="run")
 
-    release(worker.client, member.decode())
+    release(worker.client, member)
     assert (follower.state, late.state) == ("waiting", "waiting")
     assert worker.client.smembers("jobs:releasing") == set()
     monkeypatch.undo()

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 OUTAGE = 10.0  # seconds
 # A worker that is silent for 6 seconds is dead here: ten seconds are to it what a minute is to a real one.
-QUICK = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "EVERY": "1", "UNSEEN": "6", "MISSED": "3"}
+QUICK = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "EVERY": "1", "UNSEEN": "6", "SILENCE": "3"}
 
 
 def interruptions(job):

@@ -1,0 +1,239 @@
+"""
+The server refuses one call of a script, whichever. No job is without a place then, and none is doubled: doing the
+same again does all of it, once.
+"""
+
+import contextlib
+import hashlib
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from redis.exceptions import RedisError
+
+from jobs import control, scheduler
+from jobs.attempts.outcomes import Dead, Discarded, Finished, GivenBack, Requeued, Retried, Waiting
+from jobs.broker.connections import get_connection, run_script
+from jobs.inspection import attempt_counts
+from jobs.queues import _PUSH
+from jobs.retries import Progress
+from jobs.scheduler import _OCCUR, Entry, Scheduler
+from jobs.worker import recovery, release
+from jobs.worker.connection import Wire
+from jobs.worker.fetch import _STEP
+from jobs.worker.promotion import _PROMOTE, Promotion
+from tests.sample.commands.limits import OncePerNumber
+from tests.sample.commands.notes import WriteNote
+
+PLACES = {"queued": "queue", "started": "wip", "stopped": "failed"}  # by status, where they are not called alike
+REFUSING = """
+local calls_made, refused_call = 0, %d
+local function call_or_refuse(command, ...)
+  calls_made = calls_made + 1
+  if calls_made == refused_call then
+    redis.call('SET', 'refused', command)
+    error({ err = 'OOM refused by the test' })
+  end
+  return redis.call(command, ...)
+end
+"""
+
+
+@contextlib.contextmanager
+def refusing(script, number):
+    """The call of that number of the script raises."""
+    text, sha = script.text, script.sha
+    script.text = REFUSING % number + text.replace("redis.call", "call_or_refuse")
+    script.sha = hashlib.sha1(script.text.encode(), usedforsecurity=False).hexdigest()
+    try:
+        yield
+    finally:
+        script.text, script.sha = text, sha
+
+
+def release_all():
+    client = get_connection("default")
+    for member in client.smembers("jobs:releasing"):
+        release.release(client, member)
+
+
+def pushing(command=WriteNote, rows=(("1",), ("2",)), **options):
+    def scenario(new_fetch):
+        first = WriteNote.defer_many([("first",)])
+        links = {"prereq_jobs": first} if "prereq_failure" in options else {}
+        yield lambda: command.defer_many(rows, **options, **links)
+
+    return _PUSH, scenario
+
+
+def committing(outcome):
+    def scenario(new_fetch):
+        jobs = WriteNote.defer_many([("1",), ("2",)])
+        WriteNote.defer_many([("after",)], prereq_jobs=[jobs[0]], prereq_failure="run")
+        fetch = new_fetch("w", threads=2)
+        fetch._step(claims=True)
+        fetch._ready.clear()
+        fetch._stopped.set()
+        for claim in list(fetch.held.values()):
+            fetch.commits.add(claim, outcome(), "sample.WriteNote", 3.0)
+        yield lambda: fetch._step(claims=False)
+
+    return _STEP, scenario
+
+
+def recovering(interruptions):
+    def scenario(new_fetch):
+        jobs = WriteNote.defer_many([("1",), ("2",)])
+        new_fetch("w", threads=2)._step(claims=True)
+        client = get_connection("default")
+        client.zrem("jobs:workers", "w")
+        for job in jobs:
+            client.hset(job.key, "interruptions", interruptions)
+        yield lambda: recovery.recover(Wire("default"), "default")
+
+    return recovery._RECOVER, scenario
+
+
+def promoting(new_fetch):
+    for job in WriteNote.defer_many([("1",), ("2",)], wait=60):
+        get_connection("default").zadd("rq:scheduled:default", {job.id: 1})
+
+    def act():
+        get_connection("default").delete("jobs:lease:promotion")
+        Promotion(Wire("default")).run(["default"])
+
+    yield act
+
+
+def scheduling(new_fetch):
+    scheduler.add(Entry("hourly", WriteNote, args=("x",), every=timedelta(hours=1)))
+    entry, client = scheduler.get("hourly").id, get_connection("default")
+    client.zadd("rq:scheduler:scheduled_jobs", {entry: time.time() - 1})
+    yield lambda: Scheduler(connection=client)._write_due()
+    assert client.llen("rq:queue:default") == client.llen(f"jobs:schedule:runs:{entry}") == 1
+    assert client.hget(f"rq:job:{entry}", "runs_written") == b"1"
+
+
+def releasing(new_fetch):
+    (first,) = WriteNote.defer_many([("first",)])
+    WriteNote.defer_many([("1",), ("2",)], prereq_jobs=[first])
+    WriteNote.defer_many([("3",)], prereq_jobs=[first], wait=60)
+    client = get_connection("default")
+    client.hset(first.key, "status", "finished")
+    client.lrem("rq:queue:default", 0, first.id)
+    client.zadd("rq:finished:default", {first.id: 9e9})
+    client.sadd("jobs:releasing", f"jobs:dependents:{first.id}")
+    yield release_all
+    assert (client.llen("rq:queue:default"), client.zcard("rq:scheduled:default")) == (2, 1)
+    assert not client.exists("jobs:releasing")
+
+
+def changing(how, state, many):
+    def scenario(new_fetch):
+        first = WriteNote.defer_many([("first",)])
+        options = {"scheduled": {"wait": 60}, "waiting": {"prereq_jobs": first}}.get(state.split()[-1], {})
+        jobs = WriteNote.defer_many([(str(n),) for n in range(many)], **options)
+        if how in {"cancel", "delete"}:
+            WriteNote.defer_many([("after",)], prereq_jobs=[jobs[0]], prereq_failure="run")
+        if state in {"running", "dead"}:
+            fetch = new_fetch("w", threads=many + 1)
+            fetch._step(claims=True)
+            for claim in [claim for claim in fetch.held.values() if state == "dead" and claim.job_id != first[0].id]:
+                fetch.commits.add(claim, Dead("why", "", ""), "sample.WriteNote", 1.0)
+            fetch._step(claims=False)
+        if state.startswith("cancelled"):
+            control.change_all("cancel", jobs)
+        yield lambda: act(jobs)
+
+    def act(jobs):
+        with contextlib.suppress(control.ChangeRefusedError):
+            if how == "reschedule":
+                control.reschedule(jobs[0], datetime(2040, 1, 1, tzinfo=UTC))
+            elif many == 1:
+                getattr(control, how)(jobs[0], **({"queue": "low"} if how == "move" else {}))
+            else:
+                control.change_all(how, jobs, "low" if how == "move" else "")
+
+    return control._CHANGE, scenario
+
+
+def clearing(new_fetch):
+    jobs = WriteNote.defer_many([("1",), ("2",), ("3",)])
+    get_connection("default").hset(jobs[1].key, "enqueued_at", "2999-01-01T00:00:00.000000Z")  # this one stays
+    WriteNote.defer_many([("after",)], prereq_jobs=[jobs[0]], prereq_failure="run")
+    yield lambda: list(control.clear("default", datetime.now(UTC)))
+
+
+def summing_up(new_fetch):
+    client, hour = get_connection("default"), int(time.time()) // 3600 - 1
+    labels = {"default|x|finished|3": 5, "default|x|dead|3": 2}
+    for minute in (0, 30, 59):
+        client.hset(f"jobs:counts:{hour * 60 + minute}", mapping=labels)
+    keys, words = attempt_counts._summing(hour * 3600, into_total=True)
+    yield lambda: run_script(client, attempt_counts._SUM_UP, keys, words)
+    for key in (keys[0], "jobs:counts:total"):
+        assert client.hmget(key, *labels) == [b"15", b"6"]
+    assert client.ttl(keys[0]) > 0
+
+
+SCENARIOS = {
+    "push": pushing(),
+    "push scheduled": pushing(wait=60),
+    "push unique": pushing(OncePerNumber, ((1,), (2,))),
+    "push waiting": pushing(prereq_failure="run"),
+    "promote": (_PROMOTE, promoting),
+    "occur": (_OCCUR, scheduling),
+    "release": (release._RELEASE, releasing),
+    "clear": (control._CLEAR, clearing),
+    "sum up": (attempt_counts._SUM_UP, summing_up),
+    "recover": recovering(0),
+    "recover poison": recovering(2),
+    "commit finished": committing(lambda: Finished(b"1", 500, "log")),
+    "commit forgotten": committing(lambda: Finished(None, 0)),
+    "commit retried": committing(lambda: Retried(60, "why", "", Progress(), "")),
+    "commit requeued": committing(lambda: Requeued(0, Progress())),
+    "commit given back": committing(GivenBack),
+    "commit dead": committing(lambda: Dead("why", "", "")),
+    "commit discarded": committing(lambda: Discarded("why")),
+    "commit waiting": committing(Waiting),
+}
+CHANGES = ["retry dead", "retry cancelled", "retry cancelled waiting", "retry scheduled", "run_now scheduled"]
+CHANGES += ["run_now waiting", "cancel queued", "cancel running", "cancel scheduled", "cancel waiting", "delete queued"]
+CHANGES += ["delete dead", "delete running", "delete waiting", "move queued", "reschedule scheduled"]
+SCENARIOS |= {
+    f"{change} x{many}": changing(*change.split(" ", 1), many)
+    for change in CHANGES
+    for many in ((1,) if "reschedule" in change else (1, 2))
+}
+
+
+def records(client):
+    """Each job's status, by its id; entries are none."""
+    entries = {b"rq:job:" + entry for entry in client.smembers("jobs:schedule")}
+    found = (key for key in client.scan_iter("rq:job:*") if key not in entries)
+    return {key.decode().removeprefix("rq:job:"): client.hget(key, "status").decode() for key in found}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_one_refused_call_loses_and_doubles_nothing(name, new_fetch, places, valkey):
+    script, scenario = SCENARIOS[name]
+    client = get_connection("default")
+    for number in range(1, 200):
+        client.flushdb()
+        steps = scenario(new_fetch)
+        act = next(steps)
+        with refusing(script, number), contextlib.suppress(RedisError):
+            act()
+        refused = client.getdel("refused")
+        if refused is None:
+            assert number > 3
+            break
+        found = places()
+        assert [job for job in records(client) if not found.get(job)] == [], (number, refused)
+        act()
+        next(steps, None)
+        release_all()
+        expected = {job: PLACES.get(status, status) for job, status in records(client).items()}
+        assert {job: [place.partition(":")[0] for place in at] for job, at in places().items()} == {
+            job: [place] for job, place in expected.items()
+        }, (number, refused)
