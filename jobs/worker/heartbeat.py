@@ -20,7 +20,8 @@ RECORD_TTL = 90  # seconds that RQ's records of a worker live without another be
 FORGOTTEN = DAY  # seconds after which a dead worker is struck off the lists
 RECORDED_AFTER = 1.0  # seconds that a job must have run before RQ's record of its execution is written
 
-_BEAT = Script("shared.lua", "beat.lua")
+_BEAT, _NAME = Script("shared.lua", "beat.lua"), Script("shared.lua", "name.lua")
+_LISTED = Script("shared.lua", "listed.lua")
 
 
 def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], board: Board) -> None:
@@ -69,22 +70,17 @@ def resident_megabytes(pid: int) -> float:
 
 def register(wire: Wire, worker: str, queues: Iterable[str]) -> None:
     """Enter a worker in RQ's lists of workers. Its first beat must have been written before."""
-    key = keys.worker(worker)
-    wire.call("SADD", keys.WORKERS, key)
-    for queue in queues:
-        wire.call("SADD", keys.workers_of(queue), key)
+    wire.run(_LISTED, [keys.WORKERS, *map(keys.workers_of, queues)], "SADD", keys.worker(worker))
 
 
 def take_name(wire: Wire, name: str) -> str:
     """
     Register a worker under that name, or, if it is taken, under another life's: what an earlier life left behind is a
-    dead worker's. To look and to take are one command, since replicas with one name start at once. Returns its name.
+    dead worker's. To look and to take are one step, since replicas with one name start at once. Returns its name.
     """
-    while True:
-        seconds, microseconds = wire.call("TIME")
-        if wire.call("ZADD", keys.ALIVE, "NX", b"%b.%06d" % (seconds, int(microseconds)), name):
-            return name
+    while not wire.run(_NAME, [], name):
         name = new_life(name)
+    return name
 
 
 def unregister(wire: Wire, worker: str | bytes, queues: Iterable[str]) -> None:
@@ -93,9 +89,7 @@ def unregister(wire: Wire, worker: str | bytes, queues: Iterable[str]) -> None:
     """
     key = keys.worker(as_text(worker))
     wire.call("ZREM", keys.ALIVE, worker)
-    wire.call("SREM", keys.WORKERS, key)
-    for queue in queues:
-        wire.call("SREM", keys.workers_of(queue), key)
+    wire.run(_LISTED, [keys.WORKERS, *map(keys.workers_of, queues)], "SREM", key)
     wire.call("DEL", key, f"{key}:executions")
 
 

@@ -195,21 +195,20 @@ class Parent:
         self._scheduler.tick()
 
     def _show_paused(self, processes: Iterable[Process]) -> None:
-        paused = {as_text(name) for name in self._wire.call("SMEMBERS", keys.PAUSED)}
+        paused = {as_text(name) for name in self._wire.read("SMEMBERS", keys.PAUSED)}
         suspended = bool(self._wire.call("EXISTS", keys.SUSPENDED))  # RQ's `rq suspend` stops all queues
         for process in processes:
             for at, queue in enumerate(self._queues):
                 process.board.pause(at, suspended or queue in paused)
 
     def _beat(self) -> None:
-        listed = {keys.name_of(as_text(key)) for key in self._wire.call("SMEMBERS", keys.QUEUES)}
+        listed = {keys.name_of(as_text(key)) for key in self._wire.read("SMEMBERS", keys.QUEUES)}
         self._every_queue = sorted(listed.union(self._queues))
         for process in self._children:
             if process.stopped_at is not None:
                 continue
-            if not self._wire.call("SISMEMBER", keys.WORKERS, keys.worker(process.name)):
-                # Struck off while we were away, by us or by a reader of RQ's.
-                heartbeat.register(self._wire, process.name, self._queues)
+            # It may have been struck off while we were away, by us or by a reader of RQ's.
+            heartbeat.register(self._wire, process.name, self._queues)
             self._beat_for(process)
         seconds = int(self._wire.call("TIME")[0])
         if self._beaten_at is not None and seconds - self._beaten_at > MISSED:
@@ -226,12 +225,12 @@ class Parent:
             return
         for queue in self._every_queue:
             self._report(queue, *recover(self._wire, queue))
-        for name in self._wire.call("ZRANGEBYSCORE", keys.ALIVE, "-inf", repr(time.time() - heartbeat.FORGOTTEN)):
+        for name in self._wire.read("ZRANGEBYSCORE", keys.ALIVE, "-inf", repr(time.time() - heartbeat.FORGOTTEN)):
             heartbeat.unregister(self._wire, name, self._every_queue)
 
     def _release(self) -> None:
         """What a worker that died should have released."""
-        for member in self._wire.call("SRANDMEMBER", keys.RELEASING, 10):
+        for member in self._wire.read("SRANDMEMBER", keys.RELEASING, 10):
             release(get_connection(self._queues[0]), member)
 
     def _report(self, queue: str, back: list[Held], dead: list[Held]) -> None:

@@ -7,7 +7,7 @@
 --
 -- Each job is moved by itself. One whose key is no hash can never run: it is shown among the dead.
 local time = redis.call('TIME')
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time[1] .. '.' .. string.format('%06d', time[2]),
+local due = write('ZRANGEBYSCORE', KEYS[1], '-inf', time[1] .. '.' .. string.format('%06d', time[2]),
   'LIMIT', 0, ARGV[3])
 local moved, failure = 0, nil
 
