@@ -113,6 +113,8 @@ class Parent:
             if self._children.are_hopeless:
                 self._stop()
             self._do_what_is_due(time.monotonic())
+        if self._settings.burst:
+            self._duties.one(self._tell_what_stays)
         self._duties.one(self._promotion.end)
         self._duties.one(self._scheduler.remove_lock)
         return 1 if self._children.failed else 0
@@ -169,11 +171,20 @@ class Parent:
         self._remote.forget(process.name)
 
     def _has_work(self) -> bool:
-        """Whether a burst has anything left to do; True when the server does not say."""
+        """Whether a burst has anything left to do, just become due or not; True when the server does not say."""
+        self._duties.one(lambda: self._promotion.run(self._every_queue))
         lists = [keys.queue(name) for name in self._queues]
         found = [1]
         self._duties.one(lambda: found.append(self._wire.call("EXISTS", keys.RELEASING, *lists)))
         return found[-1] > 0
+
+    def _tell_what_stays(self) -> None:
+        suspended = self._wire.call("EXISTS", keys.SUSPENDED)
+        paused = {as_text(name) for name in self._wire.read("SMEMBERS", keys.PAUSED)}
+        for name in self._queues:
+            if (suspended or name in paused) and self._wire.call("EXISTS", keys.queue(name)):
+                why = "all queues are suspended" if suspended else "it is paused"
+                logger.warning("jobs stay in the queue %s: %s", name, why)
 
     # --- duties ----------------------------------------------------------------------------------
 
