@@ -19,13 +19,14 @@ SLICE = 500  # jobs a call
 _RELEASE = Script("shared.lua", "release.lua")
 
 
-def release(client: Redis, member: bytes) -> None:
+def release(client: Redis, member: bytes | str) -> None:
     """
     Do what a member of `jobs:releasing` asks for. It stays there until that is done, so that recovery can go on with
     it; raises nothing.
 
     A member is the key of a set of commands' jobs, or `rq:<queue>:<id>` for a job with plain RQ dependents.
     """
+    member = member.encode() if isinstance(member, str) else member
     try:
         if member.startswith(keys.RQ.encode()):
             _release_plain(client, member)
