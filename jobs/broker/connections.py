@@ -21,6 +21,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from jobs import conf, runtime
+from jobs.broker.reading import ReadingClient
 from jobs.errors import RedisUnavailableError
 
 Word = str | bytes | int | float  # of a Redis command
@@ -73,7 +74,7 @@ def _client(queue: str, config: dict[str, Any]) -> Redis:
     parameters = django_rq.connection_utils.filter_connection_params(config)
     server = json.dumps(parameters, sort_keys=True, default=str)
     if server not in _by_server:
-        _by_server.setdefault(server, Redis(connection_pool=_bounded(new_pool(queue, **CLIENT_OPTIONS))))
+        _by_server.setdefault(server, ReadingClient(connection_pool=_bounded(new_pool(queue, **CLIENT_OPTIONS))))
     return _by_server[server]
 
 

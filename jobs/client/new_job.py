@@ -75,11 +75,23 @@ def _lock(command: type[CommandClass], name: str, bound: Any, args: Sequence[Any
     else:
         same = [getattr(bound, field.name) for field in dataclasses.fields(bound) if field.init]
     try:
-        text = orjson.dumps([name, arguments.encode(same)], option=orjson.OPT_SORT_KEYS)
+        text = orjson.dumps([name, _in_order(arguments.encode(same))], option=orjson.OPT_SORT_KEYS)
     except SerializationError as error:
         raise _unsendable(name, "unique_key", error) from None
     digest = hashlib.sha1(text, usedforsecurity=False).hexdigest()
     return Lock(keys.unique(name, digest), seconds_of(command.unique_for))
+
+
+def _in_order(encoded: Any) -> Any:
+    """The same, whatever the order in which dicts whose keys are no texts were filled."""
+    if isinstance(encoded, list):
+        return [_in_order(each) for each in encoded]
+    if isinstance(encoded, dict):
+        known = {name: _in_order(each) for name, each in encoded.items()}
+        if isinstance(pairs := known.get("$dict"), list):
+            known["$dict"] = sorted(pairs, key=lambda pair: orjson.dumps(pair, option=orjson.OPT_SORT_KEYS))
+        return known
+    return encoded
 
 
 def _misfit(command: type, name: str, args: Sequence[Any], fields: Mapping[str, Any]) -> TypeError | None:

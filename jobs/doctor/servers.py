@@ -44,7 +44,7 @@ def findings() -> Iterator[Finding]:
 
 
 def _aside(client: Redis, where: str) -> Iterator[Finding]:
-    put: Any = client.hkeys(keys.ASIDE) if client.type(keys.ASIDE) == b"hash" else []
+    put: Any = client.hkeys(keys.ASIDE)
     for key in map(as_text, sorted(put)):
         there = f"{keys.ASIDE}:{key}"
         yield Finding(

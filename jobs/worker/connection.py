@@ -9,7 +9,7 @@ command whose reply was lost.
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.broker.connections import Script, Word, new_pool
@@ -36,6 +36,15 @@ class Wire:
         except BaseException as error:
             if not isinstance(error, NoScriptError):
                 self.close()
+            raise
+
+    def read(self, *words: Word) -> list[bytes]:
+        """As `call`, what a key lists; nothing, if it is of another type."""
+        try:
+            return list(self.call(*words))
+        except ResponseError as error:
+            if str(error).startswith("WRONGTYPE"):
+                return []
             raise
 
     def run(self, script: Script, keys: list[str], *arguments: Word) -> Any:

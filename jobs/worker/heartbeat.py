@@ -21,7 +21,8 @@ RECORD_TTL = 90  # seconds that RQ's records of a worker live without another be
 FORGOTTEN = DAY  # seconds after which a dead worker is removed from the lists
 RECORDED_AFTER = 1.0  # seconds that a job must have run before RQ's record of its execution is written
 
-_BEAT = Script("shared.lua", "beat.lua")
+_BEAT, _NAME = Script("shared.lua", "beat.lua"), Script("shared.lua", "name.lua")
+_LISTED = Script("shared.lua", "listed.lua")
 
 
 def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], board: Board) -> None:
@@ -70,23 +71,18 @@ def resident_megabytes(pid: int) -> float:
 
 def register(wire: Wire, worker: str, queues: Iterable[str]) -> None:
     """Add a worker to RQ's lists of workers. Its first beat must have been written before."""
-    key = keys.worker(worker)
-    wire.call("SADD", keys.WORKERS, key)
-    for queue in queues:
-        wire.call("SADD", keys.workers_of(queue), key)
+    wire.run(_LISTED, [keys.WORKERS, *map(keys.workers_of, queues)], "SADD", keys.worker(worker))
 
 
 def take_name(wire: Wire, name: str) -> str:
     """
     Register a worker under that name or, if it is taken, under a new life's: the claims of an earlier life are a dead
-    worker's. The check and the registration are one command, since replicas with one name start at once. Returns the
+    worker's. The check and the registration are one step, since replicas with one name start at once. Returns the
     worker's name.
     """
-    while True:
-        seconds, microseconds = wire.call("TIME")
-        if wire.call("ZADD", keys.ALIVE, "NX", b"%b.%06d" % (seconds, int(microseconds)), name):
-            return name
+    while not wire.run(_NAME, [], name):
         name = new_life(name)
+    return name
 
 
 def unregister(wire: Wire, worker: str | bytes, queues: Iterable[str]) -> None:
@@ -96,16 +92,14 @@ def unregister(wire: Wire, worker: str | bytes, queues: Iterable[str]) -> None:
     """
     key = keys.worker(as_text(worker))
     wire.call("ZREM", keys.ALIVE, worker)
-    wire.call("SREM", keys.WORKERS, key)
-    for queue in queues:
-        wire.call("SREM", keys.workers_of(queue), key)
+    wire.run(_LISTED, [keys.WORKERS, *map(keys.workers_of, queues)], "SREM", key)
     wire.call("DEL", key, f"{key}:executions")
 
 
 def forgotten(wire: Wire) -> list[bytes]:
     """Return the workers whose last beat was FORGOTTEN seconds ago or more, by the server's clock."""
     seconds, _ = wire.call("TIME")
-    found: list[bytes] = wire.call("ZRANGEBYSCORE", keys.ALIVE, "-inf", int(seconds) - FORGOTTEN)
+    found: list[bytes] = wire.read("ZRANGEBYSCORE", keys.ALIVE, "-inf", int(seconds) - FORGOTTEN)
     return found
 
 

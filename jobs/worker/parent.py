@@ -110,6 +110,8 @@ class Parent:
             if self._children.are_hopeless:
                 self._stop()
             self._do_what_is_due(time.monotonic())
+        if self._settings.burst:
+            self._duties.one(self._tell_what_stays)
         self._duties.one(self._promotion.end)
         self._duties.one(self._scheduler.remove_lock)
         return 1 if self._children.failed else 0
@@ -166,11 +168,20 @@ class Parent:
         self._remote.forget(process.name)
 
     def _has_work(self) -> bool:
-        """Whether a burst has work left; True if the server does not answer."""
+        """Whether a burst has work left, also jobs that have just become due; True if the server does not answer."""
+        self._duties.one(lambda: self._promotion.run(self._every_queue))
         lists = [keys.queue(name) for name in self._queues]
         counts = [1]
         self._duties.one(lambda: counts.append(self._wire.call("EXISTS", keys.RELEASING, *lists)))
         return counts[-1] > 0
+
+    def _tell_what_stays(self) -> None:
+        suspended = self._wire.call("EXISTS", keys.SUSPENDED)
+        paused = {as_text(name) for name in self._wire.read("SMEMBERS", keys.PAUSED)}
+        for name in self._queues:
+            if (suspended or name in paused) and self._wire.call("EXISTS", keys.queue(name)):
+                why = "all queues are suspended" if suspended else "it is paused"
+                logger.warning("jobs stay in the queue %s: %s", name, why)
 
     # --- duties ----------------------------------------------------------------------------------
 
@@ -192,7 +203,7 @@ class Parent:
         self._scheduler.tick()
 
     def _show_paused(self, processes: Iterable[Process]) -> None:
-        paused = {as_text(name) for name in self._wire.call("SMEMBERS", keys.PAUSED)}
+        paused = {as_text(name) for name in self._wire.read("SMEMBERS", keys.PAUSED)}
         suspended = bool(self._wire.call("EXISTS", keys.SUSPENDED))  # RQ's `rq suspend` stops all queues
         for process in processes:
             for at, queue in enumerate(self._queues):
@@ -200,15 +211,14 @@ class Parent:
 
     def _beat(self) -> None:
         runtime.measure(self._wire.call("TIME"))
-        listed = {keys.name_of(as_text(key)) for key in self._wire.call("SMEMBERS", keys.QUEUES)}
+        listed = {keys.name_of(as_text(key)) for key in self._wire.read("SMEMBERS", keys.QUEUES)}
         self._every_queue = sorted(listed.union(self._queues))
         running = [process for process in self._children if process.stopped_at is None]
         for process in running:
             self._beat_for(process)
         for process in running:  # after all beats, since a full server refuses this
-            if not self._wire.call("SISMEMBER", keys.WORKERS, keys.worker(process.name)):
-                # Removed from the list while this worker was silent, by a worker or by RQ's own clean-up.
-                heartbeat.register(self._wire, process.name, self._queues)
+            # It may have been removed from the lists while this worker was silent, by a worker or by RQ's own clean-up.
+            heartbeat.register(self._wire, process.name, self._queues)
 
     def _beat_for(self, process: Process) -> None:
         pid = process.pid or os.getpid()
@@ -231,7 +241,7 @@ class Parent:
 
     def _release(self) -> None:
         """Release the jobs that a dead worker should have released."""
-        for member in self._wire.call("SRANDMEMBER", keys.RELEASING, 10):
+        for member in self._wire.read("SRANDMEMBER", keys.RELEASING, 10):
             release(get_connection(self._queues[0]), member)
 
     def _report(self, queue: str, back: list[Held], dead: list[Held]) -> None:

@@ -18,13 +18,14 @@ SLICE = 500  # jobs per call
 _RELEASE = Script("shared.lua", "release.lua")
 
 
-def release(client: Redis, member: bytes) -> None:
+def release(client: Redis, member: bytes | str) -> None:
     """
     Release the jobs of a member of `jobs:releasing`. The member stays there until all are released, so that recovery
     can continue. Raises nothing.
 
     A member is the key of a set of commands' jobs, or `rq:<queue>:<id>` for a job with plain RQ dependents.
     """
+    member = member.encode() if isinstance(member, str) else member
     try:
         if member.startswith(keys.RQ.encode()):
             _release_plain(client, member)

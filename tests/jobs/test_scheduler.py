@@ -253,6 +253,15 @@ def test_an_entry_that_is_written_wrong_is_text_and_the_others_stand(monkeypatch
     assert text.startswith("The entry 'bad' cannot be written.")
 
 
+def test_nothing_is_left_of_an_entry_that_was_removed_before_its_run_ended(worker, valkey):
+    scheduler.add(entry("gone"))
+    scheduler.run_now("gone")
+    scheduler.remove("gone")
+    worker.run()
+
+    assert not list(valkey.client().scan_iter("jobs:schedule*"))
+
+
 def test_a_stored_entry_that_never_comes_keeps_no_other_from_running(ticks, monkeypatch):
     monkeypatch.setattr(Entry, "problems", lambda self: iter(()))
     scheduler.sync([entry("good"), Entry("never", WriteNote, args=("x",), cron="0 0 1 1 *")])

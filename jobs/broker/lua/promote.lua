@@ -7,7 +7,7 @@
 --
 -- Each job is moved by itself. One whose key is no hash can never run: it is shown among the dead.
 allow_writes_when_full()
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.6f', clock()), 'LIMIT', 0, ARGV[3])
+local due = write('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.6f', clock()), 'LIMIT', 0, ARGV[3])
 local moved, failure = 0, nil
 
 local function promote(id)

@@ -42,6 +42,16 @@ def test_a_second_defer_returns_the_first_job_marked_as_its_duplicate(places):
     assert set(places()) == {first.id, other.id}
 
 
+@pytest.mark.parametrize(
+    "deep", [lambda value: value, lambda value: [{"a": value}], lambda value: {7: value, 8: value}]
+)
+def test_the_order_in_which_a_dict_was_filled_makes_no_other_lock(deep):
+    first, second = Once.defer(deep({1: "a", 2: "b"})), Once.defer(deep({2: "b", 1: "a"}))
+
+    assert second.id == first.id
+    assert Once.defer(deep({1: "b", 2: "a"})).id != first.id
+
+
 def test_commands_have_locks_of_their_own():
     assert Once.defer(7).id != OnceForgotten.defer(7).id
 

@@ -64,22 +64,12 @@ def test_the_parent_sees_what_runs_whatever_it_is_called(job_id, queue):
 
 
 def test_of_workers_that_take_one_name_at_once_each_has_its_own(valkey):
-    """A look and a write in two steps let both pass: each stops between the two until the other is there, too."""
     taken, start = [], threading.Barrier(8)
-
-    class AtOnce(Wire):
-        def call(self, *words):
-            answer = super().call(*words)
-            if words[0] == "TIME":
-                start.wait()
-                start.reset()
-            return answer
-
-    first = threading.Barrier(8)
 
     def one():
         wire = Wire("default")
-        first.wait()
+        wire.call("PING")
+        start.wait()
         taken.append(heartbeat.take_name(wire, "mailer"))
 
     threads = [threading.Thread(target=one) for _ in range(8)]

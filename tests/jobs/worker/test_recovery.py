@@ -76,6 +76,18 @@ def test_many_recover_at_once_and_each_job_goes_back_once(held, places):
     assert listed() == [job.id for job in held]
 
 
+def test_a_due_job_that_is_no_job_stops_no_other(places):
+    client = get_connection("default")
+    jobs = [WriteNote.defer("x", wait=60), WriteNote.using(queue="low").defer("y", wait=60)]
+    client.set("rq:job:bad", "somebody's")
+    client.zadd("rq:scheduled:default", {"bad": 1, jobs[0].id: 2})
+    client.zadd("rq:scheduled:low", {jobs[1].id: 2})
+    assert Promotion(Wire("default")).run(["default", "low"]) == 3
+
+    assert [job.state for job in jobs] == ["queued", "queued"]
+    assert places()["bad"] == ["failed:default"]
+
+
 def test_what_is_known_to_be_held_is_kept_and_what_had_not_begun_was_not_interrupted(held, new_fetch):
     back, _ = recover(Wire("default"), "default", only="dead", begun=0, kept=["dead.1"])
 

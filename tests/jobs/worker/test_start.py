@@ -91,6 +91,29 @@ def test_a_worker_hears_commands_as_soon_as_it_is_listed(monkeypatch):
     assert (listed, client.smembers("rq:workers")) == ([0], {b"rq:worker:ours"})
 
 
+def test_a_burst_says_what_stays_in_queues_that_it_may_not_take_from(worker_process):
+    client = get_connection("default")
+    Patient.defer("begun", "release")
+    client.set("rq:suspended", 1)
+    worker = worker_process("default", burst=True)
+    assert worker.wait() == 0
+    assert "jobs stay in the queue default: all queues are suspended" in worker.output
+    client.delete("rq:suspended")
+    client.sadd("jobs:paused", "default")
+    worker = worker_process("default", burst=True)
+    assert worker.wait() == 0
+    assert "jobs stay in the queue default: it is paused" in worker.output
+
+
+def test_a_burst_has_to_do_with_what_became_due_as_its_child_ended(valkey):
+    parent = Parent(WorkerSettings(queues={"default": None}, concurrency=1, processes=1, burst=True))
+    job = Patient.defer("begun", "release", wait=60)
+    assert not parent._has_work()
+    job.connection.zadd("rq:scheduled:default", {job.id: 1})
+
+    assert parent._has_work()
+
+
 def children(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [int(child) for child in file.read().split()]

@@ -243,6 +243,19 @@ def test_an_id_whose_job_was_deleted_is_dropped(new_fetch, places):
     assert jobs[0].id not in places()
 
 
+def test_a_job_whose_record_has_lost_its_payload_is_dead_with_the_reason(new_fetch, places):
+    jobs = WriteNote.defer_many([("x",), ("y",)])
+    after = WriteNote.defer("z", prereq_jobs=[jobs[0]])
+    jobs[0].connection.hdel(jobs[0].key, "data")
+
+    assert [c.job_id for c in claim_all(new_fetch("w1"))] == [jobs[1].id]
+    assert places()[jobs[0].id] == ["failed:default"]
+    assert (jobs[0].state, jobs[0].reason) == ("dead", "PayloadError: Its record has no payload.")
+    assert 0 < jobs[0].connection.ttl(jobs[0].key) <= 180 * 86_400
+    assert [event.name for event in jobs[0].history][-1] == "failed"
+    assert after.state == "blocked"
+
+
 def test_a_full_server_loses_nothing(new_fetch, places, valkey):
     jobs = WriteNote.defer_many([("x",)] * 3)
     client = valkey.client()
