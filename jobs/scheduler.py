@@ -63,7 +63,7 @@ logger = logging.getLogger("jobs.scheduler")
 POLL = 1.0  # seconds between looks at what is due
 LEASE = 5_000  # milliseconds: how long nobody schedules after the one who did has died
 SLICE = 500  # entries a look
-LONGEST = 2.0  # seconds of slices in a row
+LONGEST = 0.1  # seconds of slices in a row, after which a parent sees to its children again
 MISSED_AFTER = 10.0  # seconds by which a run is late when it counts as missed
 MOST_MADE_UP = 100  # missed runs that catch_up="all" makes up for
 

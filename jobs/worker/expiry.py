@@ -9,13 +9,13 @@ from jobs.record.history import KEPT_FOR
 from jobs.worker.connection import Wire
 
 SLICE = 1_000  # jobs a call
-LONGEST = 0.5  # seconds of slices in a row, after which the parent sees to its children again
+LONGEST = 0.1  # seconds of slices in a row, after which the parent sees to its children again
 
 _CLEAN = Script("clean.lua")
 
 
 def clean(wire: Wire, queues: Iterable[str]) -> None:
-    """Strike off what has expired, as far as that goes in half a second. Raises redis-py's errors."""
+    """Strike off what has expired, as far as that goes in LONGEST. Raises redis-py's errors."""
     until = time.monotonic() + LONGEST
     for queue in queues:
         registries = [keys.registry(registry, queue) for registry in ("finished", "failed", "canceled")]

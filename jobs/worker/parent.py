@@ -42,6 +42,7 @@ from jobs.worker.supervision import Supervision
 logger = logging.getLogger("jobs.worker")
 
 TICK = 0.5  # seconds between looks at what is due and what is paused
+LONGEST = 0.1  # seconds that a duty may take in slices: then the parent sees to its children again
 
 
 class Parent:
@@ -206,8 +207,9 @@ class Parent:
         heartbeat.beat(self._wire, process.name, pid, process.born, self._queues, process.board)
 
     def _recover(self) -> None:
+        until = time.monotonic() + LONGEST
         for queue in self._every_queue:
-            self._report(queue, *recover(self._wire, queue))
+            self._report(queue, *recover(self._wire, queue, until=until))
         if not is_silence(self._wire):
             for name in heartbeat.forgotten(self._wire):
                 heartbeat.unregister(self._wire, name.decode(), self._every_queue)
@@ -221,9 +223,10 @@ class Parent:
         self._recover()
 
     def _release(self) -> None:
-        """What a worker that died should have released."""
+        """What a worker that died should have released, as far as that goes in a moment."""
+        until = time.monotonic() + LONGEST
         for member in self._wire.call("SRANDMEMBER", keys.RELEASING, 10):
-            release(get_connection(self._queues[0]), member.decode())
+            release(get_connection(self._queues[0]), member.decode(), until)
 
     def _report(self, queue: str, back: list[Held], dead: list[Held]) -> None:
         for job_id, worker in back:

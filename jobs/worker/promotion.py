@@ -11,8 +11,8 @@ from jobs.broker.times import iso
 from jobs.worker.connection import Wire
 
 LEASE = 5_000  # milliseconds: how long nobody promotes after the one who did has died
-SLICE = 1_000  # jobs a call: some milliseconds of the server's time
-LONGEST = 2.0  # seconds of slices in a row, after which the parent sees to its children again
+SLICE = 200  # jobs a call: some milliseconds of the server's time
+LONGEST = 0.1  # seconds of slices in a row, after which the parent sees to its children again
 
 _PROMOTE = Script("shared.lua", "promote.lua")
 

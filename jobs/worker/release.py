@@ -1,6 +1,8 @@
 """Letting jobs go on that waited for one which has ended; in slices, so that thousands of them hold up nothing."""
 
 import logging
+import time
+from math import inf
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -15,15 +17,15 @@ from jobs.job import MandateJob
 
 logger = logging.getLogger("jobs")
 
-SLICE = 500  # jobs a call
+SLICE = 50  # jobs a call
 
 _RELEASE = Script("shared.lua", "release.lua")
 
 
-def release(client: Redis, member: str) -> None:
+def release(client: Redis, member: str, until: float = inf) -> None:
     """
     Do what a member of `jobs:releasing` asks for. It stays there until that is done, so that recovery can go on with
-    it; raises nothing.
+    it; raises nothing. It goes on until then (monotonic seconds) at the most, but for one slice.
 
     A member is the key of a set of commands' jobs, or `rq:<queue>:<id>` for a job with plain RQ dependents.
     """
@@ -31,14 +33,14 @@ def release(client: Redis, member: str) -> None:
         if member.startswith(keys.RQ):
             _release_plain(client, member)
         else:
-            _release_commands(client, member)
+            _release_commands(client, member, until)
     except RedisError as error:
         logger.warning("%s is released later: %s", member, error)
     except Exception:
         logger.exception("could not release %s", member)
 
 
-def _release_commands(client: Redis, members: str) -> None:
+def _release_commands(client: Redis, members: str, until: float) -> None:
     prerequisite = members.rpartition(":")[2]
     before = None
     while True:
@@ -46,7 +48,7 @@ def _release_commands(client: Redis, members: str) -> None:
         left, started = run_script(client, _RELEASE, [members], words)
         for job_id in started:
             logger.info("enqueued job %s: its prerequisites are done", as_text(job_id))
-        if left == 0 or left == before:  # done; or a full server, where it is tried again later
+        if left == 0 or left == before or time.monotonic() > until:  # else it goes on later
             return
         before = left
 

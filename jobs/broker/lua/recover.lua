@@ -9,8 +9,10 @@
 --       10 number from which on that worker's executions are left alone: it may have claimed them since it asked
 --       11 'all' if every interrupted job is suspect, 'listed' if only the executions listed last are
 --       12 seconds without any beat after which nobody is taken for dead for as long
---       13 number of executions of that worker that it still runs, then those, then the suspect ones
--- Returns { given back, dead }, each a list of id and worker.
+--       13 how many claims, from the last one on, are passed over   14 number of executions of that worker that it still
+--       runs, then those, then the suspect ones
+-- Returns { given back, dead, further }: lists of id and worker, and how many claims to pass over in the next call; -1
+--       when all have been looked at.
 --
 -- An interruption that is not suspect is counted as survived at once: `interruptions - survived` is the suspicion.
 --
@@ -20,18 +22,24 @@ local prefix, queue, iso, only = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
 local begun, before = tonumber(ARGV[9]), tonumber(ARGV[10])
 allow_writes_when_full()
 local now = clock()
-if only == '' and is_silence(now, ARGV[12]) then return { {}, {} } end
+if only == '' and is_silence(now, ARGV[12]) then return { {}, {}, -1 } end
 local deadline, forget_at = now - ARGV[4], math.floor(now) + ARGV[6]
 local kept, suspects = {}, {}
-for i = 14, 13 + ARGV[13] do kept[ARGV[i]] = true end
-for i = 14 + ARGV[13], #ARGV do suspects[ARGV[i]] = true end
+for i = 15, 14 + ARGV[14] do kept[ARGV[i]] = true end
+for i = 15 + ARGV[14], #ARGV do suspects[ARGV[i]] = true end
+
+local known = {} -- by worker: whether it is dead
 
 local function is_dead(worker)
   if only ~= '' then return worker == only end
-  local seen = redis.call('ZSCORE', 'jobs:workers', worker)
-  return not seen or tonumber(seen) < deadline
+  if known[worker] == nil then
+    local seen = redis.call('ZSCORE', 'jobs:workers', worker)
+    known[worker] = not seen or tonumber(seen) < deadline
+  end
+  return known[worker]
 end
 
+local LOOKED_AT, GIVEN_BACK = 500, 25 -- claims in a call, some milliseconds
 local back, dead = {}, {}
 -- Takes a claim away and puts its job where it belongs. Returns the list that it is told in, and its history's event.
 local function give_back(undo, key, id, member, worker, execution, number)
@@ -87,8 +95,10 @@ local function tell(key, id, worker, event, is_poison)
   redis.call('EXPIREAT', prefix .. 'results:' .. id, forget_at)
 end
 
-local members = redis.call('ZRANGE', KEYS[1], 0, -1)
-for i = #members, 1, -1 do -- the last first, so that the first ends at the head
+local passed, removed = tonumber(ARGV[13]), 0
+local members = redis.call('ZREVRANGE', KEYS[1], passed, passed + LOOKED_AT - 1)
+for i = 1, #members do -- the last first, so that the first ends at the head
+  if removed == GIVEN_BACK then return { back, dead, passed + i - 1 - removed } end
   local id, execution, worker = string.match(members[i], '^(.*):((.*)%.%d+)$')
   local number = tonumber(string.match(members[i], '%d+$'))
   if worker and number < before and is_dead(worker) and not kept[execution] then
@@ -97,6 +107,7 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
       return give_back(undo, key, id, members[i], worker, execution, number)
     end)
     if done then -- else a write was refused: the claim stays, and the next recovery tries again
+      removed = removed + 1
       local outcome, event = answer[1], answer[2]
       if outcome then
         outcome[#outcome + 1] = { id, worker }
@@ -107,4 +118,4 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
     end
   end
 end
-return { back, dead }
+return { back, dead, #members < LOOKED_AT and -1 or passed + #members - removed }
