@@ -31,10 +31,12 @@ class Promotion:
         promoted, until = 0, time.monotonic() + LONGEST
         for queue in queues:
             moved = SLICE
-            while moved == SLICE and time.monotonic() < until:
+            while moved == SLICE:
                 places = [keys.registry("scheduled", queue), keys.queue(queue)]
                 moved = self._wire.run(_PROMOTE, places, keys.RQ, iso(runtime.now()), SLICE)
                 promoted += moved
+                if time.monotonic() > until:  # each queue gets one slice at the least
+                    break
         return promoted
 
     def end(self) -> None:
