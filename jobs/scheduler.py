@@ -62,7 +62,7 @@ logger = teller("jobs.scheduler")
 POLL = 1.0  # seconds between checks for due entries
 LEASE = 5_000  # milliseconds: how long no process schedules after the one that did has died
 SLICE = 500  # due entries read at a time
-LONGEST = 2.0  # seconds of consecutive slices
+LONGEST = 0.1  # seconds of consecutive slices, after which a parent serves its children again
 MISSED_AFTER = 10.0  # seconds: a run that is later counts as missed
 MOST_MADE_UP = 100  # missed runs that catch_up="all" makes up for
 

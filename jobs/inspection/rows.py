@@ -100,7 +100,10 @@ class Row:
 def _call(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tuple[str, str]:
     if not data:
         return "", f"(a payload of {size:,} bytes)" if size else UNREADABLE
-    call = payload.peek(data)
+    text = payload.listed(data)
+    if text is None:
+        return "", f"(a payload of more than {payload.LISTED:,} bytes)"
+    call = payload.peek(text)
     if call is not None:
         try:
             return call.name, display.call(call.name, call.args, call.kwargs)
@@ -108,7 +111,7 @@ def _call(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tup
             return call.name, UNREADABLE
     try:
         job = MandateJob(job_id, connection=client)
-        job.restore({b"data": data, b"origin": queue.encode()})
+        job.restore({b"data": text, b"origin": queue.encode()})
         return job.command_name or str(job.func_name), job.description or UNREADABLE
     except Exception:  # an unreadable record does not break the list
         return "", UNREADABLE

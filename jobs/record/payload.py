@@ -17,6 +17,7 @@ from jobs.record import allowlist
 
 PERFORM = "jobs.execution.perform"  # the function that every command's payload names
 VERSION = 1  # of payloads: the newest that this release reads
+LISTED = 1_024 * 1_024  # bytes of a payload that lists read: one of some kilobytes may inflate to a thousand times that
 COMPRESS_OVER = 1_024  # bytes; below it zlib costs more time than it saves room
 
 
@@ -47,6 +48,20 @@ def inflated(data: bytes) -> bytes:
         return zlib.decompress(data)
     except zlib.error:
         return data
+
+
+def listed(data: bytes) -> bytes | None:
+    """The same for a list, which reads many: None for a payload of more than LISTED bytes."""
+    if data[:1] == b"[":
+        return data if len(data) <= LISTED else None
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(data, LISTED)
+    except zlib.error:
+        return data
+    if inflater.eof:
+        return text
+    return None if len(text) == LISTED else data
 
 
 def read(data: bytes) -> Call:

@@ -9,16 +9,18 @@ from jobs.record.history import KEPT_FOR
 from jobs.worker.connection import Wire
 
 SLICE = 1_000  # jobs per call
-LONGEST = 0.5  # seconds of slices in a row, after which the parent serves its children again
+LONGEST = 0.1  # seconds of slices in a row, after which the parent serves its children again
 
 _CLEAN = Script("shared.lua", "clean.lua")
 
 
 def clean(wire: Wire, queues: Iterable[str]) -> None:
-    """Remove expired jobs from the registries of these queues, for half a second at most. Raises redis-py's errors."""
+    """Remove expired jobs from the registries of these queues, in slices until LONGEST. Raises redis-py's errors."""
     until = time.monotonic() + LONGEST
     for queue in queues:
         registries = [keys.registry(registry, queue) for registry in ("finished", "failed", "canceled")]
         removed = SLICE
-        while removed == SLICE and time.monotonic() < until:
+        while removed == SLICE:
             removed = wire.run(_CLEAN, registries, keys.RQ, SLICE, KEPT_FOR)
+            if time.monotonic() > until:  # each queue gets at least one slice
+                break

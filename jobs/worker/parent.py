@@ -44,6 +44,7 @@ from jobs.worker.supervision import Supervision
 logger = teller("jobs.worker")
 
 TICK = 0.5  # seconds between checks for due jobs and paused queues
+LONGEST = 0.1  # seconds that a duty may take in slices, after which the parent serves its children again
 
 
 class Parent:
@@ -225,8 +226,9 @@ class Parent:
         heartbeat.beat(self._wire, process.name, pid, process.born, self._queues, process.board)
 
     def _recover(self) -> None:
+        until = time.monotonic() + LONGEST
         for queue in self._every_queue:
-            self._report(queue, *recover(self._wire, queue))
+            self._report(queue, *recover(self._wire, queue, until=until))
         if not is_silence(self._wire):
             for name in heartbeat.forgotten(self._wire):
                 heartbeat.unregister(self._wire, name, self._every_queue)
@@ -240,9 +242,10 @@ class Parent:
         self._recover()
 
     def _release(self) -> None:
-        """Release the jobs that a dead worker should have released."""
+        """Release the jobs that a dead worker should have released, for LONGEST at most."""
+        until = time.monotonic() + LONGEST
         for member in self._wire.read("SRANDMEMBER", keys.RELEASING, 10):
-            release(get_connection(self._queues[0]), member)
+            release(get_connection(self._queues[0]), member, until)
 
     def _report(self, queue: str, back: list[Held], dead: list[Held]) -> None:
         for job_id, worker in back:

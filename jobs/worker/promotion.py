@@ -11,8 +11,8 @@ from jobs.broker.times import iso
 from jobs.worker.connection import Wire
 
 LEASE = 5_000  # milliseconds without promotion after the worker that promotes has died
-SLICE = 1_000  # jobs per call: some milliseconds of the server's time
-LONGEST = 2.0  # seconds of slices in a row, after which the parent serves its children again
+SLICE = 200  # jobs per call: some milliseconds of the server's time
+LONGEST = 0.1  # seconds of slices in a row, after which the parent serves its children again
 
 _PROMOTE = Script("shared.lua", "promote.lua")
 
@@ -31,10 +31,12 @@ class Promotion:
         promoted, until = 0, time.monotonic() + LONGEST
         for queue in queues:
             moved = SLICE
-            while moved == SLICE and time.monotonic() < until:
+            while moved == SLICE:
                 places = [keys.registry("scheduled", queue), keys.queue(queue), keys.registry("failed", queue)]
                 moved = self._wire.run(_PROMOTE, places, keys.RQ, iso(runtime.now()), SLICE)
                 promoted += moved
+                if time.monotonic() > until:  # each queue gets one slice at the least
+                    break
         return promoted
 
     def end(self) -> None:

@@ -1,8 +1,10 @@
 """Giving back what dead workers held: every job of theirs returns to the head of its queue, once."""
 
+import time
 import zlib
 from base64 import b64encode
 from collections.abc import Iterable
+from math import inf
 from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
@@ -55,26 +57,35 @@ def recover(
     before: int = ALL,
     kept: Iterable[str | bytes] = (),
     suspects: Iterable[str] | None = None,
+    until: float = inf,
 ) -> Recovered:
     """
     Give back one queue's claims of every dead worker; with `only`, those of that worker, dead or not, but for the
     executions `kept` and those from number `before` on. `begun` is the number of the last execution that had begun:
     jobs up to it were interrupted. Of those, the executions `suspects` count towards poison; None: all of them.
 
+    Recovery goes on until `until` (monotonic seconds) at most, but for one slice; the rest is left for the next time.
+
     Without `only` nothing is given back during a silence (see `is_silence`).
 
     Raises redis-py's errors.
     """
-    kept = list(kept)
-    back, dead = wire.run(
-        _RECOVER,
-        [keys.registry("wip", queue), keys.queue(queue), keys.registry("failed", queue)],
-        *(keys.RQ, queue, iso(runtime.now()), UNSEEN, POISON, DEAD_TTL, _POISONED, only, begun, before),
-        *("all" if suspects is None else "listed", SILENCE, len(kept)),
-        *kept,
-        *(suspects or ()),
-    )
-    return Recovered(*([Held(as_text(job), as_text(worker)) for job, worker in jobs] for jobs in (back, dead)))
+    kept, suspicious = list(kept), "all" if suspects is None else "listed"
+    listed = [*kept, *(suspects or ())]
+    recovered, passed = Recovered([], []), 0
+    while passed >= 0:
+        back, dead, passed = wire.run(
+            _RECOVER,
+            [keys.registry("wip", queue), keys.queue(queue), keys.registry("failed", queue)],
+            *(keys.RQ, queue, iso(runtime.now()), UNSEEN, POISON, DEAD_TTL, _POISONED, only, begun, before),
+            *(suspicious, SILENCE, passed, len(kept)),
+            *listed,
+        )
+        for jobs, into in ((back, recovered.given_back), (dead, recovered.dead)):
+            into += [Held(as_text(job), as_text(worker)) for job, worker in jobs]
+        if time.monotonic() > until:
+            break
+    return recovered
 
 
 def is_silence(wire: Wire) -> bool:

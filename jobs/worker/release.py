@@ -1,5 +1,8 @@
 """Releases the jobs that waited for a job that has ended; in slices, so that thousands of them block nothing."""
 
+import time
+from math import inf
+
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
@@ -13,15 +16,15 @@ from jobs.telling import teller
 
 logger = teller("jobs")
 
-SLICE = 500  # jobs per call
+SLICE = 50  # jobs per call
 
 _RELEASE = Script("shared.lua", "release.lua")
 
 
-def release(client: Redis, member: bytes | str) -> None:
+def release(client: Redis, member: bytes | str, until: float = inf) -> None:
     """
     Release the jobs of a member of `jobs:releasing`. The member stays there until all are released, so that recovery
-    can continue. Raises nothing.
+    can continue. Raises nothing. Goes on until `until` (monotonic seconds) at most, but for one slice.
 
     A member is the key of a set of commands' jobs, or `rq:<queue>:<id>` for a job with plain RQ dependents.
     """
@@ -30,14 +33,14 @@ def release(client: Redis, member: bytes | str) -> None:
         if member.startswith(keys.RQ.encode()):
             _release_plain(client, member)
         else:
-            _release_commands(client, member)
+            _release_commands(client, member, until)
     except RedisError as error:
         logger.warning("%s is released later: %s", as_text(member), error)
     except Exception:
         logger.exception("could not release %s", as_text(member))
 
 
-def _release_commands(client: Redis, members: bytes) -> None:
+def _release_commands(client: Redis, members: bytes, until: float) -> None:
     prerequisite = members.rpartition(b":")[2]
     before = None
     while True:
@@ -45,7 +48,7 @@ def _release_commands(client: Redis, members: bytes) -> None:
         left, started = run_script(client, _RELEASE, [members], words)
         for job_id in started:
             logger.info("enqueued job %s: its prerequisites are done", as_text(job_id))
-        if left == 0 or left == before:  # done; or the server is full, and it is tried again later
+        if left == 0 or left == before or time.monotonic() > until:  # else it goes on later
             return
         before = left
 

@@ -76,11 +76,11 @@ local function claims_of(id, queue, started_at)
     if #found > 0 then return found end
   end
   if not members[queue] then
-    local by_id = {}
+    local by_id = { [ARGV[2]] = {} }
+    for i = 13, #ARGV do by_id[ARGV[i]] = {} end
     for _, member in ipairs(write('ZRANGE', wip, 0, -1)) do
-      local of = string.sub(member, 1, (string.find(member, ':', 1, true) or 1) - 1)
-      by_id[of] = by_id[of] or {}
-      table.insert(by_id[of], member)
+      local some = by_id[string.sub(member, 1, (string.find(member, ':', 1, true) or 1) - 1)]
+      if some then some[#some + 1] = member end
     end
     members[queue] = by_id
   end

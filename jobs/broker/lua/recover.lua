@@ -9,8 +9,10 @@
 --       10 number from which on that worker's executions are left alone: it may have claimed them since it asked
 --       11 'all' if every interrupted job is suspect, 'listed' if only the executions listed last are
 --       12 seconds without any beat after which no worker is declared dead for as long
---       13 number of executions of that worker that it still runs, then those, then the suspect ones
--- Returns { given back, dead }, each a list of id and worker.
+--       13 how many claims, from the last one on, are passed over   14 number of executions of that worker that it still
+--       runs, then those, then the suspect ones
+-- Returns { given back, dead, further }: lists of id and worker, and how many claims to pass over in the next call; -1
+--       when all have been checked.
 --
 -- An interruption that is not suspect is counted as survived at once: `interruptions - survived` is the suspicion.
 --
@@ -20,18 +22,24 @@ local prefix, queue, iso, only = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
 local begun, before = tonumber(ARGV[9]), tonumber(ARGV[10])
 allow_writes_when_full()
 local now = clock()
-if only == '' and is_silence(now, ARGV[12]) then return { {}, {} } end
+if only == '' and is_silence(now, ARGV[12]) then return { {}, {}, -1 } end
 local deadline, forget_at = now - ARGV[4], math.floor(now) + ARGV[6]
 local kept, suspects = {}, {}
-for i = 14, 13 + ARGV[13] do kept[ARGV[i]] = true end
-for i = 14 + ARGV[13], #ARGV do suspects[ARGV[i]] = true end
+for i = 15, 14 + ARGV[14] do kept[ARGV[i]] = true end
+for i = 15 + ARGV[14], #ARGV do suspects[ARGV[i]] = true end
+
+local known = {} -- by worker: whether it is dead
 
 local function is_dead(worker)
   if only ~= '' then return worker == only end
-  local seen = redis.call('ZSCORE', 'jobs:workers', worker) -- an error, where it is no sorted set, stops all of this
-  return not seen or tonumber(seen) < deadline
+  if known[worker] == nil then
+    local seen = redis.call('ZSCORE', 'jobs:workers', worker) -- an error, where it is no sorted set, stops all of this
+    known[worker] = not seen or tonumber(seen) < deadline
+  end
+  return known[worker]
 end
 
+local LOOKED_AT, GIVEN_BACK = 500, 25 -- claims in a call, some milliseconds
 local back, dead = {}, {}
 -- Take a claim away and put its job where it belongs. Returns the list that reports it, and the event of its history.
 local function give_back(undo, key, id, member, worker, execution, number)
@@ -91,9 +99,11 @@ end
 
 -- If the workers' beats were put aside (see shared.lua), each has as long to beat again.
 local aside = redis.pcall('HGET', 'jobs:aside', 'jobs:workers')
-if only == '' and type(aside) == 'string' and now - aside < tonumber(ARGV[4]) then return { back, dead } end
-local members = redis.pcall('ZRANGE', KEYS[1], 0, -1) -- a key that is no sorted set holds no claims
-for i = #members, 1, -1 do -- the last first, so that the first ends at the head
+if only == '' and type(aside) == 'string' and now - aside < tonumber(ARGV[4]) then return { back, dead, -1 } end
+local passed, removed = tonumber(ARGV[13]), 0
+local members = redis.pcall('ZREVRANGE', KEYS[1], passed, passed + LOOKED_AT - 1) -- another type holds no claims
+for i = 1, #members do -- the last first, so that the first ends at the head
+  if removed == GIVEN_BACK then return { back, dead, passed + i - 1 - removed } end
   local id, execution, worker = string.match(members[i], '^([^:]*):((.*)%.%d+)$') -- no job's id has a colon
   local number = tonumber(string.match(members[i], '%d+$'))
   if worker and number < before and is_dead(worker) and not kept[execution] then
@@ -102,6 +112,7 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
       return give_back(undo, key, id, members[i], worker, execution, number)
     end)
     if done then -- else a write was refused: the claim stays, and the next recovery tries again
+      removed = removed + 1
       local outcome, event = answer[1], answer[2]
       if outcome then
         outcome[#outcome + 1] = { id, worker }
@@ -112,4 +123,4 @@ for i = #members, 1, -1 do -- the last first, so that the first ends at the head
     end
   end
 end
-return { back, dead }
+return { back, dead, #members < LOOKED_AT and -1 or passed + #members - removed }

@@ -32,7 +32,7 @@ end
 local function is_silence(now, seconds)
   local heard = tonumber(redis.pcall('GET', 'jobs:heard')) or now
   redis.call('SET', 'jobs:heard', string.format('%.6f', now))
-  if math.abs(now - heard) > tonumber(seconds) then
+  if math.abs(now - heard) > tonumber(seconds) and redis.call('EXISTS', 'jobs:workers') == 1 then
     redis.call('SET', 'jobs:silence', '', 'EX', math.ceil(seconds))
     write('ZREMRANGEBYSCORE', 'jobs:workers', now + seconds, '+inf') -- beats by a clock that has been set back since
   end

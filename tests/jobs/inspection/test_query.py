@@ -1,6 +1,7 @@
 """Listing jobs: every state, filters, pages, unreadable and deleted jobs; without reading a whole queue."""
 
 import time
+import zlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -180,9 +181,18 @@ def grow(job, client):
     client.hset(job.key, "data", b"x" * 14_000_000)
 
 
+def inflate(job, client):
+    client.hset(job.key, "data", zlib.compress(b'["' + b"a" * 20_000_000 + b'",null,["x"],{}]', 9))
+
+
 @pytest.mark.parametrize(
     ("harm", "shown"),
-    [(break_data, "(unreadable job)"), (grow, "(a payload of 14,000,000 bytes)"), (break_key, "(unreadable job)")],
+    [
+        (break_data, "(unreadable job)"),
+        (inflate, "(a payload of more than 1,048,576 bytes)"),
+        (grow, "(a payload of 14,000,000 bytes)"),
+        (break_key, "(unreadable job)"),
+    ],
 )
 def test_an_unreadable_job_is_a_row_that_says_so(harm, shown, worker):
     job, other = WriteNote.defer("x"), WriteNote.defer("y")

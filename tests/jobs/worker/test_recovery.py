@@ -272,3 +272,37 @@ def test_a_due_id_without_a_job_is_dropped(places):
     Promotion(Wire("default")).run(["default"])
 
     assert places() == {}
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_thousands_of_claims_are_looked_at_in_slices_and_their_order_stays(dead, valkey, monkeypatch):
+    client = get_connection("default")
+    ids = [f"job{n}" for n in range(1_100)]
+    for n, job_id in enumerate(ids):
+        client.hset(f"rq:job:{job_id}", mapping={"status": "started", "origin": "default"})
+        worker = "dead" if dead or n % 2 else "alive"
+        client.zadd("rq:wip:default", {f"{job_id}:{worker}.{n}": 9e9 + n})
+    client.zadd("jobs:workers", {"alive": 9e9})
+    wire = Wire("default")
+    sizes = []
+
+    def run(script, places, *words):
+        answer = Wire.run(wire, script, places, *words)
+        sizes.append(len(answer[0]))
+        return answer
+
+    monkeypatch.setattr(wire, "run", run)
+    assert len(recover(wire, "default").given_back) == (1_100 if dead else 550)
+    assert listed() == (ids if dead else ids[1::2])
+    assert max(sizes) <= 25
+    assert recover(wire, "default", until=0.0) == ([], [])
+
+
+def test_what_does_not_fit_into_a_moment_is_recovered_the_next_time(valkey):
+    client = get_connection("default")
+    for n in range(60):
+        client.hset(f"rq:job:job{n}", mapping={"status": "started", "origin": "default"})
+        client.zadd("rq:wip:default", {f"job{n}:dead.{n}": 9e9 + n})
+    back = [len(recover(Wire("default"), "default", until=0.0).given_back) for _ in range(3)]
+    assert back == [25, 25, 10]
+    assert listed() == [f"job{n}" for n in range(60)]

@@ -71,6 +71,12 @@ def test_the_dead_are_not_waited_for_while_others_beat(job):
     assert recovered() == [job.id]
 
 
+def test_nobody_is_waited_for_where_no_worker_is_listed(job):
+    pass_time(UNSEEN + 1)
+    heartbeat.unregister(Wire("default"), "living", ["default"])
+    assert recovered() == [job.id]
+
+
 def test_a_silence_does_not_keep_a_parent_from_what_its_own_child_held(job):
     pass_time(UNSEEN + 1)
     beat("newcomer")

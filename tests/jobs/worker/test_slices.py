@@ -1,0 +1,67 @@
+"""What concerns thousands of jobs is done in slices, between which the server and the parents do other things."""
+
+import pytest
+
+from jobs import control
+from jobs.broker.connections import get_connection
+from jobs.job import MandateJob
+from jobs.worker.release import SLICE, release
+from tests.sample.commands.notes import WriteNote
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The answers of `change.lua`, call by call."""
+    answers, run_script = [], control.run_script
+
+    def run(*words):
+        answers.append(run_script(*words))
+        return answers[-1]
+
+    monkeypatch.setattr(control, "run_script", run)
+    return answers
+
+
+def handles(ids):
+    client = get_connection("default")
+    return [MandateJob.handle(job_id, queue="default", payload=b"[]", connection=client) for job_id in ids]
+
+
+def test_jobs_far_apart_in_a_long_queue_are_changed_by_a_call_for_each_part(calls, valkey):
+    """No call goes through all of the queue, and none goes through it for each job."""
+    client = get_connection("default")
+    client.rpush("rq:queue:default", *[f"job{n}" for n in range(50_000)])
+    far_apart = [f"job{n}" for n in range(0, 50_000, 5_000)]
+    for job_id in far_apart:
+        client.hset(f"rq:job:{job_id}", mapping={"status": "queued", "origin": "default"})
+
+    assert control.change_all("cancel", handles(far_apart)) == [None] * 10
+    assert client.llen("rq:queue:default") == 50_000 - 10
+    assert client.zcard("rq:canceled:default") == 10
+    assert 1 < len(calls) <= 10
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["by their time", "looked through"])
+def test_claims_of_cancelled_jobs_are_found_among_thousands(known, new_fetch, valkey):
+    jobs = WriteNote.defer_many([(str(n),) for n in range(3)])
+    new_fetch("w", threads=3)._step(claims=True)
+    client = get_connection("default")
+    client.zadd("rq:wip:default", {f"other{n}:v.{n}": 9e9 + n for n in range(2_000)})
+    if not known:  # RQ's code writes another time
+        for job in jobs:
+            client.hset(job.key, "started_at", "2020-01-01T00:00:00.000000Z")
+    assert control.change_all("cancel", jobs) == [None] * 3
+    assert client.zcard("rq:wip:default") == 2_000
+    assert [job.state for job in jobs] == ["cancelled"] * 3
+
+
+def test_a_parent_releases_what_fits_into_a_moment(valkey):
+    (first,) = WriteNote.defer_many([("first",)])
+    WriteNote.defer_many([(str(n),) for n in range(2 * SLICE)], prereq_jobs=[first])
+    client, members = get_connection("default"), f"jobs:dependents:{first.id}"
+    client.hset(first.key, "status", "finished")
+    client.sadd("jobs:releasing", members)
+    release(client, members, until=0.0)
+    assert client.scard(members) == SLICE
+    release(client, members)
+    assert not client.exists(members, "jobs:releasing")
