@@ -15,7 +15,7 @@ from jobs.broker.connections import get_connection
 from jobs.errors import ScheduleError
 from jobs.recurring import store
 from jobs.scheduler import Entry, Scheduler
-from tests.jobs.test_recurrence import PROBLEMS
+from tests.jobs.recurring.test_entry import PROBLEMS
 from tests.sample import functions
 from tests.sample.commands.limits import Fresh
 from tests.sample.commands.notes import Fail, WriteNote
