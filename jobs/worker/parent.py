@@ -295,7 +295,7 @@ class Parent:
                 self._wire.close()
                 self._supervision.wait(pause)
                 pause = min(pause * 2, 5.0)
-        blocks = bool(info and info[0])
-        if not blocks:
-            logger.warning("this Redis has no BLMOVE (it came with 6.2): polling every 50 ms instead of waiting")
-        return blocks
+        if info and info[0]:
+            return True
+        logger.warning("this Redis has no BLMOVE (it came with 6.2): polling every 50 ms instead of waiting")
+        return False

@@ -281,7 +281,7 @@ class Lives(RuleBasedStateMachine):
     def release(self, members):
         for member in members:
             release(self.client, member)
-            _, kind, job_id = member.split(":")
+            _, kind, job_id = member.decode().split(":")
             (ended,) = [life for life in self.lives if life.id == job_id]
             for life in self.lives:
                 if life.any_end == (kind == "followers"):

@@ -388,7 +388,7 @@ def test_a_crash_before_or_between_slices_strands_none(worker, monkeypatch):
 
     monkeypatch.setattr(module, "run_script", dies_after_one)
     release(worker.client, member)
-    assert worker.client.llen("rq:queue:default") == 500
+    assert worker.client.llen("rq:queue:default") == module.SLICE
     monkeypatch.undo()
 
     release(worker.client, member)
