@@ -25,9 +25,9 @@ from jobs.errors import ForbiddenFunctionError, PayloadError, PrereqJobNotFinish
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, finished, invoke
 from jobs.record import arguments, display, payload, prerequisites, registry
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 
-logger = teller("jobs")
+logger = safe_logger("jobs")
 
 _AS_IT_IS = nullcontext()
 

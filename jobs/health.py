@@ -18,9 +18,9 @@ from django.utils.deprecation import MiddlewareMixin
 from jobs.broker.connections import servers
 from jobs.inspection import version
 from jobs.inspection.single_flight import NoAnswerError, SingleFlight
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 
-logger = teller("jobs")
+logger = safe_logger("jobs")
 
 PATIENCE = 2.0  # seconds that all checks together may take
 

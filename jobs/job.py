@@ -20,11 +20,11 @@ from jobs.record import allowlist, arguments, display, history, payload, prerequ
 from jobs.record.states import WITH_REASON, JobState, state_of
 from jobs.retries import Progress
 from jobs.runtime import Transactions
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 
 __all__ = ["JobState", "MandateJob"]
 
-logger = teller("jobs")
+logger = safe_logger("jobs")
 
 
 class MandateJob(Job):

@@ -24,9 +24,9 @@ from jobs.job import MandateJob
 from jobs.record import payload
 from jobs.record.prerequisites import NONE, Prerequisites
 from jobs.runtime import Transactions
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 
-logger = teller("jobs")
+logger = safe_logger("jobs")
 
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to block Redis
 SLICE_BYTES = 262_144  # of payloads a round trip, unless one job alone has more: a slow link must not time out

@@ -19,9 +19,9 @@ from django.db import OperationalError
 
 from jobs import unrun
 from jobs.errors import CommandDefinitionError
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 
-logger = teller("jobs")
+logger = safe_logger("jobs")
 
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 Wait = float | timedelta | str | Callable[[int, BaseException], float | timedelta]

@@ -14,14 +14,20 @@ from django.db import connections
 # Seconds since the epoch, for every decision that depends on the time.
 now: Callable[[], float] = time.time
 
+CLOCK_SET = 1.0  # seconds
 _ahead = 0.0  # seconds of the server's clock before this process's monotonic one, as last measured
 
 
 def measure(time_of_server: Sequence[bytes | str | int]) -> None:
-    """Measure how far ahead the server's clock is, from an answer of TIME that has just arrived."""
+    """
+    Measure how far ahead the server's clock is, from an answer of TIME that has just arrived. The longer the answer was
+    under way, the lower the measure: a lower one counts only if the clock was set, by more than CLOCK_SET.
+    """
     global _ahead
     seconds, microseconds = time_of_server
-    _ahead = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
+    measured = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
+    if not _ahead - CLOCK_SET < measured < _ahead:
+        _ahead = measured
 
 
 def server_now() -> float:

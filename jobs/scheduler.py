@@ -38,7 +38,7 @@ from jobs.recurring.store import (
     sync,
     upcoming,
 )
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 
 __all__ = [
     "Entry",
@@ -57,7 +57,7 @@ __all__ = [
     "upcoming",
 ]
 
-logger = teller("jobs.scheduler")
+logger = safe_logger("jobs.scheduler")
 
 POLL = 1.0  # seconds between checks for due entries
 LEASE = 5_000  # milliseconds: how long no process schedules after the one that did has died

@@ -20,9 +20,9 @@ from jobs.job import MandateJob
 from jobs.mandate import Mandate, RequeueRequested
 from jobs.record import registry
 from jobs.retries import Progress
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 
-logger = teller("jobs")
+logger = safe_logger("jobs")
 
 REASON_LENGTH = 500  # characters
 RECHECK_FOR = 5.0  # seconds in which a missing record may still arrive: replicas lag

@@ -27,9 +27,9 @@ from jobs.broker.connections import get_connection, servers
 from jobs.broker.times import as_text, moment
 from jobs.mandate import Mandate
 from jobs.record.history import KEPT_FOR
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 
-logger = teller("jobs")
+logger = safe_logger("jobs")
 
 KEPT = 200  # profiles on a server; if there are more, the oldest are deleted
 SAMPLES = 5_000  # of an attempt at most: one a millisecond, less often in a longer one

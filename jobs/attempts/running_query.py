@@ -8,9 +8,9 @@ from django.db import connections
 from django.db.backends.utils import CursorWrapper
 from django.db.utils import DatabaseErrorWrapper
 
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 ASK_FOR = 5.0  # seconds that the request to stop may take
 _DEPTH = 30  # frames between the one that waits for the database and Django's

@@ -26,7 +26,7 @@ from jobs.attempts.claim import Claim
 from jobs.broker.connections import get_connection
 from jobs.client import tracing
 from jobs.logs import AttemptLog
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 from jobs.worker import breath, databases, signals, stacks
 from jobs.worker.attempt import maker
 from jobs.worker.fetch import CONNECTION_ERRORS, Fetch
@@ -39,7 +39,7 @@ from jobs.worker.settings import WorkerSettings
 from jobs.worker.threads import JobThread
 from jobs.worker.tracing import flush as flush_spans
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 SHORT = 0.001  # seconds: while the median attempt takes less, claims are batched
 LOOK_EVERY = 0.02  # seconds between checks of a thread that is to be interrupted

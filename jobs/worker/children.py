@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from jobs.broker.times import UNSEEN
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 from jobs.worker import heartbeat, life, stall
 from jobs.worker.child import GRACE
 from jobs.worker.interruptions import INTERRUPT_GRACE
@@ -17,7 +17,7 @@ from jobs.worker.scoreboard import ANOTHER, Board
 from jobs.worker.settings import WorkerSettings
 from jobs.worker.signals import PASSED_ON, name_of
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 LEAVING = 2 * GRACE + INTERRUPT_GRACE  # seconds that a child may take to end once it stops
 OVERDUE = 2 * INTERRUPT_GRACE  # seconds past a job's time-out after which its process is no longer minding its threads

@@ -21,9 +21,9 @@ from django.db.backends.signals import connection_created
 
 from jobs import conf
 from jobs.attempts.claim import Claim
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 FRESH = 1.0  # seconds since its reset in which a kept connection is only checked for having been closed
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 from jobs.worker.connection import UNREACHABLE, Wire
 from jobs.worker.health import Health
 from jobs.worker.supervision import Supervision
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 
 class Duties:

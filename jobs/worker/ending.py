@@ -10,9 +10,9 @@ import time
 import weakref
 from collections.abc import Callable
 
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 THREADS = 3.0  # seconds that a job's threads, and those of executors, have to end
 HOOKS = 7.0  # seconds that the atexit callbacks have after that

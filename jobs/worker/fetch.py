@@ -16,7 +16,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, Word
 from jobs.broker.times import UNSEEN, as_text, iso
 from jobs.inspection.attempt_counts import COUNTS_KEPT
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 from jobs.worker.commit import Commits, Handed
 from jobs.worker.connection import UNREACHABLE, Wire
 from jobs.worker.doorbell import Doorbell
@@ -24,7 +24,7 @@ from jobs.worker.parcels import Parcels
 from jobs.worker.recovery import NONE, recover
 from jobs.worker.scoreboard import Board
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away

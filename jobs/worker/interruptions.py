@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from jobs import execution
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import JobInterrupt, Stopped, TimedOut
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 from jobs.worker.fetch import Fetch
 from jobs.worker.scoreboard import Board
 from jobs.worker.subprocesses import kill_started_by
 from jobs.worker.threads import JobThread
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 INTERRUPT_GRACE = 30  # seconds that an interrupted thread has to return
 FREED = 5  # seconds more, after the subprocesses that it may wait for were killed

@@ -21,8 +21,8 @@ from jobs.broker.connections import get_connection, new_pool
 from jobs.broker.times import as_text
 from jobs.errors import ScheduleError
 from jobs.recurring.entry import listed
+from jobs.safe_logging import safe_logger
 from jobs.scheduler import Scheduler
-from jobs.telling import teller
 from jobs.worker import heartbeat, signals
 from jobs.worker.child import GRACE
 from jobs.worker.children import Children
@@ -41,7 +41,7 @@ from jobs.worker.settings import WorkerSettings
 from jobs.worker.strangers import Strangers
 from jobs.worker.supervision import Supervision
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 TICK = 0.5  # seconds between checks for due jobs and paused queues
 LONGEST = 0.1  # seconds that a duty may take in slices, after which the parent serves its children again
@@ -171,8 +171,7 @@ class Parent:
     def _has_work(self) -> bool:
         """Whether a burst has work left, also jobs that have just become due; True if the server does not answer."""
         self._duties.one(lambda: self._promotion.run(self._every_queue))
-        lists = [keys.queue(name) for name in self._queues]
-        counts = [1]
+        lists, counts = [keys.queue(name) for name in self._queues], [1]
         self._duties.one(lambda: counts.append(self._wire.call("EXISTS", keys.RELEASING, *lists)))
         return counts[-1] > 0
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from math import inf
 
 from jobs import runtime
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 from jobs.worker.scoreboard import Board, Running
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 LONGEST_ORDER = 2_048  # bytes
 

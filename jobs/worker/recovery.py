@@ -15,11 +15,11 @@ from jobs.broker.connections import Script
 from jobs.broker.times import SILENCE, UNSEEN, as_text, iso
 from jobs.errors import JobsError
 from jobs.record import registry
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 from jobs.worker.commit import DEAD_TTL
 from jobs.worker.connection import Wire
 
-logger = teller("jobs")
+logger = safe_logger("jobs")
 
 POISON = 3  # suspect interruptions without an attempt that ended between them: the job probably kills its workers
 

@@ -12,9 +12,9 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_script
 from jobs.broker.times import as_text, iso
 from jobs.job import MandateJob
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 
-logger = teller("jobs")
+logger = safe_logger("jobs")
 
 SLICE = 50  # jobs per call
 

@@ -13,10 +13,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from jobs.broker import keys
 from jobs.broker.connections import new_pool
 from jobs.broker.times import as_text
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 from jobs.worker.process import Process
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 SIGNALS = {"quiet": signal.SIGTSTP, "stacks": signal.SIGTTIN}  # our own commands, sent to one child
 

@@ -29,12 +29,12 @@ from jobs.broker.connections import new_pool
 from jobs.broker.times import as_text, sendable
 from jobs.errors import JobsError, PayloadError
 from jobs.record import allowlist, display
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 from jobs.worker.connection import UNREACHABLE
 from jobs.worker.fetch import LONGEST_WAIT
 from jobs.worker.rq_interrupts import Allow, PlainJob, interruptible, penalty
 
-logger = teller("jobs")
+logger = safe_logger("jobs")
 
 AWAY = (*UNREACHABLE, MasterDownError, OutOfMemoryError, ReadOnlyError)  # errors of the server, not of the job
 # In one step: a job that was deleted meanwhile must not get a record again.

@@ -13,10 +13,10 @@ from rq.serializers import JSONSerializer
 from jobs.broker import keys
 from jobs.broker.connections import new_pool
 from jobs.job import MandateJob
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 from jobs.worker.connection import UNREACHABLE
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 RARELY = 60.0  # seconds between rounds of rate limits and groups
 

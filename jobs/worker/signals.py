@@ -10,9 +10,9 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 PASSED_ON = {signal.SIGTERM, signal.SIGTSTP, signal.SIGTTIN}  # by the parent
 MEANINGLESS = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}  # their default action would end the process

@@ -10,10 +10,10 @@ from django.core.cache.backends.base import BaseCache
 from django.urls import set_script_prefix
 
 from jobs.attempts.claim import Claim
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 from jobs.worker.databases import Databases
 
-logger = teller("jobs.worker")
+logger = safe_logger("jobs.worker")
 
 P = ParamSpec("P")
 R = TypeVar("R")

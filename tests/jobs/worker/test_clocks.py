@@ -61,3 +61,12 @@ def test_a_fetch_measures_the_servers_clock_anew_after_an_outage(new_fetch, monk
     fetch._in_doubt = True
     fetch._step(claims=True)
     assert len(measured) == 2
+
+
+def test_a_slow_answer_does_not_set_the_clock_back_but_a_clock_that_was_set_does(monkeypatch):
+    monkeypatch.setattr(runtime, "_ahead", 0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    for answer, now in ((5_000, 5_000.0), (4_999.5, 5_000.0), (5_001, 5_001.0), (4_000, 4_000.0)):
+        seconds, part = divmod(answer, 1)
+        runtime.measure((str(int(seconds)), str(int(part * 1e6))))
+        assert runtime.server_now() == now

@@ -1,6 +1,6 @@
 """
-Loggers of this package. What it does comes first, and telling of it after: a project's filter or handler that raises
-costs the line, never a job its outcome or a process its life.
+The loggers of this package. A filter or handler of the project that raises costs the line, never a job its outcome or a
+process its life.
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import Any
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-class Teller(logging.LoggerAdapter[logging.Logger]):
+class SafeLogger(logging.LoggerAdapter[logging.Logger]):
     """A logger that raises nothing, and whose lines stay lines, whatever is in an error's text or an id."""
 
     def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
@@ -26,9 +26,9 @@ class Teller(logging.LoggerAdapter[logging.Logger]):
                 sys.stderr.write(f"jobs: this could not be logged: {msg}\n{traceback.format_exc()}")
 
 
-def teller(name: str) -> Teller:
+def safe_logger(name: str) -> SafeLogger:
     """The logger of that name."""
-    return Teller(logging.getLogger(name), {})
+    return SafeLogger(logging.getLogger(name), {})
 
 
 def in_a_line(text: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import Dead
-from jobs.telling import teller
+from jobs.safe_logging import safe_logger
 from jobs.worker.fetch import Fetch
 from jobs.worker.scoreboard import Board
 from jobs.worker.threads import JobThread
@@ -118,7 +118,7 @@ def test_whatever_raises_around_an_attempt_its_thread_hands_an_outcome_over(valk
 
 
 def test_a_line_is_a_line_whatever_an_error_says(caplog):
-    said = teller("jobs.test")
+    said = safe_logger("jobs.test")
     said.warning("it failed: %s", ValueError("x\n2026-01-01 00:00:00 INFO jobs: all is well\x1b[2J\u2028"))
     said.warning("%s of %.1f in %r", "a\rb", 1.5, "\n")
 
@@ -126,4 +126,4 @@ def test_a_line_is_a_line_whatever_an_error_says(caplog):
         "it failed: x\\n2026-01-01 00:00:00 INFO jobs: all is well\\x1b[2J\\u2028",
         r"a\rb of 1.5 in '\\n'",
     ]
-    assert caplog.records[0].filename == "test_telling.py"
+    assert caplog.records[0].filename == "test_safe_logging.py"
