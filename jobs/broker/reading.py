@@ -1,6 +1,6 @@
 """
 A client for which a key of another type than is asked for holds nothing, as if it were not there: no page, list or
-figure fails because somebody has put something else under one name among many. Who writes is told, as ever.
+figure fails because somebody has put something else under one name among many. Writes raise, as ever.
 """
 
 from collections.abc import Callable

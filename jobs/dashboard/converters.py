@@ -1,4 +1,4 @@
-"""Names and ids in addresses: whoever writes to Redis chooses them, so each must have an address that leads to it."""
+"""Names and ids in addresses. Any client of Redis may choose them, so every name needs an address that leads to it."""
 
 from urllib.parse import quote, unquote
 

@@ -21,7 +21,7 @@ class Duties:
         self._wire, self._health, self._supervision = wire, health, supervision
         self._away = False  # whether the server does not answer, or refuses what it is asked
         self._wire_answers = True
-        self._failing: set[str] = set()  # what duties have failed with, and have been told of
+        self._failing: set[str] = set()  # errors of duties that were logged
 
     def all(self, *duties: Callable[[], object]) -> None:
         """Try each; none after one that the server did not answer, since each would wait as long."""
@@ -37,7 +37,7 @@ class Duties:
             duty()
         except (*UNREACHABLE, RedisError) as error:
             if "WRONGTYPE" in str(error):  # the server is well
-                return self._tell(error)
+                return self._log(error)
             self._wire_answers = not isinstance(error, UNREACHABLE)
             self._health.unanswered()
             self._wire.close()
@@ -46,16 +46,16 @@ class Duties:
             self._away = True
             return False
         except Exception as error:  # whatever lies in the server must not end the parent
-            return self._tell(error)
+            return self._log(error)
         self._health.answered()
         if self._away:
             logger.warning("Redis answers again")
         self._away = False
         return True
 
-    def _tell(self, error: Exception) -> bool:
-        told = repr(error)
-        if told not in self._failing and len(self._failing) < 100:
-            self._failing.add(told)
-            logger.error("a duty of the worker failed; it is tried again, and this told once: %s", told, exc_info=error)
+    def _log(self, error: Exception) -> bool:
+        text = repr(error)
+        if text not in self._failing and len(self._failing) < 100:
+            self._failing.add(text)
+            logger.error("a duty of the worker failed; it is tried again, and logged once: %s", text, exc_info=error)
         return False

@@ -148,7 +148,7 @@ class Parent:
     def _register_now(self, process: Process) -> None:
         self._show_paused([process])  # before its first claim
         process.name = heartbeat.take_name(self._wire, process.name)
-        if self._remote.listen(process.name):  # before it is listed: whoever finds it there may tell it something
+        if self._remote.listen(process.name):  # before it is listed: a command may be sent at once
             self._remote.forget(process.name)
             heartbeat.unregister(self._wire, process.name, ())
             process.name = heartbeat.take_name(self._wire, heartbeat.new_life(process.name))
