@@ -37,6 +37,9 @@ class InlineWorker:
         self.promotion = Promotion(Wire("default"))
         self.name, self.attempts = name, 0
 
+    def __del__(self) -> None:
+        self.fetch._doorbell.close()  # its pipe: a test may make hundreds of workers
+
     def claim(self) -> Claim | None:
         """Take the next job, if one is due."""
         self.client.zadd("jobs:workers", {self.name: time.time()})
