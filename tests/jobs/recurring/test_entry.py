@@ -146,7 +146,7 @@ PROBLEMS = {
     "no arguments": (Entry("x", WriteNote, args=None, every=60), "None"),
     "no named arguments": (Entry("x", WriteNote, kwargs=None, every=60), "None"),
     "a queue that is no name": (Entry("x", WriteNote, args=("x",), every=60, queue=5), "Unknown queue: 5"),
-    "a name that is not a text": (Entry(None, WriteNote, args=("x",), every=60), "The name None is no text"),
+    "a name that is not a text": (Entry(None, WriteNote, args=("x",), every=60), "The name None is not a text"),
     "a text for an interval": (Entry("x", WriteNote, args=("x",), every="5m"), "every='5m' is impossible"),
     "an endless interval": (Entry("x", WriteNote, args=("x",), every=timedelta.max), "is impossible"),
     "a list for catch_up": (Entry("x", WriteNote, args=("x",), every=60, catch_up=[]), "catch_up=[] is unknown"),
