@@ -1,7 +1,7 @@
 """A worker in the test's own process: the real scripts and the real attempt, one job at a time, and no waiting."""
 
-import os
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -35,10 +35,7 @@ class InlineWorker:
             release=lambda member: release(self.client, member),
         )
         self.promotion = Promotion(Wire("default"))
-        self.name, self.attempts = name, 0
-
-    def __del__(self) -> None:
-        self.fetch._doorbell.close()  # its pipe: a test may make hundreds of workers
+        self.name, self.attempts, self.is_closed = name, 0, False
 
     def claim(self) -> Claim | None:
         """Take the next job, if one is due."""
@@ -75,10 +72,11 @@ class InlineWorker:
 
     def close(self) -> None:
         """Let go of its connections and pipes, for a test that needs hundreds of workers."""
-        self.fetch._wire.close()
-        self.promotion._wire.close()
-        os.close(self.fetch._doorbell._inside)
-        os.close(self.fetch._doorbell._outside)
+        if not self.is_closed:
+            self.is_closed = True  # what is closed twice may be somebody else's file by then
+            self.fetch._wire.close()
+            self.promotion._wire.close()
+            self.fetch._doorbell.close()
 
     def _look(self, *, claims: bool = True) -> None:
         for member in self.fetch._step(claims=claims):
@@ -86,8 +84,10 @@ class InlineWorker:
 
 
 @pytest.fixture
-def worker(valkey) -> InlineWorker:
-    return InlineWorker()
+def worker(valkey) -> Iterator[InlineWorker]:
+    worker = InlineWorker()
+    yield worker
+    worker.close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -419,6 +419,7 @@ def nowhere():
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.timeout(900)
 def test_random_lives(valkey, monkeypatch, caplog):
     caplog.set_level("CRITICAL", logger="jobs")  # thousands of lines, which would hide how it came to a failure
     monkeypatch.setattr(failures, "RECHECK_FOR", 1e6)
