@@ -19,6 +19,7 @@ from jobs import control, execution, queues
 from jobs.attempts import failures
 from jobs.attempts.interrupt import Interruptible, Stopped, TimedOut
 from jobs.attempts.outcomes import GivenBack
+from jobs.broker.times import as_text
 from jobs.errors import ChangeRefusedError, PrerequisiteError
 from jobs.worker.commit import DEAD_TTL
 from jobs.worker.connection import Wire
@@ -281,7 +282,7 @@ class Lives(RuleBasedStateMachine):
     def release(self, members):
         for member in members:
             release(self.client, member)
-            _, kind, job_id = member.decode().split(":")
+            _, kind, job_id = as_text(member).split(":")
             (ended,) = [life for life in self.lives if life.id == job_id]
             for life in self.lives:
                 if life.any_end == (kind == "followers"):
