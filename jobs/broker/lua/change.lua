@@ -21,7 +21,7 @@ local members = {} -- by queue and id: claims, of a queue whose claims had to be
 
 local function possible(status) return string.find(ARGV[6], ',' .. status .. ',', 1, true) end
 
--- Going through a long list for each of many jobs takes the square of their number. Whoever changes many has read them
+-- Going through a long list for each of many jobs takes the square of their number. A change of many jobs reads them
 -- off the list as they stand there, so they are found about the first of them, and all go in one pass.
 local function find(list, ids)
   local first, wanted, left = nil, {}, 0

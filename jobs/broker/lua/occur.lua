@@ -7,7 +7,7 @@
 --       9... its runs: id and time (seconds) of each
 -- Returns the ids of the runs that were written; nothing when another scheduler was here first.
 --
--- Whoever finds the entry at the time that it was read at is the first. A run is a copy of the entry's record under an
+-- The first scheduler is the one that finds the entry at the time at which it was read. A run is a copy of the entry's record under an
 -- id made of the entry and the time, so it exists once, whatever happens.
 local prefix, entry, iso = ARGV[1], ARGV[2], ARGV[5]
 local template = prefix .. 'job:' .. entry

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from jobs.moved import MOVED
+from jobs.compat.import_paths import MOVED
 from tests.processes import ROOT, child_environment
 
 

@@ -1,0 +1,1 @@
+"""What the last release had under another name, for the length of this one."""
