@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -105,7 +106,7 @@ def _server(path: Path) -> Iterator[None]:
     guard = subprocess.Popen(["/bin/sh", "-c", f"read -r _ || kill {server.pid}"], stdin=subprocess.PIPE)
     try:
         deadline = time.monotonic() + START_TIMEOUT
-        while not path.exists():
+        while not _listens(path):
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("The test's Valkey server did not start.")
             time.sleep(0.01)
@@ -114,6 +115,12 @@ def _server(path: Path) -> Iterator[None]:
         guard.communicate(b"\n")
         server.terminate()
         server.wait()
+
+
+def _listens(path: Path) -> bool:
+    # The file alone says too little: it is there from `bind` on, and until `listen` a connection is refused.
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
 
 
 def _environment() -> dict[str, str]:
