@@ -1,5 +1,7 @@
 """`run_worker`: real worker processes on the test's own server."""
 
+import socket
+
 import django_rq
 import pytest
 from django.conf import settings
@@ -7,7 +9,7 @@ from django.db import connection
 from django.test import TestCase
 
 from jobs.broker.connections import get_connection
-from jobs.testing import JobsTestMixin, run_worker
+from jobs.testing import JobsTestMixin, run_worker, worker
 from tests.sample import functions
 from tests.sample.commands.notes import Fail, ShoutNote, WriteNote
 from tests.sample.models import Note
@@ -92,3 +94,12 @@ def test_a_database_in_memory_is_refused(monkeypatch):
     monkeypatch.setattr(connection, "is_in_memory_db", lambda: True, raising=False)
     with pytest.raises(RuntimeError, match="cannot see the database 'default': it is in memory"), run_worker():
         pass
+
+
+def test_a_socket_is_not_ready_before_its_server_listens(tmp_path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "server.sock"))
+        assert not worker._listens(tmp_path / "server.sock")
+        server.listen()
+        assert worker._listens(tmp_path / "server.sock")
+    assert not worker._listens(tmp_path / "none.sock")
