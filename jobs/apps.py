@@ -2,22 +2,34 @@
 
 from importlib import import_module
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import register
 
 BACKEND = "jobs.backends.RQBackend"
 
 
+def _find_no_rows(label: str) -> None:
+    """django-rq's model for its admin page has no table either, and `dumpdata` would ask for its rows."""
+    from jobs.models import NoRows
+
+    if apps.is_installed(label):
+        model = apps.get_model(label, "Dashboard")
+        model._meta.local_managers.clear()
+        model.add_to_class("objects", NoRows())
+
+
 class JobsConfig(AppConfig):
     name = "jobs"
     verbose_name = "Background jobs"
+    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         from jobs import checks
         from jobs.client import tracing
         from jobs.record import registry
 
+        _find_no_rows("django_rq")
         tracing.set_up()
         registry.autodiscover()
         if any(options.get("BACKEND") == BACKEND for options in getattr(settings, "TASKS", {}).values()):

@@ -129,6 +129,8 @@ class MandateJob(Job):
     def progress(self) -> Progress:
         """How many attempts it has made, and how many retries and requeues it has used."""
         try:
+            if self.state is JobState.DEAD and (attempts := self._field("attempts")):
+                return Progress(attempts=int(attempts))  # what it has used is deleted, because a retry begins afresh
             return Progress.load(self._field("progress"))
         except ValueError:
             return Progress()

@@ -15,12 +15,24 @@ class AttemptLog(logging.Handler):
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
+        if logging.lastResort and record.levelno >= logging.lastResort.level and _is_alone(record.name):
+            logging.lastResort.handle(record)  # Python does it only for a logger without any handler
         attempt = current()
         if attempt is not None and record.name != "jobs":  # the job's page shows what the worker's own lines say
             try:
                 attempt.note(self.format(record)[:LINE_LENGTH])
             except Exception:
                 self.handleError(record)
+
+
+def _is_alone(name: str) -> bool:
+    """Whether a logger and those above it have no handlers besides ours: the project has not configured logging."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None:
+        if any(type(handler) not in (AttemptLog, logging.NullHandler) for handler in logger.handlers):
+            return False
+        logger = logger.parent if logger.propagate else None
+    return True
 
 
 class JobFilter(logging.Filter):

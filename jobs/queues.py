@@ -29,6 +29,7 @@ from jobs.safe_logging import safe_logger
 logger = safe_logger("jobs")
 
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to block Redis
+LINES = 10  # jobs of a slice that get a log line each; more share one
 SLICE_BYTES = 262_144  # of payloads a round trip, unless one job alone has more: a slow link must not time out
 SLICE_LINKS = 10_000  # prerequisites a round trip, unless one job alone has more: each takes the server 5 µs
 
@@ -222,6 +223,15 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[_Pair]) -> None:
 
 
 def _log(pairs: Sequence[_Pair]) -> None:
+    """A line for each job, or one for a slice of `defer_many`."""
+    if len(pairs) > LINES:
+        job, duplicates = pairs[0][0], sum(handle.duplicate for _, handle in pairs)
+        besides = f", {duplicates} of them duplicates" if duplicates else ""
+        names = ", ".join(sorted({str(handle.command_name) for _, handle in pairs}))
+        logger.info(
+            "enqueued to %s: %d jobs of %s%s", job.queue, len(pairs), names, besides, extra={"queue": job.queue}
+        )
+        return
     for job, handle in pairs:
         when = "" if job.due is None else f", due {iso(job.due)}"
         what = f"duplicate of job {handle.id}" if handle.duplicate else f"enqueued to {job.queue}{when}"

@@ -1,5 +1,6 @@
 """Output of the sub-commands: tables and progress bars on a terminal, plain lines elsewhere, JSON with --json."""
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -30,10 +31,11 @@ class Output:
         self.console = Console(file=terminal, highlight=False)
         self._wide = Console(file=terminal, highlight=False, width=WIDE)
         self._stdout, self._stderr = stdout, stderr
+        bear_any_text(stdout)
 
     def json(self, answer: Any) -> None:
         """Write the answer as one line of JSON."""
-        self._stdout.write(orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS).decode())
+        self._stdout.write(json_line(answer, self._stdout))
 
     def say(self, sentence: str) -> None:
         """Write a line of the answer as text."""
@@ -70,6 +72,20 @@ class Output:
         self._stderr.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise CommandError("Nothing was changed.")
+
+
+def bear_any_text(stdout: OutputWrapper) -> None:
+    """Write characters that the encoding of the output lacks as escapes, instead of failing on them."""
+    stream: Any = stdout._out
+    if hasattr(stream, "reconfigure") and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
+
+
+def json_line(answer: Any, stdout: OutputWrapper) -> str:
+    """Encode the answer as one line of JSON, in ASCII if the output is not UTF-8."""
+    text = orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS).decode()
+    is_utf8 = (getattr(stdout._out, "encoding", None) or "utf-8").lower().startswith("utf")
+    return text if is_utf8 else json.dumps(orjson.loads(text))
 
 
 def made_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:

@@ -1,6 +1,7 @@
 """`jobs run`: run a command by its name, in this process or as a job."""
 
 import inspect
+import time
 from typing import Any
 
 import orjson
@@ -11,11 +12,13 @@ from jobs.attempts import failures
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
 from jobs.errors import SerializationError
+from jobs.inspection import workers
 from jobs.job import JobState, MandateJob
 from jobs.record import arguments, registry
 from jobs.record.states import ENDED
 
 CHECK_EVERY = 500  # milliseconds, at most, between two checks of a job's state
+SILENT = 2.0  # seconds after which a job that no worker serves is reported
 
 
 def run(output: Output, options: dict[str, Any]) -> int:
@@ -31,7 +34,7 @@ def run(output: Output, options: dict[str, Any]) -> int:
         raise CommandError(f"{name} cannot be run: {error}. It takes {taken}.") from None
     if options["defer"]:
         return _defer(output, options, command, args, kwargs)
-    for option in ("queue", "wait", "follow"):
+    for option in ("queue", "wait", "follow", "timeout"):
         if options[option]:
             raise CommandError(f"--{option} needs --defer.")
     try:
@@ -50,11 +53,15 @@ def run(output: Output, options: dict[str, Any]) -> int:
 def _defer(output: Output, options: dict[str, Any], command: Any, args: list[Any], kwargs: dict[str, Any]) -> int:
     job: MandateJob = command.using(queue=options["queue"], wait=options["wait"] or None).defer(*args, **kwargs)
     fields = {"id": job.id, "queue": job.origin, "duplicate": job.duplicate}
+    if options["timeout"] is not None and not options["follow"]:
+        raise CommandError("--timeout needs --follow.")
     if not options["follow"]:
         kind = "Already enqueued (the command is unique): job" if job.duplicate else "Enqueued: job"
         output.json({**fields, "state": job.state}) if output.as_json else output.say(f"{kind} {job.id}.")
         return DONE
-    state = _end_of(job)
+    state = _end_of(output, job, options["timeout"])
+    if state is not None and state not in ENDED:
+        raise CommandError(f"Job {job.id} is {state} after {options['timeout']:g} s.")
     ended = state or JobState.FINISHED  # with `result_ttl` 0 the record is deleted at once
     if output.as_json:
         output.json({**fields, "state": ended, "reason": job.reason or ""})
@@ -63,11 +70,23 @@ def _defer(output: Output, options: dict[str, Any], command: Any, args: list[Any
     return DONE if ended is JobState.FINISHED else REFUSED
 
 
-def _end_of(job: MandateJob) -> JobState | None:
-    """Wait until the job has ended and return its state: wakes at each attempt's result, and polls for other ends."""
+def _end_of(output: Output, job: MandateJob, timeout: float | None) -> JobState | None:
+    """
+    Wait until the job has ended, for `timeout` seconds at most, and return its state. Wakes at each attempt's result,
+    and polls for other ends. Reports once that no worker serves the job's queue.
+    """
     results: str = Result.get_key(job.id)  # type: ignore[no-untyped-call]
+    began, is_reported = time.monotonic(), False
     while (state := job.state) is not None and state not in ENDED:
-        job.connection.xread({results: "$"}, block=CHECK_EVERY)
+        waited = time.monotonic() - began
+        if timeout is not None and waited >= timeout:
+            break
+        if waited >= SILENT and not is_reported and state is JobState.QUEUED:
+            is_reported = True
+            if not any(job.origin in worker.queues for worker in workers.listed(jobs=0)):
+                output.complain(f"No worker serves the queue {job.origin!r}. Start one: rqworker {job.origin}")
+        block = CHECK_EVERY if timeout is None else min(CHECK_EVERY, max(1, int((timeout - waited) * 1_000)))
+        job.connection.xread({results: "$"}, block=block)
     return state
 
 

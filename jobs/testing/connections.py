@@ -30,7 +30,7 @@ def as_found(connection: Any) -> Iterator[None]:
     before the attempt; other databases undo only the statement.
     """
     is_of_test = patches.is_test_transaction(connection) and not connection.needs_rollback
-    sid = connection.savepoint() if is_of_test and connection.vendor == "postgresql" else None
+    sid = _savepoint(connection) if is_of_test and connection.vendor == "postgresql" else None
     before, wrappers = dict(vars(connection)), list(connection.execute_wrappers)
     depth = len(connection.atomic_blocks)
     autocommit = connection.settings_dict["AUTOCOMMIT"] if connection.connection is None else connection.autocommit
@@ -40,7 +40,23 @@ def as_found(connection: Any) -> Iterator[None]:
     if connection.connection is not None and not connection.in_atomic_block:
         _end_transaction(connection, autocommit=autocommit)
     if is_of_test:
-        _go_on(connection, sid)
+        with _uncounted(connection):
+            _go_on(connection, sid)
+
+
+def _savepoint(connection: Any) -> Any:
+    with _uncounted(connection):
+        return connection.savepoint()
+
+
+@contextmanager
+def _uncounted(connection: Any) -> Iterator[None]:
+    """Keep the kit's own queries out of the log: `assertNumQueries` counts those of the jobs."""
+    before, connection.force_debug_cursor = connection.force_debug_cursor, False
+    try:
+        yield
+    finally:
+        connection.force_debug_cursor = before
 
 
 def _restore(connection: Any, before: dict[str, Any], wrappers: list[Any]) -> None:

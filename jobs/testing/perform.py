@@ -22,6 +22,7 @@ from jobs.testing.recorded import Chosen, Recorded, Wanted
 from jobs.testing.scripts import ScriptedMemory
 from jobs.testing.with_statement import caller, is_entered
 
+ROUNDED = 0.000_001  # seconds: more than a float of today's time is off by
 MOST_RUNS = 100  # attempts in a row, at one job or at jobs that enqueue one another: more is work that will not end
 
 
@@ -86,27 +87,38 @@ class Performer:
 
     def travel(self, to: datetime | timedelta | float) -> int:
         """
-        Move the clock on to a time, or by a timedelta or seconds, and perform the jobs that become due. Returns the
-        number of attempts. Only jobs use this clock: `timezone.now()` does not change.
+        Move the clock on to a time, or by a timedelta or seconds, and perform the jobs that become due. The clock stops
+        at each due time on the way, so a retry counts its delay from there. Returns the number of attempts. Only jobs
+        use this clock: `timezone.now()` does not change.
         """
         with patches.showing(self):
-            before = self._queued()
             if isinstance(to, datetime):
-                self._move_to(aware(to).timestamp())
+                until = aware(to).timestamp()
             else:
                 seconds = to.total_seconds() if isinstance(to, timedelta) else to
                 if seconds < 0:
                     raise ValueError(f"travel({to!r}): time does not go back.")
-                self._ahead += seconds
-            return self._perform_all(Wanted(), besides=before)
+                until = self.now() + seconds
+            attempts = 0
+            while (due := self.memory.next_due()) is not None and due <= until:
+                attempts += self._perform_due_at(due)
+            return attempts + self._perform_due_at(until)
 
     def now(self) -> float:
         """Return the time of this test, in seconds since the epoch."""
         return time.time() + self._ahead
 
+    def _perform_due_at(self, at: float) -> int:
+        before = self._queued()
+        self._move_to(at)
+        return self._perform_all(Wanted(), besides=before)
+
     def _move_to(self, at: float | None) -> None:
-        if at is not None:
-            self._ahead += max(0.0, at - self.now())
+        if at is None:
+            return
+        self._ahead += max(0.0, at - self.now())
+        if self.now() < at:  # the sum was rounded down
+            self._ahead += ROUNDED
 
     # --- at once ---------------------------------------------------------------------------------
 

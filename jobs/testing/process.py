@@ -6,7 +6,7 @@ import sys
 
 import django
 from django.conf import settings
-from django.core.management import call_command
+from django.core.management import execute_from_command_line
 
 from jobs.testing.worker import OVERRIDES
 
@@ -18,7 +18,7 @@ def main() -> None:
     settings.RQ_QUEUES = overrides["queues"]
     django.setup()
 
-    call_command("rqworker", *sys.argv[1:])
+    execute_from_command_line(["manage.py", "rqworker", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.core.management.base import OutputWrapper
 from django.db import OperationalError, connections
 from django.test import override_settings
 
@@ -34,9 +35,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def jobs(*words, code=0):
     """What the command says to a script, which has no terminal."""
     said, complained = StringIO(), StringIO()
-    with pytest.raises(SystemExit) as ended:
+    ended = 0
+    try:
         call_command("jobs", *words, stdout=said, stderr=complained)
-    assert ended.value.code == code, complained.getvalue()
+    except CommandError as error:
+        ended = error.returncode
+    assert ended == code, complained.getvalue()
     return said.getvalue() if "--json" not in words else json.loads(said.getvalue())
 
 
@@ -464,3 +468,55 @@ def on_a_terminal(*words, answers=None, interrupt_after=None, timeout=60):
         os.close(terminal)
         _, status = os.waitpid(pid, 0) if time.monotonic() < until else (os.kill(pid, signal.SIGKILL), os.wait()[1])
     return os.waitstatus_to_exitcode(status), told
+
+
+# --- outside a terminal ------------------------------------------------------------------------------
+
+
+def test_call_command_returns_to_its_caller():
+    WriteNote.defer("x")
+    call_command("jobs", "list", stdout=StringIO())
+    call_command("jobs", "pause", "mailers", stdout=StringIO())
+    assert queues.paused() == {"mailers"}
+
+    with pytest.raises(CommandError) as refused:
+        call_command("jobs", "show", "none", stdout=StringIO(), stderr=StringIO())
+    assert refused.value.returncode == 1
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["show"], ["show", "--json"]])
+def test_an_output_in_ascii_bears_any_text(words):
+    job = WriteNote.defer("Größe \N{SNOWMAN} \N{GRINNING FACE}")
+    stdout = OutputWrapper(TextIOWrapper(BytesIO(), encoding="ascii"))
+
+    call_command("jobs", *words, *([job.id] if words[0] == "show" else []), stdout=stdout)
+
+    stdout.flush()
+    said = stdout._out.buffer.getvalue().decode("ascii")
+    assert job.id in said
+    if "--json" in words:
+        assert "Größe \N{SNOWMAN} \N{GRINNING FACE}" in str(json.loads(said))
+    else:
+        assert "\\u2603" in said
+
+
+def test_a_job_that_no_worker_serves_is_followed_until_the_timeout():
+    complained = StringIO()
+    with pytest.raises(CommandError, match=r"^Job \S+ is queued after 2.5 s\.$") as refused:
+        words = ("run", "sample.WriteNote", "--args", '["x"]', "--defer", "--follow", "--timeout", "2.5")
+        call_command("jobs", *words, stdout=StringIO(), stderr=complained)
+
+    assert refused.value.returncode == 1
+    assert complained.getvalue() == "No worker serves the queue 'default'. Start one: rqworker default\n"
+    assert "--timeout needs --follow" in refused_by("run", "sample.WriteNote", "--args", '["x"]', "--defer")
+
+
+def refused_by(*words):
+    return refused(*words, "--timeout", "2")
+
+
+@pytest.mark.parametrize("words", [(), ("jobs",), ("--exclude", "jobs"), ("--exclude", "django_rq")])
+def test_dumpdata_passes_over_models_without_a_table(words):
+    said = StringIO()
+    call_command("dumpdata", *words, stdout=said)
+    assert "dashboard" not in {record["model"].partition(".")[2] for record in json.loads(said.getvalue())}

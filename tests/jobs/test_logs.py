@@ -2,10 +2,11 @@
 
 import json
 import logging
+import sys
 
 import pytest
 
-from jobs.logs import JobFilter
+from jobs.logs import AttemptLog, JobFilter
 from tests.sample.commands.limits import Fresh, Once
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
 from tests.sample.commands.talk import Talk
@@ -134,3 +135,25 @@ def test_as_text_the_job_stands_behind_a_commands_own_lines(worker_process):
     worker = worker_process("default", burst=True)
     assert worker.wait() == 0
     assert f"WARNING talk: line 0 [job {job.id}]" in worker.output
+
+
+def test_defer_many_logs_one_line_a_slice(lines):
+    WriteNote.defer_many([("x",)] * 2_500)
+    assert [line for line, _ in lines()] == [
+        f"enqueued to default: {count} jobs of sample.WriteNote" for count in (1_000, 1_000, 500)
+    ]
+    WriteNote.defer_many([("x",)] * 2)
+    assert len(lines()) == 5
+
+
+def test_a_project_without_logging_sees_warnings_of_attempts(monkeypatch, capsys):
+    """Python prints warnings for a logger without handlers; the handler that keeps a job's lines must not end that."""
+    root, own = logging.getLogger(), logging.getLogger("a.projects.own")
+    monkeypatch.setattr(root, "handlers", [AttemptLog()])
+    own.info("a detail")
+    own.warning("a warning")
+    assert capsys.readouterr().err == "a warning\n"
+
+    monkeypatch.setattr(own, "handlers", [logging.StreamHandler(sys.stderr)])
+    own.warning("once")
+    assert capsys.readouterr().err == "once\n"

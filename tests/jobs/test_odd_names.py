@@ -98,8 +98,7 @@ def test_a_time_that_cannot_be_written_down_is_shown_as_the_nearest_that_can(sco
         for name, args in (("list", ["scheduled"]), ("job", [job.id]), ("queue", ["default"])):
             assert admin_client.get(reverse(f"admin:jobs_{name}", args=args)).status_code == 200
         for words in (("list", "--state", "scheduled"), ("show", job.id)):
-            with pytest.raises(SystemExit, match="^0$"):
-                call_command("jobs", *words)
+            call_command("jobs", *words)
 
     assert len(JobQuery(state=JobState.SCHEDULED).page().rows) == 1
     assert job.id in capsys.readouterr().out

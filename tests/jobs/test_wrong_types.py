@@ -75,8 +75,7 @@ def test_whatever_the_key_jobs_of_other_queues_run_and_the_pages_are_there(key, 
     pages = {name: admin_client.get(reverse(f"admin:{name}", args=args)) for name, args in shown}
     bad = {name: page.content.decode()[-900:] for name, page in pages.items() if b"WRONGTYPE" in page.content}
     bad |= {name: page.status_code for name, page in pages.items() if page.status_code >= 400}
-    with pytest.raises(SystemExit, match="^0$"):
-        call_command("jobs", "stats")
+    call_command("jobs", "stats")
 
     assert [str(job.state) for job in (*jobs, low)] == ["finished"] * 4
     assert (bad, registered, done) == ({}, True, [True] * len(done))

@@ -12,7 +12,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from jobs.cli import AWAY, REFUSED, change, show
 from jobs.cli import run as running
 from jobs.cli import stats as live
-from jobs.cli.exits import quietly
+from jobs.cli.exits import end, quietly
 from jobs.cli.output import Output
 from jobs.cli.selection import add_filters
 from jobs.errors import JobsError, RedisUnavailableError
@@ -67,6 +67,9 @@ class Command(BaseCommand):
         run.add_argument("--queue", help="with --defer: the queue, instead of the command's own")
         run.add_argument("--wait", type=float, metavar="SECONDS", help="with --defer: delay before it runs")
         run.add_argument("--follow", action="store_true", help="with --defer: wait until it ends")
+        run.add_argument(
+            "--timeout", type=float, metavar="SECONDS", help="with --follow: stop waiting then, with exit status 1"
+        )
 
     def _add_change(self, parser: CommandParser) -> None:
         parser.add_argument("ids", nargs="*", metavar="ID", help="job ids; without ids, filters select the jobs")
@@ -91,4 +94,4 @@ class Command(BaseCommand):
             raise CommandError(f"The database refuses: {error}", returncode=REFUSED) from error
         except (JobsError, ValueError, ImproperlyConfigured) as error:
             raise CommandError(str(error), returncode=REFUSED) from error
-        raise SystemExit(code)
+        end(self, code)

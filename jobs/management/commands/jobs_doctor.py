@@ -3,12 +3,12 @@
 import time
 from typing import Any
 
-import orjson
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from jobs import doctor
-from jobs.cli.exits import quietly
+from jobs.cli.exits import end, quietly
+from jobs.cli.output import bear_any_text, json_line
 from jobs.doctor import Finding, Severity
 
 EVERY = 10.0  # seconds between examinations with --watch
@@ -28,6 +28,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["interval"] > 0:
             raise CommandError(f"--interval {options['interval']:g} is impossible: it must be above 0 seconds.")
+        bear_any_text(self.stdout)
         with quietly():
             while True:
                 findings = doctor.examine()
@@ -38,11 +39,11 @@ class Command(BaseCommand):
                     break
                 self.stdout.flush()
                 time.sleep(options["interval"])
-        raise SystemExit(max((finding.severity for finding in findings), default=0))
+        end(self, max((finding.severity for finding in findings), default=0))
 
     def _print(self, findings: list[Finding], *, as_json: bool) -> None:
         if as_json:
-            self.stdout.write(orjson.dumps([finding.as_dict() for finding in findings]).decode())
+            self.stdout.write(json_line([finding.as_dict() for finding in findings], self.stdout))
             return
         if not findings:
             self.stdout.write(self.style.SUCCESS("All is well."))

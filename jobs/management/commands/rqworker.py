@@ -11,6 +11,7 @@ from django.db import connections
 from jobs import conf, queues
 from jobs.broker import names
 from jobs.broker.connections import get_connection
+from jobs.cli.exits import end
 from jobs.worker.parent import Parent
 from jobs.worker.scoreboard import PAUSABLE
 from jobs.worker.settings import WorkerSettings
@@ -88,7 +89,7 @@ class Command(BaseCommand):
             raise CommandError(f"--health-port {settings.health_port} cannot be used: {error}.") from error
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
-        raise SystemExit(parent.run())
+        end(self, parent.run())
 
     def _queues(self, words: list[str]) -> dict[str, int | None]:
         """`["critical", "low"]` in strict order, or `["critical,4", "low,1"]` by weight."""

@@ -438,3 +438,40 @@ def test_the_packages_own_readers_work(jobs):
 def test_commands_that_need_a_server_are_refused(jobs):
     with pytest.raises(AttributeError, match=r"knows no '\w+'.* need a server: jobs.testing.run_worker\(\)"):
         get_queue("low").enqueue("tests.sample.functions.add", 1, 2)
+
+
+def test_travel_stops_at_each_due_time(jobs):
+    """A pause counts from the attempt before it, so all the attempts of an hour are made on the way."""
+    start = jobs.now()
+    job = Again.defer(times=3, pause=600)
+    assert jobs.perform_enqueued_jobs() == 1
+
+    assert jobs.travel(2_000) == 3
+    assert job.state == "finished"
+    times = [event.at.timestamp() - start for event in job.history if event.name == "requeued"]
+    assert times == pytest.approx([0, 600, 1_200], abs=5)
+    assert jobs.now() - start == pytest.approx(2_000, abs=5)
+
+
+def test_a_dead_job_has_its_attempts(jobs):
+    job = TroubleTwice.defer()
+    jobs.perform_enqueued_jobs()
+    jobs.travel(timedelta(days=60))
+    assert job.progress.attempts == len(jobs.performed_jobs)
+
+
+def test_travel_ends_at_its_target(jobs):
+    job = MyCommand.defer(wait=61)
+    assert jobs.travel(60) == 0
+    assert job.state == "scheduled"
+    assert jobs.travel(1) == 1
+
+
+def test_performing_counts_the_queries_of_the_jobs_alone(jobs, django_assert_num_queries):
+    """On PostgreSQL the kit keeps the test's transaction usable by a savepoint of its own."""
+    Echo.defer("x")
+    with django_assert_num_queries(0):
+        jobs.perform_enqueued_jobs()
+    WriteNote.defer("x")
+    with django_assert_num_queries(1):
+        jobs.perform_enqueued_jobs()

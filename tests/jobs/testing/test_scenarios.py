@@ -285,7 +285,7 @@ def a_command_without_retries_is_dead_at_once(backend):
     job, exits = Fail.defer("no luck"), Exit.defer()
     backend.perform()
 
-    assert (job.state, job.reason, job.progress.attempts) == ("dead", "RuntimeError: no luck", 0)
+    assert (job.state, job.reason, job.progress.attempts) == ("dead", "RuntimeError: no luck", 1)
     assert names(job) == ["queued", "started", "failed"]
     assert (exits.state, exits.reason) == ("dead", "SystemExit: a command must not end the worker")
 
