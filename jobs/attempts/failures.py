@@ -188,8 +188,9 @@ def _recheck(error: MissingRecordError, attempt: Attempt, progress: Progress) ->
     since = progress.since.get("records", now)
     if now - since >= RECHECK_FOR:
         return None
-    logger.info("looking again in %g s: %s: %s", RECHECK_EVERY, attempt, error, extra=attempt.fields())
-    return Postponed(RECHECK_EVERY, str(error)[:REASON_LENGTH], replace(progress, since={"records": since}))
+    delay = min(RECHECK_EVERY, since + RECHECK_FOR - now)  # the last time when the time is over, not after it
+    logger.info("looking again in %.3g s: %s: %s", delay, attempt, error, extra=attempt.fields())
+    return Postponed(delay, str(error)[:REASON_LENGTH], replace(progress, since={"records": since}))
 
 
 def _failed(error: BaseException, attempt: Attempt, command: Mandate | None, progress: Progress) -> Outcome:

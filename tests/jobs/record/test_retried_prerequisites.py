@@ -7,7 +7,6 @@ import pytest
 
 from jobs import control, queues
 from jobs.broker.connections import get_connection
-from jobs.retries import Progress
 from jobs.worker.connection import Wire
 from jobs.worker.recovery import recover
 from jobs.worker.release import release
@@ -157,7 +156,7 @@ def test_a_poisoned_job_begins_afresh_too(worker):
         worker.fetch.held.clear()
         recover(Wire("default"), "default", only="inline")
     assert (job.state, job.reason) == ("dead", "poison")
-    assert job.progress == Progress()
+    assert job.connection.hget(job.key, "progress") is None
 
 
 def test_what_is_forgotten_at_once_is_kept_a_minute_for_plain_jobs_and_its_errors_no_longer(worker, monkeypatch):
