@@ -9,14 +9,14 @@ from django.core.checks import register
 BACKEND = "jobs.backends.RQBackend"
 
 
-def _find_no_rows(label: str) -> None:
-    """django-rq's model for its admin page has no table either, and `dumpdata` would ask for its rows."""
+def _hide_rows_of_django_rq() -> None:
+    """The model behind django-rq's admin page has no table either, and `dumpdata` would ask for its rows."""
     from jobs.models import NoRows
 
-    if apps.is_installed(label):
-        model = apps.get_model(label, "Dashboard")
-        model._meta.local_managers.clear()
-        model.add_to_class("objects", NoRows())
+    for model in apps.get_app_config("django_rq").get_models() if apps.is_installed("django_rq") else ():
+        if not model._meta.managed:
+            model._meta.local_managers.clear()
+            model.add_to_class("objects", NoRows())
 
 
 class JobsConfig(AppConfig):
@@ -29,7 +29,7 @@ class JobsConfig(AppConfig):
         from jobs.client import tracing
         from jobs.record import registry
 
-        _find_no_rows("django_rq")
+        _hide_rows_of_django_rq()
         tracing.set_up()
         registry.autodiscover()
         if any(options.get("BACKEND") == BACKEND for options in getattr(settings, "TASKS", {}).values()):

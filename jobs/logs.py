@@ -29,7 +29,7 @@ def _is_alone(name: str) -> bool:
     """Whether a logger and those above it have no handlers besides ours: the project has not configured logging."""
     logger: logging.Logger | None = logging.getLogger(name)
     while logger is not None:
-        if any(type(handler) not in (AttemptLog, logging.NullHandler) for handler in logger.handlers):
+        if any(not isinstance(handler, AttemptLog) for handler in logger.handlers):
             return False
         logger = logger.parent if logger.propagate else None
     return True

@@ -29,9 +29,9 @@ from jobs.safe_logging import safe_logger
 logger = safe_logger("jobs")
 
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to block Redis
-LINES = 10  # jobs of a slice that get a log line each; more share one
 SLICE_BYTES = 262_144  # of payloads a round trip, unless one job alone has more: a slow link must not time out
 SLICE_LINKS = 10_000  # prerequisites a round trip, unless one job alone has more: each takes the server 5 µs
+LINES = 10  # jobs of a slice that are logged one by one; more share a line
 
 _PAUSED = keys.PAUSED
 _PUSH = Script("shared.lua", "push.lua")
@@ -223,7 +223,7 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[_Pair]) -> None:
 
 
 def _log(pairs: Sequence[_Pair]) -> None:
-    """A line for each job, or one for a slice of `defer_many`."""
+    """Log a line for each job, or one for all if there are over LINES, as in a slice of `defer_many`."""
     if len(pairs) > LINES:
         job, duplicates = pairs[0][0], sum(handle.duplicate for _, handle in pairs)
         besides = f", {duplicates} of them duplicates" if duplicates else ""

@@ -188,7 +188,7 @@ def _recheck(error: MissingRecordError, attempt: Attempt, progress: Progress) ->
     since = progress.since.get("records", now)
     if now - since >= RECHECK_FOR:
         return None
-    delay = min(RECHECK_EVERY, since + RECHECK_FOR - now)  # the last time when the time is over, not after it
+    delay = min(RECHECK_EVERY, since + RECHECK_FOR - now)  # so that the last check is made as RECHECK_FOR ends
     logger.info("looking again in %.3g s: %s: %s", delay, attempt, error, extra=attempt.fields())
     return Postponed(delay, str(error)[:REASON_LENGTH], replace(progress, since={"records": since}))
 

@@ -2,13 +2,16 @@
 
 import inspect
 import time
+from math import inf
 from typing import Any
 
 import orjson
 from django.core.management.base import CommandError
 from rq.results import Result
 
+from jobs import queues
 from jobs.attempts import failures
+from jobs.broker.times import UNSEEN
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
 from jobs.errors import SerializationError
@@ -18,7 +21,7 @@ from jobs.record import arguments, registry
 from jobs.record.states import ENDED
 
 CHECK_EVERY = 500  # milliseconds, at most, between two checks of a job's state
-SILENT = 2.0  # seconds after which a job that no worker serves is reported
+SILENT = 2.0  # seconds without a word about a job that has not begun
 
 
 def run(output: Output, options: dict[str, Any]) -> int:
@@ -35,7 +38,7 @@ def run(output: Output, options: dict[str, Any]) -> int:
     if options["defer"]:
         return _defer(output, options, command, args, kwargs)
     for option in ("queue", "wait", "follow", "timeout"):
-        if options[option]:
+        if options[option] is not None and options[option] is not False:
             raise CommandError(f"--{option} needs --defer.")
     try:
         result = command.run(*args, **kwargs)
@@ -51,17 +54,20 @@ def run(output: Output, options: dict[str, Any]) -> int:
 
 
 def _defer(output: Output, options: dict[str, Any], command: Any, args: list[Any], kwargs: dict[str, Any]) -> int:
+    timeout = options["timeout"]
+    if timeout is not None and not options["follow"]:
+        raise CommandError("--timeout needs --follow.")
+    if timeout is not None and not 0 < timeout < inf:
+        raise CommandError(f"--timeout {timeout:g} is impossible: it must be above 0 seconds.")
     job: MandateJob = command.using(queue=options["queue"], wait=options["wait"] or None).defer(*args, **kwargs)
     fields = {"id": job.id, "queue": job.origin, "duplicate": job.duplicate}
-    if options["timeout"] is not None and not options["follow"]:
-        raise CommandError("--timeout needs --follow.")
     if not options["follow"]:
         kind = "Already enqueued (the command is unique): job" if job.duplicate else "Enqueued: job"
         output.json({**fields, "state": job.state}) if output.as_json else output.say(f"{kind} {job.id}.")
         return DONE
-    state = _end_of(output, job, options["timeout"])
+    state = _end_of(output, job, inf if timeout is None else timeout)
     if state is not None and state not in ENDED:
-        raise CommandError(f"Job {job.id} is {state} after {options['timeout']:g} s.")
+        raise CommandError(f"Job {job.id} is {state} after {timeout:g} s.")
     ended = state or JobState.FINISHED  # with `result_ttl` 0 the record is deleted at once
     if output.as_json:
         output.json({**fields, "state": ended, "reason": job.reason or ""})
@@ -70,24 +76,33 @@ def _defer(output: Output, options: dict[str, Any], command: Any, args: list[Any
     return DONE if ended is JobState.FINISHED else REFUSED
 
 
-def _end_of(output: Output, job: MandateJob, timeout: float | None) -> JobState | None:
+def _end_of(output: Output, job: MandateJob, timeout: float) -> JobState | None:
     """
     Wait until the job has ended, for `timeout` seconds at most, and return its state. Wakes at each attempt's result,
-    and polls for other ends. Reports once that no worker serves the job's queue.
+    and polls for other ends. After SILENT seconds it reports why the job cannot begin.
     """
     results: str = Result.get_key(job.id)  # type: ignore[no-untyped-call]
     began, is_reported = time.monotonic(), False
     while (state := job.state) is not None and state not in ENDED:
         waited = time.monotonic() - began
-        if timeout is not None and waited >= timeout:
+        if waited >= timeout:
             break
         if waited >= SILENT and not is_reported and state is JobState.QUEUED:
             is_reported = True
-            if not any(job.origin in worker.queues for worker in workers.listed(jobs=0)):
-                output.complain(f"No worker serves the queue {job.origin!r}. Start one: rqworker {job.origin}")
-        block = CHECK_EVERY if timeout is None else min(CHECK_EVERY, max(1, int((timeout - waited) * 1_000)))
+            if obstacle := _obstacle(job.origin):
+                output.complain(obstacle)
+        block = max(1, int(min(CHECK_EVERY, (timeout - waited) * 1_000)))  # 0 would block for ever
         job.connection.xread({results: "$"}, block=block)
     return state
+
+
+def _obstacle(queue: str) -> str:
+    """Return why no job of a queue begins, and what to do; "" if a worker may begin it."""
+    if queue in queues.paused():
+        return f"The queue {queue!r} is paused. Resume it: python manage.py jobs resume {queue}"
+    if not any(queue in worker.queues and worker.silence() <= UNSEEN for worker in workers.listed(jobs=0)):
+        return f"No worker serves the queue {queue!r}. Start one: python manage.py rqworker {queue}"
+    return ""
 
 
 def _read(option: str, text: str, kind: type) -> Any:

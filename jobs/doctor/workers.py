@@ -1,6 +1,5 @@
 """The workers: whether some run, serve every queue and run this release; and the release of the web processes."""
 
-import time
 from collections.abc import Iterator
 
 from jobs import conf
@@ -12,14 +11,12 @@ from jobs.inspection import version, workers
 def findings() -> Iterator[Finding]:
     """Report workers that are missing, silent, RQ's own, or of another release."""
     listed = workers.listed(jobs=0)
-    now = time.time()
-    silent = {each.name: now - each.seen.timestamp() for each in listed if each.seen}
-    alive = [each for each in listed if silent.get(each.name, 0.0) <= UNSEEN]
+    alive = [each for each in listed if each.silence() <= UNSEEN]
     for each in listed:
         if each not in alive:
             yield Finding(
                 Severity.WARNING,
-                f"The worker {each.name} has not been heard of for {silent[each.name]:.0f} s.",
+                f"The worker {each.name} has not been heard of for {each.silence():.0f} s.",
                 "It is dead or cut off; its jobs go to others.",
                 "Look at its machine and its log. It leaves the list by itself.",
             )

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from redis import Redis
 
+from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, servers
 from jobs.broker.times import as_text, time_of
@@ -63,6 +64,10 @@ class Worker:
     code_version: str  # of the project, by jobs.inspection.version; "" from a worker of an older release
     is_ours: bool  # False for RQ's own worker
     running: tuple[RunningJob, ...]
+
+    def silence(self) -> float:
+        """Return the seconds since its last beat; 0 if it has none in its record."""
+        return runtime.now() - self.seen.timestamp() if self.seen else 0.0
 
 
 def listed(*, jobs: int = EVERY_JOB) -> list[Worker]:

@@ -22,7 +22,6 @@ from jobs.testing.recorded import Chosen, Recorded, Wanted
 from jobs.testing.scripts import ScriptedMemory
 from jobs.testing.with_statement import caller, is_entered
 
-ROUNDED = 0.000_001  # seconds: more than a float of today's time is off by
 MOST_RUNS = 100  # attempts in a row, at one job or at jobs that enqueue one another: more is work that will not end
 
 
@@ -46,6 +45,7 @@ class Performer:
         self.enqueued_jobs: list[Recorded] = []
         self.performed_jobs: list[Recorded] = []
         self._ahead = 0.0  # seconds by which the clock is ahead
+        self._stop: float | None = None  # where the clock stands still while `travel` performs jobs
         self._blocks: list[AtOnce] = []  # the innermost last; it decides which jobs are performed at once
         self._next: deque[Recorded] = deque()  # to be performed at once, when the attempt that is running is over
         self._running: str | None = None  # the id of the job whose attempt is running
@@ -93,19 +93,24 @@ class Performer:
         """
         with patches.showing(self):
             if isinstance(to, datetime):
-                seconds = max(0.0, aware(to).timestamp() - self.now())
+                until = aware(to).timestamp()
             else:
                 seconds = to.total_seconds() if isinstance(to, timedelta) else to
                 if seconds < 0:
                     raise ValueError(f"travel({to!r}): time does not go back.")
-            ahead, attempts = self._ahead + seconds, 0  # the machine's clock goes on meanwhile
-            while (due := self.memory.next_due()) is not None and due <= time.time() + ahead + ROUNDED:
-                attempts += self._perform_due_at(due)
-            return attempts + self._perform_due_at(time.time() + ahead)
+                until = self.now() + seconds
+            self._stop, attempts = self.now(), 0
+            try:
+                # A time that is past already is no stop: a job that defers itself to such a time would never end.
+                while (due := self.memory.next_due(after=self.now())) is not None and due <= until:
+                    attempts += self._perform_due_at(due)
+                return attempts + self._perform_due_at(until)
+            finally:
+                self._ahead, self._stop = self.now() - time.time(), None
 
     def now(self) -> float:
         """Return the time of this test, in seconds since the epoch."""
-        return time.time() + self._ahead
+        return time.time() + self._ahead if self._stop is None else self._stop
 
     def _perform_due_at(self, at: float) -> int:
         before = self._queued()
@@ -115,9 +120,10 @@ class Performer:
     def _move_to(self, at: float | None) -> None:
         if at is None:
             return
-        self._ahead += max(0.0, at - self.now())
-        if self.now() < at:  # the sum was rounded down
-            self._ahead += ROUNDED
+        if self._stop is None:
+            self._ahead += max(0.0, at - self.now())
+        else:
+            self._stop = max(self._stop, at)
 
     # --- at once ---------------------------------------------------------------------------------
 
@@ -154,8 +160,9 @@ class Performer:
         attempts = 0
         while self._next and self._blocks:
             block, recorded = self._blocks[-1], self._next.popleft()
-            if recorded.at and block.until and recorded.at.timestamp() <= block.until:
-                self._move_to(recorded.at.timestamp())
+            due = self._due(recorded.job.id)  # exact, where `recorded.at` is rounded to microseconds
+            if due is not None and block.until and due <= block.until:
+                self._move_to(due)
             try:
                 attempts += self._perform(recorded, raises=block.raises)
             except (AssertionError, RuntimeError) as error:
@@ -212,6 +219,9 @@ class Performer:
         return self.memory.hget(keys.job(job_id), "status") == b"queued"
 
     def _recorded(self, job_id: str) -> Recorded:
-        due = self.memory.hget(keys.job(job_id), "due")
         job = MandateJob.fetch(job_id, connection=self.memory)  # type: ignore[arg-type]
-        return Recorded.of(job, due=None if due is None else float(due))  # type: ignore[arg-type]
+        return Recorded.of(job, due=self._due(job_id))  # type: ignore[arg-type]
+
+    def _due(self, job_id: str) -> float | None:
+        due = self.memory.hget(keys.job(job_id), "due")
+        return None if due is None else float(due)

@@ -241,10 +241,10 @@ class ScriptedMemory(Memory):
         elif isinstance(outcome, Retried | Requeued | Postponed):
             self._pushed(job_id, counts=not isinstance(outcome, Postponed))
 
-    def next_due(self) -> float | None:
-        """The time at which the next scheduled job becomes due, in seconds since the epoch; None without one."""
+    def next_due(self, *, after: float) -> float | None:
+        """Return when the next job becomes due after that time, in seconds since the epoch; None without one."""
         scheduled = [members for key, members in self.scores.items() if key.startswith(keys.registry("scheduled", ""))]
-        return min((score for members in scheduled for score in members.values()), default=None)
+        return min((score for members in scheduled for score in members.values() if score > after), default=None)
 
     def promote(self) -> None:
         """Put the jobs that have become due into their queues, in the order of their times."""

@@ -20,6 +20,7 @@ from django.test import override_settings
 from config.queues import rq_queues
 from jobs import queues
 from jobs.broker.connections import get_connection
+from jobs.broker.times import iso
 from jobs.cli import stats
 from jobs.inspection import find
 from jobs.job import JobState
@@ -500,22 +501,55 @@ def test_an_output_in_ascii_bears_any_text(words):
         assert "\\u2603" in said
 
 
-def test_a_job_that_no_worker_serves_is_followed_until_the_timeout():
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_a_job_that_cannot_begin_is_followed_until_the_timeout(is_paused, worker_record):
+    """Neither a worker of another queue serves it, nor one that has been silent for over half a minute."""
+    worker_record("other", queues="low", seen=0)
+    worker_record("dead", queues="default", seen=60)
+    if is_paused:
+        queues.pause("default")
     complained = StringIO()
     with pytest.raises(CommandError, match=r"^Job \S+ is queued after 2.5 s\.$") as refused:
-        words = ("run", "sample.WriteNote", "--args", '["x"]', "--defer", "--follow", "--timeout", "2.5")
-        call_command("jobs", *words, stdout=StringIO(), stderr=complained)
+        call_command("jobs", *FOLLOWED, "--timeout", "2.5", stdout=StringIO(), stderr=complained)
 
     assert refused.value.returncode == 1
-    assert complained.getvalue() == "No worker serves the queue 'default'. Start one: rqworker default\n"
-    assert "--timeout needs --follow" in refused_by("run", "sample.WriteNote", "--args", '["x"]', "--defer")
+    assert complained.getvalue() == (
+        "The queue 'default' is paused. Resume it: python manage.py jobs resume default\n"
+        if is_paused
+        else "No worker serves the queue 'default'. Start one: python manage.py rqworker default\n"
+    )
 
 
-def refused_by(*words):
-    return refused(*words, "--timeout", "2")
+FOLLOWED = ("run", "sample.WriteNote", "--args", '["x"]', "--defer", "--follow")
 
 
-@pytest.mark.parametrize("words", [(), ("jobs",), ("--exclude", "jobs"), ("--exclude", "django_rq")])
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((*FOLLOWED[:-1], "--timeout", "2"), "--timeout needs --follow."),
+        ((*FOLLOWED[:-2], "--timeout", "0"), "--timeout needs --defer."),
+        ((*FOLLOWED, "--timeout", "0"), "--timeout 0 is impossible: it must be above 0 seconds."),
+        ((*FOLLOWED, "--timeout", "nan"), "--timeout nan is impossible: it must be above 0 seconds."),
+    ],
+)
+def test_an_impossible_timeout_is_refused_before_a_job_is_written(words, sentence, valkey):
+    assert refused(*words) == sentence
+    assert not list(valkey.client().scan_iter())
+
+
+@pytest.fixture
+def worker_record():
+    """Writes a worker's record, as RQ keeps it; `seen` is the age of its last beat in seconds."""
+
+    def write(name, *, queues, seen):
+        client, key = get_connection("default"), f"rq:worker:{name}"
+        client.sadd("rq:workers", key)
+        client.hset(key, mapping={"queues": queues, "last_heartbeat": iso(time.time() - seen), "pid": 1})
+
+    return write
+
+
+@pytest.mark.parametrize("words", [(), ("jobs",), ("--exclude", "jobs"), ("--all", "jobs"), ("django_rq",)])
 def test_dumpdata_passes_over_models_without_a_table(words):
     said = StringIO()
     call_command("dumpdata", *words, stdout=said)

@@ -144,6 +144,8 @@ def test_defer_many_logs_one_line_a_slice(lines):
     ]
     WriteNote.defer_many([("x",)] * 2)
     assert len(lines()) == 5
+    Once.defer_many([(1,)] * 11)
+    assert lines()[-1][0] == "enqueued to default: 11 jobs of sample.Once, 10 of them duplicates"
 
 
 def test_a_project_without_logging_sees_warnings_of_attempts(monkeypatch, capsys):
@@ -153,6 +155,10 @@ def test_a_project_without_logging_sees_warnings_of_attempts(monkeypatch, capsys
     own.info("a detail")
     own.warning("a warning")
     assert capsys.readouterr().err == "a warning\n"
+
+    monkeypatch.setattr(own, "handlers", [logging.NullHandler()])
+    own.warning("of a library that wants its lines dropped")
+    assert capsys.readouterr().err == ""
 
     monkeypatch.setattr(own, "handlers", [logging.StreamHandler(sys.stderr)])
     own.warning("once")

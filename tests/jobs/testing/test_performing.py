@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone, translation
 
 from jobs import Mandate, control, queues
@@ -13,7 +14,7 @@ from jobs.queues import get_queue
 from tests.sample.commands.limits import Guarded, Once, TellContext
 from tests.sample.commands.notes import Fail, ShoutNote, WriteNote
 from tests.sample.commands.original import MyCommand
-from tests.sample.commands.scenes import CancelItself, Descend, EndOther, Forever, MakeFolder, TellState
+from tests.sample.commands.scenes import CancelItself, DeferAgain, Descend, EndOther, Forever, MakeFolder, TellState
 from tests.sample.commands.talk import Echo, NameJob
 from tests.sample.commands.trouble import Again, Ruled, TroubleOnce, TroubleTwice
 from tests.sample.models import Folder, Note
@@ -467,8 +468,35 @@ def test_travel_ends_at_its_target(jobs):
     assert jobs.travel(1) == 1
 
 
-def test_performing_counts_the_queries_of_the_jobs_alone(jobs, django_assert_num_queries):
+def test_a_job_that_defers_itself_to_a_time_that_is_past_does_not_keep_travel_from_its_end(jobs):
+    """Only jobs see the kit's clock: from `timezone.now()` a command reckons times that are past for the kit."""
+    jobs.travel(timedelta(days=2))
+    DeferAgain.defer()
+    jobs.perform_enqueued_jobs()
+
+    assert jobs.travel(timedelta(days=1)) == 1
+    assert jobs.travel(0) == 1
+
+
+@pytest.mark.parametrize("to", [3.0, "a time"])
+def test_a_job_that_defers_itself_is_performed_at_each_of_its_times(to, jobs):
+    """However long its attempts take: the clock stands still while they are made."""
+    MyCommand.defer("first")
+    start = jobs.now()
+    job = Again.defer(times=3, pause=0.001)
+    jobs.perform_enqueued_jobs()
+
+    assert jobs.travel(datetime.fromtimestamp(start + 3, UTC) if to == "a time" else to) == 3
+    assert job.state == "finished"
+    assert jobs.now() - start == pytest.approx(3, abs=2)
+
+
+def test_performing_counts_the_queries_of_the_jobs_alone(jobs, django_assert_num_queries, monkeypatch):
     """On PostgreSQL the kit keeps the test's transaction usable by a savepoint of its own."""
+    Echo.defer("x")
+    with monkeypatch.context() as patch, django_assert_num_queries(0):
+        patch.setattr(connection, "vendor", "postgresql")
+        jobs.perform_enqueued_jobs()
     Echo.defer("x")
     with django_assert_num_queries(0):
         jobs.perform_enqueued_jobs()

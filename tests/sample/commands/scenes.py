@@ -1,6 +1,9 @@
 """Commands that look at their own job, or go on to others."""
 
+from datetime import timedelta
+
 from django.db import DatabaseError, connection
+from django.utils import timezone
 
 from jobs import Mandate, MandateJob, RetryOn, control
 from tests.sample.models import Folder, Note
@@ -14,6 +17,13 @@ class Descend(Mandate):
     def call(self) -> str | None:
         Note.objects.create(text=f"depth {self.depth}")
         return Descend.defer(self.depth - 1).id if self.depth else None
+
+
+class DeferAgain(Mandate):
+    """Defers itself to an hour from now, by the machine's clock."""
+
+    def call(self) -> None:
+        DeferAgain.using(wait_until=timezone.now() + timedelta(hours=1)).defer()
 
 
 class TellState(Mandate):
