@@ -230,3 +230,13 @@ def test_a_job_that_cannot_be_read_is_shown_as_far_as_it_can(harm, admin_client)
     else:
         assert job.id in text(admin_client, url("job", job.id))
     assert "queued" in text(admin_client, url("list", "queued")).lower()
+
+
+def test_a_job_shows_its_attempts(admin_client, worker):
+    """Of a dead job all of them; of one that is to be retried those before the next."""
+    dead, retrying = Fail.defer("x"), TroubleTwice.defer()
+    worker.run()
+
+    assert "<dt>Attempts</dt><dd>1</dd>" in text(admin_client, url("job", dead.id))
+    assert "<dt>Previous attempts</dt><dd>1</dd>" in text(admin_client, url("job", retrying.id))
+    assert [admin_client.get(url("api_job", job.id)).json()["attempts"] for job in (dead, retrying)] == [1, 1]
