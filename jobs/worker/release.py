@@ -2,6 +2,7 @@
 
 import time
 from math import inf
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -12,6 +13,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_script
 from jobs.broker.times import as_text, iso
 from jobs.job import MandateJob
+from jobs.record import payload
 from jobs.safe_logging import safe_logger
 
 logger = safe_logger("jobs")
@@ -55,6 +57,9 @@ def _release_commands(client: Redis, members: bytes, until: float) -> None:
 
 def _release_plain(client: Redis, member: bytes) -> None:
     queue, _, job_id = as_text(member).removeprefix(keys.RQ).rpartition(":")
-    job = MandateJob.handle(job_id, queue=queue, payload=b"", connection=client)
-    Queue(queue, connection=client, job_class=MandateJob).enqueue_dependents(job)
+    data: Any = client.hget(keys.job(job_id), "data")
+    if data is None or payload.is_command(data):
+        job = MandateJob.handle(job_id, queue=queue, payload=b"", connection=client)
+        Queue(queue, connection=client, job_class=MandateJob).enqueue_dependents(job)
+    # RQ's code has released the dependents of a plain job that finished, except of one that was cancelled as it ran.
     client.srem(keys.RELEASING, member)

@@ -9,7 +9,7 @@ import pytest
 from rq import Callback, Queue, Repeat, Retry, SimpleWorker, Worker
 from rq.command import send_stop_job_command
 from rq.group import Group
-from rq.job import JobStatus
+from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer, PickleSerializer
 from rq.webhook import Webhook
 
@@ -206,3 +206,24 @@ def test_stop_job_stops_for_good_and_calls_the_stopped_callback_alone(queue, wor
     assert job.retries_left == 2
     assert queue.connection.zscore("rq:failed:default", job.id) is not None
     assert queue.connection.zcard("rq:wip:default") == 0
+
+
+@pytest.mark.parametrize("kind", [Job, MandateJob])
+@pytest.mark.parametrize(("enqueue_dependents", "expected"), [(False, "deferred"), (True, "finished")])
+def test_rqs_cancel_of_a_running_job_releases_dependents_only_where_rq_does(
+    kind, enqueue_dependents, expected, queue, worker_process, tmp_path
+):
+    """RQ's cancel lets the job go on. At its end RQ's worker enqueues no dependents, for it was cancelled."""
+    release = tmp_path / "release"
+    job = queue.enqueue(functions.wait, str(release))
+    after = queue.enqueue(functions.add, 1, 2, depends_on=job)
+    worker_process("default")
+    eventually(lambda: Note.objects.filter(text="begun").exists())
+    cancelled = kind.fetch(job.id, connection=queue.connection, serializer=JSONSerializer)
+    cancelled.cancel(enqueue_dependents=enqueue_dependents)
+    release.touch()
+    eventually(lambda: job.get_status() == "finished")
+    last = WriteNote.defer("last")
+    eventually(lambda: last.state == "finished" and not queue.connection.exists("jobs:releasing"))
+
+    assert after.get_status() == expected
