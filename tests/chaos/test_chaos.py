@@ -98,7 +98,7 @@ def test_nothing_is_lost_whatever_breaks(worker_process, valkey, places, tmp_pat
     faults = Faults(chance, valkey, start, WORKERS, SECONDS)
     load = Load(random.Random(seed))
     struck = Counter()
-    until = time.monotonic() + SECONDS
+    began, until = get_connection("default").time()[0], time.monotonic() + SECONDS
     while time.monotonic() < until:
         struck.update(faults.strike().split())
         time.sleep(chance.uniform(0, 1.5))
@@ -117,6 +117,7 @@ def test_nothing_is_lost_whatever_breaks(worker_process, valkey, places, tmp_pat
     refused = sum(log.read_text().count("refused late result") for log in tmp_path.glob("worker-*.log"))
     happened = f"{dict(struck)}, {refused} late results refused, {len(load.unknown)} jobs that nobody can know of"
     check_the_books(seed, happened, load, client, places(), capsys)
+    check_the_times(began, load, client)
 
 
 def check_the_books(seed, happened, load, client, found, capsys):
@@ -165,6 +166,20 @@ def check_the_books(seed, happened, load, client, found, capsys):
             outcomes[command, outcome] += int(count)
     finished = sum(state == "finished" and not is_plain(load.accepted[n]) for n, state in states.items())
     assert finished <= outcomes["sample.Record", "finished"] <= finished + len(load.unknown)
+
+
+def check_the_times(began, load, client):
+    """Commands are kept from their end on by the server's clock, however wrong the clock of their worker was."""
+    ours = {job.id.encode() for job in load.accepted.values() if not is_plain(job)}
+    now, far = client.time()[0], 60  # seconds; clocks are set by ten times as much
+    ended = {
+        job_id: at - KEPT
+        for queue in QUEUES
+        for job_id, at in client.zrange(f"rq:finished:{queue}", 0, -1, withscores=True)
+        if job_id in ours
+    }
+    assert ended
+    assert {job_id: at for job_id, at in ended.items() if not began - far < at < now + far} == {}, "by another clock"
 
 
 def long_id(number):

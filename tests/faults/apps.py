@@ -15,7 +15,7 @@ from typing import Any
 from django.apps import AppConfig
 from rq import Queue
 
-from jobs import queues
+from jobs import queues, runtime
 from jobs.management.commands import rqworker
 from jobs.worker import (
     child,
@@ -64,6 +64,7 @@ def arm(command: rqworker.Command, *args: Any) -> None:
         time.time = lambda right=time.time, ahead=float(os.environ["CLOCK_AHEAD"]): right() + ahead
     if "CLOCK_FILE" in os.environ:
         time.time = clock_of(Path(os.environ["CLOCK_FILE"]))
+    runtime.now = time.time  # it has been imported by its name
     for name, modules in TIMES.items():
         if name in os.environ:
             for module in modules:
