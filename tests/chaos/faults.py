@@ -13,6 +13,7 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from config import embedded
+from tests.chaos.conditions import Conditions, new_clock
 from tests.processes import ROOT, WorkerProcess, wait_until
 from tests.servers import Valkey
 
@@ -21,18 +22,26 @@ LASTING = 60.0  # seconds that a run must have for faults that take more than ha
 
 class Faults:
     """
-    Breaks one thing at a time, drawn with one random generator, so that a seed repeats the order of faults.
+    Breaks one thing at a time, drawn with one random generator, so that a seed repeats the order of faults. Beside each
+    fault one of the conditions in tests/chaos/conditions.py begins.
 
-    `start(address)` starts a worker that reaches the server through the proxy at that address.
+    `start(environment)` starts a worker with these variables: it reaches the server through the proxy.
     """
 
     def __init__(
-        self, chance: random.Random, valkey: Valkey, start: Callable[[str], WorkerProcess], workers: int, seconds: float
+        self,
+        chance: random.Random,
+        valkey: Valkey,
+        start: Callable[[dict[str, str]], WorkerProcess],
+        workers: int,
+        seconds: float,
     ) -> None:
         self._chance, self._valkey = chance, valkey
         self._proxy = ProxyProcess(valkey)
-        self._start = lambda: start(self._proxy.url)
-        self._workers = [self._start() for _ in range(workers)]
+        self._new_worker = start
+        self._clocks = [new_clock(valkey.directory.parent / f"clock-{number}") for number in range(workers)]
+        self._conditions = Conditions(chance, valkey, self._clocks)
+        self._workers = [self._start(clock) for clock in self._clocks]
         self._frozen: WorkerProcess | None = None
         self._halted: list[int] = []  # its processes
         self._thaw_at = float("inf")
@@ -45,18 +54,20 @@ class Faults:
             self._faults.append(self.freeze)
 
     def strike(self) -> str:
-        """Break something. Returns what."""
+        """Break something. Returns what: the names of the fault and of the condition."""
         self._thaw_if_due()
         fault = self._chance.choice(self._faults)
         if fault == self.freeze and self._frozen is not None:
             fault = self.stall
+        condition = self._conditions.begin()
         fault()
-        return fault.__name__
+        return f"{fault.__name__} {condition}"
 
     def stop(self) -> None:
         """The end: everything answers again, workers are told to stop, and do."""
         self._thaw_at = 0.0
         self._thaw_if_due()
+        self._conditions.end()
         for worker in self._workers:
             worker.stop()
         self._proxy.stop()
@@ -137,11 +148,17 @@ class Faults:
 
     # --- workers ---------------------------------------------------------------------------------
 
+    def _start(self, clock: Path) -> WorkerProcess:
+        """On the machine with that clock."""
+        faulty = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "CLOCK_FILE": str(clock)}
+        return self._new_worker({"REDIS_URL": self._proxy.url, **faulty})
+
     def _any(self) -> WorkerProcess:
         return self._chance.choice([worker for worker in self._workers if worker is not self._frozen])
 
     def _replace(self, worker: WorkerProcess) -> None:
-        self._workers[self._workers.index(worker)] = self._start()
+        at = self._workers.index(worker)
+        self._workers[at] = self._start(self._clocks[at])
 
 
 class ProxyProcess:

@@ -1,5 +1,6 @@
 """`make chaos`: a steady load, faults at random, and the books afterwards. Its seed is printed, SEED= repeats it."""
 
+import json
 import os
 import random
 import threading
@@ -10,9 +11,12 @@ from pathlib import Path
 import pytest
 from redis.exceptions import RedisError
 
+from jobs import conf
 from jobs.broker.connections import get_connection
 from jobs.errors import RedisUnavailableError
+from jobs.job import MandateJob
 from jobs.queues import get_queue
+from tests.chaos.conditions import remove_garbage
 from tests.chaos.faults import LASTING, Faults
 from tests.sample import functions
 from tests.sample.commands.ledger import Record, Rude
@@ -21,12 +25,14 @@ from tests.sample.models import Note, Run
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
 QUEUES = ("critical", "default", "low")
 WORKERS, PROCESSES, THREADS = 2, 2, 3
+NAMES = ("eu-1.a@b+c_" + "x" * 89, "eu-1")  # of workers: the longest that may be, and one that begins as the other does
+SIZES = {13: 2_000_000, 3: 900_000}  # of results, some jobs each: over RESULT_LIMIT, and just under it
 RUDE_EVERY = 400  # jobs for each one that does harm
 # What that one does; the last two take half a minute.
 RUDE = ("exit", "fork", "overrun", "wait", "sleep")[: 5 if SECONDS >= LASTING else 3]
 KEPT = 24 * 3_600  # seconds that finished jobs stay: the books are read at the end
 
-pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True), pytest.mark.timeout(SECONDS + 240)]
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True), pytest.mark.timeout(SECONDS * 3 + 240)]
 
 
 class Load:
@@ -49,7 +55,14 @@ class Load:
             plain, queue = self._chance.random() < 0.1, self._chance.choice(QUEUES)
             try:
                 if plain:
-                    jobs = [get_queue(queue).enqueue(functions.record, **row, result_ttl=KEPT) for row in rows]
+                    jobs = [
+                        get_queue(queue).enqueue(
+                            functions.record, **row, result_ttl=KEPT, job_id=long_id(row["number"])
+                        )
+                        for row in rows
+                    ]
+                elif self._chance.random() < 0.1:
+                    jobs = [write_by_hand(queue, row) for row in rows]
                 else:
                     jobs = Record.defer_many(rows, queue=queue, wait=wait)
             except (RedisUnavailableError, RedisError):
@@ -67,7 +80,7 @@ class Load:
 
     def _row(self, number):
         seconds = self._chance.choice([0, 0, 0.005, 0.05, 0.1])
-        return {"number": number, "seconds": seconds, "fails": number % 20 == 7}
+        return {"number": number, "seconds": seconds, "fails": number % 20 == 7, "size": size_of(number)}
 
     def end(self):
         self._ended.set()
@@ -78,15 +91,16 @@ def test_nothing_is_lost_whatever_breaks(worker_process, valkey, places, tmp_pat
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
     chance = random.Random(seed)
 
-    def start(url):
-        return worker_process(*QUEUES, processes=PROCESSES, concurrency=THREADS, env={"REDIS_URL": url})
+    def start(env):
+        name = NAMES[len(list(tmp_path.glob("worker-*.log"))) % len(NAMES)]
+        return worker_process(*QUEUES, name=name, processes=PROCESSES, concurrency=THREADS, env=env)
 
     faults = Faults(chance, valkey, start, WORKERS, SECONDS)
     load = Load(random.Random(seed))
     struck = Counter()
-    until = time.monotonic() + SECONDS
+    began, until = get_connection("default").time()[0], time.monotonic() + SECONDS
     while time.monotonic() < until:
-        struck[faults.strike()] += 1
+        struck.update(faults.strike().split())
         time.sleep(chance.uniform(0, 1.5))
     load.end()
     faults.stop()
@@ -99,9 +113,11 @@ def test_nothing_is_lost_whatever_breaks(worker_process, valkey, places, tmp_pat
         if not any(client.zcard(f"rq:scheduled:{queue}") + client.llen(f"rq:queue:{queue}") for queue in QUEUES):
             break  # a job that became due as the last worker ended is in its queue now
 
+    assert remove_garbage(client) == [], "no worker has taken these"
     refused = sum(log.read_text().count("refused late result") for log in tmp_path.glob("worker-*.log"))
     happened = f"{dict(struck)}, {refused} late results refused, {len(load.unknown)} jobs that nobody can know of"
     check_the_books(seed, happened, load, client, places(), capsys)
+    check_the_times(began, load, client)
 
 
 def check_the_books(seed, happened, load, client, found, capsys):
@@ -126,6 +142,10 @@ def check_the_books(seed, happened, load, client, found, capsys):
         Path(os.environ["CHAOS_REPORT"]).write_text(line)
 
     assert lost == {}
+    given = {n: job.return_value() for n, job in load.accepted.items() if states[n] == "finished" and not is_plain(job)}
+    assert {n: str(result)[:80] for n, result in given.items() if result not in expected_results(n)} == {}, (
+        "other results"
+    )
     assert set(counts) <= {"finished", "dead"}
     assert {job_id: where for job_id, where in found.items() if len(where) > 1} == {}, "in two places"
     assert hashes - found.keys() == set(), "records in no place"
@@ -146,6 +166,53 @@ def check_the_books(seed, happened, load, client, found, capsys):
             outcomes[command, outcome] += int(count)
     finished = sum(state == "finished" and not is_plain(load.accepted[n]) for n, state in states.items())
     assert finished <= outcomes["sample.Record", "finished"] <= finished + len(load.unknown)
+
+
+def check_the_times(began, load, client):
+    """Commands are kept from their end on by the server's clock, however wrong the clock of their worker was."""
+    ours = {job.id.encode() for job in load.accepted.values() if not is_plain(job)}
+    now, far = client.time()[0], 60  # seconds; clocks are set by ten times as much
+    ended = {
+        job_id: at - KEPT
+        for queue in QUEUES
+        for job_id, at in client.zrange(f"rq:finished:{queue}", 0, -1, withscores=True)
+        if job_id in ours
+    }
+    assert ended
+    assert {job_id: at for job_id, at in ended.items() if not began - far < at < now + far} == {}, "by another clock"
+
+
+def long_id(number):
+    """As long as RQ allows an application to choose it: of any length. None: RQ's own."""
+    return "x" * 250 + str(number) if number % 2 else None
+
+
+def write_by_hand(queue, row):
+    """A job whose id RQ's code would not accept, as another program may write it."""
+    job_id = f"eu/1 %41 \u00fc\u2028\n{row['number']}"
+    data = json.dumps(["jobs.execution.perform", None, ["sample.Record", *row.values()], {}])
+    client = get_connection(queue)
+    with client.pipeline() as pipeline:
+        record = {"status": "queued", "origin": queue, "data": data, "result_ttl": KEPT}
+        pipeline.hset(f"rq:job:{job_id}", mapping=record | {"created_at": "2026-01-01T00:00:00.000000Z"})
+        pipeline.rpush(f"rq:queue:{queue}", job_id)
+        pipeline.execute()
+    return MandateJob.handle(job_id, queue=queue, payload=data.encode(), connection=client)
+
+
+def size_of(number):
+    """Characters of a job's result or, where it fails, of its error's text."""
+    if number % 200 == 7:
+        return 2_000_000 if number % 2_000 == 7 else 50_000  # each is logged, twice
+    return SIZES.get(number % 300, 0)
+
+
+def expected_results(number):
+    """What a finished command may have kept: a server that refuses a large result leaves its size."""
+    size = size_of(number)
+    if size > conf.result_limit():
+        return {f"<str of {size + 2:,} bytes, over JOBS['RESULT_LIMIT']>"}
+    return {"x" * size, f"<{4 * -(-(size + 2) // 3):,} bytes, which the server did not take>"} if size else {None}
 
 
 def is_plain(job):

@@ -3,6 +3,7 @@
 # The variables of the environment that say how: a worker reads them when it starts, not when Django is set up.
 VARIABLES = {
     "CLOCK_AHEAD",
+    "CLOCK_FILE",
     "FAILING_FORKS",
     "FAILING_START",
     "FAULT",

@@ -1,8 +1,10 @@
 """`FAULT=<step>:<number>`: the worker's child is killed when it comes to that step so often, once per FAULT_MARKER."""
 
 import errno
+import mmap
 import os
 import signal
+import struct
 import tempfile
 import threading
 import time
@@ -13,7 +15,7 @@ from typing import Any
 from django.apps import AppConfig
 from rq import Queue
 
-from jobs import queues
+from jobs import queues, runtime
 from jobs.management.commands import rqworker
 from jobs.worker import (
     child,
@@ -60,10 +62,21 @@ def arm(command: rqworker.Command, *args: Any) -> None:
         around(fetch.Fetch, "_look", before=stand_still)
     if "CLOCK_AHEAD" in os.environ:
         time.time = lambda right=time.time, ahead=float(os.environ["CLOCK_AHEAD"]): right() + ahead
+    if "CLOCK_FILE" in os.environ:
+        time.time = clock_of(Path(os.environ["CLOCK_FILE"]))
+    runtime.now = time.time  # it has been imported by its name
     for name, modules in TIMES.items():
         if name in os.environ:
             for module in modules:
                 setattr(module, name, float(os.environ[name]))
+
+
+def clock_of(path: Path) -> Callable[[], float]:
+    """`time.time` where the clock may be set while the worker runs: the file has the seconds that it is ahead."""
+    right = time.time
+    with path.open("r+b") as file:
+        ahead = mmap.mmap(file.fileno(), 8)
+    return lambda: right() + struct.unpack_from("d", ahead)[0]
 
 
 class Fault:

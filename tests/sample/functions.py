@@ -74,9 +74,9 @@ def nap_on_success(*about: object) -> None:
     nap(60)
 
 
-def record(number: int, seconds: float, fails: bool) -> None:
+def record(number: int, seconds: float, fails: bool, size: int = 0) -> str | None:
     """What the command `sample.Record` does."""
-    Record(number, seconds, fails).call()
+    return Record(number, seconds, fails, size).call()
 
 
 def wait(release: str) -> None:

@@ -10,6 +10,8 @@ from django.db import transaction
 from jobs import Mandate
 from tests.sample.models import Note, Run
 
+FORGED = "\n2026-01-01 00:00:00 ERROR \x1b[31mlies\ud800 \u2028"  # lines, control characters, and what is no text
+
 
 class Record(Mandate):
     retries = 0
@@ -17,13 +19,15 @@ class Record(Mandate):
     number: int
     seconds: float = 0.0
     fails: bool = False
+    size: int = 0  # of its result, or of its error's text
 
-    def call(self) -> None:
+    def call(self) -> str | None:
         run = Run.objects.create(number=self.number)
         time.sleep(self.seconds)
         Run.objects.filter(pk=run.pk).update(ended=True)
         if self.fails:
-            raise RuntimeError("as planned")
+            raise RuntimeError("as planned" + FORGED * (self.size // len(FORGED)))
+        return "x" * self.size if self.size else None
 
 
 class Rude(Mandate):
