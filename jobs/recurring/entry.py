@@ -87,7 +87,9 @@ class Entry:
     def _problems_of_its_times(self) -> Iterator[str]:
         if (self.cron is None) == (self.every is None):
             yield "It needs either cron= or every=."
-        if self.cron is not None and not _is_cron(self.cron):
+        if _is_random(self.cron):
+            yield f"cron={self.cron!r} has random times (R), which each process would draw anew. Give fixed ones."
+        elif self.cron is not None and not _is_cron(self.cron):
             aliases = ", ".join(sorted(ALIASES))
             yield f"cron={self.cron!r} is not a cron expression. Give five fields, or one of: {aliases}."
         if self.every is not None and not seconds_of(self.every) >= 1:
@@ -214,7 +216,12 @@ def _is_cron(expression: object) -> bool:
         return False
     if expression.startswith("@"):
         return expression in ALIASES
-    return len(expression.split()) == 5 and bool(croniter.is_valid(expression))
+    return len(expression.split()) == 5 and not _is_random(expression) and bool(croniter.is_valid(expression))
+
+
+def _is_random(expression: object) -> bool:
+    """Return whether a field, or an item of one, is croniter's `R`, also with a range or a step: `R(0-29)`, `R/5`."""
+    return isinstance(expression, str) and re.search(r"(?i)(?<![a-z])r(?![a-z])", expression) is not None
 
 
 def listed() -> list[Entry]:

@@ -46,6 +46,11 @@ class StoredEntry:
         self.queue = as_text(record[b"origin"])
         self._data = record[b"data"]
 
+    def __repr__(self) -> str:
+        times = f"cron={self.entry.cron!r}" if self.entry.cron else f"every={self.entry.every!r}"
+        state = "paused" if self.paused else f"next_at={self.next_at and self.next_at.isoformat()}"
+        return f"<StoredEntry {self.name!r}: {times}, {state}>"
+
     @property
     def description(self) -> str:
         """The call that it runs, in readable form: `users.CleanUpSessions()`."""

@@ -115,6 +115,13 @@ def test_rq_schedulers_own_process_sees_that_the_lease_is_held(ticks):
     assert not StockScheduler(connection=get_connection("default")).acquire_lock()
 
 
+def test_an_entry_shows_its_name_and_its_times():
+    found = scheduler.add(entry("mail: über", cron="@daily", timezone="UTC"))
+    assert repr(found) == f"<StoredEntry 'mail: über': cron='@daily', next_at={found.next_at.isoformat()}>"
+    scheduler.pause("mail: über")
+    assert repr(scheduler.get("mail: über")) == "<StoredEntry 'mail: über': cron='@daily', paused>"
+
+
 # --- missed runs -----------------------------------------------------------------------------
 
 MISSED = {

@@ -132,6 +132,10 @@ PROBLEMS = {
     "both": (Entry("x", WriteNote, args=("x",), cron="@daily", every=60), "either cron= or every="),
     "a bad cron": (cron("61 * * * *"), "cron='61 * * * *' is not a cron expression"),
     "six fields": (cron("* * * * * *"), "is not a cron expression"),
+    "random times": (cron("R R * * *"), "has random times (R)"),
+    "a random minute of some": (cron("r(0-29) 3 * * *"), "has random times (R)"),
+    "a random step": (cron("0 r/2 * * *"), "has random times (R)"),
+    "a random item": (cron("5,R * * * *"), "has random times (R)"),
     "an unknown alias": (cron("@fortnightly"), "is not a cron expression"),
     "no interval": (Entry("x", WriteNote, args=("x",), every=0), "every=0 is impossible"),
     "an unknown zone": (cron("@daily", "Mars/Olympus"), "timezone='Mars/Olympus' is unknown"),
@@ -163,6 +167,7 @@ def test_an_invalid_entry_names_its_problem(entry, problem):
 
 
 def test_a_valid_entry_has_no_problem():
+    assert list(cron("0 3 * MAR,apr FRI").problems()) == []
     assert list(cron("*/5 8-18 * * 1-5").problems()) == []
     assert list(Entry("x", "sample.WriteNote", kwargs={"text": "x"}, every=timedelta(hours=1)).problems()) == []
 
