@@ -21,8 +21,8 @@ from jobs.broker.connections import Script, run_script
 from jobs.broker.lease import Lease
 from jobs.broker.times import as_text, iso, moment
 from jobs.job import MandateJob
+from jobs.recurring import runs as history
 from jobs.recurring import serialization
-from jobs.recurring import store as stored
 from jobs.recurring.entry import Entry
 from jobs.recurring.store import (
     add,
@@ -132,7 +132,7 @@ class Scheduler(StockScheduler):
             runs = [(entry.run_id(each), each.timestamp()) for each in times]
             following = repr(next_time.timestamp()) if entry.goes_on(len(runs)) else ""
         words: list[Any] = [keys.RQ, entry_id, score, following, iso(now)]
-        words += ["1" if entry.recurs is None or entry.recurs.overlap else "0", stored.RUNS_KEPT, missed]
+        words += ["1" if entry.recurs is None or entry.recurs.overlap else "0", history.RUNS_KEPT, missed]
         for run in runs:
             words += run
         return words
@@ -265,11 +265,11 @@ class Scheduler(StockScheduler):
         if serialization.definition(job.id, serialization.read_many(self.connection, [job.id])[job.id]).recurs is None:
             self._run(_OCCUR, [self.scheduled_jobs_key], *self._step_now(job.id))
         else:
-            stored.push_run(self.connection, job.id)
+            history.push_run(self.connection, job.id)
 
     def _step_now(self, job_id: str) -> list[Any]:
         score = repr(self.connection.zscore(self.scheduled_jobs_key, job_id) or 0.0)
-        return [keys.RQ, job_id, score, "", iso(time.time()), "1", stored.RUNS_KEPT, "", job_id, score]
+        return [keys.RQ, job_id, score, "", iso(time.time()), "1", history.RUNS_KEPT, "", job_id, score]
 
     def enqueue_jobs(self) -> int:
         """Write the due runs, whichever process holds the lease. Returns how many."""

@@ -41,7 +41,8 @@ class Entry:
     fields or an alias such as `@hourly`, in `timezone` (an IANA name; default: the project's); or `every`, a timedelta
     or seconds. `queue` replaces the command's own; `enabled=False` keeps the entry from running. `catch_up` sets which
     runs are made up for after a time without a scheduler: the "latest", "none", or "all" (100 at most).
-    `overlap=False` skips a run while the last one is unfinished.
+    `overlap=False` skips a run while another one is queued or running, by hand, too; one that waits for its retry does
+    not count.
     """
 
     name: str

@@ -5,7 +5,6 @@ An entry has the record of a job, under the id `entry-<slug>`: each run copies i
 rq-scheduler and django-rq show it as one of their jobs. Its field `entry` defines when it recurs.
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -23,13 +22,12 @@ from jobs.errors import ScheduleError
 from jobs.job import MandateJob
 from jobs.recurring import runs
 from jobs.recurring.entry import Entry, listed
-from jobs.recurring.runs import Run
+from jobs.recurring.runs import RUNS_KEPT, Run
 from jobs.recurring.serialization import dump, entry_of, for_rq
 from jobs.retries import seconds_of
 
 SCHEDULED = keys.SCHEDULED_BY_RQ_SCHEDULER
 LOCK = StockScheduler.scheduler_lock_key
-RUNS_KEPT = 100  # of each entry's history
 
 
 class StoredEntry:
@@ -107,9 +105,13 @@ def resume(name: str) -> None:
 
 
 def run_now(name: str) -> str:
-    """Run an entry now, in addition to its times. Returns the job's id. ScheduleError for an unknown name."""
+    """
+    Run an entry now, in addition to its times. Returns the job's id.
+
+    ScheduleError for an unknown name, and for an entry with `overlap=False` of which a run is queued or running.
+    """
     stored = get(name)
-    return push_run(stored._client, stored.id)
+    return runs.push_run(stored._client, stored.id)
 
 
 def entries() -> list[StoredEntry]:
@@ -217,32 +219,6 @@ def sync(listed: Iterable[Entry], *, only: Redis | None = None) -> list[str]:
 
 
 # --- storage ---------------------------------------------------------------------------------
-
-
-def push_run(client: Redis, entry_id: str) -> str:
-    """Write a run of an entry, or of one of rq-scheduler's jobs, now. Returns its id."""
-    now = runtime.now()
-    run_id = f"{entry_id.removeprefix('entry-')}-now-{int(now * 1_000)}-{os.urandom(3).hex()}"  # for two calls at once
-    record: Any = client.hgetall(keys.job(entry_id))
-    if not record:
-        raise ScheduleError(f"There is no recurring entry {entry_id!r}.")
-    fields = {as_text(name): value for name, value in record.items()}
-    kept: dict[Any, Any] = {name: value for name, value in fields.items() if name not in _OWN}
-    if expires_in := fields.get("expires_in"):
-        kept["expires_at"] = repr(now + float(expires_in))
-    kept |= {"status": "queued", "created_at": iso(now), "enqueued_at": iso(now), "schedule": entry_id, "more": 1}
-    queue = as_text(fields["origin"])
-    with client.pipeline() as pipeline:
-        pipeline.hset(keys.job(run_id), mapping=kept)
-        pipeline.sadd(keys.QUEUES, keys.queue(queue))
-        pipeline.rpush(keys.queue(queue), run_id)
-        pipeline.lpush(keys.runs(entry_id), orjson.dumps({"what": "run", "id": run_id, "at": now}))
-        pipeline.execute()
-    return run_id
-
-
-# Fields that a run does not copy from its entry, as in occur.lua.
-_OWN = {"entry", "paused", "last_run", "runs_written", "created_at", "enqueued_at", "status", "expires_in"}
 
 
 def _write(client: Redis, entry: Entry, *, from_file: bool) -> None:

@@ -13,10 +13,11 @@ from rq_scheduler.scheduler import Scheduler as StockScheduler
 from jobs import MandateJob, control, scheduler
 from jobs.broker.connections import get_connection
 from jobs.errors import ScheduleError
-from jobs.recurring import store
+from jobs.recurring import runs, store
 from jobs.scheduler import Entry, Scheduler
 from tests.jobs.recurring.test_entry import PROBLEMS
 from tests.sample import functions
+from tests.sample.commands.kept import KeepSecondTime
 from tests.sample.commands.limits import Fresh
 from tests.sample.commands.notes import Fail, WriteNote
 from tests.sample.models import Note
@@ -166,6 +167,86 @@ def test_a_run_may_be_skipped_while_the_last_one_is_unfinished(overlap, ticks, w
         worker.run()
         late("hourly", 1)
         assert ticks.tick() == 1
+
+
+def start(worker, job_id):
+    """Claim the next job, which is this one."""
+    assert worker.claim().id.decode() == job_id
+
+
+GOING_ON = {
+    "a queued run by hand": lambda worker: scheduler.run_now("hourly"),
+    "a running run by hand": lambda worker: start(worker, scheduler.run_now("hourly")),
+}
+
+
+@pytest.mark.parametrize("begin", GOING_ON.values(), ids=GOING_ON)
+def test_a_run_by_hand_counts_as_any_other(begin, ticks, worker):
+    scheduler.add(entry(overlap=False))
+    begin(worker)
+    (run,) = scheduler.get("hourly").runs()
+
+    with pytest.raises(ScheduleError, match=f"its run {run.job_id} is queued or running. Wait until it has ended"):
+        scheduler.run_now("hourly")
+    late("hourly", 1)
+    assert ticks.tick() == 0
+    assert [(each.what, each.job_id) for each in scheduler.get("hourly").runs()][:1] == [("skipped", run.job_id)]
+
+
+def test_a_run_by_hand_is_refused_beside_one_at_its_time(ticks, worker):
+    scheduler.add(entry(overlap=False))
+    late("hourly", 1)
+    assert ticks.tick() == 1
+    with pytest.raises(ScheduleError, match="has overlap=False, and its run hourly-20"):
+        scheduler.run_now("hourly")
+    worker.run()
+    scheduler.run_now("hourly")
+    assert len(queued()) == 1
+
+
+def test_of_two_runs_by_hand_at_once_one_is_refused(monkeypatch):
+    scheduler.add(entry(overlap=False))
+    active = runs.active
+
+    def meanwhile(*arguments):  # between the check and the write
+        found = active(*arguments)
+        monkeypatch.setattr(runs, "active", active)
+        scheduler.run_now("hourly")
+        return found
+
+    monkeypatch.setattr(runs, "active", meanwhile)
+    with pytest.raises(ScheduleError, match="queued or running"):
+        scheduler.run_now("hourly")
+    assert len(queued()) == 1
+
+
+def test_a_run_that_waits_for_its_retry_does_not_stop_the_entry_until_its_retry_is_due(ticks, worker):
+    scheduler.add(Entry("twice", KeepSecondTime, args=("x",), every=HOUR, overlap=False))
+    client = get_connection("default")
+    late("twice", 9)
+    ticks.tick()
+    (first,) = queued()
+    worker.step()
+    assert MandateJob.fetch(first, connection=client).state == "retrying"
+
+    late("twice", 6)
+    assert ticks.tick() == 1
+    worker.step()
+    control.run_now(MandateJob.fetch(first, connection=client))  # its retry, while its later run waits for one
+    late("twice", 3)
+    assert ticks.tick() == 0
+    assert (scheduler.get("twice").runs()[0].what, scheduler.get("twice").runs()[0].job_id) == ("skipped", first)
+
+
+def test_a_long_run_is_known_after_more_skipped_ones_than_the_history_keeps(ticks, worker):
+    scheduler.add(entry(every=1, catch_up="all", overlap=False))
+    run = scheduler.run_now("hourly")
+    start(worker, run)
+    get_connection("default").hdel("rq:job:entry-hourly", "last_run")  # as after a run of a release before
+    for _ in range(3):
+        late("hourly", 200)
+        assert ticks.tick() == 0
+    assert {each.job_id for each in scheduler.get("hourly").runs() if each.what == "skipped"} == {run}
 
 
 def test_the_history_keeps_the_last_hundred_runs_and_their_outcomes(ticks, worker):
