@@ -24,6 +24,7 @@ from jobs.job import MandateJob
 from jobs.recurring import runs as history
 from jobs.recurring import serialization
 from jobs.recurring.entry import Entry
+from jobs.recurring.lists import ProjectList
 from jobs.recurring.store import (
     add,
     entries,
@@ -82,9 +83,17 @@ class Scheduler(StockScheduler):
         super().__init__(queue_name, interval=interval, **kwargs)
         self.connection: Redis
         self._lease = Lease(self.scheduler_lock_key, LEASE, self._run)
+        self._list = ProjectList(queue_name, self._run)
+
+        self.follow = self._list.follow
 
     def _run(self, script: Script, keys: list[str], *arguments: Any) -> Any:
         return run_script(self.connection, script, keys, arguments)
+
+    def end(self) -> None:
+        """Free the lease, and publish the project's list no longer."""
+        self.remove_lock()
+        self._list.end()
 
     # --- due runs --------------------------------------------------------------------------------
 
@@ -124,7 +133,7 @@ class Scheduler(StockScheduler):
             runs = [(entry_id, float(score))]
         else:
             most = MOST_MADE_UP if entry.recurs.catch_up == "all" else 1
-            times, next_time = entry.recurs.due_by(first, at, most)
+            times, next_time = entry.due_by(first, at, most)
             if entry.recurs.catch_up == "none":
                 times = [each for each in times if (at - each).total_seconds() <= MISSED_AFTER]
             if not times or times[0] > first:
@@ -170,6 +179,8 @@ class Scheduler(StockScheduler):
         while True:
             try:
                 self.heartbeat()
+                for sentence in self.follow():
+                    logger.error("%s", sentence)
                 self.tick()
                 if away:
                     logger.warning("Redis answers again")
@@ -181,7 +192,7 @@ class Scheduler(StockScheduler):
             if burst or select.select([] if stop is None else [stop], [], [], self._interval)[0]:
                 break
         if not away:
-            self.remove_lock()
+            self.end()
             self.register_death()
 
     def acquire_lock(self) -> bool:

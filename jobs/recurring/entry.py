@@ -6,6 +6,7 @@ occurs once: a time that is skipped occurs as much later as the clock jumps, a t
 time. An hourly entry (its hour field starts with `*`) still runs every hour.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -19,6 +20,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from jobs import conf, queues
+from jobs.broker.times import sendable
 from jobs.client import new_job
 from jobs.errors import JobsError, ScheduleError
 from jobs.queues import NewJob
@@ -71,8 +73,10 @@ class Entry:
     def _problems_of_its_name(self) -> Iterator[str]:
         if not isinstance(self.name, str):
             yield f"The name {self.name!r} is not a text."
-        elif not self.slug:
+        elif not any(map(str.isalnum, self.name)):
             yield f"The name {self.name!r} has no letter or digit."
+        elif self.name != sendable(self.name):
+            yield f"The name {self.name!r} has a lone surrogate, which no key can hold."
         if self.catch_up not in CATCH_UPS:
             yield f"catch_up={self.catch_up!r} is unknown. Give one of: {', '.join(CATCH_UPS)}."
 
@@ -112,7 +116,19 @@ class Entry:
 
     @property
     def slug(self) -> str:
-        """The form of its name in ids and keys: letters, digits, `_` and `-`."""
+        """
+        The form of its name in ids and keys: letters, digits, `_` and `-`. Of `clean up` it is `clean-up`; a name of
+        anything but such words with single spaces between them gets a digest, so that no two names have the same slug.
+        """
+        name, plain = str(self.name), self.slug_of_release_0_1
+        if name == plain.replace("-", " "):
+            return plain
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:10]
+        return f"{plain}-{digest}" if plain else digest
+
+    @property
+    def slug_of_release_0_1(self) -> str:
+        """The slug that release 0.1 gave it; two names could have the same one."""
         return re.sub(r"[^A-Za-z0-9_-]+", "-", str(self.name)).strip("-")
 
     @property

@@ -13,7 +13,7 @@ from rq_scheduler.scheduler import Scheduler as StockScheduler
 from jobs import MandateJob, control, scheduler
 from jobs.broker.connections import get_connection
 from jobs.errors import ScheduleError
-from jobs.recurring import runs, store
+from jobs.recurring import runs, writing
 from jobs.scheduler import Entry, Scheduler
 from tests.jobs.recurring.test_entry import PROBLEMS
 from tests.sample import functions
@@ -341,13 +341,17 @@ def test_an_entry_that_is_written_wrong_is_text_and_the_others_stand(monkeypatch
     assert text.startswith("The entry 'bad' cannot be written.")
 
 
-def test_nothing_is_left_of_an_entry_that_was_removed_before_its_run_ended(worker, valkey):
+def test_the_history_of_an_entry_that_was_removed_before_its_run_ended_is_kept_a_day(worker, valkey):
     scheduler.add(entry("gone"))
     scheduler.run_now("gone")
     scheduler.remove("gone")
     worker.run()
 
-    assert not list(valkey.client().scan_iter("jobs:schedule*"))
+    client = valkey.client()
+    left = list(client.scan_iter("jobs:schedule*"))
+    assert sorted(left) == [b"jobs:schedule:ended:entry-gone", b"jobs:schedule:runs:entry-gone"]
+    assert all(0 < client.ttl(key) <= 86_400 for key in left)
+    assert not client.exists("rq:job:entry-gone")
 
 
 def test_a_stored_entry_that_never_comes_keeps_no_other_from_running(ticks, monkeypatch):
@@ -389,20 +393,20 @@ def test_entries_added_at_run_time_persist_and_are_removed_by_hand(settings):
         scheduler.add(entry("odd", every=0))
 
 
-LISTED = [entry("listed"), entry("listed!"), Entry("bad", "sample.Gone", every=HOUR)]
+LISTED = [entry("listed"), entry("listed!"), entry("listed"), Entry("bad", "sample.Gone", every=HOUR)]
 
 
 def test_an_entry_that_is_paused_while_a_worker_starts_stays_paused(monkeypatch):
     often = Entry("often", WriteNote, args=("x",), every=60)
     scheduler.add(often)
-    next_score = store._next_score
+    next_time = writing._next
 
-    def with_a_pause(entry):  # between reading whether it is paused, and writing
-        monkeypatch.setattr(store, "_next_score", next_score)
+    def with_a_pause(*arguments):  # between reading whether it is paused, and writing
+        monkeypatch.setattr(writing, "_next", next_time)
         scheduler.pause("often")
-        return next_score(entry)
+        return next_time(*arguments)
 
-    monkeypatch.setattr(store, "_next_score", with_a_pause)
+    monkeypatch.setattr(writing, "_next", with_a_pause)
     scheduler.add(Entry("often", WriteNote, args=("x",), every=90))
     found = scheduler.get("often")
     assert (found.paused, found.next_at, found.entry.every) == (True, None, 90)
@@ -528,14 +532,14 @@ def test_the_command_runs_once_in_a_burst(settings):
     settings.JOBS = {**settings.JOBS, "SCHEDULE": f"{__name__}.LISTED"}
     said = StringIO()
     call_command("rqscheduler", burst=True, stderr=said)
-    assert [each.name for each in scheduler.entries()] == ["listed!"]
+    assert [each.name for each in scheduler.entries()] == ["listed", "listed!"]
     assert "The entry 'bad' cannot work" in said.getvalue()
 
 
 def test_checks_report_invalid_entries(settings):
     settings.JOBS = {**settings.JOBS, "SCHEDULE": f"{__name__}.LISTED"}
     found = [(message.id, str(message.msg)) for message in run_checks(tags=["jobs"])]
-    assert ("jobs.E008", "Two recurring entries are called 'listed!' and 'listed'.") in found
+    assert ("jobs.E008", "Two recurring entries are called 'listed' and 'listed'.") in found
     assert any(id == "jobs.E007" and "sample.Gone" in text for id, text in found)
     settings.JOBS = {**settings.JOBS, "SCHEDULE": "nowhere.X"}
     assert [m.id for m in run_checks(tags=["jobs"])] == ["jobs.E007"]
