@@ -34,7 +34,7 @@ from jobs.broker import connections  # noqa: E402
 from jobs.broker.connections import get_connection  # noqa: E402
 from jobs.inspection import attempt_counts, query, samples  # noqa: E402
 from jobs.record import registry  # noqa: E402
-from jobs.recurring import store  # noqa: E402
+from jobs.recurring import runs  # noqa: E402
 from jobs.retries import Progress  # noqa: E402
 from jobs.scheduler import Entry  # noqa: E402
 from jobs.worker import heartbeat  # noqa: E402
@@ -200,7 +200,7 @@ def fill(sizes: Sizes) -> tuple[dict[str, Any], list[IdleWorker]]:
     assert not scheduler.sync(listed)
     for entry in scheduler.entries():
         for _ in range(20):
-            store.push_run(get_connection(entry.queue), entry.id)
+            runs.push_run(get_connection(entry.queue), entry.id)
     ended = ends(sizes)
     deferred(len(ended))
     drainer = IdleWorker(0, threads=1_000)

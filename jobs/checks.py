@@ -128,7 +128,7 @@ def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 
 def check_schedule(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """jobs.E007: a recurring entry is invalid. jobs.E008: the runs of two entries would have the same ids."""
+    """jobs.E007: a recurring entry is invalid. jobs.E008: two entries have the same name."""
     try:
         listed = listed_entries()
     except ScheduleError as error:
@@ -144,7 +144,7 @@ def check_schedule(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
                 messages.append(
                     Error(
                         f"Two recurring entries are called {entry.name!r} and {other.name!r}.",
-                        hint="Their runs are named by letters, digits, _ and - alone. Rename one.",
+                        hint="Rename one.",
                         id="jobs.E008",
                     )
                 )

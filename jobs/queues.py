@@ -1,6 +1,6 @@
 """
 Writes the jobs that `defer` makes: when the surrounding transactions commit, in one atomic step per queue. Runs of
-recurring entries are copies of the entry's record, made by `occur.lua` and `recurring.store.push_run`.
+recurring entries are copies of the entry's record, made by `occur.lua` and `recurring.runs.push_run`.
 """
 
 import logging

@@ -21,9 +21,10 @@ from jobs.broker.connections import Script, run_script
 from jobs.broker.lease import Lease
 from jobs.broker.times import as_text, iso, moment
 from jobs.job import MandateJob
+from jobs.recurring import runs as history
 from jobs.recurring import serialization
-from jobs.recurring import store as stored
 from jobs.recurring.entry import Entry
+from jobs.recurring.lists import ProjectList
 from jobs.recurring.store import (
     add,
     entries,
@@ -82,9 +83,17 @@ class Scheduler(StockScheduler):
         super().__init__(queue_name, interval=interval, **kwargs)
         self.connection: Redis
         self._lease = Lease(self.scheduler_lock_key, LEASE, self._run)
+        self._list = ProjectList(queue_name, self._run)
+
+        self.follow = self._list.follow
 
     def _run(self, script: Script, keys: list[str], *arguments: Any) -> Any:
         return run_script(self.connection, script, keys, arguments)
+
+    def end(self) -> None:
+        """Free the lease, and publish the project's list no longer."""
+        self.remove_lock()
+        self._list.end()
 
     # --- due runs --------------------------------------------------------------------------------
 
@@ -124,7 +133,7 @@ class Scheduler(StockScheduler):
             runs = [(entry_id, float(score))]
         else:
             most = MOST_MADE_UP if entry.recurs.catch_up == "all" else 1
-            times, next_time = entry.recurs.due_by(first, at, most)
+            times, next_time = entry.due_by(first, at, most)
             if entry.recurs.catch_up == "none":
                 times = [each for each in times if (at - each).total_seconds() <= MISSED_AFTER]
             if not times or times[0] > first:
@@ -132,7 +141,7 @@ class Scheduler(StockScheduler):
             runs = [(entry.run_id(each), each.timestamp()) for each in times]
             following = repr(next_time.timestamp()) if entry.goes_on(len(runs)) else ""
         words: list[Any] = [keys.RQ, entry_id, score, following, iso(now)]
-        words += ["1" if entry.recurs is None or entry.recurs.overlap else "0", stored.RUNS_KEPT, missed]
+        words += ["1" if entry.recurs is None or entry.recurs.overlap else "0", history.RUNS_KEPT, missed]
         for run in runs:
             words += run
         return words
@@ -170,6 +179,8 @@ class Scheduler(StockScheduler):
         while True:
             try:
                 self.heartbeat()
+                for sentence in self.follow():
+                    logger.error("%s", sentence)
                 self.tick()
                 if away:
                     logger.warning("Redis answers again")
@@ -181,7 +192,7 @@ class Scheduler(StockScheduler):
             if burst or select.select([] if stop is None else [stop], [], [], self._interval)[0]:
                 break
         if not away:
-            self.remove_lock()
+            self.end()
             self.register_death()
 
     def acquire_lock(self) -> bool:
@@ -265,11 +276,11 @@ class Scheduler(StockScheduler):
         if serialization.definition(job.id, serialization.read_many(self.connection, [job.id])[job.id]).recurs is None:
             self._run(_OCCUR, [self.scheduled_jobs_key], *self._step_now(job.id))
         else:
-            stored.push_run(self.connection, job.id)
+            history.push_run(self.connection, job.id)
 
     def _step_now(self, job_id: str) -> list[Any]:
         score = repr(self.connection.zscore(self.scheduled_jobs_key, job_id) or 0.0)
-        return [keys.RQ, job_id, score, "", iso(time.time()), "1", stored.RUNS_KEPT, "", job_id, score]
+        return [keys.RQ, job_id, score, "", iso(time.time()), "1", history.RUNS_KEPT, "", job_id, score]
 
     def enqueue_jobs(self) -> int:
         """Write the due runs, whichever process holds the lease. Returns how many."""

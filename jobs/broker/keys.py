@@ -117,6 +117,18 @@ def unique(command: str, digest: str) -> str:
 # --- ours: recurring entries -----------------------------------------------------------------
 
 ENTRIES = "jobs:schedule"  # a set of the ids of all entries
+LISTS = "jobs:schedule:lists"  # the project's lists of entries in the order in which they first appeared
+FOLLOWED = "jobs:schedule:list"  # the list that the stored entries follow, and whether all of them are written, a hash
+
+
+def processes_of(list_id: str) -> str:
+    """The processes that have this list of entries, by their last beat, a sorted set."""
+    return f"jobs:schedule:list:{list_id}"
+
+
+def removed(entry_id: str) -> str:
+    """The record of an entry that was removed from the list, for a day."""
+    return f"jobs:schedule:removed:{entry_id}"
 
 
 def runs(entry_id: str) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from jobs import scheduler
 from jobs.broker.connections import servers
 from jobs.doctor.finding import Finding, Severity
+from jobs.errors import ScheduleError
+from jobs.recurring.lists import differences
 from jobs.scheduler import Scheduler
 
 LATE = 10.0  # seconds after which an overdue entry is a finding
@@ -12,7 +14,7 @@ SAME_END = 3  # dead runs in a row that are a finding
 
 
 def findings() -> Iterator[Finding]:
-    """Report a missing lease, late entries, and entries whose runs die."""
+    """Report a missing lease, late entries, a list that is not followed, and entries whose runs die."""
     entries = [entry for entry in scheduler.entries() if not entry.paused]
     if entries and not any(client.exists(Scheduler.scheduler_lock_key) for client in servers()):
         yield Finding(
@@ -29,6 +31,7 @@ def findings() -> Iterator[Finding]:
             "Runs are missed.",
             "Look for errors in the logs of the workers, or of rqscheduler.",
         )
+    yield from _differences()
     histories = scheduler.histories(entries, 5)
     for entry in entries:
         runs = [run.outcome for run in histories[entry.id] if run.what == "run"]
@@ -40,3 +43,18 @@ def findings() -> Iterator[Finding]:
                 "What it is for is not done.",
                 "Its runs, with their errors, are on the dashboard's page Recurring.",
             )
+
+
+def _differences() -> Iterator[Finding]:
+    try:
+        found = differences()
+    except ScheduleError:  # the system checks report it
+        return
+    if found:
+        named = "; ".join(f"{how}: {', '.join(map(repr, names))}" for how, names in found.items())
+        yield Finding(
+            Severity.WARNING,
+            f'The recurring entries in Redis are not those of JOBS["SCHEDULE"]. {named}.',
+            "A worker of another release runs, or none of this release has started.",
+            "Replace the workers of other releases, and start one of this release.",
+        )

@@ -6,6 +6,7 @@ occurs once: a time that is skipped occurs as much later as the clock jumps, a t
 time. An hourly entry (its hour field starts with `*`) still runs every hour.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -19,6 +20,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from jobs import conf, queues
+from jobs.broker.times import sendable
 from jobs.client import new_job
 from jobs.errors import JobsError, ScheduleError
 from jobs.queues import NewJob
@@ -41,7 +43,8 @@ class Entry:
     fields or an alias such as `@hourly`, in `timezone` (an IANA name; default: the project's); or `every`, a timedelta
     or seconds. `queue` replaces the command's own; `enabled=False` keeps the entry from running. `catch_up` sets which
     runs are made up for after a time without a scheduler: the "latest", "none", or "all" (100 at most).
-    `overlap=False` skips a run while the last one is unfinished.
+    `overlap=False` skips a run while another one is queued or running, by hand, too; one that waits for its retry does
+    not count.
     """
 
     name: str
@@ -70,8 +73,10 @@ class Entry:
     def _problems_of_its_name(self) -> Iterator[str]:
         if not isinstance(self.name, str):
             yield f"The name {self.name!r} is not a text."
-        elif not self.slug:
+        elif not any(map(str.isalnum, self.name)):
             yield f"The name {self.name!r} has no letter or digit."
+        elif self.name != sendable(self.name):
+            yield f"The name {self.name!r} has a lone surrogate, which no key can hold."
         if self.catch_up not in CATCH_UPS:
             yield f"catch_up={self.catch_up!r} is unknown. Give one of: {', '.join(CATCH_UPS)}."
 
@@ -87,7 +92,9 @@ class Entry:
     def _problems_of_its_times(self) -> Iterator[str]:
         if (self.cron is None) == (self.every is None):
             yield "It needs either cron= or every=."
-        if self.cron is not None and not _is_cron(self.cron):
+        if _is_random(self.cron):
+            yield f"cron={self.cron!r} has random times (R), which each process would draw anew. Give fixed ones."
+        elif self.cron is not None and not _is_cron(self.cron):
             aliases = ", ".join(sorted(ALIASES))
             yield f"cron={self.cron!r} is not a cron expression. Give five fields, or one of: {aliases}."
         if self.every is not None and not seconds_of(self.every) >= 1:
@@ -109,7 +116,19 @@ class Entry:
 
     @property
     def slug(self) -> str:
-        """The form of its name in ids and keys: letters, digits, `_` and `-`."""
+        """
+        The form of its name in ids and keys: letters, digits, `_` and `-`. Of `clean up` it is `clean-up`; a name of
+        anything but such words with single spaces between them gets a digest, so that no two names have the same slug.
+        """
+        name, plain = str(self.name), self.slug_of_release_0_1
+        if name == plain.replace("-", " "):
+            return plain
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:10]
+        return f"{plain}-{digest}" if plain else digest
+
+    @property
+    def slug_of_release_0_1(self) -> str:
+        """The slug that release 0.1 gave it; two names could have the same one."""
         return re.sub(r"[^A-Za-z0-9_-]+", "-", str(self.name)).strip("-")
 
     @property
@@ -214,7 +233,12 @@ def _is_cron(expression: object) -> bool:
         return False
     if expression.startswith("@"):
         return expression in ALIASES
-    return len(expression.split()) == 5 and bool(croniter.is_valid(expression))
+    return len(expression.split()) == 5 and not _is_random(expression) and bool(croniter.is_valid(expression))
+
+
+def _is_random(expression: object) -> bool:
+    """Return whether a field, or an item of one, is croniter's `R`, also with a range or a step: `R(0-29)`, `R/5`."""
+    return isinstance(expression, str) and re.search(r"(?i)(?<![a-z])r(?![a-z])", expression) is not None
 
 
 def listed() -> list[Entry]:

@@ -10,8 +10,18 @@ from django.conf import settings
 from redis import Redis
 
 from jobs.broker import keys
+from jobs.broker.times import moment
 from jobs.recurring.entry import Entry
 from jobs.retries import seconds_of
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """The times that an entry had missed when its times were changed: they count by what it was then."""
+
+    first: float  # when it was due as it was changed
+    times: list[float]
+    at: float  # when it was changed; its new times count from then
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,20 +30,33 @@ class Definition:
 
     recurs: Entry | None  # None: it is due once
     repeats_left: int | None = None  # of rq-scheduler's jobs; None: without end
+    owed: "Owed | None" = None
+    next: float | None = None  # when it would be due, were it not paused, disabled or removed
 
     def run_id(self, at: datetime) -> str:
         """Return the id of its run at that time."""
         assert self.recurs is not None  # noqa: S101
         return self.recurs.run_id(at)
 
+    def due_by(self, first: datetime, now: datetime, most: int) -> tuple[list[datetime], datetime]:
+        """Return its times from `first`, when it is due, to `now`, the latest `most`; and the next time after `now`."""
+        assert self.recurs is not None  # noqa: S101
+        if self.owed is None or self.owed.first != first.timestamp():
+            return self.recurs.due_by(first, now, most)
+        times, following = [moment(time) for time in self.owed.times], self.recurs.next_after(moment(self.owed.at))
+        if following <= now:
+            later, following = self.recurs.due_by(following, now, most)
+            times += later
+        return times[-most:], following
+
     def goes_on(self, runs: int) -> bool:
         """Return whether it is due again after that many more runs."""
         return self.repeats_left is None or self.repeats_left > runs
 
 
-def dump(entry: Entry, *, from_file: bool) -> bytes:
-    """Return the fields that decide when an entry recurs, as JSON. Its arguments are in the payload."""
-    fields = {
+def fields_of(entry: Entry, *, from_file: bool) -> dict[str, Any]:
+    """Return the fields that decide when an entry recurs. Its arguments are in the payload."""
+    return {
         "name": entry.name,
         "cron": entry.cron,
         "every": None if entry.every is None else seconds_of(entry.every),
@@ -43,7 +66,15 @@ def dump(entry: Entry, *, from_file: bool) -> bytes:
         "overlap": entry.overlap,
         "from_file": from_file,
     }
-    return orjson.dumps(fields)
+
+
+def fingerprint(entry: Entry) -> bytes:
+    """Return what two releases compare of an entry; of one that cannot work its name and times, as far as they go."""
+    try:
+        job = entry.job(moment(0))
+        return orjson.dumps([fields_of(entry, from_file=True), job.queue, job.payload.hex()])
+    except Exception:  # whatever the entry holds: it is reported, and left out
+        return repr((entry.name, entry.cron, entry.every)).encode(errors="replace")
 
 
 def entry_of(fields: dict[str, Any]) -> Entry:
@@ -51,6 +82,12 @@ def entry_of(fields: dict[str, Any]) -> Entry:
     options = ("cron", "every", "timezone", "enabled", "catch_up", "overlap")
     recurs = {name: fields[name] for name in options if name in fields}
     return Entry(fields["name"], "", **recurs)
+
+
+def of_fields(fields: dict[str, Any]) -> Definition:
+    """Return the recurrence of an entry, with the times that it owes from before a change."""
+    owed = fields.get("owed")
+    return Definition(entry_of(fields), owed=Owed(**owed) if owed else None, next=fields.get("next"))
 
 
 def for_rq(entry: Entry) -> dict[str, Any]:
@@ -78,7 +115,7 @@ def definition(entry_id: str, record: Record) -> Definition:
     """
     entry, meta, written = record
     if entry:
-        return Definition(entry_of(orjson.loads(entry)))
+        return of_fields(orjson.loads(entry))
     fields = orjson.loads(meta) if meta else {}
     repeat = fields.get("repeat")
     left = None if repeat is None else int(repeat) - int(written or 0)

@@ -5,7 +5,6 @@ An entry has the record of a job, under the id `entry-<slug>`: each run copies i
 rq-scheduler and django-rq show it as one of their jobs. Its field `entry` defines when it recurs.
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,18 +17,16 @@ from rq_scheduler.scheduler import Scheduler as StockScheduler
 from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
-from jobs.broker.times import as_text, iso, moment
+from jobs.broker.times import as_text, moment
 from jobs.errors import ScheduleError
 from jobs.job import MandateJob
-from jobs.recurring import runs
+from jobs.recurring import runs, writing
 from jobs.recurring.entry import Entry, listed
-from jobs.recurring.runs import Run
-from jobs.recurring.serialization import dump, entry_of, for_rq
-from jobs.retries import seconds_of
+from jobs.recurring.runs import RUNS_KEPT, Run
+from jobs.recurring.serialization import entry_of, fields_of
 
 SCHEDULED = keys.SCHEDULED_BY_RQ_SCHEDULER
 LOCK = StockScheduler.scheduler_lock_key
-RUNS_KEPT = 100  # of each entry's history
 
 
 class StoredEntry:
@@ -45,6 +42,11 @@ class StoredEntry:
         self.next_at = None if score is None else moment(score)
         self.queue = as_text(record[b"origin"])
         self._data = record[b"data"]
+
+    def __repr__(self) -> str:
+        times = f"cron={self.entry.cron!r}" if self.entry.cron else f"every={self.entry.every!r}"
+        state = "paused" if self.paused else f"next_at={self.next_at and self.next_at.isoformat()}"
+        return f"<StoredEntry {self.name!r}: {times}, {state}>"
 
     @property
     def description(self) -> str:
@@ -70,41 +72,43 @@ def add(entry: Entry) -> StoredEntry:
     if any(each.slug == entry.slug for each in listed()):
         raise ScheduleError(f'The entry {entry.name!r} is in JOBS["SCHEDULE"]. Change it there.')
     client = get_connection(entry.queue_name)
-    _write(client, entry, from_file=False)
+    for stored in _read([(_old_id(entry.name), client)]):
+        _adopt(stored)
+    writing.write(client, entry, from_file=False)
     return get(entry.name)
 
 
 def remove(name: str) -> None:
-    """Remove an entry that was added at run time; its runs stay. ScheduleError for any other entry."""
+    """
+    Remove an entry that was added at run time. Its runs stay, and its history for a day. ScheduleError for any other
+    entry.
+    """
     stored = get(name)
     if stored.from_file:
         raise ScheduleError(f'The entry {name!r} is in JOBS["SCHEDULE"]. Remove it there.')
-    _remove(stored._client, stored.id)
+    writing.remove(stored._client, stored.id)
 
 
 def pause(name: str) -> None:
     """Pause an entry until `resume`, across restarts. Its times pass. ScheduleError for an unknown name."""
     stored = get(name)
-    with stored._client.pipeline() as pipeline:
-        pipeline.hset(keys.job(stored.id), "paused", "1")
-        pipeline.zrem(SCHEDULED, stored.id)
-        pipeline.execute()
+    writing.pause(stored._client, stored.id)
 
 
 def resume(name: str) -> None:
     """Continue a paused entry at its next time. ScheduleError for an unknown name."""
     stored = get(name)
-    with stored._client.pipeline() as pipeline:
-        pipeline.hdel(keys.job(stored.id), "paused")
-        if stored.entry.enabled and stored.paused:
-            pipeline.zadd(SCHEDULED, {stored.id: _next_score(stored.entry)})
-        pipeline.execute()
+    writing.resume(stored._client, stored.id, stored.entry)
 
 
 def run_now(name: str) -> str:
-    """Run an entry now, in addition to its times. Returns the job's id. ScheduleError for an unknown name."""
+    """
+    Run an entry now, in addition to its times. Returns the job's id.
+
+    ScheduleError for an unknown name, and for an entry with `overlap=False` of which a run is queued or running.
+    """
     stored = get(name)
-    return push_run(stored._client, stored.id)
+    return runs.push_run(stored._client, stored.id)
 
 
 def entries() -> list[StoredEntry]:
@@ -176,105 +180,59 @@ def lag() -> float:
 def get(name: str) -> StoredEntry:
     """Return the entry of that name. ScheduleError for an unknown name."""
     for client in servers():
-        for stored in _read([(_id(Entry(name, "")), client)]):
-            if stored.name == name:  # two names may have one id
+        for stored in _read([(writing.id_of(name), client), (_old_id(name), client)]):
+            if stored.name == name:  # two names may have had one id
                 return stored
     raise ScheduleError(f"There is no recurring entry {name!r}.")
 
 
-def sync(listed: Iterable[Entry], *, only: Redis | None = None) -> list[str]:
+def sync(listed: Iterable[Entry], *, only: Redis | None = None, list_id: str = "") -> list[str]:
     """
-    Make the stored entries match the project's list: add, change and remove. An unchanged entry keeps its next time, a
+    Make the stored entries match the project's list: add, change and remove. A change keeps what it does not name; a
     paused entry stays paused, and invalid entries are left out. Returns the problems, one text per invalid entry.
     Raises only redis-py's errors, whatever the list holds.
 
-    `only`: limits it to the entries of that server.
+    `only`: limits it to the entries of that server. `list_id`: ends as soon as they follow another list there.
     """
     problems: list[str] = []
-    wanted: dict[str, Entry] = {}
-    for entry in listed:
-        try:
-            entry.check()
-            client = get_connection(entry.queue_name)
-            if only is None or client is only:
-                wanted[_id(entry)] = entry
-                _write(client, entry, from_file=True)
-        except ScheduleError as error:
-            problems.append(str(error))
-        except RedisError:
-            raise
-        except Exception as error:  # one entry must not keep the others from their schedule
-            problems.append(f"The entry {entry.name!r} cannot be written. {type(error).__qualname__}: {error}.")
+    wanted: set[str] = set()
     for stored in entries():
-        if stored.from_file and stored.id not in wanted and (only is None or stored._client is only):
-            _remove(stored._client, stored.id)
+        _adopt(stored)
+    try:
+        for entry in listed:
+            try:
+                entry.check()
+                client = get_connection(entry.queue_name)
+                if only is None or client is only:
+                    wanted.add(writing.id_of(entry.name))
+                    writing.write(client, entry, from_file=True, list_id=list_id)
+            except ScheduleError as error:
+                problems.append(str(error))
+            except (RedisError, writing.SupersededError):
+                raise
+            except Exception as error:  # one entry must not keep the others from their schedule
+                problems.append(f"The entry {entry.name!r} cannot be written. {type(error).__qualname__}: {error}.")
+        for stored in entries():
+            if stored.from_file and stored.id not in wanted and (only is None or stored._client is only):
+                writing.remove(stored._client, stored.id, list_id=list_id, with_state=True)
+        if only is not None and list_id:
+            writing.mark_written(only, list_id)
+    except writing.SupersededError:
+        pass
     return problems
 
 
-# --- storage ---------------------------------------------------------------------------------
+def is_same(stored: StoredEntry, entry: Entry) -> bool:
+    """Return whether a stored entry is this one of the project's list."""
+    job = entry.job(datetime.now(UTC))
+    fields = [fields_of(each, from_file=True) for each in (stored.entry, entry)]
+    return fields[0] == fields[1] and (stored.queue, stored._data) == (job.queue, job.payload)
 
 
-def push_run(client: Redis, entry_id: str) -> str:
-    """Write a run of an entry, or of one of rq-scheduler's jobs, now. Returns its id."""
-    now = runtime.now()
-    run_id = f"{entry_id.removeprefix('entry-')}-now-{int(now * 1_000)}-{os.urandom(3).hex()}"  # for two calls at once
-    record: Any = client.hgetall(keys.job(entry_id))
-    if not record:
-        raise ScheduleError(f"There is no recurring entry {entry_id!r}.")
-    fields = {as_text(name): value for name, value in record.items()}
-    kept: dict[Any, Any] = {name: value for name, value in fields.items() if name not in _OWN}
-    if expires_in := fields.get("expires_in"):
-        kept["expires_at"] = repr(now + float(expires_in))
-    kept |= {"status": "queued", "created_at": iso(now), "enqueued_at": iso(now), "schedule": entry_id, "more": 1}
-    queue = as_text(fields["origin"])
-    with client.pipeline() as pipeline:
-        pipeline.hset(keys.job(run_id), mapping=kept)
-        pipeline.sadd(keys.QUEUES, keys.queue(queue))
-        pipeline.rpush(keys.queue(queue), run_id)
-        pipeline.lpush(keys.runs(entry_id), orjson.dumps({"what": "run", "id": run_id, "at": now}))
-        pipeline.execute()
-    return run_id
+def _adopt(stored: StoredEntry) -> None:
+    if stored.id != writing.id_of(stored.name):
+        writing.adopt(stored._client, stored.id, stored.name)
 
 
-# Fields that a run does not copy from its entry, as in occur.lua.
-_OWN = {"entry", "paused", "last_run", "runs_written", "created_at", "enqueued_at", "status", "expires_in"}
-
-
-def _write(client: Redis, entry: Entry, *, from_file: bool) -> None:
-    entry_id, key = _id(entry), keys.job(_id(entry))
-    new = entry.job(datetime.now(UTC))
-    definition = dump(entry, from_file=from_file)
-    record: dict[Any, Any] = {"entry": definition, "data": new.payload, "origin": new.queue, "status": "scheduled"}
-    record |= {"created_at": iso(runtime.now()), "meta": orjson.dumps(for_rq(entry))}
-    record |= dict(zip(map(str, new.fields[::2]), new.fields[1::2], strict=True))
-    if record.pop("expires_at", None):  # each run expires by its own time
-        record["expires_in"] = seconds_of(entry.command_class.expires_in)
-
-    def write(pipeline: Any) -> None:
-        before, paused = pipeline.hmget(key, "entry", "paused")
-        pipeline.multi()
-        pipeline.sadd(keys.ENTRIES, entry_id)
-        pipeline.hset(key, mapping=record)
-        if not entry.enabled:
-            pipeline.zrem(SCHEDULED, entry_id)
-        elif not paused:
-            changed = before != definition
-            pipeline.zadd(SCHEDULED, {entry_id: _next_score(entry)}, nx=not changed)
-
-    client.transaction(write, key)  # repeated if the entry is paused or runs meanwhile
-
-
-def _remove(client: Redis, entry_id: str) -> None:
-    with client.pipeline() as pipeline:
-        pipeline.zrem(SCHEDULED, entry_id)
-        pipeline.srem(keys.ENTRIES, entry_id)
-        pipeline.delete(keys.job(entry_id), keys.runs(entry_id), keys.runs_ended(entry_id))
-        pipeline.execute()
-
-
-def _next_score(entry: Entry) -> float:
-    return entry.next_after(datetime.fromtimestamp(runtime.now(), UTC)).timestamp()
-
-
-def _id(entry: Entry) -> str:
-    return f"entry-{entry.slug}"
+def _old_id(name: str) -> str:
+    return f"entry-{Entry(name, '').slug_of_release_0_1}"

@@ -15,12 +15,10 @@ from django.db import connections
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from jobs import runtime, scheduler
+from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, new_pool
 from jobs.broker.times import as_text
-from jobs.errors import ScheduleError
-from jobs.recurring.entry import listed
 from jobs.safe_logging import safe_logger
 from jobs.scheduler import Scheduler
 from jobs.worker import heartbeat, signals
@@ -63,8 +61,7 @@ class Parent:
         self._remote = Remote(self._queues[0])
         self._maintenance = RqMaintenance(self._queues[0])
         client = Redis(connection_pool=new_pool(self._queues[0], socket_timeout=2, socket_connect_timeout=2))
-        self._scheduler = Scheduler(connection=client)
-        self._synced = False
+        self._scheduler = Scheduler(self._queues[0], connection=client)
         self._children = Children(
             settings,
             self._register,
@@ -114,7 +111,7 @@ class Parent:
         if self._settings.burst:
             self._duties.one(self._tell_what_stays)
         self._duties.one(self._promotion.end)
-        self._duties.one(self._scheduler.remove_lock)
+        self._duties.one(self._scheduler.end)
         return 1 if self._children.failed else 0
 
     def _patience(self) -> float:
@@ -192,14 +189,8 @@ class Parent:
     def _schedule(self) -> None:
         if self._settings.burst:  # it runs only the jobs that exist
             return
-        if not self._synced:
-            try:
-                wrong = scheduler.sync(listed(), only=get_connection(self._queues[0]))
-            except ScheduleError as error:
-                wrong = [str(error)]
-            for sentence in wrong:
-                logger.error("%s", sentence)
-            self._synced = True
+        for sentence in self._scheduler.follow():
+            logger.error("%s", sentence)
         self._scheduler.tick()
 
     def _show_paused(self, processes: Iterable[Process]) -> None:

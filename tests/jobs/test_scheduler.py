@@ -13,10 +13,11 @@ from rq_scheduler.scheduler import Scheduler as StockScheduler
 from jobs import MandateJob, control, scheduler
 from jobs.broker.connections import get_connection
 from jobs.errors import ScheduleError
-from jobs.recurring import store
+from jobs.recurring import runs, writing
 from jobs.scheduler import Entry, Scheduler
 from tests.jobs.recurring.test_entry import PROBLEMS
 from tests.sample import functions
+from tests.sample.commands.kept import KeepSecondTime
 from tests.sample.commands.limits import Fresh
 from tests.sample.commands.notes import Fail, WriteNote
 from tests.sample.models import Note
@@ -115,6 +116,13 @@ def test_rq_schedulers_own_process_sees_that_the_lease_is_held(ticks):
     assert not StockScheduler(connection=get_connection("default")).acquire_lock()
 
 
+def test_an_entry_shows_its_name_and_its_times():
+    found = scheduler.add(entry("mail: über", cron="@daily", timezone="UTC"))
+    assert repr(found) == f"<StoredEntry 'mail: über': cron='@daily', next_at={found.next_at.isoformat()}>"
+    scheduler.pause("mail: über")
+    assert repr(scheduler.get("mail: über")) == "<StoredEntry 'mail: über': cron='@daily', paused>"
+
+
 # --- missed runs -----------------------------------------------------------------------------
 
 MISSED = {
@@ -159,6 +167,86 @@ def test_a_run_may_be_skipped_while_the_last_one_is_unfinished(overlap, ticks, w
         worker.run()
         late("hourly", 1)
         assert ticks.tick() == 1
+
+
+def start(worker, job_id):
+    """Claim the next job, which is this one."""
+    assert worker.claim().id.decode() == job_id
+
+
+GOING_ON = {
+    "a queued run by hand": lambda worker: scheduler.run_now("hourly"),
+    "a running run by hand": lambda worker: start(worker, scheduler.run_now("hourly")),
+}
+
+
+@pytest.mark.parametrize("begin", GOING_ON.values(), ids=GOING_ON)
+def test_a_run_by_hand_counts_as_any_other(begin, ticks, worker):
+    scheduler.add(entry(overlap=False))
+    begin(worker)
+    (run,) = scheduler.get("hourly").runs()
+
+    with pytest.raises(ScheduleError, match=f"its run {run.job_id} is queued or running. Wait until it has ended"):
+        scheduler.run_now("hourly")
+    late("hourly", 1)
+    assert ticks.tick() == 0
+    assert [(each.what, each.job_id) for each in scheduler.get("hourly").runs()][:1] == [("skipped", run.job_id)]
+
+
+def test_a_run_by_hand_is_refused_beside_one_at_its_time(ticks, worker):
+    scheduler.add(entry(overlap=False))
+    late("hourly", 1)
+    assert ticks.tick() == 1
+    with pytest.raises(ScheduleError, match="has overlap=False, and its run hourly-20"):
+        scheduler.run_now("hourly")
+    worker.run()
+    scheduler.run_now("hourly")
+    assert len(queued()) == 1
+
+
+def test_of_two_runs_by_hand_at_once_one_is_refused(monkeypatch):
+    scheduler.add(entry(overlap=False))
+    active = runs.active
+
+    def meanwhile(*arguments):  # between the check and the write
+        found = active(*arguments)
+        monkeypatch.setattr(runs, "active", active)
+        scheduler.run_now("hourly")
+        return found
+
+    monkeypatch.setattr(runs, "active", meanwhile)
+    with pytest.raises(ScheduleError, match="queued or running"):
+        scheduler.run_now("hourly")
+    assert len(queued()) == 1
+
+
+def test_a_run_that_waits_for_its_retry_does_not_stop_the_entry_until_its_retry_is_due(ticks, worker):
+    scheduler.add(Entry("twice", KeepSecondTime, args=("x",), every=HOUR, overlap=False))
+    client = get_connection("default")
+    late("twice", 9)
+    ticks.tick()
+    (first,) = queued()
+    worker.step()
+    assert MandateJob.fetch(first, connection=client).state == "retrying"
+
+    late("twice", 6)
+    assert ticks.tick() == 1
+    worker.step()
+    control.run_now(MandateJob.fetch(first, connection=client))  # its retry, while its later run waits for one
+    late("twice", 3)
+    assert ticks.tick() == 0
+    assert (scheduler.get("twice").runs()[0].what, scheduler.get("twice").runs()[0].job_id) == ("skipped", first)
+
+
+def test_a_long_run_is_known_after_more_skipped_ones_than_the_history_keeps(ticks, worker):
+    scheduler.add(entry(every=1, catch_up="all", overlap=False))
+    run = scheduler.run_now("hourly")
+    start(worker, run)
+    get_connection("default").hdel("rq:job:entry-hourly", "last_run")  # as after a run of a release before
+    for _ in range(3):
+        late("hourly", 200)
+        assert ticks.tick() == 0
+    assert {each.job_id for each in scheduler.get("hourly").runs() if each.what == "skipped"} == {run}
 
 
 def test_the_history_keeps_the_last_hundred_runs_and_their_outcomes(ticks, worker):
@@ -253,13 +341,17 @@ def test_an_entry_that_is_written_wrong_is_text_and_the_others_stand(monkeypatch
     assert text.startswith("The entry 'bad' cannot be written.")
 
 
-def test_nothing_is_left_of_an_entry_that_was_removed_before_its_run_ended(worker, valkey):
+def test_the_history_of_an_entry_that_was_removed_before_its_run_ended_is_kept_a_day(worker, valkey):
     scheduler.add(entry("gone"))
     scheduler.run_now("gone")
     scheduler.remove("gone")
     worker.run()
 
-    assert not list(valkey.client().scan_iter("jobs:schedule*"))
+    client = valkey.client()
+    left = list(client.scan_iter("jobs:schedule*"))
+    assert sorted(left) == [b"jobs:schedule:ended:entry-gone", b"jobs:schedule:runs:entry-gone"]
+    assert all(0 < client.ttl(key) <= 86_400 for key in left)
+    assert not client.exists("rq:job:entry-gone")
 
 
 def test_a_stored_entry_that_never_comes_keeps_no_other_from_running(ticks, monkeypatch):
@@ -301,20 +393,20 @@ def test_entries_added_at_run_time_persist_and_are_removed_by_hand(settings):
         scheduler.add(entry("odd", every=0))
 
 
-LISTED = [entry("listed"), entry("listed!"), Entry("bad", "sample.Gone", every=HOUR)]
+LISTED = [entry("listed"), entry("listed!"), entry("listed"), Entry("bad", "sample.Gone", every=HOUR)]
 
 
 def test_an_entry_that_is_paused_while_a_worker_starts_stays_paused(monkeypatch):
     often = Entry("often", WriteNote, args=("x",), every=60)
     scheduler.add(often)
-    next_score = store._next_score
+    next_time = writing._next
 
-    def with_a_pause(entry):  # between reading whether it is paused, and writing
-        monkeypatch.setattr(store, "_next_score", next_score)
+    def with_a_pause(*arguments):  # between reading whether it is paused, and writing
+        monkeypatch.setattr(writing, "_next", next_time)
         scheduler.pause("often")
-        return next_score(entry)
+        return next_time(*arguments)
 
-    monkeypatch.setattr(store, "_next_score", with_a_pause)
+    monkeypatch.setattr(writing, "_next", with_a_pause)
     scheduler.add(Entry("often", WriteNote, args=("x",), every=90))
     found = scheduler.get("often")
     assert (found.paused, found.next_at, found.entry.every) == (True, None, 90)
@@ -440,14 +532,14 @@ def test_the_command_runs_once_in_a_burst(settings):
     settings.JOBS = {**settings.JOBS, "SCHEDULE": f"{__name__}.LISTED"}
     said = StringIO()
     call_command("rqscheduler", burst=True, stderr=said)
-    assert [each.name for each in scheduler.entries()] == ["listed!"]
+    assert [each.name for each in scheduler.entries()] == ["listed", "listed!"]
     assert "The entry 'bad' cannot work" in said.getvalue()
 
 
 def test_checks_report_invalid_entries(settings):
     settings.JOBS = {**settings.JOBS, "SCHEDULE": f"{__name__}.LISTED"}
     found = [(message.id, str(message.msg)) for message in run_checks(tags=["jobs"])]
-    assert ("jobs.E008", "Two recurring entries are called 'listed!' and 'listed'.") in found
+    assert ("jobs.E008", "Two recurring entries are called 'listed' and 'listed'.") in found
     assert any(id == "jobs.E007" and "sample.Gone" in text for id, text in found)
     settings.JOBS = {**settings.JOBS, "SCHEDULE": "nowhere.X"}
     assert [m.id for m in run_checks(tags=["jobs"])] == ["jobs.E007"]

@@ -2,7 +2,7 @@
 --
 -- KEYS  rq-scheduler's set of entries by their next time
 -- ARGV  1 RQ's key prefix   2 the entry's id   3 the time that it was found due at (its score)
---       4 its next time, '' for none   5 now (ISO)   6 '0' when a run must not overlap the last one
+--       4 its next time, '' for none   5 now (ISO)   6 '0' when a run must not overlap another
 --       7 runs that are kept in its history   8 a line of history about runs that were missed, or ''
 --       9... its runs: id and time (seconds) of each
 -- Returns the ids of the runs that were written; nothing when another scheduler was here first.
@@ -34,9 +34,18 @@ for i = 1, #record, 2 do
   end
 end
 
-local function is_unfinished(id)
+local function is_active(id)
   local status = id and redis.pcall('HGET', prefix .. 'job:' .. id, 'status')
-  return type(status) == 'string' and not ({ finished = 1, failed = 1, canceled = 1, stopped = 1 })[status]
+  return status == 'queued' or status == 'started'
+end
+
+-- A run that is queued or running: the last one, one by hand, or one whose retry has come. One that waits does not count.
+local function active()
+  if is_active(last) then return last end
+  for _, known in ipairs(write('LRANGE', history, 0, ARGV[7] - 1)) do
+    local read, run = pcall(cjson.decode, known)
+    if read and type(run) == 'table' and run.what == 'run' and is_active(run.id) then return run.id end
+  end
 end
 
 local function remember(undo, line)
@@ -52,8 +61,10 @@ all_or_none(function(undo)
   for i = 9, #ARGV, 2 do
     local id, at = ARGV[i], ARGV[i + 1]
     local key, list = prefix .. 'job:' .. id, prefix .. 'queue:' .. queue
-    if ARGV[6] == '0' and is_unfinished(last) then
-      remember(undo, line('skipped', last, at))
+    local other = ARGV[6] == '0' and active()
+    if other then
+      remember(undo, line('skipped', other, at))
+      last = other -- the next time knows it even if the history has forgotten it by then
     elseif id == entry then -- it is due this once
       put_into_list(undo, 'RPUSH', list, id)
       redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)

@@ -96,12 +96,12 @@ local function ended(id, finished)
   return sets
 end
 
--- An entry's history says how a run ended, while the entry is there.
+-- An entry's history says how a run ended, as long as it is kept: that of a removed entry for a day.
 local function entry_ended(entry, id, outcome)
-  local key = 'jobs:schedule:ended:' .. entry
-  if write('SISMEMBER', 'jobs:schedule', entry) == 1 then
-    write('HSET', key, id, outcome)
-  end
+  local key, left = 'jobs:schedule:ended:' .. entry, redis.call('PTTL', 'jobs:schedule:runs:' .. entry)
+  if left == -2 then return end -- it is gone
+  write('HSET', key, id, outcome)
+  if left > 0 then redis.call('PEXPIRE', key, left) end
 end
 
 -- If the job is a run of a recurring entry, its history says how it ended.

@@ -9,7 +9,6 @@ import django_rq
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from jobs import conf, queues, scheduler
-from jobs.broker.connections import get_connection
 from jobs.errors import ScheduleError
 from jobs.recurring import entry
 
@@ -30,14 +29,15 @@ class Command(BaseCommand):
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
         try:
-            for wrong in scheduler.sync(entry.listed(), only=get_connection(queue)):
-                self.stderr.write(wrong)
+            entry.listed()
         except ScheduleError as error:
             raise CommandError(str(error)) from error
+        process = cast(scheduler.Scheduler, django_rq.get_scheduler(queue, interval=options["interval"]))
+        for wrong in process.follow():
+            self.stderr.write(wrong)
         wake, other_end = os.pipe()
         os.set_blocking(other_end, False)
         signal.set_wakeup_fd(other_end)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        process = cast(scheduler.Scheduler, django_rq.get_scheduler(queue, interval=options["interval"]))
         process.run(burst=options["burst"], stop=wake)

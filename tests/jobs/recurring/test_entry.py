@@ -1,5 +1,6 @@
 """When entries are due: cron on a wall clock that jumps, intervals, missed times, and invalid entries."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -114,7 +115,36 @@ def test_a_time_that_a_person_has_set_counts():
 def test_a_run_is_named_by_the_entry_and_the_time():
     entry = Entry("clean up: über all!", WriteNote, cron="@daily")
     at = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
-    assert entry.run_id(at) == "clean-up-ber-all-20261025T003000Z"
+    assert entry.run_id(at) == "clean-up-ber-all-3c28c71c66-20261025T003000Z"
+    assert Entry("clean up", WriteNote, cron="@daily").run_id(at) == "clean-up-20261025T003000Z"
+
+
+NAMES = [
+    "отчёт 1",
+    "план 1",
+    "1",
+    "für Müller",
+    "für Möller",
+    "mail: a",
+    "mail, a",
+    "mail a",
+    "mail-a",
+    "mail  a",
+    " mail a",
+]
+
+
+def test_no_two_names_have_the_same_slug():
+    slugs = [
+        Entry(name, WriteNote).slug for name in [*NAMES, "日報", "週報", "отчёт", "clean up", "clean_up", "clean-up"]
+    ]
+    assert len(set(slugs)) == len(slugs)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", slug) for slug in slugs)
+
+
+def test_any_letter_makes_a_name():
+    for name in ("日報", "отчёт", "٣"):
+        assert list(Entry(name, WriteNote, args=("x",), every=60).problems()) == []
 
 
 class Raising(str):
@@ -124,6 +154,7 @@ class Raising(str):
 
 PROBLEMS = {
     "no name": (Entry("!", WriteNote, args=("x",), cron="@daily"), "has no letter"),
+    "a lone surrogate": (Entry("a\ud800", WriteNote, args=("x",), cron="@daily"), "has a lone surrogate"),
     "an unknown command": (Entry("x", "sample.Gone", cron="@daily"), "Unknown command: 'sample.Gone'"),
     "arguments that do not fit": (Entry("x", "sample.WriteNote", cron="@daily"), "missing a required argument: 'text'"),
     "an argument that cannot be sent": (Entry("x", WriteNote, args=(object(),), cron="@daily"), "cannot be sent"),
@@ -132,6 +163,10 @@ PROBLEMS = {
     "both": (Entry("x", WriteNote, args=("x",), cron="@daily", every=60), "either cron= or every="),
     "a bad cron": (cron("61 * * * *"), "cron='61 * * * *' is not a cron expression"),
     "six fields": (cron("* * * * * *"), "is not a cron expression"),
+    "random times": (cron("R R * * *"), "has random times (R)"),
+    "a random minute of some": (cron("r(0-29) 3 * * *"), "has random times (R)"),
+    "a random step": (cron("0 r/2 * * *"), "has random times (R)"),
+    "a random item": (cron("5,R * * * *"), "has random times (R)"),
     "an unknown alias": (cron("@fortnightly"), "is not a cron expression"),
     "no interval": (Entry("x", WriteNote, args=("x",), every=0), "every=0 is impossible"),
     "an unknown zone": (cron("@daily", "Mars/Olympus"), "timezone='Mars/Olympus' is unknown"),
@@ -163,6 +198,7 @@ def test_an_invalid_entry_names_its_problem(entry, problem):
 
 
 def test_a_valid_entry_has_no_problem():
+    assert list(cron("0 3 * MAR,apr FRI").problems()) == []
     assert list(cron("*/5 8-18 * * 1-5").problems()) == []
     assert list(Entry("x", "sample.WriteNote", kwargs={"text": "x"}, every=timedelta(hours=1)).problems()) == []
 
