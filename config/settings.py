@@ -54,6 +54,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "jobs.health.HealthMiddleware",  # first: probes use neither the host name nor TLS
+    "config.requests.RequestBoundsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "config.csp.ContentSecurityPolicyMiddleware"
     if django.VERSION < (6, 0)
@@ -188,6 +189,7 @@ TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
 
+FILE_UPLOAD_HANDLERS = ["config.requests.NoFiles"]
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 if not DEBUG:
