@@ -220,9 +220,9 @@ if _site.scheme == "https" and not DEBUG:
 if env.bool("BEHIND_PROXY", default=False):
     # Only for a proxy that sets this header itself and drops the client's.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    RATELIMIT_IP_META_KEY = (
-        "users.throttle.proxied_address"  # otherwise all clients share the limits of the proxy's address
-    )
+    RATELIMIT_IP_META_KEY = "users.throttle.proxied_address"  # otherwise all clients share the limits of the proxy
+else:
+    RATELIMIT_IP_META_KEY = "users.throttle.direct_address"
 
 LOGGING = {
     "version": 1,
