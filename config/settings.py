@@ -55,6 +55,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "jobs.health.HealthMiddleware",  # first: probes use neither the host name nor TLS
     "config.requests.RequestBoundsMiddleware",
+    "config.headers.HeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "config.csp.ContentSecurityPolicyMiddleware"
     if django.VERSION < (6, 0)
