@@ -72,7 +72,7 @@ def reads_its_own_body(view: View) -> View:
 
 def read(request: HttpRequest) -> str:
     """Parse the request's form. Return the reason of a refusal, or ""."""
-    if int(request.META.get("CONTENT_LENGTH") or 0) > MOST_ALTOGETHER:
+    if _is_too_large(request):
         _drop_rest(request)
         return TOO_MUCH
     bounds = Bounds(request)
@@ -94,6 +94,16 @@ def read(request: HttpRequest) -> str:
     if bounds.refused:
         _drop_rest(request)
     return bounds.refused
+
+
+def drop(request: HttpRequest) -> None:
+    """Read and drop the body, so that the connection can be used again; not if it is too large."""
+    if not _is_too_large(request):
+        _drop_rest(request)
+
+
+def _is_too_large(request: HttpRequest) -> bool:
+    return int(request.META.get("CONTENT_LENGTH") or 0) > MOST_ALTOGETHER
 
 
 def _refuse(bounds: Bounds, message: str) -> NoReturn:

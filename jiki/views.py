@@ -48,7 +48,8 @@ def exercises(request: HttpRequest) -> HttpResponse:
 def exercise(request: HttpRequest, slug: str) -> HttpResponse:
     """One exercise, and the form to submit code for it."""
     if request.method == "POST" and not request.user.is_authenticated:
-        return redirect_to_login(request.get_full_path())  # without reading a stranger's body
+        uploads.drop(request)  # a stranger's body is never parsed
+        return redirect_to_login(request.get_full_path())
     refused = uploads.read(request) if request.method == "POST" else ""
     try:
         exercise = Exercise.objects.get(slug=slug)
