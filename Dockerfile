@@ -31,5 +31,5 @@ EXPOSE 8000
 # A worker answers here too, when it is started with --health-port 8000.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
   CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-# WEB_CONCURRENCY sets the number of processes. Threads, so that a slow request does not hold up the health check.
-CMD ["gunicorn", "config.wsgi:application", "--bind", "0.0.0.0:8000", "--threads", "4", "--worker-tmp-dir", "/dev/shm", "--no-control-socket"]
+# WEB_CONCURRENCY sets the number of processes; gunicorn.conf.py has the rest.
+CMD ["gunicorn", "config.wsgi:application", "--bind", "0.0.0.0:8000", "--worker-tmp-dir", "/dev/shm", "--no-control-socket"]

@@ -54,6 +54,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "jobs.health.HealthMiddleware",  # first: probes use neither the host name nor TLS
+    "config.requests.RequestBoundsMiddleware",
+    "config.headers.HeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "config.csp.ContentSecurityPolicyMiddleware"
     if django.VERSION < (6, 0)
@@ -188,6 +190,7 @@ TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
 
+FILE_UPLOAD_HANDLERS = ["config.requests.NoFiles"]
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 if not DEBUG:
@@ -218,9 +221,9 @@ if _site.scheme == "https" and not DEBUG:
 if env.bool("BEHIND_PROXY", default=False):
     # Only for a proxy that sets this header itself and drops the client's.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    RATELIMIT_IP_META_KEY = (
-        "users.throttle.proxied_address"  # otherwise all clients share the limits of the proxy's address
-    )
+    RATELIMIT_IP_META_KEY = "users.throttle.proxied_address"  # otherwise all clients share the limits of the proxy
+else:
+    RATELIMIT_IP_META_KEY = "users.throttle.direct_address"
 
 LOGGING = {
     "version": 1,

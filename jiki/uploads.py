@@ -6,18 +6,24 @@ is never stored, in memory or on disk.
 """
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
-from django.core.files.uploadhandler import FileUploadHandler, StopUpload
+from django.core.files.uploadhandler import (
+    FileUploadHandler,
+    MemoryFileUploadHandler,
+    StopUpload,
+    TemporaryFileUploadHandler,
+)
 from django.http import HttpRequest, UnreadablePostError
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
 
 MOST_FILES = 20
 MOST_BYTES = 100_000  # of a file
 MOST_ALTOGETHER = MOST_FILES * MOST_BYTES + 1_000_000  # bytes of a request
-MOST_DROPPED = 1_000_000_000  # bytes of a refused request that are read
+MOST_DROPPED = 200_000_000  # bytes of a refused request that are read
 TOO_MUCH = f"That is too much at once. A submission has {MOST_FILES} files at most, of {MOST_BYTES // 1000} kB each."
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}")
 NAMES = "a plain name of letters, digits, - and _, without a folder"
@@ -55,13 +61,22 @@ class Bounds(FileUploadHandler):
         return None  # the next handler stores the file
 
 
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def reads_its_own_body(view: View) -> View:
+    """Mark a view that limits its requests with `read`, so that the limit of all other pages does not apply."""
+    view.reads_its_own_body = True  # type: ignore[attr-defined]
+    return view
+
+
 def read(request: HttpRequest) -> str:
     """Parse the request's form. Return the reason of a refusal, or ""."""
-    if int(request.META.get("CONTENT_LENGTH") or 0) > MOST_ALTOGETHER:
+    if _is_too_large(request):
         _drop_rest(request)
         return TOO_MUCH
     bounds = Bounds(request)
-    request.upload_handlers.insert(0, bounds)
+    request.upload_handlers = [bounds, MemoryFileUploadHandler(request), TemporaryFileUploadHandler(request)]
 
     def parse(meta: Any, data: Any) -> Any:
         parser = Parser(meta, data, request.upload_handlers, request.encoding)
@@ -79,6 +94,16 @@ def read(request: HttpRequest) -> str:
     if bounds.refused:
         _drop_rest(request)
     return bounds.refused
+
+
+def drop(request: HttpRequest) -> None:
+    """Read and drop the body, so that the connection can be used again; not if it is too large."""
+    if not _is_too_large(request):
+        _drop_rest(request)
+
+
+def _is_too_large(request: HttpRequest) -> bool:
+    return int(request.META.get("CONTENT_LENGTH") or 0) > MOST_ALTOGETHER
 
 
 def _refuse(bounds: Bounds, message: str) -> NoReturn:

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import cast
 
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -41,16 +42,20 @@ def exercises(request: HttpRequest) -> HttpResponse:
     return render(request, "jiki/exercises.html", shown)
 
 
+@uploads.reads_its_own_body
 @csrf_exempt  # the token is in the form, which is first parsed under our own limits; then `_submit` checks it
 @require_http_methods(["GET", "HEAD", "POST"])
 def exercise(request: HttpRequest, slug: str) -> HttpResponse:
     """One exercise, and the form to submit code for it."""
+    if request.method == "POST" and not request.user.is_authenticated:
+        uploads.drop(request)  # a stranger's body is never parsed
+        return redirect_to_login(request.get_full_path())
     refused = uploads.read(request) if request.method == "POST" else ""
     try:
         exercise = Exercise.objects.get(slug=slug)
     except Exercise.DoesNotExist:
         return render(request, "jiki/no_exercise.html", {"slug": slug}, status=404)
-    if refused and request.user.is_authenticated:
+    if refused:
         form = SubmissionForm({"code": request.POST.get("code", _initial_code(request, exercise))})
         form.add_error(None, refused)
         return _exercise(request, exercise, form, status=413)
@@ -59,7 +64,6 @@ def exercise(request: HttpRequest, slug: str) -> HttpResponse:
     return _exercise(request, exercise, SubmissionForm(initial={"code": _initial_code(request, exercise)}))
 
 
-@login_required
 @csrf_protect
 def _submit(request: HttpRequest, exercise: Exercise) -> HttpResponse:
     form = SubmissionForm(request.POST, request.FILES)

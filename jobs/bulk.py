@@ -30,6 +30,9 @@ CHANGES: dict[str, Callable[[Job], object]] = {
     "delete": control.delete,
 }
 CLEAR = "clear"  # delete all jobs of a queue
+COMMAND = "jobs.ChangeMany"  # carries a change out
+# What a change may do to other changes: their own right is needed to start them again, and a job has no user.
+_HARMLESS = ("cancel", "delete")
 PASSES = 5  # over the list: if others remove jobs during a pass, those behind move up, and the pass misses them
 KEPT_FOR = DAY  # seconds that the progress of a change is kept
 KEPT = 100  # changes whose progress is listed
@@ -73,7 +76,7 @@ def start(name: str, state: str, filters: Mapping[str, str], count: Count) -> Ch
     requested = JobQuery.of(state, filters).until
     if JobState(state) not in _AHEAD:
         wanted["until"] = min(began, requested or began).isoformat()
-    command: Any = registry.get("jobs.ChangeMany")
+    command: Any = registry.get(COMMAND)
     new = new_job.new_job(command, (name, state, wanted), {}, queue=command.queue)
     key = keys.change(new.id)
     record: dict[Any, Any] = {"name": name, "state": state, "filters": orjson.dumps(dict(filters))}
@@ -128,8 +131,9 @@ def _changed(query: JobQuery, name: str) -> Iterator[Step]:
         before, refused = len(done), 0
         while chunk := query.chunk(stay):
             matching = [row for _, row in chunk if row is not None and row.id not in done and query.fits(row)]
-            answers = control.change_all(name, [row.job for row in matching])
-            changed = {row.id for row, refusal in zip(matching, answers, strict=True) if refusal is None}
+            allowed = [row for row in matching if row.command != COMMAND or name in _HARMLESS]
+            answers = control.change_all(name, [row.job for row in allowed])
+            changed = {row.id for row, refusal in zip(allowed, answers, strict=True) if refusal is None}
             stay.update(queue for queue, row in chunk if row is None or row.id not in changed)
             refused += len(matching) - len(changed)
             done |= changed

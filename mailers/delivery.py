@@ -5,16 +5,18 @@ from collections.abc import Mapping
 from email.utils import parseaddr
 from smtplib import SMTPRecipientsRefused
 
+from django.core.exceptions import ValidationError
 from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
 from django.template.loader import render_to_string
 from django.utils.crypto import salted_hmac
 
+from mailers import addresses
 from mailers.models import SentMail
 
 
 class AddressRefusedError(Exception):
-    """Raised when the mail server refuses an address for good: a retry would change nothing."""
+    """Raised when an address is invalid, or the mail server refuses it for good: a retry would change nothing."""
 
 
 def send_once(
@@ -34,8 +36,12 @@ def send_once(
     acceptance and the commit, or an acceptance lost on the network, can send twice; no transaction spans both. Both
     mails then have the same Message-ID, by which the receiving side can recognize the duplicate.
 
-    Raises AddressRefusedError for an address refused for good, and the errors of Django's mail backend.
+    Raises AddressRefusedError for an address that is invalid or refused for good, and errors of Django's mail backend.
     """
+    try:
+        addresses.validate(addresses.normalized(to))
+    except ValidationError:
+        raise AddressRefusedError("No mail can be sent to such an address. Correct it, or ask the user to.") from None
     with transaction.atomic():
         _, is_new = SentMail.objects.get_or_create(kind=kind, key=key)
         if is_new:

@@ -5,11 +5,14 @@ from typing import Any, ClassVar
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import PermissionsMixin
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Value
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
 from django.utils import timezone
+
+from mailers import addresses
 
 
 class UserManager(BaseUserManager["User"]):
@@ -39,8 +42,8 @@ class UserManager(BaseUserManager["User"]):
 
     @classmethod
     def normalize_email(cls, email: str | None) -> str:
-        """Return the address as it is stored and compared: Unicode-normalized (NFKC), the domain in lower case."""
-        return super().normalize_email(AbstractBaseUser.normalize_username(email or ""))
+        """Return the address as it is stored and compared."""
+        return addresses.normalized(email or "")
 
 
 class User(AbstractBaseUser, PermissionsMixin):
@@ -60,6 +63,12 @@ class User(AbstractBaseUser, PermissionsMixin):
         "active", default=True, help_text="Clear this instead of deleting an account: nobody can log in to it then."
     )
     is_staff = models.BooleanField("staff", default=False, help_text="May log in to the admin.")
+    is_unconfirmed = models.BooleanField(
+        "unconfirmed",
+        default=False,
+        db_default=False,  # for web processes of the release before
+        help_text="Signed up, and has not followed the mailed link yet: nobody can log in to it until then.",
+    )
     date_joined = models.DateTimeField(default=timezone.now, editable=False)
 
     USERNAME_FIELD = "email"
@@ -83,3 +92,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     def clean(self) -> None:
         super().clean()
         self.email = User.objects.normalize_email(self.email)
+        try:
+            addresses.validate(self.email)
+        except ValidationError as error:
+            raise ValidationError({"email": error}) from None

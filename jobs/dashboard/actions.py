@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.forms import DateTimeField
 from django.http import HttpRequest
-from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from rq.job import Job
@@ -16,6 +16,8 @@ from jobs.attempts import profiles
 from jobs.bulk import CHANGES
 from jobs.dashboard import texts
 from jobs.dashboard.lists import FILTERS, query_of
+from jobs.dashboard.navigation import address
+from jobs.dashboard.permissions import may
 from jobs.dashboard.wrappers import Done
 from jobs.errors import ChangeRefusedError
 from jobs.inspection import Count, find, workers
@@ -35,7 +37,7 @@ def change_job(name: str) -> Callable[..., Done]:
     """Return the action that makes the named change to one job."""
 
     def change(request: HttpRequest, job_id: str) -> Done:
-        CHANGES[name](_existing(job_id))
+        CHANGES[name](_changeable(request, job_id) if NEEDS[name] == "retry" else _existing(job_id))
         return Done(texts.changed_one(name, job_id))
 
     return change
@@ -49,7 +51,7 @@ def ask_job(name: str) -> Callable[..., str] | None:
 def retry_job(request: HttpRequest, job_id: str) -> Done:
     """Retry a job, in its own queue or in another queue on the same server."""
     queue = request.POST.get("queue", "")
-    control.retry(_existing(job_id), queue=queues.check(queue) if queue else "")
+    control.retry(_changeable(request, job_id), queue=queues.check(queue) if queue else "")
     if queue:
         return Done(_("Job %(id)s was retried in %(queue)s.") % {"id": job_id, "queue": queue})
     return Done(texts.changed_one("retry", job_id))
@@ -58,7 +60,7 @@ def retry_job(request: HttpRequest, job_id: str) -> Done:
 def move_job(request: HttpRequest, job_id: str) -> Done:
     """Move a queued job to another queue on the same server."""
     queue = queues.check(request.POST.get("queue", ""))
-    control.move(_existing(job_id), queue)
+    control.move(_changeable(request, job_id), queue)
     return Done(_("Job %(id)s was moved to %(queue)s.") % {"id": job_id, "queue": queue})
 
 
@@ -70,8 +72,10 @@ def reschedule_job(request: HttpRequest, job_id: str) -> Done:
     except ValidationError as error:
         text = _("Invalid time %(given)r: %(why)s") % {"given": given, "why": " ".join(error.messages)}
         raise ChangeRefusedError(text) from None
+    if timezone.is_naive(at):  # with USE_TZ = False
+        at = timezone.make_aware(at)
     try:
-        control.reschedule(_existing(job_id), at)
+        control.reschedule(_changeable(request, job_id), at)
     except ValueError as error:
         raise ChangeRefusedError(str(error)) from None
     return Done(_("Job %(id)s was rescheduled.") % {"id": job_id})
@@ -79,13 +83,13 @@ def reschedule_job(request: HttpRequest, job_id: str) -> Done:
 
 def profile_job(request: HttpRequest, job_id: str) -> Done:
     """Profile the next attempt at a job."""
-    control.profile(_existing(job_id))
+    control.profile(_changeable(request, job_id))
     return Done(_("The next attempt at job %(id)s will be profiled.") % {"id": job_id})
 
 
 def copy_job(request: HttpRequest, job_id: str) -> Done:
     """Enqueue a copy of a job."""
-    copy_id = queues.copy(_existing(job_id)).id
+    copy_id = queues.copy(_changeable(request, job_id)).id
     return Done(_("A copy of job %(id)s was enqueued, as job %(copy)s.") % {"id": job_id, "copy": copy_id})
 
 
@@ -96,6 +100,23 @@ def _existing(job_id: str) -> MandateJob:
     return job
 
 
+def _changeable(request: HttpRequest, job_id: str) -> MandateJob:
+    """Return the job. PermissionDenied if it is a bulk change, and the user lacks the right of that change."""
+    job = _existing(job_id)
+    if not _may_start(request, job):
+        raise PermissionDenied
+    return job
+
+
+def _may_start(request: HttpRequest, job: Job) -> bool:
+    """Whether the user may start this job again: a bulk change needs the right of what it does."""
+    try:
+        name, change = (*job.args, job.kwargs.get("change"))[:2]
+    except Exception:  # an unreadable payload, or one without arguments, changes nothing
+        return True
+    return name != bulk.COMMAND or may(request, NEEDS.get(change, "delete"))
+
+
 # --- many jobs -------------------------------------------------------------------------------
 
 
@@ -104,12 +125,13 @@ def change_many(name: str) -> Callable[..., Done]:
 
     def change(request: HttpRequest, state: str) -> Done:
         if not request.POST.get("all"):
-            return _changed(name, list(map(find, _selected(request))))
+            return _changed(request, name, list(map(find, _selected(request))))
         query = query_of(request.POST, state)
         count = query.count()
         if count.value > MOST_AT_ONCE or count.more:
-            return _by_a_job(name, state, _filters(request), count)
-        return _changed(name, [row.job for row in query.all()])
+            return _by_a_job(request, name, state, _filters(request), count)
+        rows = query.all()
+        return _changed(request, name, [find(row.id) if row.command == bulk.COMMAND else row.job for row in rows])
 
     return change
 
@@ -132,9 +154,12 @@ def ask_many(name: str) -> Callable[..., str]:
     return ask
 
 
-def _changed(name: str, jobs: Sequence[Job | None]) -> Done:
-    """Change the jobs; None stands for a job without a record. Raises ChangeRefusedError if no job was changed."""
-    existing = [job for job in jobs if job is not None]
+def _changed(request: HttpRequest, name: str, jobs: Sequence[Job | None]) -> Done:
+    """
+    Change the jobs, but not the bulk changes that the user may not start. None stands for a job without a record.
+    Raises ChangeRefusedError if no job was changed.
+    """
+    existing = [job for job in jobs if job is not None and (NEEDS[name] != "retry" or _may_start(request, job))]
     changed, refused = bulk.apply(name, existing)
     text = texts.changed_many(name, changed, refused + len(jobs) - len(existing))
     if not changed:
@@ -146,7 +171,7 @@ def clear_queue(request: HttpRequest, queue: str) -> Done:
     """Delete all jobs of a queue."""
     waiting = queues.lengths()[queues.check(queue)]
     if waiting > MOST_AT_ONCE:
-        return _by_a_job(bulk.CLEAR, "queued", {"queue": queue}, Count(waiting))
+        return _by_a_job(request, bulk.CLEAR, "queued", {"queue": queue}, Count(waiting))
     return Done(texts.changed_many(bulk.CLEAR, sum(control.clear(queue, datetime.now(UTC))), 0))
 
 
@@ -163,9 +188,9 @@ def ask_clear(request: HttpRequest, queue: str) -> str:
     return question % {"n": f"{waiting:,}", "queue": queue}
 
 
-def _by_a_job(name: str, state: str, filters: dict[str, str], count: Count) -> Done:
+def _by_a_job(request: HttpRequest, name: str, state: str, filters: dict[str, str], count: Count) -> Done:
     change = bulk.start(name, state, filters, count)
-    return Done(texts.changing_many(name, count), reverse("admin:jobs_change", args=[change.id]))
+    return Done(texts.changing_many(name, count), address(request, "jobs_change", change.id))
 
 
 def _selected(request: HttpRequest) -> list[str]:
@@ -227,7 +252,7 @@ def send_to_workers(command: str) -> Callable[..., Done]:
                 len(names),
             ),
         }
-        url = reverse("admin:jobs_workers") if command == "stop" else ""  # the worker's own page may be gone by then
+        url = address(request, "jobs_workers") if command == "stop" else ""  # the worker's own page may be gone by then
         return Done(sentences[command] % {"names": _few(names), "n": profiles.NEXT_ONES}, url)
 
     return change

@@ -3,9 +3,11 @@
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import wraps
 from typing import Any
 
 import orjson
+from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
@@ -24,21 +26,41 @@ from jobs.inspection.rows import Row
 from jobs.record import prerequisites
 
 
-def allowed(request: HttpRequest) -> bool:
-    """Return whether the request has a token of JOBS["API_TOKENS"], or a user with permission to view the dashboard."""
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and given:
-        return any(hmac.compare_digest(given.encode(), str(token).encode()) for token in conf.get("API_TOKENS"))
-    return bool(request.user.is_active and request.user.is_staff and may(request, "view"))
+def for_readers(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """
+    Wrap a view that only reads, for programs with a token of JOBS["API_TOKENS"] and users who may view the dashboard.
+
+    401 for another token, 404 without permission. It authenticates by itself, so Django's LoginRequiredMiddleware does
+    not redirect it. No cache keeps the answer.
+    """
+
+    @login_not_required
+    @require_safe
+    @wraps(view)
+    def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and given:
+            if any(hmac.compare_digest(given.encode(), str(token).encode()) for token in conf.get("API_TOKENS")):
+                answer = view(request, **kwargs)
+            else:
+                text = 'This is no token of JOBS["API_TOKENS"].'
+                answer = HttpResponse(orjson.dumps({"error": text}), content_type="application/json", status=401)
+                answer["WWW-Authenticate"] = "Bearer"
+        elif request.user.is_active and request.user.is_staff and may(request, "view"):
+            answer = view(request, **kwargs)
+        else:
+            raise Http404
+        answer["Cache-Control"] = "private, no-store"
+        return answer
+
+    return wrapped
 
 
 def endpoint(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
-    """Wrap a view as a JSON endpoint. 404 without permission, 400 for a bad parameter, 503 if Redis is unreachable."""
+    """Wrap a view as a JSON endpoint for readers. 400 for a bad parameter, 503 if Redis is unreachable."""
 
-    @require_safe
+    @for_readers
     def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        if not allowed(request):
-            raise Http404
         try:
             answer, status = view(request, **kwargs), 200
         except Http404 as error:

@@ -6,8 +6,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.apps import apps
+from django.contrib.admin.utils import quote
 from django.http import Http404, HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -20,7 +21,7 @@ from jobs.broker.times import moment, time_of
 from jobs.client import options
 from jobs.dashboard import texts
 from jobs.dashboard.lists import ACTIONS
-from jobs.dashboard.navigation import came_from
+from jobs.dashboard.navigation import address, came_from
 from jobs.dashboard.permissions import may
 from jobs.dashboard.wrappers import Screen
 from jobs.errors import JobsError
@@ -59,7 +60,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     is_marked, kept_for = bool(fields.pop("profile", "")), fields.pop("result_ttl", "")
     came = came_from(request)
     path = f"{request.path}?{urlencode({'list': came})}" if came else request.path
-    listed = came or reverse("admin:jobs_list", args=[state.value if state else JobState.QUEUED.value])
+    listed = came or address(request, "jobs_list", (state or JobState.QUEUED).value)
     needed = needed_by(job)
     dependents, waiting = prerequisites.some_dependents(job.connection, job_id, LINKS)
     return (
@@ -76,7 +77,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
             "queue": job.origin,
             "fields": fields,
             "reason": job.reason,
-            "arguments": _arguments(job),
+            "arguments": _arguments(request, job),
             "options": _options(command),
             "timeline": [_in_local_time(step) for step in timeline.of(job)],
             "progress": job.progress,
@@ -193,7 +194,7 @@ def _command(job: MandateJob) -> str:
         return ""
 
 
-def _arguments(job: MandateJob) -> list[Argument] | None:
+def _arguments(request: HttpRequest, job: MandateJob) -> list[Argument] | None:
     """Return the job's arguments; None if they are private or cannot be read."""
     try:
         if job.command_name is None:
@@ -203,18 +204,23 @@ def _arguments(job: MandateJob) -> list[Argument] | None:
         if shown is None:
             return None
         values = (*args, *job.kwargs.values())
-        return [Argument(field, text, _url(field, each)) for (field, text), each in zip(shown, values, strict=True)]
+        return [
+            Argument(field, text, _url(request, field, each)) for (field, text), each in zip(shown, values, strict=True)
+        ]
     except Exception:
         return None
 
 
-def _url(name: str, value: Any) -> str:
-    """Return the admin page of the record that an argument refers to; "" if it refers to no record or is hidden."""
+def _url(request: HttpRequest, name: str, value: Any) -> str:
+    """
+    Return the page of the record that an argument refers to, on the same admin site. Return "" if it has none there,
+    is hidden, or is no record.
+    """
     if not isinstance(value, dict) or "$record" not in value or display.hides(name):
         return ""
     try:
         label, _, key = value["$record"].partition(":")
         model = apps.get_model(label)
-        return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[key])
+        return address(request, f"{model._meta.app_label}_{model._meta.model_name}_change", quote(key))
     except (LookupError, ValueError, NoReverseMatch):
         return ""

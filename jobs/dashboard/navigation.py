@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.http import HttpRequest
-from django.urls import Resolver404, resolve, reverse
+from django.urls import Resolver404, get_script_prefix, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from redis.exceptions import RedisError
 
@@ -14,10 +14,15 @@ from jobs.inspection import find
 LISTS = ("jobs_list", "jobs_queue", "jobs_recurring", "jobs_workers")  # pages that link to a job
 
 
+def address(request: HttpRequest, name: str, *args: str) -> str:
+    """Return the address of a page of the admin site that serves the request. NoReverseMatch if it has none."""
+    return reverse(f"admin:{name}", args=args, current_app=getattr(request, "current_app", None))
+
+
 def back(request: HttpRequest, field: str = "next") -> str:
     """Return the address of the form's page if it is on this site, else the overview."""
     target = str(request.POST.get(field, ""))
-    return target if _is_here(request, target) else reverse("admin:jobs_dashboard_changelist")
+    return target if _is_here(request, target) else address(request, "jobs_dashboard_changelist")
 
 
 def came_from(request: HttpRequest) -> str:
@@ -25,7 +30,7 @@ def came_from(request: HttpRequest) -> str:
     target = request.GET.get("list") or request.headers.get("Referer", "")
     parts = urlsplit(target) if _is_here(request, target) else None
     try:
-        if parts is None or resolve(parts.path).url_name not in LISTS:
+        if parts is None or resolve(_below_prefix(parts.path)).url_name not in LISTS:
             return ""
     except Resolver404:
         return ""
@@ -39,6 +44,12 @@ def landing(request: HttpRequest, job_id: str = "", **about: Any) -> str:
     except (JobsError, RedisError):
         is_gone = False
     return back(request, "list" if is_gone else "next")
+
+
+def _below_prefix(path: str) -> str:
+    """Return the path without the prefix of a site below a path, as `resolve` takes it."""
+    prefix = get_script_prefix()
+    return f"/{path.removeprefix(prefix)}" if path.startswith(prefix) else path
 
 
 def _is_here(request: HttpRequest, target: str) -> bool:

@@ -2,25 +2,22 @@
 
 from collections.abc import Iterator
 
-from django.http import Http404, HttpRequest, HttpResponse
-from django.views.decorators.http import require_safe
+from django.http import HttpRequest, HttpResponse
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from redis.exceptions import RedisError
 
 from jobs import conf, queues, scheduler
 from jobs.broker.connections import get_connection
-from jobs.dashboard.api import allowed
+from jobs.dashboard.api import for_readers
 from jobs.errors import JobsError
 from jobs.inspection import attempt_counts, samples, workers
 from jobs.inspection.sources import Source, sizes
 
 
-@require_safe
+@for_readers
 def prometheus(request: HttpRequest) -> HttpResponse:
     """The metrics in Prometheus' text format. They all come from Redis, so every web process answers the same."""
-    if not allowed(request):
-        raise Http404
     try:
         text = generate_latest(Collector())
     except (JobsError, RedisError) as error:

@@ -31,6 +31,7 @@ def page(site: AdminSite, view: Callable[..., Screen | HttpResponse]) -> Callabl
 
     @wraps(view)
     def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        request.current_app = site.name
         if not may(request, "view"):
             raise Http404
         status = 200
@@ -71,6 +72,7 @@ def action(
 
     @wraps(change)
     def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        request.current_app = site.name
         if not may(request, "view"):
             raise Http404
         if not may(request, what):

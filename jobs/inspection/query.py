@@ -28,6 +28,7 @@ from jobs.job import JobState, MandateJob
 
 CHUNK = 200  # jobs that are read at once
 SEARCHED = 2_000  # jobs that one page of a search examines, and its count
+MOST_PASSED = 10**12  # the largest offset in a cursor: Redis takes no more than 64 bits
 SEARCHED_AT_ONCE = 1_000  # of those, so that a search takes few round trips
 # Records that are read to count states that share a registry separately: 10,000 held Redis up for 28 ms.
 COUNTED = 2_000
@@ -237,7 +238,9 @@ def _read_cursor(cursor: str) -> dict[str, int]:
         return {}
     try:
         offsets = orjson.loads(b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-        if not isinstance(offsets, dict) or not all(type(each) is int and each >= 0 for each in offsets.values()):
+        if not isinstance(offsets, dict) or not all(
+            type(each) is int and 0 <= each <= MOST_PASSED for each in offsets.values()
+        ):
             raise ValueError
     except ValueError:
         raise ValueError(f"Invalid cursor of a list of jobs: {cursor[:50]!r}.") from None

@@ -50,6 +50,6 @@ def label(name: str) -> str:
 @register.simple_tag(takes_context=True)
 def leads_to(context: dict[str, Any], name: str, *args: str) -> SafeString:
     """Return the attributes of a link to a page: `href`, and `aria-current` if it is the current page."""
-    address = reverse(name, args=args)
+    address = reverse(name, args=args, current_app=getattr(context["request"], "current_app", None))
     here = context["request"].path == address
     return format_html('href="{}" aria-current="page"' if here else 'href="{}"', address)

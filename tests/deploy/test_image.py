@@ -37,7 +37,7 @@ def test_the_image_knows_which_release_it_is(tmp_path):
 def test_nothing_but_the_product_gets_into_the_image():
     taken = {path.parts[0] for path in context()}
 
-    assert taken == {"config", "jiki", "jobs", "mailers", "users", "manage.py", "requirements.txt"}
+    assert taken == {"config", "jiki", "jobs", "mailers", "users", "gunicorn.conf.py", "manage.py", "requirements.txt"}
     assert not any("__pycache__" in path.parts for path in context())
 
 

@@ -11,6 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from config.queues import QUEUES
+from config.requests import MOST_BYTES
 from jobs.worker.child import GRACE
 from jobs.worker.interruptions import INTERRUPT_GRACE
 from tests.jobs.worker.servers import Server
@@ -25,6 +26,39 @@ GUNICORN_GRACE = 30  # seconds: the default of its --graceful-timeout
 
 def read(path):
     return list(YAML(typ="safe").load_all(path))
+
+
+# --- the proxy -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
+def test_nginx_reads_its_file(tmp_path):
+    paths = "".join(
+        f"{name}_temp_path {tmp_path}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    server = f"server {{ listen 127.0.0.1:18080; include {ROOT}/deploy/nginx.conf; }}"
+    (tmp_path / "all.conf").write_text(f"pid {tmp_path}/pid; events {{}} http {{ access_log off; {paths} {server} }}")
+    done = subprocess.run(
+        [shutil.which("nginx"), "-t", "-c", str(tmp_path / "all.conf")], capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_files_of_proxies_limit_the_size_and_replace_what_the_client_says():
+    nginx, caddy = ((ROOT / "deploy" / name).read_text() for name in ("nginx.conf", "Caddyfile"))
+    assert f"client_max_body_size {MOST_BYTES // 1_000_000}m;" in nginx
+    assert f"max_size {MOST_BYTES // 1_000_000}MB" in caddy
+    assert "X-Forwarded-For $remote_addr;" in nginx
+    assert "X-Forwarded-For {remote_host}" in caddy
+
+
+def test_what_lies_in_memory_has_a_size(services):
+    for name in ("web", "worker", "migrate"):
+        assert all(re.search(r"size=\d+m", each) for each in services[name]["tmpfs"])
+    for part in read(KUBERNETES):
+        for volume in part.get("spec", {}).get("template", {}).get("spec", {}).get("volumes", []):
+            assert volume["emptyDir"]["sizeLimit"]
 
 
 # --- compose ---------------------------------------------------------------------------------

@@ -255,7 +255,7 @@ def test_the_owner_fetches_it(client, pupil, ready):
     assert (answer.status_code, answer.content) == (200, b"a zip")
     assert answer["Content-Type"] == "application/zip"
     assert answer["Content-Disposition"] == f'attachment; filename="jiki-data-{ready.pk}.zip"'
-    assert answer["Cache-Control"] == "no-store"
+    assert answer["Cache-Control"] == "no-store, private"
 
 
 @pytest.mark.parametrize("token", ["x", "WzEsMV0:1uABCD:forged"])

@@ -7,7 +7,7 @@ from django.core import mail
 from django.core.mail import EmailMultiAlternatives
 from django.db import connection
 
-from mailers.delivery import send_once
+from mailers.delivery import AddressRefusedError, send_once
 from mailers.models import SentMail
 
 real_send = EmailMultiAlternatives.send
@@ -101,3 +101,21 @@ def test_when_the_first_of_two_runs_fails_the_second_sends(
 ) -> None:
     assert overlapping_runs(smtplib.SMTPServerDisconnected) == ["SMTPServerDisconnected", True]
     assert len(mail.outbox) == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "address", ['"a\x01b"@example.org', "\N{LATIN SMALL LETTER DOTLESS I}@example.org", "a@b", "a\n@example.org", ""]
+)
+def test_an_address_that_cannot_be_mailed_is_refused_at_once(address: str) -> None:
+    with pytest.raises(AddressRefusedError, match="No mail can be sent to such an address"):
+        send_once("welcome", "7", to=address, subject="Welcome", context={})
+
+    assert not SentMail.objects.exists()
+
+
+@pytest.mark.django_db
+def test_an_international_domain_of_the_release_before_is_mailed() -> None:
+    to = "bob@ex\N{LATIN SMALL LETTER A WITH DIAERESIS}mple.org"
+
+    assert send_once("welcome", "7", to=to, subject="Welcome", context={"login_url": "http://test.host/login"})

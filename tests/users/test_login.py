@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth import hashers
 from django.test import Client
 from django.urls import reverse
 
@@ -57,3 +58,48 @@ def test_logging_out_takes_a_post(client: Client, user: User) -> None:
     assert client.get(reverse("users:logout")).status_code == 405
     assert client.post(reverse("users:logout")).url == reverse("home")
     assert "_auth_user_id" not in client.session
+
+
+@pytest.mark.parametrize("url", ["/login/", "/login"])
+@pytest.mark.parametrize("target", ["/login/", "/login", "/login/?next=/login/", "http://testserver/login/"])
+def test_the_login_does_not_lead_to_itself(client: Client, user: User, url: str, target: str) -> None:
+    client.force_login(user)
+
+    assert client.get(url, {"next": target}).url == reverse("home")
+
+
+# --- limits ------------------------------------------------------------------------------------
+
+DOORS = pytest.mark.parametrize("door", ["users:login", "admin:login"])
+
+
+def knock(client: Client, door: str, email: str, address: str = "192.0.2.1", password: str = "wrong") -> Any:
+    return client.post(reverse(door), {"username": email, "password": password}, REMOTE_ADDR=address)
+
+
+@DOORS
+def test_attempts_at_an_account_are_limited_wherever_they_come_from(
+    client: Client, user: User, door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(10):
+        page = knock(client, door, f"{user.email} " if number % 2 else user.email.upper(), f"192.0.2.{number}")
+        assert "Too many attempts" not in page.content.decode()
+    hashed: list[object] = []
+    monkeypatch.setattr(hashers.MD5PasswordHasher, "verify", lambda *args: hashed.append(args))
+
+    page = knock(client, door, user.email, "198.51.100.1", PASSWORD)
+
+    assert "Too many attempts to log in. Please try again in" in page.content.decode()
+    assert hashed == []
+    assert "_auth_user_id" not in client.session
+
+
+@DOORS
+def test_attempts_of_an_address_are_limited_whatever_account_they_are_for(
+    client: Client, db: None, door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("users.forms.LOGIN_RATE", "3/h")
+    pages = [knock(client, door, f"a{number}@example.org").content.decode() for number in range(4)]
+
+    assert ["Too many attempts" in page for page in pages] == [False, False, False, True]
+    assert "Too many" not in knock(client, door, "a9@example.org", "192.0.2.2").content.decode()

@@ -1,7 +1,11 @@
+from importlib import import_module
+from types import SimpleNamespace
+
 import pytest
+from django.apps import apps
 from django.contrib.auth import authenticate
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
 
 from tests.users.conftest import PASSWORD
 from users.models import User
@@ -69,3 +73,38 @@ def test_somebody_who_is_not_active_cannot_log_in(user: User) -> None:
     user.save()
 
     assert authenticate(username=user.email, password=PASSWORD) is None
+
+
+@pytest.mark.parametrize("other", ["bob@xn--exmple-cua.org", "bob@EX\N{LATIN CAPITAL LETTER A WITH DIAERESIS}MPLE.org"])
+def test_both_forms_of_an_international_domain_are_one_address(other: str) -> None:
+    user = User.objects.create_user("bob@ex\N{LATIN SMALL LETTER A WITH DIAERESIS}mple.org", PASSWORD)
+
+    assert user.email == "bob@xn--exmple-cua.org"
+    assert authenticate(username=other, password=PASSWORD) == user
+    with pytest.raises(IntegrityError):
+        User.objects.create_user(other)
+
+
+@pytest.mark.parametrize(
+    "email", ['"a\x01"@example.org', f"{chr(0xFDFA) * 20}@example.org", "\N{LATIN SMALL LETTER DOTLESS I}@example.org"]
+)
+def test_an_address_that_cannot_be_mailed_is_an_error_of_validation(email: str) -> None:
+    with pytest.raises(ValidationError, match="Enter a valid email address"):
+        User(email=email, password="!").full_clean()
+
+
+def test_addresses_of_the_release_before_are_migrated() -> None:
+    old = User.objects.create_user("x@example.org")
+    twin, taken = User.objects.create_user("y@example.org"), User.objects.create_user("bob@xn--exmple-cua.org")
+    User.objects.filter(pk=old.pk).update(email="ann@ex\N{LATIN SMALL LETTER A WITH DIAERESIS}mple.org")
+    User.objects.filter(pk=twin.pk).update(email="bob@ex\N{LATIN SMALL LETTER A WITH DIAERESIS}mple.org")
+    import_module("users.migrations.0002_unconfirmed_and_addresses").normalize(
+        apps, SimpleNamespace(connection=connection)
+    )
+
+    old.refresh_from_db()
+    assert old.email == "ann@xn--exmple-cua.org"
+    assert set(User.objects.filter(pk__in=[twin.pk, taken.pk]).values_list("email", flat=True)) == {
+        "bob@xn--exmple-cua.org",
+        "bob@ex\N{LATIN SMALL LETTER A WITH DIAERESIS}mple.org",
+    }

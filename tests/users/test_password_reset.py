@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import pytest
 from django.core import mail
@@ -42,6 +43,46 @@ def test_a_link_that_was_used_works_no_more(client: Client, user: User, jobs: Ki
     user.save()
 
     assert "no longer works" in client.get(link).content.decode()
+
+
+def test_a_link_that_is_raced_works_once(
+    client: Client, user: User, jobs: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.post(URL, {"email": user.email})
+    link, other = link_in_the_mail(jobs), Client()
+    form, others = (each.get(link, follow=True).redirect_chain[-1][0] for each in (client, other))
+    real, answers = views.PasswordResetConfirm.form_valid, []
+
+    def overtaken(view: Any, form: Any) -> Any:
+        """The other one is through between this one's check of the link and its saving."""
+        monkeypatch.setattr(views.PasswordResetConfirm, "form_valid", real)
+        answers.append(other.post(others, dict.fromkeys(("new_password1", "new_password2"), "the-first-quilt-1")))
+        return real(view, form)
+
+    monkeypatch.setattr(views.PasswordResetConfirm, "form_valid", overtaken)
+    late = client.post(form, dict.fromkeys(("new_password1", "new_password2"), "the-second-quilt-2"))
+
+    user.refresh_from_db()
+    assert user.check_password("the-first-quilt-1")
+    assert answers[0].url == reverse("users:password_reset_complete")
+    assert "no longer works" in late.content.decode()
+
+
+def test_a_new_password_confirms_the_account_too(client: Client, user: User, jobs: Kit) -> None:
+    User.objects.update(is_unconfirmed=True)
+    client.post(URL, {"email": user.email})
+    form = client.get(link_in_the_mail(jobs), follow=True).redirect_chain[-1][0]
+    client.post(form, dict.fromkeys(("new_password1", "new_password2"), "another-quilt-43"))
+
+    assert not User.objects.get().is_unconfirmed
+
+
+def test_one_person_gets_few_mails_wherever_the_requests_come_from(client: Client, user: User, jobs: Kit) -> None:
+    known = [client.post(URL, {"email": user.email}, REMOTE_ADDR=f"192.0.2.{n}") for n in range(9)]
+    unknown = [client.post(URL, {"email": "x@example.org"}, REMOTE_ADDR=f"192.0.2.{n}") for n in range(9)]
+
+    jobs.assert_enqueued_jobs(3)
+    assert {answer.url for answer in [*known, *unknown]} == {reverse("users:password_reset_done")}
 
 
 def test_the_new_password_goes_through_the_validators(client: Client, user: User, jobs: Kit) -> None:

@@ -1,7 +1,9 @@
+import re
 import threading
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.db import connection
 from django.test import Client, TestCase
 from django.urls import reverse
@@ -53,6 +55,69 @@ def test_signing_up_does_not_log_in(client: Client) -> None:
     sign_up(client)
 
     assert "_auth_user_id" not in client.session
+
+
+def logged_in(client: Client, email: str, password: str, url: str = "/login/") -> bool:
+    page = client.post(url, {"username": email, "password": password})
+    assert page.status_code == 302 or page.context["form"].errors.as_data()["__all__"][0].code == "invalid_login"
+    return "_auth_user_id" in client.session
+
+
+def link_in_the_mail(jobs: Kit) -> str:
+    jobs.perform_enqueued_jobs(queue="mailers")
+    found = re.search(r"http://test\.host(\S+)", str(mail.outbox[-1].body))
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_nobody_logs_in_before_the_mailed_link_is_followed(client: Client, jobs: Kit, is_taken: bool) -> None:
+    """So a stranger who signs up with an address, and tries to log in, does not learn whether it had an account."""
+    if is_taken:
+        User.objects.create_user("learner@example.org", "another-quilt-43")
+    sign_up(client)
+
+    assert not logged_in(client, "learner@example.org", PASSWORD)
+    assert not logged_in(client, "learner@example.org", PASSWORD, "/login/?confirm=x")
+    assert not logged_in(client, "learner@example.org", PASSWORD, "/admin/login/")
+
+
+def test_the_mailed_link_and_the_password_confirm_the_account(client: Client, jobs: Kit) -> None:
+    sign_up(client)
+    link = link_in_the_mail(jobs)
+
+    client.get(link)  # programs that check mails follow links
+    assert User.objects.get().is_unconfirmed
+    assert not logged_in(client, "learner@example.org", "wrong", link)
+    assert logged_in(client, "learner@example.org", PASSWORD, link)
+    assert not User.objects.get().is_unconfirmed
+    assert logged_in(Client(), "learner@example.org", PASSWORD)
+
+
+def test_the_link_of_another_account_confirms_nothing(client: Client, jobs: Kit) -> None:
+    sign_up(client, "bob@example.org")
+    link = link_in_the_mail(jobs)
+    sign_up(client)
+
+    assert not logged_in(client, "learner@example.org", PASSWORD, link)
+
+
+def test_the_link_is_for_the_address_that_it_was_mailed_to(client: Client, jobs: Kit) -> None:
+    sign_up(client)
+    link = link_in_the_mail(jobs)
+    User.objects.update(email="moved@example.org")
+
+    assert not logged_in(client, "moved@example.org", PASSWORD, link)
+
+
+def test_who_signs_up_again_gets_a_link_that_confirms(client: Client, jobs: Kit) -> None:
+    sign_up(client)
+    sign_up(client)
+
+    jobs.perform_enqueued_jobs(queue="mailers")
+    links = [re.search(r"http://test\.host(\S+)", str(each.body))[1] for each in mail.outbox]  # type: ignore[index]
+    assert len(links) == 2
+    assert all("confirm=" in link for link in links)
 
 
 def test_who_is_logged_in_has_no_use_for_it(client: Client, user: User) -> None:
@@ -123,6 +188,11 @@ def test_two_signups_at_the_same_moment_make_one_account(jobs: Kit) -> None:
         ("learner@example.org\nBcc: bob@example.org", PASSWORD, "Enter a valid email address"),
         ("learner\0@example.org", PASSWORD, "Null characters are not allowed"),
         (f"{'a' * 250}@example.org", PASSWORD, "at most 254 characters"),
+        ("\N{LATIN SMALL LETTER DOTLESS I}@example.org", PASSWORD, "Enter a valid email address"),
+        (f"{chr(0xFDFA) * 20}@example.org", PASSWORD, "Enter a valid email address"),
+        ('"a\x01b"@example.org', PASSWORD, "Enter a valid email address"),
+        ('"a\x7fb"@example.org', PASSWORD, "Enter a valid email address"),
+        ("learner@[127.0.0.1]", PASSWORD, "Enter a valid email address"),
         ("learner@example.org", "", "This field is required"),
         ("learner@example.org", "short1!", "too short"),
         ("learner@example.org", "password", "too common"),

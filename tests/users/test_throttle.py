@@ -67,3 +67,34 @@ def test_behind_a_proxy_only_what_the_proxy_added_counts(settings: Settings) -> 
     assert waits(1, HTTP_X_FORWARDED_FOR="203.0.113.2, 198.51.100.9") != [0]
     assert waits(1, HTTP_X_FORWARDED_FOR="203.0.113.1, 198.51.100.10") == [0]
     assert waits(1) == [0]
+
+
+@pytest.mark.parametrize(
+    ("written", "counted"),
+    [
+        ("198.51.100.9:4711", "198.51.100.9"),
+        ("::ffff:198.51.100.9", "198.51.100.9"),
+        ("[::ffff:198.51.100.9]:4711", "198.51.100.9"),
+        ('"[2001:db8::1]:4711"', "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("unknown", "127.0.0.1"),
+        ("_hidden", "127.0.0.1"),
+        ("198.51.100.9,", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ],
+)
+def test_an_address_is_read_as_proxies_write_it(settings: Settings, written: str, counted: str) -> None:
+    settings.RATELIMIT_IP_META_KEY = "users.throttle.proxied_address"
+    request = RequestFactory().post("/", headers={"X-Forwarded-For": f"203.0.113.1, {written}"})
+
+    assert throttle.proxied_address(request) == counted
+    assert [wait > 0 for wait in waits(3, HTTP_X_FORWARDED_FOR=written)] == [False, False, True]
+
+
+@pytest.mark.parametrize("address", ["", "::ffff:192.0.2.1", "/run/web.sock"])
+def test_an_odd_address_of_the_connection_does_not_switch_the_limit_off(settings: Settings, address: str) -> None:
+    settings.RATELIMIT_IP_META_KEY = "users.throttle.direct_address"
+
+    assert [wait > 0 for wait in waits(3, REMOTE_ADDR=address)] == [False, False, True]
+    assert waits(1, REMOTE_ADDR="::ffff:192.0.2.99") == [0]

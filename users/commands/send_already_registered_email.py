@@ -4,7 +4,7 @@ from datetime import date
 
 from mailers import already_registered
 from mailers.command import MailCommand
-from users.links import absolute_url
+from users.links import absolute_url, login_url
 from users.models import User
 
 
@@ -22,6 +22,6 @@ class SendAlreadyRegisteredEmail(MailCommand):
         already_registered.send(
             self.user,
             day=self.day,
-            login_url=absolute_url("users:login"),
+            login_url=login_url(self.user),
             reset_url=absolute_url("users:password_reset"),
         )

@@ -2,7 +2,7 @@
 
 from mailers import welcome
 from mailers.command import MailCommand
-from users.links import absolute_url
+from users.links import login_url
 from users.models import User
 
 
@@ -12,4 +12,4 @@ class SendWelcomeEmail(MailCommand):
     user: User
 
     def call(self) -> None:
-        welcome.send(self.user, login_url=absolute_url("users:login"))
+        welcome.send(self.user, login_url=login_url(self.user))

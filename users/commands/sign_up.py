@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 
 class SignUp(Mandate):
     """
-    Save a new user and send `user_signed_up`; if the address is taken, mail its owner instead.
+    Save a new user and send `user_signed_up`; if the address is taken, mail its owner instead. Nobody can log in before
+    the mailed link is followed.
 
     The caller cannot distinguish the two: both hash the password, try the insert and defer one mail. The insert also
     decides between two sign-ups at the same moment.
@@ -32,13 +33,13 @@ class SignUp(Mandate):
         try:
             self._sign_up(make_password(self.password))
         except RedisUnavailableError:
-            # Raised after the commit: the account exists and the user can log in, so only the mail is lost.
+            # Raised after the commit: the account exists, and only the mail is lost. A new password confirms it, too.
             logger.exception("A mail of a signup was not deferred. `SendWelcomeEmail.defer(user)` sends it later.")
 
     def _sign_up(self, password_hash: str) -> None:
         try:
             with transaction.atomic():
-                user = User.objects.create_with_hash(self.email, password_hash)
+                user = User.objects.create_with_hash(self.email, password_hash, is_unconfirmed=True)
                 user_signed_up.send(sender=User, user=user)
         except IntegrityError:
             owner = User.objects.with_email(self.email).first()

@@ -1,5 +1,7 @@
 """The API and the metrics: for who may read them, the same data as the pages, counted once."""
 
+from base64 import urlsafe_b64encode
+
 import pytest
 from django.test import override_settings
 from django.urls import reverse
@@ -33,9 +35,11 @@ def get(client, name, *args, token="right", **query):
 @pytest.mark.parametrize("name", API)
 def test_it_is_for_who_may_view_or_has_a_token(name, client):
     assert client.get(url(name)).status_code == 404
-    assert get(client, name, token="wrong").status_code == 404
+    refused = get(client, name, token="wrong")
+    assert (refused.status_code, refused["WWW-Authenticate"]) == (401, "Bearer")
     assert get(client, name, token="").status_code == 404
     assert get(client, name).status_code == 200
+    assert get(client, name)["Cache-Control"] == refused["Cache-Control"] == "private, no-store"
     client.force_login(staff())
     assert client.get(url(name)).status_code == 404
     client.force_login(staff("view"))
@@ -60,6 +64,16 @@ def test_jobs_are_read_page_by_page(client, worker):
     assert get(client, "api_jobs", "dead", cursor="x!").status_code == 400
     assert get(client, "api_jobs", "dead", size="x").status_code == 400
     assert get(client, "api_jobs", "nonsense").status_code == 404
+
+
+@pytest.mark.parametrize("offset", [2**63, 2**64, 10**40, -1])
+def test_a_cursor_that_redis_would_refuse_is_a_bad_request(offset, client, admin_client):
+    cursor = urlsafe_b64encode(f'{{"default":{offset}}}'.encode()).decode().rstrip("=")
+    answer = get(client, "api_jobs", "queued", cursor=cursor)
+
+    assert answer.status_code == 400
+    assert "Invalid cursor" in answer.json()["error"]
+    assert admin_client.get(reverse("admin:jobs_list", args=["queued"]), {"cursor": cursor}).status_code == 404
 
 
 def test_what_waits_says_for_what(client):

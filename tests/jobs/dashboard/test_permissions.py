@@ -12,7 +12,7 @@ from jobs.bulk import CHANGES
 from jobs.dashboard.actions import NEEDS
 from jobs.dashboard.permissions import PERMISSIONS
 from jobs.dashboard.urls import patterns
-from jobs.inspection import Count
+from jobs.inspection import Count, JobQuery, find
 from jobs.job import JobState
 from jobs.scheduler import Entry
 from tests.jobs.dashboard.pages import OVERVIEW, count_trips, staff, text, url
@@ -136,6 +136,44 @@ def test_actions_are_for_who_has_the_right(name, client, admin_client):
     assert client.get(address).status_code == 405
     assert client.post(address, {"confirmed": "1"}).status_code == 302
     assert admin_client.post(address, {"confirmed": "1"}).status_code == 302
+
+
+def a_dead_change(name):
+    """A bulk change whose job has died, and may be retried."""
+    job = find(bulk.start(name, "queued", {}, Count(0)).id)
+    control.cancel(job)
+    return job
+
+
+AGAIN = ["job_retry", "job_copy", "job_move", "job_run_now", "job_reschedule", "job_profile"]
+
+
+@pytest.mark.parametrize(("name", "right"), [("delete", "delete"), ("cancel", "cancel"), ("clear", "delete")])
+@pytest.mark.parametrize("button", AGAIN)
+def test_a_bulk_change_is_started_again_by_whoever_may_make_it(button, name, right, client):
+    job = a_dead_change(name)
+    data = {"queue": "low", "at": "2030-01-01T10:00"}
+    client.force_login(staff("view", "retry"))
+    assert client.post(url(button, job.id), data).status_code == 403
+    assert job.state == JobState.DISCARDED or job.state == JobState.CANCELLED
+    assert not [row for row in JobQuery(state=JobState.QUEUED).all() if row.command == bulk.COMMAND]
+    client.force_login(staff("view", "retry", right))
+    assert client.post(url(button, job.id), data).status_code == 302
+
+
+@pytest.mark.parametrize("scope", ["selected", "all", "by a job"])
+def test_a_bulk_retry_starts_no_bulk_change_that_the_user_may_not_make(scope, client, worker, monkeypatch):
+    job, other = a_dead_change("delete"), WriteNote.defer("x")
+    control.cancel(other)
+    if scope == "by a job":
+        monkeypatch.setattr("jobs.dashboard.actions.MOST_AT_ONCE", 0)
+    client.force_login(staff("view", "retry"))
+    data = {"job": [job.id, other.id]} if scope == "selected" else {"all": "1", "confirmed": "1"}
+    assert client.post(url("many_retry", "cancelled"), data).status_code == 302
+    if scope == "by a job":
+        worker.run()
+    assert job.state == JobState.CANCELLED
+    assert other.state != JobState.CANCELLED
 
 
 # --- what a page costs -----------------------------------------------------------------------
