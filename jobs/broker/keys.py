@@ -76,6 +76,14 @@ ASIDE = "jobs:aside"  # keys that had another type than they should, by when the
 CODE_VERSIONS = "jobs:web"  # `<machine>:<process> <version>` by the time at which it was published
 
 
+def plain(queue: str) -> str:
+    """
+    Claims of plain RQ jobs, a set: from the claim to the step that reads what RQ's code has written, so that a worker's
+    death in between strands no dependents.
+    """
+    return f"jobs:plain:{queue}"
+
+
 def stacks(worker: str) -> str:
     """The stacks of a worker's threads when they were last requested."""
     return f"jobs:stacks:{worker}"

@@ -95,7 +95,10 @@ local function leave(undo, id, status, queue, target, claimed)
     local last = what == 'queue' and target == queue -- in the same list, to whose tail it has just been added
     if write('LREM', list, last and 1 or 0, id) > 0 then undo[#undo + 1] = { 'LPUSH', list, id } end
   elseif status == 'started' then
-    for _, member in ipairs(claimed) do take_from_registry(undo, prefix .. 'wip:' .. queue, member) end
+    for _, member in ipairs(claimed) do
+      take_from_registry(undo, prefix .. 'wip:' .. queue, member)
+      write('SREM', 'jobs:plain:' .. queue, member)
+    end
   elseif REGISTRY[status] then
     take_from_registry(undo, prefix .. REGISTRY[status] .. ':' .. queue, id)
   end
