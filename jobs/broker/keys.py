@@ -71,7 +71,7 @@ ALIVE = "jobs:workers"  # worker processes by their last beat
 HEARD = "jobs:heard"  # the time of the last beat or recovery of any worker
 SILENCE = "jobs:silence"  # exists after a long time without beats; while it exists, no worker is declared dead
 PAUSED = "jobs:paused"  # a set of queues
-RELEASING = "jobs:releasing"  # jobs that have ended, whose dependents are not released yet
+RELEASING = "jobs:releasing"  # sets of dependents to be released, and of prerequisites to be linked
 ASIDE = "jobs:aside"  # keys that had another type than they should, by when they were put aside, as `jobs:aside:<key>`
 CODE_VERSIONS = "jobs:web"  # `<machine>:<process> <version>` by the time at which it was published
 
@@ -105,6 +105,11 @@ def gone(job_id: str) -> str:
 def waits(job_id: str) -> str:
     """The prerequisites for which a job still waits, a set."""
     return f"jobs:waits:{job_id}"
+
+
+def unlinked(job_id: str) -> str:
+    """Prerequisites of a waiting job to which the job is not linked yet, a set; it has too many for one call."""
+    return f"jobs:unlinked:{job_id}"
 
 
 def dependents(job_id: str) -> str:

@@ -1,6 +1,7 @@
 """Releases the jobs that waited for a job that has ended; in slices, so that thousands of them block nothing."""
 
 import time
+from collections.abc import Iterable
 from math import inf
 
 from redis import Redis
@@ -12,6 +13,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_script
 from jobs.broker.times import as_text, iso
 from jobs.job import MandateJob
+from jobs.record import prerequisites
 from jobs.safe_logging import safe_logger
 
 logger = safe_logger("jobs")
@@ -26,11 +28,14 @@ def release(client: Redis, member: bytes | str, until: float = inf) -> None:
     Release the jobs of a member of `jobs:releasing`. The member stays there until all are released, so that recovery
     can continue. Raises nothing. Goes on until `until` (monotonic seconds) at most, but for one slice.
 
-    A member is the key of a set of commands' jobs, or `rq:<queue>:<id>` for a job with plain RQ dependents.
+    A member is the key of a set of commands' jobs, `rq:<queue>:<id>` for a job with plain RQ dependents, or the key of
+    the prerequisites that a waiting job is not linked to yet.
     """
     member = member.encode() if isinstance(member, str) else member
     try:
-        if member.startswith(keys.RQ.encode()):
+        if member.startswith(keys.unlinked("").encode()):
+            _log_started(prerequisites.link(client, as_text(member).removeprefix(keys.unlinked("")), until))
+        elif member.startswith(keys.RQ.encode()):
             _release_plain(client, member)
         else:
             _release_commands(client, member, until)
@@ -46,11 +51,15 @@ def _release_commands(client: Redis, members: bytes, until: float) -> None:
     while True:
         words: list[Word] = [keys.RQ, prerequisite, SLICE, iso(runtime.now())]
         left, started = run_script(client, _RELEASE, [members], words)
-        for job_id in started:
-            logger.info("enqueued job %s: its prerequisites are done", as_text(job_id))
+        _log_started(started)
         if left == 0 or left == before or time.monotonic() > until:  # else it goes on later
             return
         before = left
+
+
+def _log_started(started: Iterable[bytes | str]) -> None:
+    for job_id in started:
+        logger.info("enqueued job %s: its prerequisites are done", as_text(job_id))
 
 
 def _release_plain(client: Redis, member: bytes) -> None:
