@@ -71,7 +71,8 @@ ALIVE = "jobs:workers"  # worker processes by their last beat
 HEARD = "jobs:heard"  # the time of the last beat or recovery of any worker
 SILENCE = "jobs:silence"  # exists after a long time without beats; while it exists, no worker is declared dead
 PAUSED = "jobs:paused"  # a set of queues
-RELEASING = "jobs:releasing"  # sets of dependents to be released, and of prerequisites to be linked
+LINKING = "jobs:linking"  # waiting jobs that are not linked to all of their prerequisites yet
+RELEASING = "jobs:releasing"  # jobs that have ended, whose dependents are not released yet
 ASIDE = "jobs:aside"  # keys that had another type than they should, by when they were put aside, as `jobs:aside:<key>`
 CODE_VERSIONS = "jobs:web"  # `<machine>:<process> <version>` by the time at which it was published
 
@@ -161,7 +162,12 @@ def counts_of_hour(hour: int) -> str:
 
 def counts_so_far(hour: int) -> str:
     """Sums of the minutes of an hour that are added up so far, a hash; it becomes `counts_of_hour`."""
-    return f"jobs:counts:adding:{hour}"
+    return f"jobs:counts:summing:{hour}"
+
+
+def total_so_far(hour: int) -> str:
+    """The total that is to include this hour, as far as it is added up, a hash; it becomes COUNTS_TOTAL."""
+    return f"jobs:counts:totalling:{hour}"
 
 
 def samples(minute: int) -> str:

@@ -15,6 +15,7 @@ from jobs.broker.times import as_text, iso
 from jobs.job import MandateJob
 from jobs.record import prerequisites
 from jobs.safe_logging import safe_logger
+from jobs.worker.connection import Wire
 
 logger = safe_logger("jobs")
 
@@ -23,19 +24,27 @@ SLICE = 50  # jobs per call
 _RELEASE = Script("shared.lua", "release.lua")
 
 
+def release_the_left(wire: Wire, client: Redis, until: float) -> None:
+    """
+    Release dependents that a dead worker should have released, and link jobs that a dead client wrote, until `until`
+    (monotonic seconds) at most, but for one slice of each of a few. Raises redis-py's errors of the wire.
+    """
+    for member in wire.read("SRANDMEMBER", keys.RELEASING, 10):
+        release(client, member, until)
+    for job_id in wire.read("SRANDMEMBER", keys.LINKING, 10):
+        link(client, job_id, until)
+
+
 def release(client: Redis, member: bytes | str, until: float = inf) -> None:
     """
     Release the jobs of a member of `jobs:releasing`. The member stays there until all are released, so that recovery
     can continue. Raises nothing. Goes on until `until` (monotonic seconds) at most, but for one slice.
 
-    A member is the key of a set of commands' jobs, `rq:<queue>:<id>` for a job with plain RQ dependents, or the key of
-    the prerequisites that a waiting job is not linked to yet.
+    A member is the key of a set of commands' jobs, or `rq:<queue>:<id>` for a job with plain RQ dependents.
     """
     member = member.encode() if isinstance(member, str) else member
     try:
-        if member.startswith(keys.unlinked("").encode()):
-            _log_started(prerequisites.link(client, as_text(member).removeprefix(keys.unlinked("")), until))
-        elif member.startswith(keys.RQ.encode()):
+        if member.startswith(keys.RQ.encode()):
             _release_plain(client, member)
         else:
             _release_commands(client, member, until)
@@ -43,6 +52,17 @@ def release(client: Redis, member: bytes | str, until: float = inf) -> None:
         logger.warning("%s is released later: %s", as_text(member), error)
     except Exception:
         logger.exception("could not release %s", as_text(member))
+
+
+def link(client: Redis, job_id: bytes | str, until: float) -> None:
+    """
+    Link a member of `jobs:linking` to its prerequisites: the client that wrote the job is gone. Raises nothing. Goes on
+    until `until` (monotonic seconds) at most, but for one slice.
+    """
+    try:
+        _log_started(prerequisites.link(client, as_text(job_id), until))
+    except RedisError as error:
+        logger.warning("job %s is linked to its prerequisites later: %s", as_text(job_id), error)
 
 
 def _release_commands(client: Redis, members: bytes, until: float) -> None:

@@ -223,7 +223,7 @@ local function change(id)
       if lacked then undo[#undo + 1] = { 'DEL', waits } end
       if lacked and lacked.many then
         undo[#undo + 1] = { 'EXPIRE', unlinked, keep }
-        undo[#undo + 1] = { 'SREM', 'jobs:releasing', unlinked }
+        undo[#undo + 1] = { 'SREM', 'jobs:linking', id }
         link_later(key, id, lacked.any)
         linked_anew = true
       else

@@ -4,15 +4,15 @@
 -- ARGV  1 RQ's key prefix   2 the job's id   3 the most to link   4 now (ISO)
 -- Returns how many are left, and the id of the job if it waits for nothing any more.
 --
--- Until all are linked the job waits for itself, so it cannot start early; and the set stands in `jobs:releasing`, so a
--- parent goes on if the client that wrote the job is gone. It may be sent twice, and by several at once.
+-- Until all are linked the job waits for itself, so it cannot start early; and it stands in `jobs:linking`, so a parent
+-- goes on if the client that wrote the job is gone. It may be sent twice, and by several at once.
 local prefix, id, key = ARGV[1], ARGV[2], ARGV[1] .. 'job:' .. ARGV[2]
 local waits, started = 'jobs:waits:' .. id, {}
 local read, job = pcall(redis.call, 'HMGET', key, 'status', 'origin', 'due', 'follows')
 if not read and redis.call('TYPE', key).ok == 'hash' then error(job, 0) end
 if not read or not job[1] then -- deleted by RQ's code, or no job
   redis.call('UNLINK', KEYS[1], waits)
-  redis.call('SREM', 'jobs:releasing', KEYS[1])
+  redis.call('SREM', 'jobs:linking', id)
   return { 0, started }
 end
 
@@ -34,6 +34,6 @@ if left == 0 then
     started[1] = id
   end
   redis.call('HDEL', key, 'follows')
-  redis.call('SREM', 'jobs:releasing', KEYS[1])
+  redis.call('SREM', 'jobs:linking', id)
 end
 return { left, started }

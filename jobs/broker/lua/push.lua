@@ -75,7 +75,7 @@ local written, refusal = pcall(write_jobs)
 if begun then -- no record without a place
   redis.call('DEL', prefix .. begun, 'jobs:waits:' .. begun)
   redis.call('UNLINK', 'jobs:unlinked:' .. begun)
-  redis.call('SREM', 'jobs:releasing', 'jobs:unlinked:' .. begun)
+  redis.call('SREM', 'jobs:linking', begun)
 end
 -- Those before it are whole. `unpack` fills Lua's stack, which holds a few thousand values.
 for first = 1, #ready, 1000 do

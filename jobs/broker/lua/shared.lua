@@ -166,6 +166,6 @@ end
 local function link_later(key, id, any)
   redis.call('PERSIST', 'jobs:unlinked:' .. id)
   write('SADD', 'jobs:waits:' .. id, id)
-  write('SADD', 'jobs:releasing', 'jobs:unlinked:' .. id)
+  write('SADD', 'jobs:linking', id)
   if any then redis.call('HSET', key, 'follows', 1) end
 end

@@ -1,5 +1,7 @@
 """A job that waits for thousands is linked to them in slices; whatever happens in between, it starts once, last."""
 
+from math import inf
+
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -7,7 +9,7 @@ from jobs import control, queues
 from jobs.broker.connections import get_connection
 from jobs.job import MandateJob
 from jobs.record import prerequisites as module
-from jobs.worker.release import release
+from jobs.worker.release import link, release
 from tests.sample.commands.notes import WriteNote
 
 MANY = 600
@@ -36,8 +38,8 @@ def end(client, jobs, status="finished"):
 
 
 def parents_go_on(client):
-    for member in client.smembers("jobs:releasing"):
-        release(client, member)
+    for job_id in client.smembers("jobs:linking"):
+        link(client, job_id, inf)
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def dies_after(monkeypatch):
 def test_it_starts_when_the_last_of_them_has_finished(firsts, client):
     job = WriteNote.defer("after", prereq_jobs=firsts)
     assert client.scard(f"jobs:waits:{job.id}") == MANY
-    assert not client.exists("jobs:releasing", f"jobs:unlinked:{job.id}")
+    assert not client.exists("jobs:linking", "jobs:releasing", f"jobs:unlinked:{job.id}")
     end(client, firsts[1:])
     assert job.state == "waiting"
     end(client, firsts[:1])
@@ -86,7 +88,7 @@ def test_a_client_that_dies_between_slices(slices, when, firsts, client, dies_af
     assert job.state == "queued"
     assert client.lrange("rq:queue:default", 0, -1) == [job.id.encode()]
     assert not client.keys("jobs:waits:*") + client.keys("jobs:unlinked:*") + client.keys("jobs:dependents:*")
-    assert not client.exists("jobs:releasing")
+    assert not client.exists("jobs:linking", "jobs:releasing")
 
 
 def test_a_client_that_dies_before_the_job_is_written_leaves_nothing(firsts, client, monkeypatch):
@@ -98,7 +100,7 @@ def test_a_client_that_dies_before_the_job_is_written_leaves_nothing(firsts, cli
         WriteNote.defer("after", prereq_jobs=firsts)
     (key,) = client.keys("jobs:unlinked:*")
     assert 0 < client.ttl(key) <= 3600
-    assert not client.exists("jobs:releasing", "rq:deferred:default")
+    assert not client.exists("jobs:linking", "jobs:releasing", "rq:deferred:default")
 
 
 def test_prerequisites_that_have_expired_before_the_job_is_written_are_an_error(firsts, client, monkeypatch):
@@ -112,7 +114,7 @@ def test_prerequisites_that_have_expired_before_the_job_is_written_are_an_error(
     monkeypatch.setattr(queues, "run_script", late)
     with pytest.raises(Exception, match="have expired"):
         WriteNote.defer("after", prereq_jobs=firsts)
-    assert not client.exists("jobs:releasing", "rq:deferred:default")
+    assert not client.exists("jobs:linking", "jobs:releasing", "rq:deferred:default")
     assert not client.keys("jobs:waits:*")
 
 
@@ -167,7 +169,7 @@ def test_one_that_rqs_code_deleted_meanwhile(firsts, client, dies_after, monkeyp
     monkeypatch.undo()
     client.delete(job.key)
     parents_go_on(client)
-    assert not client.exists("jobs:releasing", f"jobs:unlinked:{job.id}", f"jobs:waits:{job.id}")
+    assert not client.exists("jobs:linking", "jobs:releasing", f"jobs:unlinked:{job.id}", f"jobs:waits:{job.id}")
 
 
 def test_one_with_a_due_time_waits_for_that_too(firsts, client):

@@ -1,11 +1,16 @@
 """What concerns thousands of jobs is done in slices, between which the server and the parents do other things."""
 
+import time
+
 import pytest
 
 from jobs import control
 from jobs.broker.connections import get_connection
 from jobs.job import MandateJob
+from jobs.worker import parent as parent_module
+from jobs.worker.parent import Parent
 from jobs.worker.release import SLICE, release
+from jobs.worker.settings import WorkerSettings
 from tests.sample.commands.notes import WriteNote
 
 
@@ -81,4 +86,24 @@ def test_a_parent_releases_what_fits_into_a_moment(valkey):
     release(client, members, until=0.0)
     assert client.scard(members) == SLICE
     release(client, members)
+    assert not client.exists(members, "jobs:releasing")
+
+
+def test_a_parent_that_has_more_to_release_beats_and_goes_on_at_once(monkeypatch, valkey):
+    first = WriteNote.defer("first")
+    WriteNote.defer_many([(str(n),) for n in range(3 * SLICE)], prereq_jobs=[first])
+    client, members = get_connection("default"), f"jobs:dependents:{first.id}"
+    client.hset(first.key, "status", "finished")
+    client.sadd("jobs:releasing", members)
+    parent, beats = Parent(WorkerSettings(queues={"default": None}, concurrency=1, processes=1)), []
+    monkeypatch.setattr(parent, "_beat", lambda: beats.append(client.scard(members)))
+    monkeypatch.setattr(parent_module, "LONGEST", -1.0)
+    for _ in range(2):
+        parent._next_beat = 0.0
+        parent._do_what_is_due(time.monotonic())
+        assert parent._next_tick == 0.0
+    monkeypatch.setattr(parent_module, "LONGEST", 60.0)
+    parent._do_what_is_due(time.monotonic())
+    assert parent._next_tick > 0.0
+    assert beats == [2 * SLICE, SLICE]
     assert not client.exists(members, "jobs:releasing")
