@@ -15,7 +15,7 @@
 local prefix, what, keep = ARGV[1], ARGV[3], tonumber(ARGV[5])
 local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
   canceled = 'canceled', finished = 'finished' }
-local LOOKED_AT, CLAIMS_LOOKED_AT = 5000, 2000 -- ids of a list, and claims, that are read to find some: some milliseconds
+local LOOKED_AT, CLAIMS_LOOKED_AT = 5000, 1500 -- ids of a list, and claims, that are read to find some: some milliseconds
 local LATER, ABSENT = -1, -2
 local standing = {} -- by id: the position in its list of each of several queued jobs, LATER or ABSENT
 local leaving = {} -- by list: those of them that leave it once all are changed
