@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 
 from redis import Redis
 from rq.job import Job, JobStatus
@@ -13,6 +14,7 @@ from jobs.broker.connections import Script, Word, address, get_connection, reach
 from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError
 from jobs.record.history import KEPT_FOR, line
+from jobs.record.prerequisites import link
 from jobs.retries import CENTURY
 
 SLICE = 25  # jobs that one step changes, or deletes when a queue is cleared: some milliseconds of the server's time
@@ -152,15 +154,22 @@ def _changed(jobs: Sequence[Job], change: _Change) -> list[ChangeRefusedError | 
         if change.queue and not same_server(there := get_connection(change.queue), client):
             refused |= {(client, job_id): _elsewhere(job_id, change, client, there) for job_id in ids}
             continue
-        while ids:
-            some, ids = ids[:SLICE], ids[SLICE:]
-            later = []
-            for job_id, outcome, detail in _made(client, some, change):
-                if outcome == "later":
-                    later.append(job_id)
+        left = dict.fromkeys(ids, "")  # ids, and how far the search for a claim came
+        while left:
+            searched = next(iter(left.values()))
+            some = list(islice((job_id for job_id, how_far in left.items() if how_far == searched), SLICE))
+            for job_id in some:
+                del left[job_id]
+            later = {}
+            for job_id, outcome, detail in _made(client, some, change, searched):
+                if outcome == "linking":
+                    with reaching(client):
+                        link(client, job_id)
+                if outcome in ("later", "linking"):
+                    later[job_id] = detail
                 else:
                     refused[client, job_id] = _refusal(job_id, change, outcome, detail)
-            ids = later + ids
+            left = later | left
     return [refused[job.connection, job.id] for job in jobs]
 
 
@@ -187,14 +196,18 @@ def _refusal(job_id: str, change: _Change, outcome: str, detail: str) -> ChangeR
     return ChangeRefusedError(f"Job {job_id} cannot be {change.verb}: {why}")
 
 
-def _made(client: Redis, ids: Sequence[str], change: _Change) -> Iterator[tuple[str, str, str]]:
-    """Make the change. Returns for each job its id, the outcome, and the detail of a refusal."""
-    now, first, *others = runtime.now(), *ids
+def _made(client: Redis, ids: Sequence[str], change: _Change, searched: str) -> Iterator[tuple[str, str, str]]:
+    """
+    Make the change. `searched`: the detail of these jobs' last outcome, if that was `later`. Returns for each job its
+    id, the outcome, and a detail.
+    """
+    first, *others = ids
     statuses = f",{','.join(status.value for status in change.possible)},"
-    note = line(change.event, now, reason=change.reason) if change.event else ""
+    note = line(change.event, runtime.now(), reason=change.reason) if change.event else ""
     words: list[Word] = [
-        *(keys.RQ, first, change.what, iso(now), repr(now), statuses, KEPT_FOR, note, change.reason),
+        *(keys.RQ, first, change.what, statuses, KEPT_FOR, note, change.reason),
         *("LPUSH" if change.at_front else "RPUSH", change.queue, "" if change.due is None else repr(change.due)),
+        searched,
     ]
     with reaching(client):
         answers = [as_text(each) for each in run_script(client, _CHANGE, [], [*words, *others])]

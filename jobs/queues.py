@@ -5,13 +5,14 @@ recurring entries are copies of the entry's record, made by `occur.lua` and `rec
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import orjson
 from django.db import transaction
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Queue
 from rq.serializers import JSONSerializer
 
@@ -22,7 +23,7 @@ from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.job import MandateJob
 from jobs.record import payload
-from jobs.record.prerequisites import NONE, Prerequisites
+from jobs.record.prerequisites import LINKED_AT_ONCE, NONE, Prerequisites, announce, link
 from jobs.runtime import Transactions
 from jobs.safe_logging import safe_logger
 
@@ -30,7 +31,7 @@ logger = safe_logger("jobs")
 
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to block Redis
 SLICE_BYTES = 262_144  # of payloads a round trip, unless one job alone has more: a slow link must not time out
-SLICE_LINKS = 10_000  # prerequisites a round trip, unless one job alone has more: each takes the server 5 µs
+SLICE_LINKS = LINKED_AT_ONCE  # prerequisites a round trip; a job with more is linked to them once it is written
 LINES = 10  # jobs of a slice that are logged one by one; more share a line
 
 _PAUSED = keys.PAUSED
@@ -199,11 +200,12 @@ def _slices(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
 
 def _write_slice(client: Redis, queue: str, pairs: Sequence[_Pair]) -> None:
     now = runtime.now()
-    arguments: list[Word] = [keys.job(""), queue, iso(now), repr(now)]
+    arguments: list[Word] = [keys.job(""), queue, iso(now)]
+    many = {job.id: _announced(client, job) for job, _ in pairs if len(job.prerequisites.jobs) > SLICE_LINKS}
     for job, _ in pairs:
         data = payload.stored(job.payload)
         plain = not (job.lock or job.prerequisites.jobs or job.at_front)
-        links, fields = ("", job.fields) if plain else _links(job)
+        links, fields = ("", job.fields) if plain else _links(job, many)
         arguments += (job.id, "" if job.due is None else repr(job.due), data, links, len(fields) // 2)
         arguments += fields
     lists = (keys.queue(queue), keys.registry("scheduled", queue), keys.registry("deferred", queue))
@@ -216,6 +218,9 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[_Pair]) -> None:
             refused.append(holder)
         else:
             handle.become(holder)
+    _link(
+        client, [job.id for position, (job, _) in enumerate(pairs) if many.get(job.id) and position not in duplicates]
+    )
     if refused:
         raise PrerequisiteError(f"Job {refused[0]} cannot be a prerequisite of its own duplicate: it is unique.")
     if logger.isEnabledFor(logging.INFO):
@@ -239,14 +244,34 @@ def _log(pairs: Sequence[_Pair]) -> None:
         logger.info("%s: %s (job %s)", what, handle.description, job.id, extra=fields)
 
 
-def _links(job: NewJob) -> tuple[bytes, tuple[Word, ...]]:
+def _announced(client: Redis, job: NewJob) -> int:
+    """Write the prerequisites of a job with many; returns their number. Those not written yet go with the job."""
+    if runtime.stand_in is not None:
+        return 0
+    ids = set(job.prerequisites.ids()) - set(job.prerequisites.unwritten())
+    announce(client, job.id, list(ids))
+    return len(ids)
+
+
+def _link(client: Redis, ids: Iterable[str]) -> None:
+    for job_id in ids:
+        try:
+            link(client, job_id)
+        except RedisError as error:  # the job is written
+            logger.warning("a worker links job %s to its prerequisites: %s", job_id, error)
+
+
+def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...]]:
     """Return the links that `push.lua` reads (prerequisites, place, lock), and the fields of the record."""
     links: dict[str, object] = {}
     fields = job.fields
     if ids := job.prerequisites.ids():
         if job.id in ids:
             raise PrerequisiteError(f"Job {job.id} cannot be a prerequisite of itself.")
-        links |= {"waits": ids, "sure": job.prerequisites.unwritten(), "any": job.prerequisites.any_end}
+        sure = job.prerequisites.unwritten()
+        links |= {"waits": ids, "sure": sure, "any": job.prerequisites.any_end}
+        if many.get(job.id):
+            links |= {"waits": sure, "many": many[job.id]}
         fields += ("prereqs", orjson.dumps(ids), "more", 1)
     if job.at_front:
         links["front"] = True

@@ -71,9 +71,18 @@ ALIVE = "jobs:workers"  # worker processes by their last beat
 HEARD = "jobs:heard"  # the time of the last beat or recovery of any worker
 SILENCE = "jobs:silence"  # exists after a long time without beats; while it exists, no worker is declared dead
 PAUSED = "jobs:paused"  # a set of queues
+LINKING = "jobs:linking"  # waiting jobs that are not linked to all of their prerequisites yet
 RELEASING = "jobs:releasing"  # jobs that have ended, whose dependents are not released yet
 ASIDE = "jobs:aside"  # keys that had another type than they should, by when they were put aside, as `jobs:aside:<key>`
 CODE_VERSIONS = "jobs:web"  # `<machine>:<process> <version>` by the time at which it was published
+
+
+def plain(queue: str) -> str:
+    """
+    Claims of plain RQ jobs, a set: from the claim to the step that reads what RQ's code has written, so that a worker's
+    death in between strands no dependents.
+    """
+    return f"jobs:plain:{queue}"
 
 
 def stacks(worker: str) -> str:
@@ -97,6 +106,11 @@ def gone(job_id: str) -> str:
 def waits(job_id: str) -> str:
     """The prerequisites for which a job still waits, a set."""
     return f"jobs:waits:{job_id}"
+
+
+def unlinked(job_id: str) -> str:
+    """Prerequisites of a waiting job to which the job is not linked yet, a set; it has too many for one call."""
+    return f"jobs:unlinked:{job_id}"
 
 
 def dependents(job_id: str) -> str:
@@ -160,7 +174,12 @@ def counts_of_hour(hour: int) -> str:
 
 def counts_so_far(hour: int) -> str:
     """Sums of the minutes of an hour that are added up so far, a hash; it becomes `counts_of_hour`."""
-    return f"jobs:counts:adding:{hour}"
+    return f"jobs:counts:summing:{hour}"
+
+
+def total_so_far(hour: int) -> str:
+    """The total that is to include this hour, as far as it is added up, a hash; it becomes COUNTS_TOTAL."""
+    return f"jobs:counts:totalling:{hour}"
 
 
 def samples(minute: int) -> str:

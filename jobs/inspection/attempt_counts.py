@@ -172,7 +172,7 @@ def roll_up() -> None:
     for client in servers():
         last = int(client.get(SUMMED) or 0)
         for hour in range(max(last + 1, this_hour - COUNTS_KEPT // HOUR), this_hour):
-            while run_script(client, _SUM_UP, *_summing(hour * HOUR, into_total=True)) is None:
+            while run_script(client, _SUM_UP, *_summing(hour * HOUR, into_total=True)) == 0:
                 pass
 
 
@@ -205,19 +205,17 @@ def _read(first: int, last: int, step: int) -> Iterable[tuple[int, _Counted]]:
 
 
 def _sum_up_many(client: Redis, hours: Sequence[int]) -> list[dict[bytes, Any]]:
-    found: dict[int, Any] = {}
-    while left := [hour for hour in hours if found.get(hour) is None]:
-        found |= zip(left, run_many(client, _SUM_UP, [_summing(hour) for hour in left]), strict=True)
-    return [dict(zip(found[hour][::2], found[hour][1::2], strict=True)) for hour in hours]
+    left = list(hours)
+    while left:
+        are_done = run_many(client, _SUM_UP, [_summing(hour) for hour in left])
+        left = [hour for hour, is_done in zip(left, are_done, strict=True) if not is_done]
+    return _hash_many(client, [_hour_key(hour) for hour in hours])
 
 
 def _summing(hour: int, *, into_total: bool = False) -> tuple[list[str], list[Word]]:
     minutes = [keys.counts(minute) for minute in range(hour // MINUTE, (hour + HOUR) // MINUTE)]
-    return [_hour_key(hour), TOTAL, SUMMED, *minutes, keys.counts_so_far(hour // HOUR)], [
-        hour // HOUR,
-        HOURS_KEPT,
-        int(into_total),
-    ]
+    sums = [_hour_key(hour), TOTAL, SUMMED, keys.counts_so_far(hour // HOUR), keys.total_so_far(hour // HOUR)]
+    return [*sums, *minutes], [hour // HOUR, HOURS_KEPT, int(into_total)]
 
 
 def _hash_many(client: Redis, hashes: Sequence[str]) -> list[dict[bytes, Any]]:

@@ -6,21 +6,29 @@ The links are stored under keys of our own. `jobs:waits:<id>` holds the prerequi
 in any way. `push.lua` links the jobs, and the end of a prerequisite releases its dependents: nothing polls.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from math import inf
 from typing import Any, NamedTuple
 
 from redis import Redis
 from rq.job import Job, JobStatus
 
+from jobs import runtime
 from jobs.broker import keys
-from jobs.broker.connections import address, reaching, same_server
-from jobs.broker.times import as_text
+from jobs.broker.connections import Script, address, reaching, run_script, same_server
+from jobs.broker.times import HOUR, as_text, iso
 from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
 
 Given = Iterable["Job | str"]
 
 _BAD_ENDS = {status.value.encode() for status in (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED)}
+
+LINKED_AT_ONCE = 100  # prerequisites that a call links a job to: a few milliseconds
+READ_AT_ONCE = 1_000  # prerequisites whose records a round trip reads
+
+_LINK = Script("shared.lua", "link.lua")
 
 WAIT, RUN = "wait", "run"  # what a job does if one of its prerequisites ends badly
 
@@ -87,11 +95,13 @@ def _id(given: object, client: Redis) -> str:
 
 
 def _bad_ends(client: Redis, ids: Sequence[str]) -> list[tuple[str, str]]:
-    with reaching(client), client.pipeline(transaction=False) as pipeline:
-        for job_id in ids:
-            pipeline.hmget(keys.job(job_id), "status", "state")
-            pipeline.get(keys.gone(job_id))
-        answers = pipeline.execute()
+    answers: list[Any] = []
+    for first in range(0, len(ids), READ_AT_ONCE):
+        with reaching(client), client.pipeline(transaction=False) as pipeline:
+            for job_id in ids[first : first + READ_AT_ONCE]:
+                pipeline.hmget(keys.job(job_id), "status", "state")
+                pipeline.get(keys.gone(job_id))
+            answers += pipeline.execute()
     ends = []
     for job_id, (status, state), gone in zip(ids, answers[::2], answers[1::2], strict=True):
         if gone is not None:
@@ -99,6 +109,33 @@ def _bad_ends(client: Redis, ids: Sequence[str]) -> list[tuple[str, str]]:
         elif status == JobStatus.CANCELED.value.encode() and state != b"discarded":
             ends.append((job_id, "cancelled"))
     return ends
+
+
+def announce(client: Redis, job_id: str, ids: Sequence[str]) -> None:
+    """
+    Write the many prerequisites of a job that is about to be written, in slices; they expire in an hour if it is not.
+    Raises redis-py's errors.
+    """
+    key = keys.unlinked(job_id)
+    for first in range(0, len(ids), READ_AT_ONCE):
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.sadd(key, *ids[first : first + READ_AT_ONCE])
+            pipeline.expire(key, HOUR)
+            pipeline.execute()
+
+
+def link(client: Redis, job_id: str, until: float = inf) -> list[str]:
+    """
+    Link a waiting job to the prerequisites that `announce` wrote, in slices, until `until` (monotonic seconds) at most,
+    but for one slice. Returns the id of the job if it waits for none of them. Raises redis-py's errors.
+    """
+    key = keys.unlinked(job_id)
+    while True:
+        left, started = run_script(
+            client, _LINK, [key], [keys.RQ, job_id, LINKED_AT_ONCE, iso(runtime.now())], is_repeatable=True
+        )
+        if left == 0 or time.monotonic() > until:
+            return [as_text(each) for each in started]
 
 
 def demand_finished(client: Redis, ids: Iterable[str]) -> None:

@@ -56,7 +56,7 @@ class ScriptedMemory(Memory):
     # --- push.lua --------------------------------------------------------------------------------
 
     def _push(self, arguments: list[Any]) -> list[list[Any]]:
-        _, queue, now_iso, now, *rest = arguments
+        _, queue, now_iso, *rest = arguments
         duplicates, written, position = [], [], 0
         while rest:
             job_id, due, payload, links, extra = rest[:5]
@@ -74,7 +74,7 @@ class ScriptedMemory(Memory):
                 record |= dict(zip(fields[::2], fields[1::2], strict=True))
                 self.hashes[keys.job(job_id)] = {name: bytes_of(value) for name, value in record.items() if value != ""}
                 if waits:
-                    self._put(job_id, "deferred", float(now))
+                    self._put(job_id, "deferred", runtime.now())
                 elif due != "":
                     self._put(job_id, "scheduled", float(due))
                 else:
@@ -118,12 +118,12 @@ class ScriptedMemory(Memory):
     # --- change.lua ------------------------------------------------------------------------------
 
     def _change(self, arguments: list[Any]) -> list[bytes]:
-        _, first, *how = arguments[:12]
-        return [word for job_id in (first, *arguments[12:]) for word in self._change_one(job_id, *how)]
+        _, first, *how = arguments[:10]
+        return [word for job_id in (first, *arguments[11:]) for word in self._change_one(job_id, *how)]
 
     def _change_one(self, job_id: str, *how: Any) -> list[bytes]:
-        what, now_iso, now, possible, keep, event, reason, end, moved_to, due = how
-        key = keys.job(job_id)
+        what, possible, keep, event, reason, end, moved_to, due = how
+        key, now = keys.job(job_id), runtime.now()
         if (status := self.hget(key, "status")) is None:
             return [b"missing", b""]
         if f",{status.decode()}," not in possible:
@@ -150,14 +150,14 @@ class ScriptedMemory(Memory):
         if what == "delete":
             self._forget_job(job_id)
             gone = keys.gone(job_id)
-            self.texts[gone], self.ends[gone] = bytes_of(reason), float(now) + keep
+            self.texts[gone], self.ends[gone] = bytes_of(reason), now + keep
         elif what == "cancel":
-            self._set(job_id, ended_at=now_iso, reason=reason)
+            self._set(job_id, ended_at=iso(now), reason=reason)
             record.pop("state", None)
             if lacked["waits"]:
                 record["lacked"] = orjson.dumps(lacked)
-            self._put(job_id, "canceled", float(now) + keep)
-            self.ends[key] = float(now) + keep
+            self._put(job_id, "canceled", now + keep)
+            self.ends[key] = now + keep
         else:
             if moved_to:
                 record["origin"] = moved_to.encode()
@@ -166,7 +166,7 @@ class ScriptedMemory(Memory):
                     record.pop(field, None)
             self.ends.pop(key, None)
             if self._link(job_id, orjson.loads(record.pop("lacked", b"{}"))):
-                self._put(job_id, "deferred", float(now))
+                self._put(job_id, "deferred", now)
             else:
                 self._enqueue(job_id, at_front=end == "LPUSH")
         if what == "queue":

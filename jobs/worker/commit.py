@@ -43,7 +43,7 @@ class EncodedOutcome(NamedTuple):
     kind: str
     when: Word
     label: str  # under which the attempt is counted; empty: it is not
-    slow: str  # "1" if a beat may have written RQ's record of the execution
+    slow: str  # "1" if a beat may have written RQ's record of the execution, or the job is a plain one
     result_type: str  # RQ's; empty: no result is kept
     result: str
     began: Word  # seconds since the epoch, where a result is kept
@@ -140,7 +140,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         fields += ("survived", claim.interruptions)  # this attempt ended by itself: the job is suspected no more
     # Histogram buckets double: bucket n counts attempts that took less than 2**n microseconds.
     label = f"{claim.queue_name}|{command}|{counted}|{int(seconds * 1e6).bit_length()}" if counted else ""
-    slow = "1" if seconds > SLOW else "0"
+    slow = "1" if seconds > SLOW or claim.is_plain else "0"
     if fields:
         fields = tuple(sendable(word) if isinstance(word, str) else word for word in fields)
     return EncodedOutcome(

@@ -32,7 +32,7 @@ from jobs.worker.interruptions import INTERRUPT_GRACE
 from jobs.worker.process import Process
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import Held, bury, is_silence, recover
-from jobs.worker.release import release
+from jobs.worker.release import release_the_left
 from jobs.worker.remote_commands import Remote
 from jobs.worker.rq_maintenance import RqMaintenance
 from jobs.worker.settings import WorkerSettings
@@ -169,7 +169,7 @@ class Parent:
         """Whether a burst has work left, also jobs that have just become due; True if the server does not answer."""
         self._duties.one(lambda: self._promotion.run(self._every_queue))
         lists, counts = [keys.queue(name) for name in self._queues], [1]
-        self._duties.one(lambda: counts.append(self._wire.call("EXISTS", keys.RELEASING, *lists)))
+        self._duties.one(lambda: counts.append(self._wire.call("EXISTS", keys.RELEASING, keys.LINKING, *lists)))
         return counts[-1] > 0
 
     def _tell_what_stays(self) -> None:
@@ -232,10 +232,10 @@ class Parent:
         self._recover()
 
     def _release(self) -> None:
-        """Release the jobs that a dead worker should have released, for LONGEST at most."""
+        """Release what dead processes left, for LONGEST at most; the rest in the next turn, which follows at once."""
         until = time.monotonic() + LONGEST
-        for member in self._wire.read("SRANDMEMBER", keys.RELEASING, 10):
-            release(get_connection(self._queues[0]), member, until)
+        release_the_left(self._wire, get_connection(self._queues[0]), until)
+        self._next_tick = 0.0 if time.monotonic() > until else self._next_tick
 
     def _report(self, queue: str, back: list[Held], dead: list[Held]) -> None:
         for job_id, worker in back:

@@ -1,6 +1,7 @@
 """Releases the jobs that waited for a job that has ended; in slices, so that thousands of them block nothing."""
 
 import time
+from collections.abc import Iterable
 from math import inf
 from typing import Any
 
@@ -13,14 +14,26 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_script
 from jobs.broker.times import as_text, iso
 from jobs.job import MandateJob
-from jobs.record import payload
+from jobs.record import payload, prerequisites
 from jobs.safe_logging import safe_logger
+from jobs.worker.connection import Wire
 
 logger = safe_logger("jobs")
 
 SLICE = 50  # jobs per call
 
 _RELEASE = Script("shared.lua", "release.lua")
+
+
+def release_the_left(wire: Wire, client: Redis, until: float) -> None:
+    """
+    Release dependents that a dead worker should have released, and link jobs that a dead client wrote, until `until`
+    (monotonic seconds) at most, but for one slice of each of a few. Raises redis-py's errors of the wire.
+    """
+    for member in wire.read("SRANDMEMBER", keys.RELEASING, 10):
+        release(client, member, until)
+    for job_id in wire.read("SRANDMEMBER", keys.LINKING, 10):
+        link(client, job_id, until)
 
 
 def release(client: Redis, member: bytes | str, until: float = inf) -> None:
@@ -42,17 +55,32 @@ def release(client: Redis, member: bytes | str, until: float = inf) -> None:
         logger.exception("could not release %s", as_text(member))
 
 
+def link(client: Redis, job_id: bytes | str, until: float) -> None:
+    """
+    Link a member of `jobs:linking` to its prerequisites: the client that wrote the job is gone. Raises nothing. Goes on
+    until `until` (monotonic seconds) at most, but for one slice.
+    """
+    try:
+        _log_started(prerequisites.link(client, as_text(job_id), until))
+    except RedisError as error:
+        logger.warning("job %s is linked to its prerequisites later: %s", as_text(job_id), error)
+
+
 def _release_commands(client: Redis, members: bytes, until: float) -> None:
     prerequisite = members.rpartition(b":")[2]
     before = None
     while True:
         words: list[Word] = [keys.RQ, prerequisite, SLICE, iso(runtime.now())]
         left, started = run_script(client, _RELEASE, [members], words)
-        for job_id in started:
-            logger.info("enqueued job %s: its prerequisites are done", as_text(job_id))
+        _log_started(started)
         if left == 0 or left == before or time.monotonic() > until:  # else it goes on later
             return
         before = left
+
+
+def _log_started(started: Iterable[bytes | str]) -> None:
+    for job_id in started:
+        logger.info("enqueued job %s: its prerequisites are done", as_text(job_id))
 
 
 def _release_plain(client: Redis, member: bytes) -> None:

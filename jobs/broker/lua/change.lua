@@ -1,25 +1,27 @@
 -- Take a command's job from where it is and put it where a person wants it, in one step; or several jobs, each by itself.
 -- After shared.lua.
 --
--- ARGV  1 RQ's key prefix   2 job id   3 what: queue, cancel, delete, due or profile   4 now (ISO)   5 now (seconds)
---       6 the statuses from which that is possible, each between commas   7 seconds that what is left of it is kept
---       8 an event for its history, or ''   9 reason   10 LPUSH or RPUSH, for the head or the tail of its queue
---       11 another queue, or ''   12 for due: when it runs (seconds since the epoch)   13... ids of further jobs
+-- ARGV  1 RQ's key prefix   2 job id   3 what: queue, cancel, delete, due or profile
+--       4 the statuses from which that is possible, each between commas   5 seconds that what is left of it is kept
+--       6 an event for its history, or ''   7 reason   8 LPUSH or RPUSH, for the head or the tail of its queue
+--       9 another queue, or ''   10 for due: when it runs (seconds since the epoch)   11 what `later` said of these jobs
+--       before, or ''   12... ids of further jobs
 -- Returns { what happened, further } of each job, one after the other: done; missing; status and the job's status, if it
---       is not among those; held and the id of the job that holds its lock; later, where it stands far behind the others
---       in a long list: it needs another call, but the first never does; error and what the server said.
+--       is not among those; held and the id of the job that holds its lock; linking, if it is not linked to all of its
+--       prerequisites yet (link.lua); error and what the server said; later, where it needs another call: it stands far
+--       behind the others in a long list, or its claim is searched for in slices, and this is how far (score and queue).
 --
 -- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is notified.
-local prefix, what, iso, now, keep = ARGV[1], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7])
+local prefix, what, keep = ARGV[1], ARGV[3], tonumber(ARGV[5])
 local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
   canceled = 'canceled', finished = 'finished' }
-local LOOKED_AT = 10000 -- ids of a list that are read to find some: a few milliseconds
+local LOOKED_AT, CLAIMS_LOOKED_AT = 5000, 1500 -- ids of a list, and claims, that are read to find some: some milliseconds
 local LATER, ABSENT = -1, -2
 local standing = {} -- by id: the position in its list of each of several queued jobs, LATER or ABSENT
 local leaving = {} -- by list: those of them that leave it once all are changed
-local members = {} -- by queue and id: claims, of a queue whose claims had to be searched
+local searches = {} -- by queue whose claims had to be searched: the claims found by id, and where the search ended
 
-local function possible(status) return string.find(ARGV[6], ',' .. status .. ',', 1, true) end
+local function possible(status) return string.find(ARGV[4], ',' .. status .. ',', 1, true) end
 
 -- Going through a long list for each of many jobs takes the square of their number. A change of many jobs reads them
 -- off the list as they stand there, so they are found about the first of them, and all go in one pass.
@@ -65,26 +67,55 @@ local function seconds_of(text)
   return ((days * 24 + h) * 60 + min) * 60 + s
 end
 
+-- A time as RQ writes it.
+local function text_of(seconds)
+  local days = math.floor(seconds / 86400) + 719468
+  local era = math.floor(days / 146097)
+  local day = days - era * 146097
+  local year = math.floor((day - math.floor(day / 1460) + math.floor(day / 36524) - math.floor(day / 146096)) / 365)
+  day = day - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  local month = math.floor((5 * day + 2) / 153)
+  day = day - math.floor((153 * month + 2) / 5) + 1
+  month = month < 10 and month + 3 or month - 9
+  year = year + era * 400 + (month < 3 and 1 or 0)
+  local time = seconds % 86400
+  return string.format('%04d-%02d-%02dT%02d:%02d:%09.6fZ', year, month, day, math.floor(time / 3600),
+    math.floor(time % 3600 / 60), time % 60)
+end
+
+-- Search claims of a queue, once for all jobs of this call, from the last one or from where the last call ended.
+local function search(queue)
+  local wip, by_id, upper = prefix .. 'wip:' .. queue, { [ARGV[2]] = {} }, '+inf'
+  for i = 12, #ARGV do by_id[ARGV[i]] = {} end
+  local score, searched = string.match(ARGV[11], '^(%S+) (.*)$')
+  if searched == queue then upper = '(' .. score end
+  local some, ended_at = write('ZREVRANGEBYSCORE', wip, upper, '-inf', 'LIMIT', 0, CLAIMS_LOOKED_AT), nil
+  if #some == CLAIMS_LOOKED_AT then
+    ended_at = redis.call('ZSCORE', wip, some[#some])
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', wip, ended_at, ended_at)) do some[#some + 1] = member end
+  end
+  for _, member in ipairs(some) do
+    local found = by_id[string.sub(member, 1, (string.find(member, ':', 1, true) or 1) - 1)]
+    if found then found[#found + 1] = member end
+  end
+  searches[queue] = { by_id, ended_at }
+end
+
 -- The claims of a running job. Its record says when it was claimed, and so does their score (FAR in step.lua). If RQ's
--- code has written the record, all claims of the queue are searched, once for all jobs.
+-- code has written the record, the claims of the queue are searched. Returns the claims; if the search has to go on,
+-- nothing, and how far it came.
 local function claims_of(id, queue, started_at)
-  local wip, at, found = prefix .. 'wip:' .. queue, seconds_of(started_at), {}
-  if at and not members[queue] then
-    for _, member in ipairs(write('ZRANGEBYSCORE', wip, 8000000000 + at - 0.001, 8000000001 + at)) do
+  local at, found = seconds_of(started_at), {}
+  if at and ARGV[11] == '' then
+    for _, member in ipairs(write('ZRANGEBYSCORE', prefix .. 'wip:' .. queue, 8000000000 + at - 0.001, 8000000001 + at)) do
       if string.sub(member, 1, #id + 1) == id .. ':' then found[#found + 1] = member end
     end
     if #found > 0 then return found end
   end
-  if not members[queue] then
-    local by_id = { [ARGV[2]] = {} }
-    for i = 13, #ARGV do by_id[ARGV[i]] = {} end
-    for _, member in ipairs(write('ZRANGE', wip, 0, -1)) do
-      local some = by_id[string.sub(member, 1, (string.find(member, ':', 1, true) or 1) - 1)]
-      if some then some[#some + 1] = member end
-    end
-    members[queue] = by_id
-  end
-  return members[queue][id] or found
+  if not searches[queue] then search(queue) end
+  local by_id, ended_at = searches[queue][1], searches[queue][2]
+  if #by_id[id] == 0 and ended_at then return nil, ended_at .. ' ' .. queue end
+  return by_id[id]
 end
 
 -- Take a job out of the place that its status names, as part of all_or_none. One of several queued jobs leaves its list
@@ -95,7 +126,10 @@ local function leave(undo, id, status, queue, target, claimed)
     local last = what == 'queue' and target == queue -- in the same list, to whose tail it has just been added
     if write('LREM', list, last and 1 or 0, id) > 0 then undo[#undo + 1] = { 'LPUSH', list, id } end
   elseif status == 'started' then
-    for _, member in ipairs(claimed) do take_from_registry(undo, prefix .. 'wip:' .. queue, member) end
+    for _, member in ipairs(claimed) do
+      take_from_registry(undo, prefix .. 'wip:' .. queue, member)
+      write('SREM', 'jobs:plain:' .. queue, member)
+    end
   elseif REGISTRY[status] then
     take_from_registry(undo, prefix .. REGISTRY[status] .. ':' .. queue, id)
   end
@@ -108,7 +142,7 @@ local function keep_for_good(undo, key)
 end
 
 local function reschedule(key, id, queue)
-  local scheduled, due = prefix .. 'scheduled:' .. queue, ARGV[12]
+  local scheduled, due = prefix .. 'scheduled:' .. queue, ARGV[10]
   local before, expires = write('ZSCORE', scheduled, id), redis.call('HGET', key, 'expires_at')
   all_or_none(function(undo)
     write('ZADD', scheduled, due, id)
@@ -117,7 +151,7 @@ local function reschedule(key, id, queue)
       redis.call('HSET', key, 'expires_at', string.format('%.17g', expires + (due - (before or due))))
     end
   end)
-  note(key, ARGV[8])
+  note(key, ARGV[6])
 end
 
 local function change(id)
@@ -128,6 +162,12 @@ local function change(id)
   if not status then return { 'missing', '' } end
   if not possible(status) then return { 'status', status } end
   if status == 'queued' and standing[id] == LATER then return { 'later', '' } end
+  if prerequisites and status ~= 'canceled' and redis.call('EXISTS', 'jobs:unlinked:' .. id) == 1 then
+    return { 'linking', '' }
+  end
+  local claimed, searched = {}, nil
+  if status == 'started' then claimed, searched = claims_of(id, queue, job[8]) end
+  if searched then return { 'later', searched } end
 
   if what == 'due' then
     reschedule(key, id, queue)
@@ -146,41 +186,54 @@ local function change(id)
     redis.call('SET', lock, id, 'PX', job[6])
   end
 
-  local target = ARGV[11] ~= '' and ARGV[11] or queue
-  local claimed = status == 'started' and claims_of(id, queue, job[8]) or {}
-  local waits, follows, linked_anew = write('SMEMBERS', 'jobs:waits:' .. id), false, false
-  local decoded, needed = pcall(cjson.decode, prerequisites or '[]')
-  needed = decoded and needed or {}
-  for _, prerequisite in ipairs(needed) do
-    follows = write('SISMEMBER', 'jobs:followers:' .. prerequisite, id) == 1 or follows
-  end
+  local target = ARGV[9] ~= '' and ARGV[9] or queue
+  local now, waits, unlinked, linked_anew = clock(), 'jobs:waits:' .. id, 'jobs:unlinked:' .. id, false
+  local iso, lacks = text_of(now), write('SCARD', waits)
 
   all_or_none(function(undo)
     if what == 'delete' then
-      redis.call('SET', 'jobs:gone:' .. id, ARGV[9], 'EX', keep)
+      redis.call('SET', 'jobs:gone:' .. id, ARGV[7], 'EX', keep)
       ended(id, false)
       run_ended(key, id, 'deleted')
       leave(undo, id, status, queue, target, claimed)
-      redis.call('DEL', key, prefix .. 'results:' .. id, 'jobs:waits:' .. id)
+      redis.call('UNLINK', key, prefix .. 'results:' .. id, waits, unlinked)
     elseif what == 'cancel' then
       put_into_registry(undo, prefix .. 'canceled:' .. queue, now + keep, id)
       ended(id, false)
       run_ended(key, id, 'cancelled')
       leave(undo, id, status, queue, target, claimed)
-      local fields = { 'status', 'canceled', 'ended_at', iso, 'reason', ARGV[9] }
-      if #waits > 0 then fields[7], fields[8] = 'lacked', cjson.encode({ waits = waits, any = follows }) end
+      local fields = { 'status', 'canceled', 'ended_at', iso, 'reason', ARGV[7] }
+      if lacks > 0 then
+        local follows = write('SISMEMBER', 'jobs:followers:' .. redis.call('SRANDMEMBER', waits), id) == 1
+        fields[7], fields[8] = 'lacked', cjson.encode({ many = true, any = follows })
+        if lacks > MANY then
+          redis.call('RENAME', waits, unlinked)
+          undo[#undo + 1] = { 'PERSIST', waits }
+          undo[#undo + 1] = { 'RENAME', unlinked, waits }
+          redis.call('EXPIRE', unlinked, keep)
+        else
+          fields[8] = cjson.encode({ waits = redis.call('SMEMBERS', waits), any = follows })
+        end
+      end
       redis.call('HSET', key, unpack(fields))
     else
       keep_for_good(undo, key)
       keep_for_good(undo, prefix .. 'results:' .. id)
       lacked = lacked and cjson.decode(lacked) -- one that was cancelled while it waited goes on waiting
-      if lacked then undo[#undo + 1] = { 'DEL', 'jobs:waits:' .. id } end
-      linked_anew = lacked and wait_for(prefix .. 'job:', id, lacked.waits, lacked.any, {})
+      if lacked then undo[#undo + 1] = { 'DEL', waits } end
+      if lacked and lacked.many then
+        undo[#undo + 1] = { 'EXPIRE', unlinked, keep }
+        undo[#undo + 1] = { 'SREM', 'jobs:linking', id }
+        link_later(key, id, lacked.any)
+        linked_anew = true
+      else
+        linked_anew = lacked and wait_for(prefix .. 'job:', id, lacked.waits, lacked.any, {})
+      end
       if linked_anew then
         put_into_registry(undo, prefix .. 'deferred:' .. target, now, id)
       else
         write('SADD', prefix .. 'queues', prefix .. 'queue:' .. target)
-        put_into_list(undo, ARGV[10], prefix .. 'queue:' .. target, id)
+        put_into_list(undo, ARGV[8], prefix .. 'queue:' .. target, id)
       end
       leave(undo, id, status, queue, target, claimed)
       if linked_anew then
@@ -197,11 +250,8 @@ local function change(id)
     table.insert(leaving[list], id)
   end
   if not linked_anew then
-    redis.call('DEL', 'jobs:waits:' .. id)
-    for _, prerequisite in ipairs(needed) do
-      write('SREM', 'jobs:dependents:' .. prerequisite, id)
-      write('SREM', 'jobs:followers:' .. prerequisite, id)
-    end
+    redis.call('UNLINK', waits)
+    unlink(id, prerequisites)
   end
   if worker then -- this execution, and none that a person's retry may have begun by the time that it hears of it
     for _, member in ipairs(claimed) do
@@ -218,15 +268,15 @@ local function change(id)
     redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'survived',
       'attempts', 'expires_at', 'due', 'lacked')
   end
-  if ARGV[8] ~= '' then note(key, ARGV[8]) end
+  if ARGV[6] ~= '' then note(key, ARGV[6]) end
   return { 'done', status }
 end
 
 allow_writes_when_full() -- a person frees memory by it
-if #ARGV == 12 then return change(ARGV[2]) end
+if #ARGV == 11 then return change(ARGV[2]) end
 
 local ids, queued = { ARGV[2] }, {}
-for at = 13, #ARGV do ids[#ids + 1] = ARGV[at] end
+for at = 12, #ARGV do ids[#ids + 1] = ARGV[at] end
 for _, id in ipairs(ids) do
   local read, job = pcall(redis.call, 'HMGET', prefix .. 'job:' .. id, 'status', 'origin')
   if read and job[1] == 'queued' and job[2] and possible('queued') then

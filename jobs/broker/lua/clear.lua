@@ -14,11 +14,7 @@ local function forget(id)
   if not read then return redis.call('TYPE', key).ok == 'hash' and 'stays' or 'gone' end
   if not job[1] then return 'gone' end -- there is no job: only its id is here
   if job[3] and job[3] > until_ then return 'stays' end
-  local decoded, prerequisites = pcall(cjson.decode, job[2] or '[]')
-  for _, prerequisite in ipairs(decoded and prerequisites or {}) do
-    write('SREM', 'jobs:dependents:' .. prerequisite, id)
-    write('SREM', 'jobs:followers:' .. prerequisite, id)
-  end
+  unlink(id, job[2])
   run_ended(key, id, 'deleted')
   redis.call('SET', 'jobs:gone:' .. id, 'deleted', 'EX', keep)
   ended(id, false)

@@ -2,17 +2,17 @@
 -- After shared.lua.
 --
 -- KEYS  the set of queues, the queue's list, the queue's scheduled registry, its deferred registry
--- ARGV  job key prefix, queue name, time now (ISO), time now (seconds), then for each job:
+-- ARGV  job key prefix, queue name, time now (ISO), then for each job:
 --       id, due ('' for now, else seconds since the epoch), payload, links, n, and n names and values of further fields
 --       links  '' or a JSON object: `waits` ids of prerequisites, `sure` those of them that are not written yet,
---              `any` whether they may end badly, `unique` the key of a lock and `unique_ms` how long it holds,
+--              `many` how many more are in `jobs:unlinked:<id>`, `any` whether they may end badly, `unique` the key of a lock and `unique_ms` how long it holds,
 --              `front` whether it goes to the head of its queue
 -- Returns position (from 0) and id for each job that was not written because another one holds its lock.
 --
 -- A job that exists is left alone, so the script may be sent twice. A lock names a job, and counts while that job is
 -- unfinished: it cannot outlive it, whatever happens to either.
-local prefix, queue, iso, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local ready, duplicates, i, position = {}, {}, 5, 0
+local prefix, queue, iso = ARGV[1], ARGV[2], ARGV[3]
+local ready, duplicates, i, position = {}, {}, 4, 0
 
 local function holder(lock)
   local id = redis.pcall('GET', lock) -- SET replaces whatever lies there, and the record of what is no job is no hash
@@ -36,12 +36,17 @@ local function write_jobs()
         else
           if links.unique then redis.call('SET', links.unique, id, 'PX', links.unique_ms) end
           waiting = links.waits and wait_for(prefix, id, links.waits, links.any, links.sure)
+          if links.many then
+            if redis.call('SCARD', 'jobs:unlinked:' .. id) ~= links.many then error('its prerequisites have expired', 0) end
+            link_later(key, id, links.any)
+            waiting = true
+          end
         end
       end
       if not taken then
         local registry, score = nil, nil
         if waiting then
-          registry, score = KEYS[4], now
+          registry, score = KEYS[4], clock()
           redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'deferred', 'data', payload)
           if due ~= '' then redis.call('HSET', key, 'due', due) end
         elseif due ~= '' then
@@ -67,7 +72,11 @@ end
 
 write('SADD', KEYS[1], KEYS[2])
 local written, refusal = pcall(write_jobs)
-if begun then redis.call('DEL', prefix .. begun, 'jobs:waits:' .. begun) end -- no record without a place
+if begun then -- no record without a place
+  redis.call('DEL', prefix .. begun, 'jobs:waits:' .. begun)
+  redis.call('UNLINK', 'jobs:unlinked:' .. begun)
+  redis.call('SREM', 'jobs:linking', begun)
+end
 -- Those before it are whole. `unpack` fills Lua's stack, which holds a few thousand values.
 for first = 1, #ready, 1000 do
   local placed, reason = pcall(write, 'RPUSH', KEYS[2], unpack(ready, first, math.min(first + 999, #ready)))

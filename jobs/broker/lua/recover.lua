@@ -23,6 +23,7 @@ local begun, before = tonumber(ARGV[9]), tonumber(ARGV[10])
 allow_writes_when_full()
 local now = clock()
 if only == '' and is_silence(now, ARGV[12]) then return { {}, {}, -1 } end
+local plain = 'jobs:plain:' .. queue
 local deadline, forget_at = now - ARGV[4], math.floor(now) + ARGV[6]
 local kept, suspects = {}, {}
 for i = 15, 14 + ARGV[14] do kept[ARGV[i]] = true end
@@ -82,6 +83,23 @@ local function give_back(undo, key, id, member, worker, execution, number)
   return { is_poison and dead or back, number <= begun and 'interrupted' }
 end
 
+-- A plain job whose worker died after RQ's code had written the outcome, which removed the claim, and before the step that
+-- releases the commands that wait for the job.
+local function release_plain(member)
+  local id, execution, worker = string.match(member, '^([^:]*):((.*)%.%d+)$')
+  if not worker or tonumber(string.match(member, '%d+$')) >= before or not is_dead(worker) or kept[execution]
+    or write('ZSCORE', KEYS[1], member) then return end
+  local key = prefix .. 'job:' .. id
+  local status = redis.pcall('HGET', key, 'status')
+  local forgotten = not status and redis.call('EXISTS', 'jobs:gone:' .. id) == 0
+  if forgotten or type(status) == 'string' and ENDED[status] then
+    ended(id, forgotten or status == 'finished')
+    local OUTCOME = { finished = 'finished', canceled = 'discarded' }
+    if status then run_ended(key, id, OUTCOME[status] or 'dead') end
+  end
+  redis.call('SREM', plain, member)
+end
+
 local function record(key, id, worker, event, is_poison)
   local function note_event(name)
     note(key, cjson.encode({ event = name, at = math.floor(now), worker = worker }))
@@ -101,6 +119,9 @@ end
 local aside = redis.pcall('HGET', 'jobs:aside', 'jobs:workers')
 if only == '' and type(aside) == 'string' and now - aside < tonumber(ARGV[4]) then return { back, dead, -1 } end
 local passed, removed = tonumber(ARGV[13]), 0
+if passed == 0 then
+  for _, member in ipairs(redis.pcall('SRANDMEMBER', plain, LOOKED_AT)) do pcall(release_plain, member) end
+end
 local members = redis.pcall('ZREVRANGE', KEYS[1], passed, passed + LOOKED_AT - 1) -- another type holds no claims
 for i = 1, #members do -- the last first, so that the first ends at the head
   if removed == GIVEN_BACK then return { back, dead, passed + i - 1 - removed } end
@@ -119,6 +140,7 @@ for i = 1, #members do -- the last first, so that the first ends at the head
         pcall(record, key, id, worker, event, outcome == dead)
       end
       redis.call('DEL', prefix .. 'execution:' .. members[i])
+      write('SREM', plain, members[i])
       write('ZREM', prefix .. 'executions:' .. id, execution)
     end
   end

@@ -14,28 +14,13 @@ if type(status) == 'string' and not ENDED[status] then
   return { 0, started }
 end
 
--- Move a job whose prerequisites are done where it belongs: to its queue, or into what is left of its wait.
-local function start(undo, id, key, queue, due)
-  if due > now then
-    put_into_registry(undo, prefix .. 'scheduled:' .. queue, string.format('%.6f', due), id)
-  else
-    put_into_list(undo, 'RPUSH', prefix .. 'queue:' .. queue, id)
-  end
-  take_from_registry(undo, prefix .. 'deferred:' .. queue, id)
-  if due > now then
-    redis.call('HSET', key, 'status', 'scheduled')
-  else
-    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
-  end
-end
-
 local function release(id)
   local key = prefix .. 'job:' .. id
   write('SREM', 'jobs:waits:' .. id, prerequisite)
   if redis.call('EXISTS', 'jobs:waits:' .. id) == 0 then
     local job = redis.call('HMGET', key, 'status', 'origin', 'due')
     if job[1] == 'deferred' then -- else a person has been here
-      all_or_none(function(undo) start(undo, id, key, job[2], tonumber(job[3] or '') or 0) end)
+      all_or_none(function(undo) start(undo, prefix, id, key, job[2], job[3], now, iso) end)
       started[#started + 1] = id
     end
   end

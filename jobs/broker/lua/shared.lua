@@ -2,6 +2,7 @@
 
 local HISTORY = 100 -- events kept on a job; the oldest go first
 local OFF = '\0off' -- no job's id: it replaces in a list the ids that are about to be removed
+local MANY = 200 -- prerequisites of a job that are linked or unlinked in one call; 40 bytes each in its record
 local ENDED = { finished = true, failed = true, canceled = true, stopped = true } -- statuses of jobs that have
 
 -- A full server allows a script every write after one that needs no memory. This begins the scripts that free memory or
@@ -110,25 +111,61 @@ local function run_ended(key, id, outcome)
   if entry then entry_ended(entry, id, outcome) end
 end
 
--- Link a job to those of its prerequisites that are not done; `any`: a bad end will do. Those without a record have
--- finished and are forgotten, but for the `unwritten`, and for those of which a trace says that they did not. Returns
--- whether there is any to wait for. `records` is how the keys of jobs begin.
+-- Move a job whose prerequisites are done where it belongs, as part of all_or_none: to its queue, or into what is left of
+-- its wait. `due`: the field of its record.
+local function start(undo, prefix, id, key, queue, due, now, iso)
+  due = tonumber(due or '') or 0
+  if due > now then
+    put_into_registry(undo, prefix .. 'scheduled:' .. queue, string.format('%.6f', due), id)
+  else
+    put_into_list(undo, 'RPUSH', prefix .. 'queue:' .. queue, id)
+  end
+  take_from_registry(undo, prefix .. 'deferred:' .. queue, id)
+  if due > now then
+    redis.call('HSET', key, 'status', 'scheduled')
+  else
+    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
+  end
+end
+
+-- Whether nobody needs to wait for a prerequisite; `any`: a bad end will do. One without a record has finished and is
+-- forgotten, unless it is `unwritten`, or a trace says that it did not. `records` is how the keys of jobs begin.
+local function is_done(records, prerequisite, any, unwritten)
+  local status = redis.call('HGET', records .. prerequisite, 'status')
+  if status then return status == 'finished' or any and ENDED[status] end
+  return not unwritten and (any or redis.call('EXISTS', 'jobs:gone:' .. prerequisite) == 0)
+end
+
+-- Link a job to those of its prerequisites that are not done. Returns whether there is any to wait for.
 local function wait_for(records, id, prerequisites, any, unwritten)
   local is_unwritten, waits = {}, false
   for _, prerequisite in ipairs(unwritten) do is_unwritten[prerequisite] = true end
   for _, prerequisite in ipairs(prerequisites) do
-    local status = redis.call('HGET', records .. prerequisite, 'status')
-    local done
-    if status then
-      done = status == 'finished' or any and ENDED[status]
-    else
-      done = not is_unwritten[prerequisite] and (any or redis.call('EXISTS', 'jobs:gone:' .. prerequisite) == 0)
-    end
-    if not done then
+    if not is_done(records, prerequisite, any, is_unwritten[prerequisite]) then
       write('SADD', 'jobs:waits:' .. id, prerequisite)
       write('SADD', (any and 'jobs:followers:' or 'jobs:dependents:') .. prerequisite, id)
       waits = true
     end
   end
   return waits
+end
+
+-- Let a job wait for none of its prerequisites, the field of its record. Many links are left: each goes as its
+-- prerequisite ends, and moves only a job that waits.
+local function unlink(id, prerequisites)
+  if not prerequisites or #prerequisites > 40 * MANY then return end
+  local decoded, ids = pcall(cjson.decode, prerequisites)
+  for _, prerequisite in ipairs(decoded and ids or {}) do
+    write('SREM', 'jobs:dependents:' .. prerequisite, id)
+    write('SREM', 'jobs:followers:' .. prerequisite, id)
+  end
+end
+
+-- Begin to link a job to the many prerequisites in `jobs:unlinked:<id>`: link.lua does it, in slices. Until then the job
+-- waits for itself.
+local function link_later(key, id, any)
+  redis.call('PERSIST', 'jobs:unlinked:' .. id)
+  write('SADD', 'jobs:waits:' .. id, id)
+  write('SADD', 'jobs:linking', id)
+  if any then redis.call('HSET', key, 'follows', 1) end
 end

@@ -9,7 +9,7 @@
 --         values of job fields
 --       kind  F finished (time: result_ttl)  S scheduled (time: due)  H, T head or tail of its queue
 --             D dead  C discarded (time: when to forget it, for both)  W waiting  N written by RQ's own code
---       slow  '1' when the attempt ran long enough for a beat to have written RQ's execution record
+--       slow  '1' when the attempt ran long enough for a beat to have written RQ's execution record, and for plain jobs
 --       began  when the attempt did (seconds), where a result is kept;  event  for the job's history, or ''
 --       entry  the recurring entry whose run this is, or ''
 -- Returns { outcomes refused, outcomes that failed, what is to be released, claims, registered, trimmed }:
@@ -32,7 +32,8 @@ local refused, failed, releasing, claims, counts, trimmed = {}, {}, {}, {}, {}, 
 -- kept in it, because recovery gives them back in that order.
 local FAR = 8000000000 + now
 
-local function forget_execution(id, execution)
+local function forget_execution(id, execution, queue)
+  write('SREM', 'jobs:plain:' .. queue, id .. ':' .. execution)
   redis.call('DEL', prefix .. 'execution:' .. id .. ':' .. execution)
   redis.call('ZREM', prefix .. 'executions:' .. id, execution)
   redis.call('SREM', prefix .. 'worker:' .. worker .. ':executions', id .. ':' .. execution)
@@ -56,10 +57,21 @@ end
 -- What a recurring entry's history says of a run, by the kind of its outcome.
 local RUN_ENDED = { F = 'finished', D = 'dead', C = 'discarded' }
 
--- What RQ's code has recorded: finished and perhaps forgotten, ended badly, or to be run again.
-local function recorded(id, queue, entry)
-  local status = redis.call('HGET', prefix .. 'job:' .. id, 'status')
-  if not status or status == 'finished' then
+-- A job whose key is no hash any more: no outcome can be written. It is shown among the dead, and held no longer.
+local function give_up(id, execution, queue)
+  local kind = redis.call('TYPE', prefix .. 'job:' .. id).ok
+  if kind == 'hash' or kind == 'none' then return end
+  write('ZADD', prefix .. 'failed:' .. queue, '9999999999', id)
+  redis.call('ZREM', prefix .. 'wip:' .. queue, id .. ':' .. execution)
+end
+
+-- What RQ's code has recorded: finished and perhaps forgotten, ended badly, or to be run again. RQ's transaction has
+-- removed the claim, so the member of jobs:plain, which goes last, tells whether this was written before. Returns that.
+local function recorded(id, execution, queue, entry)
+  local status = redis.pcall('HGET', prefix .. 'job:' .. id, 'status')
+  if type(status) == 'table' then -- its key is no hash: recovery shows it among the dead
+    give_up(id, execution, queue)
+  elseif not status or status == 'finished' then
     release_waiting(id, queue, true)
     if entry ~= '' then entry_ended(entry, id, 'finished') end
   elseif status == 'failed' or status == 'canceled' or status == 'stopped' then
@@ -69,6 +81,7 @@ local function recorded(id, queue, entry)
     local interruptions = redis.call('HGET', prefix .. 'job:' .. id, 'interruptions')
     if interruptions then redis.call('HSET', prefix .. 'job:' .. id, 'survived', interruptions) end
   end
+  return write('SREM', 'jobs:plain:' .. queue, id .. ':' .. execution) == 1
 end
 
 -- More dead jobs than a queue keeps: the oldest go, some a call. A trace is left, so that none is taken for finished.
@@ -86,14 +99,6 @@ end
 
 local function keep_result(results, ...)
   write('XADD', results, 'MAXLEN', '10', '*', ...)
-end
-
--- A job whose key is no hash any more: no outcome can be written. It is shown among the dead, and held no longer.
-local function give_up(id, execution, queue)
-  local kind = redis.call('TYPE', prefix .. 'job:' .. id).ok
-  if kind == 'hash' or kind == 'none' then return end
-  write('ZADD', prefix .. 'failed:' .. queue, '9999999999', id)
-  redis.call('ZREM', prefix .. 'wip:' .. queue, id .. ':' .. execution)
 end
 
 local function commit(at, position)
@@ -167,7 +172,7 @@ local function commit(at, position)
   end
   if ARGV[at + 11] ~= '' and RUN_ENDED[kind] then entry_ended(ARGV[at + 11], id, RUN_ENDED[kind]) end
   if kind == 'D' then trim(queue) end -- after all of it is written: of those that died this second it may be the one to go
-  if ARGV[at + 6] == '1' then forget_execution(id, execution) end
+  if ARGV[at + 6] == '1' then forget_execution(id, execution, queue) end
   if push then -- last, as an outcome that could not be written is sent again, and a list may hold a job twice
     all_or_none(function(undo)
       put_into_list(undo, push, prefix .. 'queue:' .. queue, id)
@@ -183,7 +188,7 @@ local at = 12
 for position = 0, tonumber(ARGV[9]) - 1 do
   local ok, held = true, true
   if ARGV[at + 3] == 'N' then
-    pcall(recorded, ARGV[at], ARGV[at + 2], ARGV[at + 11])
+    ok, held = pcall(recorded, ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 11])
   else
     ok, held = pcall(commit, at, position)
   end
@@ -225,8 +230,10 @@ local function claim(queue, id)
   local name = worker .. '.' .. execution
   local score = string.format('%.6f', FAR + #claims / 100000)
   if not pcall(write, 'ZADD', prefix .. 'wip:' .. queue, score, id .. ':' .. name) then return false end
-  if not pcall(redis.call, 'HSET', key, 'status', 'started', 'started_at', iso, 'worker_name', worker) then
+  if job[5] and not pcall(write, 'SADD', 'jobs:plain:' .. queue, id .. ':' .. name)
+    or not pcall(redis.call, 'HSET', key, 'status', 'started', 'started_at', iso, 'worker_name', worker) then
     redis.call('ZREM', prefix .. 'wip:' .. queue, id .. ':' .. name)
+    if job[5] then redis.call('SREM', 'jobs:plain:' .. queue, id .. ':' .. name) end
     return false
   end
   if job[5] then redis.call('PERSIST', key) end -- RQ's `ttl` bounds the wait in the queue only

@@ -1,8 +1,10 @@
 """The attempt counters, read by time, by command and by queue."""
 
+import contextlib
 import time
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs.broker.connections import get_connection
 from jobs.broker.times import HOUR, MINUTE
@@ -91,6 +93,39 @@ def test_the_total_only_grows_and_has_every_attempt_once(valkey, monkeypatch):
         if int(key.rpartition(b":")[2]) < time.time() // 60 - 125:
             client.delete(key)  # the minutes expire
     assert {label: dict(buckets) for label, buckets in attempt_counts.totals().items()} == expected
+
+
+def test_a_minute_with_thousands_of_labels_is_added_up_in_slices(valkey, monkeypatch):
+    """It may end after any slice, and another may go on; readers see a sum once it is whole."""
+    client, run, calls = get_connection("default"), attempt_counts.run_script, []
+    for minutes_ago in (121, 122):
+        hour = int(time.time()) // 3600 - 2
+        minute = hour * 60 + minutes_ago - 100
+        client.hset(f"jobs:counts:{minute}", mapping={f"low|a.B{n}|finished|10": 2 for n in range(3_000)})
+    client.hset("jobs:counts:total", mapping={f"low|a.B{n}|finished|10": 5 for n in range(1_000, 4_000)})
+
+    def dying(*words):
+        total = client.hgetall("jobs:counts:total")
+        assert sum(map(int, total.values())) in {15_000, 27_000 + hour, 15_000 + hour - 1}
+        calls.append(words)
+        if len(calls) % 3 == 0:
+            raise RedisConnectionError("the reader dies")
+        return run(*words)
+
+    monkeypatch.setattr(attempt_counts, "run_script", dying)
+    client.set("jobs:counts:summed", hour - 1)
+    for _ in range(100):
+        with contextlib.suppress(RedisConnectionError):
+            attempt_counts.roll_up()
+            break
+    assert len(calls) > 15
+    total = client.hgetall("jobs:counts:total")
+    counts = [int(total[f"low|a.B{n}|finished|10".encode()]) for n in (0, 2_000, 3_500)]
+    assert counts == [4, 9, 5]
+    assert len(total) == 4_001
+    assert client.ttl("jobs:counts:total") == -1
+    assert client.hlen(f"jobs:counts:hour:{hour}") == 3_001
+    assert not client.keys("jobs:counts:*ing:*")
 
 
 def test_quantiles_are_the_upper_end_of_their_bucket():

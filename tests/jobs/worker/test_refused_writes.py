@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import time
 from datetime import UTC, datetime, timedelta
+from math import inf
 
 import pytest
 from redis.exceptions import RedisError
@@ -16,6 +17,7 @@ from jobs.attempts.outcomes import Dead, Discarded, Finished, GivenBack, Requeue
 from jobs.broker.connections import get_connection, run_script
 from jobs.inspection import attempt_counts
 from jobs.queues import _PUSH
+from jobs.record import prerequisites
 from jobs.retries import Progress
 from jobs.scheduler import _OCCUR, Entry, Scheduler
 from jobs.worker import recovery, release
@@ -55,6 +57,8 @@ def release_all():
     client = get_connection("default")
     for member in client.smembers("jobs:releasing"):
         release.release(client, member)
+    for job_id in client.smembers("jobs:linking"):
+        release.link(client, job_id, inf)
 
 
 def pushing(command=WriteNote, rows=(("1",), ("2",)), **options):
@@ -128,6 +132,34 @@ def releasing(new_fetch):
     assert not client.exists("jobs:releasing")
 
 
+def linking(new_fetch):
+    firsts = WriteNote.defer_many([("1",), ("2",), ("3",)], queue="low")
+    job = WriteNote.defer("after", prereq_jobs=firsts)
+    client = get_connection("default")
+    client.delete(f"jobs:waits:{job.id}", *[f"jobs:dependents:{first.id}" for first in firsts])
+    client.sadd(f"jobs:waits:{job.id}", job.id)
+    prerequisites.announce(client, job.id, [first.id for first in firsts])
+    client.sadd("jobs:linking", job.id)
+    client.hset(firsts[0].key, "status", "finished")
+    client.lrem("rq:queue:low", 0, firsts[0].id)
+    client.zadd("rq:finished:low", {firsts[0].id: 9e9})
+    yield release_all
+    assert client.smembers(f"jobs:waits:{job.id}") == {first.id.encode() for first in firsts[1:]}
+    assert set(client.keys("jobs:dependents:*")) == {f"jobs:dependents:{first.id}".encode() for first in firsts[1:]}
+    assert not client.exists("jobs:linking", f"jobs:unlinked:{job.id}")
+
+
+def linking_the_last(new_fetch):
+    job = WriteNote.defer("after", prereq_jobs=WriteNote.defer_many([("1",)], queue="low"))
+    client = get_connection("default")
+    client.delete(f"jobs:waits:{job.id}")
+    client.sadd(f"jobs:waits:{job.id}", job.id)
+    client.sadd("jobs:linking", job.id)
+    yield release_all
+    assert client.lrange("rq:queue:default", 0, -1) == [job.id.encode()]
+    assert not client.exists("jobs:linking", f"jobs:waits:{job.id}")
+
+
 def changing(how, state, many):
     def scenario(new_fetch):
         first = WriteNote.defer_many([("first",)])
@@ -135,6 +167,8 @@ def changing(how, state, many):
         jobs = WriteNote.defer_many([(str(n),) for n in range(many)], **options)
         if how in {"cancel", "delete"}:
             WriteNote.defer_many([("after",)], prereq_jobs=[jobs[0]], prereq_failure="run")
+        if "many" in state:
+            get_connection("default").sadd(f"jobs:waits:{jobs[0].id}", *range(300))
         if state in {"running", "dead"}:
             fetch = new_fetch("w", threads=many + 1)
             fetch._step(claims=True)
@@ -170,7 +204,12 @@ def summing_up(new_fetch):
     for minute in (0, 30, 59):
         client.hset(f"jobs:counts:{hour * 60 + minute}", mapping=labels)
     keys, words = attempt_counts._summing(hour * 3600, into_total=True)
-    yield lambda: run_script(client, attempt_counts._SUM_UP, keys, words)
+
+    def act():
+        while run_script(client, attempt_counts._SUM_UP, keys, words) == 0:
+            pass
+
+    yield act
     for key in (keys[0], "jobs:counts:total"):
         assert client.hmget(key, *labels) == [b"15", b"6"]
     assert client.ttl(keys[0]) > 0
@@ -184,6 +223,8 @@ SCENARIOS = {
     "promote": (_PROMOTE, promoting),
     "occur": (_OCCUR, scheduling),
     "release": (release._RELEASE, releasing),
+    "link": (prerequisites._LINK, linking),
+    "link the last": (prerequisites._LINK, linking_the_last),
     "clear": (control._CLEAR, clearing),
     "sum up": (attempt_counts._SUM_UP, summing_up),
     "recover": recovering(0),
@@ -199,7 +240,16 @@ SCENARIOS = {
 }
 CHANGES = ["retry dead", "retry cancelled", "retry cancelled waiting", "retry scheduled", "run_now scheduled"]
 CHANGES += ["run_now waiting", "cancel queued", "cancel running", "cancel scheduled", "cancel waiting", "delete queued"]
-CHANGES += ["delete dead", "delete running", "delete waiting", "move queued", "reschedule scheduled"]
+CHANGES += [
+    "delete dead",
+    "delete running",
+    "delete waiting",
+    "cancel many waiting",
+    "retry cancelled many waiting",
+    "delete many waiting",
+    "move queued",
+    "reschedule scheduled",
+]
 SCENARIOS |= {
     f"{change} x{many}": changing(*change.split(" ", 1), many)
     for change in CHANGES

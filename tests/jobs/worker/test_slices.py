@@ -1,11 +1,16 @@
 """What concerns thousands of jobs is done in slices, between which the server and the parents do other things."""
 
+import time
+
 import pytest
 
 from jobs import control
 from jobs.broker.connections import get_connection
 from jobs.job import MandateJob
+from jobs.worker import parent as parent_module
+from jobs.worker.parent import Parent
 from jobs.worker.release import SLICE, release
+from jobs.worker.settings import WorkerSettings
 from tests.sample.commands.notes import WriteNote
 
 
@@ -55,6 +60,23 @@ def test_claims_of_cancelled_jobs_are_found_among_thousands(known, new_fetch, va
     assert [job.state for job in jobs] == ["cancelled"] * 3
 
 
+def test_claims_that_are_searched_for_are_found_slice_by_slice(calls, new_fetch, valkey):
+    """RQ's code has written another time than the claim's, in two queues; other workers hold thousands of claims."""
+    jobs = WriteNote.defer_many([(str(n),) for n in range(3)]) + WriteNote.defer_many([("low",)], queue="low")
+    new_fetch("w", threads=4)._step(claims=True)
+    gone = WriteNote.defer("its claim is gone")
+    client = get_connection("default")
+    client.lrem("rq:queue:default", 0, gone.id)
+    for queue in ("default", "low"):
+        client.zadd(f"rq:wip:{queue}", {f"other{n}:v.{n}": 10e9 + n for n in range(7_000)})
+        client.zadd(f"rq:wip:{queue}", {f"tied{n}:v.{n}": 10e9 for n in range(100)})
+    for job in [*jobs, gone]:
+        client.hset(job.key, mapping={"started_at": "2020-01-01T00:00:00.000000Z", "status": "started"})
+    assert control.change_all("cancel", [*jobs, gone]) == [None] * 5
+    assert [client.zcard(f"rq:wip:{queue}") for queue in ("default", "low")] == [7_100, 7_100]
+    assert 4 < len(calls) < 20
+
+
 def test_a_parent_releases_what_fits_into_a_moment(valkey):
     (first,) = WriteNote.defer_many([("first",)])
     WriteNote.defer_many([(str(n),) for n in range(2 * SLICE)], prereq_jobs=[first])
@@ -64,4 +86,24 @@ def test_a_parent_releases_what_fits_into_a_moment(valkey):
     release(client, members, until=0.0)
     assert client.scard(members) == SLICE
     release(client, members)
+    assert not client.exists(members, "jobs:releasing")
+
+
+def test_a_parent_that_has_more_to_release_beats_and_goes_on_at_once(monkeypatch, valkey):
+    first = WriteNote.defer("first")
+    WriteNote.defer_many([(str(n),) for n in range(3 * SLICE)], prereq_jobs=[first])
+    client, members = get_connection("default"), f"jobs:dependents:{first.id}"
+    client.hset(first.key, "status", "finished")
+    client.sadd("jobs:releasing", members)
+    parent, beats = Parent(WorkerSettings(queues={"default": None}, concurrency=1, processes=1)), []
+    monkeypatch.setattr(parent, "_beat", lambda: beats.append(client.scard(members)))
+    monkeypatch.setattr(parent_module, "LONGEST", -1.0)
+    for _ in range(2):
+        parent._next_beat = 0.0
+        parent._do_what_is_due(time.monotonic())
+        assert parent._next_tick == 0.0
+    monkeypatch.setattr(parent_module, "LONGEST", 60.0)
+    parent._do_what_is_due(time.monotonic())
+    assert parent._next_tick > 0.0
+    assert beats == [2 * SLICE, SLICE]
     assert not client.exists(members, "jobs:releasing")

@@ -1,0 +1,164 @@
+"""
+`python -m benchmarks.scripts`: how long one call of each script holds the server, at sizes far above the usual.
+
+Starts a server of its own. The server's own figures, by SLOWLOG: the median and the longest call. The longest depends
+on what else the machine does.
+"""
+
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+PAYLOAD = '["jobs.execution.perform",null,["benchmarks.Noop"],{}]'
+SHORT = 50  # microseconds: calls of scripts that are shorter are not logged, nor are the commands within
+
+
+@contextmanager
+def own_server() -> Iterator[Redis]:
+    """Start a server on a socket; make it the one of this process."""
+    with tempfile.TemporaryDirectory(prefix="jiki-scripts-") as folder:
+        socket = Path(folder, "server.sock")
+        words = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", ""]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        os.environ |= {"REDIS_URL": f"unix://{socket}", "DEBUG": "1", "DJANGO_SETTINGS_MODULE": "config.settings"}
+        client = Redis(unix_socket_path=str(socket))
+        try:
+            while not is_there(client):
+                time.sleep(0.05)
+            client.config_set("slowlog-log-slower-than", SHORT)
+            client.config_set("slowlog-max-len", 100_000)
+            yield client
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def is_there(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except RedisError:
+        return False
+
+
+class Measuring:
+    """Fills the server, makes the calls, and prints a row."""
+
+    def __init__(self, client: Redis) -> None:
+        self.client = client
+
+    def jobs(self, count: int, status: str, each: Callable[[Any, int], object], **fields: str) -> None:
+        """Write jobs `j0`, `j1`, ...; `each(pipeline, number)` puts one into its place."""
+        pipeline = self.client.pipeline(transaction=False)
+        record = {"created_at": "2026-01-01T00:00:00.000000Z", "enqueued_at": "2026-01-01T00:00:00.000000Z"}
+        record |= {"origin": "default", "status": status, "data": PAYLOAD, **fields}
+        for number in range(count):
+            pipeline.hset(f"rq:job:j{number}", mapping=record)
+            each(pipeline, number)
+            if number % 5_000 == 4_999:
+                pipeline.execute()
+        pipeline.execute()
+
+    def row(self, script: str, size: str, call: Callable[[], object]) -> None:
+        """Make the calls, and print how long they took in the server."""
+        self.client.slowlog_reset()
+        begun = time.monotonic()
+        call()
+        seconds = time.monotonic() - begun
+        entries: Any = self.client.slowlog_get(100_000)
+        took = [entry["duration"] / 1_000 for entry in entries if entry["command"].startswith(b"EVAL")] or [0.0]
+        middle, longest = statistics.median(took), max(took)
+        print(f"| {script} | {size} | {len(took):,} | {middle:.1f} | {longest:.1f} | {seconds:.1f} |", flush=True)
+        self.client.flushall()
+
+
+def main() -> None:
+    """Print the table."""
+    with own_server() as client:
+        import django
+
+        django.setup()
+        measure(Measuring(client))
+
+
+def measure(measuring: Measuring) -> None:
+    import logging
+
+    from jobs import control, queues
+    from jobs.broker.connections import get_connection
+    from jobs.inspection import attempt_counts
+    from jobs.job import MandateJob
+    from jobs.queues import NewJob
+    from jobs.record.prerequisites import Prerequisites
+    from jobs.worker import recovery, release
+    from jobs.worker.connection import Wire
+
+    logging.disable(logging.CRITICAL)
+    client, row, jobs = measuring.client, measuring.row, measuring.jobs
+    connection, wire = get_connection("default"), Wire("default", timeout=60)
+
+    def handles(numbers: range) -> list[MandateJob]:
+        return [
+            MandateJob.handle(f"j{n}", queue="default", payload=PAYLOAD.encode(), connection=connection)
+            for n in numbers
+        ]
+
+    def claim(worker: str) -> Callable[[Any, int], object]:
+        return lambda pipeline, n: pipeline.zadd("rq:wip:default", {f"j{n}:{worker}.{n}": 9e9 + n})
+
+    def waits(pipeline: Any, n: int) -> None:
+        pipeline.sadd(f"jobs:waits:j{n}", "P")
+        pipeline.sadd("jobs:dependents:P", f"j{n}")
+        pipeline.zadd("rq:deferred:default", {f"j{n}": 1})
+
+    def queued(pipeline: Any, n: int) -> None:
+        pipeline.rpush("rq:queue:default", f"j{n}")
+
+    def after(many: int) -> NewJob:
+        return NewJob(
+            "after", "default", PAYLOAD.encode(), prerequisites=Prerequisites(tuple(f"j{n}" for n in range(many)))
+        )
+
+    print("| script | size | calls | median ms | longest ms | all, s |")
+    print("|---|---|---:|---:|---:|---:|")
+    jobs(10_000, "started", claim("dead"))
+    row("recover", "10,000 claims of a dead worker", lambda: recovery.recover(wire, "default"))
+    jobs(10_000, "started", claim("living"))
+    client.zadd("jobs:workers", {"living": time.time() + 1_000})
+    row("recover", "10,000 claims of living workers", lambda: recovery.recover(wire, "default"))
+    jobs(10_000, "started", claim("living"))
+    row("change", "cancel 500 of 10,000 running jobs", lambda: control.change_all("cancel", handles(range(500))))
+    for first in range(0, 1_000_000, 10_000):
+        client.rpush("rq:queue:default", *[f"j{n}" for n in range(first, first + 10_000)])
+    jobs(20_000, "queued", lambda pipeline, n: None)
+    apart = range(1_000, 3_000, 10)
+    row("change", "cancel 200 jobs in a queue of 1,000,000", lambda: control.change_all("cancel", handles(apart)))
+    jobs(100_000, "deferred", waits)
+    row("release", "100,000 dependents", lambda: release.release(connection, "jobs:dependents:P"))
+    hour = int(time.time()) // 3_600 - 1
+    labels = {f"default|app.C{n}|finished|{bucket}": 3 for n in range(500) for bucket in (10, 11, 12, 13)}
+    for minute in range(hour * 60, hour * 60 + 60):
+        client.hset(f"jobs:counts:{minute}", mapping=labels)
+    row("sum_up", "an hour of 500 commands", attempt_counts.roll_up)
+    jobs(100_000, "queued", queued)
+    row("clear", "a queue of 100,000", lambda: list(control.clear("default", datetime.now(UTC))))
+    jobs(50_000, "queued", queued)
+    row("push, link", "a job with 50,000 prerequisites", lambda: queues.push([after(50_000)]))
+    jobs(50_000, "queued", queued)
+    (job,) = queues.push([after(50_000)])
+    row("change", "cancel a job that waits for 50,000", lambda: control.cancel(job))
+    plain = [NewJob(f"n{n}", "default", PAYLOAD.encode()) for n in range(100_000)]
+    row("push", "100,000 jobs", lambda: queues.push(plain))
+
+
+if __name__ == "__main__":
+    main()

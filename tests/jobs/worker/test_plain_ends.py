@@ -1,0 +1,124 @@
+"""RQ's code writes the outcome of a plain job; the worker's next step counts it and releases those that wait for it."""
+
+import django_rq
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from jobs import control
+from jobs.attempts.outcomes import GivenBack, Recorded
+from jobs.broker.connections import get_connection
+from jobs.job import MandateJob
+from jobs.worker.connection import Wire
+from jobs.worker.recovery import recover
+from jobs.worker.release import release
+from tests.jobs.worker.test_step import claim_all, finish
+from tests.sample import functions
+from tests.sample.commands.notes import WriteNote
+
+CLAIMS = "jobs:plain:default"
+
+
+@pytest.fixture
+def plain(new_fetch, valkey):
+    """A plain job that a fetch has claimed, and a command that waits for the job."""
+    job = django_rq.get_queue("default").enqueue(functions.add, 2, 3)
+    waiting = WriteNote.defer("after", prereq_jobs=[job.id])
+    fetch = new_fetch("w1", release=lambda member: release(get_connection("default"), member))
+    (claim,) = claim_all(fetch)
+    return fetch, claim, waiting
+
+
+def written_by_rq(client, claim, status):
+    """What RQ's transaction does to the job and its claim."""
+    if status is None:
+        client.delete(f"rq:job:{claim.job_id}")
+    else:
+        client.hset(f"rq:job:{claim.job_id}", "status", status)
+    client.zrem("rq:wip:default", f"{claim.job_id}:{claim.execution.decode()}")
+
+
+@pytest.mark.parametrize(
+    ("status", "releases"),
+    [("finished", True), (None, True), ("failed", False), ("queued", False), ("started", False)],
+)
+def test_a_worker_that_dies_after_rqs_write_strands_no_dependents(status, releases, plain, valkey):
+    _, claim, _ = plain
+    client = valkey.client()
+    written_by_rq(client, claim, status)
+    client.zrem("jobs:workers", "w1")
+    recover(Wire("default"), "default")
+    assert client.smembers("jobs:releasing") == ({f"jobs:dependents:{claim.job_id}".encode()} if releases else set())
+    assert not client.exists(CLAIMS)
+
+
+def test_a_deleted_job_has_not_finished(plain, valkey):
+    _, claim, _ = plain
+    client = valkey.client()
+    written_by_rq(client, claim, "finished")
+    control.delete(MandateJob.fetch(claim.job_id, connection=client))
+    client.zrem("jobs:workers", "w1")
+    recover(Wire("default"), "default")
+    assert not client.exists("jobs:releasing", CLAIMS)
+
+
+def test_claims_that_are_still_held_or_of_the_living_stay(plain, valkey):
+    _, claim, _ = plain
+    client = valkey.client()
+    written_by_rq(client, claim, "finished")
+    recover(Wire("default"), "default")
+    recover(Wire("default"), "default", only="w1", kept=[claim.execution])
+    recover(Wire("default"), "default", only="w1", before=0)
+    assert client.scard(CLAIMS) == 1
+    assert not client.exists("jobs:releasing")
+
+
+@pytest.mark.parametrize("end", ["given back", "taken by recovery", "cancelled"])
+def test_a_claim_that_ends_otherwise_leaves_nothing(end, plain, valkey):
+    fetch, claim, _ = plain
+    client = valkey.client()
+    assert client.scard(CLAIMS) == 1
+    if end == "given back":
+        finish(fetch, claim, GivenBack())
+        fetch.flush()
+    elif end == "cancelled":
+        control.cancel(MandateJob.fetch(claim.job_id, connection=client))
+    else:
+        client.zrem("jobs:workers", "w1")
+        recover(Wire("default"), "default")
+    assert not client.exists(CLAIMS, "rq:wip:default")
+
+
+def test_an_attempt_whose_step_lost_its_answer_is_counted_once(plain, valkey, monkeypatch):
+    fetch, claim, _ = plain
+    client = valkey.client()
+    written_by_rq(client, claim, "finished")
+    finish(fetch, claim, Recorded(finished=True))
+    run = fetch._wire.run
+
+    def cut(*words):
+        run(*words)
+        raise RedisConnectionError("cut")
+
+    monkeypatch.setattr(fetch._wire, "run", cut)
+    with pytest.raises(RedisConnectionError):
+        fetch._step(claims=False)
+    monkeypatch.undo()
+    fetch.flush()
+    (counts,) = client.keys("jobs:counts:*")
+    assert list(client.hgetall(counts).values()) == [b"1"]
+    assert not client.exists(CLAIMS)
+
+
+def test_dependents_that_a_full_server_does_not_release_are_released_later(plain, valkey):
+    fetch, claim, waiting = plain
+    client = valkey.client()
+    written_by_rq(client, claim, "finished")
+    finish(fetch, claim, Recorded(finished=True))
+    client.config_set("maxmemory", 1)
+    try:
+        fetch.flush()
+    finally:
+        client.config_set("maxmemory", 0)
+    fetch.flush()
+    assert not client.exists(CLAIMS)
+    assert waiting.state == "queued"
