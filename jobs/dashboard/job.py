@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.apps import apps
+from django.contrib.admin.utils import quote
 from django.http import Http404, HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
@@ -215,6 +216,6 @@ def _url(name: str, value: Any) -> str:
     try:
         label, _, key = value["$record"].partition(":")
         model = apps.get_model(label)
-        return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[key])
+        return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[quote(key)])
     except (LookupError, ValueError, NoReverseMatch):
         return ""
