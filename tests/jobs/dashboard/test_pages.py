@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_the_overview_shows_queues_in_priority_order_and_what_is_wrong(admin_client):
     WriteNote.defer_many([(str(n),) for n in range(1_234)])
-    ShoutNote.defer("x")
+    ShoutNote.defer(Note.objects.create())
     queues.pause("default")
     page = admin_client.get(reverse(OVERVIEW))
 
