@@ -25,12 +25,13 @@ from rq.utils import str_to_date
 from jobs import conf, queues, unrun
 from jobs.client import options, tracing
 from jobs.client.new_job import new_job
-from jobs.errors import ForbiddenFunctionError
+from jobs.errors import ForbiddenFunctionError, NewerPayloadError, PayloadError
 from jobs.inspection import find
 from jobs.job import JobState, MandateJob
 from jobs.mandate import Mandate
 from jobs.record import registry
 from jobs.runtime import passage
+from jobs.safe_logging import safe_logger
 from jobs.tasks import (
     BaseTaskBackend,
     InvalidTask,
@@ -45,6 +46,8 @@ from jobs.tasks import (
     task_finished,
     task_started,
 )
+
+logger = safe_logger("jobs")
 
 _STATUSES = {
     JobState.RUNNING: TaskResultStatus.RUNNING,
@@ -63,10 +66,9 @@ class RunTask(Mandate):
     kwargs: dict[str, Any]
     backend: str = "default"
 
-    @property
-    def is_async(self) -> bool:  # type: ignore[override]  # of other commands, an attribute of the class
-        """Whether the task's function is a coroutine function. ForbiddenFunctionError for an unknown task."""
-        return iscoroutinefunction(task_of(self.path, self.backend).func)
+    def __post_init__(self) -> None:
+        self._task = task_of(self.path, self.backend)  # no command is built of a payload that cannot be run
+        self.is_async = iscoroutinefunction(self._task.func)  # type: ignore[misc]  # of other commands, the class's
 
     @passage
     def call(self) -> Any:
@@ -82,16 +84,16 @@ class RunTask(Mandate):
         return await sync_to_async(self._end)(result, await function(*args, **self.kwargs))
 
     def _begin(self) -> tuple[Callable[..., Any], list[Any], Any]:
-        task, result = task_of(self.path, self.backend), self._result()
+        task, result = self._task, self._result()
         task_started.send(RQBackend, task_result=result)
         args = [TaskContext(task_result=result), *self.args] if task.takes_context else self.args
         return task.func, args, result
 
     def _end(self, result: Any, value: Any) -> Any:
-        returned = json.loads(json.dumps(normalize_json(unrun.checked(value, self.path)), allow_nan=False))
+        returned = _plain(unrun.checked(value, self.path), self.path)
         result = replace(result, status=TaskResultStatus.SUCCESSFUL, finished_at=timezone.now())
         object.__setattr__(result, "_return_value", returned)  # as Django's own backends do
-        task_finished.send(RQBackend, task_result=result)
+        task_finished.send_robust(RQBackend, task_result=result)  # the work is done, whatever a receiver raises
         return returned
 
     def on_dead(self, error: BaseException) -> None:
@@ -140,7 +142,10 @@ class RQBackend(BaseTaskBackend):
         that are not JSON, RedisUnavailableError.
         """
         self.validate_task(task)
-        task_of(task.module_path, self.alias)  # refuses a task that workers could not import
+        try:
+            task_of(task.module_path, self.alias)
+        except NewerPayloadError as error:
+            raise ForbiddenFunctionError(str(error)) from None  # workers could not import it
         queue = queues.check(task.queue_name)
         result: Any = _result(task, self.alias, args, kwargs)  # converts the arguments to plain JSON, or refuses them
         fields = {"path": task.module_path, "args": result.args, "kwargs": result.kwargs, "backend": self.alias}
@@ -165,7 +170,10 @@ class RQBackend(BaseTaskBackend):
         job = find(result_id)
         if job is None or job.command_name != registry.name_of(RunTask) or job.command_kwargs["backend"] != self.alias:
             raise TaskResultDoesNotExist(result_id)
-        return result_of(job)
+        try:
+            return result_of(job)
+        except PayloadError as error:  # its task is not in this release
+            raise TaskResultDoesNotExist(result_id) from error
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         """jobs.E009: a queue of the backend is not listed."""
@@ -182,6 +190,16 @@ class RQBackend(BaseTaskBackend):
         ]
 
 
+def _plain(value: Any, path: str) -> Any:
+    """Return a task's result as plain JSON; the name of its type for any other value: the work is done all the same."""
+    try:
+        return json.loads(json.dumps(normalize_json(value), allow_nan=False, ensure_ascii=False).encode())
+    except Exception as error:  # of the value's own code, too
+        shown = f"<{type(value).__qualname__}>"
+        logger.warning("task %s returned what is not JSON, so its result is %r: %s", path, shown, type(error).__name__)
+        return shown
+
+
 def result_of(job: MandateJob) -> Any:
     """Return the TaskResult of a task's job."""
     fields = job.command_kwargs
@@ -193,13 +211,29 @@ def task_of(path: str, backend: str) -> Any:
     """
     Return the task at a dotted path, if an installed app defines it at the top of a module.
 
-    Raises ForbiddenFunctionError otherwise: a payload must not choose freely.
+    Raises NewerPayloadError if nothing has that name: a newer release may have brought the task. ForbiddenFunctionError
+    if it is no task: a payload must not choose freely.
     """
     module, _, name = path.rpartition(".")
-    task = vars(import_module(module)).get(name) if module and apps.get_containing_app_config(module) else None
-    if not isinstance(task, Task) or task.module_path != path:
-        raise ForbiddenFunctionError(f"There is no task {path!r} at the top of a module of an installed app.")
-    return task if task.backend == backend else task.using(backend=backend)
+    found = _names_of(module).get(name) if module and apps.get_containing_app_config(module) else None
+    if found is None:
+        raise NewerPayloadError(
+            f"There is no task {path!r} at the top of a module of an installed app. Either this release is older than "
+            "the one that enqueued it, or it was renamed or removed."
+        )
+    if not isinstance(found, Task) or found.module_path != path:
+        raise ForbiddenFunctionError(f"{path!r} is not a task at the top of a module of an installed app.")
+    return found if found.backend == backend else found.using(backend=backend)
+
+
+def _names_of(module: str) -> dict[str, Any]:
+    """Return what a module defines; nothing for a module that does not exist. Raises any other error of its import."""
+    try:
+        return vars(import_module(module))
+    except ModuleNotFoundError as error:
+        if f"{module}.".startswith(f"{error.name}."):
+            return {}
+        raise
 
 
 def _result(

@@ -30,7 +30,10 @@ class UnknownCommandError(PayloadError):
 
 
 class NewerPayloadError(PayloadError):
-    """Raised if a payload is of a version that this release is too old to read."""
+    """
+    Raised if a payload is of a version that this release is too old to read, or names what this release does not have:
+    a task, a model, a database, an Enum member, a field of the command.
+    """
 
 
 class ForbiddenFunctionError(PayloadError):

@@ -21,7 +21,7 @@ from jobs.attempts.interrupt import Interruptible, JobInterrupt, TimedOut
 from jobs.attempts.outcomes import Ended, Finished
 from jobs.broker.connections import get_connection
 from jobs.client.context import restored
-from jobs.errors import ForbiddenFunctionError, PayloadError, PrereqJobNotFinishedError
+from jobs.errors import ForbiddenFunctionError, NewerPayloadError, PayloadError, PrereqJobNotFinishedError
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, finished, invoke
 from jobs.record import arguments, display, payload, prerequisites, registry
@@ -128,7 +128,9 @@ def _build(name: str, args: list[Any], kwargs: dict[str, Any], is_tagged: bool) 
         try:
             inspect.signature(command).bind(*args, **kwargs)
         except TypeError as error:
-            raise PayloadError(f"The payload's arguments do not fit {name}: {error}") from error
+            raise NewerPayloadError(  # perhaps: a command of another release has other fields
+                f"The payload's arguments do not fit {name}: {error}. A release with other fields has enqueued it."
+            ) from error
         raise  # the command's own error
 
 

@@ -83,6 +83,7 @@ class Mandate:
     result_ttl: ClassVar[int] = options.DEFAULTS["result_ttl"]
     keep_log: ClassVar[bool] = options.DEFAULTS["keep_log"]
     profile_rate: ClassVar[float] = options.DEFAULTS["profile_rate"]
+    strict_types: ClassVar[bool] = options.DEFAULTS["strict_types"]
     log_arguments: ClassVar[bool] = options.DEFAULTS["log_arguments"]
 
     context: ClassVar[Context] = Context()  # values sent with every job deferred while they are set
@@ -243,9 +244,9 @@ class Mandate:
         `profile=True`, to profile its attempts.
 
         Returns the job; its `id` is set immediately. With `unique_for`, a duplicate refers to the earlier job, and its
-        `duplicate` is True. Raises TypeError for fields that do not match, SerializationError for an argument that
-        cannot be serialized, ValueError for an invalid option, UnknownQueueError, PrerequisiteError,
-        RedisUnavailableError.
+        `duplicate` is True. Raises TypeError for fields that do not match or have another type than annotated,
+        SerializationError for an argument that cannot be serialized, ValueError for an invalid option,
+        UnknownQueueError, PrerequisiteError, RedisUnavailableError.
         """
         queue = queues.check(queue or cls.queue)
         first = NONE

@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import orjson
-from django.db import transaction
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
@@ -158,20 +157,20 @@ def copy(job: MandateJob) -> MandateJob:
 
 def on_commit(write: Callable[[], None]) -> None:
     """Call `write` once every open transaction has committed, after earlier ones; immediately if none is open."""
-    open_aliases = runtime.open_transactions()
-    if not open_aliases:
+    opened = runtime.open_transactions()
+    if not opened:
         write()
         return
     # A transaction that rolls back never calls back, so its alias stays in `awaited` and nothing is written.
-    awaited = set(open_aliases)
+    awaited = {connection.alias for connection in opened}
 
     def committed(alias: str) -> None:
         awaited.discard(alias)
         if not awaited:
             write()
 
-    for alias in open_aliases:
-        transaction.on_commit(lambda alias=alias: committed(alias), using=alias)  # type: ignore[misc]
+    for connection in opened:
+        runtime.on_commit(connection, lambda alias=connection.alias: committed(alias))  # type: ignore[misc]
 
 
 def _write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:

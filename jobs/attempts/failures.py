@@ -201,8 +201,8 @@ def _failed(error: BaseException, attempt: Attempt, command: Mandate | None, pro
     if isinstance(verdict, retries.GiveUp):
         return _dead(error, attempt, command, reason_of(error))
     logger.warning(
-        "retrying %s after %d attempts in %.0f s due to %s",
-        *(attempt, attempt.number, verdict.delay, reason_of(error)),
+        "retrying %s in %.0f s due to %s",
+        *(attempt, verdict.delay, reason_of(error)),
         extra=attempt.fields(),
     )
     _hook(command, "on_retry", error, attempt.number, verdict.delay)

@@ -11,7 +11,7 @@ import orjson
 from jobs import queues, runtime
 from jobs.broker import keys
 from jobs.broker.connections import Word
-from jobs.client import options
+from jobs.client import field_types, options
 from jobs.errors import CommandDefinitionError, SerializationError
 from jobs.queues import Lock, NewJob
 from jobs.record import arguments, payload, registry
@@ -35,7 +35,8 @@ def new_job(
     Return the job that `defer` is about to write. `due` is seconds since the epoch, `context` the result of
     `context.capture`, `profile` whether its attempts are profiled.
 
-    Raises TypeError for fields that do not match, SerializationError for an argument that cannot be serialized.
+    Raises TypeError for fields that do not match or have another type than annotated, SerializationError for an
+    argument that cannot be serialized.
     """
     name = registry.name_of(command)
     if not command.has_call():
@@ -45,6 +46,7 @@ def new_job(
     except TypeError as error:
         raise _misfit(command, name, args, fields) or error from None
     data = payload.build(name, _encoded(command, name, args), _encoded_named(name, fields))
+    field_types.check(command, bound, args, fields)
     further = _further_fields(command, due, context, profile)
     lock = None if command.unique_for is None else _lock(command, name, bound, args, fields)
     return NewJob(queues.new_id(), queue, data, due, further, prerequisites, lock)

@@ -38,6 +38,8 @@ DEFAULTS: dict[str, Any] = {
     "keep_log": False,
     # The part of the attempts that is profiled, from 0 (none) to 1 (all).
     "profile_rate": 0.0,
+    # Whether `defer` refuses arguments that have another type than their field's annotation.
+    "strict_types": True,
     # Whether arguments may be shown in logs and on the dashboard.
     "log_arguments": True,
 }
@@ -113,7 +115,7 @@ def check_options(command: Any) -> None:
             refuse(option, "a number of seconds above 0, a timedelta, or None")
     if not (_is_number(command.profile_rate) and 0 <= command.profile_rate <= 1):
         refuse("profile_rate", "a number from 0 to 1")
-    for switch in ("keep_log", "log_arguments", "guard_against_deserialization_errors"):
+    for switch in ("keep_log", "log_arguments", "strict_types", "guard_against_deserialization_errors"):
         if type(getattr(command, switch)) is not bool:
             refuse(switch, "True or False")
 

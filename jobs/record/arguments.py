@@ -15,17 +15,14 @@ from enum import Enum
 from math import isfinite
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
-from django.apps import apps
-from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS, models
-from django.utils.connection import ConnectionDoesNotExist
-from django.utils.functional import Promise
+from django.utils.functional import LazyObject, Promise, empty
 
-from jobs.errors import MissingRecordError, PayloadError, SerializationError
-from jobs.record import registry
+from jobs.errors import NewerPayloadError, PayloadError, SerializationError
+from jobs.record import records, registry
 
 # orjson refuses more than 254 levels, and a tag makes up to three levels of one.
 MAX_NESTING = 80
@@ -118,12 +115,13 @@ def _fixed(value: datetime | time) -> Any:
 
 
 def _record(value: models.Model, _depth: int) -> Any:
-    label = value._meta.label
-    if value._state.adding or value.pk is None:
-        raise SerializationError(f"is an unsaved {label}. Save it first: a job refers to its record")
-    reference = {"$record": f"{label}:{value._meta.pk.value_to_string(value)}"}
-    alias = value._state.db or DEFAULT_DB_ALIAS
-    return reference if alias == DEFAULT_DB_ALIAS else reference | {"using": alias}
+    return records.reference_to(value)
+
+
+def _lazy(value: Any, depth: int) -> Any:
+    if value._wrapped is empty:
+        value._setup()
+    return encode(value._wrapped, depth)
 
 
 def _class(value: type, _depth: int) -> Any:
@@ -200,6 +198,7 @@ _ENCODERS: dict[type, Callable[[Any, int], Any]] = {
 # By base class, the more special first: an IntEnum is an Enum before it is an int, freezegun's datetime is a datetime.
 _BASES: list[tuple[type, Callable[[Any, int], Any]]] = [
     (models.Model, _record),
+    (LazyObject, _lazy),
     (Enum, _enum),
     (Promise, lambda value, depth: encode(str(value), depth)),
     (type, _class),
@@ -210,9 +209,12 @@ _BASES: list[tuple[type, Callable[[Any, int], Any]]] = [
 
 
 def _encoder_by_base(value: object) -> Callable[[Any, int], Any]:
+    kind = type(value)  # not its `__class__`, which a mock with a `spec` borrows
     for base, encoder in _BASES:
-        if isinstance(value, base):
+        if issubclass(kind, base):
             return encoder
+    if records.is_proxy(value):
+        return _record
     raise SerializationError(
         f"is of type {type(value).__module__}.{type(value).__qualname__}, which cannot be sent. "
         "Send its data, or store it and send its key"
@@ -229,7 +231,7 @@ def decode(value: Any) -> Any:
     Raises MissingRecordError naming every record that is gone, PayloadError for a form that `encode` did not write or
     this release cannot read. A database that is down raises its own error.
     """
-    return _decode(value, _fetch(_references(value)))
+    return _decode(value, records.fetch(_references(value)))
 
 
 def _references(value: Any) -> Iterator[tuple[str, str]]:
@@ -245,53 +247,25 @@ def _references(value: Any) -> Iterator[tuple[str, str]]:
                 yield from _references(item)
 
 
-_Records = dict[tuple[str, str], models.Model]
-
-
-def _fetch(references: Iterator[tuple[str, str]]) -> _Records:
-    wanted: dict[tuple[type[models.Model], str], dict[str, Any]] = {}
-    for reference, alias in references:
-        try:
-            label, _, key = reference.partition(":")
-            model = apps.get_model(label)
-            wanted.setdefault((model, alias), {})[reference] = model._meta.pk.to_python(key)
-        except (AttributeError, LookupError, TypeError, ValueError, ValidationError) as error:
-            raise PayloadError(f"Unreadable reference {reference!r}: {error}") from error
-
-    found: _Records = {}
-    missing = []
-    for (model, alias), keys in wanted.items():
-        try:
-            records = model._base_manager.using(alias).in_bulk(list(set(keys.values())))
-        except ConnectionDoesNotExist as error:
-            raise PayloadError(f"No database {alias!r} here, but a reference names it: {error}") from error
-        for reference, key in keys.items():
-            if key in records:
-                found[reference, alias] = records[key]
-            else:
-                missing.append(reference)
-    if missing:
-        raise MissingRecordError(missing)
-    return found
-
-
-def _decode(value: Any, records: _Records) -> Any:
+def _decode(value: Any, found: records.Records) -> Any:
     if type(value) is list:
-        return [_decode(item, records) for item in value]
+        return [_decode(item, found) for item in value]
     if type(value) is not dict:
         return value
     tag = next(iter(value), "")
     if tag[:1] != "$":
-        return {key: _decode(item, records) for key, item in value.items()}
+        return {key: _decode(item, found) for key, item in value.items()}
     if tag == "$record":
-        return records[value["$record"], value.get("using", DEFAULT_DB_ALIAS)]
+        return found[value["$record"], value.get("using", DEFAULT_DB_ALIAS)]
     decoder = _DECODERS.get(tag)
     if decoder is None:
-        raise PayloadError(f"Unknown kind of argument {tag!r}: this release cannot read it.")
+        raise NewerPayloadError(f"Unknown kind of argument {tag!r}: this release cannot read it.")
     try:
-        return decoder(_decode(value[tag], records))
+        return decoder(_decode(value[tag], found))
     except PayloadError:
         raise
+    except ZoneInfoNotFoundError as error:
+        raise NewerPayloadError(f"Unknown time zone in {str(value)[:200]}: {error}") from error
     except Exception as error:
         raise PayloadError(f"Malformed argument {str(value)[:200]}: {error}") from error
 
@@ -311,7 +285,7 @@ def _loaded_class(path: str) -> type:
     for name in qualname.split("."):
         loaded = vars(loaded).get(name) if loaded is not None else None
         if not isinstance(loaded, type):
-            raise PayloadError(f"Unknown class {path!r}: no loaded module defines it.")
+            raise NewerPayloadError(f"Unknown class {path!r}: no loaded module of this release defines it.")
     return loaded  # type: ignore[no-any-return]
 
 
@@ -319,7 +293,10 @@ def _enum_of(value: list[str]) -> Enum:
     kind = _loaded_class(value[0])
     if not issubclass(kind, Enum):
         raise PayloadError(f"{value[0]!r} is not an Enum.")
-    return kind.__members__[value[1]]
+    try:
+        return kind.__members__[value[1]]
+    except KeyError:
+        raise NewerPayloadError(f"{value[0]!r} has no member {value[1]!r} in this release.") from None
 
 
 def _subclass_of(value: list[Any]) -> Any:
@@ -350,6 +327,6 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "$range": lambda value: range(*value),
     "$enum": _enum_of,
     "$subclass": _subclass_of,
-    "$model": apps.get_model,
+    "$model": records.model_of,
     "$command": registry.get,
 }

@@ -8,12 +8,16 @@ JOBS["FILTERED_FIELDS"], at any depth. Only a payload is shown as it is, to read
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import orjson
+from django.utils.duration import duration_iso_string
 
 from jobs import conf
 from jobs.errors import JobsError
@@ -129,6 +133,41 @@ def _hidden() -> tuple[str, ...]:
     return tuple(conf.get("FILTERED_FIELDS"))
 
 
+def _moment(parts: Sequence[Any]) -> str:
+    """Return a datetime as ISO text; of one in a named zone with the offset, and the name as in RFC 9557."""
+    text, zone, fold = parts
+    at = datetime.fromisoformat(text)
+    return f"{at.replace(tzinfo=ZoneInfo(zone), fold=fold).isoformat()}[{zone}]" if zone else at.isoformat()
+
+
+def _time(parts: Sequence[Any]) -> str:
+    text, zone, _ = parts
+    return f"{time.fromisoformat(text).isoformat()}{f'[{ZoneInfo(zone)}]' if zone else ''}"
+
+
+def _integer(digits: str) -> str:
+    return str(int(digits, 16)) if len(digits) < VALUE_LENGTH else f"0x{int(digits, 16):x}"
+
+
+def _member(parts: Sequence[str]) -> str:
+    path = f"{parts[0].partition(':')[2]}.{parts[1]}"
+    if not path.replace(".", "").isidentifier():
+        raise ValueError
+    return path
+
+
+# The readable forms of tagged values: ISO 8601 for what has to do with time.
+_READ: dict[str, Callable[[Any], str]] = {
+    "$datetime": _moment,
+    "$time": _time,
+    "$date": lambda day: str(date.fromisoformat(day)),
+    "$timedelta": lambda parts: duration_iso_string(timedelta(*parts)),
+    "$uuid": lambda digits: str(UUID(digits)),
+    "$int": _integer,
+    "$enum": _member,
+}
+
+
 def _value(encoded: Any, hidden: Sequence[str]) -> str:
     if type(encoded) is list:
         return f"[{', '.join(_value(each, hidden) for each in encoded)}]"
@@ -142,6 +181,13 @@ def _value(encoded: Any, hidden: Sequence[str]) -> str:
         return f"{{{', '.join(f'{key!r}: {shown}' for key, shown in items)}}}"
     if tag == "$record":
         return str(encoded[tag])
+    if reads := _READ.get(tag):
+        try:
+            return reads(encoded[tag])
+        except Exception:  # noqa: S110  # not as `arguments.encode` writes it
+            pass
+    if tag == "$subclass" and type(encoded[tag]) is list and encoded[tag]:
+        return _value(encoded[tag][-1], hidden)
     if tag == "$dict":  # pairs of key and value: a key is no string, or begins with "$"
         pairs = ((key, FILTERED if key in hidden else _value(each, hidden)) for key, each in encoded[tag])
         return f"dict([{', '.join(f'[{_value(key, hidden)}, {shown}]' for key, shown in pairs)}])"

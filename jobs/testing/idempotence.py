@@ -50,7 +50,7 @@ def _rows() -> Rows:
             continue
         names = [field.attname for field in model._meta.local_concrete_fields]
         try:
-            rows = {row[model._meta.pk.attname]: row for row in model._base_manager.using(database).values(*names)}
+            rows = {row.pop("pk"): row for row in model._base_manager.using(database).values("pk", *names)}
         except DatabaseOperationForbidden:  # the test may not use that database, so the command did not
             continue
         by_model[model._meta.label] = rows

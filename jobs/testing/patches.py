@@ -123,12 +123,14 @@ def _stand_in() -> Any:
     return current().memory
 
 
-def _open_in_test() -> list[str]:
-    return [connection.alias for connection in connections.all(initialized_only=True) if _is_open(connection)]
+def _open_in_test() -> list[Any]:
+    return [connection for connection in runtime.callers_connections() if _is_open(connection)]
 
 
 def _is_open(connection: Any) -> bool:
-    return any(not block._from_testcase for block in connection.atomic_blocks)
+    if connection.in_atomic_block:
+        return any(not block._from_testcase for block in connection.atomic_blocks)
+    return runtime.has_begun(connection)
 
 
 def _exit_and_write(self: Any, *error: Any) -> None:

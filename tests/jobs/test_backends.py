@@ -30,7 +30,7 @@ from django.utils import timezone
 from jobs import MandateJob, control
 from jobs.backends import RQBackend, RunTask, task_of
 from jobs.broker.connections import get_connection
-from jobs.errors import ForbiddenFunctionError, UnknownQueueError
+from jobs.errors import ForbiddenFunctionError, PayloadError, UnknownQueueError
 from jobs.tasks import (
     InvalidTask,
     TaskResultDoesNotExist,
@@ -117,13 +117,6 @@ def test_it_is_retried_as_every_job_and_failed_when_it_is_dead(worker):
     assert "bad luck" in result.errors[0].traceback
 
 
-def test_a_result_that_is_not_json_is_a_failure(worker):
-    result = tasks.return_object.enqueue()
-    worker.run()
-    result.refresh()
-    assert "Unsupported type: <class 'object'>" in result.errors[0].traceback
-
-
 @pytest.mark.parametrize("what", ["generator", "coroutine"])
 def test_a_result_that_has_not_run_is_a_failure_that_says_so(what, worker):
     result = tasks.return_unrun.enqueue(what)
@@ -204,8 +197,17 @@ def test_aenqueue():
     "path", ["os.system", "tests.sample.tasks.no_task", "tests.sample.tasks.nothing", "add", "tests.sample.models.Note"]
 )
 def test_a_payload_can_name_only_tasks_of_installed_apps(path):
-    with pytest.raises(ForbiddenFunctionError):
+    with pytest.raises(PayloadError):
         task_of(path, "default")
+
+
+@pytest.mark.parametrize("path", [b"tests.sample.tasks.gone", b"tests.sample.gone.add", b"gone.tasks.add"])
+def test_a_result_of_a_task_that_is_gone_is_not_found(path):
+    result = tasks.add.enqueue(1)
+    client, key = get_connection("default"), job_of(result).key
+    client.hset(key, "data", client.hget(key, "data").replace(b"tests.sample.tasks.add", path))
+    with pytest.raises(TaskResultDoesNotExist):
+        task_backends["default"].get_result(result.id)
 
 
 def test_a_result_of_something_else_is_not_found(worker):
@@ -313,11 +315,30 @@ def test_a_result_is_plain_json(what, expected, worker):
     assert result.return_value == expected
 
 
-@pytest.mark.parametrize("what", ["set", "not a number"])
-def test_one_that_is_not_is_a_failure(what, worker):
+@pytest.mark.parametrize(
+    ("what", "shown"),
+    [("set", "<set>"), ("not a number", "<float>"), ("endless", "<list>"), ("odd", "<Odd>"), ("surrogate", "<str>")],
+)
+def test_of_one_that_is_not_its_type_is_kept_and_the_task_is_done(what, shown, worker, caplog):
     result = tasks.give.enqueue(what)
     worker.run()
-    assert job_of(result).state == "retrying"
+    result.refresh()
+    assert (result.status, result.attempts, result.return_value) == (TaskResultStatus.SUCCESSFUL, 1, shown)
+    assert "returned what is not JSON" in caplog.text
+
+
+def test_a_receiver_that_raises_when_a_task_has_finished_does_not_repeat_it(worker):
+    def receiver(sender, task_result, **kwargs):
+        raise RuntimeError("no mail server")
+
+    task_finished.connect(receiver)
+    try:
+        result = tasks.add.enqueue(2, 3)
+        worker.run()
+    finally:
+        task_finished.disconnect(receiver)
+    result.refresh()
+    assert (result.status, result.return_value) == (TaskResultStatus.SUCCESSFUL, 5)
 
 
 def test_arguments_are_what_they_were(worker):

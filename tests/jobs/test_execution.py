@@ -1,11 +1,13 @@
 """One attempt, by a real worker process: what runs, what is refused; the next job runs in any case."""
 
+import time
+
 import django_rq
 import orjson
 import pytest
 from rq.job import Job
 
-from jobs import MandateJob, queues
+from jobs import MandateJob, queues, runtime
 from jobs.broker.connections import get_connection
 from jobs.job import JobState
 from jobs.queues import NewJob
@@ -73,13 +75,8 @@ def test_a_deleted_record_does_not_stop_the_worker(worker_process):
 PAYLOADS = {
     "no command at all": (["jobs.execution.perform", None, [], {}], "names no command"),
     "a command that is no text": (["jobs.execution.perform", None, [{"$a": 1}], {}], "names no command"),
-    "arguments that do not fit": (["jobs.execution.perform", None, ["sample.WriteNote"], {}], "do not fit"),
-    "an unknown kind of argument": (
-        ["jobs.execution.perform", None, ["sample.WriteNote", {"$odd": 1}], {}],
-        "Unknown kind of argument",
-    ),
-    "an unknown model": (
-        ["jobs.execution.perform", None, ["sample.WriteNote", {"$record": "no.Model:1"}], {}],
+    "a reference that is no text": (
+        ["jobs.execution.perform", None, ["sample.WriteNote", {"$record": 7}], {}],
         "Unreadable reference",
     ),
     "a function of the system": (["os.system", None, ["touch {marker}"], {}], "Jobs may not call 'os.system'"),
@@ -101,6 +98,36 @@ def test_what_cannot_be_run_is_dead_with_the_reason_and_the_next_job_runs(payloa
     assert reason in why_dead(bad)
     assert after.state is JobState.FINISHED
     assert not marker.exists()
+
+
+NEWER = {
+    "an argument too many": (["sample.WriteNote", "x", "y"], {}, "do not fit"),
+    "a new field": (["sample.WriteNote", "x"], {"colour": "red"}, "do not fit"),
+    "a field that is optional by now": (["sample.WriteNote"], {}, "do not fit"),
+    "a kind of argument": (["sample.WriteNote", {"$newer": 1}], {}, "Unknown kind of argument"),
+    "a model": (["sample.WriteNote", {"$record": "sample.Newer:1"}], {}, "Unknown model 'sample.Newer'"),
+    "a database": (["sample.WriteNote", {"$record": "sample.Note:1", "using": "newer"}], {}, "No database 'newer'"),
+    "a member": (["sample.WriteNote", {"$enum": ["tests.sample.models:Note.Mood", "NEW"]}], {}, "no member 'NEW'"),
+    "a task": (["jobs.RunTask", "tests.sample.tasks.newer", [], {}], {}, "no task 'tests.sample.tasks.newer'"),
+    "a task's module": (["jobs.RunTask", "tests.sample.newer.task", [], {}], {}, "no task 'tests.sample.newer.task'"),
+    "a task's app": (["jobs.RunTask", "newer.tasks.task", [], {}], {}, "no task 'newer.tasks.task'"),
+}
+
+
+@pytest.mark.parametrize(("args", "kwargs", "reason"), NEWER.values(), ids=NEWER)
+def test_a_name_of_a_newer_release_waits_a_day_for_it(args, kwargs, reason, worker, monkeypatch):
+    data = orjson.dumps(["jobs.execution.perform", None, args, kwargs])
+    (job,) = queues.push([NewJob(id="newer", queue="default", payload=data)])
+    begun = time.time()
+    for hours in (0, 1, 23.9):
+        monkeypatch.setattr(runtime, "now", lambda hours=hours: begun + hours * 3_600)
+        worker.hurry().run()
+        assert (job.state, job.reason) == (JobState.RETRYING, "newer payload")
+    assert reason in why_dead(job)
+    monkeypatch.setattr(runtime, "now", lambda: begun + 86_401)
+    worker.hurry().run()
+    assert job.state is JobState.DEAD
+    assert reason in job.reason
 
 
 @pytest.mark.parametrize("garbage", [b"\x80\x04N.", b"{", b"\xff\xfe", b"[]", b"7", b'["a"]'])

@@ -30,6 +30,15 @@ class Folder(models.Model):
     path = models.CharField(max_length=100, primary_key=True)
 
 
+class Line(models.Model):
+    """A record whose key is two columns."""
+
+    pk = models.CompositePrimaryKey("order", "number")
+    order = models.CharField(max_length=20)
+    number = models.IntegerField()
+    text = models.TextField(default="")
+
+
 class Visible(models.Manager["Guarded"]):
     def get_queryset(self) -> models.QuerySet["Guarded"]:
         return super().get_queryset().filter(hidden=False)

@@ -1,6 +1,7 @@
 """Tasks of Django's own API."""
 
 import asyncio
+from typing import Any
 
 from django.db import OperationalError
 
@@ -48,11 +49,6 @@ def fail(message: str) -> None:
 
 
 @task
-def return_object() -> object:
-    return object()
-
-
-@task
 def return_unrun(what: str) -> object:
     """Returns what has not run."""
     return (number for number in [1]) if what == "generator" else add_async.func(1, 2)
@@ -65,7 +61,17 @@ def give_back(*values: object, **named: object) -> list:
 
 @task
 def give(what: str) -> object:
-    return {"nothing": None, "set": {1}, "not a number": float("nan"), "tuple": (1, b"two"), "number": {1: 2}}[what]
+    endless: list[object] = []
+    endless.append(endless)
+    values = {"nothing": None, "set": {1}, "not a number": float("nan"), "tuple": (1, b"two"), "number": {1: 2}}
+    return {**values, "endless": endless, "odd": Odd(), "surrogate": "\ud800"}[what]
+
+
+class Odd(dict[str, str]):
+    """A value whose own code raises."""
+
+    def items(self) -> Any:
+        raise LookupError("no items")
 
 
 @task

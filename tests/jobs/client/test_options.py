@@ -291,15 +291,6 @@ def test_a_database_that_is_down_is_not_a_missing_record(worker, monkeypatch):
     assert "server closed" in job.reason
 
 
-def test_a_model_that_no_longer_exists_is_dead_with_the_reason(worker):
-    job = Guarded.defer(Note.objects.create())
-    client = get_connection("default")
-    client.hset(job.key, "data", client.hget(job.key, "data").replace(b"sample.Note", b"sample.Gone"))
-    worker.run()
-    assert job.state == "dead"
-    assert "Unreadable reference 'sample.Gone:" in job.reason
-
-
 def test_an_unknown_command_is_looked_for_during_a_day(worker, monkeypatch):
     job = WriteNote.defer("x")
     client = get_connection("default")

@@ -1,20 +1,25 @@
 """The dashboard through Django's client: what each page shows."""
 
 import json
+import types
 from datetime import UTC, datetime, timedelta
+from urllib import parse
 
 import pytest
+from django.contrib.admin import AdminSite
+from django.contrib.admin.utils import unquote
 from django.test import override_settings
-from django.urls import reverse
+from django.urls import path, resolve, reverse
 
 from config.queues import rq_queues
 from jobs import queues
 from jobs.broker.connections import get_connection
+from jobs.dashboard.job import _url
 from jobs.job import JobState
 from tests.jobs.dashboard.pages import OVERVIEW, text, url
 from tests.sample.commands.notes import Fail, KeepSecret, ShoutNote, WriteNote
 from tests.sample.commands.trouble import Ruled, TroubleTwice
-from tests.sample.models import Note
+from tests.sample.models import Folder, Note
 from users.commands.send_welcome_email import SendWelcomeEmail
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_the_overview_shows_queues_in_priority_order_and_what_is_wrong(admin_client):
     WriteNote.defer_many([(str(n),) for n in range(1_234)])
-    ShoutNote.defer("x")
+    ShoutNote.defer(Note.objects.create())
     queues.pause("default")
     page = admin_client.get(reverse(OVERVIEW))
 
@@ -175,6 +180,18 @@ def test_a_job_shows_all_there_is(admin_client, worker):
     assert waiting.id in page
     assert dead.id in text(admin_client, url("job", waiting.id))
     assert f"sample.Note:{note.pk}" in text(admin_client, url("job", job.id))
+
+
+@pytest.mark.parametrize("key", ["a_5Fb", "a/b", "50%", "x y", "ü", 'a?b#c"', "add"])
+def test_the_link_to_a_record_leads_to_it_whatever_its_key(key):
+    site = AdminSite(name="admin")
+    site.register(Folder)
+    urls = types.ModuleType("urls_of_folders")
+    urls.urlpatterns = [path("admin/", site.urls)]
+    with override_settings(ROOT_URLCONF=urls):
+        link = _url("folder", {"$record": f"sample.Folder:{key}"})
+        assert unquote(resolve(parse.unquote(link)).kwargs["object_id"]) == key
+        assert _url("line", {"$record": 'sample.Line:["a", "1"]'}) == ""  # the admin has no page for a composite key
 
 
 def test_a_user_argument_links_to_its_page_and_private_ones_are_hidden(admin_client, admin_user):

@@ -5,6 +5,7 @@ import enum
 import math
 from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
+from unittest import mock
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -17,10 +18,10 @@ from django.utils.translation import gettext_lazy, override
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.errors import MissingRecordError, PayloadError, SerializationError
+from jobs.errors import MissingRecordError, NewerPayloadError, PayloadError, SerializationError
 from jobs.record import arguments
 from tests.sample.commands.notes import ShoutNote
-from tests.sample.models import Folder, Guarded, Note, Parcel
+from tests.sample.models import Folder, Guarded, Line, Note, Parcel
 
 Point = collections.namedtuple("Point", "x y")
 
@@ -140,12 +141,21 @@ def test_equal_sets_give_equal_payloads():
         (int, "the class int"),
         (Note(text="unsaved"), "unsaved sample.Note"),
         (Parcel(), "unsaved sample.Parcel"),
+        (Line(order="a", number=1), "unsaved sample.Line"),
+        (SimpleLazyObject(object), "builtins.object"),
         (datetime(2026, 1, 1, tzinfo=type("Odd", (timezone.__base__,), {})()), "time zone of type Odd"),
     ],
 )
 def test_a_value_that_cannot_be_sent_exactly_is_refused(value, reason):
     with pytest.raises(SerializationError, match=reason.replace("|", r"\|")):
         arguments.encode([{"deep": (value,)}])
+
+
+@pytest.mark.parametrize("spec", [Note, Note(pk=7), datetime(2026, 1, 1), Level.LOW, "text", {}, str], ids=repr)
+@pytest.mark.parametrize("make", [mock.MagicMock, mock.NonCallableMock, mock.create_autospec])
+def test_a_mock_is_refused_whatever_it_stands_for(spec, make):
+    with pytest.raises(SerializationError, match=r"is of type unittest\.mock|is of type builtins.function"):
+        arguments.encode(make(spec=spec))
 
 
 def test_a_class_that_cannot_be_found_again_is_refused():
@@ -182,7 +192,15 @@ def test_a_record_travels_as_a_reference_and_is_fetched_fresh():
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("make", [Parcel, lambda: Folder(path="a:b/c"), lambda: Guarded(hidden=True)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Parcel,
+        lambda: Folder(path="a:b/c"),
+        lambda: Guarded(hidden=True),
+        lambda: Line(order='a:["b", 1]', number=-7),
+    ],
+)
 def test_keys_of_every_type_and_records_behind_a_manager_are_found(make):
     record = make()
     record.save()
@@ -201,6 +219,28 @@ def test_many_records_take_one_query_a_model(django_assert_num_queries):
 
     assert received == {"notes": notes, "again": notes[3], "of": (content_type,)}
     assert received["again"] is received["notes"][3]
+
+
+@pytest.mark.django_db
+def test_records_with_composite_keys_are_fetched_together_and_named_when_they_are_gone(django_assert_num_queries):
+    lines = [Line.objects.create(order="a", number=n, text=str(n)) for n in range(3)]
+    sent = arguments.encode(lines)
+    with django_assert_num_queries(1):
+        received = arguments.decode(sent)
+    assert [line.text for line in received] == ["0", "1", "2"]
+
+    deleted = Line.objects.get(number=1)
+    deleted.delete()
+    with pytest.raises(MissingRecordError) as caught:
+        arguments.decode(sent)
+    assert caught.value.references == ['sample.Line:["a", "1"]']
+    with pytest.raises(SerializationError, match=r"unsaved sample\.Line"):
+        arguments.encode(deleted)
+
+
+def test_what_a_lazy_object_stands_for_is_sent():
+    assert arguments.encode(SimpleLazyObject(lambda: "text")) == "text"
+    assert arguments.encode([SimpleLazyObject(lambda: {"a": 1})]) == [{"a": 1}]
 
 
 @pytest.mark.django_db
@@ -250,6 +290,27 @@ def test_a_database_that_fails_is_not_a_missing_record(monkeypatch):
 )
 def test_a_payload_that_nobody_encoded_is_refused_without_running_anything(payload):
     with pytest.raises(PayloadError):
+        arguments.decode([payload])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"$record": "no.Model:1"},
+        {"$record": "sample.Newer:1"},
+        {"$record": "sample.Note:1", "using": "nowhere"},
+        {"$model": "sample.Newer"},
+        {"$enum": ["not.loaded:Thing", "ONE"]},
+        {"$enum": [f"{__name__}:Newer", "ONE"]},
+        {"$enum": [f"{__name__}:Level", "NEWER"]},
+        {"$subclass": [f"{__name__}:Newer", "str", "x"]},
+        {"$datetime": ["2026-01-01T00:00:00", "Mars/Olympus", 0]},
+        {"$newer": 1},
+    ],
+)
+def test_a_name_that_this_release_does_not_have_may_be_newer(payload):
+    with pytest.raises(NewerPayloadError):
         arguments.decode([payload])
 
 

@@ -1,6 +1,9 @@
 """What may be shown of a call, a context or a text, wherever it is shown."""
 
 import io
+from datetime import UTC, date, datetime, time, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
@@ -8,14 +11,17 @@ from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
+from django.utils.safestring import mark_safe
 from rq import Queue
 
 from jobs import Mandate
 from jobs.broker.connections import get_connection
 from jobs.inspection import JobQuery
 from jobs.job import JobState
-from jobs.record import display
+from jobs.record import arguments, display
 from tests.sample.commands.notes import Fail, WriteNote
+from tests.sample.commands.talk import Echo
+from tests.sample.models import Note
 
 SECRET = "hunter2"
 
@@ -66,7 +72,7 @@ def test_a_filtered_value_of_the_context_is_shown_nowhere(viewer, admin_client):
 
 @pytest.mark.django_db(transaction=True)
 def test_filtered_arguments_are_hidden_at_any_depth(viewer):
-    job = WriteNote.defer({"headers": [{"token": SECRET}], "pairs": {1: 2, "password": SECRET}})
+    job = Echo.defer({"headers": [{"token": SECRET}], "pairs": {1: 2, "password": SECRET}})
     shown = everything_shown_of(viewer, job)
 
     assert SECRET not in shown
@@ -98,7 +104,7 @@ def test_an_error_text_and_a_traceback_hide_filtered_literals(viewer, worker):
 def test_a_call_reads_as_a_person_would_write_it():
     call = display.call("sample.WriteNote", [{"$record": "users.User:7"}], {"at": {"$date": "2026-01-01"}})
 
-    assert call == "sample.WriteNote(users.User:7, at=date('2026-01-01'))"
+    assert call == "sample.WriteNote(users.User:7, at=2026-01-01)"
     assert display.call("nobody.Knows", ["x"], {}) == "nobody.Knows(...)"
 
 
@@ -109,6 +115,27 @@ def test_a_call_reads_as_a_person_would_write_it():
         ({"a": "2026-01-01", "token": "x"}, "{'a': '2026-01-01', 'token': [filtered]}"),
         ({"$dict": [["$a", 1], ["token", "x"]]}, "dict([['$a', 1], ['token', [filtered]]])"),
         ({"$tuple": [{"secret": 1}]}, "tuple([{'secret': [filtered]}])"),
+        (arguments.encode(datetime(2026, 7, 1, 10, 30)), "2026-07-01T10:30:00"),
+        (arguments.encode(datetime(2026, 7, 1, 10, 30, tzinfo=UTC)), "2026-07-01T10:30:00+00:00"),
+        (
+            arguments.encode(datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Paris"), fold=1)),
+            "2026-10-25T02:30:00+01:00[Europe/Paris]",
+        ),
+        (arguments.encode([date(2026, 7, 1)]), "[2026-07-01]"),
+        (arguments.encode(time(10, 30, tzinfo=ZoneInfo("Europe/Paris"))), "10:30:00[Europe/Paris]"),
+        (arguments.encode(timedelta(days=1, seconds=5)), "P1DT00H00M05S"),
+        (arguments.encode(UUID(int=7)), "00000000-0000-0000-0000-000000000007"),
+        (arguments.encode(2**70), str(2**70)),
+        (arguments.encode(Note.Mood.CALM), "Note.Mood.CALM"),
+        (arguments.encode(mark_safe("token='x'")), "'token=[filtered]'"),
+        ({"$subclass": ["a:B", "dict", {"token": 1}]}, "{'token': [filtered]}"),
+        ({"$datetime": ["yesterday", "Mars/Olympus", 0]}, "datetime(['yesterday', 'Mars/Olympus', 0])"),
+        ({"$datetime": ["token='x'", None, 0]}, "datetime(['token=[filtered]', None, 0])"),
+        ({"$enum": ["a:b", "token='x'"]}, "enum(['a:b', 'token=[filtered]'])"),
+        ({"$int": "token='x'"}, "int('token=[filtered]')"),
+        ({"$datetime": 7}, "datetime(7)"),
+        ({"$enum": [{"token": 1}]}, "enum([{'token': [filtered]}])"),
+        ({"$subclass": []}, "subclass([])"),
     ],
 )
 def test_a_value_reads_as_a_person_would_write_it(encoded, shown):

@@ -11,7 +11,7 @@ from tests.sample.models import Note
 class Once(Mandate):
     unique_for = timedelta(hours=1)
     retries = 0
-    number: int
+    number: object
     fails: bool = False
 
     def call(self) -> int:

@@ -121,7 +121,7 @@ class Again(Mandate):
 
     max_requeues = 3
     times: int = 1
-    pause: float = 30
+    pause: object = 30
 
     def call(self) -> str:
         if self.job.progress.requeues < self.times:
