@@ -6,7 +6,6 @@ from collections import abc
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import (
-    TYPE_CHECKING,
     Annotated,
     Any,
     Generic,
@@ -36,9 +35,6 @@ from jobs.testing import Kit
 from tests.sample.commands.notes import WriteNote
 from tests.sample.models import Folder, Note
 from users.models import User
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 NoteId = NewType("NoteId", int)
@@ -108,7 +104,7 @@ PASS = [
 ]
 
 
-@pytest.mark.parametrize(("wanted", "value"), PASS, ids=str)
+@pytest.mark.parametrize(("wanted", "value"), PASS)
 def test_what_fits_and_what_cannot_be_checked_passes(wanted, value):
     checks(wanted, value)
 
@@ -130,13 +126,13 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("wanted", "value"), REFUSED, ids=str)
+@pytest.mark.parametrize(("wanted", "value"), REFUSED)
 def test_what_does_not_fit_is_refused(wanted, value):
     with pytest.raises(TypeError, match=r"^Checked cannot be deferred: its field 'value' is annotated .*strict_types"):
         checks(wanted, value)
 
 
-@pytest.mark.parametrize(("wanted", "value"), REFUSED, ids=str)
+@pytest.mark.parametrize(("wanted", "value"), REFUSED)
 def test_with_strict_types_off_it_is_not(wanted, value):
     checks(wanted, value, strict_types=False)
 
