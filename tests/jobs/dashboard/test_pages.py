@@ -183,15 +183,18 @@ def test_a_job_shows_all_there_is(admin_client, worker):
 
 
 @pytest.mark.parametrize("key", ["a_5Fb", "a/b", "50%", "x y", "ü", 'a?b#c"', "add"])
-def test_the_link_to_a_record_leads_to_it_whatever_its_key(key):
+def test_the_link_to_a_record_leads_to_it_whatever_its_key(rf, key):
     site = AdminSite(name="admin")
     site.register(Folder)
     urls = types.ModuleType("urls_of_folders")
     urls.urlpatterns = [path("admin/", site.urls)]
+    request = rf.get("/")
     with override_settings(ROOT_URLCONF=urls):
-        link = _url("folder", {"$record": f"sample.Folder:{key}"})
+        link = _url(request, "folder", {"$record": f"sample.Folder:{key}"})
         assert unquote(resolve(parse.unquote(link)).kwargs["object_id"]) == key
-        assert _url("line", {"$record": 'sample.Line:["a", "1"]'}) == ""  # the admin has no page for a composite key
+        assert (
+            _url(request, "line", {"$record": 'sample.Line:["a", "1"]'}) == ""
+        )  # the admin has no page for a composite key
 
 
 def test_a_user_argument_links_to_its_page_and_private_ones_are_hidden(admin_client, admin_user):

@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs.attempts.outcomes import Dead, Discarded, Finished, GivenBack
 from jobs.broker.connections import get_connection
-from tests.sample.commands.notes import ShoutNote, WriteNote
+from tests.sample.commands.notes import WriteNote
 
 
 def claim_all(fetch):
@@ -80,7 +80,7 @@ def test_a_worker_with_an_impossible_batch_does_not_start(impossible, settings):
 
 def test_priority_is_the_listed_order(new_fetch):
     low = WriteNote.defer_many([("x",)] * 5, queue="low")
-    critical = ShoutNote.defer_many([("x",)] * 2)
+    critical = WriteNote.defer_many([("x",)] * 2, queue="critical")
 
     claims = claim_all(new_fetch("w1", threads=3))
 
