@@ -9,10 +9,12 @@ failed job.
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from redis import Redis
-from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError
+from redis.client import Pipeline
+from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, WatchError
 from rq import SimpleWorker
 from rq.callbacks import execute_stopped_callback
 from rq.executions import Execution
@@ -32,6 +34,7 @@ from jobs.record import allowlist, display
 from jobs.safe_logging import safe_logger
 from jobs.worker.connection import UNREACHABLE
 from jobs.worker.fetch import LONGEST_WAIT
+from jobs.worker.parcels import LARGE
 from jobs.worker.rq_interrupts import Allow, PlainJob, interruptible, penalty
 
 logger = safe_logger("jobs")
@@ -48,7 +51,7 @@ _STAY_CANCELLED = (
 STOPPED = "Job stopped by user, work-horse terminated."  # RQ's text of the result
 
 FIRST_PAUSE = 0.05  # seconds
-TRIES = 5  # attempts to write an outcome while the server answers
+TRIES = 5  # attempts, one after the other, to write an outcome while the server takes other writes
 
 
 class NotOurs(Exception):
@@ -147,18 +150,29 @@ class PlainRunner(SimpleWorker):
         self._patiently(lambda: self.connection.eval(_NOTE_REASON, 1, job.key, sendable(reason)))
 
     def handle_job_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
-        self._write(job, lambda: super(PlainRunner, self).handle_job_success(job, *args, **kwargs))
+        def write() -> None:
+            super(PlainRunner, self).handle_job_success(job, *args, **kwargs)
 
-    def handle_job_failure(self, job: Job, *args: Any, **kwargs: Any) -> None:
-        self._write(job, lambda: super(PlainRunner, self).handle_job_failure(job, *args, **kwargs))
+        self._write(job, write, lambda: len(job.serializer.dumps(job._result)))
+
+    def handle_job_failure(self, job: Job, *args: Any, exc_string: str = "", **kwargs: Any) -> None:
+        exc_string = sendable(exc_string[-conf.result_limit() :])
+
+        def write() -> None:
+            super(PlainRunner, self).handle_job_failure(job, *args, exc_string=exc_string, **kwargs)
+
+        self._write(job, write, lambda: len(exc_string))
 
     def handle_job_retry(self, job: Job, *args: Any, **kwargs: Any) -> None:
         self._write(job, lambda: super(PlainRunner, self).handle_job_retry(job, *args, **kwargs))
 
-    def _write(self, job: Job, write: Callable[[], None]) -> None:
+    def _write(self, job: Job, write: Callable[[], None], size: Callable[[], int] = lambda: 0) -> None:
         """
         Have RQ's code write an outcome, once. The transaction that writes it removes the claim: while the claim exists,
         nothing has been written, even if an answer was lost or RQ's code has swallowed an error.
+
+        A try counts if the server takes other writes just after it. One that failed as if the server were away counts
+        if the outcome is large, by `size` in bytes: servers and proxies close connections that send too much.
         """
         before = dict(vars(job))  # RQ counts retries and repeats on the object
         tries = 0
@@ -166,18 +180,29 @@ class PlainRunner(SimpleWorker):
             failure: Exception | None = None
             try:
                 write()
-                tries += 1
-            except AWAY:
-                self._allow(self._claim, None)
             except Exception as error:
                 failure = error
-                tries += 1
+            is_away = isinstance(failure, AWAY)
+            if is_away:
+                self._allow(self._claim, None)
             if not self._holds_claim():
                 return  # maintenance finishes what may be left after it, such as dependents
+            counts = self._takes_writes() and not (is_away and size() <= LARGE)
+            tries = tries + 1 if counts else 0
             if tries == TRIES:
+                if is_away:
+                    text = f"The server does not take the outcome, {size():,} bytes: {failure}"
+                    raise JobsError(text) from failure
                 raise failure or JobsError("RQ's code could not write the outcome; the log has the reason.")
             vars(job).update(before)
             time.sleep(pause)
+
+    def _takes_writes(self) -> bool:
+        """Whether the server takes a small write that needs memory."""
+        try:
+            return bool(self.connection.set(keys.PROBE, "", px=1_000))
+        except AWAY:
+            return False
 
     def _holds_claim(self) -> bool:
         wip, member = keys.registry("wip", self._claim.queue_name), self._claim.id + b":" + self._claim.execution
@@ -227,11 +252,41 @@ def _serializer(claim: Claim) -> Any:
     return DefaultSerializer
 
 
+class _Pipeline(Pipeline):
+    """
+    Raises the error of a connection that is lost while keys are watched. redis-py's own pipeline raises WatchError, after
+    which RQ's code begins again at once: for ever, if what it sends is the cause.
+    """
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        with _losing_the_connection():
+            return super().execute(*args, **options)
+
+    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        with _losing_the_connection():
+            return super().immediate_execute_command(*args, **options)
+
+
+@contextmanager
+def _losing_the_connection() -> Iterator[None]:
+    try:
+        yield
+    except WatchError as error:
+        if isinstance(error.__context__, UNREACHABLE):
+            raise error.__context__ from None
+        raise
+
+
+class _Client(Redis):
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
 _clients: dict[str, Redis] = {}
 
 
 def _client(queue: str) -> Redis:
     """Return the client for RQ's code, which makes many calls without retries: with time-outs that fit a worker."""
     if queue not in _clients:
-        _clients[queue] = Redis(connection_pool=new_pool(queue, socket_timeout=10, socket_connect_timeout=5))
+        _clients[queue] = _Client(connection_pool=new_pool(queue, socket_timeout=10, socket_connect_timeout=5))
     return _clients[queue]
