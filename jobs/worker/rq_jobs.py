@@ -9,12 +9,9 @@ failed job.
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 
-from redis import Redis
-from redis.client import Pipeline
-from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, WatchError
+from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError
 from rq import SimpleWorker
 from rq.callbacks import execute_stopped_callback
 from rq.executions import Execution
@@ -27,11 +24,11 @@ from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible, Stopped
 from jobs.attempts.outcomes import Dead, Ended, GivenBack, Recorded
 from jobs.broker import keys
-from jobs.broker.connections import new_pool
 from jobs.broker.times import as_text, sendable
 from jobs.errors import JobsError, PayloadError
 from jobs.record import allowlist, display
-from jobs.safe_logging import safe_logger
+from jobs.safe_logging import SafeLogger, safe_logger
+from jobs.worker import rq_client
 from jobs.worker.connection import UNREACHABLE
 from jobs.worker.fetch import LONGEST_WAIT
 from jobs.worker.parcels import LARGE
@@ -71,7 +68,7 @@ class PlainRunner(SimpleWorker):
         """Run one plain job. RQ's code writes the outcome; a job that it cannot read is dead, with the reason."""
         name = display.UNREADABLE
         try:
-            client = _client(claim.queue_name)
+            client = rq_client.client(claim.queue_name)
             serializer = _serializer(claim)
             try:
                 job = cast(PlainJob, PlainJob.fetch(claim.job_id, connection=client, serializer=serializer))
@@ -90,7 +87,7 @@ class PlainRunner(SimpleWorker):
                 prepare_for_work=False,
             )
             runner.death_penalty_class = penalty(claim, allow)
-            runner._claim, runner._allow = claim, allow
+            runner._claim, runner._allow, runner.log = claim, allow, _RqLogger(runner.log, {})
             job.interruptible = interruptible(claim, thread)
             execution_id = as_text(claim.execution)
             ok = runner.perform_job(job, runner.queues[0], Execution(execution_id, job.id, client, worker))
@@ -225,6 +222,15 @@ class PlainRunner(SimpleWorker):
         """Leave the process title alone: the process has many threads."""
 
 
+class _RqLogger(SafeLogger):
+    """For RQ's lines, without the arguments of the job, which may be private and large."""
+
+    def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
+        for name in ("arguments", "kwargs"):
+            options.get("extra", {}).pop(name, None)
+        super().log(level, msg, *args, **options)
+
+
 def _is_allowed(name: str) -> bool:
     try:
         return bool(allowlist.resolve(name))
@@ -250,43 +256,3 @@ def _serializer(claim: Claim) -> Any:
             'or set JOBS["ALLOW_PICKLE"] = True if nobody else can write to this Redis.'
         )
     return DefaultSerializer
-
-
-class _Pipeline(Pipeline):
-    """
-    Raises the error of a connection that is lost while keys are watched. redis-py's own pipeline raises WatchError, after
-    which RQ's code begins again at once: for ever, if what it sends is the cause.
-    """
-
-    def execute(self, *args: Any, **options: Any) -> Any:
-        with _losing_the_connection():
-            return super().execute(*args, **options)
-
-    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
-        with _losing_the_connection():
-            return super().immediate_execute_command(*args, **options)
-
-
-@contextmanager
-def _losing_the_connection() -> Iterator[None]:
-    try:
-        yield
-    except WatchError as error:
-        if isinstance(error.__context__, UNREACHABLE):
-            raise error.__context__ from None
-        raise
-
-
-class _Client(Redis):
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
-        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-
-
-_clients: dict[str, Redis] = {}
-
-
-def _client(queue: str) -> Redis:
-    """Return the client for RQ's code, which makes many calls without retries: with time-outs that fit a worker."""
-    if queue not in _clients:
-        _clients[queue] = _Client(connection_pool=new_pool(queue, socket_timeout=10, socket_connect_timeout=5))
-    return _clients[queue]
