@@ -24,7 +24,7 @@ class _Pipeline(Pipeline):
 
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         with _losing_the_connection():
-            return super().immediate_execute_command(*args, **options)
+            return super().immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError
-from rq import SimpleWorker
+from rq import Queue, SimpleWorker
 from rq.callbacks import execute_stopped_callback
 from rq.executions import Execution
 from rq.job import Job
@@ -87,7 +87,8 @@ class PlainRunner(SimpleWorker):
                 prepare_for_work=False,
             )
             runner.death_penalty_class = penalty(claim, allow)
-            runner._claim, runner._allow, runner.log = claim, allow, _RqLogger(runner.log, {})
+            runner._claim, runner._allow = claim, allow
+            runner.log = _RqLogger(runner.log, {})  # type: ignore[assignment]  # an adapter has all of its methods
             job.interruptible = interruptible(claim, thread)
             execution_id = as_text(claim.execution)
             ok = runner.perform_job(job, runner.queues[0], Execution(execution_id, job.id, client, worker))
@@ -152,13 +153,20 @@ class PlainRunner(SimpleWorker):
 
         self._write(job, write, lambda: len(job.serializer.dumps(job._result)))
 
-    def handle_job_failure(self, job: Job, *args: Any, exc_string: str = "", **kwargs: Any) -> None:
-        exc_string = sendable(exc_string[-conf.result_limit() :])
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        text = sendable(exc_string[-conf.result_limit() :])
 
         def write() -> None:
-            super(PlainRunner, self).handle_job_failure(job, *args, exc_string=exc_string, **kwargs)
+            super(PlainRunner, self).handle_job_failure(job, queue, started_job_registry, text, execution)
 
-        self._write(job, write, lambda: len(exc_string))
+        self._write(job, write, lambda: len(text))
 
     def handle_job_retry(self, job: Job, *args: Any, **kwargs: Any) -> None:
         self._write(job, lambda: super(PlainRunner, self).handle_job_retry(job, *args, **kwargs))

@@ -140,7 +140,7 @@ def forging(size=1):
     try:
         error = ExceptionGroup("group" + FORGED, [ValueError("x" + FORGED * size), SyntaxError("y" + FORGED)])
         error.add_note(FORGED.strip())
-        exec(source, {"error": error})
+        exec(source, {"error": error})  # noqa: S102
     except ExceptionGroup as caused:
         try:
             raise RuntimeError("z" + FORGED * size) from caused
@@ -151,7 +151,7 @@ def forging(size=1):
 def checked(text):
     """The lines of a text, none of which is forged."""
     text.encode()
-    first, *rest = text.split("\n")
+    _first, *rest = text.split("\n")
     assert len(text.splitlines()) == 1 + len(rest)
     assert all(line.startswith("  ") for line in rest)
     assert not set(text) & set("\r\x1b\x85\u2028")
