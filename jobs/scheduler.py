@@ -26,20 +26,7 @@ from jobs.recurring import serialization
 from jobs.recurring.astray import Astray
 from jobs.recurring.entry import Entry
 from jobs.recurring.lists import ProjectList
-from jobs.recurring.store import (
-    add,
-    entries,
-    get,
-    histories,
-    lag,
-    page,
-    pause,
-    remove,
-    resume,
-    run_now,
-    sync,
-    upcoming,
-)
+from jobs.recurring.store import add, entries, get, histories, lag, page, pause, remove, resume, run_now, sync, upcoming
 from jobs.safe_logging import safe_logger
 
 __all__ = [

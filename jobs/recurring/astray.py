@@ -6,6 +6,7 @@ wrote it. They would not run until then.
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from redis import Redis
 
@@ -50,15 +51,15 @@ def bring_back(client: Redis, first: int) -> int:
     them from number `first` on; returns where to go on, 0 after the last.
     """
     seconds, _ = client.time()
-    farthest = client.zrevrangebyscore(
+    farthest: Any = client.zrevrangebyscore(
         SCHEDULED, "+inf", seconds + FAR, start=first, num=SLICE, withscores=True, score_cast_func=float
     )
     for entry_id, score, due in _astray(client, farthest, float(seconds)):
 
-        def change(pipeline: object, entry_id: str = entry_id, score: float = score, due: float = due) -> None:
-            if pipeline.zscore(SCHEDULED, entry_id) == score:  # type: ignore[attr-defined]
-                pipeline.multi()  # type: ignore[attr-defined]
-                pipeline.zadd(SCHEDULED, {entry_id: due})  # type: ignore[attr-defined]
+        def change(pipeline: Any, entry_id: str = entry_id, score: float = score, due: float = due) -> None:
+            if pipeline.zscore(SCHEDULED, entry_id) == score:
+                pipeline.multi()
+                pipeline.zadd(SCHEDULED, {entry_id: due})
 
         client.transaction(change, SCHEDULED)
         logger.warning(
