@@ -17,8 +17,8 @@ SAME_END = 3  # dead runs in a row that are a finding
 
 def findings() -> Iterator[Finding]:
     """
-    Report a missing lease, late entries and those with a wrong next time, a list that is not followed, and entries whose
-    runs die.
+    Report a missing lease, late entries and those with a wrong next time, a list that is not followed, and entries
+    whose runs die.
     """
     entries = [entry for entry in scheduler.entries() if not entry.paused]
     if entries and not any(client.exists(Scheduler.scheduler_lock_key) for client in servers()):
