@@ -232,7 +232,7 @@ LOGGING = {
     "formatters": {
         "plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s%(job)s"},
         "json": {
-            "()": "pythonjsonlogger.json.JsonFormatter",
+            "()": "config.logs.BoundedJsonFormatter",
             "format": "%(asctime)s %(levelname)s %(name)s %(message)s %(job_id)s %(command)s %(queue)s %(attempt)s",
             "reserved_attrs": [*RESERVED_ATTRS, "job"],
         },

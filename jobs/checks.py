@@ -13,7 +13,7 @@ from jobs import conf
 from jobs.broker import names
 from jobs.broker.connections import address, get_connection
 from jobs.errors import ScheduleError
-from jobs.record import registry
+from jobs.record import registry, webhooks
 from jobs.recurring.entry import listed as listed_entries
 
 TAG = "jobs"
@@ -57,6 +57,15 @@ def check_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
             hint = 'Write {"about": "what belongs there", "target": 60}, or the text alone.'
             messages.append(Error(str(error), hint=hint, id="jobs.E011"))
     return messages
+
+
+def check_webhook_hosts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """jobs.E013: an entry of JOBS["WEBHOOK_HOSTS"] is not a host."""
+    try:
+        webhooks.hosts()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="Correct it in JOBS['WEBHOOK_HOSTS'].", id="jobs.E013")]
+    return []
 
 
 def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -151,4 +160,4 @@ def check_schedule(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     return messages
 
 
-ALL = (check_schedule, check_queues, check_names, check_installed_order, check_redis)
+ALL = (check_schedule, check_queues, check_webhook_hosts, check_names, check_installed_order, check_redis)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from math import ceil
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from redis import Redis
@@ -11,20 +10,17 @@ from rq import Queue
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from jobs import conf, control
+from jobs import control
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.broker.times import as_text, time_of
 from jobs.errors import PrereqJobNotFinishedError
-from jobs.record import allowlist, arguments, display, history, payload, prerequisites, registry
+from jobs.record import allowlist, arguments, display, history, payload, prerequisites, registry, webhooks
 from jobs.record.states import WITH_REASON, JobState, state_of
 from jobs.retries import Progress
 from jobs.runtime import Transactions
-from jobs.safe_logging import safe_logger
 
 __all__ = ["JobState", "MandateJob"]
-
-logger = safe_logger("jobs")
 
 
 class MandateJob(Job):
@@ -223,15 +219,10 @@ class MandateJob(Job):
         return allowlist.resolve(self._stopped_callback_name) if self._stopped_callback_name else None
 
     def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
-        """Send RQ's webhooks, only to hosts in JOBS["WEBHOOK_HOSTS"]: a payload must not choose where we connect."""
-        hosts = conf.get("WEBHOOK_HOSTS")
+        """Send RQ's webhooks for this status, only to hosts in JOBS["WEBHOOK_HOSTS"]. Raises nothing."""
         for webhook in self.webhooks:
-            if urlsplit(webhook.url).hostname not in hosts:
-                logger.warning(
-                    "job %s: no webhook to %s: its host is not in JOBS['WEBHOOK_HOSTS']", self.id, webhook.url
-                )
-        self.webhooks = [webhook for webhook in self.webhooks if urlsplit(webhook.url).hostname in hosts]
-        super().send_webhooks(status, exc_string=exc_string)
+            if webhook.job_status == status:
+                webhooks.send(webhook, self, exc_string)
 
     @property
     def description(self) -> str | None:

@@ -257,7 +257,15 @@ class Mandate:
             options.switch("profile", profile)
         with tracing.sending(cls, queue) if tracing.is_on else tracing.UNTRACED as note:
             new = new_job(
-                cls, args, fields, queue=queue, due=due, prerequisites=first, context=capture(), profile=profile
+                cls,
+                args,
+                fields,
+                queue=queue,
+                due=due,
+                prerequisites=first,
+                context=capture(),
+                profile=profile,
+                is_wait=wait is not None,
             )
             note((new,))
             return queues.push((new,))[0]
@@ -297,7 +305,7 @@ class Mandate:
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue))
         with tracing.sending(cls, queue) if tracing.is_on else tracing.UNTRACED as note:
             shared: dict[str, Any] = {"queue": queue, "prerequisites": first, "context": capture()}
-            shared["profile"] = options.switch("profile", profile)
+            shared |= {"profile": options.switch("profile", profile), "is_wait": wait_until is None}
             new_jobs = []
             for number, row in enumerate(rows):
                 args, fields = ((), row) if isinstance(row, Mapping) else (row, {})

@@ -45,7 +45,10 @@ class Lock(NamedTuple):
 
 
 class NewJob(NamedTuple):
-    """A job about to be written. `due` is None for now, else seconds since the epoch."""
+    """
+    A job about to be written. `due` is None for now, else seconds since the epoch: an absolute time, or the end of a
+    wait by this process's clock. The server counts what is left of a wait, and `expires_in`, by its own clock.
+    """
 
     id: str
     queue: str
@@ -55,6 +58,8 @@ class NewJob(NamedTuple):
     prerequisites: Prerequisites = NONE
     lock: Lock | None = None
     at_front: bool = False  # goes to the head of its queue when it becomes ready
+    is_wait: bool = False  # whether `due` is the end of a wait
+    expires_in: float | None = None  # seconds from when it is due, after which it may not begin
 
 
 def new_id() -> str:
@@ -203,9 +208,9 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[_Pair]) -> None:
     many = {job.id: _announced(client, job) for job, _ in pairs if len(job.prerequisites.jobs) > SLICE_LINKS}
     for job, _ in pairs:
         data = payload.stored(job.payload)
-        plain = not (job.lock or job.prerequisites.jobs or job.at_front)
+        plain = not (job.lock or job.prerequisites.jobs or job.at_front or job.expires_in is not None)
         links, fields = ("", job.fields) if plain else _links(job, many)
-        arguments += (job.id, "" if job.due is None else repr(job.due), data, links, len(fields) // 2)
+        arguments += (job.id, "" if job.due is None else _due(job, now), data, links, len(fields) // 2)
         arguments += fields
     lists = (keys.queue(queue), keys.registry("scheduled", queue), keys.registry("deferred", queue))
     duplicates = dict(run_script(client, _PUSH, (keys.QUEUES, *lists), arguments, is_repeatable=True))
@@ -224,6 +229,12 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[_Pair]) -> None:
         raise PrerequisiteError(f"Job {refused[0]} cannot be a prerequisite of its own duplicate: it is unique.")
     if logger.isEnabledFor(logging.INFO):
         _log(pairs)
+
+
+def _due(job: NewJob, now: float) -> str:
+    """Return when a job is due, as `push.lua` reads it."""
+    assert job.due is not None  # noqa: S101
+    return f"+{max(0.0, job.due - now)!r}" if job.is_wait else repr(job.due)
 
 
 def _log(pairs: Sequence[_Pair]) -> None:
@@ -275,6 +286,8 @@ def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...
     if job.at_front:
         links["front"] = True
         fields += ("front", 1)  # for the promotion, if it is not ready yet
+    if job.expires_in is not None:
+        links["expires_in"] = job.expires_in
     if job.lock:
         milliseconds = max(1, int(job.lock.seconds * 1_000))
         links |= {"unique": job.lock.key, "unique_ms": milliseconds}

@@ -2,8 +2,8 @@
 The scheduler: pushes each run of a recurring entry once, however many schedulers are running.
 
 It extends rq-scheduler's and uses its storage: `rq:scheduler:scheduled_jobs` holds entries by their next time, and each
-entry has the record of a job, which its runs copy. All code that reads the time or writes is replaced: it works in one
-atomic step, by the server's clock, under a lease that only its owner frees.
+has the record of a job, which its runs copy. All code that reads the time or writes is replaced: it works in one atomic
+step, by the server's clock, under a lease that only its owner frees.
 """
 
 import select
@@ -23,22 +23,10 @@ from jobs.broker.times import as_text, iso, moment
 from jobs.job import MandateJob
 from jobs.recurring import runs as history
 from jobs.recurring import serialization
+from jobs.recurring.astray import Astray
 from jobs.recurring.entry import Entry
 from jobs.recurring.lists import ProjectList
-from jobs.recurring.store import (
-    add,
-    entries,
-    get,
-    histories,
-    lag,
-    page,
-    pause,
-    remove,
-    resume,
-    run_now,
-    sync,
-    upcoming,
-)
+from jobs.recurring.store import add, entries, get, histories, lag, page, pause, remove, resume, run_now, sync, upcoming
 from jobs.safe_logging import safe_logger
 
 __all__ = [
@@ -84,7 +72,7 @@ class Scheduler(StockScheduler):
         self.connection: Redis
         self._lease = Lease(self.scheduler_lock_key, LEASE, self._run)
         self._list = ProjectList(queue_name, self._run)
-
+        self._astray = Astray(self.connection)
         self.follow = self._list.follow
 
     def _run(self, script: Script, keys: list[str], *arguments: Any) -> Any:
@@ -99,7 +87,10 @@ class Scheduler(StockScheduler):
 
     def tick(self) -> int:
         """Write the due runs, if this process holds the lease. Returns how many. Raises redis-py's errors."""
-        return self._write_due() if self._lease.hold() else 0
+        if not self._lease.hold():
+            return 0
+        self._astray.bring_back()
+        return self._write_due()
 
     def _write_due(self) -> int:
         written, until = 0, time.monotonic() + LONGEST

@@ -73,6 +73,7 @@ SILENCE = "jobs:silence"  # exists after a long time without beats; while it exi
 PAUSED = "jobs:paused"  # a set of queues
 LINKING = "jobs:linking"  # waiting jobs that are not linked to all of their prerequisites yet
 RELEASING = "jobs:releasing"  # jobs that have ended, whose dependents are not released yet
+PROBE = "jobs:probe"  # written, for a second, to find out whether the server takes writes
 ASIDE = "jobs:aside"  # keys that had another type than they should, by when they were put aside, as `jobs:aside:<key>`
 CODE_VERSIONS = "jobs:web"  # `<machine>:<process> <version>` by the time at which it was published
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from jobs import queues, runtime
+from jobs import queues
 from jobs.broker import keys
 from jobs.broker.connections import Word
 from jobs.client import field_types, options
@@ -30,10 +30,11 @@ def new_job(
     prerequisites: Prerequisites = NONE,
     context: bytes = b"",
     profile: bool = False,
+    is_wait: bool = False,
 ) -> NewJob:
     """
-    Return the job that `defer` is about to write. `due` is seconds since the epoch, `context` the result of
-    `context.capture`, `profile` whether its attempts are profiled.
+    Return the job that `defer` is about to write. `due` and `is_wait` are those of NewJob, `context` is the result
+    of `context.capture`, `profile` whether its attempts are profiled.
 
     Raises TypeError for fields that do not match or have another type than annotated, SerializationError for an
     argument that cannot be serialized.
@@ -47,20 +48,19 @@ def new_job(
         raise _misfit(command, name, args, fields) or error from None
     data = payload.build(name, _encoded(command, name, args), _encoded_named(name, fields))
     field_types.check(command, bound, args, fields)
-    further = _further_fields(command, due, context, profile)
+    further = _further_fields(command, context, profile)
     lock = None if command.unique_for is None else _lock(command, name, bound, args, fields)
-    return NewJob(queues.new_id(), queue, data, due, further, prerequisites, lock)
+    expires_in = None if command.expires_in is None else seconds_of(command.expires_in)
+    return NewJob(queues.new_id(), queue, data, due, further, prerequisites, lock, False, is_wait, expires_in)
 
 
-def _further_fields(command: type[CommandClass], due: float | None, context: bytes, profile: bool) -> tuple[Word, ...]:
+def _further_fields(command: type[CommandClass], context: bytes, profile: bool) -> tuple[Word, ...]:
     """Return the fields of its record beside the payload; options at their default are left out."""
     fields: tuple[Word, ...] = ()
     if command.timeout != options.DEFAULTS["timeout"]:
         fields += ("timeout", -1 if command.timeout is None else repr(command.timeout))
     if command.result_ttl != options.DEFAULTS["result_ttl"]:
         fields += ("result_ttl", command.result_ttl)
-    if command.expires_in is not None:
-        fields += ("expires_at", repr((due or runtime.now()) + seconds_of(command.expires_in)))
     if context:
         fields += ("context", context)
     if profile:

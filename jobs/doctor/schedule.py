@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
-from jobs import scheduler
+from jobs import runtime, scheduler
 from jobs.broker.connections import servers
+from jobs.broker.times import moment
 from jobs.doctor.finding import Finding, Severity
 from jobs.errors import ScheduleError
+from jobs.recurring.astray import proper_time
 from jobs.recurring.lists import differences
 from jobs.scheduler import Scheduler
 
@@ -14,7 +16,10 @@ SAME_END = 3  # dead runs in a row that are a finding
 
 
 def findings() -> Iterator[Finding]:
-    """Report a missing lease, late entries, a list that is not followed, and entries whose runs die."""
+    """
+    Report a missing lease, late entries and those with a wrong next time, a list that is not followed, and entries
+    whose runs die.
+    """
     entries = [entry for entry in scheduler.entries() if not entry.paused]
     if entries and not any(client.exists(Scheduler.scheduler_lock_key) for client in servers()):
         yield Finding(
@@ -31,6 +36,16 @@ def findings() -> Iterator[Finding]:
             "Runs are missed.",
             "Look for errors in the logs of the workers, or of rqscheduler.",
         )
+    now = runtime.now()
+    for entry in entries:
+        if entry.next_at and (due := proper_time(entry.entry, entry.next_at.timestamp(), now)):
+            yield Finding(
+                Severity.ERROR,
+                f"The next time of the recurring entry {entry.name!r} is {entry.next_at:%Y-%m-%d %H:%M} UTC, "
+                f"far beyond its own times: it should be {moment(due):%Y-%m-%d %H:%M} UTC.",
+                "It does not run until then. The server's clock was wrong when the time was written.",
+                "Correct the clock. A worker, or rqscheduler, then sets the proper time within a minute.",
+            )
     yield from _differences()
     histories = scheduler.histories(entries, 5)
     for entry in entries:

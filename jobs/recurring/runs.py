@@ -81,7 +81,7 @@ def push_run(client: Redis, entry_id: str) -> str:
         _check_overlap(client, entry_id, fields)
         kept: dict[Any, Any] = {name: value for name, value in fields.items() if name not in _OWN}
         if expires_in := fields.get("expires_in"):
-            kept["expires_at"] = repr(now + float(expires_in))
+            kept["expires_at"] = repr(client.time()[0] + float(expires_in))
         kept |= {"status": "queued", "created_at": iso(now), "enqueued_at": iso(now), "schedule": entry_id, "more": 1}
         queue = as_text(fields["origin"])
         pipeline.multi()

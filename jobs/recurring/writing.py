@@ -34,6 +34,11 @@ def id_of(name: str) -> str:
     return f"entry-{Entry(name, '').slug}"
 
 
+def _server_now(client: Any) -> float:
+    seconds, microseconds = client.time()
+    return float(seconds + microseconds / 1e6)
+
+
 def write(client: Redis, entry: Entry, *, from_file: bool, list_id: str = "") -> None:
     """
     Add an entry, or change the one of its name; it keeps its state, and its next time unless its times have changed.
@@ -45,14 +50,14 @@ def write(client: Redis, entry: Entry, *, from_file: bool, list_id: str = "") ->
     record: dict[Any, Any] = {"data": new.payload, "origin": new.queue, "status": "scheduled"}
     record |= {"created_at": iso(runtime.now()), "meta": orjson.dumps(for_rq(entry))}
     record |= dict(zip(map(str, new.fields[::2]), new.fields[1::2], strict=True))
-    if record.pop("expires_at", None):  # each run expires by its own time
-        record["expires_in"] = seconds_of(entry.command_class.expires_in)
+    if new.expires_in is not None:  # each run expires by its own time
+        record["expires_in"] = new.expires_in
 
     def change(pipeline: Any) -> None:
         _check_list(pipeline, list_id)
         before = pipeline.hgetall(key)
         state = before or pipeline.hgetall(removed)
-        score, now = pipeline.zscore(SCHEDULED, entry_id), runtime.now()
+        score, now = pipeline.zscore(SCHEDULED, entry_id), _server_now(pipeline)
         old = _definition(state)
         due = _next(entry, old, score, now)
         is_off = not entry.enabled or b"paused" in state
@@ -78,7 +83,7 @@ def pause(client: Redis, entry_id: str) -> None:
     key = keys.job(entry_id)
 
     def change(pipeline: Any) -> None:
-        score, now = pipeline.zscore(SCHEDULED, entry_id), runtime.now()
+        score, now = pipeline.zscore(SCHEDULED, entry_id), _server_now(pipeline)
         definition = _with_next(pipeline.hget(key, "entry"), score)
         pipeline.multi()
         pipeline.hset(key, mapping={"paused": "1", **definition})
@@ -93,7 +98,7 @@ def resume(client: Redis, entry_id: str, entry: Entry) -> None:
 
     def change(pipeline: Any) -> None:
         record = pipeline.hgetall(key)
-        due = _next(entry, _definition(record), None, runtime.now())
+        due = _next(entry, _definition(record), None, _server_now(pipeline))
         pipeline.multi()
         pipeline.hdel(key, "paused")
         if entry.enabled and b"paused" in record:

@@ -62,6 +62,8 @@ class ScriptedMemory(Memory):
             job_id, due, payload, links, extra = rest[:5]
             fields, rest = rest[5 : 5 + 2 * extra], rest[5 + 2 * extra :]
             links = orjson.loads(links) if links else {}
+            if due.startswith("+"):
+                due = repr(runtime.now() + float(due))
             if self.exists(keys.job(job_id)):
                 pass  # it was sent twice
             elif holder := self._holder(links.get("unique")):
@@ -72,6 +74,8 @@ class ScriptedMemory(Memory):
                 waits = self._link(job_id, links)
                 record = {"created_at": now_iso, "origin": queue, "data": payload, "due": due}
                 record |= dict(zip(fields[::2], fields[1::2], strict=True))
+                if "expires_in" in links:
+                    record["expires_at"] = repr((float(due) if due else runtime.now()) + links["expires_in"])
                 self.hashes[keys.job(job_id)] = {name: bytes_of(value) for name, value in record.items() if value != ""}
                 if waits:
                     self._put(job_id, "deferred", runtime.now())

@@ -11,9 +11,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from redis import Redis
 from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError
-from rq import SimpleWorker
+from rq import Queue, SimpleWorker
 from rq.callbacks import execute_stopped_callback
 from rq.executions import Execution
 from rq.job import Job
@@ -25,13 +24,14 @@ from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible, Stopped
 from jobs.attempts.outcomes import Dead, Ended, GivenBack, Recorded
 from jobs.broker import keys
-from jobs.broker.connections import new_pool
 from jobs.broker.times import as_text, sendable
 from jobs.errors import JobsError, PayloadError
 from jobs.record import allowlist, display
-from jobs.safe_logging import safe_logger
+from jobs.safe_logging import SafeLogger, safe_logger
+from jobs.worker import rq_client
 from jobs.worker.connection import UNREACHABLE
 from jobs.worker.fetch import LONGEST_WAIT
+from jobs.worker.parcels import LARGE
 from jobs.worker.rq_interrupts import Allow, PlainJob, interruptible, penalty
 
 logger = safe_logger("jobs")
@@ -48,7 +48,7 @@ _STAY_CANCELLED = (
 STOPPED = "Job stopped by user, work-horse terminated."  # RQ's text of the result
 
 FIRST_PAUSE = 0.05  # seconds
-TRIES = 5  # attempts to write an outcome while the server answers
+TRIES = 5  # attempts, one after the other, to write an outcome while the server takes other writes
 
 
 class NotOurs(Exception):
@@ -68,7 +68,7 @@ class PlainRunner(SimpleWorker):
         """Run one plain job. RQ's code writes the outcome; a job that it cannot read is dead, with the reason."""
         name = display.UNREADABLE
         try:
-            client = _client(claim.queue_name)
+            client = rq_client.client(claim.queue_name)
             serializer = _serializer(claim)
             try:
                 job = cast(PlainJob, PlainJob.fetch(claim.job_id, connection=client, serializer=serializer))
@@ -88,6 +88,7 @@ class PlainRunner(SimpleWorker):
             )
             runner.death_penalty_class = penalty(claim, allow)
             runner._claim, runner._allow = claim, allow
+            runner.log = _RqLogger(runner.log, {})  # type: ignore[assignment]  # an adapter has all of its methods
             job.interruptible = interruptible(claim, thread)
             execution_id = as_text(claim.execution)
             ok = runner.perform_job(job, runner.queues[0], Execution(execution_id, job.id, client, worker))
@@ -147,18 +148,36 @@ class PlainRunner(SimpleWorker):
         self._patiently(lambda: self.connection.eval(_NOTE_REASON, 1, job.key, sendable(reason)))
 
     def handle_job_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
-        self._write(job, lambda: super(PlainRunner, self).handle_job_success(job, *args, **kwargs))
+        def write() -> None:
+            super(PlainRunner, self).handle_job_success(job, *args, **kwargs)
 
-    def handle_job_failure(self, job: Job, *args: Any, **kwargs: Any) -> None:
-        self._write(job, lambda: super(PlainRunner, self).handle_job_failure(job, *args, **kwargs))
+        self._write(job, write, lambda: len(job.serializer.dumps(job._result)))
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        text = sendable(exc_string[-conf.result_limit() :])
+
+        def write() -> None:
+            super(PlainRunner, self).handle_job_failure(job, queue, started_job_registry, text, execution)
+
+        self._write(job, write, lambda: len(text))
 
     def handle_job_retry(self, job: Job, *args: Any, **kwargs: Any) -> None:
         self._write(job, lambda: super(PlainRunner, self).handle_job_retry(job, *args, **kwargs))
 
-    def _write(self, job: Job, write: Callable[[], None]) -> None:
+    def _write(self, job: Job, write: Callable[[], None], size: Callable[[], int] = lambda: 0) -> None:
         """
         Have RQ's code write an outcome, once. The transaction that writes it removes the claim: while the claim exists,
         nothing has been written, even if an answer was lost or RQ's code has swallowed an error.
+
+        A try counts if the server takes other writes just after it. One that failed as if the server were away counts
+        if the outcome is large, by `size` in bytes: servers and proxies close connections that send too much.
         """
         before = dict(vars(job))  # RQ counts retries and repeats on the object
         tries = 0
@@ -166,18 +185,29 @@ class PlainRunner(SimpleWorker):
             failure: Exception | None = None
             try:
                 write()
-                tries += 1
-            except AWAY:
-                self._allow(self._claim, None)
             except Exception as error:
                 failure = error
-                tries += 1
+            is_away = isinstance(failure, AWAY)
+            if is_away:
+                self._allow(self._claim, None)
             if not self._holds_claim():
                 return  # maintenance finishes what may be left after it, such as dependents
+            counts = self._takes_writes() and not (is_away and size() <= LARGE)
+            tries = tries + 1 if counts else 0
             if tries == TRIES:
+                if is_away:
+                    text = f"The server does not take the outcome, {size():,} bytes: {failure}"
+                    raise JobsError(text) from failure
                 raise failure or JobsError("RQ's code could not write the outcome; the log has the reason.")
             vars(job).update(before)
             time.sleep(pause)
+
+    def _takes_writes(self) -> bool:
+        """Whether the server takes a small write that needs memory."""
+        try:
+            return bool(self.connection.set(keys.PROBE, "", px=1_000))
+        except AWAY:
+            return False
 
     def _holds_claim(self) -> bool:
         wip, member = keys.registry("wip", self._claim.queue_name), self._claim.id + b":" + self._claim.execution
@@ -198,6 +228,15 @@ class PlainRunner(SimpleWorker):
 
     def procline(self, message: str) -> None:
         """Leave the process title alone: the process has many threads."""
+
+
+class _RqLogger(SafeLogger):
+    """For RQ's lines, without the arguments of the job, which may be private and large."""
+
+    def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
+        for name in ("arguments", "kwargs"):
+            options.get("extra", {}).pop(name, None)
+        super().log(level, msg, *args, **options)
 
 
 def _is_allowed(name: str) -> bool:
@@ -225,13 +264,3 @@ def _serializer(claim: Claim) -> Any:
             'or set JOBS["ALLOW_PICKLE"] = True if nobody else can write to this Redis.'
         )
     return DefaultSerializer
-
-
-_clients: dict[str, Redis] = {}
-
-
-def _client(queue: str) -> Redis:
-    """Return the client for RQ's code, which makes many calls without retries: with time-outs that fit a worker."""
-    if queue not in _clients:
-        _clients[queue] = Redis(connection_pool=new_pool(queue, socket_timeout=10, socket_connect_timeout=5))
-    return _clients[queue]

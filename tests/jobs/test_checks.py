@@ -87,6 +87,16 @@ def test_a_queue_with_an_invalid_name_is_reported(name, settings):
     assert repr(name) in message.msg
 
 
+@pytest.mark.parametrize("host", ["https://example.com", "example.com/hook", "example.com:x", "me@example.com", ""])
+def test_a_webhook_host_that_is_none_is_reported(host, settings):
+    settings.JOBS = settings.JOBS | {"WEBHOOK_HOSTS": ["example.com:8443", "::1", "[::1]:80", host]}
+
+    (message,) = checks.check_webhook_hosts(None)
+
+    assert ids(message) == ["jobs.E013"]
+    assert repr(host) in message.msg
+
+
 def test_two_commands_of_one_name_are_reported(registered):
     registered("Twin")
     registered("Twin", __qualname__="Other.Twin")

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from jobs.logs import AttemptLog, JobFilter
+from jobs.queues import get_queue
+from tests.sample import functions
 from tests.sample.commands.limits import Fresh, Once
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
 from tests.sample.commands.talk import Talk
@@ -163,3 +165,45 @@ def test_a_project_without_logging_sees_warnings_of_attempts(monkeypatch, capsys
     monkeypatch.setattr(own, "handlers", [logging.StreamHandler(sys.stderr)])
     own.warning("once")
     assert capsys.readouterr().err == "once\n"
+
+
+FORGED = "\n2026-01-01 00:00:00,000 ERROR jobs: forged\r\x1b[2J\ud800"
+
+
+@pytest.mark.parametrize("handler", ["the job's", "the project's"])
+def test_lines_of_a_jobs_own_code_forge_none(handler, caplog):
+    try:
+        raise ValueError("x" + FORGED)
+    except ValueError:
+        logging.getLogger("talk").exception("first%s", FORGED if handler == "the job's" else "")
+    (record,) = caplog.records
+    if handler == "the job's":
+        text = AttemptLog().format(record)
+    else:
+        JobFilter().filter(record)
+        text = logging.Formatter("%(message)s").format(record)
+
+    assert "forged" in text
+    assert not [line for line in text.splitlines()[1:] if not line.startswith("  ")]
+    assert "\x1b" not in text
+    assert "\n  Traceback (most recent call last):\n    File" in text
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_errors_of_jobs_forge_no_line_and_have_no_megabytes(form, worker_process):
+    Fail.defer("command" + FORGED[:-1] * 30_000)
+    get_queue("default").enqueue(functions.fail_with, "plain" + FORGED * 30_000)
+    worker = worker_process("default", burst=True, env={"LOG_FORMAT": form, "LOG_LEVEL": "INFO"})
+    assert worker.wait() == 0
+
+    output = worker.log.read_bytes()
+    assert len(output) < 500_000
+    assert b"\x1b" not in output
+    assert not [line for line in output.decode().splitlines() if line.lstrip().startswith("Exception in thread")]
+    assert not [line for line in output.decode().splitlines() if line.startswith("2026-01-01")]
+    assert b'"arguments"' not in output
+    for kind in ("command", "plain"):
+        assert f"RuntimeError: {kind}" in output.decode()
+    if form == "plain":
+        assert output.count(b"\n  Traceback (most recent call last):\n    File") >= 2

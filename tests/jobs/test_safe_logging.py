@@ -1,12 +1,14 @@
 """What the package does comes first, and telling of it after: what raises meanwhile costs a line."""
 
 import logging
+import textwrap
+import traceback
 
 import pytest
 
 from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import Dead
-from jobs.safe_logging import safe_logger
+from jobs.safe_logging import LONGEST_ARGUMENT, LONGEST_BLOCK, SafeLogger, safe_logger
 from jobs.worker.fetch import Fetch
 from jobs.worker.scoreboard import Board
 from jobs.worker.threads import JobThread
@@ -127,3 +129,83 @@ def test_a_line_is_a_line_whatever_an_error_says(caplog):
         r"a\rb of 1.5 in '\\n'",
     ]
     assert caplog.records[0].filename == "test_safe_logging.py"
+
+
+FORGED = "\n2026-01-01 00:00:00 ERROR jobs: forged\r\x1b[2J\x85\u2028\ud800\n\n"
+
+
+def forging(size=1):
+    """An error that forges lines by every text that a traceback shows."""
+    source = compile("raise error", "odd\nname", "exec")
+    try:
+        error = ExceptionGroup("group" + FORGED, [ValueError("x" + FORGED * size), SyntaxError("y" + FORGED)])
+        error.add_note(FORGED.strip())
+        exec(source, {"error": error})  # noqa: S102
+    except ExceptionGroup as caused:
+        try:
+            raise RuntimeError("z" + FORGED * size) from caused
+        except RuntimeError as error:
+            return error
+
+
+def checked(text):
+    """The lines of a text, none of which is forged."""
+    text.encode()
+    _first, *rest = text.split("\n")
+    assert len(text.splitlines()) == 1 + len(rest)
+    assert all(line.startswith("  ") for line in rest)
+    assert not set(text) & set("\r\x1b\x85\u2028")
+    return rest
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+@pytest.mark.parametrize("how", ["error", "tuple", "true"])
+def test_a_traceback_keeps_its_lines_and_forges_none(how, size):
+    error, records = forging(size), []
+    logger = logging.Logger("jobs.test")
+    logger.handle = records.append
+    try:
+        raise error
+    except RuntimeError:
+        given = {"error": error, "tuple": (type(error), error, error.__traceback__), "true": True}[how]
+        SafeLogger(logger, {}).error("dead", exc_info=given)
+
+    (record,) = records
+    assert record.exc_info[1] is error  # for error trackers
+    rest = checked(logging.Formatter("%(message)s").format(record))
+    assert rest[0] == "    + Exception Group Traceback (most recent call last):"
+    assert any(line.startswith("  Traceback (most recent call last):") for line in rest) or size > 1
+    assert len("\n".join(rest)) < 2 * LONGEST_BLOCK
+
+
+def test_a_normal_traceback_reads_as_python_writes_it(caplog):
+    try:
+        raise ValueError("no luck")
+    except ValueError as error:
+        safe_logger("jobs.test").exception("it failed")
+        text = "".join(traceback.format_exception(error))
+
+    assert caplog.records[0].exc_text == textwrap.indent(text, "  ").rstrip("\n")
+    assert caplog.records[0].funcName == "test_a_normal_traceback_reads_as_python_writes_it"
+
+
+def test_a_long_value_is_bounded_and_its_ends_stay(caplog):
+    safe_logger("jobs.test").error("failed: %s.", "begin" + "x" * 10_000_000 + "end")
+
+    message = caplog.records[0].getMessage()
+    assert len(message) < LONGEST_ARGUMENT + 100
+    assert message.startswith("failed: beginxxx")
+    assert message.endswith("xxxend.")
+
+
+def test_a_text_after_a_line_break_keeps_its_lines(caplog):
+    safe_logger("jobs.test").error("job %s failed\n%s", "a\nb", "Traceback:\n  File" + FORGED)
+
+    assert checked(caplog.records[0].getMessage())[:2] == ["  Traceback:", "    File"]
+
+
+def test_a_line_that_cannot_be_logged_forges_none_either(monkeypatch, capsys):
+    monkeypatch.setattr("logging.Logger.handle", lambda *args: int("1" + FORGED))
+    safe_logger("jobs").error("told: %s", "x")
+
+    assert checked(capsys.readouterr().err.rstrip("\n"))[0] == "  Traceback (most recent call last):"

@@ -39,6 +39,10 @@ def fail() -> None:
     raise RuntimeError("no luck")
 
 
+def fail_with(text: str) -> None:
+    raise RuntimeError(text)
+
+
 def fail_once(name: str) -> str:
     """Fails the first time it is run under this name."""
     _, is_first = Note.objects.get_or_create(text=name)

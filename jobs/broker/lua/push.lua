@@ -3,10 +3,11 @@
 --
 -- KEYS  the set of queues, the queue's list, the queue's scheduled registry, its deferred registry
 -- ARGV  job key prefix, queue name, time now (ISO), then for each job:
---       id, due ('' for now, else seconds since the epoch), payload, links, n, and n names and values of further fields
+--       id, due ('' for now, seconds since the epoch, or '+' and seconds from now), payload, links, n, and n names and
+--       values of further fields
 --       links  '' or a JSON object: `waits` ids of prerequisites, `sure` those of them that are not written yet,
 --              `many` how many more are in `jobs:unlinked:<id>`, `any` whether they may end badly, `unique` the key of a lock and `unique_ms` how long it holds,
---              `front` whether it goes to the head of its queue
+--              `front` whether it goes to the head of its queue, `expires_in` the seconds after which it may not begin
 -- Returns position (from 0) and id for each job that was not written because another one holds its lock.
 --
 -- A job that exists is left alone, so the script may be sent twice. A lock names a job, and counts while that job is
@@ -28,6 +29,7 @@ local function write_jobs()
     local key, waiting, taken = prefix .. id, false, nil
     if redis.call('EXISTS', key) == 0 then
       begun = id
+      if string.byte(due) == 43 then due = string.format('%.6f', clock() + tonumber(due)) end -- '+'
       if links ~= '' then
         links = cjson.decode(links)
         taken = links.unique and holder(links.unique)
@@ -56,6 +58,10 @@ local function write_jobs()
           redis.call('HSET', key, 'created_at', iso, 'enqueued_at', iso, 'origin', queue, 'status', 'queued', 'data', payload)
         end
         if extra > 0 then redis.call('HSET', key, unpack(ARGV, i + 5, i + 4 + 2 * extra)) end
+        if links ~= '' and links.expires_in then
+          local from = tonumber(due) or clock()
+          redis.call('HSET', key, 'expires_at', string.format('%.6f', from + links.expires_in))
+        end
         if registry then
           write('ZADD', registry, score, id)
         elseif links ~= '' and links.front then
