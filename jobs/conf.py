@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 DEFAULT_TARGET = 60.0  # seconds
+DEFAULT_QUEUE = "default"  # Django's and RQ's own word for it
 
 DEFAULTS: dict[str, Any] = {
     # Queue names, highest priority first, with a line each on what belongs there, or a dict: {"about": that line,
@@ -79,6 +80,12 @@ def queues() -> Mapping[str, str]:
     if listed is None:
         return dict.fromkeys(settings.RQ_QUEUES, "")
     return {name: row if isinstance(row, str) else row.get("about", "") for name, row in listed.items()}
+
+
+def default_queue() -> str:
+    """Return the queue of commands and tasks that name none: `default`, or the first one if there is no `default`."""
+    names = queues()
+    return DEFAULT_QUEUE if DEFAULT_QUEUE in names else next(iter(names), DEFAULT_QUEUE)
 
 
 def target(queue: str) -> float:
