@@ -82,12 +82,6 @@ def queues() -> Mapping[str, str]:
     return {name: row if isinstance(row, str) else row.get("about", "") for name, row in listed.items()}
 
 
-def default_queue() -> str:
-    """Return the queue of commands and tasks that name none: `default`, or the first one if there is no `default`."""
-    names = queues()
-    return DEFAULT_QUEUE if DEFAULT_QUEUE in names else next(iter(names), DEFAULT_QUEUE)
-
-
 def target(queue: str) -> float:
     """
     Return how many seconds the first job of a queue may wait before that is a problem: its `target` in JOBS["QUEUES"],

@@ -77,7 +77,10 @@ def of_class(name: str) -> str:
     Return the queue that a class option `queue`, or a task's `queue_name`, names: `default` stands for the first queue
     of a project that has no `default`. Raises UnknownQueueError as `check`.
     """
-    return check(conf.default_queue() if name == conf.DEFAULT_QUEUE else name)
+    names = conf.queues()
+    if name not in names and name == conf.DEFAULT_QUEUE:
+        name = next(iter(names), name)
+    return name if name in names else check(name)
 
 
 def get_queue(name: str) -> Queue:
