@@ -4,10 +4,12 @@ The bounds of every request, applied before anything reads its body: it is UTF-8
 A view with the attribute `reads_its_own_body` limits its body itself, and must know the user before it reads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.core.files.uploadhandler import FileUploadHandler, SkipFile
+from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
@@ -30,6 +32,24 @@ class RequestBoundsMiddleware(MiddlewareMixin):
         if length(request) <= MOST_BYTES or getattr(view, "reads_its_own_body", False):
             return None
         return render(request, "413.html", status=413)
+
+
+class _AnyContentType:
+    """A request with a Content-Type that Django cannot parse, as `boundary*=no-such''b`: it has none, and no form."""
+
+    def _set_content_type_params(self, meta: Mapping[str, Any]) -> None:
+        try:
+            super()._set_content_type_params(meta)  # type: ignore[misc]
+        except ValueError:
+            super()._set_content_type_params({})  # type: ignore[misc]
+
+
+class WebRequest(_AnyContentType, WSGIRequest):
+    """The request of `config.wsgi`."""
+
+
+class AsyncWebRequest(_AnyContentType, ASGIRequest):
+    """The request of `config.asgi`."""
 
 
 class NoFiles(FileUploadHandler):

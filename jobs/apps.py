@@ -16,6 +16,7 @@ def _hide_rows_of_django_rq() -> None:
     for model in apps.get_app_config("django_rq").get_models() if apps.is_installed("django_rq") else ():
         if not model._meta.managed:
             model._meta.local_managers.clear()
+            model._meta.base_manager_name = "objects"  # for `dumpdata --all`
             model.add_to_class("objects", NoRows())
 
 

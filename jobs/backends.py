@@ -123,7 +123,7 @@ class RQBackend(BaseTaskBackend):
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
         if "QUEUES" not in params:
-            self.queues = set(conf.queues())
+            self.queues = {*conf.queues(), conf.DEFAULT_QUEUE}
 
     def validate_task(self, task: Any) -> None:
         """Refuse an invalid task, when it is defined and when it is enqueued. Raises InvalidTask with the reason."""
@@ -146,7 +146,7 @@ class RQBackend(BaseTaskBackend):
             task_of(task.module_path, self.alias)
         except NewerPayloadError as error:
             raise ForbiddenFunctionError(str(error)) from None  # workers could not import it
-        queue = queues.check(task.queue_name)
+        queue = queues.of_class(task.queue_name)
         result: Any = _result(task, self.alias, args, kwargs)  # converts the arguments to plain JSON, or refuses them
         fields = {"path": task.module_path, "args": result.args, "kwargs": result.kwargs, "backend": self.alias}
         due = options.bounded("run_after", task.run_after) if task.run_after is not None else None
@@ -185,7 +185,7 @@ class RQBackend(BaseTaskBackend):
                     hint=f"The queues are: {', '.join(conf.queues())}.",
                     id="jobs.E009",
                 )
-                for name in sorted(self.queues - set(conf.queues()))
+                for name in sorted(self.queues - {*conf.queues(), conf.DEFAULT_QUEUE})
             ),
         ]
 

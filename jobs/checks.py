@@ -44,7 +44,7 @@ def check_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
             id="jobs.E001",
         )
         for name, command in registry.all_commands().items()
-        if command.queue not in listed  # type: ignore[attr-defined]
+        if command.queue not in (*listed, conf.DEFAULT_QUEUE)  # type: ignore[attr-defined]
     ]
     for name in listed:
         try:

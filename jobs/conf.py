@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 DEFAULT_TARGET = 60.0  # seconds
+DEFAULT_QUEUE = "default"  # Django's and RQ's own word for it
 
 DEFAULTS: dict[str, Any] = {
     # Queue names, highest priority first, with a line each on what belongs there, or a dict: {"about": that line,

@@ -248,7 +248,7 @@ class Mandate:
         SerializationError for an argument that cannot be serialized, ValueError for an invalid option,
         UnknownQueueError, PrerequisiteError, RedisUnavailableError.
         """
-        queue = queues.check(queue or cls.queue)
+        queue = queues.check(queue) if queue else queues.of_class(cls.queue)
         first = NONE
         if prereq_jobs is not None or prereq_failure != "wait":
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue))
@@ -295,7 +295,7 @@ class Mandate:
         other options and the errors are those of `defer`. All rows are checked before any is written. Returns the jobs
         in order.
         """
-        queue = queues.check(queue or cls.queue)
+        queue = queues.check(queue) if queue else queues.of_class(cls.queue)
         rows = list(rows)
         due, step = options.due(wait, wait_until), 0.0
         if spread is not None:

@@ -77,6 +77,17 @@ def check(queue: str) -> str:
     return queue
 
 
+def of_class(name: str) -> str:
+    """
+    Return the queue that a class option `queue`, or a task's `queue_name`, names: `default` stands for the first queue
+    of a project that has no `default`. Raises UnknownQueueError as `check`.
+    """
+    names = conf.queues()
+    if name not in names and name == conf.DEFAULT_QUEUE:
+        name = next(iter(names), name)
+    return name if name in names else check(name)
+
+
 def get_queue(name: str) -> Queue:
     """Return RQ's Queue, for reading: its length, its job ids, its registries."""
     return Queue(

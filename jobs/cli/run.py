@@ -59,7 +59,12 @@ def _defer(output: Output, options: dict[str, Any], command: Any, args: list[Any
         raise CommandError("--timeout needs --follow.")
     if timeout is not None and not 0 < timeout < inf:
         raise CommandError(f"--timeout {timeout:g} is impossible: it must be above 0 seconds.")
-    job: MandateJob = command.using(queue=options["queue"], wait=options["wait"] or None).defer(*args, **kwargs)
+    deferral = command.using(queue=options["queue"], wait=options["wait"] or None)
+    try:
+        job: MandateJob = deferral.defer(*args, **kwargs)
+    except TypeError as error:
+        tip = 'Records and dates are written as in a payload: {"$record": "users.User:7"}, {"$date": "2026-07-01"}.'
+        raise CommandError(f"{error} {tip}") from None
     fields = {"id": job.id, "queue": job.origin, "duplicate": job.duplicate}
     if not options["follow"]:
         kind = "Already enqueued (the command is unique): job" if job.duplicate else "Enqueued: job"

@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, Literal, NewType, Union, Unpack, get_args, get_origin, get_type_hints, is_typeddict
 from uuid import UUID
 
 from django.apps import apps
 from django.db import models
 from django.utils.functional import LazyObject, Promise
 
-from jobs.record import display
+from jobs.record import arguments, display
 
 Fits = Callable[[Any], bool]
 
@@ -57,17 +57,16 @@ def check(command: type, bound: Any, args: Sequence[Any], given: Mapping[str, An
 
 
 def _check(each: FieldCheck, command: Any, values: Mapping[str, Any], args: Sequence[Any], fields: Any) -> None:
-    if each.name not in values or each.fits(values[each.name]):
+    if not command.strict_types or each.name not in values or each.fits(values[each.name]):
         return
-    parameters = [field.name for field in dataclasses.fields(command) if field.init and not field.kw_only]
-    passed = dict(zip(parameters, args, strict=False)) | dict(fields)
+    passed = inspect.signature(command).bind(*args, **fields).arguments
     if each.name not in passed or each.fits(passed[each.name]):
         return
     value = passed[each.name]
-    hidden = display.FILTERED if not command.log_arguments else display.hides(each.name)
+    shown = _shown(each.name, value) if command.log_arguments else display.FILTERED
     raise TypeError(
         f"{command.__qualname__} cannot be deferred: its field {each.name!r} is annotated {_named(each.wanted)}, "
-        f"but was given {hidden or _shown(value)}, of type {type(value).__qualname__}. "
+        f"but was given {shown}, of type {type(value).__qualname__}. "
         "Give a value of that type, or set `strict_types = False` on the command."
     )
 
@@ -76,11 +75,8 @@ def _named(wanted: object) -> str:
     return wanted.__qualname__ if isinstance(wanted, type) and not get_args(wanted) else str(wanted)
 
 
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception:  # of the value's own code
-        return "a value"
+def _shown(name: str, value: object) -> str:
+    text = display.named(name, arguments.encode(value))
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
@@ -88,8 +84,6 @@ def _shown(value: object) -> str:
 
 
 def _checks_of(command: Any) -> list[FieldCheck]:
-    if not command.strict_types:
-        return []
     checks = []
     for field in dataclasses.fields(command):
         try:
@@ -99,8 +93,9 @@ def _checks_of(command: Any) -> list[FieldCheck]:
             continue
         if fits is None or not field.init:
             continue
-        if field.default is None:
-            exact, fits = exact | {type(None)}, _or_none(fits)
+        if field.default is not dataclasses.MISSING and not fits(field.default):
+            fits = _or_default(fits, field.default)
+            exact |= {type(None)} if field.default is None else frozenset()
         checks.append(FieldCheck(field.name, wanted, exact, fits))
     return checks
 
@@ -154,8 +149,8 @@ def _compiled(wanted: Any) -> _Compiled:
     return _UNCHECKED
 
 
-def _or_none(fits: Fits) -> Fits:
-    return lambda value: value is None or fits(value)
+def _or_default(fits: Fits, default: object) -> Fits:
+    return lambda value: fits(value) or value is default or (type(value) is type(default) and value == default)
 
 
 def _union(members: Sequence[Any]) -> _Compiled:
@@ -210,6 +205,8 @@ def _record(model: type[models.Model]) -> Fits:
 def _enum(kind: type[Enum]) -> Fits:
     if not issubclass(kind, str | int):
         return lambda value: isinstance(value, kind)
+    if not kind.__members__:  # a base class of enums, as TextChoices itself
+        return lambda value: isinstance(value, str | int)
 
     def fits(value: Any) -> bool:  # fields of models hold the value of a member of TextChoices
         if isinstance(value, kind):
@@ -251,8 +248,8 @@ def _collection(kind: type, of: Sequence[Any]) -> _Compiled:
 
 def _fixed(of: Sequence[Any]) -> _Compiled:
     """Return the check of `tuple[int, str]`."""
-    if of == ((),):
-        of = ()
+    if any(get_origin(each) is Unpack or getattr(each, "__unpacked__", False) for each in of):
+        return _compiled(tuple)  # of no certain length
     checks = [_compiled(each)[1] for each in of]
 
     def all_fit(value: Any) -> bool:

@@ -227,6 +227,8 @@ def resume_entry(request: HttpRequest, name: str) -> Done:
 
 
 def run_entry(request: HttpRequest, name: str) -> Done:
+    if not _may_start(request, scheduler.get(name).job):
+        raise PermissionDenied
     job_id = scheduler.run_now(name)
     return Done(_("The recurring entry %(name)s runs now, as job %(id)s.") % {"name": name, "id": job_id})
 

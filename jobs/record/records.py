@@ -21,12 +21,11 @@ Records = dict[tuple[str, str], models.Model]  # by reference and database alias
 
 def reference_to(value: models.Model) -> dict[str, str]:
     """Return the reference to a record. SerializationError for an unsaved one, or one that was deleted."""
-    label = value._meta.label
-    key = value.pk if isinstance(value.pk, tuple) else (value.pk,)
-    if value._state.adding or None in key:
-        raise SerializationError(f"is an unsaved {label}. Save it first: a job refers to its record")
-    reference = {"$record": f"{label}:{value._meta.pk.value_to_string(value)}"}
-    alias = value._state.db or DEFAULT_DB_ALIAS
+    meta, state, key = value._meta, value._state, value.pk
+    if state.adding or key is None or (type(key) is tuple and None in key):
+        raise SerializationError(f"is an unsaved {meta.label}. Save it first: a job refers to its record")
+    reference = {"$record": f"{meta.label}:{meta.pk.value_to_string(value)}"}
+    alias = state.db or DEFAULT_DB_ALIAS
     return reference if alias == DEFAULT_DB_ALIAS else reference | {"using": alias}
 
 

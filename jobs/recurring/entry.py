@@ -139,7 +139,7 @@ class Entry:
     @property
     def queue_name(self) -> str:
         """The queue of its jobs. UnknownQueueError for one that is not listed."""
-        return queues.check(self.queue or self.command_class.queue)
+        return queues.check(self.queue) if self.queue else queues.of_class(self.command_class.queue)
 
     def job(self, at: datetime) -> NewJob:
         """Return the job of its run at that time, whose id is `run_id(at)`."""

@@ -49,10 +49,14 @@ class StoredEntry:
         return f"<StoredEntry {self.name!r}: {times}, {state}>"
 
     @property
+    def job(self) -> MandateJob:
+        """The job that its runs copy, for reading its call."""
+        return MandateJob.handle(self.id, queue=self.queue, payload=self._data, connection=self._client)
+
+    @property
     def description(self) -> str:
         """The call that it runs, in readable form: `users.CleanUpSessions()`."""
-        job = MandateJob.handle(self.id, queue=self.queue, payload=self._data, connection=self._client)
-        return job.description or ""
+        return self.job.description or ""
 
     def runs(self, most: int = RUNS_KEPT) -> list[Run]:
         """Return its history, the newest first."""

@@ -82,7 +82,7 @@ class ScriptedMemory(Memory):
                 elif due != "":
                     self._put(job_id, "scheduled", float(due))
                 else:
-                    self._enqueue(job_id, at_front=links.get("front", False))
+                    self._enqueue(job_id, at_front=links.get("front", False), now_iso=now_iso)
                 written.append(job_id)
             position += 1
         for job_id in written:
@@ -280,8 +280,8 @@ class ScriptedMemory(Memory):
 
     # --- what they share -------------------------------------------------------------------------
 
-    def _enqueue(self, job_id: str, *, at_front: bool = False) -> None:
-        self._set(job_id, status="queued", enqueued_at=iso(runtime.now()))
+    def _enqueue(self, job_id: str, *, at_front: bool = False, now_iso: str = "") -> None:
+        self._set(job_id, status="queued", enqueued_at=now_iso or iso(runtime.now()))
         queue = self.lists[keys.queue(self.hashes[keys.job(job_id)]["origin"].decode())]
         queue.insert(0 if at_front else len(queue), bytes_of(job_id))
 

@@ -90,3 +90,10 @@ def test_a_kept_alive_connection_goes_on(web):
         for _ in range(3):
             assert visitor.get("/login/").status_code == 200
             assert visitor.post("/login/", data={"username": "x"}).status_code == 403
+
+
+def test_a_content_type_that_cannot_be_parsed_is_answered(web):
+    with browser(web) as visitor:
+        for odd in ("boundary*=no-such''b", "boundary*=idna''%ff", "a*=punycode''%ff"):
+            headers = {"Content-Type": f"multipart/form-data; {odd}"}
+            assert visitor.post("/login/", content=b"--b--", headers=headers).status_code == 403

@@ -1,10 +1,12 @@
 """The bounds of every request: its text is UTF-8, its body is small, and files are dropped."""
 
+from io import BytesIO
+
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.test import Client, RequestFactory
+from django.test import AsyncRequestFactory, Client, RequestFactory
 
-from config.requests import MOST_BYTES
+from config.requests import MOST_BYTES, AsyncWebRequest, WebRequest
 from jiki.models import Exercise, SubmissionFile
 from tests.jiki.conftest import CHECKS
 from users.models import User
@@ -36,6 +38,22 @@ def test_the_charset_of_a_request_is_ignored(path, charset, client):
     read = client.generic("GET", f"{path}?next=%FF", content_type=f"text/plain; charset={charset}")
 
     assert {sent.status_code, form.status_code, read.status_code} <= {200, 302}
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+@pytest.mark.parametrize("charset", CHARSETS)
+def test_a_parameter_of_the_content_type_may_name_any_charset(kind, charset):
+    content_type = f"multipart/form-data; boundary*={charset}''%ff%ff"
+    if kind == "wsgi":
+        request = WebRequest(RequestFactory()._base_environ(CONTENT_TYPE=content_type, REQUEST_METHOD="POST"))
+    else:
+        scope = AsyncRequestFactory()._base_scope(method="POST", path="/")
+        scope["headers"] = [(b"content-type", content_type.encode())]
+        request = AsyncWebRequest(scope, BytesIO())
+
+    assert request.content_type in ("", "multipart/form-data")
+    if charset == "no-such":
+        assert not request.POST
 
 
 def test_two_megabytes_of_punycode_are_read_as_utf_8(client):

@@ -31,6 +31,7 @@ from jobs import MandateJob, control
 from jobs.backends import RQBackend, RunTask, task_of
 from jobs.broker.connections import get_connection
 from jobs.errors import ForbiddenFunctionError, PayloadError, UnknownQueueError
+from jobs.inspection import find
 from jobs.tasks import (
     InvalidTask,
     TaskResultDoesNotExist,
@@ -42,6 +43,7 @@ from jobs.tasks import (
     task_finished,
     task_started,
 )
+from jobs.testing import Kit
 from tests.sample import functions, tasks
 from tests.sample.commands.notes import WriteNote
 from tests.sample.models import Note
@@ -221,6 +223,14 @@ def test_an_unknown_queue_is_a_check_error():
     assert task_backends["default"].check() == []
 
 
+def test_without_a_queue_default_a_task_goes_to_the_first_one(settings):
+    settings.JOBS = {**settings.JOBS, "QUEUES": {"critical": "", "low": ""}}
+    backend = RQBackend("default", {"OPTIONS": {}})
+    backend.validate_task(tasks.add)
+    assert backend.check() == []
+    assert find(backend.enqueue(tasks.add, [1], {}).id).origin == "critical"
+
+
 def test_it_is_on_the_dashboard(worker, admin_client):
     result = tasks.fail.enqueue("bad luck")
     page = admin_client.get(reverse("admin:jobs_job", args=[result.id])).content.decode()
@@ -245,6 +255,9 @@ def test_an_enqueued_result_equals_the_one_read_by_its_id(task, way):
         result, found = asyncio.run(enqueue())
 
     assert result == found
+    with Kit():
+        result_there = task.enqueue(1, right=(2, b"three"))
+        assert result_there == task.get_result(result_there.id)
     assert (result.status, result.attempts, result.errors) == (TaskResultStatus.READY, 0, [])
     assert (result.task, result.args, result.kwargs) == (task, [1], {"right": [2, "three"]})
     assert (result.started_at, result.last_attempted_at, result.finished_at) == (None, None, None)

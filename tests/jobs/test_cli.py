@@ -130,6 +130,8 @@ def test_the_shape_of_a_list_in_json(dead):
         (("run", "sample.WriteNote", "--kwargs", "[]"), "--kwargs '[]' must be an object"),
         (("run", "sample.WriteNote", "--args", '["x"]', "--queue", "low"), "--queue needs --defer."),
         (("run", "sample.WriteNote", "--args", '["x"]', "--defer", "--queue", "no"), "Unknown queue: 'no'"),
+        (("run", "sample.WriteNote", "--args", "[7]", "--defer"), "field 'text' is annotated str, but was given 7"),
+        (("run", "sample.ShoutNote", "--args", "[9]", "--defer"), 'as in a payload: {"$record": "users.User:7"}'),
         (("run", "sample.ShoutNote", "--args", '[{"$record": "sample.Note:9"}]'), "are gone: sample.Note:9"),
         (("run", "sample.Fail", "--args", '["oh"]'), "sample.Fail failed: RuntimeError: oh"),
         (("run", "sample.InGroup", "--args", '[["flaky"]]'), "ExceptionGroup: several (1): FlakyError: as planned"),
@@ -549,7 +551,7 @@ def worker_record():
     return write
 
 
-@pytest.mark.parametrize("words", [(), ("jobs",), ("--exclude", "jobs"), ("--all", "jobs"), ("django_rq",)])
+@pytest.mark.parametrize("words", [(), ("jobs",), ("--exclude", "jobs"), ("--all", "jobs"), ("--all", "django_rq")])
 def test_dumpdata_passes_over_models_without_a_table(words):
     said = StringIO()
     call_command("dumpdata", *words, stdout=said)

@@ -15,7 +15,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from config.queues import rq_queues
-from jobs import Mandate, MandateJob, queues
+from jobs import Mandate, MandateJob, checks, queues, scheduler
 from jobs.broker.connections import get_connection
 from jobs.errors import RedisUnavailableError, SerializationError, UnknownQueueError
 from jobs.job import JobState
@@ -140,6 +140,16 @@ def test_a_job_may_go_to_another_queue():
     WriteNote.using(queue="mailers", wait=0).defer("x")
 
     assert queues.lengths() == {"critical": 0, "default": 0, "mailers": 1, "background": 0, "low": 1}
+
+
+def test_without_a_queue_default_a_command_goes_to_the_first_one(settings):
+    settings.JOBS = {**settings.JOBS, "QUEUES": {"critical": "", "low": ""}}
+    jobs = [WriteNote.defer("x"), *WriteNote.defer_many([("x",)]), WriteNote.using(wait=60).defer("x")]
+    assert {job.origin for job in jobs} == {"critical"}
+    assert scheduler.add(scheduler.Entry("daily", "sample.WriteNote", args=("x",), every=60)).queue == "critical"
+    assert not [message for message in checks.check_queues(None) if "the queue 'default'" in message.msg]
+    with pytest.raises(UnknownQueueError, match="'default'"):
+        WriteNote.defer("x", queue="default")
 
 
 def test_an_unknown_queue_is_refused_with_the_list_of_queues():

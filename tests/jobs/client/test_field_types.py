@@ -1,6 +1,7 @@
 """The types of fields are checked at `defer`, as far as an annotation says them, and nothing that works is refused."""
 
 import collections
+import dataclasses
 import enum
 from collections import abc
 from datetime import UTC, date, datetime, time, timedelta
@@ -8,6 +9,7 @@ from decimal import Decimal
 from typing import (
     Annotated,
     Any,
+    Final,
     Generic,
     Literal,
     NewType,
@@ -15,6 +17,7 @@ from typing import (
     Protocol,
     TypedDict,
     TypeVar,
+    TypeVarTuple,
     Union,
 )
 from unittest import mock
@@ -37,7 +40,9 @@ from tests.sample.models import Folder, Note
 from users.models import User
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 NoteId = NewType("NoteId", int)
+Json = Union[str, int, list["Json"], dict[str, "Json"]]  # noqa: UP007
 
 
 class NoteProxy(Note):
@@ -64,7 +69,14 @@ class Named(Protocol):
 
 Mood = Note.Mood
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
-NOTE = Note(pk=7)
+
+
+def saved(record):
+    record._state.adding = False
+    return record
+
+
+NOTE = saved(Note(pk=7))
 LAZY = SimpleLazyObject(lambda: NOTE)
 
 
@@ -100,6 +112,8 @@ PASS = [
     *[(Annotated[int, "pk"], 7), (NoteId, 7), (list[NoteId], [7]), (Annotated[int | None, "pk"], None)],
     *[("int", 7), ("list[Note]", [NOTE]), ("Parcel", 7), ("list[Parcel]", "x"), ("no such thing(", 7), ("1/0", 7)],
     *[(Any, object()), (object, 7), (T, 7), (list[T], [7]), (Named, 7), (Named | int, "x"), (type[Note], Note)],
+    *[(tuple[int, *tuple[str, ...]], (1, "a", "b")), (tuple[int, *Ts], (1, "a")), (models.TextChoices, "calm")],
+    *[(Final[int], "x"), (Json, {"a": [1]}), (Annotated["Note | None", "who"], NOTE), (list["Note"], [NOTE])],
     *[(abc.Callable[[], int], 7), (SimpleLazyObject, 7), (7, "x"), (Literal["a"] | Named, 7)],
 ]
 
@@ -114,8 +128,15 @@ REFUSED = [
     *[(bool, "")],
     *[(str, 7), (str, None), (str, b"x"), (str, NOTE), (bytes, "x"), (UUID, "x"), (timedelta, 60), (time, NOW)],
     *[(datetime, "yesterday"), (datetime, NOW.date()), (datetime, 0), (date, "2026-07-01")],
-    *[(Note, 7), (Note, "7"), (Note, None), (Note, Folder(path="a")), (Note, [NOTE]), (User, Group(pk=1))],
-    *[(Note, SimpleLazyObject(lambda: User(pk=1))), (models.Model, 7)],
+    *[
+        (Note, 7),
+        (Note, "7"),
+        (Note, None),
+        (Note, saved(Folder(path="a"))),
+        (Note, [NOTE]),
+        (User, saved(Group(pk=1))),
+    ],
+    *[(Note, SimpleLazyObject(lambda: saved(User(pk=1)))), (models.Model, 7)],
     *[(int | None, "7"), (Note | None, 7), (Note | int, "7"), (Optional[datetime], "now")],  # noqa: UP045
     *[(Literal["a"], "b"), (Literal["a"], None), (Level, 1), (Level, "LOW"), (Mood, "odd"), (Mood, Level.LOW)],
     *[(Size, 2)],
@@ -157,6 +178,41 @@ def test_none_passes_for_a_field_whose_default_it_is_and_defaults_are_not_checke
         def call(self) -> None: ...
 
     field_types.check(Odd, Odd(), (), {})
+
+
+def test_the_default_itself_may_be_given_whatever_its_type():
+    for default in ("all", None, dataclasses.field(default="all")):
+        given = "all" if isinstance(default, dataclasses.Field) else default
+        checks(int, given, value=default)
+        with pytest.raises(TypeError):
+            checks(int, "some", value=default)
+
+
+class Counted(Mandate):
+    start: dataclasses.InitVar[int]
+    at: datetime
+
+    def __post_init__(self, start: int) -> None:
+        self.at = [self.at, start]
+
+    def call(self) -> None: ...
+
+
+def test_arguments_that_are_no_fields_shift_no_others():
+    field_types.check(Counted, Counted(7, NOW), (7, NOW), {})
+    with pytest.raises(TypeError, match="field 'at' is annotated datetime, but was given 'now'"):
+        field_types.check(Counted, Counted(7, "now"), (7, "now"), {})
+
+
+def test_the_option_counts_when_it_is_set_later_too():
+    body = {"__annotations__": {"value": int}, "__module__": __name__, "call": lambda self: None}
+    command = type("Checked", (Mandate,), body)
+    with pytest.raises(TypeError):
+        field_types.check(command, command("x"), ("x",), {})
+    with mock.patch.object(command, "strict_types", False):
+        field_types.check(command, command("x"), ("x",), {})
+    with pytest.raises(TypeError):
+        field_types.check(command, command("x"), ("x",), {})
 
 
 def test_a_name_that_a_field_shares_with_its_type_is_the_type():
@@ -225,6 +281,10 @@ def test_private_values_are_not_in_the_error():
         command = type("Private", (Mandate,), body)
         with pytest.raises(TypeError) as caught:
             field_types.check(command, command("hunter2"), ("hunter2",), {})
+        assert "hunter2" not in str(caught.value)
+    for wanted, value in ((int, {"token": "hunter2"}), (list[int], [{"password": "hunter2"}])):
+        with pytest.raises(TypeError, match=r"\[filtered\]") as caught:
+            checks(wanted, value)
         assert "hunter2" not in str(caught.value)
 
 

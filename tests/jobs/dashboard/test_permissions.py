@@ -161,6 +161,21 @@ def test_a_bulk_change_is_started_again_by_whoever_may_make_it(button, name, rig
     assert client.post(url(button, job.id), data).status_code == 302
 
 
+def test_an_entry_of_a_bulk_change_is_run_by_whoever_may_make_it(client):
+    entry = Entry("clean up", bulk.COMMAND, kwargs={"change": "delete", "state": "dead", "filters": {}}, every=3_600)
+    scheduler.add(entry)
+    one, other = staff("view", "retry"), staff("view", "retry", "delete")
+    client.force_login(one)
+    assert client.post(url("entry_run", "clean up")).status_code == 403
+    assert not scheduler.get("clean up").runs()
+    client.force_login(other)
+    assert client.post(url("entry_run", "clean up")).status_code == 302
+    (run,) = scheduler.get("clean up").runs()
+    control.cancel(find(run.job_id))
+    client.force_login(one)
+    assert client.post(url("job_retry", run.job_id)).status_code == 403
+
+
 @pytest.mark.parametrize("scope", ["selected", "all", "by a job"])
 def test_a_bulk_retry_starts_no_bulk_change_that_the_user_may_not_make(scope, client, worker, monkeypatch):
     job, other = a_dead_change("delete"), WriteNote.defer("x")
