@@ -72,7 +72,7 @@ screenshots: $(VENV)/.installed-dev chromium ## Take the pictures of the dashboa
 	$(BIN)/python -m pytest -q -rP tests/browser/screenshots.py
 
 .PHONY: test
-test: $(VENV)/.installed-dev chromium ## The whole test suite (DB=postgres: on PostgreSQL; ARGS=... to pytest)
+test: $(VENV)/.installed-dev chromium ## The whole test suite (DB=postgres, DB=mariadb: on those; ARGS=... to pytest)
 	DB=$(DB) $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-matrix

@@ -1,5 +1,6 @@
 """Statistics of the exercises: counted in one query, saved in one statement."""
 
+from django.db import connection
 from django.db.models import Count, Q
 from django.utils import timezone
 
@@ -23,9 +24,10 @@ def count() -> list[ExerciseStatistics]:
 
 def keep(counted: list[ExerciseStatistics]) -> None:
     """Save the statistics in place of the earlier ones."""
+    names_its_target = connection.features.supports_update_conflicts_with_target  # not on MySQL and MariaDB
     ExerciseStatistics.objects.bulk_create(
         counted,
         update_conflicts=True,
-        unique_fields=["exercise"],
+        unique_fields=["exercise"] if names_its_target else None,
         update_fields=["learners", "passed", "submissions", "refreshed_at"],
     )

@@ -13,7 +13,7 @@ from django.test import TransactionTestCase
 from jobs.record import registry
 from tests import environment
 from tests.processes import WorkerProcess
-from tests.servers import Postgres, Valkey
+from tests.servers import MariaDB, Postgres, Valkey
 from tests.tables import Tables
 
 pytest_plugins = ["jobs.testing"]
@@ -35,10 +35,12 @@ def valkey_server() -> Iterator[Valkey]:
 
 @pytest.fixture(scope="session")
 def database_server() -> Iterator[None]:
-    if not environment.postgres_wanted():
+    servers = {"postgres": Postgres, "mariadb": MariaDB}
+    name = environment.database()
+    if name not in servers:
         yield
         return
-    server = Postgres(environment.folder() / "postgres")
+    server = servers[name](environment.folder() / name)
     try:
         server.start()
         yield

@@ -8,6 +8,7 @@ logs. The addresses follow from the folder, so they are known before any server 
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
@@ -25,6 +26,7 @@ UNSET = [
     "LOG_LEVEL",
     "SUBMISSION_SANDBOX",
 ]
+DRIVERS = Path(__file__).parent / "drivers"
 
 
 def prepare() -> None:
@@ -47,6 +49,9 @@ def prepare() -> None:
         "REDIS_URL": embedded.url(directory / "valkey"),
         "DATABASE_URL": database_url(directory),
     }
+    if database() == "mariadb":
+        sys.path.append(str(DRIVERS))
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(DRIVERS)]))
 
 
 def folder() -> Path:
@@ -54,22 +59,25 @@ def folder() -> Path:
     return Path(os.environ["TEST_FOLDERS"], os.environ["TEST_PROCESS"])
 
 
-def postgres_wanted() -> bool:
-    database = os.environ.get("DB", "sqlite")
-    if database not in {"sqlite", "postgres"}:
-        raise ValueError(f"No such database to test on: DB={database}. Say sqlite or postgres.")
-    return database == "postgres"
+def database() -> str:
+    """Which database the tests run on."""
+    wanted = os.environ.get("DB", "sqlite")
+    if wanted not in {"sqlite", "postgres", "mariadb"}:
+        raise ValueError(f"No such database to test on: DB={wanted}. Say sqlite, postgres or mariadb.")
+    return wanted
 
 
 def database_url(directory: Path, name: str = DATABASE) -> str:
-    if postgres_wanted():
+    if database() == "postgres":
         return f"postgres://jiki@/{quote(str(directory / 'postgres'))}/{name}"
+    if database() == "mariadb":
+        return f"mysql:///{name}?unix_socket={quote(str(directory / 'mariadb' / 'socket'))}"
     return f"sqlite:///{quote(str(directory / name))}"
 
 
 def _new_folder() -> str:
     created = tempfile.mkdtemp(prefix="jiki-")
-    # PostgreSQL refuses to run as root, and the user that it then runs as must reach its own folder.
+    # Database servers refuse to run as root, and the user that they then run as must reach its own folder.
     Path(created).chmod(0o711)
     atexit.register(_remove, created, os.getpid())
     return created

@@ -1,4 +1,4 @@
-"""The tests' settings for workers of different releases: ENTRIES names the recurring entries of theirs."""
+"""The tests' settings for workers of different releases: ENTRIES has their entries, `name[:every[:command]]`."""
 
 import os
 
@@ -6,6 +6,10 @@ from jobs.scheduler import Entry
 from tests.settings import *  # noqa: F403
 from tests.settings import JOBS
 
-NAMES = os.environ.get("ENTRIES", "").split()
-SCHEDULE = [Entry(name, "sample.WriteNote", args=("x",), every=3_600) for name in NAMES]
+
+def _entry(name: str, every: str = "3600", command: str = "WriteNote") -> Entry:
+    return Entry(name, f"sample.{command}", args=(name,), every=float(every))
+
+
+SCHEDULE = [_entry(*each.split(":")) for each in os.environ.get("ENTRIES", "").split()]
 JOBS = {**JOBS, "SCHEDULE": f"{__name__}.SCHEDULE"}

@@ -1,4 +1,4 @@
-"""The servers of one test process, private to it and gone when it is: a Valkey and a PostgreSQL."""
+"""The servers of one test process, private to it and gone when it is: a Valkey and a PostgreSQL or MariaDB."""
 
 import importlib.util
 import os
@@ -56,8 +56,11 @@ class Valkey(EmbeddedValkey):
         self.stop()
 
 
-class Postgres:
-    """A PostgreSQL server on a private socket, fast because it need not survive anything."""
+class DatabaseServer:
+    """A database server on a private socket, fast because it need not survive anything."""
+
+    title: str
+    stop_signal: signal.Signals
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -70,36 +73,29 @@ class Postgres:
         account = _unprivileged_account() if os.getuid() == 0 else None
         if account:
             shutil.chown(self.directory, account)
-        binaries = _find_binaries(self.directory, account)
-        data = str(self.directory / "data")
-        # fmt: off
-        subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", "jiki", "--auth", "trust", "--no-sync",
-             "--encoding", "UTF8", "--no-locale"],
-            check=True, stdout=subprocess.DEVNULL, cwd=self.directory, user=account,
-        )
+        command = self._install(account)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [binaries / "postgres", "-D", data, "-k", str(self.directory),
-                 "-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off",
-                 "-c", "synchronous_commit=off", "-c", "dynamic_shared_memory_type=mmap"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory, user=account,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                user=account,
                 start_new_session=True,
             )
-        # fmt: on
-        self._guard = stop_with_us(self.process.pid, signal="INT")
+        self._guard = stop_with_us(self.process.pid, signal=self.stop_signal.name.removeprefix("SIG"))
         deadline = time.monotonic() + 30
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise RuntimeError(f"PostgreSQL did not start:\n{self.log.read_text()}")
+                raise RuntimeError(f"{self.title} did not start:\n{self.log.read_text()}")
             time.sleep(0.02)
 
     def stop(self) -> None:
         if self.process is None:
             return
-        # The "fast" shutdown: TERM would wait for clients to leave.
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(self.stop_signal)
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -108,12 +104,68 @@ class Postgres:
         dismiss(self._guard)
         self.process = None
 
+    def _install(self, account: str | None) -> list[str | Path]:
+        """Make its files; returns the command that starts it."""
+        raise NotImplementedError
+
+    def _answers(self) -> bool:
+        raise NotImplementedError
+
+
+class Postgres(DatabaseServer):
+    title = "PostgreSQL"
+    stop_signal = signal.SIGINT  # the "fast" shutdown: TERM would wait for clients to leave
+
+    def _install(self, account: str | None) -> list[str | Path]:
+        binaries = _find_binaries(self.directory, account)
+        data = str(self.directory / "data")
+        # fmt: off
+        subprocess.run(
+            [binaries / "initdb", "-D", data, "-U", "jiki", "--auth", "trust", "--no-sync",
+             "--encoding", "UTF8", "--no-locale"],
+            check=True, stdout=subprocess.DEVNULL, cwd=self.directory, user=account,
+        )
+        return [binaries / "postgres", "-D", data, "-k", str(self.directory),
+                "-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off",
+                "-c", "synchronous_commit=off", "-c", "dynamic_shared_memory_type=mmap"]
+        # fmt: on
+
     def _answers(self) -> bool:
         try:
             psycopg.connect(host=str(self.directory), user="jiki", dbname="postgres").close()
         except psycopg.OperationalError:
             return False
         return True
+
+
+class MariaDB(DatabaseServer):
+    """Debian's, or another that is installed; it is no part of `make setup`."""
+
+    title = "MariaDB"
+    stop_signal = signal.SIGTERM
+
+    def _install(self, account: str | None) -> list[str | Path]:
+        options = ["--no-defaults", f"--datadir={self.directory / 'data'}"]
+        # fmt: off
+        subprocess.run(
+            [_installed("mariadb-install-db"), *options, "--auth-root-authentication-method=normal", "--skip-test-db",
+             "--skip-name-resolve"],
+            check=True, stdout=subprocess.DEVNULL, cwd=self.directory, user=account,
+        )
+        return [_installed("mariadbd"), *options, f"--socket={self.directory / 'socket'}", "--skip-networking",
+                "--character-set-server=utf8mb4", "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0",
+                "--innodb-buffer-pool-size=64M", "--max-allowed-packet=64M", "--skip-log-bin"]
+        # fmt: on
+
+    def _answers(self) -> bool:
+        return (self.directory / "socket").exists()  # made when it accepts connections
+
+
+def _installed(program: str) -> str:
+    found = shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+    if found is None:
+        raise RuntimeError(f"DB=mariadb needs {program}. On Debian and Ubuntu: apt-get install mariadb-server-core")
+    return found
 
 
 def _unprivileged_account() -> str:

@@ -9,7 +9,7 @@ from config.settings import DATABASES, INSTALLED_APPS, JOBS, STORAGES  # noqa: E
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.sample", "tests.courses"]
 
-if not environment.postgres_wanted():
+if environment.database() == "sqlite":
     # A file, not memory: threads and other processes must see it.
     DATABASES["default"]["TEST"] = {"NAME": str(environment.folder() / "test.sqlite3")}
     DATABASES["other"] = DATABASES["default"] | {"TEST": {"NAME": str(environment.folder() / "other.sqlite3")}}

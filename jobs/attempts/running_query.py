@@ -14,7 +14,30 @@ logger = safe_logger("jobs.worker")
 
 ASK_FOR = 5.0  # seconds that the request to stop may take
 _DEPTH = 30  # frames between the one that waits for the database and Django's
-_MODULES = ("django.db.backends.", "django.db.utils", "psycopg", "MySQLdb", "oracledb", "selectors")
+_MODULES = (
+    "django.db.backends.",
+    "django.db.utils",
+    "psycopg",
+    "MySQLdb",
+    "pymysql",
+    "oracledb",
+    "selectors",
+    "socket",
+)
+
+
+class _QueryOfMySQL:
+    """The query on a connection to MySQL or MariaDB, whose drivers cannot stop it: another connection has to."""
+
+    def __init__(self, wrapper: Any) -> None:
+        self._wrapper, self._number = wrapper, wrapper.connection.thread_id()
+
+    def cancel(self) -> None:
+        other = self._wrapper.get_new_connection(self._wrapper.get_connection_params() | {"connect_timeout": ASK_FOR})
+        try:
+            other.cursor().execute(f"KILL QUERY {self._number}")
+        finally:
+            other.close()
 
 
 def awaited(frame: FrameType | None) -> Any:
@@ -33,6 +56,8 @@ def awaited(frame: FrameType | None) -> Any:
         raw = getattr(owner, "connection", owner)  # of Django's connection, or of a driver's cursor
         if hasattr(raw, "cancel") or hasattr(raw, "interrupt"):
             return raw
+        if getattr(owner, "vendor", "") == "mysql" and raw is not None:
+            return _QueryOfMySQL(owner)
         frame = frame.f_back
     return None
 
@@ -40,7 +65,8 @@ def awaited(frame: FrameType | None) -> Any:
 def ask_to_stop(raw: Any) -> threading.Thread | None:
     """
     Ask the database to stop the query on a driver's connection, which then raises an ordinary error: by psycopg's
-    `cancel_safe`, by `cancel` of psycopg2 and oracledb, or by sqlite3's `interrupt`. Returns the thread that sends the
+    `cancel_safe`, by `cancel` of psycopg2 and oracledb, by `KILL QUERY` on another connection to MySQL or MariaDB, or
+    by sqlite3's `interrupt`. Returns the thread that sends the
     request over the network; None if there is no request to send, or the driver supports none.
     """
     if hasattr(raw, "interrupt"):

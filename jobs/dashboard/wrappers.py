@@ -45,7 +45,8 @@ def page(site: AdminSite, view: Callable[..., Screen | HttpResponse]) -> Callabl
         if isinstance(shown, HttpResponse):
             return shown
         template, context = shown
-        whole = "jobs/dashboard/part.html" if getattr(request, "htmx", False) else "jobs/dashboard/base.html"
+        is_refresh = request.headers.get("HX-Request") == "true"
+        whole = "jobs/dashboard/part.html" if is_refresh else "jobs/dashboard/base.html"
         common = {**site.each_context(request), "can": Can(request), "whole": whole, "path": request.get_full_path()}
         return TemplateResponse(request, f"jobs/dashboard/{template}.html", {**common, **context}, status=status)
 

@@ -4,16 +4,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import template
+from django.apps import apps
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django_htmx.templatetags.django_htmx import htmx_script
 
 from jobs.dashboard.format import NONE, apart, span, word
 
 register = template.Library()
+register.filter(intcomma)
 register.filter(span)
 register.filter(word)
 
@@ -53,3 +57,9 @@ def leads_to(context: dict[str, Any], name: str, *args: str) -> SafeString:
     address = reverse(name, args=args, current_app=getattr(context["request"], "current_app", None))
     here = context["request"].path == address
     return format_html('href="{}" aria-current="page"' if here else 'href="{}"', address)
+
+
+@register.simple_tag(takes_context=True)
+def refresh_script(context: template.Context) -> str:
+    """Return the script element of htmx, which refreshes the page. Without the app that holds its file: nothing."""
+    return htmx_script(context) if apps.is_installed("django_htmx") else ""

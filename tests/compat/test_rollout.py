@@ -1,17 +1,21 @@
-"""Two releases with different lists of recurring entries run side by side, through a rollout and back."""
+"""Two releases, with different recurring entries and names, run side by side, through a rollout and back."""
 
 import time
+from collections import Counter
 
 import pytest
 from redis.exceptions import RedisError
 
-from jobs import doctor, scheduler
+from jobs import MandateJob, doctor, queues, scheduler
 from jobs.broker.connections import get_connection
 from jobs.broker.times import UNSEEN
 from jobs.recurring import lists, writing
 from jobs.scheduler import Entry, Scheduler
 from tests.jobs.worker import eventually
+from tests.sample import tasks
 from tests.sample.commands.notes import WriteNote
+from tests.sample.commands.rollout import Colour, Lend, Paint, PaintAtSecondTime, Sand
+from tests.sample.models import Note, Tool
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -207,3 +211,94 @@ def test_a_worker_of_the_release_before_that_starts_again_changes_nothing(worker
     assert set(stored()) == {"kept", "added"}
     new.stop()  # rolled back
     eventually(lambda: set(stored()) == {"kept"})
+
+
+# --- jobs --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def release(worker_process):
+    """Start a worker of a release, with its own recurring entries."""
+
+    def start(name):
+        entries = "kept:3600 changed:60 removed" if name == "old" else "kept:3600 changed:90 added:3600:Sand"
+        env = {"DJANGO_SETTINGS_MODULE": "tests.releases", "RELEASE": name, "ENTRIES": entries}
+        worker = worker_process("default", concurrency=1, env=env)
+        eventually(lambda: set(stored()) == {"kept", "changed", "removed" if name == "old" else "added"})
+        return worker
+
+    return start
+
+
+def jobs_of_both(prefix):
+    """Jobs that any release can run, and jobs that only the newer one can."""
+    first = Paint.defer(f"{prefix} red")
+    either = [
+        first,
+        PaintAtSecondTime.defer(f"{prefix} twice"),
+        Paint.using(prereq_jobs=[first], prereq_failure="run").defer(f"{prefix} after"),
+    ]
+    member = Paint.defer(f"{prefix} member", Colour.BLUE)
+    newer = [
+        member,
+        Paint.defer(f"{prefix} field", coats=2),
+        Sand.defer(f"{prefix} command"),
+        Lend.defer(Tool.objects.create(name=f"{prefix} model")),
+        MandateJob.fetch(tasks.sweep.enqueue(f"{prefix} task").id, connection=get_connection("default")),
+    ]
+    either_later = Paint.using(prereq_jobs=[member]).defer(f"{prefix} after the member")
+    return either, newer, either_later
+
+
+def are(state, jobs):
+    return all(job.state == state for job in jobs)
+
+
+def become(state, jobs):
+    """Let the time pass that retries wait, until the jobs are in that state. None of them is dead in between."""
+
+    def looked():
+        client = get_connection("default")
+        for job_id in client.zrange("rq:scheduled:default", 0, -1):
+            client.zadd("rq:scheduled:default", {job_id: 1}, xx=True)
+        assert client.zcard("rq:failed:default") == 0
+        time.sleep(0.1)
+        return are(state, jobs)
+
+    eventually(looked, timeout=60)
+
+
+@pytest.mark.processes
+def test_the_jobs_of_a_newer_release_wait_for_it_through_a_rollout_and_back(release):
+    old = release("old")
+    either, newer, dependent = jobs_of_both("first")
+    become("finished", either)
+    eventually(lambda: are("retrying", newer))
+    assert dependent.state == "waiting"
+
+    new = release("new")  # beside the old one
+    become("finished", [*newer, dependent])
+    both, more, last = jobs_of_both("second")
+    scheduler.run_now("added")
+    become("finished", [*both, *more, last])
+
+    old.stop()
+    scheduler.run_now("changed")
+    new.stop()
+    old = release("old")  # rolled back
+    either, newer, dependent = jobs_of_both("third")
+    become("finished", either)
+    eventually(lambda: are("retrying", newer))
+
+    old.stop()
+    release("new")
+    become("finished", [*newer, dependent])
+    eventually(lambda: Note.objects.filter(text="changed").exists())
+
+    what = ("red", "twice", "after", "member", "field", "command", "model", "task", "after the member")
+    done = Counter(Note.objects.values_list("text", flat=True))
+    assert done == Counter(
+        [f"{time} {each}" for time in ("first", "second", "third") for each in what] + ["added", "changed"]
+    )
+    assert (len(scheduler.get("added").runs()), len(scheduler.get("changed").runs())) == (1, 1)
+    assert [queues.lengths()["default"], get_connection("default").zcard("rq:failed:default")] == [0, 0]

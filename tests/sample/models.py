@@ -7,6 +7,8 @@ import uuid
 
 from django.db import models
 
+from tests.sample.release import IS_OLD
+
 
 class Note(models.Model):
     """Any record that a command may be given."""
@@ -69,3 +71,11 @@ class Submission(models.Model):
 
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE)
     processed = models.IntegerField(default=0)
+
+
+if not IS_OLD:
+
+    class Tool(models.Model):
+        """A record that the release before does not know."""
+
+        name = models.CharField(max_length=20)

@@ -7,6 +7,7 @@ from django.db import OperationalError
 
 from jobs.tasks import task
 from tests.sample.models import Note
+from tests.sample.release import IS_OLD
 
 
 @task
@@ -101,6 +102,13 @@ def fail_as(how: str) -> None:
         raise ValueError(ValueError("in it"))
     if how == "deadlock":
         raise OperationalError("database is locked")
+
+
+if not IS_OLD:
+
+    @task
+    def sweep(what: str) -> None:
+        Note.objects.create(text=what)
 
 
 no_task = add.func

@@ -537,6 +537,7 @@ def test_a_coroutine_is_interrupted_while_it_awaits_and_while_it_computes(call, 
 FOR_EVER = {
     "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
     "postgresql": "SELECT pg_sleep(1000)",
+    "mysql": "SELECT 1 FROM (SELECT 1 UNION SELECT 2) AS two WHERE SLEEP(1000)",
 }
 
 

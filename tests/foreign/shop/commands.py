@@ -1,0 +1,57 @@
+"""The project's commands."""
+
+from datetime import datetime
+
+from django.db import transaction
+from django.urls import reverse
+from django.utils import timezone
+
+from jobs import Mandate
+from tests.foreign.shop.models import Order
+
+
+class Ship(Mandate):
+    order: Order
+
+    def call(self) -> str:
+        with transaction.atomic():
+            self.order.shipped = True
+            self.order.save(update_fields=["shipped"])
+            MailLink.defer(self.order)
+        if not transaction.get_autocommit():
+            transaction.commit()
+        return self.order.number
+
+
+class MailLink(Mandate):
+    queue = "mail"
+    order: Order
+
+    def call(self) -> str:
+        return reverse("order", args=[self.order.pk])
+
+
+class Postpone(Mandate):
+    order: Order
+    due: datetime
+
+    def call(self) -> list[object]:
+        Order.objects.filter(pk=self.order.pk).update(due=self.due)
+        if not transaction.get_autocommit():
+            transaction.commit()
+        return [self.due, timezone.now()]
+
+
+class Break(Mandate):
+    retries = 1
+    text: str = "no luck"
+
+    def call(self) -> None:
+        with transaction.atomic():
+            Order.objects.create(number=self.text)
+            raise RuntimeError(self.text)
+
+
+class Count(Mandate):
+    def call(self) -> int:
+        return Order.objects.count()
