@@ -105,12 +105,13 @@ fix: $(VENV)/.installed-dev ## Format, and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+PRODUCT := $(foreach extra,dashboard cli profile server,--extra $(extra)) --group product
 .PHONY: lock
 # `make lock UPGRADE=--upgrade` takes the newest versions that pyproject.toml allows.
 lock: $(VENV)/.installed-dev ## Write requirements*.txt from pyproject.toml
-	$(BIN)/uv pip compile -q pyproject.toml $(UPGRADE) --universal --generate-hashes --python-version 3.11 \
+	$(BIN)/uv pip compile -q pyproject.toml $(UPGRADE) $(PRODUCT) --universal --generate-hashes --python-version 3.11 \
 	  --no-emit-index-url --custom-compile-command "make lock" -o requirements.txt
-	$(BIN)/uv pip compile -q pyproject.toml $(UPGRADE) --extra dev -c requirements.txt --universal --generate-hashes \
+	$(BIN)/uv pip compile -q pyproject.toml $(UPGRADE) $(PRODUCT) --group dev -c requirements.txt --universal --generate-hashes \
 	  --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" -o requirements-dev.txt
 
 # --- break it ---------------------------------------------------------------------------------

@@ -1,10 +1,28 @@
 """Background jobs for Django: commands that run now or later, on a crash-safe worker, over RQ's data in Redis."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from jobs.compat import import_paths
-from jobs.job import MandateJob
-from jobs.mandate import Mandate
-from jobs.retries import Deadlock, RetryOn
+
+if TYPE_CHECKING:
+    from jobs.job import MandateJob
+    from jobs.mandate import Mandate
+    from jobs.retries import Deadlock, RetryOn
 
 __all__ = ["Deadlock", "Mandate", "MandateJob", "RetryOn"]
 
+__version__ = "0.1.0"  # of the distribution, django-mandate
+
+_HOMES = {"Deadlock": "retries", "Mandate": "mandate", "MandateJob": "job", "RetryOn": "retries"}
+
 import_paths.install()
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: the settings, which do not exist yet, may import `jobs.broker`."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jobs' has no attribute {name!r}")
+    value = getattr(import_module(f"jobs.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,10 +1,12 @@
-"""The app: on start-up it imports every app's commands and registers the system checks."""
+"""The app: on start-up it fills in settings, imports every app's commands and registers the system checks."""
 
 from importlib import import_module
+from types import ModuleType
 
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import register
+from django.core.exceptions import ImproperlyConfigured
 
 BACKEND = "jobs.backends.RQBackend"
 
@@ -20,10 +22,28 @@ def _hide_rows_of_django_rq() -> None:
             model.add_to_class("objects", NoRows())
 
 
+def _refuse_a_namesake() -> None:
+    """Django's own error names the label alone, not whose it is, nor what to do."""
+    for entry in settings.INSTALLED_APPS:
+        is_candidate = "jobs" in entry.split(".")[1:] and not entry.startswith("jobs.")
+        if is_candidate and AppConfig.create(entry).label == "jobs":
+            raise ImproperlyConfigured(
+                f"{entry!r} in INSTALLED_APPS has the label 'jobs', which is that of django-mandate's own app. "
+                f"Give yours another one, for instance label = {entry.split('.')[0] + '_jobs'!r} in its AppConfig."
+            )
+
+
 class JobsConfig(AppConfig):
     name = "jobs"
     verbose_name = "Background jobs"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def __init__(self, app_name: str, app_module: ModuleType | None) -> None:
+        from jobs.broker import defaults
+
+        super().__init__(app_name, app_module)
+        _refuse_a_namesake()
+        defaults.fill_in()
 
     def ready(self) -> None:
         from jobs import checks
@@ -37,3 +57,4 @@ class JobsConfig(AppConfig):
             import_module("jobs.backends")  # workers need its command
         for check in checks.ALL:
             register(check, checks.TAG)
+        register(checks.check_development, checks.TAG, deploy=True)

@@ -1,16 +1,19 @@
 """System checks: `manage.py check` reports problems before a job meets them. Ids are listed in docs/reference.md."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import AppConfig, apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
 
 from jobs import conf
-from jobs.broker import names
+from jobs.broker import defaults, names
 from jobs.broker.connections import address, get_connection
 from jobs.errors import ScheduleError
 from jobs.record import registry, webhooks
@@ -106,12 +109,15 @@ def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         return [
             Error(
                 f"No Redis address for the queues {', '.join(without_address)}.",
-                hint="Set REDIS_URL, for instance redis://localhost:6379/0. Only DEBUG has a default.",
+                hint="Set REDIS_URL, for instance redis://localhost:6379/0, or give the queue a URL in RQ_QUEUES. In "
+                "development the embedded server will do: pip install 'django-mandate[server]'.",
                 id="jobs.E005",
             )
         ]
     messages: list[CheckMessage] = []
-    for client in {id(c): c for c in map(get_connection, settings.RQ_QUEUES)}.values():
+    # The embedded server is right, and would be started by asking.
+    queues = [name for name, config in settings.RQ_QUEUES.items() if not defaults.embedded_folder(config)]
+    for client in {id(c): c for c in map(get_connection, queues)}.values():
         try:
             server = client.info("server")
         except RedisError:
@@ -160,4 +166,71 @@ def check_schedule(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     return messages
 
 
-ALL = (check_schedule, check_queues, check_webhook_hosts, check_names, check_installed_order, check_redis)
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """
+    jobs.E014: RQ["JOB_CLASS"] or RQ["SCHEDULER_CLASS"] is not ours, nor derived from it. jobs.W001: JOBS has a key that
+    nothing reads.
+    """
+    messages: list[CheckMessage] = []
+    for key, ours in defaults.CLASSES.items():
+        given = settings.RQ.get(key)
+        try:
+            is_ours = issubclass(import_string(str(given)), import_string(ours))
+        except (ImportError, TypeError):
+            is_ours = False
+        if not is_ours:
+            messages.append(
+                Error(
+                    f"RQ[{key!r}] is {given!r}, which is not derived from {ours}.",
+                    hint=f"Leave {key} out of RQ, or derive your class from {ours}.",
+                    id="jobs.E014",
+                )
+            )
+    for key in sorted(getattr(settings, "JOBS", {}).keys() - conf.DEFAULTS.keys(), key=str):
+        meant = get_close_matches(str(key), conf.DEFAULTS, 1) or ["one of those in docs/reference.md"]
+        messages.append(
+            Warning(f"JOBS has the key {key!r}, which nothing reads.", hint=f"Give {meant[0]}.", id="jobs.W001")
+        )
+    return messages
+
+
+def check_extras(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """jobs.W002: a command asks for profiles, and pyinstrument is not installed."""
+    if find_spec("pyinstrument"):
+        return []
+    return [
+        Warning(
+            f"{name} has profile_rate = {command.profile_rate}, but no profiler is installed.",  # type: ignore[attr-defined]
+            hint="pip install 'django-mandate[profile]'",
+            obj=command,
+            id="jobs.W002",
+        )
+        for name, command in registry.all_commands().items()
+        if command.profile_rate  # type: ignore[attr-defined]
+    ]
+
+
+def check_development(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """jobs.W003, of `check --deploy`: queues lie on the embedded server, which is for development."""
+    queues = [name for name, config in settings.RQ_QUEUES.items() if defaults.embedded_folder(config)]
+    if not queues:
+        return []
+    return [
+        Warning(
+            f"The queues {', '.join(queues)} lie on the embedded server, which is for development.",
+            hint="Run a Redis or Valkey server, and set REDIS_URL.",
+            id="jobs.W003",
+        )
+    ]
+
+
+ALL = (
+    check_schedule,
+    check_queues,
+    check_webhook_hosts,
+    check_names,
+    check_installed_order,
+    check_redis,
+    check_settings,
+    check_extras,
+)

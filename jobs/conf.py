@@ -25,6 +25,8 @@ DEFAULTS: dict[str, Any] = {
     "ON_DEAD": (),
     # The dotted path of the list of recurring entries; None: no entries.
     "SCHEDULE": None,
+    # Whether each minute a job records the queues' lengths and waits, for the dashboard and the metrics.
+    "COLLECT_METRICS": True,
     # Names of fields that the dashboard shows as [filtered], for every command.
     "FILTERED_FIELDS": ("password", "token", "secret", "api_key"),
     # Whether OpenTelemetry spans record enqueueing and attempts; needs opentelemetry-api. Read on start-up.

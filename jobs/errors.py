@@ -83,3 +83,10 @@ class ChangeRefusedError(JobsError):
 
 class ScheduleError(JobsError, ValueError):
     """Raised for a recurring entry that is invalid or does not exist. The message names the entry and the problem."""
+
+
+class MissingExtraError(JobsError, ImportError):
+    """Raised when a feature needs a package of an extra that is not installed. Everything else works without it."""
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(f"{feature} needs {package}. Install it: pip install 'django-mandate[{extra}]'", name=package)

@@ -12,6 +12,13 @@ if TYPE_CHECKING or django.VERSION >= (6, 0):
     from django.tasks.signals import task_enqueued, task_finished, task_started
     from django.utils.json import normalize_json
 else:
+    try:
+        import django_tasks  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "Django 5.2 has no Tasks API, so jobs.tasks and jobs.backends need its backport: pip install django-tasks",
+            name="django_tasks",
+        ) from error
     from django_tasks import TaskContext, TaskResultStatus, task, task_backends
     from django_tasks.backends.base import BaseTaskBackend
     from django_tasks.base import Task, TaskError, TaskResult

@@ -17,7 +17,10 @@ else:
     DATABASES["other"] = DATABASES["default"] | {"NAME": "other"}
 
 SUBMISSION_SANDBOX = "any"  # tests/jiki/test_sandbox.py asks for the kernel's, where there is one
-JOBS = JOBS | {"SCHEDULE": None}  # the workers of tests do what the test gave them, nothing else
+JOBS = JOBS | {
+    "SCHEDULE": None,
+    "COLLECT_METRICS": False,
+}  # the workers of tests do what the test gave them, nothing else
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 WHITENOISE_AUTOREFRESH = True  # no collected static files here
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

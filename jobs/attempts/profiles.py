@@ -1,23 +1,18 @@
 """
-Profiles attempts: runs pyinstrument in the attempt's own thread, and keeps the profile for a day.
+Profiles attempts with `profiler`, in the attempt's own thread, and keeps the profiles for a day.
 
-A job that is not profiled runs no code of this module. An error here cannot fail a job that is.
+A job that is not profiled runs no code of this module. Neither an error here nor a missing
+extra fails a job that is.
 """
 
 import random
-import sys
 import zlib
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pyinstrument import Profiler
-from pyinstrument.processors import remove_irrelevant_nodes
-from pyinstrument.renderers import ConsoleRenderer, HTMLRenderer
-from pyinstrument.session import Session
 from redis import Redis
 
 from jobs import runtime
@@ -25,21 +20,19 @@ from jobs.attempts.current import Attempt
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
 from jobs.broker.times import as_text, moment
+from jobs.errors import MissingExtraError
 from jobs.mandate import Mandate
 from jobs.record.history import KEPT_FOR
 from jobs.safe_logging import safe_logger
 
+if TYPE_CHECKING:
+    from jobs.attempts.profiler import Profiler
+
 logger = safe_logger("jobs")
 
 KEPT = 200  # profiles on a server; if there are more, the oldest are deleted
-SAMPLES = 5_000  # of an attempt at most: one a millisecond, less often in a longer one
-LARGEST = 256 * 1_024  # bytes of a flame graph, compressed
-TEXT_LENGTH = 20_000  # characters of the summary
 
 NEXT_ONES = 20  # attempts that a worker profiles when a person requests profiles
-
-# Fractions of the total time, tried in this order: a flame graph that is too large leaves out shorter calls.
-_CUTS = (0.0, 0.001, 0.01, 0.05)
 
 Run = Callable[[Any, Callable[[], Any]], Any]
 
@@ -80,15 +73,20 @@ class Profile:
 def profiled(run: Run, attempt: Attempt, command: Mandate, *, asked: bool) -> Run:
     """
     Wrap `run` so that the call is profiled: if `asked`, at the command's `profile_rate`, or after `want_next_ones`.
-    Otherwise, and in the testing kit, returns `run` itself.
+    Otherwise, in the testing kit, and, with a warning in the log, without pyinstrument, returns `run` itself.
 
     The call returns and raises the same as without a profile.
     """
     if runtime.stand_in is not None or not (asked or random.random() < command.profile_rate or _is_next()):
         return run
+    try:
+        from jobs.attempts.profiler import Profiler
+    except MissingExtraError as error:
+        logger.warning("%s is not profiled. %s", attempt, error, extra=attempt.fields())
+        return run
 
     def running(claim: Any, call: Callable[[], Any]) -> Any:
-        profiler = _Profiler(str(attempt))
+        profiler = Profiler(str(attempt))
         ended = "finished"
         try:
             if command.is_async:  # in the thread of its loop, where a time-out comes between two steps
@@ -105,62 +103,18 @@ def profiled(run: Run, attempt: Attempt, command: Mandate, *, asked: bool) -> Ru
     return running
 
 
-class _Profiler(Profiler):
-    """Keeps fewer than SAMPLES samples: at SAMPLES it drops every other one, and takes half as many from then on."""
-
-    def __init__(self, title: str) -> None:
-        super().__init__()
-        self._title = title
-        self._one_in, self._passed, self._unheard = 1, 0, 0.0
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Profile the block, in its thread. Errors of the profiler are only logged."""
-        try:
-            self.start(target_description=self._title)
-        except Exception:  # another profiler runs in this thread
-            logger.warning("an attempt could not be profiled", exc_info=True)
-        try:
-            yield
-        finally:
-            if self.is_running:
-                try:
-                    self.stop()
-                except Exception:
-                    logger.warning("a profile could not be ended", exc_info=True)
-
-    async def awaiting(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """Await `call`, and profile it in its loop's thread."""
-        with self.watching():
-            return await call
-
-    def _sampler_saw_call_stack(self, call_stack: list[str], time_since_last_sample: float, async_state: Any) -> None:
-        self._passed += 1
-        self._unheard += time_since_last_sample
-        if self._passed % self._one_in or self._active_session is None:
-            return
-        # Each sample brings new strings for the names of its frames.
-        stack, spent, self._unheard = [sys.intern(frame) for frame in call_stack], self._unheard, 0.0
-        super()._sampler_saw_call_stack(stack, spent, async_state)
-        records = self._active_session.frame_records
-        if len(records) >= SAMPLES:
-            self._one_in *= 2
-            records[:] = [
-                (stack, before + spent)
-                for (_, before), (stack, spent) in zip(records[::2], records[1::2], strict=False)
-            ]
-
-
 # --- kept in Redis ---------------------------------------------------------------------------
 
 
-def _keep(profiler: Profiler, attempt: Attempt, ended: str) -> None:
+def _keep(profiler: "Profiler", attempt: Attempt, ended: str) -> None:
+    from jobs.attempts import profiler as drawing
+
     session = profiler.last_session
     if session is None:
         return
     claim = attempt.claim
     try:
-        graph, cut = _flame_graph(session)
+        graph, cut = drawing.flame_graph(session)
         record: dict[Any, Any] = {
             "command": attempt.command,
             "at": repr(session.start_time),
@@ -168,7 +122,7 @@ def _keep(profiler: Profiler, attempt: Attempt, ended: str) -> None:
             "samples": session.sample_count,
             "ended": ended,
             "cut": cut,
-            "summary": zlib.compress(_summary(session).encode(errors="replace")),
+            "summary": zlib.compress(drawing.summary(session).encode(errors="replace")),
             "graph": graph,
         }
         _write(get_connection(claim.queue_name), f"{claim.job_id}:{attempt.number}", record)
@@ -189,32 +143,6 @@ def _write(client: Redis, member: str, record: dict[Any, Any]) -> None:
     if count > KEPT:
         oldest: Any = client.zpopmin(keys.PROFILES, count - KEPT)
         client.unlink(*(keys.profile(as_text(each)) for each, _ in oldest))
-
-
-def _flame_graph(session: Session) -> tuple[bytes, str]:
-    """Return the compressed page, empty if it cannot be drawn, and a sentence about what was left out."""
-    for part in _CUTS:
-        renderer = HTMLRenderer()
-        if part:
-            renderer.preprocessors = [remove_irrelevant_nodes]
-            renderer.preprocessor_options = {"filter_threshold": part}
-        try:
-            graph = zlib.compress(renderer.render(session).encode(errors="replace"))
-        except RecursionError:
-            return b"", "Its calls are nested too deeply for a flame graph."
-        if len(graph) <= LARGEST:
-            return graph, f"Calls that took less than {part:.1%} of the time were left out." if part else ""
-    return b"", "Its flame graph was too large, and left out."
-
-
-class _Summary(ConsoleRenderer):
-    def render_preamble(self, session: Session) -> str:
-        return ""  # the page shows the same facts already
-
-
-def _summary(session: Session) -> str:
-    text = _Summary(unicode=True, color=False).render(session).strip()
-    return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}\n... ({len(text):,} characters)"
 
 
 # --- read from Redis -------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from jobs import conf, runtime
+from jobs.broker import defaults, embedded
 from jobs.broker.reading import ReadingClient
 from jobs.errors import RedisUnavailableError
 
@@ -45,7 +46,8 @@ def get_connection(queue: str) -> Redis:
     config = settings.RQ_QUEUES[queue]
     if "URL" in config and not config["URL"]:
         raise ImproperlyConfigured(
-            f"Queue {queue!r} has no Redis. Set REDIS_URL, for instance redis://localhost:6379/0."
+            f"Queue {queue!r} has no Redis. Set REDIS_URL, for instance redis://localhost:6379/0; in development "
+            "pip install 'django-mandate[server]' will do."
         )
     cached = _by_queue.get(queue)
     if cached is None or cached[0] is not config:
@@ -86,8 +88,18 @@ def new_pool(queue: str, **options: Any) -> ConnectionPool:
     the pool before it opens its first connection.
     """
     pool = django_rq.connection_utils.get_connection(queue).connection_pool
-    pool.connection_kwargs.update(protocol=2, retry=Retry(NoBackoff(), 0), **options)
+    # Notices of maintenance need RESP 3, which is slower for our calls, or hiredis. RESP 2 is read without both.
+    for name in [name for name in pool.connection_kwargs if name.startswith(("maint_", "orig_"))]:
+        del pool.connection_kwargs[name]
+    pool.connection_kwargs.update(
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        **options,
+    )
     pool.connection_class = _that_leaves_replicas(pool.connection_class)
+    if settings.DEBUG and (folder := defaults.embedded_folder(settings.RQ_QUEUES[queue])):
+        pool.connection_class = embedded.that_starts_its_server(pool.connection_class, folder)
     if isinstance(pool, SentinelConnectionPool):
         own = settings.RQ_QUEUES[queue].get("SENTINEL_KWARGS") or {}
         for sentinel in pool.sentinel_manager.sentinels:  # one that hangs must not keep us from trying the next
@@ -108,14 +120,11 @@ def _bounded(pool: ConnectionPool) -> ConnectionPool:
     if isinstance(pool, SentinelConnectionPool):
         pool.max_connections = most
         return pool
-    # Notices of maintenance need RESP 3, which is slower for our calls; the options for them are not the new pool's.
-    own = {name: each for name, each in pool.connection_kwargs.items() if not name.startswith(("maint_", "orig_"))}
     return BlockingConnectionPool(  # type: ignore[no-untyped-call]
         max_connections=most,
         timeout=WAIT_FOR_CONNECTION,
         connection_class=pool.connection_class,
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        **own,
+        **pool.connection_kwargs,
     )
 
 

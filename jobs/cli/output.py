@@ -5,16 +5,18 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from django.core.management.base import CommandError, OutputWrapper
 from django.utils import timezone
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
-from rich.text import Text
+
+from jobs.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 LONGEST = 60  # characters of a text in a table; longer ones are cut
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and new lines
@@ -26,12 +28,19 @@ class Output:
 
     def __init__(self, stdout: OutputWrapper, stderr: OutputWrapper, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.is_terminal = stdout.isatty() and not as_json
-        terminal: Any = stdout._out  # Django's wrapper ends every write with a new line
-        self.console = Console(file=terminal, highlight=False)
-        self._wide = Console(file=terminal, highlight=False, width=WIDE)
+        self.is_terminal = stdout.isatty() and not as_json  # and tables are drawn
         self._stdout, self._stderr = stdout, stderr
         bear_any_text(stdout)
+        if self.is_terminal and not find_spec("rich"):
+            self.is_terminal = False
+            self.complain(str(MissingExtraError("A table on a terminal", "rich", "cli")))
+
+    def console(self, width: int | None = None) -> Any:
+        """Return rich's Console of the terminal."""
+        from rich.console import Console
+
+        terminal: Any = self._stdout._out  # Django's wrapper ends every write with a new line
+        return Console(file=terminal, highlight=False, width=width)
 
     def json(self, answer: Any) -> None:
         """Write the answer as one line of JSON."""
@@ -48,7 +57,7 @@ class Output:
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Write a table on a terminal; elsewhere write each row as it comes, as a line of tab-separated fields."""
         if self.is_terminal:
-            self._wide.print(made_table(columns, rows))
+            self.console(WIDE).print(made_table(columns, rows))
             return
         rows = iter(rows)
         first = list(islice(rows, 1))  # read before the header is written: if it raises, only the error is shown
@@ -58,8 +67,11 @@ class Output:
 
     def progress(self, work: Sequence[Any], label: str) -> Iterable[Any]:
         """Return `work`, with a progress bar on a terminal if it has more than one item."""
-        if not sys.stderr.isatty() or len(work) < 2:
+        if not sys.stderr.isatty() or len(work) < 2 or not find_spec("rich"):
             return work
+        from rich.console import Console
+        from rich.progress import track
+
         return track(work, label, console=Console(stderr=True), transient=True)
 
     def confirm(self, question: str, *, yes: bool) -> None:
@@ -88,8 +100,11 @@ def json_line(answer: Any, stdout: OutputWrapper) -> str:
     return text if is_utf8 else json.dumps(orjson.loads(text))
 
 
-def made_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+def made_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> "Table":
     """Return a table for a terminal: numbers right-aligned, long texts cut, no wrapping, so that ids can be copied."""
+    from rich.table import Table
+    from rich.text import Text
+
     rows = list(rows)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for number, column in enumerate(columns):

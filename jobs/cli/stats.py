@@ -5,8 +5,6 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from redis.exceptions import RedisError
-from rich.console import Group
-from rich.live import Live
 
 from jobs import conf, inspection, queues, scheduler
 from jobs.broker.times import MINUTE
@@ -38,8 +36,11 @@ def stats(output: Output, options: dict[str, Any]) -> int:
 
 
 def _watch(output: Output, interval: float) -> None:
+    from rich.console import Group
+    from rich.live import Live
+
     try:
-        with Live(console=output.console, auto_refresh=False) as live:
+        with Live(console=output.console(), auto_refresh=False) as live:
             while True:
                 try:
                     current = figures()

@@ -40,7 +40,8 @@ def set_up() -> None:
             import opentelemetry.trace  # noqa: F401
         except ImportError as error:
             raise ImproperlyConfigured(
-                'JOBS["TRACING"] is on, but OpenTelemetry\'s API cannot be imported. Install opentelemetry-api.'
+                'JOBS["TRACING"] is on, but OpenTelemetry\'s API cannot be imported. '
+                "Install opentelemetry-api: pip install 'django-mandate[otel]'"
             ) from error
 
 

@@ -1,28 +1,25 @@
-"""Metrics for Prometheus, for users with permission to view the dashboard and for token holders."""
+"""The metrics in Prometheus' format, read from Redis. MissingExtraError without the extra `dashboard`."""
 
 from collections.abc import Iterator
 
-from django.http import HttpRequest, HttpResponse
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from redis.exceptions import RedisError
-
 from jobs import conf, queues, scheduler
 from jobs.broker.connections import get_connection
-from jobs.dashboard.api import for_readers
-from jobs.errors import JobsError
+from jobs.errors import MissingExtraError
 from jobs.inspection import attempt_counts, samples, workers
 from jobs.inspection.sources import Source, sizes
 
+try:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+    from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+except ImportError as error:
+    raise MissingExtraError("The page of metrics", "prometheus-client", "dashboard") from error
 
-@for_readers
-def prometheus(request: HttpRequest) -> HttpResponse:
-    """The metrics in Prometheus' text format. They all come from Redis, so every web process answers the same."""
-    try:
-        text = generate_latest(Collector())
-    except (JobsError, RedisError) as error:
-        return HttpResponse(f"# {error}\n", content_type="text/plain", status=503)
-    return HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+
+def text() -> bytes:
+    """Return all metrics. Raises JobsError and redis-py's errors if a server does not answer."""
+    return generate_latest(Collector())
 
 
 class Collector:

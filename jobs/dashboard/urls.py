@@ -9,11 +9,12 @@ from jobs.dashboard import (
     api,
     changes,
     commands,
+    htmx,
     job,
     lists,
+    metrics,
     overview,
     profiles,
-    prometheus,
     recurring,
     workers,
 )
@@ -48,7 +49,8 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("api/commands/", api.endpoint(api.commands), name="jobs_api_commands"),
         path("api/changes/", api.endpoint(api.changes), name="jobs_api_changes"),
         path("api/changes/<any:job_id>/", api.endpoint(api.change), name="jobs_api_change"),
-        path("metrics/", prometheus.prometheus, name="jobs_metrics"),
+        path("metrics/", metrics.metrics, name="jobs_metrics"),
+        path("htmx.js", htmx.script, name="jobs_htmx"),
     ]
     posts = [
         path("job/<any:job_id>/move/", action(site, "retry", actions.move_job), name="jobs_job_move"),

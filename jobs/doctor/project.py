@@ -12,8 +12,8 @@ def findings() -> Iterator[Finding]:
         if check is not checks.check_redis:
             for message in check(None):
                 yield Finding(
-                    Severity.ERROR,
+                    Severity.ERROR if message.is_serious() else Severity.WARNING,
                     f"{message.msg} ({message.id})",
-                    "Jobs are refused, or cannot be found by workers.",
+                    "Jobs are refused, or cannot be found by workers." if message.is_serious() else "It has no effect.",
                     message.hint or "python manage.py check",
                 )

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import template
-from django.apps import apps
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.urls import reverse
 from django.utils import timezone
@@ -12,12 +11,12 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
-from django_htmx.templatetags.django_htmx import htmx_script
 
+from jobs.dashboard import htmx
 from jobs.dashboard.format import NONE, apart, span, word
 
 register = template.Library()
-register.filter(intcomma)
+register.filter(intcomma)  # so that a project needs no `django.contrib.humanize`
 register.filter(span)
 register.filter(word)
 
@@ -60,6 +59,7 @@ def leads_to(context: dict[str, Any], name: str, *args: str) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
-def refresh_script(context: template.Context) -> str:
-    """Return the script element of htmx, which refreshes the page. Without the app that holds its file: nothing."""
-    return htmx_script(context) if apps.is_installed("django_htmx") else ""
+def refresh_script(context: dict[str, Any]) -> SafeString | str:
+    """Return the script element of htmx, which refreshes the page; nothing where it is not installed."""
+    source = htmx.source(context["request"])
+    return format_html('<script src="{}" defer></script>', source) if source else ""

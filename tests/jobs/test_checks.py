@@ -9,6 +9,8 @@ from django.test import override_settings
 
 from config.queues import rq_queues
 from jobs import Mandate, checks
+from jobs.broker import embedded
+from jobs.doctor import Severity, project
 from jobs.record import registry
 from tests.jobs.worker.servers import Server
 from tests.processes import ROOT, child_environment
@@ -142,3 +144,47 @@ def test_a_server_that_does_not_answer_is_not_reported(settings, tmp_path):
     settings.RQ_QUEUES = rq_queues(f"unix://{tmp_path}/none.sock")
 
     assert checks.check_redis(None) == []
+
+
+@pytest.mark.parametrize("given", ["rq.job.Job", "nowhere.Job", None, 7])
+def test_a_class_of_jobs_that_is_not_ours_is_reported(given, settings):
+    settings.RQ = {**settings.RQ, "JOB_CLASS": given}
+
+    (message,) = checks.check_settings(None)
+
+    assert ids(message) == ["jobs.E014"]
+    assert repr(given) in message.msg
+
+
+def test_a_key_that_nothing_reads_is_reported(settings):
+    settings.JOBS = {**settings.JOBS, "SCHEDUL": "x", "colour": 1}
+
+    messages = checks.check_settings(None)
+
+    assert ids(*messages) == ["jobs.W001", "jobs.W001"]
+    assert messages[0].hint == "Give SCHEDULE."
+
+
+def test_profiles_without_a_profiler_are_reported(registered, monkeypatch):
+    registered("Profiled", profile_rate=0.5)
+    assert checks.check_extras(None) == []
+
+    monkeypatch.setitem(sys.modules, "pyinstrument", None)
+
+    (message,) = [message for message in checks.check_extras(None) if message.obj.__name__ == "Profiled"]
+    assert ids(message) == ["jobs.W002"]
+    assert "django-mandate[profile]" in message.hint
+
+
+def test_the_embedded_server_is_reported_before_a_deployment(settings, tmp_path):
+    assert checks.check_development(None) == []
+    settings.BASE_DIR = tmp_path
+    settings.RQ_QUEUES = rq_queues(embedded.url(tmp_path / ".jobs"))
+
+    assert ids(*checks.check_development(None)) == ["jobs.W003"]
+
+
+def test_warnings_of_the_project_are_no_errors_of_the_doctor(settings):
+    settings.JOBS = {**settings.JOBS, "SCHEDUL": "x"}
+
+    assert [finding.severity for finding in project.findings()] == [Severity.WARNING]

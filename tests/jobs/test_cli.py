@@ -389,7 +389,7 @@ def test_the_figures_go_on_when_the_server_is_away(valkey, monkeypatch):
 
     monkeypatch.setattr(stats, "figures", figures)
     written = StringIO()
-    stats._watch(type("Output", (), {"console": Console(file=written, force_terminal=True)}), 0.01)
+    stats._watch(type("Output", (), {"console": lambda: Console(file=written, force_terminal=True)}), 0.01)
 
     assert "No figures: refused" in written.getvalue()
     assert len(looks) == 2

@@ -2,6 +2,7 @@
 
 import random
 import re
+import sys
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from pyinstrument import Profiler
 from pyinstrument.stack_sampler import active_profiler_context_var, get_stack_sampler
 
 from jobs import Mandate, control, queues
+from jobs.attempts import profiler as drawing
 from jobs.attempts import profiles
 from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError, CommandDefinitionError
@@ -143,12 +145,12 @@ def test_jobs_that_run_side_by_side_have_each_their_own(worker_process):
 # --- it never costs the job anything ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("broken", ["_flame_graph", "_write", "get_connection"])
+@pytest.mark.parametrize("broken", ["profiler.flame_graph", "profiles._write", "profiles.get_connection"])
 def test_a_profile_that_cannot_be_kept_is_logged_and_does_not_change_the_job(broken, worker, monkeypatch, caplog):
     def fail(*args):
         raise RuntimeError("a profile's own trouble")
 
-    monkeypatch.setattr(profiles, broken, fail)
+    monkeypatch.setattr(f"jobs.attempts.{broken}", fail)
     jobs = [Compute.defer(0.01, profile=True), Compute.defer(0.01, fails=True, profile=True)]
 
     worker.run()
@@ -166,7 +168,7 @@ def test_a_profiler_that_does_not_work_is_logged_and_does_not_change_the_job(met
         active_profiler_context_var.set(None)
         raise RuntimeError("a profiler's own trouble")
 
-    monkeypatch.setattr(profiles.Profiler, method, fail)
+    monkeypatch.setattr(drawing.Profiler, method, fail)
     jobs = [Compute.defer(0.01, profile=True), ComputeAsync.defer(0.01, profile=True)]
 
     worker.run()
@@ -185,11 +187,25 @@ def test_calls_nested_deeply_are_shown_as_far_as_they_can(worker):
     assert one(job).summary
 
 
+def test_without_pyinstrument_a_job_runs_and_the_log_says_what_is_missing(worker, monkeypatch, caplog):
+    monkeypatch.delitem(sys.modules, "jobs.attempts.profiler")
+    monkeypatch.setitem(sys.modules, "pyinstrument", None)
+    job = Compute.defer(0.01, profile=True)
+
+    worker.run()
+
+    assert job.state == "finished"
+    assert (
+        "is not profiled. A profile needs pyinstrument. Install it: pip install 'django-mandate[profile]'"
+        in caplog.text
+    )
+
+
 # --- bounds ----------------------------------------------------------------------------------
 
 
 def test_a_long_attempt_keeps_fewer_samples_of_all_its_time(worker, monkeypatch):
-    monkeypatch.setattr(profiles, "SAMPLES", 20)
+    monkeypatch.setattr(drawing, "SAMPLES", 20)
     job = Compute.defer(0.2, profile=True)
 
     worker.run()
@@ -203,18 +219,18 @@ def test_a_flame_graph_that_is_too_large_is_cut_with_a_note(worker, monkeypatch)
     profiler = Profiler()
     with profiler:
         compute(0.1)
-    whole, cut = profiles._flame_graph(profiler.last_session)
+    whole, cut = drawing.flame_graph(profiler.last_session)
     assert cut == ""
-    monkeypatch.setattr(profiles, "LARGEST", len(whole) - 1)
+    monkeypatch.setattr(drawing, "LARGEST", len(whole) - 1)
 
-    graph, cut = profiles._flame_graph(profiler.last_session)
+    graph, cut = drawing.flame_graph(profiler.last_session)
 
     assert 0 < len(graph) < len(whole)
     assert re.fullmatch(r"Calls that took less than [\d.]+% of the time were left out\.", cut)
 
 
 def test_a_flame_graph_that_is_still_too_large_is_left_out_with_a_note(worker, monkeypatch, admin_client):
-    monkeypatch.setattr(profiles, "LARGEST", 10)
+    monkeypatch.setattr(drawing, "LARGEST", 10)
     job = Compute.defer(0.02, profile=True)
 
     worker.run()
