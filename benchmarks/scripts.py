@@ -142,8 +142,8 @@ def measure(measuring: Measuring) -> None:
     jobs(20_000, "queued", lambda pipeline, n: None)
     apart = range(1_000, 3_000, 10)
     row("change", "cancel 200 jobs in a queue of 1,000,000", lambda: control.change_all("cancel", handles(apart)))
-    jobs(100_000, "deferred", waits)
-    row("release", "100,000 dependents", lambda: release.release(connection, "jobs:dependents:P"))
+    jobs(600_000, "deferred", waits)
+    row("release", "600,000 dependents", lambda: release.release(connection, "jobs:dependents:P"))
     hour = int(time.time()) // 3_600 - 1
     labels = {f"default|app.C{n}|finished|{bucket}": 3 for n in range(500) for bucket in (10, 11, 12, 13)}
     for minute in range(hour * 60, hour * 60 + 60):
@@ -151,11 +151,14 @@ def measure(measuring: Measuring) -> None:
     row("sum_up", "an hour of 500 commands", attempt_counts.roll_up)
     jobs(100_000, "queued", queued)
     row("clear", "a queue of 100,000", lambda: list(control.clear("default", datetime.now(UTC))))
+    jobs(1_000, "queued", queued)
+    rows = [after(1_000)._replace(id=f"after{n}") for n in range(1_000)]
+    row("push, link", "1,000 jobs, each after the same 1,000", lambda: queues.push(rows))
     jobs(50_000, "queued", queued)
-    row("push, link", "a job with 50,000 prerequisites", lambda: queues.push([after(50_000)]))
+    row("push, link", "a job after 50,000", lambda: queues.push([after(50_000)]))
     jobs(50_000, "queued", queued)
     (job,) = queues.push([after(50_000)])
-    row("change", "cancel a job that waits for 50,000", lambda: control.cancel(job))
+    row("change", "cancel a job after 50,000", lambda: control.cancel(job))
     plain = [NewJob(f"n{n}", "default", PAYLOAD.encode()) for n in range(100_000)]
     row("push", "100,000 jobs", lambda: queues.push(plain))
 

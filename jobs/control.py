@@ -207,7 +207,7 @@ def _made(client: Redis, ids: Sequence[str], change: _Change, searched: str) -> 
     words: list[Word] = [
         *(keys.RQ, first, change.what, statuses, KEPT_FOR, note, change.reason),
         *("LPUSH" if change.at_front else "RPUSH", change.queue, "" if change.due is None else repr(change.due)),
-        searched,
+        *(iso(runtime.now()), searched),
     ]
     with reaching(client):
         answers = [as_text(each) for each in run_script(client, _CHANGE, [], [*words, *others])]

@@ -122,11 +122,11 @@ class ScriptedMemory(Memory):
     # --- change.lua ------------------------------------------------------------------------------
 
     def _change(self, arguments: list[Any]) -> list[bytes]:
-        _, first, *how = arguments[:10]
-        return [word for job_id in (first, *arguments[11:]) for word in self._change_one(job_id, *how)]
+        _, first, *how = arguments[:11]
+        return [word for job_id in (first, *arguments[12:]) for word in self._change_one(job_id, *how)]
 
     def _change_one(self, job_id: str, *how: Any) -> list[bytes]:
-        what, possible, keep, event, reason, end, moved_to, due = how
+        what, possible, keep, event, reason, end, moved_to, due, now_iso = how
         key, now = keys.job(job_id), runtime.now()
         if (status := self.hget(key, "status")) is None:
             return [b"missing", b""]
@@ -156,7 +156,7 @@ class ScriptedMemory(Memory):
             gone = keys.gone(job_id)
             self.texts[gone], self.ends[gone] = bytes_of(reason), now + keep
         elif what == "cancel":
-            self._set(job_id, ended_at=iso(now), reason=reason)
+            self._set(job_id, ended_at=now_iso, reason=reason)
             record.pop("state", None)
             if lacked["waits"]:
                 record["lacked"] = orjson.dumps(lacked)

@@ -4,39 +4,40 @@
 -- ARGV  1 RQ's key prefix   2 job id   3 what: queue, cancel, delete, due or profile
 --       4 the statuses from which that is possible, each between commas   5 seconds that what is left of it is kept
 --       6 an event for its history, or ''   7 reason   8 LPUSH or RPUSH, for the head or the tail of its queue
---       9 another queue, or ''   10 for due: when it runs (seconds since the epoch)   11 what `later` said of these jobs
---       before, or ''   12... ids of further jobs
+--       9 another queue, or ''   10 for due: when it runs (seconds since the epoch)   11 now (ISO)   12 what `later` said
+--       of these jobs before, or ''   13... ids of further jobs
 -- Returns { what happened, further } of each job, one after the other: done; missing; status and the job's status, if it
 --       is not among those; held and the id of the job that holds its lock; linking, if it is not linked to all of its
 --       prerequisites yet (link.lua); error and what the server said; later, where it needs another call: it stands far
---       behind the others in a long list, or its claim is searched for in slices, and this is how far (score and queue).
+--       from the others in a long list, they had many links, or its claim is searched for in slices, and this is how far
+--       (score and queue).
 --
 -- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is notified.
-local prefix, what, keep = ARGV[1], ARGV[3], tonumber(ARGV[5])
+local prefix, what, keep, iso = ARGV[1], ARGV[3], tonumber(ARGV[5]), ARGV[11]
 local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
   canceled = 'canceled', finished = 'finished' }
 local LOOKED_AT, CLAIMS_LOOKED_AT = 5000, 1500 -- ids of a list, and claims, that are read to find some: some milliseconds
+local AT_AN_END = 20000 -- ids of a list that the server compares in a fraction of a millisecond
 local LATER, ABSENT = -1, -2
 local standing = {} -- by id: the position in its list of each of several queued jobs, LATER or ABSENT
 local leaving = {} -- by list: those of them that leave it once all are changed
 local searches = {} -- by queue whose claims had to be searched: the claims found by id, and where the search ended
+local links = 0 -- to prerequisites, of the jobs changed by this call
 
 local function possible(status) return string.find(ARGV[4], ',' .. status .. ',', 1, true) end
 
 -- Going through a long list for each of many jobs takes the square of their number. A change of many jobs reads them
--- off the list as they stand there, so they are found about the first of them, and all go in one pass.
+-- off the list as they stand there, so they are found about the first of them, and all go in one pass. A server older
+-- than 6.0.6, or a key that is no list, raises: one by one, then.
 local function find(list, ids)
-  local first, wanted, left = nil, {}, 0
-  for _, id in ipairs(ids) do
-    if not first then
-      local known, at = pcall(redis.call, 'LPOS', list, id)
-      if not known then return end -- a server older than 6.0.6: one by one, then; so of a key that is no list
-      first = at
-    end
-    standing[id] = first and LATER or ABSENT
-    if first then wanted[id], left = true, left + 1 end
+  local first = redis.call('LPOS', list, ids[1], 'MAXLEN', AT_AN_END)
+    or redis.call('LPOS', list, ids[1], 'RANK', -1, 'MAXLEN', AT_AN_END) or redis.call('LPOS', list, ids[1])
+  local wanted, left = {}, #ids
+  for _, id in ipairs(ids) do standing[id], wanted[id] = LATER, true end
+  if not first then
+    standing[ids[1]] = ABSENT
+    return
   end
-  if not first then return end
   local from = math.max(0, first - 2 * #ids)
   local start, ends = from, false
   while left > 0 and not ends and start < from + LOOKED_AT do
@@ -51,9 +52,11 @@ local function find(list, ids)
   end
 end
 
+-- From the end that is nearer.
 local function take_off(list, ids)
   for _, id in ipairs(ids) do redis.call('LSET', list, standing[id], OFF) end
-  redis.call('LREM', list, #ids, OFF)
+  local is_near_head = standing[ids[1]] < redis.call('LLEN', list) / 2
+  redis.call('LREM', list, is_near_head and #ids or -#ids, OFF)
 end
 
 -- Seconds since the epoch of a time as RQ writes it; nothing for any other text.
@@ -67,27 +70,11 @@ local function seconds_of(text)
   return ((days * 24 + h) * 60 + min) * 60 + s
 end
 
--- A time as RQ writes it.
-local function text_of(seconds)
-  local days = math.floor(seconds / 86400) + 719468
-  local era = math.floor(days / 146097)
-  local day = days - era * 146097
-  local year = math.floor((day - math.floor(day / 1460) + math.floor(day / 36524) - math.floor(day / 146096)) / 365)
-  day = day - (365 * year + math.floor(year / 4) - math.floor(year / 100))
-  local month = math.floor((5 * day + 2) / 153)
-  day = day - math.floor((153 * month + 2) / 5) + 1
-  month = month < 10 and month + 3 or month - 9
-  year = year + era * 400 + (month < 3 and 1 or 0)
-  local time = seconds % 86400
-  return string.format('%04d-%02d-%02dT%02d:%02d:%09.6fZ', year, month, day, math.floor(time / 3600),
-    math.floor(time % 3600 / 60), time % 60)
-end
-
 -- Search claims of a queue, once for all jobs of this call, from the last one or from where the last call ended.
 local function search(queue)
   local wip, by_id, upper = prefix .. 'wip:' .. queue, { [ARGV[2]] = {} }, '+inf'
-  for i = 12, #ARGV do by_id[ARGV[i]] = {} end
-  local score, searched = string.match(ARGV[11], '^(%S+) (.*)$')
+  for i = 13, #ARGV do by_id[ARGV[i]] = {} end
+  local score, searched = string.match(ARGV[12], '^(%S+) (.*)$')
   if searched == queue then upper = '(' .. score end
   local some, ended_at = write('ZREVRANGEBYSCORE', wip, upper, '-inf', 'LIMIT', 0, CLAIMS_LOOKED_AT), nil
   if #some == CLAIMS_LOOKED_AT then
@@ -106,7 +93,7 @@ end
 -- nothing, and how far it came.
 local function claims_of(id, queue, started_at)
   local at, found = seconds_of(started_at), {}
-  if at and ARGV[11] == '' then
+  if at and ARGV[12] == '' then
     for _, member in ipairs(write('ZRANGEBYSCORE', prefix .. 'wip:' .. queue, 8000000000 + at - 0.001, 8000000001 + at)) do
       if string.sub(member, 1, #id + 1) == id .. ':' then found[#found + 1] = member end
     end
@@ -161,7 +148,7 @@ local function change(id)
   local status, queue, prerequisites, lock, worker, lacked = job[1], job[2], job[3], job[4], job[5], job[7]
   if not status then return { 'missing', '' } end
   if not possible(status) then return { 'status', status } end
-  if status == 'queued' and standing[id] == LATER then return { 'later', '' } end
+  if status == 'queued' and standing[id] == LATER or links > MANY then return { 'later', '' } end
   if prerequisites and status ~= 'canceled' and redis.call('EXISTS', 'jobs:unlinked:' .. id) == 1 then
     return { 'linking', '' }
   end
@@ -188,7 +175,7 @@ local function change(id)
 
   local target = ARGV[9] ~= '' and ARGV[9] or queue
   local now, waits, unlinked, linked_anew = clock(), 'jobs:waits:' .. id, 'jobs:unlinked:' .. id, false
-  local iso, lacks = text_of(now), write('SCARD', waits)
+  local lacks = write('SCARD', waits)
 
   all_or_none(function(undo)
     if what == 'delete' then
@@ -220,7 +207,12 @@ local function change(id)
       keep_for_good(undo, key)
       keep_for_good(undo, prefix .. 'results:' .. id)
       lacked = lacked and cjson.decode(lacked) -- one that was cancelled while it waited goes on waiting
+      links = links + #(lacked and lacked.waits or {})
       if lacked then undo[#undo + 1] = { 'DEL', waits } end
+      if lacked and lacked.waits and redis.call('EXISTS', unlinked) == 1 then -- by a release that links in one call
+        for _, prerequisite in ipairs(lacked.waits) do write('SADD', unlinked, prerequisite) end
+        lacked.many = true
+      end
       if lacked and lacked.many then
         undo[#undo + 1] = { 'EXPIRE', unlinked, keep }
         undo[#undo + 1] = { 'SREM', 'jobs:linking', id }
@@ -251,7 +243,7 @@ local function change(id)
   end
   if not linked_anew then
     redis.call('UNLINK', waits)
-    unlink(id, prerequisites)
+    if lacks > 0 then links = links + unlink(id, prerequisites) end
   end
   if worker then -- this execution, and none that a person's retry may have begun by the time that it hears of it
     for _, member in ipairs(claimed) do
@@ -273,10 +265,8 @@ local function change(id)
 end
 
 allow_writes_when_full() -- a person frees memory by it
-if #ARGV == 11 then return change(ARGV[2]) end
-
 local ids, queued = { ARGV[2] }, {}
-for at = 12, #ARGV do ids[#ids + 1] = ARGV[at] end
+for at = 13, #ARGV do ids[#ids + 1] = ARGV[at] end
 for _, id in ipairs(ids) do
   local read, job = pcall(redis.call, 'HMGET', prefix .. 'job:' .. id, 'status', 'origin')
   if read and job[1] == 'queued' and job[2] and possible('queued') then
@@ -285,14 +275,17 @@ for _, id in ipairs(ids) do
   end
 end
 for queue, some in pairs(queued) do
-  if not pcall(find, prefix .. 'queue:' .. queue, some) then -- one by one, then
+  if not pcall(find, prefix .. 'queue:' .. queue, some) then
     for _, id in ipairs(some) do standing[id] = nil end
   end
 end
-local answers = {}
+local answers, failure = {}, nil
 for _, id in ipairs(ids) do
   local made, answer = pcall(change, id) -- what is no job does not keep the others from it
-  if not made then answer = { 'error', type(answer) == 'table' and answer.err or tostring(answer) } end
+  if not made then
+    failure = answer
+    answer = { 'error', type(answer) == 'table' and answer.err or tostring(answer) }
+  end
   answers[#answers + 1], answers[#answers + 2] = answer[1], answer[2]
 end
 for list, some in pairs(leaving) do
@@ -301,4 +294,5 @@ for list, some in pairs(leaving) do
     redis.call('LREM', list, 0, OFF)
   end
 end
+if failure and #ids == 1 then error(failure, 0) end
 return answers

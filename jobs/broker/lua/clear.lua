@@ -14,7 +14,7 @@ local function forget(id)
   if not read then return redis.call('TYPE', key).ok == 'hash' and 'stays' or 'gone' end
   if not job[1] then return 'gone' end -- there is no job: only its id is here
   if job[3] and job[3] > until_ then return 'stays' end
-  unlink(id, job[2])
+  if redis.call('EXISTS', 'jobs:waits:' .. id) == 1 then unlink(id, job[2]) end
   run_ended(key, id, 'deleted')
   redis.call('SET', 'jobs:gone:' .. id, 'deleted', 'EX', keep)
   ended(id, false)

@@ -10,15 +10,19 @@ local prefix, id, key = ARGV[1], ARGV[2], ARGV[1] .. 'job:' .. ARGV[2]
 local waits, started = 'jobs:waits:' .. id, {}
 local read, job = pcall(redis.call, 'HMGET', key, 'status', 'origin', 'due', 'follows')
 if not read and redis.call('TYPE', key).ok == 'hash' then error(job, 0) end
-if not read or not job[1] then -- deleted by RQ's code, or no job
-  redis.call('UNLINK', KEYS[1], waits)
+if not read or job[1] ~= 'deferred' then -- changed by RQ's code or by a release that links in one call; or no job
+  if job[1] == 'canceled' then
+    redis.call('EXPIRE', KEYS[1], 86400) -- as long as a cancelled job is kept: a retry lets it wait again
+  else
+    redis.call('UNLINK', KEYS[1], waits)
+  end
   redis.call('SREM', 'jobs:linking', id)
   return { 0, started }
 end
 
 local linked = {}
 for _, prerequisite in ipairs(write('SRANDMEMBER', KEYS[1], ARGV[3])) do
-  if not is_done(prefix .. 'job:', prerequisite, job[4], false) then
+  if prerequisite ~= id and not is_done(prefix .. 'job:', prerequisite, job[4], false) then
     -- The link first: if the server refuses the second write, nobody waits for an end that is never reported.
     write('SADD', (job[4] and 'jobs:followers:' or 'jobs:dependents:') .. prerequisite, id)
     write('SADD', waits, prerequisite)
@@ -29,7 +33,7 @@ if #linked > 0 then redis.call('SREM', KEYS[1], unpack(linked)) end
 local left = redis.call('SCARD', KEYS[1])
 if left == 0 then
   write('SREM', waits, id)
-  if redis.call('EXISTS', waits) == 0 and job[1] == 'deferred' then
+  if redis.call('EXISTS', waits) == 0 then
     all_or_none(function(undo) start(undo, prefix, id, key, job[2], job[3], clock(), ARGV[4]) end) -- or later, by a parent
     started[1] = id
   end

@@ -6,8 +6,9 @@
 --       id, due ('' for now, seconds since the epoch, or '+' and seconds from now), payload, links, n, and n names and
 --       values of further fields
 --       links  '' or a JSON object: `waits` ids of prerequisites, `sure` those of them that are not written yet,
---              `many` how many more are in `jobs:unlinked:<id>`, `any` whether they may end badly, `unique` the key of a lock and `unique_ms` how long it holds,
---              `front` whether it goes to the head of its queue, `expires_in` the seconds after which it may not begin
+--              `many` how many more are in `jobs:unlinked:<id>`, `any` whether they may end badly, `unique` the key of
+--              a lock and `unique_ms` how long it holds, `front` whether it goes to the head of its queue,
+--              `expires_in` the seconds after which it may not begin
 -- Returns position (from 0) and id for each job that was not written because another one holds its lock.
 --
 -- A job that exists is left alone, so the script may be sent twice. A lock names a job, and counts while that job is
@@ -35,11 +36,14 @@ local function write_jobs()
         taken = links.unique and holder(links.unique)
         if taken then
           duplicates[#duplicates + 1] = { position, taken }
+          if links.many then redis.call('UNLINK', 'jobs:unlinked:' .. id) end
         else
           if links.unique then redis.call('SET', links.unique, id, 'PX', links.unique_ms) end
           waiting = links.waits and wait_for(prefix, id, links.waits, links.any, links.sure)
           if links.many then
-            if redis.call('SCARD', 'jobs:unlinked:' .. id) ~= links.many then error('its prerequisites have expired', 0) end
+            if redis.call('SCARD', 'jobs:unlinked:' .. id) ~= links.many then
+              error('job ' .. id .. ' is not written: its prerequisites have expired. Defer it again.', 0)
+            end
             link_later(key, id, links.any)
             waiting = true
           end

@@ -131,7 +131,8 @@ end
 -- Whether nobody needs to wait for a prerequisite; `any`: a bad end will do. One without a record has finished and is
 -- forgotten, unless it is `unwritten`, or a trace says that it did not. `records` is how the keys of jobs begin.
 local function is_done(records, prerequisite, any, unwritten)
-  local status = redis.call('HGET', records .. prerequisite, 'status')
+  local status = redis.pcall('HGET', records .. prerequisite, 'status')
+  if type(status) == 'table' then return any end -- its key is no hash: it can never run
   if status then return status == 'finished' or any and ENDED[status] end
   return not unwritten and (any or redis.call('EXISTS', 'jobs:gone:' .. prerequisite) == 0)
 end
@@ -151,14 +152,16 @@ local function wait_for(records, id, prerequisites, any, unwritten)
 end
 
 -- Let a job wait for none of its prerequisites, the field of its record. Many links are left: each goes as its
--- prerequisite ends, and moves only a job that waits.
+-- prerequisite ends, and moves only a job that waits. Returns how many it looked at.
 local function unlink(id, prerequisites)
-  if not prerequisites or #prerequisites > 40 * MANY then return end
+  if not prerequisites or #prerequisites > 40 * MANY then return 0 end
   local decoded, ids = pcall(cjson.decode, prerequisites)
-  for _, prerequisite in ipairs(decoded and ids or {}) do
+  ids = decoded and ids or {}
+  for _, prerequisite in ipairs(ids) do
     write('SREM', 'jobs:dependents:' .. prerequisite, id)
     write('SREM', 'jobs:followers:' .. prerequisite, id)
   end
+  return #ids
 end
 
 -- Begin to link a job to the many prerequisites in `jobs:unlinked:<id>`: link.lua does it, in slices. Until then the job

@@ -71,13 +71,13 @@ local function recorded(id, execution, queue, entry)
   local status = redis.pcall('HGET', prefix .. 'job:' .. id, 'status')
   if type(status) == 'table' then -- its key is no hash: recovery shows it among the dead
     give_up(id, execution, queue)
-  elseif not status or status == 'finished' then
+  elseif status == 'finished' or not status and redis.call('EXISTS', 'jobs:gone:' .. id) == 0 then
     release_waiting(id, queue, true)
     if entry ~= '' then entry_ended(entry, id, 'finished') end
-  elseif status == 'failed' or status == 'canceled' or status == 'stopped' then
+  elseif ENDED[status] then
     release_waiting(id, queue, false)
     if entry ~= '' then entry_ended(entry, id, status == 'canceled' and 'discarded' or 'dead') end
-  else -- to be run again: this attempt ended by itself
+  elseif status then -- to be run again: this attempt ended by itself
     local interruptions = redis.call('HGET', prefix .. 'job:' .. id, 'interruptions')
     if interruptions then redis.call('HSET', prefix .. 'job:' .. id, 'survived', interruptions) end
   end
@@ -109,6 +109,9 @@ local function commit(at, position)
   if not redis.call('ZSCORE', wip, member) then
     local read, job = pcall(redis.call, 'HMGET', key, 'worker_name', 'status')
     refused[#refused + 1] = { position, read and job[1] or '', read and job[2] or '' }
+    if ARGV[at + 6] == '1' and write('SISMEMBER', 'jobs:plain:' .. queue, member) == 1 then -- RQ's code took the claim
+      recorded(id, execution, queue, ARGV[at + 11])
+    end
     return false
   end
   if kind == 'F' then

@@ -1,5 +1,6 @@
 """A job that waits for thousands is linked to them in slices; whatever happens in between, it starts once, last."""
 
+import json
 from math import inf
 
 import pytest
@@ -10,6 +11,7 @@ from jobs.broker.connections import get_connection
 from jobs.job import MandateJob
 from jobs.record import prerequisites as module
 from jobs.worker.release import link, release
+from tests.sample.commands.limits import OncePerNumber
 from tests.sample.commands.notes import WriteNote
 
 MANY = 600
@@ -170,6 +172,88 @@ def test_one_that_rqs_code_deleted_meanwhile(firsts, client, dies_after, monkeyp
     client.delete(job.key)
     parents_go_on(client)
     assert not client.exists("jobs:linking", "jobs:releasing", f"jobs:unlinked:{job.id}", f"jobs:waits:{job.id}")
+
+
+@pytest.fixture
+def linking(firsts, dies_after, monkeypatch):
+    """A job that is linked to some of its prerequisites, by a client that has died."""
+    dies_after(2)
+    job = WriteNote.defer("after", prereq_jobs=firsts)
+    monkeypatch.undo()
+    return job
+
+
+def test_one_that_the_release_before_cancels_meanwhile_waits_for_all_of_them_after_a_retry(linking, firsts, client):
+    """That release knows `jobs:waits` alone, and keeps its members in the record."""
+    waits = [each.decode() for each in client.smembers(f"jobs:waits:{linking.id}")]
+    client.delete(f"jobs:waits:{linking.id}")
+    client.zrem("rq:deferred:default", linking.id)
+    client.zadd("rq:canceled:default", {linking.id: 9e9})
+    lacked = json.dumps({"waits": waits, "any": False})
+    client.hset(linking.key, mapping={"status": "canceled", "lacked": lacked})
+    parents_go_on(client)
+    assert not client.exists("jobs:linking", f"jobs:waits:{linking.id}")
+    assert 0 < client.ttl(f"jobs:unlinked:{linking.id}") <= 86_400
+    control.retry(linking)
+    parents_go_on(client)
+    assert client.smembers(f"jobs:waits:{linking.id}") == {first.id.encode() for first in firsts}
+    end(client, firsts)
+    assert linking.state == "queued"
+
+
+def test_one_that_the_release_before_runs_at_once_meanwhile_waits_for_none(linking, client):
+    client.delete(f"jobs:waits:{linking.id}")
+    client.zrem("rq:deferred:default", linking.id)
+    client.rpush("rq:queue:default", linking.id)
+    client.hset(linking.key, "status", "queued")
+    parents_go_on(client)
+    assert linking.state == "queued"
+    assert not client.exists("jobs:linking", f"jobs:waits:{linking.id}", f"jobs:unlinked:{linking.id}")
+
+
+@pytest.mark.parametrize("gone", [control.cancel, control.delete])
+def test_prerequisites_that_go_before_they_are_linked_are_waited_for(gone, linking, firsts, client):
+    (unlinked,) = client.srandmember(f"jobs:unlinked:{linking.id}", 1)
+    (last,) = [first for first in firsts if first.id.encode() == unlinked]
+    gone(last)
+    end(client, [first for first in firsts if first is not last])
+    parents_go_on(client)
+    assert client.smembers(f"jobs:waits:{linking.id}") == {unlinked}
+    assert linking.state == "blocked"
+
+
+@pytest.mark.parametrize(("failure", "state"), [("wait", "blocked"), ("run", "queued")])
+def test_prerequisites_whose_keys_are_no_hashes_never_finish(failure, state, firsts, client):
+    for first in firsts[::200]:
+        client.delete(first.key)
+        client.set(first.key, "text")
+    job = WriteNote.defer("after", prereq_jobs=firsts, prereq_failure=failure)
+    end(client, [first for first in firsts if first not in firsts[::200]])
+    assert job.state == state
+
+
+def test_clients_and_parents_that_link_one_at_once_start_it_once(linking, firsts, client):
+    for _ in range(2):
+        link(client, linking.id, 0.0)
+    end(client, firsts)
+    for _ in range(3):
+        link(client, linking.id, inf)
+    assert client.lrange("rq:queue:default", 0, -1) == [linking.id.encode()]
+
+
+def test_a_late_link_of_one_that_was_cancelled_changes_nothing(firsts, client):
+    job = WriteNote.defer("after", prereq_jobs=firsts)
+    control.cancel(job)
+    link(client, job.id, inf)
+    assert client.scard(f"jobs:unlinked:{job.id}") == MANY
+    assert 0 < client.ttl(f"jobs:unlinked:{job.id}") <= 86_400
+    assert not client.exists(f"jobs:waits:{job.id}")
+
+
+def test_a_duplicate_leaves_none(firsts, client):
+    first = OncePerNumber.defer(1)
+    assert OncePerNumber.defer(1, prereq_jobs=firsts).id == first.id
+    assert not client.keys("jobs:unlinked:*")
 
 
 def test_one_with_a_due_time_waits_for_that_too(firsts, client):

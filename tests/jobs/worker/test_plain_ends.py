@@ -61,6 +61,29 @@ def test_a_deleted_job_has_not_finished(plain, valkey):
     assert not client.exists("jobs:releasing", CLAIMS)
 
 
+def test_a_job_that_is_deleted_before_the_next_step_has_not_finished(plain, valkey):
+    fetch, claim, waiting = plain
+    client = valkey.client()
+    written_by_rq(client, claim, "finished")
+    control.delete(MandateJob.fetch(claim.job_id, connection=client))
+    finish(fetch, claim, Recorded(finished=True))
+    fetch.flush()
+    assert waiting.state == "blocked"
+    assert not client.exists("jobs:releasing", CLAIMS)
+
+
+def test_what_waits_for_any_end_is_released_if_rqs_cancel_takes_the_claim(plain, valkey):
+    """RQ's code removes the claims that it knows: those of jobs that have run for longer than a beat."""
+    fetch, claim, waiting = plain
+    client = valkey.client()
+    after = WriteNote.defer("after any end", prereq_jobs=[claim.job_id], prereq_failure="run")
+    written_by_rq(client, claim, "canceled")
+    finish(fetch, claim, GivenBack())
+    fetch.flush()
+    assert (after.state, waiting.state) == ("queued", "blocked")
+    assert not client.exists(CLAIMS)
+
+
 def test_claims_that_are_still_held_or_of_the_living_stay(plain, valkey):
     _, claim, _ = plain
     client = valkey.client()

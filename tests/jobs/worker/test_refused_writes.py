@@ -9,24 +9,28 @@ import time
 from datetime import UTC, datetime, timedelta
 from math import inf
 
+import django_rq
 import pytest
 from redis.exceptions import RedisError
 
 from jobs import control, scheduler
-from jobs.attempts.outcomes import Dead, Discarded, Finished, GivenBack, Requeued, Retried, Waiting
+from jobs.attempts.outcomes import Dead, Discarded, Finished, GivenBack, Recorded, Requeued, Retried, Waiting
 from jobs.broker.connections import get_connection, run_script
 from jobs.inspection import attempt_counts
 from jobs.queues import _PUSH
 from jobs.record import prerequisites
+from jobs.record.prerequisites import LINKED_AT_ONCE
 from jobs.retries import Progress
 from jobs.scheduler import _OCCUR, Entry, Scheduler
 from jobs.worker import recovery, release
 from jobs.worker.connection import Wire
 from jobs.worker.fetch import _STEP
 from jobs.worker.promotion import _PROMOTE, Promotion
+from tests.sample import functions
 from tests.sample.commands.limits import OncePerNumber
 from tests.sample.commands.notes import WriteNote
 
+MANY = 2 * LINKED_AT_ONCE + 1  # prerequisites that take three calls of link.lua
 PLACES = {"queued": "queue", "started": "wip", "stopped": "failed"}  # by status, where they are not called alike
 REFUSING = """
 local calls_made, refused_call = 0, %d
@@ -68,6 +72,61 @@ def pushing(command=WriteNote, rows=(("1",), ("2",)), **options):
         yield lambda: command.defer_many(rows, **options, **links)
 
     return _PUSH, scenario
+
+
+def pushing_many(script):
+    """A job that is written, and linked to more prerequisites than a call links."""
+
+    def scenario(new_fetch):
+        firsts = WriteNote.defer_many([(str(n),) for n in range(MANY)], queue="low")
+        client = get_connection("default")
+        client.hset(firsts[0].key, "status", "finished")
+        client.lrem("rq:queue:low", 0, firsts[0].id)
+        client.zadd("rq:finished:low", {firsts[0].id: 9e9})
+        yield lambda: WriteNote.defer("after", prereq_jobs=firsts, prereq_failure="run", wait=60)
+        release_all()
+        for job in client.zrange("rq:deferred:default", 0, -1):
+            assert client.smembers(f"jobs:waits:{job.decode()}") == {first.id.encode() for first in firsts[1:]}
+        assert not client.exists("jobs:linking")
+        assert {client.ttl(key) > 0 for key in client.keys("jobs:unlinked:*")} <= {True}
+
+    return script, scenario
+
+
+def recorded(new_fetch):
+    """A plain job whose outcome RQ's code has written, claimed by w; and a command that waits for the job."""
+    job = django_rq.get_queue("default").enqueue(functions.add, 2, 3)
+    WriteNote.defer_many([("after",)], prereq_jobs=[job.id])
+    WriteNote.defer_many([("any",)], prereq_jobs=[job.id], prereq_failure="run")
+    fetch, client = new_fetch("w"), get_connection("default")
+    fetch._step(claims=True)
+    fetch._ready.clear()
+    fetch._stopped.set()
+    (claim,) = fetch.held.values()
+    client.hset(job.key, "status", "finished")
+    client.zadd("rq:finished:default", {job.id: 9e9})
+    client.zrem("rq:wip:default", f"{job.id}:{claim.execution.decode()}")
+    return fetch, claim
+
+
+def committing_recorded(new_fetch):
+    fetch, claim = recorded(new_fetch)
+    client = get_connection("default")
+    fetch.commits.add(claim, Recorded(finished=True), "sample.add", 3.0)
+    yield lambda: fetch._step(claims=False)
+    release_all()
+    assert client.llen("rq:queue:default") == 2
+    assert not client.exists("jobs:plain:default", "jobs:releasing")
+
+
+def recovering_recorded(new_fetch):
+    recorded(new_fetch)
+    client = get_connection("default")
+    client.zrem("jobs:workers", "w")
+    yield lambda: recovery.recover(Wire("default"), "default")
+    release_all()
+    assert client.llen("rq:queue:default") == 2
+    assert not client.exists("jobs:plain:default", "jobs:releasing")
 
 
 def committing(outcome):
@@ -169,9 +228,17 @@ def changing(how, state, many):
             WriteNote.defer_many([("after",)], prereq_jobs=[jobs[0]], prereq_failure="run")
         if "many" in state:
             get_connection("default").sadd(f"jobs:waits:{jobs[0].id}", *range(300))
-        if state in {"running", "dead"}:
+        if "linking" in state:
+            client = get_connection("default")
+            client.sadd(f"jobs:waits:{jobs[0].id}", jobs[0].id)
+            client.sadd(f"jobs:unlinked:{jobs[0].id}", *range(LINKED_AT_ONCE + 1))
+            client.sadd("jobs:linking", jobs[0].id)
+        if state in {"running", "rewritten running", "dead"}:
             fetch = new_fetch("w", threads=many + 1)
             fetch._step(claims=True)
+            if "rewritten" in state:  # by RQ's code: its claim is searched for
+                for job in jobs:
+                    get_connection("default").hset(job.key, "started_at", "2020-01-01T00:00:00.000000Z")
             for claim in [claim for claim in fetch.held.values() if state == "dead" and claim.job_id != first[0].id]:
                 fetch.commits.add(claim, Dead("why", "", ""), "sample.WriteNote", 1.0)
             fetch._step(claims=False)
@@ -220,6 +287,8 @@ SCENARIOS = {
     "push scheduled": pushing(wait=60),
     "push unique": pushing(OncePerNumber, ((1,), (2,))),
     "push waiting": pushing(prereq_failure="run"),
+    "push many": pushing_many(_PUSH),
+    "link many": pushing_many(prerequisites._LINK),
     "promote": (_PROMOTE, promoting),
     "occur": (_OCCUR, scheduling),
     "release": (release._RELEASE, releasing),
@@ -229,6 +298,8 @@ SCENARIOS = {
     "sum up": (attempt_counts._SUM_UP, summing_up),
     "recover": recovering(0),
     "recover poison": recovering(2),
+    "recover recorded": (recovery._RECOVER, recovering_recorded),
+    "commit recorded": (_STEP, committing_recorded),
     "commit finished": committing(lambda: Finished(b"1", 500, "log")),
     "commit forgotten": committing(lambda: Finished(None, 0)),
     "commit retried": committing(lambda: Retried(60, "why", "", Progress(), "")),
@@ -245,6 +316,9 @@ CHANGES += [
     "delete running",
     "delete waiting",
     "cancel many waiting",
+    "cancel linking waiting",
+    "delete linking waiting",
+    "cancel rewritten running",
     "retry cancelled many waiting",
     "delete many waiting",
     "move queued",

@@ -46,6 +46,32 @@ def test_jobs_far_apart_in_a_long_queue_are_changed_by_a_call_for_each_part(call
     assert 1 < len(calls) <= 10
 
 
+@pytest.mark.parametrize("places", [[0], [49_999], [25_000], [49_999, 49_500, 49_990], [25_000, 25_010], [60_000, 3]])
+def test_jobs_at_either_end_and_in_the_middle_of_a_long_queue_are_changed(places, valkey):
+    """The last of the places is one that the queue does not have: a job whose id was lost."""
+    client = get_connection("default")
+    client.rpush("rq:queue:default", *[f"job{n}" for n in range(50_000)])
+    wanted = [f"job{n}" for n in places]
+    for job_id in wanted:
+        client.hset(f"rq:job:{job_id}", mapping={"status": "queued", "origin": "default"})
+    assert control.change_all("cancel", handles(wanted)) == [None] * len(wanted)
+    assert client.lrange("rq:queue:default", 0, -1) == [b"job%d" % n for n in range(50_000) if n not in places]
+    assert client.zcard("rq:canceled:default") == len(wanted)
+
+
+@pytest.mark.parametrize("change", ["cancel", "retry"])
+def test_jobs_with_many_prerequisites_each_are_changed_some_a_call(change, calls, valkey):
+    firsts = WriteNote.defer_many([(str(n),) for n in range(150)], queue="low")
+    jobs = WriteNote.defer_many([(str(n),) for n in range(6)], prereq_jobs=firsts)
+    control.change_all("cancel", jobs)
+    if change == "retry":
+        calls.clear()
+        control.change_all("retry", jobs)
+    assert [job.state for job in jobs] == ["cancelled" if change == "cancel" else "waiting"] * 6
+    assert len(calls) == 3
+    assert len(get_connection("default").keys("jobs:dependents:*")) == (0 if change == "cancel" else 150)
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["by their time", "looked through"])
 def test_claims_of_cancelled_jobs_are_found_among_thousands(known, new_fetch, valkey):
     jobs = WriteNote.defer_many([(str(n),) for n in range(3)])
