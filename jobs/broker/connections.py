@@ -86,6 +86,9 @@ def new_pool(queue: str, **options: Any) -> ConnectionPool:
     the pool before it opens its first connection.
     """
     pool = django_rq.connection_utils.get_connection(queue).connection_pool
+    # Notices of maintenance need RESP 3, which is slower for our calls; without hiredis they refuse RESP 2.
+    for name in [name for name in pool.connection_kwargs if name.startswith(("maint_", "orig_"))]:
+        del pool.connection_kwargs[name]
     pool.connection_kwargs.update(protocol=2, retry=Retry(NoBackoff(), 0), **options)
     pool.connection_class = _that_leaves_replicas(pool.connection_class)
     if isinstance(pool, SentinelConnectionPool):
@@ -108,14 +111,12 @@ def _bounded(pool: ConnectionPool) -> ConnectionPool:
     if isinstance(pool, SentinelConnectionPool):
         pool.max_connections = most
         return pool
-    # Notices of maintenance need RESP 3, which is slower for our calls; the options for them are not the new pool's.
-    own = {name: each for name, each in pool.connection_kwargs.items() if not name.startswith(("maint_", "orig_"))}
     return BlockingConnectionPool(  # type: ignore[no-untyped-call]
         max_connections=most,
         timeout=WAIT_FOR_CONNECTION,
         connection_class=pool.connection_class,
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        **own,
+        **pool.connection_kwargs,
     )
 
 
