@@ -89,8 +89,9 @@ class Scheduler(StockScheduler):
         """Write the due runs, if this process holds the lease. Returns how many. Raises redis-py's errors."""
         if not self._lease.hold():
             return 0
+        written = self._write_due()
         self._astray.bring_back()
-        return self._write_due()
+        return written
 
     def _write_due(self) -> int:
         written, until = 0, time.monotonic() + LONGEST

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.broker import keys
 from jobs.broker.connections import address
@@ -14,6 +16,7 @@ from jobs.broker.times import as_text
 from jobs.checks import OLDEST_REDIS
 from jobs.doctor.finding import Finding, Severity
 
+UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
 SKEW = 2.0  # seconds by which this machine's clock may differ from the server's
 FULL = 0.9  # share of maxmemory, and of maxclients
 
@@ -23,12 +26,19 @@ def reach() -> Iterator[Finding]:
     for client in all_servers():
         try:
             client.ping()
-        except RedisError as error:
+        except UNREACHABLE as error:
             yield Finding(
                 Severity.ERROR,
                 f"Redis at {address(client)} does not answer: {error}",
                 "No job can be enqueued, taken or finished; workers wait for it.",
                 "Start it, or correct REDIS_URL. redis-cli ping says PONG when it runs.",
+            )
+        except RedisError as error:  # the server's refusal, or one of redis-py, which has not asked the server
+            yield Finding(
+                Severity.ERROR,
+                f"Redis at {address(client)} cannot be used: {error}",
+                "No job can be enqueued, taken or finished; workers wait for it.",
+                "Correct what the error names: an option in RQ_QUEUES, the server, or the installed version of redis.",
             )
 
 

@@ -41,8 +41,8 @@ class Astray:
     def bring_back(self) -> None:
         """Look at the next slice of entries, every LOOK_EVERY seconds. Raises redis-py's errors."""
         if time.monotonic() >= self._look_at:
-            self._first = bring_back(self._client, self._first)
             self._look_at = time.monotonic() + LOOK_EVERY
+            self._first = bring_back(self._client, self._first)
 
 
 def bring_back(client: Redis, first: int) -> int:

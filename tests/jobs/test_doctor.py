@@ -18,7 +18,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connections
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import override_settings
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from rq import Worker
 from rq.serializers import JSONSerializer
 from rq.suspension import suspend
@@ -542,6 +542,16 @@ def test_a_server_that_does_not_answer(tmp_path):
         (finding,) = doctor.examine()
     assert "none.sock does not answer" in finding.what
     assert finding.severity == ERROR
+
+
+def test_a_client_that_cannot_be_used_is_no_server_that_is_away(healthy, monkeypatch):
+    def refuse(client):
+        raise RedisError("Notifications need another parser!")
+
+    monkeypatch.setattr("redis.Redis.ping", refuse)
+    (finding,) = doctor.examine()
+    assert finding.what.endswith("cannot be used: Notifications need another parser!")
+    assert "Correct what the error names" in finding.mend
 
 
 def test_a_server_without_an_address():
