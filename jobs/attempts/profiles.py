@@ -4,11 +4,11 @@ Profiles attempts: runs pyinstrument in the attempt's own thread, and keeps the 
 A job that is not profiled runs no code of this module. An error here cannot fail a job that is.
 """
 
+import contextlib
 import random
 import sys
 import zlib
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
@@ -34,6 +34,7 @@ logger = safe_logger("jobs")
 KEPT = 200  # profiles on a server; if there are more, the oldest are deleted
 SAMPLES = 5_000  # of an attempt at most: one a millisecond, less often in a longer one
 LARGEST = 256 * 1_024  # bytes of a flame graph, compressed
+LARGEST_INFLATED = 32 * 1_024 * 1_024  # bytes of what was compressed, a flame graph or a summary
 TEXT_LENGTH = 20_000  # characters of the summary
 
 NEXT_ONES = 20  # attempts that a worker profiles when a person requests profiles
@@ -113,7 +114,7 @@ class _Profiler(Profiler):
         self._title = title
         self._one_in, self._passed, self._unheard = 1, 0, 0.0
 
-    @contextmanager
+    @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Profile the block, in its thread. Errors of the profiler are only logged."""
         try:
@@ -237,7 +238,8 @@ def flame_graph(job_id: str, attempt: int) -> str | None:
     for client in servers():
         graph: Any = client.hget(keys.profile(f"{job_id}:{attempt}"), "graph")
         if graph:
-            return zlib.decompress(graph).decode()
+            with contextlib.suppress(zlib.error):  # none of ours
+                return _inflated(graph)
     return None
 
 
@@ -255,7 +257,11 @@ def _read(client: Redis, members: Sequence[str]) -> list[Profile]:
             pipeline.hstrlen(keys.profile(member), "graph")
         answers = pipeline.execute()
     records = zip(members, answers[::2], answers[1::2], strict=True)
-    return [_profile(member, record, bool(size)) for member, record, size in records if record[0] is not None]
+    found = []
+    for member, record, size in records:
+        with contextlib.suppress(ValueError, TypeError, zlib.error):  # expired meanwhile, or none of ours
+            found.append(_profile(member, record, bool(size)))
+    return found
 
 
 def _profile(member: str, record: Sequence[bytes], has_graph: bool) -> Profile:
@@ -270,6 +276,10 @@ def _profile(member: str, record: Sequence[bytes], has_graph: bool) -> Profile:
         samples=int(samples),
         ended=as_text(ended),
         cut=as_text(cut),
-        summary=zlib.decompress(summary).decode(),
+        summary=_inflated(summary),
         has_graph=has_graph,
     )
+
+
+def _inflated(data: bytes) -> str:
+    return zlib.decompressobj().decompress(data, LARGEST_INFLATED).decode(errors="replace")

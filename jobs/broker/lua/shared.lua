@@ -155,9 +155,11 @@ end
 local function unlink(id, prerequisites)
   if not prerequisites or #prerequisites > 40 * MANY then return end
   local decoded, ids = pcall(cjson.decode, prerequisites)
-  for _, prerequisite in ipairs(decoded and ids or {}) do
-    write('SREM', 'jobs:dependents:' .. prerequisite, id)
-    write('SREM', 'jobs:followers:' .. prerequisite, id)
+  for _, prerequisite in ipairs(decoded and type(ids) == 'table' and ids or {}) do
+    if type(prerequisite) == 'string' then
+      write('SREM', 'jobs:dependents:' .. prerequisite, id)
+      write('SREM', 'jobs:followers:' .. prerequisite, id)
+    end
   end
 end
 
