@@ -17,7 +17,7 @@ from rq.job import Job
 from jobs import conf, control, queues, runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, get_connection, run_script
-from jobs.broker.times import DAY, as_text, moment
+from jobs.broker.times import DAY, as_text, moment, number_of
 from jobs.client import new_job
 from jobs.inspection import Count, JobQuery
 from jobs.job import JobState
@@ -97,7 +97,7 @@ def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str]) ->
     query, client = JobQuery.of(state, filters), _client()
     steps = _cleared(query) if name == CLEAR else _changed(query, name)
     before: Any = client.hget(keys.change(job_id), "changed")  # by an attempt that was cut short
-    changed, refused = int(before or 0), 0
+    changed, refused = int(number_of(before)), 0
     for more, refused in steps:
         changed += more
         _note(client, job_id, changed=changed, refused=refused)
@@ -166,15 +166,22 @@ def _note(client: Redis, job_id: str, **values: int | str) -> None:
 
 def _read(job_id: str, record: Mapping[bytes, bytes]) -> Change:
     text = {as_text(name): as_text(value) for name, value in record.items()}
-    number = {name: float(text.get(name) or 0) for name in ("count", "more", "began", "changed", "refused", "ended")}
+    number = {name: number_of(text.get(name)) for name in ("count", "more", "began", "changed", "refused", "ended")}
     return Change(
         id=job_id,
         name=text.get("name", ""),
         state=text.get("state", ""),
-        filters=orjson.loads(text.get("filters") or "{}"),
+        filters=_filters(text.get("filters", "")),
         count=Count(int(number["count"]), more=bool(number["more"])),
         began=moment(number["began"]),
         changed=int(number["changed"]),
         refused=int(number["refused"]),
         ended=moment(number["ended"]) if number["ended"] else None,
     )
+
+
+def _filters(text: str) -> dict[str, str]:
+    try:
+        return {str(name): str(value) for name, value in orjson.loads(text).items()}
+    except (ValueError, AttributeError):  # somebody has tampered with it
+        return {}

@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 from jobs import control
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
-from jobs.broker.times import as_text, time_of
+from jobs.broker.times import as_text, number_of, time_of
 from jobs.errors import PrereqJobNotFinishedError
 from jobs.record import allowlist, arguments, display, history, payload, prerequisites, registry, webhooks
 from jobs.record.states import WITH_REASON, JobState, state_of
@@ -91,12 +91,13 @@ class MandateJob(Job):
     def state(self) -> JobState | None:
         """
         The current state, read from Redis. None if Redis has no record: the transaction has not committed or was rolled
-        back, or the job finished more than its `result_ttl` ago.
+        back, or the job finished more than its `result_ttl` ago. None, too, if its record has a status that is none.
         """
         status, state = self.connection.hmget(self.key, "status", "state")
-        if not status:
+        try:
+            current = state_of(as_text(status or b""), as_text(state or b""))
+        except ValueError:
             return None
-        current = state_of(as_text(status), as_text(state or b""))
         if current is JobState.WAITING and prerequisites.blocking(self.connection, self.id):
             return JobState.BLOCKED
         return current
@@ -126,15 +127,20 @@ class MandateJob(Job):
         """How many attempts it has made, and how many retries and requeues it has used."""
         try:
             if self.state is JobState.DEAD and (attempts := self._field("attempts")):
-                return Progress(attempts=int(attempts))  # what it has used is deleted, because a retry begins afresh
+                return Progress(
+                    attempts=int(number_of(attempts))
+                )  # what it has used is deleted, because a retry begins afresh
             return Progress.load(self._field("progress"))
         except ValueError:
             return Progress()
 
     @property
     def prerequisites(self) -> list[str]:
-        """The ids of its prerequisites, finished or not."""
-        return list(orjson.loads(self._field("prereqs") or b"[]"))
+        """The ids of its prerequisites, finished or not; none if the record's field cannot be read."""
+        try:
+            return list(map(str, orjson.loads(self._field("prereqs") or b"[]")))
+        except (ValueError, TypeError):  # tampered with
+            return []
 
     @property
     def dependents(self) -> set[str]:

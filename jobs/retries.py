@@ -159,7 +159,10 @@ class Progress:
             raise ValueError(f"not the progress of a job: {text[:100]!r}")
         counts = [progress.attempts, progress.requeues, *progress.failures.values()]
         times = progress.since.values()
-        if not (all(type(count) is int for count in counts) and all(type(at) in (int, float) for at in times)):
+        if not (
+            all(type(count) is int and count < 2**53 for count in counts)
+            and all(type(at) in (int, float) for at in times)
+        ):
             raise ValueError(f"not the progress of a job: {text[:100]!r}")
         return progress
 

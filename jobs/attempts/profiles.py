@@ -1,10 +1,10 @@
 """
 Profiles attempts with `profiler`, in the attempt's own thread, and keeps the profiles for a day.
 
-A job that is not profiled runs no code of this module. Neither an error here nor a missing
-extra fails a job that is.
+A job that is not profiled runs no code of this module. Neither an error here nor a missing extra fails a job that is.
 """
 
+import contextlib
 import random
 import zlib
 from collections.abc import Callable, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 logger = safe_logger("jobs")
 
 KEPT = 200  # profiles on a server; if there are more, the oldest are deleted
+LARGEST_INFLATED = 32 * 1_024 * 1_024  # bytes of what was compressed, a flame graph or a summary
 
 NEXT_ONES = 20  # attempts that a worker profiles when a person requests profiles
 
@@ -165,7 +166,8 @@ def flame_graph(job_id: str, attempt: int) -> str | None:
     for client in servers():
         graph: Any = client.hget(keys.profile(f"{job_id}:{attempt}"), "graph")
         if graph:
-            return zlib.decompress(graph).decode()
+            with contextlib.suppress(zlib.error):  # none of ours
+                return _inflated(graph)
     return None
 
 
@@ -183,7 +185,11 @@ def _read(client: Redis, members: Sequence[str]) -> list[Profile]:
             pipeline.hstrlen(keys.profile(member), "graph")
         answers = pipeline.execute()
     records = zip(members, answers[::2], answers[1::2], strict=True)
-    return [_profile(member, record, bool(size)) for member, record, size in records if record[0] is not None]
+    found = []
+    for member, record, size in records:
+        with contextlib.suppress(ValueError, TypeError, zlib.error):  # expired meanwhile, or none of ours
+            found.append(_profile(member, record, bool(size)))
+    return found
 
 
 def _profile(member: str, record: Sequence[bytes], has_graph: bool) -> Profile:
@@ -198,6 +204,10 @@ def _profile(member: str, record: Sequence[bytes], has_graph: bool) -> Profile:
         samples=int(samples),
         ended=as_text(ended),
         cut=as_text(cut),
-        summary=zlib.decompress(summary).decode(),
+        summary=_inflated(summary),
         has_graph=has_graph,
     )
+
+
+def _inflated(data: bytes) -> str:
+    return zlib.decompressobj().decompress(data, LARGEST_INFLATED).decode(errors="replace")

@@ -4,6 +4,8 @@ Every key in Redis, RQ's and ours, by a function or a constant. docs/reference.m
 The Lua scripts take RQ's prefix as an argument, and spell our keys themselves.
 """
 
+from collections.abc import Callable, Iterable
+
 from rq.defaults import RQ_KEY_PREFIX
 
 RQ = f"{RQ_KEY_PREFIX}:"  # the prefix of RQ's keys
@@ -41,7 +43,7 @@ def registry(kind: str, queue: str) -> str:
 
 
 def ready(queue: str) -> str:
-    """RQ's own list of dependents that are ready to be enqueued."""
+    """RQ's own dependents that are ready to be enqueued, a sorted set."""
     return f"{RQ}ready:{queue}"
 
 
@@ -196,3 +198,47 @@ def change(job_id: str) -> str:
 def profile(member: str) -> str:
     """A profile by its member in PROFILES, a hash."""
     return f"jobs:profile:{member}"
+
+
+# --- their types -----------------------------------------------------------------------------
+
+REGISTRIES = ("wip", "scheduled", "deferred", "finished", "failed", "canceled")  # kinds of `registry`
+
+TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above, in the server's words
+    **dict.fromkeys((QUEUES, WORKERS, PAUSED, LINKING, RELEASING, ENTRIES), "set"),
+    **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers), "set"),
+    **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES), "zset"),
+    **dict.fromkeys((registry, ready, processes_of), "zset"),
+    **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, job, worker, removed, runs_ended, change, profile), "hash"),
+    **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, samples), "hash"),
+    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, COUNTS_SUMMED, stacks, lease, gone, unique), "string"),
+    **dict.fromkeys((queue, runs), "list"),
+    results: "stream",
+}
+
+
+def type_of(key: str) -> str:
+    """The type that a key should have; "" for one that is none of these, such as RQ's sets beside a job's record."""
+    if key in TYPES:
+        return TYPES[key]
+    if key.startswith((job(""), worker(""))) and key.count(":") > 2:
+        return ""
+    beginning = max((each for each in _BEGINNINGS if key.startswith(each)), key=len, default="")
+    return _BEGINNINGS.get(beginning, "")
+
+
+def shared(queues: Iterable[str]) -> list[str]:
+    """The keys that all jobs share, and those that the jobs of each of these queues share."""
+    of_queues = [
+        *(each(name) for name in queues for each in (queue, ready, workers_of, plain)),
+        *(registry(kind, name) for name in queues for kind in REGISTRIES),
+    ]
+    return [each for each in TYPES if isinstance(each, str)] + of_queues
+
+
+_BEGINNINGS = {registry(kind, ""): TYPES[registry] for kind in REGISTRIES}
+_BEGINNINGS |= {
+    unique("", "").removesuffix(":") if each is unique else each(""): kind
+    for each, kind in TYPES.items()
+    if callable(each) and each is not registry
+}

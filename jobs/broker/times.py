@@ -1,6 +1,8 @@
 """Times and texts in the form in which RQ's fields and ours hold them."""
 
 from datetime import UTC, datetime
+from math import isfinite
+from typing import Any
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
@@ -35,6 +37,18 @@ def time_of(text: bytes | str | None) -> datetime | None:
 def as_text(value: bytes | str) -> str:
     """What Redis holds, as a text. Names and ids there are anybody's: bytes that are no UTF-8 read `\\xff`."""
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+
+
+LARGEST = 2**53  # beyond it a float is no whole number any more, and JSON none at all
+
+
+def number_of(value: Any) -> float:
+    """A number as Redis holds it, up to LARGEST; 0 for none, and for what is no number."""
+    try:
+        number = float(value or 0)
+    except ValueError:
+        return 0.0
+    return max(-LARGEST, min(LARGEST, number)) if isfinite(number) else 0.0
 
 
 def sendable(text: str) -> str:

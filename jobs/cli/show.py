@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from jobs.broker.times import as_text
+from jobs.broker.times import as_text, number_of
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
 from jobs.cli.selection import filtered
@@ -56,7 +56,7 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "worker": as_text(worker or b""),
         "attempts": sum(step.is_attempt for step in timeline.of(job)),
         "requeues": job.progress.requeues,
-        "interruptions": int(interruptions or 0),
+        "interruptions": int(number_of(interruptions)),
         **{name: as_text(value) if value else None for name, value in zip(TIMES, times, strict=True)},
         "prerequisites": job.prerequisites,
         "blocked_by": prerequisites.blocking(job.connection, job.id),

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from jobs import bulk, conf, scheduler
 from jobs.broker.times import HOUR, MINUTE
 from jobs.dashboard.commands import SPANS, by_command
-from jobs.dashboard.job import LINKS, needed_by
+from jobs.dashboard.job import LINKS
 from jobs.dashboard.lists import SIZE, query_of, waited_for
 from jobs.dashboard.overview import by_queue, current, warnings
 from jobs.dashboard.permissions import may
@@ -129,7 +129,7 @@ def job(request: HttpRequest, job_id: str) -> dict[str, Any]:
         "timeline": [timeline.as_dict(step) for step in timeline.of(job)],
         "attempts": job.progress.attempts,
         "requeues": job.progress.requeues,
-        "prerequisites": needed_by(job),
+        "prerequisites": job.prerequisites,
         "dependents": dependents,
         "dependents_in_all": waiting,
     }

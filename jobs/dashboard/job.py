@@ -61,7 +61,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     came = came_from(request)
     path = f"{request.path}?{urlencode({'list': came})}" if came else request.path
     listed = came or address(request, "jobs_list", (state or JobState.QUEUED).value)
-    needed = needed_by(job)
+    needed = job.prerequisites
     dependents, waiting = prerequisites.some_dependents(job.connection, job_id, LINKS)
     return (
         "job",
@@ -110,14 +110,6 @@ def _label(name: str, state: JobState) -> str:
     if name == "run_now" and state in (JobState.WAITING, JobState.BLOCKED):
         return str(texts.NAMES["run_anyway"])
     return str(texts.NAMES["interrupt" if name == "cancel" and state is JobState.RUNNING else name])
-
-
-def needed_by(job: MandateJob) -> list[str]:
-    """Return the ids of the job's prerequisites; empty if they cannot be read."""
-    try:
-        return [str(each) for each in job.prerequisites]
-    except (ValueError, TypeError):  # tampered with
-        return []
 
 
 def _options(command: str) -> list[tuple[str, str]]:

@@ -120,7 +120,7 @@ def changed_many(name: str, changed: int, refused: int) -> str:
         "delete": ngettext("%(n)s job was deleted.", "%(n)s jobs were deleted.", changed),
         "clear": ngettext("%(n)s job was deleted.", "%(n)s jobs were deleted.", changed),
     }
-    text = (some if changed else none)[name] % {"n": f"{changed:,}"}
+    text = (some if changed else none).get(name, "%(n)s") % {"n": f"{changed:,}"}  # or a later release's change
     if not refused:
         return text
     skipped = ngettext(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
 from redis import Redis
@@ -9,6 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import address
 from jobs.broker.connections import servers as all_servers
@@ -19,6 +21,8 @@ from jobs.doctor.finding import Finding, Severity
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
 SKEW = 2.0  # seconds by which this machine's clock may differ from the server's
 FULL = 0.9  # share of maxmemory, and of maxclients
+KEYS_LOOKED_AT = 50_000  # keys whose type is read; besides, those that all jobs and queues share
+SHOWN = 20  # keys of a wrong type that are reported
 
 
 def reach() -> Iterator[Finding]:
@@ -51,6 +55,27 @@ def findings() -> Iterator[Finding]:
         yield from _disk(client, where, info)
         yield from _clock(client, where)
         yield from _aside(client, where)
+        yield from islice(_of_wrong_type(client, where), SHOWN)
+
+
+def _of_wrong_type(client: Redis, where: str) -> Iterator[Finding]:
+    found: dict[str, str] = {}
+    names = chain(keys.shared(conf.queues()), islice(client.scan_iter(count=1_000), KEYS_LOOKED_AT))
+    wanted = ((as_text(name), name) for name in names)
+    known = ((text, name, keys.type_of(text)) for text, name in wanted if keys.type_of(text))
+    while some := list(islice(known, 1_000)):
+        with client.pipeline(transaction=False) as pipeline:
+            for _, name, _ in some:
+                pipeline.type(name)
+            for (text, _, wanted_type), kind in zip(some, map(as_text, pipeline.execute()), strict=True):
+                if kind not in (wanted_type, "none") and text not in found:
+                    found[text] = kind
+                    yield Finding(
+                        Severity.WARNING,
+                        f"{where} has a {kind} in the key {text!r}, where jobs or RQ keep a {wanted_type}.",
+                        "What belongs there is missing. Whoever wrote it may do so again.",
+                        f"Find out who writes there. Then: redis-cli DEL {text}",
+                    )
 
 
 def _aside(client: Redis, where: str) -> Iterator[Finding]:

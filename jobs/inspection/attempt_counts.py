@@ -12,7 +12,7 @@ from redis import Redis
 from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, run_script, servers
-from jobs.broker.times import DAY, HOUR, MINUTE, as_text
+from jobs.broker.times import DAY, HOUR, MINUTE, as_text, number_of
 
 FAILED = ("dead", "retried")
 HOURS_KEPT = 8 * 24 * HOUR  # seconds that an hour's sum is kept
@@ -153,7 +153,7 @@ def totals() -> dict[tuple[str, str, str], Counter[int]]:
     """
     counters: dict[tuple[str, str, str], Counter[int]] = {}
     for client in servers():
-        summed = int(client.get(SUMMED) or 0)
+        summed = int(number_of(client.get(SUMMED)))
         now = int(time.time())
         first = max((summed + 1) * HOUR, now - COUNTS_KEPT) // MINUTE
         minutes = [keys.counts(minute) for minute in range(first, now // MINUTE + 1)]
@@ -170,7 +170,7 @@ def roll_up() -> None:
     """
     this_hour = int(time.time()) // HOUR
     for client in servers():
-        last = int(client.get(SUMMED) or 0)
+        last = int(number_of(client.get(SUMMED)))
         for hour in range(max(last + 1, this_hour - COUNTS_KEPT // HOUR), this_hour):
             while run_script(client, _SUM_UP, *_summing(hour * HOUR, into_total=True)) == 0:
                 pass
@@ -226,15 +226,18 @@ def _hash_many(client: Redis, hashes: Sequence[str]) -> list[dict[bytes, Any]]:
 
 
 def _labels(counted: dict[bytes, Any]) -> _Counted:
-    parsed = ((_label(label), count) for label, count in counted.items())
-    return [(label, int(count)) for label, count in parsed if label]
+    try:
+        return [(label, int(count)) for text, count in counted.items() if (label := _label(text))]
+    except ValueError:  # a count that is none counts nothing
+        return [(label, int(number_of(count))) for text, count in counted.items() if (label := _label(text))]
 
 
 @lru_cache(10_000)
 def _label(text: bytes | str) -> tuple[str, str, str, int] | None:
     """Parse queue, command, outcome and bucket; None for an invalid label. Cached: every minute has the same labels."""
     queue, command, outcome, bucket = (*as_text(text).split("|"), "", "", "", "")[:4]
-    return (queue, command, outcome, int(bucket)) if bucket.isdigit() and as_text(text).count("|") == 3 else None
+    is_label = bucket.isdecimal() and len(bucket) < 3 and as_text(text).count("|") == 3
+    return (queue, command, outcome, int(bucket)) if is_label else None
 
 
 def _hour_key(hour: int) -> str:

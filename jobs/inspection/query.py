@@ -25,6 +25,7 @@ from jobs.broker.times import as_text
 from jobs.inspection.rows import Row
 from jobs.inspection.sources import Source, locate, read, sizes, take, tally
 from jobs.job import JobState, MandateJob
+from jobs.record import payload
 
 CHUNK = 200  # jobs that are read at once
 SEARCHED = 2_000  # jobs that one page of a search examines, and its count
@@ -257,9 +258,9 @@ def find(job_id: str) -> MandateJob | None:
 
 
 def _loaded(client: Redis, job_id: str, queue: bytes, data: bytes | None) -> MandateJob:
-    job = MandateJob(job_id, connection=client)
+    job, text = MandateJob(job_id, connection=client), payload.listed(data or b"", payload.SHOWN)
     try:
-        job.restore({b"data": data or b"", b"origin": queue})
+        job.restore({b"data": b"" if text is None else text, b"origin": queue})
     except Exception:  # an unreadable payload: the rest of the job is shown
         job.origin = as_text(queue)
     return job

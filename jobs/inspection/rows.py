@@ -6,7 +6,7 @@ from typing import Any
 
 from redis import Redis
 
-from jobs.broker.times import as_text, moment, time_of
+from jobs.broker.times import as_text, moment, number_of, time_of
 from jobs.job import JobState, MandateJob
 from jobs.record import display, payload
 from jobs.record.states import WITH_REASON, state_of
@@ -134,9 +134,9 @@ def _at(state: JobState | None, values: dict[str, Any], score: float) -> datetim
 def _attempts(state: JobState | None, values: dict[str, Any]) -> int:
     try:
         if state == JobState.DEAD and values["attempts"]:
-            return int(values["attempts"])  # a dead job's progress is deleted, because a retry begins afresh
+            return int(number_of(values["attempts"]))  # a dead job's progress is deleted, because a retry begins afresh
         progress = Progress.load(values["progress"] or b"")
-        counted = progress.attempts + int(values["interruptions"] or 0)
+        counted = progress.attempts + int(number_of(values["interruptions"]))
         is_counted = state in (JobState.SCHEDULED, JobState.RETRYING)  # whether `counted` includes the last attempt
         return counted + (1 if values["started_at"] and not is_counted else 0)
     except ValueError:

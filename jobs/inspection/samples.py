@@ -7,7 +7,7 @@ from typing import Any
 from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import by_server
-from jobs.broker.times import time_of
+from jobs.broker.times import as_text, number_of, time_of
 from jobs.inspection.attempt_counts import COUNTS_KEPT
 
 
@@ -31,7 +31,7 @@ def measure() -> dict[str, Sample]:
                 pipeline.zcard(keys.registry("wip", name))
             answers: list[Any] = pipeline.execute()
             for first in answers[1::3]:
-                pipeline.hget(keys.job((first or b"").decode()), "enqueued_at")
+                pipeline.hget(keys.job(as_text(first or b"")), "enqueued_at")
             times = pipeline.execute(raise_on_error=False)  # the first job's key may not be a hash
         for name, length, running, text in zip(names, answers[::3], answers[2::3], times, strict=True):
             since = time_of(text) if isinstance(text, bytes) else None
@@ -64,8 +64,8 @@ def lengths_before(minutes: int) -> tuple[float, dict[str, int]] | None:
             for minute in minutes_back:
                 pipeline.hgetall(keys.samples(minute))
             for minute, fields in zip(minutes_back, pipeline.execute(), strict=True):
-                texts = {name.decode(): value.decode() for name, value in fields.items()}
-                lengths.setdefault(minute, {}).update({name: int(text.split()[0]) for name, text in texts.items()})
+                of_queue = {as_text(name): int(number_of(text.partition(b" ")[0])) for name, text in fields.items()}
+                lengths.setdefault(minute, {}).update(of_queue)
     for minute in minutes_back:
         if lengths.get(minute):
             return now - minute * 60, lengths[minute]

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from math import isfinite
 from typing import Any
 
 import orjson
@@ -11,7 +10,7 @@ from redis import Redis
 from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, servers
-from jobs.broker.times import as_text, time_of
+from jobs.broker.times import as_text, number_of, time_of
 from jobs.errors import ChangeRefusedError
 
 AT_ONCE = 250  # workers that one script reads: some 2 ms of the server's time
@@ -122,17 +121,17 @@ def _worker(name: str, record: list[bytes | None], running: tuple[RunningJob, ..
         name=name,
         queues=tuple(fields["queues"].split(",")),
         hostname=fields["hostname"],
-        pid=int(_number(fields["pid"])),
+        pid=int(number_of(fields["pid"])),
         born=time_of(fields["birth"]),
         seen=time_of(fields["last_heartbeat"]),
         state=fields["state"],
-        threads=int(_number(fields["threads"] or 1)),
-        busy=int(_number(fields["running"] or len(running))),
-        finished=int(_number(fields["successful_job_count"])),
-        failed=int(_number(fields["failed_job_count"])),
-        working_seconds=_number(fields["total_working_time"]),
-        memory_mb=_number(fields["memory_mb"]),
-        load=_number(fields["load"]),
+        threads=int(number_of(fields["threads"] or 1)),
+        busy=int(number_of(fields["running"] or len(running))),
+        finished=int(number_of(fields["successful_job_count"])),
+        failed=int(number_of(fields["failed_job_count"])),
+        working_seconds=number_of(fields["total_working_time"]),
+        memory_mb=number_of(fields["memory_mb"]),
+        load=number_of(fields["load"]),
         version=fields["version"],
         python=fields["python_version"],
         code_version=fields["code_version"],
@@ -143,11 +142,3 @@ def _worker(name: str, record: list[bytes | None], running: tuple[RunningJob, ..
 
 def _running(claim: bytes, queue: bytes, started: bytes) -> RunningJob:
     return RunningJob(as_text(claim).partition(":")[0], as_text(queue), time_of(started))
-
-
-def _number(value: Any) -> float:
-    try:
-        number = float(value or 0)
-    except ValueError:
-        return 0.0
-    return number if isfinite(number) else 0.0

@@ -18,6 +18,7 @@ from jobs.record import allowlist
 PERFORM = "jobs.execution.perform"  # the function that every command's payload names
 VERSION = 1  # of payloads: the newest that this release reads
 LISTED = 1_024 * 1_024  # bytes of a payload that lists read: one of some kilobytes may inflate to a thousand times that
+SHOWN = 16 * LISTED  # bytes of a payload that the page of one job reads
 COMPRESS_OVER = 1_024  # bytes; below it zlib costs more time than it saves room
 
 
@@ -50,18 +51,18 @@ def inflated(data: bytes) -> bytes:
         return data
 
 
-def listed(data: bytes) -> bytes | None:
-    """The same for a list, which reads many: None for a payload of more than LISTED bytes."""
+def listed(data: bytes, most: int = LISTED) -> bytes | None:
+    """The same for a list, which reads many: None for a payload of more than `most` bytes."""
     if data[:1] == b"[":
-        return data if len(data) <= LISTED else None
+        return data if len(data) <= most else None
     inflater = zlib.decompressobj()
     try:
-        text = inflater.decompress(data, LISTED)
+        text = inflater.decompress(data, most)
     except zlib.error:
         return data
     if inflater.eof:
         return text
-    return None if len(text) == LISTED else data
+    return None if len(text) == most else data
 
 
 def read(data: bytes) -> Call:

@@ -42,7 +42,7 @@ def histories(of: Sequence[tuple[Redis, str]], most: int) -> dict[str, list[Run]
                 pipeline.hgetall(keys.runs_ended(entry_id))
             answers = pipeline.execute()
         for entry_id, lines, outcomes in zip(ids, answers[::2], answers[1::2], strict=True):
-            runs[entry_id] = [_run(orjson.loads(line), outcomes) for line in lines]
+            runs[entry_id] = [run for line in lines if (run := _run(line, outcomes))]
     return runs
 
 
@@ -58,9 +58,13 @@ def active(client: Redis, entry_id: str, most: int) -> str | None:
     return next((each for each, state in zip(known, states, strict=True) if state in _ACTIVE), None)
 
 
-def _run(line: dict[str, Any], outcomes: dict[bytes, bytes]) -> Run:
-    outcome = as_text(outcomes.get(line["id"].encode(), _UNFINISHED)) if line["what"] == "run" else ""
-    return Run(line["what"], moment(line["at"]), line["id"], outcome)
+def _run(text: bytes, outcomes: dict[bytes, bytes]) -> Run | None:
+    try:
+        line = orjson.loads(text)
+        what, at, run_id = str(line["what"]), moment(line["at"]), str(line["id"])
+    except (ValueError, LookupError, TypeError):  # neither we nor the script wrote it
+        return None
+    return Run(what, at, run_id, as_text(outcomes.get(run_id.encode(), _UNFINISHED)) if what == "run" else "")
 
 
 # --- by hand ---------------------------------------------------------------------------------

@@ -54,6 +54,15 @@ class Definition:
         return self.repeats_left is None or self.repeats_left > runs
 
 
+_KINDS: dict[str, Any] = {
+    "name": str,
+    "cron": str | None,
+    "every": int | float | None,
+    "timezone": str | None,
+    "catch_up": str | None,
+}
+
+
 def fields_of(entry: Entry, *, from_file: bool) -> dict[str, Any]:
     """Return the fields that decide when an entry recurs. Its arguments are in the payload."""
     return {
@@ -78,7 +87,15 @@ def fingerprint(entry: Entry) -> bytes:
 
 
 def entry_of(fields: dict[str, Any]) -> Entry:
-    """Return the entry. Options that its release lacked get their defaults; options that this one lacks are ignored."""
+    """
+    Return the entry. Options that its release lacked get their defaults; options that this one lacks are ignored.
+    TypeError for fields that `fields_of` does not write.
+    """
+    if not isinstance(fields, dict):
+        raise TypeError(f"the definition of an entry is {type(fields).__name__}")
+    for name, kind in _KINDS.items():
+        if not isinstance(fields.get(name), kind):
+            raise TypeError(f"{name}={fields.get(name)!r} in the definition of an entry")
     options = ("cron", "every", "timezone", "enabled", "catch_up", "overlap")
     recurs = {name: fields[name] for name in options if name in fields}
     return Entry(fields["name"], "", **recurs)
@@ -99,12 +116,16 @@ Record = tuple[bytes | None, ...]  # the fields of an entry's record that decide
 
 
 def read_many(client: Redis, ids: Sequence[str]) -> dict[str, Record]:
-    """Read the records that `definition` parses, in one round trip."""
+    """Read the records that `definition` parses, in one round trip. A key of another type has an empty one."""
     with client.pipeline(transaction=False) as pipeline:
         for entry_id in ids:
             pipeline.hmget(keys.job(entry_id), "entry", "meta", "runs_written")
-        answers = pipeline.execute()
-    return {entry_id: tuple(answer) for entry_id, answer in zip(ids, answers, strict=True)}
+        answers = pipeline.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+            raise answer
+    found = zip(ids, answers, strict=True)
+    return {entry_id: tuple(answer) if isinstance(answer, list) else (None,) * 3 for entry_id, answer in found}
 
 
 def definition(entry_id: str, record: Record) -> Definition:

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from redis import Redis
-from redis.exceptions import RedisError
 from rq.group import Group
 from rq.rate_limit import RateLimitRegistry
 from rq.registry import BaseRegistry, ReadyJobRegistry
@@ -13,10 +13,7 @@ from rq.serializers import JSONSerializer
 from jobs.broker import keys
 from jobs.broker.connections import new_pool
 from jobs.job import MandateJob
-from jobs.safe_logging import safe_logger
 from jobs.worker.connection import UNREACHABLE
-
-logger = safe_logger("jobs.worker")
 
 RARELY = 60.0  # seconds between rounds of rate limits and groups
 
@@ -31,25 +28,34 @@ class RqMaintenance:
     def run(self, queues: Iterable[str]) -> None:
         """
         Enqueue dependents of plain RQ jobs that were released but not enqueued. Every RARELY seconds, also free rate
-        limits' slots that no job holds, and delete ended groups. Raises redis-py's errors.
+        limits' slots that no job holds, and delete ended groups. What fails keeps nothing else from being done; the
+        first error is raised at the end, and redis-py's errors of connections at once.
         """
-        for queue in queues:
-            if self._client.exists(keys.ready(queue)):
-                self._do(self._registry(ReadyJobRegistry, queue).cleanup)
-        if time.monotonic() < self._next_round:
-            return
-        self._next_round = time.monotonic() + RARELY
-        for limit in RateLimitRegistry.all(self._client):
-            self._do(limit.cleanup)
-        self._do(lambda: Group.clean_registries(self._client))
+        duties: list[Callable[[], object]] = [partial(self._enqueue_ready, queue) for queue in queues]
+        if time.monotonic() >= self._next_round:
+            self._next_round = time.monotonic() + RARELY
+            duties += (self._free_slots, lambda: Group.clean_registries(self._client))
+        _each(duties)
+
+    def _enqueue_ready(self, queue: str) -> None:
+        if self._client.exists(keys.ready(queue)):
+            self._registry(ReadyJobRegistry, queue).cleanup()
+
+    def _free_slots(self) -> None:
+        _each([limit.cleanup for limit in RateLimitRegistry.all(self._client)])
 
     def _registry(self, kind: type[BaseRegistry], queue: str) -> BaseRegistry:
         return kind(queue, self._client, job_class=MandateJob, serializer=JSONSerializer)
 
-    def _do(self, duty: Callable[[], object]) -> None:
+
+def _each(duties: Iterable[Callable[[], object]]) -> None:
+    failures = []
+    for duty in duties:
         try:
             duty()
-        except (*UNREACHABLE, RedisError):
+        except UNREACHABLE:
             raise
-        except Exception:  # a job that RQ cannot read must not end the parent
-            logger.exception("RQ's maintenance failed")
+        except Exception as error:  # what RQ's code cannot read must not keep it from the rest
+            failures.append(error)
+    if failures:
+        raise failures[0]

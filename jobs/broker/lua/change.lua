@@ -141,6 +141,16 @@ local function reschedule(key, id, queue)
   note(key, ARGV[6])
 end
 
+-- What a cancelled job lacked, if its record says it as this script writes it.
+local function read_lacked(text)
+  local read, lacked = pcall(cjson.decode, text or '')
+  if not read or type(lacked) ~= 'table' or not (lacked.many or type(lacked.waits) == 'table') then return nil end
+  for _, prerequisite in ipairs(lacked.waits or {}) do
+    if type(prerequisite) ~= 'string' then return nil end
+  end
+  return lacked
+end
+
 local function change(id)
   local key = prefix .. 'job:' .. id
   local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name', 'unique_ms', 'lacked',
@@ -166,7 +176,7 @@ local function change(id)
     return { 'done', status }
   end
 
-  if what == 'queue' and lock and ENDED[status] then
+  if what == 'queue' and lock and string.find(job[6] or '', '^[1-9]%d*$') and #job[6] < 16 and ENDED[status] then
     local holder = redis.pcall('GET', lock)
     local held_by = type(holder) == 'string' and holder ~= id and redis.pcall('HGET', prefix .. 'job:' .. holder, 'status')
     if type(held_by) == 'string' and not ENDED[held_by] then return { 'held', holder } end
@@ -206,7 +216,7 @@ local function change(id)
     else
       keep_for_good(undo, key)
       keep_for_good(undo, prefix .. 'results:' .. id)
-      lacked = lacked and cjson.decode(lacked) -- one that was cancelled while it waited goes on waiting
+      lacked = read_lacked(lacked) -- one that was cancelled while it waited goes on waiting
       links = links + #(lacked and lacked.waits or {})
       if lacked then undo[#undo + 1] = { 'DEL', waits } end
       if lacked and lacked.waits and redis.call('EXISTS', unlinked) == 1 then -- by a release that links in one call

@@ -5,7 +5,8 @@
 -- Returns 1 when the caller holds it now.
 allow_writes_when_full() -- duties go on there
 local owner = redis.pcall('GET', KEYS[1])
-if type(owner) == 'string' and owner ~= ARGV[1] then return 0 end -- what is no text is no owner's, and is replaced
+-- What is no text, or does not end, is no owner's, and is replaced.
+if type(owner) == 'string' and owner ~= ARGV[1] and redis.call('PTTL', KEYS[1]) ~= -1 then return 0 end
 if ARGV[2] == '0' then
   redis.call('DEL', KEYS[1])
   return 0

@@ -35,7 +35,7 @@ for i = 1, #record, 2 do
 end
 
 local function is_active(id)
-  local status = id and redis.pcall('HGET', prefix .. 'job:' .. id, 'status')
+  local status = type(id) == 'string' and redis.pcall('HGET', prefix .. 'job:' .. id, 'status')
   return status == 'queued' or status == 'started'
 end
 
@@ -86,7 +86,7 @@ all_or_none(function(undo)
   end
   for _, forgotten in ipairs(write('LRANGE', history, ARGV[7], -1)) do
     local read, run = pcall(cjson.decode, forgotten)
-    if read and type(run) == 'table' and run.id then write('HDEL', outcomes, run.id) end
+    if read and type(run) == 'table' and type(run.id) == 'string' then write('HDEL', outcomes, run.id) end
   end
   redis.call('LTRIM', history, 0, ARGV[7] - 1)
   if ARGV[4] == '' then

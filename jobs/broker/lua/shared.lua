@@ -156,10 +156,12 @@ end
 local function unlink(id, prerequisites)
   if not prerequisites or #prerequisites > 40 * MANY then return 0 end
   local decoded, ids = pcall(cjson.decode, prerequisites)
-  ids = decoded and ids or {}
+  ids = decoded and type(ids) == 'table' and ids or {}
   for _, prerequisite in ipairs(ids) do
-    write('SREM', 'jobs:dependents:' .. prerequisite, id)
-    write('SREM', 'jobs:followers:' .. prerequisite, id)
+    if type(prerequisite) == 'string' then
+      write('SREM', 'jobs:dependents:' .. prerequisite, id)
+      write('SREM', 'jobs:followers:' .. prerequisite, id)
+    end
   end
   return #ids
 end

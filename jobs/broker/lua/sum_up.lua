@@ -17,6 +17,10 @@ local WORDS = 1000 -- labels in a command: `unpack` fills Lua's stack, which hol
 local function add(sum, parts)
   local done, cursor = string.match(write('HGET', sum, '') or '0 0', '^(%d+) (%d+)$')
   done = tonumber(done)
+  if not done or done > #parts or #cursor > 19 then -- not as it is written below: from the beginning
+    redis.call('DEL', sum)
+    done, cursor = 0, '0'
+  end
   local added, last = 0, #parts
   while done < last and added < AT_ONCE do
     local scanned = write('HSCAN', parts[done + 1], cursor, 'COUNT', AT_ONCE)
