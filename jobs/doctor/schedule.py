@@ -31,6 +31,14 @@ def findings() -> Iterator[Finding]:
             "Runs are missed.",
             "Look for errors in the logs of the workers, or of rqscheduler.",
         )
+    if far := [entry for entry in entries if entry.is_too_far]:
+        yield Finding(
+            Severity.ERROR,
+            "Recurring entries are due much later than their times allow: "
+            f"{', '.join(f'{entry.name!r} ({entry.next_at:%Y-%m-%d %H:%M} UTC)' for entry in far[:5])}.",
+            "They do not run until then. A clock was ahead when that time was written.",
+            "Start a worker anew: it gives them their next time.",
+        )
     yield from _differences()
     histories = scheduler.histories(entries, 5)
     for entry in entries:
