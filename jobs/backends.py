@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, cast
 
 from asgiref.sync import sync_to_async
 from django.apps import apps
@@ -23,6 +23,7 @@ from django.utils import timezone
 from rq.utils import str_to_date
 
 from jobs import conf, queues, unrun
+from jobs.broker.times import as_django
 from jobs.client import options, tracing
 from jobs.client.new_job import new_job
 from jobs.errors import ForbiddenFunctionError, NewerPayloadError, PayloadError
@@ -162,7 +163,7 @@ class RQBackend(BaseTaskBackend):
 
     def _send_enqueued(self, result: Any, job: MandateJob) -> None:
         """Send the signal once the task is written: immediately, or when the open transactions have committed."""
-        object.__setattr__(result, "enqueued_at", datetime.fromtimestamp(job.written_at, UTC))
+        object.__setattr__(result, "enqueued_at", as_django(datetime.fromtimestamp(job.written_at, UTC)))
         task_enqueued.send(type(self), task_result=result)
 
     def get_result(self, result_id: str) -> Any:
@@ -267,8 +268,7 @@ def _result(
 
 def _fields(job: MandateJob) -> dict[str, Any]:
     names = ("enqueued_at", "created_at", "started_at", "ended_at", "worker_name")
-    values: Any = job.connection.hmget(job.key, *names)
-    enqueued, created, started, ended, worker = values
+    enqueued, created, started, ended, worker = cast(Any, job.connection.hmget(job.key, *names))
     failures = [result for result in reversed(job.results()) if result.exc_string]
     status = _STATUSES.get(job.state or JobState.QUEUED, TaskResultStatus.READY)
     is_over = status in (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED)
@@ -287,8 +287,8 @@ def _fields(job: MandateJob) -> dict[str, Any]:
 
 def _error(text: str) -> TaskError:
     """
-    Return the TaskError of a traceback. The name of the class is on the first line after the frames, which are
-    indented; of a chain, the last error counts. The lines of a group begin with a bar.
+    Return the TaskError of a traceback. Its class is named on the first line after the frames; of a chain, the last
+    error counts. The lines of a group begin with a bar.
     """
     of_last = re.split(r"\n\n(?:The above|During handling of the above) exception.*\n\n", text)[-1]
     lines = [line.removeprefix("  | ") for line in of_last.splitlines() if not line.startswith("Traceback (")]
@@ -297,4 +297,4 @@ def _error(text: str) -> TaskError:
 
 
 def _time(value: bytes | None) -> datetime | None:
-    return str_to_date(value) if value else None
+    return as_django(str_to_date(value)) if value else None

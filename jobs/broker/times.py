@@ -4,6 +4,9 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
+from django.conf import settings
+from django.utils import timezone
+
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
 UNSEEN = 30  # seconds without a beat after which a worker process is dead
@@ -23,6 +26,11 @@ def moment(seconds: float) -> datetime:
 def iso(seconds: float) -> str:
     """Format seconds since the epoch as RQ's timestamp: ISO 8601 with microseconds, in UTC."""
     return moment(seconds).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def as_django(at: datetime) -> datetime:
+    """Return an aware time in the form of `timezone.now()`: with USE_TZ = False naive, in TIME_ZONE."""
+    return at if settings.USE_TZ else timezone.make_naive(at, timezone.get_default_timezone())
 
 
 def time_of(text: bytes | str | None) -> datetime | None:

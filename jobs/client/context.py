@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 from django.conf import settings
 from django.utils import timezone, translation
 
 from jobs.client import tracing
-from jobs.errors import PayloadError, SerializationError
+from jobs.errors import NewerPayloadError, PayloadError, SerializationError
 from jobs.record import arguments
 
 _EMPTY: Mapping[str, Any] = {}
@@ -81,12 +81,15 @@ def restored(text: bytes) -> Iterator[None]:
     """
     Set the context that `capture` returned, until the block ends.
 
-    Raises PayloadError for text that `capture` did not write, MissingRecordError for a record that is gone.
+    Raises PayloadError for text that `capture` did not write, NewerPayloadError for a name that this release does not
+    have, MissingRecordError for a record that is gone.
     """
     try:
         context = orjson.loads(text)
         language, zone, values = context.get("language"), context.get("zone"), context.get("values", {})
         tz = ZoneInfo(zone) if zone else None
+    except ZoneInfoNotFoundError as error:
+        raise NewerPayloadError(f"Unknown time zone {zone!r} in the context: {error}") from error
     except Exception as error:
         raise PayloadError(f"Malformed context: {error}") from error
     with ExitStack() as stack:

@@ -126,3 +126,20 @@ def test_the_process_stops_on_term_and_leaves_its_turn(schedulers):
     eventually(lambda: client.exists("rq:scheduler_lock"))
     assert process.stop() == 0
     assert not client.exists("rq:scheduler_lock")
+
+
+@pytest.mark.parametrize("command", ["rqworker", "rqscheduler"])
+def test_it_starts_beside_an_entry_that_cannot_work(command, tmp_path):
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        env = child_environment(DJANGO_SETTINGS_MODULE="tests.misscheduled")
+        process = template.start([command], env, output)
+    guard = stop_with_us(process.pid)
+    try:
+        eventually(lambda: [run for entry in scheduler.entries() for run in entry.runs()], timeout=40)
+    finally:
+        process.terminate()
+        process.wait(40)
+        dismiss(guard)
+    assert [entry.name for entry in scheduler.entries()] == ["good"]
+    assert "jobs.E007" in log.read_text()

@@ -445,6 +445,18 @@ def test_the_signal_of_a_failure_comes_when_it_is_dead_and_has_every_error(worke
     assert ["bad luck" in error.traceback for error in result.errors] == [True, True]
 
 
+def test_without_time_zone_support_all_times_are_naive_as_django_gives_them(heard, worker, settings):
+    settings.USE_TZ = False
+    before = timezone.now()
+    result = tasks.add.enqueue(1)
+    assert tasks.add.get_result(result.id) == result
+    worker.run()
+    result.refresh()
+    finished = heard[-1][1]
+    for each in (result, finished):
+        assert before <= each.enqueued_at <= each.started_at <= each.finished_at <= timezone.now()
+
+
 def test_task_enqueued_is_sent_after_the_commit_and_not_after_a_rollback(heard):
     with transaction.atomic():
         result = tasks.add.enqueue(1)

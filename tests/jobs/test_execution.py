@@ -130,6 +130,18 @@ def test_a_name_of_a_newer_release_waits_a_day_for_it(args, kwargs, reason, work
     assert reason in job.reason
 
 
+@pytest.mark.parametrize(
+    "context",
+    [{"zone": "Nowhere/Land"}, {"values": {"mood": {"$enum": ["tests.sample.models:Note.Mood", "NEW"]}}}],
+    ids=["zone", "value"],
+)
+def test_so_does_one_whose_context_has_such_a_name(context, worker):
+    job = WriteNote.defer("x")
+    job.connection.hset(job.key, mapping={"context": orjson.dumps(context), "more": 1})
+    worker.run()
+    assert (job.state, job.reason) == (JobState.RETRYING, "newer payload")
+
+
 @pytest.mark.parametrize("garbage", [b"\x80\x04N.", b"{", b"\xff\xfe", b"[]", b"7", b'["a"]'])
 def test_a_payload_that_is_no_job_is_dead_and_the_next_job_runs(garbage, worker_process):
     queues.push([NewJob(id="bad", queue="default", payload=garbage)])

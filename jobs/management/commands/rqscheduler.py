@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import django_rq
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from jobs import conf, queues, scheduler
+from jobs.cli.checked import RunsBesideBadEntries
 from jobs.errors import ScheduleError
 from jobs.recurring import entry
 
 
-class Command(BaseCommand):
+class Command(RunsBesideBadEntries):
     help = "Push the runs of recurring entries. Every worker does that, too; this command does nothing else."
 
     def add_arguments(self, parser: CommandParser) -> None:

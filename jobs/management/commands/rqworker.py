@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from jobs import conf, queues
 from jobs.broker import names
 from jobs.broker.connections import get_connection
+from jobs.cli.checked import RunsBesideBadEntries
 from jobs.cli.exits import end
 from jobs.worker.parent import Parent
 from jobs.worker.scoreboard import PAUSABLE
@@ -24,7 +25,7 @@ REFUSED = {
 }
 
 
-class Command(BaseCommand):
+class Command(RunsBesideBadEntries):
     help = (
         "Run the jobs of these queues, in strict order: a job of the first queue goes before all others. "
         "Queues given as `name,weight` take turns by weight. Without names: every queue, in priority order."

@@ -352,7 +352,7 @@ def test_progress_that_was_tampered_with_is_dead_with_the_reason_and_never_a_loo
 
 def test_a_context_that_was_tampered_with_is_dead_with_the_reason(worker):
     job = TroubleTwice.defer()
-    get_connection("default").hset(job.key, mapping={"context": b'{"zone": "Nowhere/Land"}', "more": 1})
+    get_connection("default").hset(job.key, mapping={"context": b'{"zone": 7}', "more": 1})
     worker.run()
 
     assert job.state == "dead"
