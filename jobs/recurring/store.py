@@ -6,7 +6,6 @@ rq-scheduler and django-rq show it as one of their jobs. Its field `entry` defin
 """
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,13 +57,6 @@ class StoredEntry:
     def description(self) -> str:
         """The call that it runs, in readable form: `users.CleanUpSessions()`."""
         return self.job.description or ""
-
-    @property
-    def is_too_far(self) -> bool:
-        """Whether it is due later than its times allow, since a clock was ahead when that was written."""
-        with suppress(Exception):  # times that cannot be computed are reported by the system checks
-            return self.next_at is not None and writing.is_too_far(self.entry, self.next_at.timestamp(), runtime.now())
-        return False
 
     def runs(self, most: int = RUNS_KEPT) -> list[Run]:
         """Return its history, the newest first."""
@@ -210,8 +202,6 @@ def sync(listed: Iterable[Entry], *, only: Redis | None = None, list_id: str = "
     wanted: set[str] = set()
     for stored in entries():
         _adopt(stored)
-        if stored.is_too_far:
-            writing.bring_back(stored._client, writing.id_of(stored.name), stored.entry)
     try:
         for entry in listed:
             try:

@@ -20,7 +20,6 @@ from jobs.retries import seconds_of
 
 SCHEDULED = keys.SCHEDULED_BY_RQ_SCHEDULER
 KEPT_FOR = DAY  # seconds that the state and the history of a removed entry are kept
-TOO_FAR = 3_600.0  # seconds behind an entry's next time, after which its stored one is that of a wrong clock
 MOST_OWED = 100  # missed times that an entry keeps when its times are changed
 
 _STATE = ("paused", "last_run", "runs_written")  # fields that no definition names
@@ -106,18 +105,6 @@ def resume(client: Redis, entry_id: str, entry: Entry) -> None:
             pipeline.zadd(SCHEDULED, {entry_id: due})
 
     client.transaction(change, key)
-
-
-def bring_back(client: Redis, entry_id: str, entry: Entry) -> None:
-    """Give an entry that is due later than its times allow the first of its times from now on."""
-
-    def change(pipeline: Any) -> None:
-        score, now = pipeline.zscore(SCHEDULED, entry_id), runtime.now()
-        pipeline.multi()
-        if score is not None and is_too_far(entry, score, now):
-            pipeline.zadd(SCHEDULED, {entry_id: entry.next_after(moment(now)).timestamp()})
-
-    client.transaction(change, keys.job(entry_id))
 
 
 def remove(client: Redis, entry_id: str, *, list_id: str = "", with_state: bool = False) -> None:
@@ -243,14 +230,7 @@ def _next(entry: Entry, old: Definition | None, score: float | None, now: float)
 
 def _from(entry: Entry, time: float, now: float) -> float:
     """Return that time of the entry, or the first of those that follow it from now on."""
-    if is_too_far(entry, time, now):
-        return entry.next_after(moment(now)).timestamp()
     return time if time > now else entry.due_by(moment(time), moment(now), 1)[1].timestamp()
-
-
-def is_too_far(entry: Entry, time: float, now: float) -> bool:
-    """Whether a time lies more than TOO_FAR behind the next that the entry can have: a clock was ahead."""
-    return time > now + TOO_FAR and time > entry.next_after(moment(now)).timestamp() + TOO_FAR
 
 
 def _owed(entry: Entry, old: Definition | None, score: float | None, now: float) -> dict[str, Any]:

@@ -211,12 +211,6 @@ def stop_scheduling(client, config):
     scheduler.add(Entry("hourly", WriteNote, args=("x",), every=3_600))
 
 
-def postpone(client, config):
-    client.set("rq:scheduler_lock", "somebody", px=60_000)
-    stored = scheduler.add(Entry("far", WriteNote, args=("x",), every=60))
-    client.zadd("rq:scheduler:scheduled_jobs", {stored.id: time.time() + 365 * 86_400})
-
-
 def fall_behind(client, config):
     client.set("rq:scheduler_lock", "somebody", px=60_000)
     scheduler.add(Entry("hourly", WriteNote, args=("x",), every=3_600))
@@ -354,12 +348,6 @@ FAULTS = {
         ERROR,
         "Nobody schedules: there are 1 recurring entries, and no process holds the lease.",
         "python manage.py rqscheduler",
-    ),
-    "an entry due in a year": (
-        postpone,
-        ERROR,
-        "Recurring entries are due much later than their times allow: 'far' (",
-        "Start a worker anew",
     ),
     "a late entry": (fall_behind, ERROR, "The most overdue recurring entry is 6", "Look for errors in the logs"),
     "an entry whose runs die": (

@@ -103,25 +103,6 @@ def test_changes_of_an_interval_count_from_its_last_time(valkey):
     assert due() == pytest.approx(at, abs=0.001)
 
 
-@pytest.mark.parametrize("options", [{"every": 60}, {"cron": "0 3 * * *"}], ids=["every", "cron"])
-@pytest.mark.parametrize("way", ["a worker starts", "it is resumed", "it is added again"])
-def test_a_time_that_a_wrong_clock_has_set_is_corrected(way, options):
-    for name in ("far", "near"):
-        scheduler.add(entry(name, **options))
-    near = due("near", at=due("near") - 5)
-    due("far", at=time.time() + 365 * 24 * HOUR)
-    if way == "a worker starts":
-        scheduler.sync([])
-    elif way == "it is resumed":
-        scheduler.pause("far")
-        scheduler.resume("far")
-    else:
-        scheduler.add(entry("far", **options))
-
-    assert time.time() < due("far") <= time.time() + (60 if "every" in options else 25 * HOUR)
-    assert due("near") == near
-
-
 def test_a_change_of_the_cron_or_its_zone_changes_the_next_time(valkey):
     scheduler.sync([entry(cron="0 12 * * *", timezone="UTC")])
     at = due()
