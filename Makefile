@@ -67,21 +67,29 @@ chromium: ## Install the browser of the browser tests, if there is none and we m
 	  command -v chromium > /dev/null || \
 	    echo "No Chromium: the browser tests are skipped. To have them run: sudo apt-get install chromium"
 
+.PHONY: mariadb
+mariadb: ## Install the server of `make test DB=mariadb`, if there is none and we may
+	@PATH=$$PATH:/usr/sbin command -v mariadbd > /dev/null || { \
+	  echo "Installing MariaDB for DB=mariadb ..."; \
+	  $(APT_GET) update && DEBIAN_FRONTEND=noninteractive $(APT_GET) install --no-install-recommends mariadb-server-core > /dev/null || \
+	  { echo "DB=mariadb needs a MariaDB: sudo apt-get install mariadb-server-core" >&2; exit 1; }; }
+
 .PHONY: screenshots
 screenshots: $(VENV)/.installed-dev chromium ## Take the pictures of the dashboard in docs/images anew
 	$(BIN)/python -m pytest -q -rP tests/browser/screenshots.py
 
 .PHONY: test
-test: $(VENV)/.installed-dev chromium ## The whole test suite (DB=postgres, DB=mariadb: on those; ARGS=... to pytest)
+test: $(VENV)/.installed-dev chromium $(if $(filter mariadb,$(DB)),mariadb) ## The whole test suite (DB=postgres, DB=mariadb: on those; ARGS=... to pytest)
 	DB=$(DB) $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-matrix
 # The lock gives Django 5.2 to Python 3.11 and Django 6.1 to 3.12 and newer.
 NEWER_PYTHON ?= $(firstword $(foreach v,14 13 12,$(shell python3.$(v) -c 'import sys; print(sys.executable)' 2>/dev/null)) \
   $(lastword $(sort $(wildcard $(HOME)/.pyenv/versions/3.1[2-9].*/bin/python3))))
-test-matrix: ## The suite on SQLite and PostgreSQL, and on a newer Python with Django 6.1 if there is one
+test-matrix: ## The suite on SQLite, PostgreSQL and MariaDB, and on a newer Python with Django 6.1 if there is one
 	$(MAKE) test DB=sqlite
 	$(MAKE) test DB=postgres
+	$(MAKE) test DB=mariadb
 	$(if $(NEWER_PYTHON),$(MAKE) test VENV=.venv-newer PYTHON=$(NEWER_PYTHON),@echo "No Python 3.12 or newer on this machine: Django 6.1 was not tested.")
 
 .PHONY: lint

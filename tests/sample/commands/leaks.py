@@ -15,7 +15,37 @@ from jobs import Mandate
 from tests.sample.models import Note
 
 TENANT: ContextVar[str] = ContextVar("tenant", default="none")
-IS_SQLITE = connection.vendor == "sqlite"
+CHANGES_OF_SESSION = {
+    "sqlite": ["PRAGMA case_sensitive_like = ON", "CREATE TEMP TABLE left_over (n integer)"],
+    "postgresql": [
+        "SET statement_timeout = 54321",
+        "CREATE TEMP TABLE left_over (n integer)",
+        "SELECT pg_advisory_lock(54321)",
+        "SET ROLE pg_monitor",
+    ],
+    "mysql": [
+        "SET SESSION max_statement_time = 54",
+        "CREATE TEMPORARY TABLE left_over (n integer)",
+        "SELECT GET_LOCK('54321', 0)",
+    ],
+}
+SESSION = {
+    "sqlite": {"like": "SELECT 'A' LIKE 'a'", "temporary": "SELECT count(*) FROM sqlite_temp_master"},
+    "postgresql": {
+        "timeout": "SHOW statement_timeout",
+        "temporary": "SELECT count(*) FROM pg_class WHERE relname = 'left_over'",
+        "locks": "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+        "role": "SELECT current_user",
+        "zone": "SHOW timezone",
+        "pid": "SELECT pg_backend_pid()",
+    },
+    "mysql": {
+        "timeout": "SELECT @@max_statement_time",
+        "locks": "SELECT IS_FREE_LOCK('54321')",
+        "zone": "SELECT @@time_zone",
+        "pid": "SELECT connection_id()",
+    },
+}
 
 
 def shown() -> dict[str, object]:
@@ -74,14 +104,9 @@ class ChangeSession(Mandate):
     def call(self) -> None:
         ChangeAttributes().call()
         with connection.cursor() as cursor:
-            if IS_SQLITE:
-                cursor.execute("PRAGMA case_sensitive_like = ON")
-                cursor.execute("CREATE TEMP TABLE left_over (n integer)")
-                return
-            cursor.execute("SET statement_timeout = 54321")
-            cursor.execute("CREATE TEMP TABLE left_over (n integer)")
-            cursor.execute("SELECT pg_advisory_lock(54321)")
-            cursor.execute("SET ROLE pg_monitor")
+            for statement in CHANGES_OF_SESSION[connection.vendor]:
+                cursor.execute(statement)
+        if connection.vendor == "postgresql":
             connection.connection.read_only = True
 
 
@@ -121,21 +146,9 @@ class ShowSession(Mandate):
 
     def call(self) -> dict[str, object]:
         found = shown()
-        if IS_SQLITE:
-            session = {
-                "like": ask("SELECT 'A' LIKE 'a'"),
-                "temporary": ask("SELECT count(*) FROM sqlite_temp_master"),
-            }
-        else:
-            session = {
-                "timeout": ask("SHOW statement_timeout"),
-                "temporary": ask("SELECT count(*) FROM pg_class WHERE relname = 'left_over'"),
-                "locks": ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
-                "role": ask("SELECT current_user"),
-                "zone": ask("SHOW timezone"),
-                "pid": ask("SELECT pg_backend_pid()"),
-                "read only": connection.connection.read_only,
-            }
+        session = {name: ask(question) for name, question in SESSION[connection.vendor].items()}
+        if connection.vendor == "postgresql":
+            session["read only"] = connection.connection.read_only
         return found | {"session": session, "autocommit": connection.get_autocommit()}
 
 
