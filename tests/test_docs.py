@@ -289,3 +289,10 @@ def test_examples_run(page, page_module, django_user_model, monkeypatch):
         code = compile(text, str(page), "exec")
         if not reason:
             exec(code, vars(page_module))  # noqa: S102
+
+
+def test_llms_txt_lists_every_page():
+    linked = set(re.findall(r"\]\(([^)]+)\)", (ROOT / "llms.txt").read_text()))
+
+    assert {ROOT / target for target in linked} >= {*(ROOT / "docs").glob("**/*.md")} - {ROOT / "docs/README.md"}
+    assert all((ROOT / target).exists() for target in linked)
