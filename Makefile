@@ -34,6 +34,13 @@ $(VENV)/.installed: requirements.txt | $(BIN)/python
 	@$(BIN)/python -m pip install $(FROM_LOCK) -r requirements.txt
 	@touch $@
 
+# What restarts the worker when code changes; of the development tools `make run` needs this one alone.
+$(VENV)/.installed-run: requirements-dev.txt $(VENV)/.installed
+	@echo "Installing the reloader into $(VENV) ..."
+	@awk '/^[a-z]/ {on = /^watchfiles==/} on' requirements-dev.txt > $(VENV)/reloader.txt
+	@$(BIN)/python -m pip install $(FROM_LOCK) -r $(VENV)/reloader.txt
+	@touch $@
+
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@echo "Installing the development tools into $(VENV) ..."
 	@$(BIN)/python -m pip install $(FROM_LOCK) -r requirements-dev.txt
@@ -49,7 +56,7 @@ demo: $(VENV)/.installed ## Sign a learner up and watch a worker send the welcom
 	@$(DEV) $(BIN)/python manage.py demo $(ARGS)
 
 .PHONY: run
-run: $(VENV)/.installed-dev ## Web server on :8000, one worker and a Valkey; Ctrl-C stops all
+run: $(VENV)/.installed-run ## Web server on :8000, one worker and a Valkey; Ctrl-C stops all
 	@$(DEV) $(BIN)/python manage.py dev $(ARGS)
 
 # --- check it --------------------------------------------------------------------------------

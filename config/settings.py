@@ -21,7 +21,9 @@ VAR = BASE_DIR / "var"
 env = environ.Env()  # type: ignore[no-untyped-call]
 
 DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env.str("SECRET_KEY", default="only-for-development") if DEBUG else env.str("SECRET_KEY")
+SECRET_KEY = env.str("SECRET_KEY", default="only-for-development" if DEBUG else "")
+if not SECRET_KEY:
+    raise ImproperlyConfigured("SECRET_KEY is not set. For development type: DEBUG=1 python manage.py ...")
 SITE_URL = env.str("SITE_URL", default="http://localhost:8000" if DEBUG else "https://jiki.io")
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO" if DEBUG else "WARNING")
 LOG_FORMAT = env.str("LOG_FORMAT", default="plain")

@@ -92,7 +92,7 @@ def test_manage_py_says_that_the_secret_key_is_missing() -> None:
     )
 
     assert checked.returncode == 1
-    assert "SECRET_KEY" in checked.stderr
+    assert checked.stderr == "SECRET_KEY is not set. For development type: DEBUG=1 python manage.py ...\n"
 
 
 def test_redis_is_the_embedded_server_in_development_only(load: Load) -> None:
