@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import orjson
 from redis import Redis
-from redis.exceptions import RedisError
 from rq import Queue
 from rq.serializers import JSONSerializer
 
@@ -22,7 +21,7 @@ from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.job import MandateJob
 from jobs.record import payload
-from jobs.record.prerequisites import LINKED_AT_ONCE, NONE, Prerequisites, announce, link
+from jobs.record.prerequisites import LINKED_AT_ONCE, NONE, Prerequisites, announce, link_all
 from jobs.runtime import Transactions
 from jobs.safe_logging import safe_logger
 
@@ -233,9 +232,7 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[_Pair]) -> None:
             refused.append(holder)
         else:
             handle.become(holder)
-    _link(
-        client, [job.id for position, (job, _) in enumerate(pairs) if many.get(job.id) and position not in duplicates]
-    )
+    link_all(client, (job.id for at, (job, _) in enumerate(pairs) if many.get(job.id) and at not in duplicates))
     if refused:
         raise PrerequisiteError(f"Job {refused[0]} cannot be a prerequisite of its own duplicate: it is unique.")
     if logger.isEnabledFor(logging.INFO):
@@ -272,14 +269,6 @@ def _announced(client: Redis, job: NewJob) -> int:
     ids = set(job.prerequisites.ids()) - set(job.prerequisites.unwritten())
     announce(client, job.id, list(ids))
     return len(ids)
-
-
-def _link(client: Redis, ids: Iterable[str]) -> None:
-    for job_id in ids:
-        try:
-            link(client, job_id)
-        except RedisError as error:  # the job is written
-            logger.warning("a worker links job %s to its prerequisites: %s", job_id, error)
 
 
 def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...]]:

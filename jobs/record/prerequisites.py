@@ -13,6 +13,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from redis import Redis
+from redis.exceptions import RedisError
 from rq.job import Job, JobStatus
 
 from jobs import runtime
@@ -20,6 +21,9 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, address, reaching, run_script, same_server
 from jobs.broker.times import HOUR, as_text, iso
 from jobs.errors import PrereqJobNotFinishedError, PrerequisiteError
+from jobs.safe_logging import safe_logger
+
+logger = safe_logger("jobs")
 
 Given = Iterable["Job | str"]
 
@@ -136,6 +140,15 @@ def link(client: Redis, job_id: str, until: float = inf) -> list[str]:
         )
         if left == 0 or time.monotonic() > until:
             return [as_text(each) for each in started]
+
+
+def link_all(client: Redis, ids: Iterable[str]) -> None:
+    """Link jobs that are written. Raises nothing for a server that fails: a worker goes on."""
+    for job_id in ids:
+        try:
+            link(client, job_id)
+        except RedisError as error:
+            logger.warning("a worker links job %s to its prerequisites: %s", job_id, error)
 
 
 def demand_finished(client: Redis, ids: Iterable[str]) -> None:
