@@ -62,8 +62,6 @@ class ScriptedMemory(Memory):
             job_id, due, payload, links, extra = rest[:5]
             fields, rest = rest[5 : 5 + 2 * extra], rest[5 + 2 * extra :]
             links = orjson.loads(links) if links else {}
-            if due.startswith("+"):
-                due = repr(runtime.now() + float(due))
             if self.exists(keys.job(job_id)):
                 pass  # it was sent twice
             elif holder := self._holder(links.get("unique")):

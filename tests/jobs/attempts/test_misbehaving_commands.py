@@ -105,7 +105,7 @@ def test_what_it_logged_is_kept_as_far_as_it_is_text(worker, monkeypatch):
     monkeypatch.setattr(Act, "play", staticmethod(log_no_text), raising=False)
     job = Act.defer()
     worker.run()
-    assert job.call_log.endswith("WARNING rude: a file called ?")
+    assert job.call_log.endswith(r"WARNING rude: a file called \udcff")
 
 
 def test_a_wait_that_nobody_can_write_down_is_refused_or_replaced():

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from config.queues import QUEUES
 from jobs.broker.connections import get_connection
 from jobs.queues import get_queue
 from tests.jobs.worker import eventually
@@ -51,7 +52,7 @@ def test_jobs_are_deferred_and_run_and_the_doctor_finds_nothing(environment, wor
     assert "state: queued" in defer.stdout, defer.stderr
     plain = get_queue("default").enqueue(functions.add, 2, 3)
     later = WriteNote.defer("later", wait=1)
-    worker = worker_process("default", fresh=True, env=environment)
+    worker = worker_process(*QUEUES, fresh=True, env=environment)
     eventually(lambda: later.state == "finished")
     eventually(lambda: plain.get_status(refresh=True) == "finished")
     assert set(Note.objects.values_list("text", flat=True)) == {"from the web", "later"}
