@@ -1,8 +1,8 @@
 """
 `python -m benchmarks.scripts`: how long one call of each script holds the server, at sizes far above the usual.
 
-Starts a server of its own. The server's own figures, by SLOWLOG: the median and the longest call. The longest depends
-on what else the machine does.
+Starts a server of its own. The server's own figures: the median and the longest call by SLOWLOG, which both depend on
+what else the machine does; and the mean of its CPU time, with the commands between the calls.
 """
 
 import os
@@ -71,14 +71,19 @@ class Measuring:
     def row(self, script: str, size: str, call: Callable[[], object]) -> None:
         """Make the calls, and print how long they took in the server."""
         self.client.slowlog_reset()
-        begun = time.monotonic()
+        begun, used = time.monotonic(), self._cpu()
         call()
-        seconds = time.monotonic() - begun
+        seconds, used = time.monotonic() - begun, self._cpu() - used
         entries: Any = self.client.slowlog_get(100_000)
         took = [entry["duration"] / 1_000 for entry in entries if entry["command"].startswith(b"EVAL")] or [0.0]
-        middle, longest = statistics.median(took), max(took)
-        print(f"| {script} | {size} | {len(took):,} | {middle:.1f} | {longest:.1f} | {seconds:.1f} |", flush=True)
+        figures = f"{statistics.median(took):.1f} | {max(took):.1f} | {1_000 * used / len(took):.1f}"
+        print(f"| {script} | {size} | {len(took):,} | {figures} | {seconds:.1f} |", flush=True)
         self.client.flushall()
+
+    def _cpu(self) -> float:
+        """Return the seconds that the server has computed."""
+        info: Any = self.client.info("cpu")
+        return float(info["used_cpu_user"] + info["used_cpu_sys"])
 
 
 def main() -> None:
@@ -128,8 +133,8 @@ def measure(measuring: Measuring) -> None:
             "after", "default", PAYLOAD.encode(), prerequisites=Prerequisites(tuple(f"j{n}" for n in range(many)))
         )
 
-    print("| script | size | calls | median ms | longest ms | all, s |")
-    print("|---|---|---:|---:|---:|---:|")
+    print("| script | size | calls | median ms | longest ms | CPU ms a call | all, s |")
+    print("|---|---|---:|---:|---:|---:|---:|")
     jobs(10_000, "started", claim("dead"))
     row("recover", "10,000 claims of a dead worker", lambda: recovery.recover(wire, "default"))
     jobs(10_000, "started", claim("living"))
