@@ -24,6 +24,7 @@ from unittest import mock
 from uuid import UUID, uuid4
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AbstractUser, Group
 from django.db import models
 from django.db.migrations.state import ModelState, ProjectState
@@ -34,6 +35,7 @@ from django.utils.translation import gettext_lazy
 from jobs import Mandate
 from jobs.client import field_types
 from jobs.errors import CommandDefinitionError, SerializationError
+from jobs.scheduler import Entry
 from jobs.testing import Kit
 from tests.sample.commands.notes import WriteNote
 from tests.sample.models import Folder, Note
@@ -270,6 +272,11 @@ def test_defer_and_defer_many_refuse_before_anything_is_written_and_name_the_row
         with pytest.raises(TypeError) as caught:
             WriteNote.defer_many([("x",), {"text": 7}])
         assert "row 1" in caught.value.__notes__[0]
+        for defer in (WriteNote.using(wait=60).defer, async_to_sync(WriteNote.adefer)):
+            with pytest.raises(TypeError, match="'text' is annotated str, but was given 7"):
+                defer(7)
+        (problem,) = Entry("daily", WriteNote, args=(7,), every=60).problems()
+        assert "'text' is annotated str, but was given 7" in problem
         with pytest.raises(SerializationError, match=r"unittest\.mock\.MagicMock"):
             WriteNote.defer(mock.MagicMock(spec=Note))
         jobs.assert_no_enqueued_jobs()
