@@ -10,6 +10,7 @@ import pytest
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.worker.connection import Wire
+from jobs.worker.doorbell import Doorbell
 from jobs.worker.process import Process
 from jobs.worker.release import release_the_left
 from jobs.worker.remote_commands import Remote
@@ -80,3 +81,29 @@ def test_an_odd_remote_command_stops_nothing(message, valkey, caplog):
     remote._client.close()
     assert all("\n" not in each.getMessage() and "\x1b" not in each.getMessage() for each in caplog.records)
     assert all(len(each.getMessage()) < 1_000 for each in caplog.records)
+
+
+def test_a_queue_whose_key_is_no_list_keeps_no_other_queue_waiting(valkey):
+    client = get_connection("default")
+    client.set(keys.queue("low"), "somebody's")
+    doorbell = Doorbell({name: keys.queue(name) for name in ("low", "default")}, blocks=True)
+    doorbell.wait(["low", "default"], 20)  # the answer for the one that is no list
+    client.rpush(keys.queue("default"), "x")
+    doorbell.wait(["low", "default"], 20)
+
+    assert (list(doorbell._no_list), doorbell._asked) == (["low"], {})  # the other one was answered
+    doorbell.close()
+
+
+def test_it_is_waited_for_again_once_it_is_a_list(valkey):
+    client = get_connection("default")
+    client.set(keys.queue("low"), "somebody's")
+    doorbell = Doorbell({"low": keys.queue("low")}, blocks=True)
+    doorbell.wait(["low"], 20)
+    client.delete(keys.queue("low"))
+    client.rpush(keys.queue("low"), "x")
+    doorbell._no_list = dict.fromkeys(doorbell._no_list, 0.0)  # PATIENCE has passed
+    doorbell.wait(["low"], 20)
+
+    assert doorbell._no_list == doorbell._asked == {}
+    doorbell.close()
