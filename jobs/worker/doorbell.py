@@ -25,6 +25,7 @@ class Doorbell:
         self._blocks = blocks
         self._wires = {queue: Wire(queue, timeout=PATIENCE) for queue in queue_keys} if blocks else {}
         self._asked: dict[str, float] = {}  # when each queue's connection began to wait
+        self._no_list: dict[str, float] = {}  # queues whose key holds something else, and when that was found
         self._inside, self._outside = os.pipe()
         os.set_blocking(self._inside, False)
         os.set_blocking(self._outside, False)
@@ -43,6 +44,10 @@ class Doorbell:
         if not self._blocks:
             self._select([], min(limit, POLL))
             return
+        if self._no_list:
+            found = time.monotonic() - PATIENCE
+            self._no_list = {queue: at for queue, at in self._no_list.items() if at > found}
+            queues, limit = [queue for queue in queues if queue not in self._no_list], min(limit, PATIENCE)
         wires = [self._ask(queue) for queue in queues]
         overdue = min((self._asked[queue] for queue in queues), default=time.monotonic()) + 2 * PATIENCE
         ready = self._select(wires, min(limit, max(0.0, overdue - time.monotonic())))
@@ -71,9 +76,11 @@ class Doorbell:
         del self._asked[queue]
         try:
             wire.receive()
-        except BaseException:
+        except BaseException as error:
             wire.close()
-            raise
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            self._no_list[queue] = time.monotonic()  # asked again after PATIENCE: the other queues must not wait for it
 
     def _select(self, wires: list[Wire], limit: float) -> list[Wire]:
         poll = select.poll()

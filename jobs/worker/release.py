@@ -60,8 +60,12 @@ def link(client: Redis, job_id: bytes | str, until: float) -> None:
     Link a member of `jobs:linking` to its prerequisites: the client that wrote the job is gone. Raises nothing. Goes on
     until `until` (monotonic seconds) at most, but for one slice.
     """
+    name = job_id if isinstance(job_id, bytes) else job_id.encode()
     try:
-        _log_started(prerequisites.link(client, as_text(job_id), until))
+        if name == as_text(name).encode():
+            _log_started(prerequisites.link(client, as_text(name), until))
+        else:  # no id of a job: those are UTF-8
+            client.srem(keys.LINKING, name)
     except RedisError as error:
         logger.warning("job %s is linked to its prerequisites later: %s", as_text(job_id), error)
 

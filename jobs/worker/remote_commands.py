@@ -18,6 +18,7 @@ from jobs.worker.process import Process
 
 logger = safe_logger("jobs.worker")
 
+ANSWER = 2  # seconds for the rest of a message, and for the answer to a subscription
 SIGNALS = {"quiet": signal.SIGTSTP, "stacks": signal.SIGTTIN}  # our own commands, sent to one child
 
 
@@ -25,7 +26,7 @@ class Remote:
     """The channels of this parent's children. redis-py's client subscribes again by itself after a lost connection."""
 
     def __init__(self, queue: str) -> None:
-        self._client = Redis(connection_pool=new_pool(queue, socket_timeout=2, socket_connect_timeout=2))
+        self._client = Redis(connection_pool=new_pool(queue, socket_timeout=ANSWER, socket_connect_timeout=ANSWER))
         self._channels: Any = self._client.pubsub()  # type: ignore[no-untyped-call]
         self._unread: deque[dict[str, Any]] = deque()  # what came while we waited for something else
 
@@ -38,7 +39,7 @@ class Remote:
         channel = keys.channel(worker)
         self._channels.subscribe(channel)
         while True:  # until it is subscribed: of two who subscribe and then count, the later one at least counts both
-            message = self._channels.get_message(timeout=2)
+            message = self._channels.get_message(timeout=ANSWER)
             if message is None:
                 raise RedisTimeoutError("Redis did not confirm a subscription.")
             if message["type"] == "subscribe" and message["channel"] == channel.encode():
@@ -80,4 +81,9 @@ class Remote:
         return shutdown
 
     def _next(self) -> Any:
-        return self._unread.popleft() if self._unread else self._channels.get_message(timeout=0)
+        if self._unread:
+            return self._unread.popleft()
+        # Of a message that has come in part, redis-py would not wait for the rest: it would connect anew, and lose it.
+        connection = self._channels.connection
+        has_come = connection is not None and connection.is_connected and connection.can_read(timeout=0)
+        return self._channels.get_message(timeout=ANSWER if has_come else 0)
