@@ -7,6 +7,7 @@ from django.apps import apps
 from django.contrib.auth.decorators import login_not_required
 from django.http import FileResponse, Http404, HttpRequest
 from django.templatetags.static import static
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import cache_control
 
 from jobs.dashboard.navigation import address
@@ -31,6 +32,6 @@ def source(request: HttpRequest) -> str:
 def script(request: HttpRequest) -> FileResponse:
     """Send the package's file. Raises Http404 without the package."""
     if find_spec("django_htmx") is None:
-        raise Http404("Install django-mandate[dashboard].")
+        raise Http404(_("Install django-mandate[dashboard]."))
     file = resources.files("django_htmx").joinpath("static", FILE)
     return FileResponse(file.open("rb"), content_type="text/javascript")
