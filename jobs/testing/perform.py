@@ -99,8 +99,9 @@ class Performer:
                 if seconds < 0:
                     raise ValueError(f"travel({to!r}): time does not go back.")
                 until = self.now() + seconds
-            self._stop, attempts = self.now(), 0
+            self._stop = self.now()
             try:
+                attempts = self._perform_due_at(self._stop)  # what has become due since the last call
                 # A time that is past already is no stop: a job that defers itself to such a time would never end.
                 while (due := self.memory.next_due(after=self.now())) is not None and due <= until:
                     attempts += self._perform_due_at(due)
