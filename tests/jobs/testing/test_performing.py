@@ -474,7 +474,7 @@ def test_a_job_that_defers_itself_to_a_time_that_is_past_does_not_keep_travel_fr
     DeferAgain.defer()
     jobs.perform_enqueued_jobs()
 
-    assert jobs.travel(timedelta(days=1)) == 1
+    assert jobs.travel(timedelta(days=1)) == 2  # at its start and at its end
     assert jobs.travel(0) == 1
 
 
