@@ -101,7 +101,8 @@ class Performer:
                 until = self.now() + seconds
             self._stop = self.now()
             try:
-                attempts = self._perform_due_at(self._stop)  # what has become due since the last call
+                # First what has become due since the last call.
+                attempts = self._perform_due_at(self._stop) if until > self._stop else 0
                 # A time that is past already is no stop: a job that defers itself to such a time would never end.
                 while (due := self.memory.next_due(after=self.now())) is not None and due <= until:
                     attempts += self._perform_due_at(due)
