@@ -126,8 +126,15 @@ PRODUCT := $(foreach extra,dashboard cli profile server,--extra $(extra)) --grou
 lock: $(VENV)/.installed-dev ## Write requirements*.txt from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml $(UPGRADE) $(PRODUCT) --universal --generate-hashes --python-version 3.11 \
 	  --no-emit-index-url --custom-compile-command "make lock" -o requirements.txt
-	$(BIN)/uv pip compile -q pyproject.toml $(UPGRADE) $(PRODUCT) --group dev -c requirements.txt --universal --generate-hashes \
+	$(BIN)/uv pip compile -q pyproject.toml $(UPGRADE) $(PRODUCT) --group dev --group docs -c requirements.txt --universal --generate-hashes \
 	  --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" -o requirements-dev.txt
+
+# --- read it ----------------------------------------------------------------------------------
+
+.PHONY: docs
+docs: $(VENV)/.installed-dev ## The pages as a site with a search, in var/site; a broken link fails
+	$(BIN)/sphinx-build -q -W --keep-going -n -c docs -d var/doctrees . var/site
+	@echo "file://$(CURDIR)/var/site/index.html"
 
 # --- break it ---------------------------------------------------------------------------------
 

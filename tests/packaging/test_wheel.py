@@ -60,13 +60,13 @@ def test_the_wheel_holds_all_of_the_package_and_nothing_else(wheel):
 class Shop:
     """The example, in a folder and a virtual environment of its own."""
 
-    def __init__(self, folder, requirement, **variables):
+    def __init__(self, folder, *requirements, **variables):
         self.folder, self.python = folder / "shop", folder / "venv/bin/python"
         shutil.copytree(ROOT / "examples/shop", self.folder, ignore=shutil.ignore_patterns("__pycache__"))
         self.env = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONUNBUFFERED": "1"}
         self.env |= {"DJANGO_SETTINGS_MODULE": "shop.settings", **variables}
         subprocess.run([UV, "venv", "-q", "--python", sys.executable, folder / "venv"], check=True)
-        subprocess.run([UV, "pip", "install", "-q", "--python", self.python, requirement], check=True)
+        subprocess.run([UV, "pip", "install", "-q", "--python", self.python, *requirements], check=True)
 
     def manage(self, *arguments, code=0):
         return self.python_with("manage.py", *arguments, code=code)
@@ -171,3 +171,15 @@ def test_the_example_works_with_the_engines_packages_alone(wheel, tmp_path, valk
     assert pages["htmx.js"][0] == 404
     assert pages["metrics/"][0] == 501
     assert "pip install 'django-mandate[dashboard]'" in pages["metrics/"][1]
+
+
+def test_the_types_of_the_wheel_are_those_that_mypy_and_pyright_see(wheel, tmp_path):
+    shop = Shop(tmp_path, f"{wheel}[all]", "mypy", "django-stubs", "-c", ROOT / "requirements-dev.txt")
+    shutil.copy(ROOT / "tests/packaging/typed_shop.py", shop.folder / "orders/typed.py")
+
+    checkers = [[shop.python, "-m", "mypy", "."], [sys.executable, "-m", "pyright", "--pythonpath", shop.python, "."]]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    started = [subprocess.Popen(checker, cwd=shop.folder, env=shop.env, **output) for checker in checkers]
+    for checker in started:
+        said, _ = checker.communicate(timeout=240)
+        assert checker.returncode == 0, said
