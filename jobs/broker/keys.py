@@ -211,7 +211,7 @@ TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above
     **dict.fromkeys((registry, ready, processes_of), "zset"),
     **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, job, worker, removed, runs_ended, change, profile), "hash"),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, samples), "hash"),
-    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, COUNTS_SUMMED, stacks, lease, gone, unique), "string"),
+    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, unique), "string"),
     **dict.fromkeys((queue, runs), "list"),
     results: "stream",
 }

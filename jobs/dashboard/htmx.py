@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 from django.apps import apps
 from django.contrib.auth.decorators import login_not_required
-from django.http import FileResponse, Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.templatetags.static import static
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import cache_control
@@ -29,9 +29,9 @@ def source(request: HttpRequest) -> str:
 
 @login_not_required
 @cache_control(public=True, max_age=31_536_000, immutable=True)
-def script(request: HttpRequest) -> FileResponse:
+def script(request: HttpRequest) -> HttpResponse:
     """Send the package's file. Raises Http404 without the package."""
     if find_spec("django_htmx") is None:
         raise Http404(_("Install django-mandate[dashboard]."))
     file = resources.files("django_htmx").joinpath("static", FILE)
-    return FileResponse(file.open("rb"), content_type="text/javascript")
+    return HttpResponse(file.read_bytes(), content_type="text/javascript")

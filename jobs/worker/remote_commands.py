@@ -14,6 +14,7 @@ from jobs.broker import keys
 from jobs.broker.connections import new_pool
 from jobs.broker.times import as_text
 from jobs.safe_logging import safe_logger
+from jobs.worker.connection import UNREACHABLE
 from jobs.worker.process import Process
 
 logger = safe_logger("jobs.worker")
@@ -83,7 +84,18 @@ class Remote:
     def _next(self) -> Any:
         if self._unread:
             return self._unread.popleft()
-        # Of a message that has come in part, redis-py would not wait for the rest: it would connect anew, and lose it.
+        return self._channels.get_message(timeout=ANSWER if self._has_come() else 0)
+
+    def _has_come(self) -> bool:
+        """
+        Whether at least a part of a message is there. For the rest of one, redis-py would not wait: it would connect
+        anew, and lose the message.
+        """
         connection = self._channels.connection
-        has_come = connection is not None and connection.is_connected and connection.can_read(timeout=0)
-        return self._channels.get_message(timeout=ANSWER if has_come else 0)
+        if connection is None or not connection.is_connected:
+            return False
+        try:
+            return bool(connection.can_read(timeout=0))
+        except UNREACHABLE:
+            connection.disconnect()  # only a closed one is connected and subscribed anew
+            return False

@@ -17,6 +17,7 @@ from rq import Queue
 
 from jobs import queues, runtime
 from jobs.management.commands import rqworker
+from jobs.recurring import lists
 from jobs.worker import (
     child,
     children,
@@ -124,7 +125,7 @@ TIMES = {
     "HOOKS": [ending],
     "HOPELESS": [stall],
     "PATIENCE": [doorbell, connection],
-    "SILENCE": [heartbeat, recovery],
+    "SILENCE": [heartbeat, recovery, lists],
     "STALLED": [stall],
     "THREADS": [ending],
     "UNSEEN": [fetch, children, recovery],

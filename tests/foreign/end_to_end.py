@@ -223,7 +223,9 @@ def test_the_checks_find_nothing():
 
 def test_the_doctor_finds_nothing_where_a_worker_runs(worker_process):
     worker_process("default", "mail")
-    get_connection("default").config_set("appendfsync", "everysec")
+    client = get_connection("default")
+    eventually(lambda: client.exists(scheduler.Scheduler.scheduler_lock_key))  # a worker takes it in its first turn
+    client.config_set("appendfsync", "everysec")
     assert json.loads(manage("jobs_doctor", "--json")) == []
 
 

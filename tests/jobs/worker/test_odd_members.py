@@ -83,6 +83,20 @@ def test_an_odd_remote_command_stops_nothing(message, valkey, caplog):
     assert all(len(each.getMessage()) < 1_000 for each in caplog.records)
 
 
+def test_remote_commands_are_heard_after_a_lost_connection(valkey):
+    """The server closes it, as at its restart; redis-py connects anew only after it has noticed."""
+    remote, process, client = Remote("default"), Process("w1", 0, Board(1)), get_connection("default")
+    process.pid = os.getpid()
+    remote.listen("w1")
+    client.client_kill_filter(_type="pubsub")
+
+    assert not remote.obey([process])
+    eventually(lambda: client.publish(keys.channel("w1"), b'{"command":"shutdown"}'))
+    assert eventually(lambda: remote.obey([process]))
+    remote._channels.close()
+    remote._client.close()
+
+
 def test_a_queue_whose_key_is_no_list_keeps_no_other_queue_waiting(valkey):
     client = get_connection("default")
     client.set(keys.queue("low"), "somebody's")
