@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from config.embedded import dismiss, stop_with_us
+from jobs.broker.embedded import dismiss, stop_with_us
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20

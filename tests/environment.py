@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-from config import embedded
+from jobs.broker import embedded
 
 DATABASE = "outside"  # never created: tests use the test database that Django makes beside it
 UNSET = [

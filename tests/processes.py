@@ -11,7 +11,7 @@ from typing import IO
 from django.db import connection
 from redis import Redis
 
-from config.embedded import dismiss, stop_with_us
+from jobs.broker.embedded import dismiss, stop_with_us
 from tests import environment, template
 
 ROOT = Path(__file__).resolve().parent.parent

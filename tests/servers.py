@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 from redis import Redis
 
-from config.embedded import EmbeddedValkey, dismiss, stop_with_us
+from jobs.broker.embedded import EmbeddedValkey, dismiss, stop_with_us
 
 
 class Valkey(EmbeddedValkey):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from config.embedded import dismiss, stop_with_us
+from jobs.broker.embedded import dismiss, stop_with_us
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TIMEOUT = 60  # seconds

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from config import embedded
-from config.embedded import EmbeddedValkey
+from jobs.broker import embedded
+from jobs.broker.embedded import EmbeddedValkey
 from tests.acceptance.programs import Program
 
 pytestmark = pytest.mark.processes

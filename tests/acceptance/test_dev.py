@@ -12,10 +12,10 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from watchfiles import Change
 
-from config import embedded
-from config.embedded import EmbeddedValkey
 from jiki.management.commands import dev
 from jiki.management.commands._processes import free_port
+from jobs.broker import embedded
+from jobs.broker.embedded import EmbeddedValkey
 from tests.acceptance.programs import Program, product_environment
 from tests.processes import wait_until
 from tests.servers import Valkey

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from config.embedded import dismiss, stop_with_us
 from jobs import scheduler
 from jobs.broker.connections import get_connection
+from jobs.broker.embedded import dismiss, stop_with_us
 from jobs.scheduler import Entry
 from tests import template
 from tests.faults.recurring import STEPS

@@ -17,9 +17,9 @@ from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.urls import reverse
 
-from config.embedded import dismiss, stop_with_us
 from jiki.models import Exercise, Submission, SubmissionFile
 from jobs import inspection
+from jobs.broker.embedded import dismiss, stop_with_us
 from tests.jiki.conftest import CHECKS, RIGHT, WRONG
 from tests.processes import ROOT, child_environment, wait_until
 from users.models import User

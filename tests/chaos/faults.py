@@ -12,7 +12,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from config import embedded
+from jobs.broker import embedded
 from tests.chaos.conditions import Conditions, new_clock
 from tests.processes import ROOT, WorkerProcess, wait_until
 from tests.servers import Valkey

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from config import embedded
-from config.embedded import EmbeddedServerError, EmbeddedValkey
+from jobs.broker import embedded
+from jobs.broker.embedded import EmbeddedServerError, EmbeddedValkey
 
 pytestmark = pytest.mark.processes
 
 STARTS_ONE_AND_WAITS = """
 import pathlib, sys
-from config.embedded import EmbeddedValkey
+from jobs.broker.embedded import EmbeddedValkey
 server = EmbeddedValkey(pathlib.Path(sys.argv[1]))
 server.start()
 print(server.process.pid, flush=True)

@@ -8,7 +8,7 @@ from contextlib import closing
 import httpx
 import pytest
 
-from config.embedded import dismiss, stop_with_us
+from jobs.broker.embedded import dismiss, stop_with_us
 from tests.processes import ROOT, child_environment, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]

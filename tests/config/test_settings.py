@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from config import embedded, queues
+from config import queues
+from jobs.broker import embedded
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = [

@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from config.embedded import dismiss, stop_with_us
+from jobs.broker.embedded import dismiss, stop_with_us
 from tests.deploy.image import Image, context, index_is_reachable, read
 from tests.jobs.worker.servers import _free_port as free_port
 from tests.processes import wait_until

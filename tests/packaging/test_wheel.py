@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from config.embedded import dismiss, stop_with_us
+from jobs.broker.embedded import dismiss, stop_with_us
 from tests.processes import ROOT, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(480)]

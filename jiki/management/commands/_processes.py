@@ -13,7 +13,7 @@ from typing import Self
 
 from django.conf import settings
 
-from config.embedded import dismiss, stop_with_us
+from jobs.broker.embedded import dismiss, stop_with_us
 
 STOP_TIMEOUT = 30  # seconds between SIGTERM and SIGKILL: a worker first finishes its running jobs
 LOG_LINES = 12  # last lines of a process's log in an error message

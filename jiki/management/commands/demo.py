@@ -21,10 +21,10 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from config.embedded import EmbeddedServerError, EmbeddedValkey
 from jiki.management.commands._processes import Child, ended_as_by_ctrl_c, free_port
 from jiki.management.commands._signup import SignupError, sign_up
 from jobs import MandateJob, conf
+from jobs.broker.embedded import EmbeddedServerError, EmbeddedValkey
 from jobs.queues import get_queue
 
 EMAIL = "learner@jiki.example"

@@ -14,9 +14,9 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from watchfiles import DefaultFilter, watch
 
-from config.embedded import EmbeddedServerError, EmbeddedValkey
 from jiki.management.commands._processes import Child, ended_as_by_ctrl_c, port_in_use
 from jobs import conf
+from jobs.broker.embedded import EmbeddedServerError, EmbeddedValkey
 
 ADMIN = "admin@jiki.example"
 RESTARTS_ON = (".py", ".lua", ".html", ".txt")  # files that a worker has loaded when it runs jobs

