@@ -9,7 +9,7 @@ import orjson
 from django.core.management.base import CommandError
 from rq.results import Result
 
-from jobs import queues
+from jobs import queues, runtime
 from jobs.attempts import failures
 from jobs.broker.times import UNSEEN
 from jobs.cli import DONE, REFUSED
@@ -26,7 +26,7 @@ SILENT = 2.0  # seconds without a word about a job that has not begun
 
 def run(output: Output, options: dict[str, Any]) -> int:
     """Run a command in this process, or defer it."""
-    name = options["name"]
+    name, opened = options["name"], runtime.open_transactions()
     command: Any = registry.get(name)
     args, kwargs = _read("--args", options["by_position"], list), _read("--kwargs", options["by_name"], dict)
     signature = inspect.signature(command)
@@ -36,7 +36,7 @@ def run(output: Output, options: dict[str, Any]) -> int:
         taken = signature.replace(return_annotation=signature.empty)
         raise CommandError(f"{name} cannot be run: {error}. It takes {taken}.") from None
     if options["defer"]:
-        return _defer(output, options, command, args, kwargs)
+        return _defer(output, options, command, args, kwargs, opened)
     for option in ("queue", "wait", "follow", "timeout"):
         if options[option] is not None and options[option] is not False:
             raise CommandError(f"--{option} needs --defer.")
@@ -53,7 +53,9 @@ def run(output: Output, options: dict[str, Any]) -> int:
     return DONE
 
 
-def _defer(output: Output, options: dict[str, Any], command: Any, args: list[Any], kwargs: dict[str, Any]) -> int:
+def _defer(
+    output: Output, options: dict[str, Any], command: Any, args: list[Any], kwargs: dict[str, Any], opened: list[Any]
+) -> int:
     timeout = options["timeout"]
     if timeout is not None and not options["follow"]:
         raise CommandError("--timeout needs --follow.")
@@ -65,6 +67,9 @@ def _defer(output: Output, options: dict[str, Any], command: Any, args: list[Any
     except TypeError as error:
         tip = 'Records and dates are written as in a payload: {"$record": "users.User:7"}, {"$date": "2026-07-01"}.'
         raise CommandError(f"{error} {tip}") from None
+    for connection in runtime.open_transactions():
+        if connection not in opened:  # without autocommit, fetching the arguments began it: nobody else ends it
+            connection.commit()
     fields = {"id": job.id, "queue": job.origin, "duplicate": job.duplicate}
     if not options["follow"]:
         kind = "Already enqueued (the command is unique): job" if job.duplicate else "Enqueued: job"

@@ -242,8 +242,11 @@ def test_jobs_are_listed_shown_and_changed():
     manage("jobs", "retry", later.id)
     assert later.state is JobState.QUEUED
     assert "returned 0" in manage("jobs", "run", "shop.Count")
+    commit()
     manage("jobs", "run", "shop.Count", "--defer")
-    assert queues.lengths()["default"] == 2
+    record = {"$record": f"shop.Order:{an_order().pk}"}
+    manage("jobs", "run", "shop.Ship", "--args", json.dumps([record]), "--defer")
+    assert queues.lengths()["default"] == 3
 
 
 def test_the_rows_of_all_models_are_dumped():
