@@ -527,8 +527,9 @@ def test_a_plain_rq_job_may_wait_for_ours(worker_process):
     first = WriteNoteSlowly.defer("1", queue="default")
     plain = django_rq.get_queue("default").enqueue(functions.add, 2, 3, depends_on=first)
     assert plain.get_status() == "deferred"
-    worker_process("default", burst=True).wait()
-    assert plain.return_value() == 5
+    worker = worker_process("default", burst=True)
+    assert worker.wait() == 0, worker.output
+    assert plain.return_value() == 5, worker.output
     assert get_connection("default").smembers("jobs:releasing") == set()
 
 
