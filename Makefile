@@ -75,7 +75,7 @@ chromium: ## Install the browser of the browser tests, if there is none and we m
 	    echo "No Chromium: the browser tests are skipped. To have them run: sudo apt-get install chromium"
 
 .PHONY: mariadb
-mariadb: ## Install the server of `make test DB=mariadb`, if there is none and we may
+mariadb: ## Install the server of `make test DB=mariadb`, if it is missing; needs root
 	@PATH=$$PATH:/usr/sbin command -v mariadbd > /dev/null || { \
 	  echo "Installing MariaDB for DB=mariadb ..."; \
 	  $(APT_GET) update && DEBIAN_FRONTEND=noninteractive $(APT_GET) install --no-install-recommends mariadb-server-core > /dev/null || \

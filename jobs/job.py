@@ -91,7 +91,7 @@ class MandateJob(Job):
     def state(self) -> JobState | None:
         """
         The current state, read from Redis. None if Redis has no record: the transaction has not committed or was rolled
-        back, or the job finished more than its `result_ttl` ago. None, too, if its record has a status that is none.
+        back, or the job finished more than its `result_ttl` ago. None, too, if the status in its record is unknown.
         """
         status, state = self.connection.hmget(self.key, "status", "state")
         try:

@@ -21,7 +21,7 @@ def fill_in() -> None:
     Give the settings that the project leaves out their defaults, at start-up.
 
     Without RQ_QUEUES there is the queue `default`: at REDIS_URL of the environment, in development else on the embedded
-    server. Raises ImproperlyConfigured for a table of queues that is none.
+    server. Raises ImproperlyConfigured if RQ_QUEUES is not a table of queues.
     """
     if not hasattr(settings, "RQ_QUEUES"):
         url = os.environ.get("REDIS_URL") or (embedded.url(_folder()) if _may_be_embedded() else "")

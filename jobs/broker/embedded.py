@@ -209,7 +209,7 @@ def make_private(folder: Path) -> None:
         raise EmbeddedServerError(f"Not a private folder of ours: {folder}. Remove it, or set REDIS_URL.")
 
 
-# --- started by whoever needs it first -------------------------------------------------------
+# --- started by the first process that needs it -----------------------------------------------
 
 _ours: dict[Path, EmbeddedValkey] = {}  # the servers that this process has started
 _starting = threading.Lock()

@@ -218,7 +218,7 @@ TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above
 
 
 def type_of(key: str) -> str:
-    """The type that a key should have; "" for one that is none of these, such as RQ's sets beside a job's record."""
+    """The type that a key should have; "" for any other key, such as RQ's sets beside a job's record."""
     if key in TYPES:
         return TYPES[key]
     if key.startswith((job(""), worker(""))) and key.count(":") > 2:

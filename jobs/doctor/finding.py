@@ -1,8 +1,11 @@
 """The doctor's findings."""
 
+import shlex
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
+
+from jobs.safe_logging import in_a_line
 
 
 class Severity(IntEnum):
@@ -16,6 +19,16 @@ class Severity(IntEnum):
 def some(number: int, one: str, more: str) -> str:
     """Return the number with its words, as in `some(2, "worker runs", "workers run")`."""
     return f"{number:,} {one if number == 1 else more}"
+
+
+def shell(*words: str) -> str:
+    """Return these words as a line for a shell. Names from Redis are among them, and somebody pastes the line."""
+    return shlex.join(map(in_a_line, words))
+
+
+def manage(*words: str) -> str:
+    """Return the line of `shell` that runs a command of manage.py."""
+    return shell("python", "manage.py", *words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import servers
 from jobs.broker.times import DAY, UNSEEN, as_text
-from jobs.doctor.finding import Finding, Severity, some
+from jobs.doctor.finding import Finding, Severity, manage, some
 from jobs.inspection import JobQuery, workers
 from jobs.job import JobState
 from jobs.record import prerequisites
@@ -41,7 +41,8 @@ def _dead() -> Iterator[Finding]:
             Severity.WARNING if total.value >= MANY_DEAD else Severity.NOTE,
             f"Dead jobs: {total}; of the first {LOOKED_AT:,}: {causes}.",
             "They are kept for a person to decide.",
-            f"python manage.py jobs list --state dead --error {worst}; then jobs retry or jobs delete with the same.",
+            f"{manage('jobs', 'list', '--state', 'dead', '--error', worst)}; "
+            "then jobs retry or jobs delete with the same.",
         )
     limit = int(conf.get("DEAD_LIMIT"))
     for name in conf.queues():
@@ -51,7 +52,7 @@ def _dead() -> Iterator[Finding]:
                 Severity.WARNING,
                 f"The queue {name} keeps {kept:,} dead jobs; of more than {limit:,} the oldest go.",
                 "What nobody has looked at yet is lost.",
-                f"python manage.py jobs list --state dead --queue {name}; or raise JOBS['DEAD_LIMIT'].",
+                f"{manage('jobs', 'list', '--state', 'dead', '--queue', name)}; or raise JOBS['DEAD_LIMIT'].",
             )
 
 
@@ -65,7 +66,7 @@ def _blocked() -> Iterator[Finding]:
             Severity.WARNING,
             f"Jobs blocked by prerequisites that ended badly: {blocked}{f', the first by job {by[0]}' if by else ''}.",
             "They wait until somebody retries the prerequisite, runs them anyway or cancels them.",
-            f"python manage.py jobs retry {by[0] if by else '<prerequisite>'}; or jobs run-now --state blocked.",
+            f"{manage('jobs', 'retry', by[0] if by else 'PREREQUISITE')}; or jobs run-now --state blocked.",
         )
 
 
@@ -85,7 +86,7 @@ def _running() -> Iterator[Finding]:
                 Severity.WARNING,
                 f"Job {row.id} ({row.description[:80]}) has been running since {row.started_at:%d %b %H:%M}.",
                 "It holds a thread, and a deployment interrupts it.",
-                f"python manage.py jobs cancel {row.id}; split what it does.",
+                f"{manage('jobs', 'cancel', row.id)}; split what it does.",
             )
     if orphans:
         yield Finding(
@@ -106,5 +107,6 @@ def _retrying() -> Iterator[Finding]:
             f"{some(count, 'job', 'jobs')} of {command} failed {STUBBORN} times or more, to be retried still "
             f"({last.error}).",
             "They will hardly do better, and keep workers busy until their retries are used up.",
-            f"Mend the cause, and: python manage.py jobs retry --state retrying --command {command}; or jobs cancel.",
+            f"Mend the cause, and: {manage('jobs', 'retry', '--state', 'retrying', '--command', command)}; "
+            "or jobs cancel.",
         )

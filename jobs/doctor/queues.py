@@ -8,7 +8,7 @@ from jobs import conf, queues
 from jobs.broker import keys
 from jobs.broker.connections import by_server, servers
 from jobs.broker.times import as_text
-from jobs.doctor.finding import Finding, Severity, some
+from jobs.doctor.finding import Finding, Severity, manage, some
 from jobs.inspection import samples
 
 OVERDUE = 30  # seconds after its due time by which a scheduled job must be in its queue
@@ -42,14 +42,14 @@ def _late() -> Iterator[Finding]:
                 Severity.WARNING,
                 f"The queue {name} is paused, and {some(sample.length, 'job waits', 'jobs wait')} in it.",
                 "They wait until somebody resumes it.",
-                f"python manage.py jobs resume {name}",
+                manage("jobs", "resume", name),
             )
         elif sample.latency > target:
             yield Finding(
                 Severity.WARNING,
                 f"The first job of the queue {name} has waited {sample.latency:.0f} s; {target:g} are the target.",
                 "There is more to do than the workers do.",
-                f"Start more workers: python manage.py rqworker {name} --processes 2, or more --concurrency for jobs "
+                f"Start more workers: {manage('rqworker', name, '--processes', '2')}, or more --concurrency for jobs "
                 "that wait.",
             )
 

@@ -16,7 +16,7 @@ from jobs.broker.connections import address
 from jobs.broker.connections import servers as all_servers
 from jobs.broker.times import as_text
 from jobs.checks import OLDEST_REDIS
-from jobs.doctor.finding import Finding, Severity
+from jobs.doctor.finding import Finding, Severity, shell
 
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
 SKEW = 2.0  # seconds by which this machine's clock may differ from the server's
@@ -74,7 +74,7 @@ def _of_wrong_type(client: Redis, where: str) -> Iterator[Finding]:
                         Severity.WARNING,
                         f"{where} has a {kind} in the key {text!r}, where jobs or RQ keep a {wanted_type}.",
                         "What belongs there is missing. Whoever wrote it may do so again.",
-                        f"Find out who writes there. Then: redis-cli DEL {text}",
+                        f"Find out who writes there. Then: {shell('redis-cli', 'DEL', text)}",
                     )
 
 
@@ -84,9 +84,10 @@ def _aside(client: Redis, where: str) -> Iterator[Finding]:
         there = f"{keys.ASIDE}:{key}"
         yield Finding(
             Severity.WARNING,
-            f"{where} had something else in the key {key!r} than jobs or RQ keep there; it is in {there} now.",
+            f"{where} had something else in the key {key!r} than jobs or RQ keep there; it is in {there!r} now.",
             "What stood there before is not known any more; and who wrote it may do so again.",
-            f"Find out who writes there. Then: redis-cli DEL {there}, and redis-cli HDEL {keys.ASIDE} {key}.",
+            f"Find out who writes there. Then: {shell('redis-cli', 'DEL', there)}; "
+            f"{shell('redis-cli', 'HDEL', keys.ASIDE, key)}",
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from jobs import conf
 from jobs.broker.times import UNSEEN
-from jobs.doctor.finding import Finding, Severity, some
+from jobs.doctor.finding import Finding, Severity, manage, some
 from jobs.inspection import version, workers
 
 
@@ -26,7 +26,7 @@ def findings() -> Iterator[Finding]:
             Severity.ERROR,
             "No worker is running.",
             "Nothing is done, and nothing that is due is started.",
-            f"python manage.py rqworker {' '.join(conf.queues())}",
+            manage("rqworker", *conf.queues()),
         )
     yield from _queues(ours)
     yield from _foreign([each for each in alive if not each.is_ours])
@@ -52,7 +52,7 @@ def _queues(ours: list[workers.Worker]) -> Iterator[Finding]:
                 Severity.ERROR,
                 f"No worker serves the queue {name}.",
                 "Its jobs wait for ever.",
-                f"Add {name} to the queues of a worker: python manage.py rqworker {name}",
+                f"Add {name} to the queues of a worker: {manage('rqworker', name)}",
             )
     for each in ours:
         if unknown := [name for name in each.queues if name not in conf.queues()]:
@@ -71,7 +71,7 @@ def _foreign(others: list[workers.Worker]) -> Iterator[Finding]:
                 Severity.ERROR,
                 f"The worker {each.name} on {each.hostname or 'an unknown machine'} is RQ's own, not this package's.",
                 "It runs a command at best once: retries, requeues and discards are failures to it.",
-                f"Stop it, and start python manage.py rqworker {' '.join(each.queues)} in its place.",
+                f"Stop it, and start in its place: {manage('rqworker', *each.queues)}",
             )
 
 

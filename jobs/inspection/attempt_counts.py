@@ -228,7 +228,7 @@ def _hash_many(client: Redis, hashes: Sequence[str]) -> list[dict[bytes, Any]]:
 def _labels(counted: dict[bytes, Any]) -> _Counted:
     try:
         return [(label, int(count)) for text, count in counted.items() if (label := _label(text))]
-    except ValueError:  # a count that is none counts nothing
+    except ValueError:  # what is not a number counts nothing
         return [(label, int(number_of(count))) for text, count in counted.items() if (label := _label(text))]
 
 

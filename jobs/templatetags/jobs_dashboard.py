@@ -61,5 +61,4 @@ def leads_to(context: dict[str, Any], name: str, *args: str) -> SafeString:
 @register.simple_tag(takes_context=True)
 def refresh_script(context: dict[str, Any]) -> SafeString | str:
     """Return the script element of htmx, which refreshes the page; nothing where it is not installed."""
-    source = htmx.source(context["request"])
-    return format_html('<script src="{}" defer></script>', source) if source else ""
+    return htmx.element(context["request"], context.get("csp_nonce"))

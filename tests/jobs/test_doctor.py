@@ -310,7 +310,7 @@ FAULTS = {
         hire_rqs_own,
         ERROR,
         "is RQ's own, not this package's.",
-        "start python manage.py rqworker default in its place",
+        "start in its place: python manage.py rqworker default",
     ),
     "another release": (
         run_another_release,
@@ -403,6 +403,14 @@ def test_a_key_of_another_type_is_named_where_it_was_put(healthy):
     assert "redis-cli DEL jobs:aside:rq:canceled:default" in finding.mend
     assert client.get("jobs:aside:rq:canceled:default") == b"somebody's"
     client.delete("jobs:aside:rq:canceled:default", "jobs:aside")
+
+
+def test_what_a_name_in_redis_holds_does_not_run_in_the_shell_of_whoever_pastes_the_remedy(healthy):
+    client = get_connection("default")
+    client.set("rq:job:x; touch /tmp/y\n$(z)", "somebody's")
+    (finding,) = doctor.examine()
+
+    assert finding.mend.endswith("redis-cli DEL 'rq:job:x; touch /tmp/y\\n$(z)'")
 
 
 UNSCHEDULED = [Entry("never", WriteNote, args=("x",), cron="0 0 30 2 *")]

@@ -8,6 +8,7 @@ from django.conf import settings as project
 from django.contrib.admin.utils import quote, unquote
 from django.urls import resolve, set_script_prefix
 
+from jobs.dashboard import htmx
 from jobs.dashboard.job import _url
 from jobs.job import JobState
 from tests.sample.commands.notes import Fail, WriteNote
@@ -88,3 +89,20 @@ def test_a_job_is_rescheduled_without_time_zone_support(zone, hour, admin_client
 
     due = job.connection.zscore("rq:scheduled:default", job.id)
     assert datetime.fromtimestamp(due, UTC) == datetime(2030, 3, 1, hour, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", ["htmx-2.min.js", "htmx.min.js"])
+def test_htmx_is_found_in_each_release_of_its_package(name, tmp_path):
+    (tmp_path / name).write_bytes(b"htmx")
+
+    assert htmx.file_in(tmp_path).read_bytes() == b"htmx"
+
+
+def test_a_project_without_the_app_of_htmx_gets_it_from_the_dashboard(admin_client, monkeypatch):
+    page = admin_client.get("/admin/jobs/dashboard/workers/").content.decode()
+    assert '<script src="/static/django_htmx/htmx' in page
+    monkeypatch.setattr(htmx.apps, "is_installed", lambda name: False)
+    page = admin_client.get("/admin/jobs/dashboard/workers/").content.decode()
+    (address,) = re.findall(r'<script src="(/admin/jobs/dashboard/htmx.js[^"]+)" defer>', page)
+
+    assert b"htmx" in admin_client.get(address).content
