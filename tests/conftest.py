@@ -21,10 +21,12 @@ pytest_plugins = ["jobs.testing"]
 
 def pytest_configure() -> None:
     """
-    Where all this runs in a script's background, Ctrl-C is ignored, and the processes that we start would inherit that.
+    In a script's background Ctrl-C is ignored, under nohup SIGHUP, and the processes that we start would inherit that.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
