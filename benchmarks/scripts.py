@@ -1,13 +1,17 @@
 """
 `python -m benchmarks.scripts`: how long one call of each script holds the server, at sizes far above the usual.
+`python -m benchmarks.scripts instructions`: the instructions of one call of the scripts that each job needs.
 
 Starts a server of its own. The server's own figures: the median and the longest call by SLOWLOG, which both depend on
-what else the machine does; and the mean of its CPU time, with the commands between the calls.
+what else the machine does; and the mean of its CPU time, with the commands between the calls. Instructions are those of
+the whole server by valgrind, which must be installed, and do not depend on the machine's load.
 """
 
 import os
+import re
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,12 +28,12 @@ SHORT = 50  # microseconds: calls of scripts that are shorter are not logged, no
 
 
 @contextmanager
-def own_server() -> Iterator[Redis]:
+def own_server(*program: str) -> Iterator[Redis]:
     """Start a server on a socket; make it the one of this process."""
     with tempfile.TemporaryDirectory(prefix="jiki-scripts-") as folder:
         socket = Path(folder, "server.sock")
-        words = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", ""]
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        words = [*program, "--hz", "1", "--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", ""]
+        process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL)
         os.environ |= {"REDIS_URL": f"unix://{socket}", "DEBUG": "1", "DJANGO_SETTINGS_MODULE": "config.settings"}
         client = Redis(unix_socket_path=str(socket))
         try:
@@ -88,11 +92,90 @@ class Measuring:
 
 def main() -> None:
     """Print the table."""
-    with own_server() as client:
-        import django
+    os.environ |= {"DEBUG": "1", "DJANGO_SETTINGS_MODULE": "config.settings"}
+    if sys.argv[1:] == ["instructions"]:
+        from jobs.broker.embedded import binary
 
-        django.setup()
-        measure(Measuring(client))
+        valgrind = ("valgrind", "--tool=callgrind", "--callgrind-out-file=instructions", "-q")
+        with own_server(*valgrind, binary()) as client:
+            count(client)
+    else:
+        with own_server("redis-server") as client:
+            import django
+
+            django.setup()
+            measure(Measuring(client))
+
+
+def count(client: Redis) -> None:
+    """Print the instructions of the server for one call of each script that every job needs."""
+    import logging
+
+    import django
+
+    django.setup()
+    logging.disable(logging.CRITICAL)
+    from jobs import queues
+    from jobs.attempts.outcomes import Dead, Finished, Requeued, Retried
+    from jobs.broker.connections import CLIENT_OPTIONS
+    from jobs.queues import NewJob
+    from jobs.retries import Progress
+    from jobs.worker.fetch import Fetch
+    from jobs.worker.scoreboard import Board
+
+    at_once, calls = 16, 60
+    CLIENT_OPTIONS["socket_timeout"] = 60  # the server runs fifty times slower
+    pid = str(client.info("server")["process_id"])  # type: ignore[index]
+
+    def row(name: str, call: Callable[[], object]) -> None:
+        """Make the calls, and print what one needs."""
+        for _ in range(5):
+            call()
+        subprocess.run(["callgrind_control", "--zero", pid], check=True, capture_output=True)
+        before = client.info("commandstats")
+        used = time.process_time()
+        for _ in range(calls):
+            call()
+        used = time.process_time() - used
+        after: Any = client.info("commandstats")
+        answer = subprocess.run(["callgrind_control", "-e", pid], check=True, capture_output=True, text=True)
+        instructions = int(re.search(r"Th 1 +([\d,]+)", answer.stdout)[1].replace(",", ""))  # type: ignore[index]
+        ran = sum(
+            figures["calls"] - before.get(command, {"calls": 0})["calls"]  # type: ignore[union-attr]
+            for command, figures in after.items()
+            if command not in {"cmdstat_evalsha", "cmdstat_info"}
+        )
+        print(f"| {name} | {instructions // calls:,} | {ran / calls:.1f} | {used / calls * 1e6:.0f} |", flush=True)
+
+    def new(number: int) -> list[NewJob]:
+        return [NewJob(queues.new_id(), "default", PAYLOAD.encode()) for _ in range(number)]
+
+    print("| script | instructions | commands | client, us |")
+    print("|---|---:|---:|---:|")
+    row("push: one job", lambda: queues.push(new(1)))
+    row("push: 100 jobs", lambda: queues.push(new(100)))
+    client.flushall()
+    outcomes = {
+        "forgotten": lambda: Finished(None, 0),
+        "finished": lambda: Finished(b"1", 500),
+        "requeued": lambda: Requeued(0, Progress()),
+        "retried": lambda: Retried(60, "ValueError", "Traceback", Progress()),
+        "dead": lambda: Dead("ValueError", "Traceback"),
+    }
+    for name, outcome in outcomes.items():
+        client.zadd("jobs:workers", {"w": time.time() + 3_600})
+        queues.push(new(at_once * (calls + 10)))
+        fetch = Fetch("w", {"default": None}, threads=at_once, board=Board(at_once), blocks=True, release=bool)
+
+        def step(fetch: Fetch = fetch, outcome: Callable[[], Any] = outcome) -> None:
+            claims = list(fetch._ready)
+            fetch._ready.clear()
+            for claim in claims:
+                fetch.commits.add(claim, outcome(), "benchmarks.Noop", 0.0001)
+            fetch._step(claims=True)
+
+        row(f"step: {at_once} {name}, {at_once} claimed", step)
+        client.flushall()
 
 
 def measure(measuring: Measuring) -> None:

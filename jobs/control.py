@@ -19,7 +19,7 @@ from jobs.retries import CENTURY
 
 SLICE = 25  # jobs that one step changes, or deletes when a queue is cleared: some milliseconds of the server's time
 
-_CHANGE, _CLEAR = Script("shared.lua", "change.lua"), Script("shared.lua", "clear.lua")
+_CHANGE, _CLEAR = Script("change.lua"), Script("clear.lua")
 
 _ENDED = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 _AHEAD = (JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED)

@@ -33,7 +33,7 @@ SLICE_LINKS = LINKED_AT_ONCE  # prerequisites a round trip; a job with more is l
 LINES = 10  # jobs of a slice that are logged one by one; more share a line
 
 _PAUSED = keys.PAUSED
-_PUSH = Script("shared.lua", "push.lua")
+_PUSH = Script("push.lua")
 
 
 class Lock(NamedTuple):
@@ -214,7 +214,7 @@ def _slices(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
 
 def _write_slice(client: Redis, queue: str, pairs: Sequence[_Pair]) -> None:
     now = runtime.now()
-    arguments: list[Word] = [keys.job(""), queue, iso(now)]
+    arguments: list[Word] = [keys.RQ, queue, iso(now)]
     many = {job.id: _announced(client, job) for job, _ in pairs if len(job.prerequisites.jobs) > SLICE_LINKS}
     for job, _ in pairs:
         data = payload.stored(job.payload)

@@ -55,7 +55,7 @@ LONGEST = 0.1  # seconds of consecutive slices, after which a parent serves its 
 MISSED_AFTER = 10.0  # seconds: a run that is later counts as missed
 MOST_MADE_UP = 100  # missed runs that catch_up="all" makes up for
 
-_OCCUR, _DUE = Script("shared.lua", "occur.lua"), Script("shared.lua", "due.lua")
+_OCCUR, _DUE = Script("occur.lua"), Script("due.lua")
 
 
 class Scheduler(StockScheduler):

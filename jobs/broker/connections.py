@@ -170,14 +170,29 @@ def same_server(one: Redis, other: Redis) -> bool:
 
 
 _LUA = files("jobs").joinpath("broker/lua")
+_PARTS = "-- Parts: "  # begins the line of a script, or of a part, that stands for these files of `lua/parts`
 
 
 class Script:
-    """A Lua script of `jobs/broker/lua`, by the names of its files in order: shared ones come first."""
+    """A Lua script of `jobs/broker/lua` by the name of its file, with its parts in it."""
 
-    def __init__(self, *names: str) -> None:
-        self.text = "\n".join(_LUA.joinpath(name).read_text() for name in names)
+    def __init__(self, name: str) -> None:
+        self.text = _with_parts(_LUA.joinpath(name).read_text(), set())
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _with_parts(text: str, known: set[str]) -> str:
+    """Return a text with each part that it names, or that a part names, in the place where it is named first."""
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith(_PARTS):
+            lines.append(line)
+            continue
+        for name in line.removeprefix(_PARTS).split(", "):
+            if name not in known:
+                known.add(name)
+                lines.append(_with_parts(_LUA.joinpath(f"parts/{name}.lua").read_text(), known))
+    return "\n".join(lines)
 
 
 def run_script(

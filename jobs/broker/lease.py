@@ -6,7 +6,7 @@ from typing import Any
 
 from jobs.broker.connections import Script
 
-_LEASE = Script("shared.lua", "lease.lua")
+_LEASE = Script("lease.lua")
 
 
 class Lease:

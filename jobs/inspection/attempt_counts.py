@@ -19,7 +19,7 @@ HOURS_KEPT = 8 * 24 * HOUR  # seconds that an hour's sum is kept
 COUNTS_KEPT = 3 * DAY + HOUR  # seconds that counts and samples are kept: three days of charts, and the current hour
 TOTAL, SUMMED = keys.COUNTS_TOTAL, keys.COUNTS_SUMMED
 
-_SUM_UP = Script("shared.lua", "sum_up.lua")
+_SUM_UP = Script("sum_up.lua")
 
 
 @dataclass(slots=True)

@@ -32,7 +32,7 @@ _BAD_ENDS = {status.value.encode() for status in (JobStatus.FAILED, JobStatus.CA
 LINKED_AT_ONCE = 100  # prerequisites that a call links a job to: a few milliseconds
 READ_AT_ONCE = 1_000  # prerequisites whose records a round trip reads
 
-_LINK = Script("shared.lua", "link.lua")
+_LINK = Script("link.lua")
 
 WAIT, RUN = "wait", "run"  # what a job does if one of its prerequisites ends badly
 

@@ -22,7 +22,7 @@ from jobs.recurring.serialization import fingerprint
 
 EVERY = 5.0  # seconds between two publications of a process's list
 
-_FOLLOW = Script("shared.lua", "follow.lua")
+_FOLLOW = Script("follow.lua")
 
 
 class ProjectList:

@@ -19,7 +19,7 @@ from jobs.broker.times import iso
 from jobs.testing.memory import Memory, bytes_of
 from jobs.worker.commit import encode_outcome
 
-HISTORY = 100  # events kept on a job, as shared.lua has it
+HISTORY = 100  # events kept on a job, as the part `record` has it
 _ENDED = {b"finished", b"failed", b"canceled", b"stopped"}
 _REGISTRIES = {b"stopped": "failed"}  # by status, where they are not called alike
 # What a person's retry forgets of a job. Its due time, too: a server would not look at it.

@@ -11,7 +11,7 @@ from jobs.worker.connection import Wire
 SLICE = 1_000  # jobs per call
 LONGEST = 0.1  # seconds of slices in a row, after which the parent serves its children again
 
-_CLEAN = Script("shared.lua", "clean.lua")
+_CLEAN = Script("clean.lua")
 
 
 def clean(wire: Wire, queues: Iterable[str]) -> None:

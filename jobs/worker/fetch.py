@@ -31,7 +31,7 @@ LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
 RECONCILE_EVERY = 30.0  # seconds between looks for claims in our name that we know nothing of
 CONNECTION_ERRORS = (*UNREACHABLE, ResponseError)
 
-_STEP = Script("shared.lua", "step.lua")
+_STEP = Script("step.lua")
 
 
 class StepAnswer(NamedTuple):

@@ -21,8 +21,8 @@ RECORD_TTL = 90  # seconds that RQ's records of a worker live without another be
 FORGOTTEN = DAY  # seconds after which a dead worker is removed from the lists
 RECORDED_AFTER = 1.0  # seconds that a job must have run before RQ's record of its execution is written
 
-_BEAT, _NAME = Script("shared.lua", "beat.lua"), Script("shared.lua", "name.lua")
-_LISTED = Script("shared.lua", "listed.lua")
+_BEAT, _NAME = Script("beat.lua"), Script("name.lua")
+_LISTED = Script("listed.lua")
 
 
 def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], board: Board) -> None:

@@ -14,7 +14,7 @@ LEASE = 5_000  # milliseconds without promotion after the worker that promotes h
 SLICE = 200  # jobs per call: some milliseconds of the server's time
 LONGEST = 0.1  # seconds of slices in a row, after which the parent serves its children again
 
-_PROMOTE = Script("shared.lua", "promote.lua")
+_PROMOTE = Script("promote.lua")
 
 
 class Promotion:

@@ -25,7 +25,7 @@ POISON = 3  # suspect interruptions without an attempt that ended between them: 
 
 ALL, NONE = 2**53, -1  # execution numbers
 
-_RECOVER = Script("shared.lua", "recover.lua")
+_RECOVER = Script("recover.lua")
 _POISONED = b64encode(
     zlib.compress(
         f"Poison: {POISON} worker processes died by themselves while they ran this job. The job's field "

@@ -22,7 +22,7 @@ logger = safe_logger("jobs")
 
 SLICE = 50  # jobs per call
 
-_RELEASE = Script("shared.lua", "release.lua")
+_RELEASE = Script("release.lua")
 
 
 def release_the_left(wire: Wire, client: Redis, until: float) -> None:

@@ -1,4 +1,4 @@
--- Write that a worker lives, and RQ's records of what it has been running for a while. After shared.lua.
+-- Write that a worker lives, and RQ's records of what it has been running for a while.
 --
 -- KEYS  the worker's hash, the set of its executions
 -- ARGV  1 RQ's key prefix   2 worker name   3 seconds that RQ's records live without another beat   4 seconds without
@@ -7,6 +7,8 @@
 --       seconds since it began
 -- The time of the beat is the server's: workers' clocks may differ.
 local prefix, worker, ttl = ARGV[1], ARGV[2], ARGV[3]
+-- Parts: silence
+
 allow_writes_when_full() -- a full server must not make living workers look dead
 local now = clock()
 is_silence(now, ARGV[4])

@@ -1,5 +1,4 @@
 -- Take a command's job from where it is and put it where a person wants it, in one step; or several jobs, each by itself.
--- After shared.lua.
 --
 -- ARGV  1 RQ's key prefix   2 job id   3 what: queue, cancel, delete, due or profile
 --       4 the statuses from which that is possible, each between commas   5 seconds that what is left of it is kept
@@ -14,6 +13,9 @@
 --
 -- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is notified.
 local prefix, what, keep, iso = ARGV[1], ARGV[3], tonumber(ARGV[5]), ARGV[11]
+-- Parts: server, move, enqueue, record, link, leave
+
+local OFF = '\0off' -- no job's id: it replaces in a list the ids that are about to be removed
 local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
   canceled = 'canceled', finished = 'finished' }
 local LOOKED_AT, CLAIMS_LOOKED_AT = 5000, 1500 -- ids of a list, and claims, that are read to find some: some milliseconds
@@ -88,8 +90,8 @@ local function search(queue)
   searches[queue] = { by_id, ended_at }
 end
 
--- The claims of a running job. Its record says when it was claimed, and so does their score (FAR in step.lua). If RQ's
--- code has written the record, the claims of the queue are searched. Returns the claims; if the search has to go on,
+-- The claims of a running job. Its record says when it was claimed, and so does their score (FAR in the part `claim`).
+-- If RQ's code has written the record, the claims of the queue are searched. Returns the claims; if the search has to go on,
 -- nothing, and how far it came.
 local function claims_of(id, queue, started_at)
   local at, found = seconds_of(started_at), {}
@@ -105,20 +107,20 @@ local function claims_of(id, queue, started_at)
   return by_id[id]
 end
 
--- Take a job out of the place that its status names, as part of all_or_none. One of several queued jobs leaves its list
--- later, with the others.
-local function leave(undo, id, status, queue, target, claimed)
+-- Take a job out of the place that its status names, as part of move.all_or_none. One of several queued jobs leaves its
+-- list later, with the others.
+local function take_out(undo, id, status, queue, target, claimed)
   if status == 'queued' and not standing[id] then
     local list = prefix .. 'queue:' .. queue
     local last = what == 'queue' and target == queue -- in the same list, to whose tail it has just been added
     if write('LREM', list, last and 1 or 0, id) > 0 then undo[#undo + 1] = { 'LPUSH', list, id } end
   elseif status == 'started' then
     for _, member in ipairs(claimed) do
-      take_from_registry(undo, prefix .. 'wip:' .. queue, member)
+      move.out_of(undo, prefix .. 'wip:' .. queue, member)
       write('SREM', 'jobs:plain:' .. queue, member)
     end
   elseif REGISTRY[status] then
-    take_from_registry(undo, prefix .. REGISTRY[status] .. ':' .. queue, id)
+    move.out_of(undo, prefix .. REGISTRY[status] .. ':' .. queue, id)
   end
 end
 
@@ -131,14 +133,14 @@ end
 local function reschedule(key, id, queue)
   local scheduled, due = prefix .. 'scheduled:' .. queue, ARGV[10]
   local before, expires = write('ZSCORE', scheduled, id), redis.call('HGET', key, 'expires_at')
-  all_or_none(function(undo)
+  move.all_or_none(function(undo)
     write('ZADD', scheduled, due, id)
     undo[1] = before and { 'ZADD', scheduled, before, id } or { 'ZREM', scheduled, id }
     if expires then -- it counts from when the job is due
       redis.call('HSET', key, 'expires_at', string.format('%.17g', expires + (due - (before or due))))
     end
   end)
-  note(key, ARGV[6])
+  record.note(key, ARGV[6])
 end
 
 -- What a cancelled job lacked, if its record says it as this script writes it.
@@ -187,18 +189,15 @@ local function change(id)
   local now, waits, unlinked, linked_anew = clock(), 'jobs:waits:' .. id, 'jobs:unlinked:' .. id, false
   local lacks = write('SCARD', waits)
 
-  all_or_none(function(undo)
+  move.all_or_none(function(undo)
     if what == 'delete' then
-      redis.call('SET', 'jobs:gone:' .. id, ARGV[7], 'EX', keep)
-      ended(id, false)
-      run_ended(key, id, 'deleted')
-      leave(undo, id, status, queue, target, claimed)
-      redis.call('UNLINK', key, prefix .. 'results:' .. id, waits, unlinked)
+      leave.job(id, queue, 'deleted')
+      take_out(undo, id, status, queue, target, claimed)
+      record.forget(id, ARGV[7], keep)
     elseif what == 'cancel' then
-      put_into_registry(undo, prefix .. 'canceled:' .. queue, now + keep, id)
-      ended(id, false)
-      run_ended(key, id, 'cancelled')
-      leave(undo, id, status, queue, target, claimed)
+      move.into(undo, prefix .. 'canceled:' .. queue, now + keep, id)
+      leave.job(id, queue, 'cancelled')
+      take_out(undo, id, status, queue, target, claimed)
       local fields = { 'status', 'canceled', 'ended_at', iso, 'reason', ARGV[7] }
       if lacks > 0 then
         local follows = write('SISMEMBER', 'jobs:followers:' .. redis.call('SRANDMEMBER', waits), id) == 1
@@ -226,18 +225,18 @@ local function change(id)
       if lacked and lacked.many then
         undo[#undo + 1] = { 'EXPIRE', unlinked, keep }
         undo[#undo + 1] = { 'SREM', 'jobs:linking', id }
-        link_later(key, id, lacked.any)
+        link.later(key, id, lacked.any)
         linked_anew = true
       else
-        linked_anew = lacked and wait_for(prefix .. 'job:', id, lacked.waits, lacked.any, {})
+        linked_anew = lacked and link.wait_for(id, lacked.waits, lacked.any, {})
       end
       if linked_anew then
-        put_into_registry(undo, prefix .. 'deferred:' .. target, now, id)
+        move.into(undo, prefix .. 'deferred:' .. target, now, id)
       else
         write('SADD', prefix .. 'queues', prefix .. 'queue:' .. target)
-        put_into_list(undo, ARGV[8], prefix .. 'queue:' .. target, id)
+        enqueue.one(undo, ARGV[8], prefix .. 'queue:' .. target, id)
       end
-      leave(undo, id, status, queue, target, claimed)
+      take_out(undo, id, status, queue, target, claimed)
       if linked_anew then
         redis.call('HSET', key, 'status', 'deferred', 'origin', target)
       else
@@ -253,7 +252,7 @@ local function change(id)
   end
   if not linked_anew then
     redis.call('UNLINK', waits)
-    if lacks > 0 then links = links + unlink(id, prerequisites) end
+    if lacks > 0 then links = links + link.unlink(id, prerequisites) end
   end
   if worker then -- this execution, and none that a person's retry may have begun by the time that it hears of it
     for _, member in ipairs(claimed) do
@@ -270,7 +269,7 @@ local function change(id)
     redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'survived',
       'attempts', 'expires_at', 'due', 'lacked')
   end
-  if ARGV[6] ~= '' then note(key, ARGV[6]) end
+  if ARGV[6] ~= '' then record.note(key, ARGV[6]) end
   return { 'done', status }
 end
 

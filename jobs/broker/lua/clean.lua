@@ -1,13 +1,13 @@
 -- Strike jobs off one queue's registries whose records have expired: finished, failed, cancelled; a slice of each.
 --
--- After shared.lua.
---
 -- KEYS  the finished, the failed and the canceled registry
 -- ARGV  RQ's key prefix, the most to strike off each, seconds that a cancelled job is kept
 -- Returns the most that was struck off one of them: as many as asked for means that there may be more.
 --
 -- RQ does this whenever somebody counts a registry, but for cancelled jobs, which it keeps for ever: with a score in the
 -- past and a record that does not expire.
+-- Parts: server
+
 local time = redis.call('TIME')
 local now, most = time[1] + time[2] / 1000000, 0
 

@@ -1,4 +1,4 @@
--- Delete the first jobs of a queue, but those that were enqueued after a time. After shared.lua.
+-- Delete the first jobs of a queue, but those that were enqueued after a time.
 --
 -- KEYS  the queue's list
 -- ARGV  1 RQ's key prefix   2 the most jobs to look at   3 the time (ISO)   4 seconds that what is left of each is kept
@@ -7,6 +7,10 @@
 -- The list goes on from its head, so a step costs the same however long it is. Jobs that stay keep their order. It may
 -- be sent twice: what is deleted is deleted.
 local prefix, most, until_, keep = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local queue = string.sub(KEYS[1], #prefix + 7) -- 'rq:' .. 'queue:'
+-- Parts: server, record, link, leave
+
+local OFF = '\0off' -- as in change.lua
 
 local function forget(id)
   local key = prefix .. 'job:' .. id
@@ -14,11 +18,9 @@ local function forget(id)
   if not read then return redis.call('TYPE', key).ok == 'hash' and 'stays' or 'gone' end
   if not job[1] then return 'gone' end -- there is no job: only its id is here
   if job[3] and job[3] > until_ then return 'stays' end
-  if redis.call('EXISTS', 'jobs:waits:' .. id) == 1 then unlink(id, job[2]) end
-  run_ended(key, id, 'deleted')
-  redis.call('SET', 'jobs:gone:' .. id, 'deleted', 'EX', keep)
-  ended(id, false)
-  redis.call('DEL', key, prefix .. 'results:' .. id, 'jobs:waits:' .. id) -- last: until then it is in its place
+  if redis.call('EXISTS', 'jobs:waits:' .. id) == 1 then link.unlink(id, job[2]) end
+  leave.job(id, queue, 'deleted')
+  record.forget(id, 'deleted', keep) -- last: until then it is in its place
   return 'deleted'
 end
 

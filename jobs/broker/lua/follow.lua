@@ -1,5 +1,4 @@
 -- Which of the project's lists of recurring entries the stored entries follow: the newest of which a process is alive.
--- After shared.lua.
 --
 -- KEYS  1 the lists in the order in which they first appeared, a sorted set   2 the list that is followed, a hash
 --       3 the processes of this one's list by their last beat, a sorted set
@@ -9,6 +8,8 @@
 --
 -- The order is that of this server, not that of version numbers: a commit has none. A list whose processes are all gone
 -- does not count, so that an earlier release takes over when the later one has been rolled back.
+-- Parts: silence
+
 local now, processes = clock(), 'jobs:schedule:list:'
 local silence = is_silence(now, ARGV[4])
 if not write('ZSCORE', KEYS[1], ARGV[1]) then

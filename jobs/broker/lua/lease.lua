@@ -1,8 +1,10 @@
--- Take or renew a lease. Only its owner can renew or free it; it ends by itself when its owner does. After shared.lua.
+-- Take or renew a lease. Only its owner can renew or free it; it ends by itself when its owner does.
 --
 -- KEYS  the lease
 -- ARGV  the owner's token, milliseconds to hold it (0 frees it)
 -- Returns 1 when the caller holds it now.
+-- Parts: server
+
 allow_writes_when_full() -- duties go on there
 local owner = redis.pcall('GET', KEYS[1])
 -- What is no text, or does not end, is no owner's, and is replaced.

@@ -1,4 +1,4 @@
--- Link a waiting job to prerequisites of which it has too many for one call; a slice a call. After shared.lua.
+-- Link a waiting job to prerequisites of which it has too many for one call; a slice a call.
 --
 -- KEYS  the set of those that are not linked yet
 -- ARGV  1 RQ's key prefix   2 the job's id   3 the most to link   4 now (ISO)
@@ -7,6 +7,8 @@
 -- Until all are linked the job waits for itself, so it cannot start early; and it stands in `jobs:linking`, so a parent
 -- goes on if the client that wrote the job is gone. It may be sent twice, and by several at once.
 local prefix, id, key = ARGV[1], ARGV[2], ARGV[1] .. 'job:' .. ARGV[2]
+-- Parts: server, link
+
 local waits, started = 'jobs:waits:' .. id, {}
 local read, job = pcall(redis.call, 'HMGET', key, 'status', 'origin', 'due', 'follows')
 if not read and redis.call('TYPE', key).ok == 'hash' then error(job, 0) end
@@ -22,7 +24,7 @@ end
 
 local linked = {}
 for _, prerequisite in ipairs(write('SRANDMEMBER', KEYS[1], ARGV[3])) do
-  if prerequisite ~= id and not is_done(prefix .. 'job:', prerequisite, job[4], false) then
+  if prerequisite ~= id and not link.is_done(prerequisite, job[4], false) then
     -- The link first: if the server refuses the second write, nobody waits for an end that is never reported.
     write('SADD', (job[4] and 'jobs:followers:' or 'jobs:dependents:') .. prerequisite, id)
     write('SADD', waits, prerequisite)
@@ -34,7 +36,7 @@ local left = redis.call('SCARD', KEYS[1])
 if left == 0 then
   write('SREM', waits, id)
   if redis.call('EXISTS', waits) == 0 then
-    all_or_none(function(undo) start(undo, prefix, id, key, job[2], job[3], clock(), ARGV[4]) end) -- or later, by a parent
+    link.start(id, job[2], job[3], clock(), ARGV[4]) -- or later, by a parent
     started[1] = id
   end
   redis.call('HDEL', key, 'follows')

@@ -1,4 +1,4 @@
--- A recurring entry is due: write its runs and its next time, in one step. After shared.lua.
+-- A recurring entry is due: write its runs and its next time, in one step.
 --
 -- KEYS  rq-scheduler's set of entries by their next time
 -- ARGV  1 RQ's key prefix   2 the entry's id   3 the time that it was found due at (its score)
@@ -10,6 +10,8 @@
 -- The first scheduler is the one that finds the entry at the time at which it was read. A run is a copy of the entry's record under an
 -- id made of the entry and the time, so it exists once, whatever happens.
 local prefix, entry, iso = ARGV[1], ARGV[2], ARGV[5]
+-- Parts: server, move, enqueue
+
 local template = prefix .. 'job:' .. entry
 local history, outcomes = 'jobs:schedule:runs:' .. entry, 'jobs:schedule:ended:' .. entry
 local score = redis.call('ZSCORE', KEYS[1], entry)
@@ -56,7 +58,7 @@ end
 local function line(what, id, at) return cjson.encode({ what = what, id = id, at = tonumber(at) }) end
 
 local written = {}
-all_or_none(function(undo)
+move.all_or_none(function(undo)
   if ARGV[8] ~= '' then remember(undo, ARGV[8]) end
   for i = 9, #ARGV, 2 do
     local id, at = ARGV[i], ARGV[i + 1]
@@ -66,7 +68,7 @@ all_or_none(function(undo)
       remember(undo, line('skipped', other, at))
       last = other -- the next time knows it even if the history has forgotten it by then
     elseif id == entry then -- it is due this once
-      put_into_list(undo, 'RPUSH', list, id)
+      enqueue.one(undo, 'RPUSH', list, id)
       redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
       written[#written + 1] = id
     elseif redis.call('EXISTS', key) == 0 then
@@ -74,7 +76,7 @@ all_or_none(function(undo)
       redis.call('HSET', key, unpack(fields))
       if expires_in then redis.call('HSET', key, 'expires_at', string.format('%.6f', at + expires_in)) end
       write('SADD', prefix .. 'queues', list)
-      put_into_list(undo, 'RPUSH', list, id)
+      enqueue.one(undo, 'RPUSH', list, id)
       remember(undo, line('run', id, at))
       last, written[#written + 1] = id, id
     end

@@ -1,25 +1,28 @@
 -- Move due jobs of one queue from its scheduled registry to its list, in order of due time, a slice a call. Those whose
--- record says `front` go to its head. After shared.lua.
+-- record says `front` go to its head.
 --
 -- KEYS  the scheduled registry, the queue's list, its failed registry
 -- ARGV  RQ's key prefix, now (ISO), the most to move
 -- Returns how many are no longer in the registry: as many as asked for means that there may be more.
 --
 -- Each job is moved by itself. One whose key is no hash can never run: it is shown among the dead.
+local prefix = ARGV[1]
+-- Parts: server, move, enqueue
+
 allow_writes_when_full()
 local due = write('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.6f', clock()), 'LIMIT', 0, ARGV[3])
 local moved, failure = 0, nil
 
 local function promote(id)
-  local key = ARGV[1] .. 'job:' .. id
+  local key = prefix .. 'job:' .. id
   local known = redis.pcall('HMGET', key, 'status', 'front')
-  all_or_none(function(undo)
+  move.all_or_none(function(undo)
     if known.err then
-      put_into_registry(undo, KEYS[3], '9999999999', id)
+      move.into(undo, KEYS[3], '9999999999', id)
     elseif known[1] then
-      put_into_list(undo, known[2] and 'LPUSH' or 'RPUSH', KEYS[2], id)
+      enqueue.one(undo, known[2] and 'LPUSH' or 'RPUSH', KEYS[2], id)
     end
-    take_from_registry(undo, KEYS[1], id)
+    move.out_of(undo, KEYS[1], id)
     if known[1] then redis.call('HSET', key, 'status', 'queued', 'enqueued_at', ARGV[2]) end
   end)
 end

@@ -1,8 +1,7 @@
 -- Write new jobs of one queue: all of them now in its list, or each at its time in its scheduled registry, or waiting.
--- After shared.lua.
 --
 -- KEYS  the set of queues, the queue's list, the queue's scheduled registry, its deferred registry
--- ARGV  job key prefix, queue name, time now (ISO), then for each job:
+-- ARGV  RQ's key prefix, queue name, time now (ISO), then for each job:
 --       id, due ('' for now, seconds since the epoch, or '+' and seconds from now), payload, links, n, and n names and
 --       values of further fields
 --       links  '' or a JSON object: `waits` ids of prerequisites, `sure` those of them that are not written yet,
@@ -14,11 +13,13 @@
 -- A job that exists is left alone, so the script may be sent twice. A lock names a job, and counts while that job is
 -- unfinished: it cannot outlive it, whatever happens to either.
 local prefix, queue, iso = ARGV[1], ARGV[2], ARGV[3]
+-- Parts: server, enqueue, record, link
+
 local ready, duplicates, i, position = {}, {}, 4, 0
 
 local function holder(lock)
   local id = redis.pcall('GET', lock) -- SET replaces whatever lies there, and the record of what is no job is no hash
-  local status = type(id) == 'string' and redis.pcall('HGET', prefix .. id, 'status')
+  local status = type(id) == 'string' and redis.pcall('HGET', prefix .. 'job:' .. id, 'status')
   return type(status) == 'string' and not ENDED[status] and id
 end
 
@@ -27,7 +28,7 @@ local begun = nil -- the job that is being written
 local function write_jobs()
   while i <= #ARGV do
     local id, due, payload, links, extra = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
-    local key, waiting, taken = prefix .. id, false, nil
+    local key, waiting, taken = prefix .. 'job:' .. id, false, nil
     if redis.call('EXISTS', key) == 0 then
       begun = id
       if string.byte(due) == 43 then due = string.format('%.6f', clock() + tonumber(due)) end -- '+'
@@ -39,12 +40,12 @@ local function write_jobs()
           if links.many then redis.call('UNLINK', 'jobs:unlinked:' .. id) end
         else
           if links.unique then redis.call('SET', links.unique, id, 'PX', links.unique_ms) end
-          waiting = links.waits and wait_for(prefix, id, links.waits, links.any, links.sure)
+          waiting = links.waits and link.wait_for(id, links.waits, links.any, links.sure)
           if links.many then
             if redis.call('SCARD', 'jobs:unlinked:' .. id) ~= links.many then
               error('job ' .. id .. ' is not written: its prerequisites have expired. Defer it again.', 0)
             end
-            link_later(key, id, links.any)
+            link.later(key, id, links.any)
             waiting = true
           end
         end
@@ -69,7 +70,7 @@ local function write_jobs()
         if registry then
           write('ZADD', registry, score, id)
         elseif links ~= '' and links.front then
-          write('LPUSH', KEYS[2], id)
+          enqueue.one({}, 'LPUSH', KEYS[2], id)
         else
           ready[#ready + 1] = id
         end
@@ -83,18 +84,13 @@ end
 write('SADD', KEYS[1], KEYS[2])
 local written, refusal = pcall(write_jobs)
 if begun then -- no record without a place
-  redis.call('DEL', prefix .. begun, 'jobs:waits:' .. begun)
+  redis.call('DEL', prefix .. 'job:' .. begun, 'jobs:waits:' .. begun)
   redis.call('UNLINK', 'jobs:unlinked:' .. begun)
   redis.call('SREM', 'jobs:linking', begun)
 end
--- Those before it are whole. `unpack` fills Lua's stack, which holds a few thousand values.
-for first = 1, #ready, 1000 do
-  local placed, reason = pcall(write, 'RPUSH', KEYS[2], unpack(ready, first, math.min(first + 999, #ready)))
-  if not placed then
-    for at = first, #ready do redis.call('DEL', prefix .. ready[at]) end
-    written, refusal = false, reason
-    break
-  end
-end
+-- Those before it are whole.
+local placed, reason = enqueue.many(KEYS[2], ready)
+for at = placed + 1, #ready do redis.call('DEL', prefix .. 'job:' .. ready[at]) end
+if reason then written, refusal = false, reason end
 if not written then error(refusal, 0) end
 return duplicates

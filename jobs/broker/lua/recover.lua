@@ -1,4 +1,4 @@
--- Give claims of dead workers back to the heads of their queues. After shared.lua.
+-- Give claims of dead workers back to the heads of their queues.
 --
 -- KEYS  the wip registry of one queue, the queue's list, the queue's failed registry
 -- ARGV  1 RQ's key prefix   2 queue name   3 now (ISO)   4 seconds after which an unseen worker is dead
@@ -19,6 +19,8 @@
 -- Who runs it does not matter, nor how many at once: a claim is there once, and goes in the same step.
 -- Claims of stock RQ workers have no dot in their execution id, and are RQ's own to clean up.
 local prefix, queue, iso, only = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
+-- Parts: server, silence, move, enqueue, record, leave
+
 local begun, before = tonumber(ARGV[9]), tonumber(ARGV[10])
 allow_writes_when_full()
 local now = clock()
@@ -46,7 +48,7 @@ local back, dead = {}, {}
 local function give_back(undo, key, id, member, worker, execution, number)
   local kind = redis.call('TYPE', key).ok
   if kind ~= 'hash' then
-    if kind ~= 'none' then put_into_registry(undo, KEYS[3], '9999999999', id) end -- it can never run: it is among the dead
+    if kind ~= 'none' then leave.broken(undo, queue, id) end
     redis.call('ZREM', KEYS[1], member)
     return {}
   end
@@ -66,13 +68,12 @@ local function give_back(undo, key, id, member, worker, execution, number)
   end
   local is_poison = suspicion >= tonumber(ARGV[5])
   if is_poison then
-    put_into_registry(undo, KEYS[3], forget_at, id)
-    ended(id, false)
-    run_ended(key, id, 'dead')
+    move.into(undo, KEYS[3], forget_at, id)
+    leave.job(id, queue, 'dead')
   else
-    put_into_list(undo, 'LPUSH', KEYS[2], id)
+    enqueue.one(undo, 'LPUSH', KEYS[2], id)
   end
-  take_from_registry(undo, KEYS[1], member)
+  move.out_of(undo, KEYS[1], member)
   if is_poison then
     local read, progress = pcall(cjson.decode, redis.call('HGET', key, 'progress') or '{}')
     local attempts = read and type(progress) == 'table' and tonumber(progress.attempts) or 0
@@ -89,20 +90,13 @@ local function release_plain(member)
   local id, execution, worker = string.match(member, '^([^:]*):((.*)%.%d+)$')
   if not worker or tonumber(string.match(member, '%d+$')) >= before or not is_dead(worker) or kept[execution]
     or write('ZSCORE', KEYS[1], member) then return end
-  local key = prefix .. 'job:' .. id
-  local status = redis.pcall('HGET', key, 'status')
-  local forgotten = not status and redis.call('EXISTS', 'jobs:gone:' .. id) == 0
-  if forgotten or type(status) == 'string' and ENDED[status] then
-    ended(id, forgotten or status == 'finished')
-    local OUTCOME = { finished = 'finished', canceled = 'discarded' }
-    if status then run_ended(key, id, OUTCOME[status] or 'dead') end
-  end
+  leave.as_recorded(id, queue)
   redis.call('SREM', plain, member)
 end
 
-local function record(key, id, worker, event, is_poison)
+local function rewrite(key, id, worker, event, is_poison)
   local function note_event(name)
-    note(key, cjson.encode({ event = name, at = math.floor(now), worker = worker }))
+    record.note(key, cjson.encode({ event = name, at = math.floor(now), worker = worker }))
   end
   if event then note_event(event) end
   redis.call('HDEL', key, 'started_at', 'worker_name')
@@ -115,7 +109,7 @@ local function record(key, id, worker, event, is_poison)
   redis.call('EXPIREAT', prefix .. 'results:' .. id, forget_at)
 end
 
--- If the workers' beats were put aside (see shared.lua), each has as long to beat again.
+-- If the workers' beats were put aside (see the part `server`), each has as long to beat again.
 local aside = redis.pcall('HGET', 'jobs:aside', 'jobs:workers')
 if only == '' and type(aside) == 'string' and now - aside < tonumber(ARGV[4]) then return { back, dead, -1 } end
 local passed, removed = tonumber(ARGV[13]), 0
@@ -129,7 +123,7 @@ for i = 1, #members do -- the last first, so that the first ends at the head
   local number = tonumber(string.match(members[i], '%d+$'))
   if worker and number < before and is_dead(worker) and not kept[execution] then
     local key = prefix .. 'job:' .. id
-    local done, answer = pcall(all_or_none, function(undo)
+    local done, answer = pcall(move.all_or_none, function(undo)
       return give_back(undo, key, id, members[i], worker, execution, number)
     end)
     if done then -- else a write was refused: the claim stays, and the next recovery tries again
@@ -137,7 +131,7 @@ for i = 1, #members do -- the last first, so that the first ends at the head
       local outcome, event = answer[1], answer[2]
       if outcome then
         outcome[#outcome + 1] = { id, worker }
-        pcall(record, key, id, worker, event, outcome == dead)
+        pcall(rewrite, key, id, worker, event, outcome == dead)
       end
       redis.call('DEL', prefix .. 'execution:' .. members[i])
       write('SREM', plain, members[i])

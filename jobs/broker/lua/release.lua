@@ -1,4 +1,4 @@
--- A prerequisite has ended: those that waited for nothing else go to their queues, a slice a call. After shared.lua.
+-- A prerequisite has ended: those that waited for nothing else go to their queues, a slice a call.
 --
 -- KEYS  the set of those that wait for it
 -- ARGV  RQ's key prefix, the prerequisite's id, the most to look at, now (ISO)
@@ -6,8 +6,10 @@
 --
 -- It may be sent twice, and by several at once: who is through leaves the set last. A prerequisite that somebody has
 -- revived meanwhile has not ended any more: those that are left wait for its next end.
-local prefix, prerequisite, iso, now = ARGV[1], ARGV[2], ARGV[4], clock()
-local started = {}
+local prefix, prerequisite, iso, started = ARGV[1], ARGV[2], ARGV[4], {}
+-- Parts: server, record, link
+
+local now = clock()
 local status = redis.pcall('HGET', prefix .. 'job:' .. prerequisite, 'status')
 if type(status) == 'string' and not ENDED[status] then
   redis.call('SREM', 'jobs:releasing', KEYS[1])
@@ -15,12 +17,11 @@ if type(status) == 'string' and not ENDED[status] then
 end
 
 local function release(id)
-  local key = prefix .. 'job:' .. id
   write('SREM', 'jobs:waits:' .. id, prerequisite)
   if redis.call('EXISTS', 'jobs:waits:' .. id) == 0 then
-    local job = redis.call('HMGET', key, 'status', 'origin', 'due')
+    local job = redis.call('HMGET', prefix .. 'job:' .. id, 'status', 'origin', 'due')
     if job[1] == 'deferred' then -- else a person has been here
-      all_or_none(function(undo) start(undo, prefix, id, key, job[2], job[3], now, iso) end)
+      link.start(id, job[2], job[3], now, iso)
       started[#started + 1] = id
     end
   end

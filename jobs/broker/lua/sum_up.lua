@@ -1,5 +1,4 @@
 -- Add up the minutes of an hour that has ended; and, in turn, all that was ever counted. A slice a call.
--- After shared.lua.
 --
 -- KEYS  the hour's sum, the total, the number of the last hour that is in it, the sum of what is added up of the hour so
 --       far, the next total so far, then the counts of the hour's minutes
@@ -8,6 +7,8 @@
 --
 -- It may be run by several at once, and end anywhere: the field '' of a sum says how far it is, and is written with it.
 -- Readers see all of a sum or none: it is added up aside, and renamed at the end.
+-- Parts: server
+
 allow_writes_when_full() -- the overview of a full server shows them
 local hour, total, summed, hour_so_far, total_so_far = unpack(KEYS, 1, 5)
 local AT_ONCE = 250 -- labels that a call adds up; a few more, as HSCAN gives all of a small hash
