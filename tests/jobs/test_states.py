@@ -83,7 +83,7 @@ class Lives(RuleBasedStateMachine):
 
     def new_worker(self):
         worker = InlineWorker(f"w{len(self.workers)}")
-        worker.fetch._dead_limit = KEPT_DEAD
+        worker.fetch._steps._dead_limit = KEPT_DEAD
         self.workers.append(worker)
         return worker
 

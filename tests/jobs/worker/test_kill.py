@@ -31,6 +31,7 @@ def test_nothing_is_lost(step, number, kills, worker_process, tmp_path, places, 
             "FAULT_MARKER": str(marker),
             "FAULT_KILLS": kills,
             "RESTART_DELAY": "0.05",
+            **({"QUICK_JOBS": "1"} if "in flight" in step else {}),
         },
         **({"burst": True} if burst else {}),
     )
