@@ -60,6 +60,7 @@ def arm(command: rqworker.Command, *args: Any) -> None:
         command.folder = tempfile.TemporaryDirectory()  # the parent's: it ends with that
         Path(os.environ["INHERITED_FOLDER"]).write_text(command.folder.name)
     if "QUICK_JOBS" in os.environ:
+        around(pace.Pace, "__init__", after=be_quick)
         pace.Pace.judge = be_quick
     if "STALLED_MAIN" in os.environ:
         around(child.Child, "_mind", before=stand_still_in_main)
@@ -142,7 +143,7 @@ def be_told_in_a_step(*args: Any) -> None:
         os.kill(os.getpid(), signal.SIGTSTP)
 
 
-def be_quick(judged: pace.Pace, longest: float = 0.0) -> None:
+def be_quick(judged: pace.Pace, *args: Any) -> None:
     """Judge all jobs quick: one thread leads, and sends steps ahead."""
     judged.is_short = judged.is_quick = True
     judged.batch = 4
