@@ -288,7 +288,7 @@ class Fetch:
 
     def quiet(self) -> None:
         """Take nothing more, but stay. When the call returns, no step that might claim is under way."""
-        self._quiet, self._leader = True, 0
+        self._quiet = True
         self.give_back()
 
     def stop(self) -> None:

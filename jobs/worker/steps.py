@@ -155,8 +155,7 @@ class Steps:
             self._take_in([Claim(row) for row in answer.rows])
             self._in_doubt = False
         self.may_claim = bool(answer.is_registered)
-        if flight.wanted:
-            self.is_full = flight.wanted == len(answer.rows)
+        self.is_full = 0 < flight.wanted == len(answer.rows)
         if any(error.startswith(b"READONLY") for _, error in answer.failed):
             self._wire.close()  # Sentinel may know a better server by now
         if answer.trimmed:

@@ -378,7 +378,22 @@ def test_a_follower_waits_while_the_leader_waits_for_the_server(leading, monkeyp
     assert len(slept) == 5
 
 
-@pytest.mark.parametrize("end", ["stop", "quiet", "outage"])
+@pytest.mark.parametrize("end", ["quiet", "paused"])
+def test_nobody_leads_when_nothing_may_be_claimed(end, leading):
+    fetch, _ = leading()
+    run_one(fetch)
+    if end == "quiet":
+        fetch.quiet()
+    else:
+        for queue in range(3):
+            fetch._board.pause(queue, True)
+    for _ in range(4):
+        assert fetch._look() == bool(fetch._ready)
+        fetch._ready.clear()
+    assert fetch._leader == 0
+
+
+@pytest.mark.parametrize("end", ["stop", "outage"])
 def test_followers_are_let_go_when_nobody_leads(end, leading, monkeypatch):
     fetch, _ = leading()
     fetch.take()
@@ -386,7 +401,6 @@ def test_followers_are_let_go_when_nobody_leads(end, leading, monkeypatch):
     fetch._stopped.set()  # an outage is not waited for
     sleep = {
         "stop": lambda seconds: fetch.stop(),
-        "quiet": lambda seconds: fetch.quiet(),
         "outage": lambda seconds: fetch._outage(RedisConnectionError("cut")),
     }[end]
     monkeypatch.setattr(fetch_module.time, "sleep", sleep)
