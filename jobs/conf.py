@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Any] = {
     # The release that runs, such as a commit's name; "": workers show a digest of their commands' names and fields.
     "VERSION": "",
     # How many jobs are claimed at once while jobs are short; 1: never more than there are idle threads.
-    "BATCH": 16,
+    "BATCH": 64,
     # Bytes of a result, and characters of a log, that are kept with a job; of a larger result only the size is kept.
     "RESULT_LIMIT": 1_048_576,
     # Connections that a process keeps to one server for deferring and reading; a thread waits up to a second for one.

@@ -15,7 +15,6 @@ import logging
 import os
 import signal
 import socket
-import statistics
 import sys
 import time
 
@@ -27,9 +26,10 @@ from jobs.broker.connections import get_connection
 from jobs.client import tracing
 from jobs.logs import AttemptLog
 from jobs.safe_logging import safe_logger
-from jobs.worker import breath, databases, signals, stacks
+from jobs.worker import breath, databases, pace, signals, stacks
 from jobs.worker.attempt import maker
-from jobs.worker.fetch import CONNECTION_ERRORS, Fetch
+from jobs.worker.connection import CONNECTION_ERRORS
+from jobs.worker.fetch import Fetch
 from jobs.worker.heartbeat import resident_megabytes
 from jobs.worker.interruptions import Interruptions
 from jobs.worker.orders import Orders
@@ -41,9 +41,7 @@ from jobs.worker.tracing import flush as flush_spans
 
 logger = safe_logger("jobs.worker")
 
-SHORT = 0.001  # seconds: while the median attempt takes less, claims are batched
 LOOK_EVERY = 0.02  # seconds between checks of a thread that is to be interrupted
-LONG_JOB = 0.020  # seconds: a running job that takes longer must not hold claimed ones up
 GRACE = 25  # seconds that running jobs have to end when the worker is stopped
 
 
@@ -125,8 +123,8 @@ class Child:
     def _tick(self) -> float:
         if self._interruptions.is_pending:
             return LOOK_EVERY
-        if self._fetch.short_jobs and self._fetch.held:
-            return LONG_JOB / 2
+        if self._fetch.held and (self._fetch.pace.is_short or self._fetch.has_ready):
+            return pace.LONG / 2
         return 0.1 if self._fetch.held or self._fetch.stopping else 1.0
 
     def _mind(self) -> None:
@@ -136,9 +134,9 @@ class Child:
             self._busy_at = now
         if reason := self._interruptions.check():
             self._retire(reason, logging.ERROR)
-        self._fetch.short_jobs = self._jobs_are_short()
-        if self._fetch.has_ready and any(now - claim.started > LONG_JOB for _, claim in running):
-            self._fetch.short_jobs = False
+        longest = max((now - claim.started for _, claim in running), default=0.0)
+        self._fetch.pace.judge(longest)
+        if longest > pace.LONG and self._fetch.has_ready:
             self._fetch.give_back()
         self._show_counts()
         if self._leave_by is None:
@@ -146,9 +144,6 @@ class Child:
         if not self._fetch.stopping and not all(thread.is_alive() for thread in self._threads):
             self._retire("a thread of this process has died", logging.ERROR)
         self._recycle_if_due(now)
-
-    def _jobs_are_short(self) -> bool:
-        return statistics.median(duration for thread in self._threads for duration in thread.durations) < SHORT
 
     def _allow(self, claim: Claim, seconds: float | None) -> None:
         if seconds is None:

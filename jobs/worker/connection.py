@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from jobs.broker.connections import Script, Word, new_pool
 
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, OSError)
-
+CONNECTION_ERRORS = (*UNREACHABLE, ResponseError)  # and a server that answers, and refuses
 
 PATIENCE = 5.0  # seconds without an answer after which a connection is given up, by default
 
@@ -27,11 +27,19 @@ class Wire:
         timeout = PATIENCE if timeout is None else timeout
         self._pool = new_pool(queue, socket_timeout=timeout, socket_connect_timeout=min(timeout, 5))
         self._connection: Any = None  # redis-py's Connection, of the pool's class
+        self._started: tuple[Script, list[str], tuple[Word, ...]]  # the script whose answer is to come
 
     def call(self, *words: Word) -> Any:
         """Send one command and return its answer. After an error the connection is closed, never half read."""
         try:
             self.send(*words)
+        except BaseException:
+            self.close()
+            raise
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
             return self.receive()
         except BaseException as error:
             if not isinstance(error, NoScriptError):
@@ -49,8 +57,23 @@ class Wire:
 
     def run(self, script: Script, keys: list[str], *arguments: Word) -> Any:
         """Run a script by its digest, or by its text on a server that lost it (a restart, SCRIPT FLUSH)."""
+        self.start(script, keys, *arguments)
+        return self.finish()
+
+    def start(self, script: Script, keys: list[str], *arguments: Word) -> None:
+        """As `run`, without waiting for the answer: `finish` does, before anything else is sent."""
+        self._started = (script, keys, arguments)
         try:
-            return self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            self.send("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        except BaseException:
+            self.close()
+            raise
+
+    def finish(self) -> Any:
+        """Wait for the answer of the script that was started, and return it."""
+        script, keys, arguments = self._started
+        try:
+            return self._answer()
         except NoScriptError:
             return self.call("EVAL", script.text, len(keys), *keys, *arguments)
 

@@ -1,57 +1,44 @@
-"""Taking work: threads fetch for themselves, one at a time, and hand over what they have done in the same call."""
+"""Taking work: threads fetch for themselves, and hand over what they have done in the same step."""
 
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from threading import get_ident
 
 from redis.exceptions import ResponseError
 
-from jobs import conf, runtime
+from jobs import conf
 from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import GivenBack
 from jobs.broker import keys
-from jobs.broker.connections import Script, Word
-from jobs.broker.times import UNSEEN, as_text, iso
-from jobs.inspection.attempt_counts import COUNTS_KEPT
 from jobs.safe_logging import safe_logger
-from jobs.worker.commit import Commits, Handed
-from jobs.worker.connection import UNREACHABLE, Wire
+from jobs.worker.connection import CONNECTION_ERRORS, Wire
 from jobs.worker.doorbell import Doorbell
-from jobs.worker.parcels import Parcels
-from jobs.worker.recovery import NONE, recover
+from jobs.worker.pace import Pace
+from jobs.worker.recovery import recover
 from jobs.worker.scoreboard import Board
+from jobs.worker.steps import Steps
 
 logger = safe_logger("jobs.worker")
 
 LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
-RECONCILE_EVERY = 30.0  # seconds between looks for claims in our name that we know nothing of
-CONNECTION_ERRORS = (*UNREACHABLE, ResponseError)
-
-_STEP = Script("step.lua")
-
-
-class StepAnswer(NamedTuple):
-    """The answer of `step.lua`, in its order."""
-
-    refused: list[tuple[int, bytes, bytes]]  # positions of outcomes whose claim was lost, the new holder, the status
-    failed: list[tuple[int, bytes]]  # positions of outcomes that could not be written, and why
-    releasing: list[bytes]  # members of `jobs:releasing`
-    rows: list[list[Any]]  # the new claims
-    is_registered: int  # whether this worker counts as alive
-    trimmed: int  # dead jobs over DEAD_LIMIT that were removed
+OVERDUE = 0.001  # seconds after which a leader's job no longer keeps the next thread waiting
 
 
 class Fetch:
     """
     Where the threads of one worker get their work.
 
-    `take` returns one claim. Whoever finds none ready makes one step: it commits everything that is done and claims as
-    many jobs as threads are idle (a batch, while jobs are short). Whoever then still finds none waits at the doorbell;
-    the others wait behind that one. A claim is in `held` from the answer that brought it to the one that committed it.
+    `take` returns one claim. If none is ready, the calling thread makes one step: it commits all that is done, and
+    claims as many jobs as threads are idle (more, while jobs are short). If there is none then either, it waits at the
+    doorbell; the others wait behind it.
+
+    While jobs are so quick that threads only take the interpreter's lock from each other, and the queues have more of
+    them, one thread *leads*: it alone takes claims, and when few are left it sends the next step and goes on with them,
+    so that the server works meanwhile. The other threads follow: the first of them takes the lead when the leader's job
+    has not come back in a millisecond.
     """
 
     def __init__(
@@ -71,29 +58,21 @@ class Fetch:
         lets those go on that waited for a job which has ended: a member of `jobs:releasing`.
         """
         self.stopping = False
-        self.short_jobs = False  # whether to claim batches; the child decides
-        self.held: dict[bytes, Claim] = {}
-        self.commits = Commits()
+        self.pace = Pace(conf.batch())
         self._worker, self._queues, self._threads, self._board = worker, dict(queues), threads, board
-        self._burst, self._jobs_left, self._release = burst, max_jobs, release
-        self._batch, self._dead_limit = conf.batch(), int(conf.get("DEAD_LIMIT"))
+        self._burst, self._release = burst, release
         self._weighted = any(weight is not None for weight in queues.values())
         self._wire = Wire(next(iter(queues)))
+        self._steps = Steps(worker, self._wire, list(queues), max_jobs=max_jobs)
+        self._ready, self.held, self.commits = self._steps.ready, self._steps.held, self._steps.commits
         self._doorbell = Doorbell({name: keys.queue(name) for name in queues}, blocks=blocks)
-        self._ready: deque[Claim] = deque()
         self._using_wire = threading.Lock()
         self._at_the_door = threading.Lock()
+        self._behind_leader = threading.Lock()
+        self._leader = 0  # the thread that leads; 0: each takes for itself
+        self._latest: Claim | None = None  # the last one that a thread has taken
         self._stopped = threading.Event()
-        self._unsent: list[Handed] = []
-        self._has_more = False  # whether more is done than went into the last step
-        self._again: set[bytes] = set()  # executions of those that have been sent before
-        self._is_sending = False
-        self._parcels = Parcels()
-        self._in_doubt = False  # whether an answer was lost, so that Redis may hold claims we know nothing of
-        self._reconcile_at = 0.0  # monotonic seconds
-        self._executions = 0  # the number of the next one; none is used twice
         self._quiet = False
-        self._may_claim = True  # whether the last step found us among the living
         self._wait = self._doorbell_pause = (
             0.0  # seconds before the next step, the next wait at the doorbell, after an error
         )
@@ -103,8 +82,14 @@ class Fetch:
     def take(self) -> Claim | None:
         """The next job for the calling thread, waiting until there is one; None when it is time to leave."""
         while True:
+            if self._leader:
+                if self._leader != get_ident():
+                    self._follow()
+                elif len(self._ready) <= max(self.pace.batch, self._threads) // 2:
+                    self._send_ahead()
             try:
-                return self._ready.popleft()
+                self._latest = claim = self._ready.popleft()
+                return claim
             except IndexError:
                 pass
             if self._look():
@@ -120,13 +105,16 @@ class Fetch:
             if self._ready:
                 return True
             try:
-                releasing = self._step(claims=not self.stopping)
+                releasing = self._receive()
+                if not self._ready:
+                    releasing += self._step(claims=not self.stopping)
             except CONNECTION_ERRORS as error:
                 self._outage(error)
                 return not self.stopping
-            if self._burst and self._may_claim and not self.held and not releasing:
+            if self._burst and self._steps.may_claim and not self.held and not releasing:
                 self.stop()
-            found = bool(self._ready) or self._has_more
+            self._choose_leader()
+            found = bool(self._ready) or self._steps.has_more
         if found and self._at_the_door.locked():
             self._doorbell.ring()
         for member in releasing:
@@ -135,7 +123,7 @@ class Fetch:
 
     def _await_work(self) -> None:
         with self._at_the_door:
-            if self._ready or self.stopping:
+            if self._ready or self._leader or self.stopping:
                 return
             try:
                 queues = self._order()
@@ -154,90 +142,75 @@ class Fetch:
             logger.warning("cannot wait for work, asking for it now and then: %s", error)
         self._doorbell_pause = min(max(0.05, self._doorbell_pause * 2), LONGEST_WAIT)
         with self._using_wire:
-            self._wire.close()  # Sentinel may know a better server by now
+            self._steps.hang_up()  # Sentinel may know a better server by now
         self._stopped.wait(self._doorbell_pause)
+
+    # --- leader and followers --------------------------------------------------------------------
+
+    def _choose_leader(self) -> None:
+        """After each step: the thread that made it leads on while jobs are quick and the queues have more of them."""
+        leads = self.pace.is_quick and self._steps.is_full and not self.stopping
+        self._leader = (self._leader or get_ident()) if leads else 0
+
+    def _follow(self) -> None:
+        """
+        Wait while another thread leads. Take the lead when its job does not come back: the claims that it leaves behind
+        must not wait for that.
+        """
+        with self._behind_leader:
+            while (leader := self._leader) and not self.stopping:
+                latest = self._latest
+                time.sleep(OVERDUE)
+                is_overdue = self._latest is latest and not self._using_wire.locked()
+                if is_overdue and self._leader == leader:
+                    self._leader = get_ident()
+                    break
+
+    def _send_ahead(self) -> None:
+        """
+        Send the next step while there are still claims here to go on with. Nothing is waited for: a thread that uses
+        the wire has it do; after an error, and when in doubt, the next whole step sees to it.
+        """
+        if not self._steps.may_go_ahead or not self._using_wire.acquire(blocking=False):
+            return
+        try:
+            if self._steps.may_go_ahead and not self.stopping and not self._quiet:
+                self._steps.send(self._order(), self._room, only_to_claim=True)
+        except CONNECTION_ERRORS:
+            self._send_less()
+        finally:
+            self._using_wire.release()
 
     # --- one step --------------------------------------------------------------------------------
 
     def _step(self, *, claims: bool) -> list[bytes]:
         """
-        Commit what is done and claim what there is room for. Returns what is to be released: members of
+        A whole step, sent and answered, after the answer of one in flight. Returns what is to be released: members of
         `jobs:releasing`, for those that waited for jobs which have ended.
 
         The caller holds the wire, and hears of redis-py's errors; nothing is lost with them.
         """
-        self._is_sending = False
-        if self._in_doubt or time.monotonic() > self._reconcile_at:
-            self._reconcile()
-        waiting = self._unsent + self.commits.take()
-        outcomes = self._parcels.fill(waiting)
-        again = self._again
-        words: list[Word] = []
-        for handed in outcomes:
-            words += handed.encoded.words()
-        want = self._room(len(outcomes)) if claims and not self._quiet else 0
-        now, first = runtime.now(), self._executions
-        self._executions += want
-        self._unsent, self._is_sending, self._in_doubt = waiting, True, True  # until the answer is here
-        self._again = again | {handed.claim.execution for handed in outcomes}
-        answer = self._wire.run(
-            _STEP,
-            [keys.queue(name) for name in self._order()] if want else [],
-            *(keys.RQ, self._worker, iso(now), repr(now), want, first),
-            *(keys.counts(int(now // 60)), COUNTS_KEPT, len(outcomes), UNSEEN),
-            self._dead_limit,
-            *words,
-        )
-        step = StepAnswer(*answer)
-        self._in_doubt, self._wait, self._may_claim = False, 0.0, bool(step.is_registered)
-        self._unsent, self._is_sending = waiting[len(outcomes) :], False
-        self._parcels.arrived()
-        for handed in outcomes:
-            self.held.pop(handed.claim.execution, None)
-        for position, worker, status in step.refused:
-            if outcomes[position].claim.execution not in again:  # else it may have been written the first time
-                self._tell_refused(outcomes[position].claim.job_id, as_text(worker), as_text(status))
-        for position, error in step.failed:
-            handed = outcomes[position]
-            if handed.claim.execution not in again:  # once is enough
-                logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, as_text(error))
-            self.held[handed.claim.execution] = handed.claim
-        failed = [outcomes[position] for position, _ in step.failed]
-        self._has_more = bool(self._unsent)
-        self._unsent += failed
-        self._again = {handed.claim.execution for handed in failed}
-        for row in step.rows:
-            claim = Claim(row)
-            self.held[claim.execution] = claim
-            self._ready.append(claim)
-        self._executions = first + len(step.rows)
-        if self._jobs_left is not None:
-            self._jobs_left -= len(step.rows)
-            if self._jobs_left <= 0:
-                self.stop()
-        if any(error.startswith(b"READONLY") for _, error in step.failed):
-            self._wire.close()  # Sentinel may know a better server by now
-        if (step.failed and not step.rows) or not step.is_registered:
+        releasing = self._receive()
+        self._steps.send(self._order() if claims else [], self._room)
+        return releasing + self._receive()
+
+    def _receive(self) -> list[bytes]:
+        """The answer of the step in flight, if there is one. Returns what is to be released."""
+        answer = self._steps.receive()
+        if answer is None:
+            return []
+        self._wait = 0.0
+        if self._steps.jobs_left is not None and self._steps.jobs_left <= 0:
+            self.stop()
+        if (answer.failed and not answer.rows) or not answer.is_registered:
             # A full server, or one on which our parent has yet to beat: neither mends by asking again at once.
             self._stopped.wait(0.25)
-        if step.trimmed:
-            logger.warning("%d dead jobs were too many (JOBS['DEAD_LIMIT']): the oldest are gone", step.trimmed)
-        return step.releasing
-
-    def _tell_refused(self, job_id: str, worker: str, status: str) -> None:
-        if status == "canceled":
-            logger.info("refused late result of job %s: it was cancelled", job_id)
-        else:
-            logger.warning("refused late result of job %s: taken over by %s", job_id, worker or "nobody yet")
+        return answer.releasing
 
     def _room(self, done: int) -> int:
-        """How many jobs to claim: no more than threads are idle, or a batch while jobs are short."""
-        room = self._threads - (len(self.held) - done)
-        if self.short_jobs:
-            room = max(room, self._batch)
-        if self._jobs_left is not None:
-            room = min(room, self._jobs_left)
-        return max(room, 0)
+        """How many jobs to claim: no more than threads are idle, or what a batch lacks while jobs are short."""
+        idle = self._threads - (len(self.held) - done)
+        return max(idle, self.pace.batch - len(self._ready)) if self.pace.batch > 1 else idle
 
     def _order(self) -> list[str]:
         if self._quiet:
@@ -249,21 +222,8 @@ class Fetch:
         # "Weighted random sampling with a reservoir", 2006).
         return sorted(queues, key=lambda name: -(random.random() ** (1 / (self._queues[name] or 1))))
 
-    def _reconcile(self) -> None:
-        """
-        Give back what Redis says we hold and we know nothing of: the answer that brought it was lost. A step that we
-        gave up waiting for may still arrive after this, so we look now and then. And this may arrive late itself, so it
-        leaves alone what we claim from now on.
-        """
-        runtime.measure(self._wire.call("TIME"))
-        for name in self._queues:
-            held = list(self.held)
-            back, _ = recover(self._wire, name, only=self._worker, begun=NONE, before=self._executions, kept=held)
-            for job_id, _ in back:
-                logger.info("gave back job %s: the answer that brought it was lost", job_id)
-        self._reconcile_at = time.monotonic() + RECONCILE_EVERY
-
     def _outage(self, error: BaseException) -> None:
+        self._leader = 0
         self._send_less()
         if self._wait == 0.0:
             logger.warning("no answer from Redis, waiting for it: %s", error)
@@ -271,25 +231,19 @@ class Fetch:
         self._stopped.wait(self._wait)
 
     def _send_less(self) -> None:
-        self._wire.close()
-        if self._is_sending and (job_id := self._parcels.failed(self._unsent, self._answers)):
+        if job_id := self._steps.lost():
             logger.error("the server does not take the outcome of job %s: its result or log is left out", job_id)
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self._wire.call("PING"))
-        except CONNECTION_ERRORS:
-            return False
 
     # --- for the child's main thread -------------------------------------------------------------
 
     @property
     def has_ready(self) -> bool:
-        """Whether claims lie here that no thread has begun."""
-        return bool(self._ready)
+        """Whether claims lie here that no thread has begun, or an answer that may bring some and nobody waits for."""
+        return bool(self._ready) or (self._steps.in_flight and not self._using_wire.locked())
 
     def give_back(self) -> None:
-        """Return the claims that no thread has begun to the heads of their queues."""
+        """Return the claims that no thread has begun to the heads of their queues, those of an unread answer too."""
+        self._commit(self._receive)
         while self._ready:
             try:
                 claim = self._ready.pop()  # the last first, so that the first ends at the head
@@ -303,28 +257,23 @@ class Fetch:
         Drop a claim that no thread has begun: the job was cancelled, and Redis has forgotten the claim, too. Returns
         those that a thread has begun. Without an execution: whichever of the job is here.
         """
-        begun = set()
-        for claim in list(self.held.values()):
-            if claim.job_id == job_id and execution in {"", as_text(claim.execution)}:
-                try:
-                    self._ready.remove(claim)
-                    self.held.pop(claim.execution, None)
-                except ValueError:  # a thread has it
-                    begun.add(claim)
-        return begun
+        return self._steps.forget(job_id, execution)
 
     def flush(self) -> bool:
         """Commit what is done, claim nothing. Whether all of it is written now."""
+        return self._commit(lambda: self._step(claims=False))
+
+    def _commit(self, call: Callable[[], list[bytes]]) -> bool:
         with self._using_wire:
             try:
-                releasing = self._step(claims=False)
+                releasing = call()
             except CONNECTION_ERRORS as error:
                 self._send_less()
                 logger.warning("could not commit what is done yet: %s", error)
                 return False
         for member in releasing:
             self._release(member)
-        return not self._unsent and not self.commits
+        return self._steps.is_all_written
 
     def put_back_running(self) -> None:
         """
@@ -340,8 +289,6 @@ class Fetch:
     def quiet(self) -> None:
         """Take nothing more, but stay. When the call returns, no step that might claim is under way."""
         self._quiet = True
-        with self._using_wire:  # a step that another thread has begun may still claim
-            pass
         self.give_back()
 
     def stop(self) -> None:

@@ -33,7 +33,6 @@ class JobThread(threading.Thread):
         self.interruptible = Interruptible()
         self.finished = self.failed = 0
         self.working = 0.0  # seconds
-        self.durations = [1.0] * 16  # of the last attempts, in seconds
         self._number, self._fetch, self._board, self._attempt = number, fetch, board, attempt
         self._ended = ended
 
@@ -56,8 +55,7 @@ class JobThread(threading.Thread):
             self._board.start(self._number, claim.started, claim.deadline, claim.id, claim.execution, claim.queue)
 
     def _work(self, surroundings: Surroundings) -> None:
-        fetch, board, number = self._fetch, self._board, self._number
-        at = 0
+        fetch, pace, board, number = self._fetch, self._fetch.pace, self._board, self._number
         while (claim := fetch.take()) is not None:
             claim.started = started = time.monotonic()
             claim.deadline = inf if claim.limit is None else started + claim.limit
@@ -75,8 +73,7 @@ class JobThread(threading.Thread):
                 seconds = time.monotonic() - started
                 fetch.commits.add(claim, outcome, command, seconds)
             self.working += seconds
-            self.durations[at] = seconds
-            at = (at + 1) & 15
+            pace.add(seconds)
             if isinstance(outcome, Finished):
                 self.finished += 1
             elif isinstance(outcome, FAILURES):

@@ -27,9 +27,11 @@ from jobs.worker import (
     fetch,
     heartbeat,
     interruptions,
+    pace,
     recovery,
     rq_jobs,
     stall,
+    steps,
     threads,
 )
 
@@ -57,6 +59,9 @@ def arm(command: rqworker.Command, *args: Any) -> None:
     if "INHERITED_FOLDER" in os.environ:
         command.folder = tempfile.TemporaryDirectory()  # the parent's: it ends with that
         Path(os.environ["INHERITED_FOLDER"]).write_text(command.folder.name)
+    if "QUICK_JOBS" in os.environ:
+        around(pace.Pace, "__init__", after=be_quick)
+        pace.Pace.judge = be_quick
     if "STALLED_MAIN" in os.environ:
         around(child.Child, "_mind", before=stand_still_in_main)
     if "STALLED_FETCH" in os.environ:
@@ -113,7 +118,7 @@ def around(owner: Any, name: str, before: Callable[..., None] | None = None, aft
 
 
 def is_step(*args: Any) -> bool:
-    return fetch._STEP.sha in args or fetch._STEP in args
+    return steps._STEP.sha in args or steps._STEP in args
 
 
 # Seconds that a test may shorten, and where they are used.
@@ -128,7 +133,7 @@ TIMES = {
     "SILENCE": [heartbeat, recovery, lists],
     "STALLED": [stall],
     "THREADS": [ending],
-    "UNSEEN": [fetch, children, recovery],
+    "UNSEEN": [steps, children, recovery],
 }
 
 
@@ -136,6 +141,12 @@ def be_told_in_a_step(*args: Any) -> None:
     """The process gets SIGTSTP, once, while its main thread holds the lock of its connection."""
     if threading.current_thread() is threading.main_thread() and os.environ.pop("SIGNAL_IN_STEP", None):
         os.kill(os.getpid(), signal.SIGTSTP)
+
+
+def be_quick(judged: pace.Pace, *args: Any) -> None:
+    """Judge all jobs quick: one thread leads, and sends steps ahead."""
+    judged.is_short = judged.is_quick = True
+    judged.batch = 4
 
 
 def stand_still(*args: Any) -> None:
@@ -173,19 +184,23 @@ def fail_at_start(process: child.Child) -> None:
 
 POINTS: dict[str, Callable[[Fault], None]] = {
     "before the step is sent": lambda fault: around(
-        connection.Wire, "run", before=lambda *args: fault() if is_step(*args) else None
+        connection.Wire, "start", before=lambda *args: fault() if is_step(*args) else None
     ),
     "after the step is sent": lambda fault: around(
         connection.Wire, "send", after=lambda *args: fault() if is_step(*args) else None
     ),
-    "after the step is answered": lambda fault: around(
-        connection.Wire, "run", after=lambda *args: fault() if is_step(*args) else None
+    "after the step is answered": lambda fault: around(steps.Steps, "receive", after=lambda *args: fault()),
+    "with a step in flight": lambda fault: around(
+        fetch.Fetch, "_send_ahead", after=lambda each: fault() if each._steps.in_flight else None
+    ),
+    "before the answer of a step in flight": lambda fault: around(
+        fetch.Fetch, "_receive", before=lambda each: fault() if each._steps.in_flight else None
     ),
     "before the attempt": lambda fault: around(threads.Board, "start", before=lambda *args: fault()),
     "on the board": lambda fault: around(threads.Board, "start", after=lambda *args: fault()),
     "after the attempt": lambda fault: around(threads.Board, "end", before=lambda *args: fault()),
-    "before the outcome is handed over": lambda fault: around(fetch.Commits, "add", before=lambda *args: fault()),
-    "after the outcome is handed over": lambda fault: around(fetch.Commits, "add", after=lambda *args: fault()),
+    "before the outcome is handed over": lambda fault: around(steps.Commits, "add", before=lambda *args: fault()),
+    "after the outcome is handed over": lambda fault: around(steps.Commits, "add", after=lambda *args: fault()),
     "before the doorbell": lambda fault: around(fetch.Doorbell, "wait", before=lambda *args: fault()),
 }
 

@@ -151,7 +151,7 @@ def test_the_late_result_of_a_cancelled_job_is_refused(worker_process, tmp_path,
 
 def test_a_claim_that_has_not_begun_is_dropped(worker):
     jobs = WriteNote.defer_many([("1",), ("2",)])
-    worker.fetch.short_jobs = True
+    worker.fetch.pace.batch = 16
     assert worker.step()
     assert [claim.job_id for claim in worker.fetch._ready] == [jobs[1].id]
     jobs[1].cancel()

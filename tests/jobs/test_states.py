@@ -6,6 +6,7 @@ Random lives of jobs on a real server: after every event the server must match t
 
 import itertools
 import os
+import select
 import time
 from collections import Counter
 from dataclasses import replace
@@ -25,6 +26,7 @@ from jobs.worker.commit import DEAD_TTL
 from jobs.worker.connection import Wire
 from jobs.worker.recovery import ALL, NONE, recover
 from jobs.worker.release import release
+from jobs.worker.steps import _STEP
 from tests.jobs.conftest import InlineWorker
 from tests.jobs.job_model import AHEAD, BADLY_ENDED, GONE, UNFINISHED, Life
 from tests.jobs.stored_jobs import Books
@@ -68,6 +70,7 @@ class Lives(RuleBasedStateMachine):
         super().__init__()
         valkey.clean()
         self.client, self.wire = valkey.client(), Wire("default")
+        self.client.script_load(_STEP.text)  # else a step that is sent does nothing until its answer is read
         self.lives: list[Life] = []
         self.counted: Counter[str] = Counter()
         self.locks: dict[type, Life] = {}  # who held a unique command's last
@@ -83,7 +86,7 @@ class Lives(RuleBasedStateMachine):
 
     def new_worker(self):
         worker = InlineWorker(f"w{len(self.workers)}")
-        worker.fetch._dead_limit = KEPT_DEAD
+        worker.fetch._steps._dead_limit = KEPT_DEAD
         self.workers.append(worker)
         return worker
 
@@ -181,6 +184,41 @@ class Lives(RuleBasedStateMachine):
         life.state, life.held = "running", (self.idle.pop(), claim)
         return life
 
+    @precondition(lambda self: self.idle and self.queued())
+    @rule()
+    def send(self):
+        """A worker sends a step ahead: the server has done it, and the answer lies unread, whatever happens next."""
+        worker, queued = self.idle.pop(), self.queued()
+        self.client.zadd("jobs:workers", {worker.name: time.time()})
+        worker.fetch._steps.send(QUEUES, worker.fetch._room)
+        assert select.select([worker.fetch._wire], [], [], 60)[0]
+        wip = [as_text(member) for queue in QUEUES for member in self.client.zrange(f"rq:wip:{queue}", 0, -1)]
+        (life,) = [life for life in queued if any(m.startswith(f"{life.id}:{worker.name}.") for m in wip)]
+        assert life.queue == min((each.queue for each in queued), key=QUEUES.index)
+        life.state, life.held = "running", (worker, None)
+
+    @precondition(lambda self: self.unread())
+    @rule(data=st.data())
+    def lose_answer(self, data):
+        """The worker's next step gives back what it never heard of."""
+        life = data.draw(st.sampled_from(self.unread()))
+        worker, _ = life.held
+        worker.fetch._steps.hang_up()
+        worker.fetch._step(claims=False)
+        assert worker.fetch.held == {}
+        self.idle.append(worker)
+        life.state = "queued"
+
+    def unread(self):
+        return [life for life in self.lives if life.state == "running" and life.held[1] is None]
+
+    def read(self, worker, claim):
+        """The claim of a worker; it reads the answer first, if that is still unread."""
+        if claim is None:
+            worker.fetch._receive()
+            claim = worker.fetch._ready.popleft()
+        return worker, claim
+
     @some("running")
     @rule(data=st.data(), end=st.sampled_from([None, *ENDS]), dies_before_release=st.booleans())
     def finish(self, data, end, dies_before_release):
@@ -201,7 +239,7 @@ class Lives(RuleBasedStateMachine):
                 self.run(self.take(), None, False)
 
     def run(self, life, end, dies_before_release):
-        worker, claim = life.held
+        worker, claim = self.read(*life.held)
         self.idle.append(worker)
         end = end or life.habit
         releasing, calls = self.attempt(worker, claim, end)
@@ -221,7 +259,7 @@ class Lives(RuleBasedStateMachine):
     def finish_late(self, data, end):
         late = data.draw(st.sampled_from(self.late))
         self.late.remove(late)
-        releasing, _ = self.attempt(*late, end)
+        releasing, _ = self.attempt(*self.read(*late), end)
         assert releasing == []
 
     def attempt(self, worker, claim, end):
@@ -241,7 +279,7 @@ class Lives(RuleBasedStateMachine):
     @rule(data=st.data())
     def give_back(self, data):
         life = self.among(data, "running")
-        worker, claim = life.held
+        worker, claim = self.read(*life.held)
         worker.fetch.commits.add(claim, GivenBack(), "", 0.0)
         worker.fetch._step(claims=False)
         self.idle.append(worker)
@@ -262,9 +300,9 @@ class Lives(RuleBasedStateMachine):
             if by_any:
                 recover(self.wire, queue)
             else:
-                suspects = [claim.execution.decode()] if suspect else []
-                recover(self.wire, queue, only=worker.name, begun=ALL if begun else NONE, suspects=suspects)
-        if begun or by_any:
+                suspects = [claim.execution.decode()] if suspect and claim else []
+                recover(self.wire, queue, only=worker.name, begun=ALL if begun and claim else NONE, suspects=suspects)
+        if (begun and claim) or by_any:
             life.interrupt(suspect=suspect or by_any)
         else:
             life.state = "queued"

@@ -306,7 +306,7 @@ def test_groups_are_grouped_by_their_own_class_on_the_dashboard(worker):
 
 
 def test_a_queue_keeps_so_many_dead_jobs_and_the_oldest_go_first(worker, caplog, places):
-    worker.fetch._dead_limit = 3
+    worker.fetch._steps._dead_limit = 3
     jobs = TroubleOnce.defer_many([()] * 5)
     client = get_connection("default")
     while worker.step():
@@ -321,7 +321,7 @@ def test_a_queue_keeps_so_many_dead_jobs_and_the_oldest_go_first(worker, caplog,
 
 
 def test_a_dead_job_dropped_in_the_second_of_its_death_leaves_no_partial_record(worker):
-    worker.fetch._dead_limit = 0
+    worker.fetch._steps._dead_limit = 0
     job = TroubleOnce.defer()
     worker.run()
 

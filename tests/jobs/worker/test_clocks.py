@@ -74,7 +74,7 @@ def test_a_fetch_measures_the_servers_clock_anew_after_an_outage(new_fetch, monk
     fetch._step(claims=True)
     fetch._step(claims=True)
     assert len(measured) == 1
-    fetch._in_doubt = True
+    fetch._steps._in_doubt = True
     fetch._step(claims=True)
     assert len(measured) == 2
 

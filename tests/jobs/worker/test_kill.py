@@ -31,6 +31,7 @@ def test_nothing_is_lost(step, number, kills, worker_process, tmp_path, places, 
             "FAULT_MARKER": str(marker),
             "FAULT_KILLS": kills,
             "RESTART_DELAY": "0.05",
+            **({"QUICK_JOBS": "1"} if "in flight" in step else {}),
         },
         **({"burst": True} if burst else {}),
     )
@@ -52,6 +53,7 @@ def test_nothing_is_lost(step, number, kills, worker_process, tmp_path, places, 
     runs = Counter(Note.objects.values_list("text", flat=True))
     interrupted = sum(bool(get_connection("default").hget(job.key, "interruptions")) for job in jobs)
     assert set(runs) == {str(n) for n in range(JOBS)}
-    assert sum(runs.values()) - JOBS <= interrupted <= THREADS
+    # While jobs are quick, some have ended and wait for the next step: at most the four of the batch, twice.
+    assert sum(runs.values()) - JOBS <= interrupted <= THREADS + (8 if "in flight" in step else 0)
     assert [job.state for job in jobs] == ["finished"] * JOBS
     assert places() == {job.id: ["finished:default"] for job in jobs}

@@ -18,11 +18,11 @@ class LateWire(Wire):
         super().__init__(queue)
         self._late = []
 
-    def run(self, *words):
+    def start(self, *words):
         if self.slow:
             self._late.append(words)
             raise RedisTimeoutError("no answer in time")
-        return super().run(*words)
+        super().start(*words)
 
     def deliver(self):
         for words in self._late:
@@ -34,7 +34,7 @@ class LateWire(Wire):
 def late(new_fetch):
     """A fetch of two threads, and its connection."""
     fetch = new_fetch("w1", threads=2)
-    fetch._wire = LateWire("default")
+    fetch._wire = fetch._steps._wire = LateWire("default")
     assert claim_all(fetch) == []
     return fetch
 
@@ -55,7 +55,7 @@ def test_jobs_claimed_by_a_step_that_arrives_late_are_given_back(late, places, m
 
     for claim in first:
         finish(late, claim, Finished(None, 500))
-    monkeypatch.setattr(late, "_reconcile_at", 0.0)  # the half minute passes
+    monkeypatch.setattr(late._steps, "_reconcile_at", 0.0)  # the half minute passes
     again = claim_all(late)
 
     assert {claim.job_id for claim in first} == {job.id for job in jobs[:2]}
@@ -66,7 +66,7 @@ def test_jobs_claimed_by_a_step_that_arrives_late_are_given_back(late, places, m
 
 def test_a_late_search_for_lost_claims_leaves_new_ones_alone(late, places):
     WriteNote.defer_many([(str(n),) for n in range(2)], queue="critical")
-    late._in_doubt = True
+    late._steps._in_doubt = True
     lose(late)  # the look at the first queue, before anything else
     assert claim_all(late)
     late._wire.deliver()

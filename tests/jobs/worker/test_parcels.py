@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from jobs import conf
 from jobs.attempts.outcomes import Dead, Finished
 from jobs.job import MandateJob
-from jobs.worker.fetch import CONNECTION_ERRORS
+from jobs.worker.connection import CONNECTION_ERRORS
 from tests.jobs.worker.servers import Server
 from tests.jobs.worker.test_step import claim_all, finish
 from tests.sample.commands.notes import WriteNote
@@ -28,7 +28,7 @@ def strict(tmp_path, settings, monkeypatch):
 def outcomes_of(fetch, jobs):
     """Step as threads do, through errors; until everything is written."""
     for _ in range(50):
-        if not (fetch._unsent or fetch.commits):
+        if fetch._steps.is_all_written:
             break
         try:
             fetch._step(claims=False)
@@ -89,13 +89,13 @@ def test_many_large_ones_are_sent_in_several_steps(new_fetch):
     fetch = new_fetch("w1", threads=5)
     for claim in claim_all(fetch):
         finish(fetch, claim, Finished(b'"%b"' % (b"x" * 600_000), 500))
-    steps, run = [], fetch._wire.run
+    steps, start = [], fetch._wire.start
 
     def noting(script, keys, *words):
         steps.append(sum(len(str(word)) for word in words))
-        return run(script, keys, *words)
+        start(script, keys, *words)
 
-    fetch._wire.run = noting
+    fetch._wire.start = noting
     while fetch._look():
         pass
 

@@ -116,13 +116,13 @@ def test_an_attempt_whose_step_lost_its_answer_is_counted_once(plain, valkey, mo
     client = valkey.client()
     written_by_rq(client, claim, "finished")
     finish(fetch, claim, Recorded(finished=True))
-    run = fetch._wire.run
+    answer = fetch._wire.finish
 
-    def cut(*words):
-        run(*words)
+    def cut():
+        answer()
         raise RedisConnectionError("cut")
 
-    monkeypatch.setattr(fetch._wire, "run", cut)
+    monkeypatch.setattr(fetch._wire, "finish", cut)
     with pytest.raises(RedisConnectionError):
         fetch._step(claims=False)
     monkeypatch.undo()

@@ -24,8 +24,8 @@ from jobs.retries import Progress
 from jobs.scheduler import _OCCUR, Entry, Scheduler
 from jobs.worker import recovery, release
 from jobs.worker.connection import Wire
-from jobs.worker.fetch import _STEP
 from jobs.worker.promotion import _PROMOTE, Promotion
+from jobs.worker.steps import _STEP
 from tests.sample import functions
 from tests.sample.commands.limits import OncePerNumber
 from tests.sample.commands.notes import WriteNote

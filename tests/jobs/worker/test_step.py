@@ -8,6 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs.attempts.outcomes import Dead, Discarded, Finished, GivenBack
 from jobs.broker.connections import get_connection
+from jobs.worker.pace import LAST
 from tests.sample.commands.notes import WriteNote
 
 
@@ -20,6 +21,13 @@ def claim_all(fetch):
 
 def finish(fetch, claim, outcome=None):
     fetch.commits.add(claim, outcome or Finished(None, 500), "sample.WriteNote", 0.001)
+
+
+def be_quick(fetch, seconds=0.00001):
+    """Let its last attempts have taken so long."""
+    for _ in range(LAST):
+        fetch.pace.add(seconds)
+    fetch.pace.judge()
 
 
 def test_a_claim_moves_the_job_and_marks_it_started_at_once(new_fetch, places):
@@ -45,7 +53,7 @@ def test_no_more_is_claimed_than_threads_are_idle(new_fetch):
 def test_short_jobs_are_claimed_in_batches_and_given_back_in_order(new_fetch):
     jobs = WriteNote.defer_many([(str(n),) for n in range(30)])
     fetch = new_fetch("w1", threads=3)
-    fetch.short_jobs = True
+    fetch.pace.batch = 16
     fetch._step(claims=True)
     assert len(fetch.held) == 16
 
@@ -61,12 +69,12 @@ def test_a_batch_of_one_is_never_more_than_threads_are_idle(new_fetch, settings)
     settings.JOBS = settings.JOBS | {"BATCH": 1}
     WriteNote.defer_many([("x",)] * 30)
     fetch = new_fetch("w1", threads=3)
-    fetch.short_jobs = True
+    be_quick(fetch)
     assert len(claim_all(fetch)) == 3
 
     settings.JOBS = settings.JOBS | {"BATCH": 5}
     fetch = new_fetch("w2", threads=3)
-    fetch.short_jobs = True
+    be_quick(fetch)
     assert len(claim_all(fetch)) == 5
 
 
@@ -165,14 +173,14 @@ def test_after_a_lost_step_nothing_is_lost_and_nothing_counted_twice(lost, new_f
     claims = claim_all(fetch)
     for claim in claims:
         finish(fetch, claim)
-    run = fetch._wire.run
+    finish_call = fetch._wire.finish
 
     def broken(*args):
         if lost == "the answer":
-            run(*args)
+            finish_call()
         raise RedisConnectionError("cut")
 
-    monkeypatch.setattr(fetch._wire, "run", broken)
+    monkeypatch.setattr(fetch._wire, "finish" if lost == "the answer" else "start", broken)
     with pytest.raises(RedisConnectionError):
         fetch._step(claims=True)
     monkeypatch.undo()
@@ -266,7 +274,7 @@ def test_a_full_server_loses_nothing(new_fetch, places, valkey):
         for claim in claims:
             finish(fetch, claim, Finished(b"1", 500))
         fetch._step(claims=True)
-        assert len(fetch._unsent) == 2
+        assert len(fetch._steps._unsent) == 2
         assert [place for (place,) in places().values()].count("wip:default") == 2
         assert places()[jobs[2].id] == ["queue:default"]
     finally:
