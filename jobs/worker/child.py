@@ -137,9 +137,11 @@ class Child:
         if reason := self._interruptions.check():
             self._retire(reason, logging.ERROR)
         self._fetch.short_jobs = self._jobs_are_short()
-        if self._fetch.has_ready and any(now - claim.started > LONG_JOB for _, claim in running):
-            self._fetch.short_jobs = False
-            self._fetch.give_back()
+        if any(now - claim.started > LONG_JOB for _, claim in running):
+            self._fetch.leave_door()
+            if self._fetch.has_ready:
+                self._fetch.short_jobs = False
+                self._fetch.give_back()
         self._show_counts()
         if self._leave_by is None:
             self._board.mind()

@@ -20,6 +20,7 @@ from jobs.safe_logging import safe_logger
 from jobs.worker.commit import Commits, Handed
 from jobs.worker.connection import UNREACHABLE, Wire
 from jobs.worker.doorbell import Doorbell
+from jobs.worker.doormen import Place
 from jobs.worker.parcels import Parcels
 from jobs.worker.recovery import NONE, recover
 from jobs.worker.scoreboard import Board
@@ -79,7 +80,8 @@ class Fetch:
         self._batch, self._dead_limit = conf.batch(), int(conf.get("DEAD_LIMIT"))
         self._weighted = any(weight is not None for weight in queues.values())
         self._wire = Wire(next(iter(queues)))
-        self._doorbell = Doorbell({name: keys.queue(name) for name in queues}, blocks=blocks)
+        place = Place(worker, queues, threads)
+        self._doorbell = Doorbell({name: keys.queue(name) for name in queues}, blocks=blocks, place=place)
         self._ready: deque[Claim] = deque()
         self._using_wire = threading.Lock()
         self._at_the_door = threading.Lock()
@@ -129,6 +131,7 @@ class Fetch:
             found = bool(self._ready) or self._has_more
         if found and self._at_the_door.locked():
             self._doorbell.ring()
+        self._leave_door_if_busy()
         for member in releasing:
             self._release(member)
         return found
@@ -140,10 +143,17 @@ class Fetch:
             try:
                 queues = self._order()
                 # Nobody rings when a queue is resumed: while one is paused, look again soon.
-                self._doorbell.wait(queues, LONG if len(queues) == len(self._queues) else SOON)
+                limit = LONG if len(queues) == len(self._queues) else SOON
+                self._doorbell.wait(queues, limit, claims=self._may_claim)
                 self._doorbell_pause = 0.0
             except CONNECTION_ERRORS as error:
                 self._ask_anew(error)
+            self._leave_door_if_busy()  # a step may have filled this worker since it came to the door
+
+    def _leave_door_if_busy(self) -> None:
+        """Once no thread is left to come to the door, let other workers watch the queues."""
+        if self.stopping or len(self.held) >= self._threads:
+            self._doorbell.leave(self._order())
 
     def _ask_anew(self, error: BaseException) -> None:
         """
@@ -337,9 +347,15 @@ class Fetch:
                 for job_id, _ in back:
                     logger.warning("interrupted job %s: the worker is stopping", job_id)
 
+    def leave_door(self) -> None:
+        """Let an idle worker watch the queues in the place of this one, if there is any; this one runs long jobs."""
+        if self._doorbell.is_doorman:
+            self._doorbell.leave(self._order())
+
     def quiet(self) -> None:
         """Take nothing more, but stay. When the call returns, no step that might claim is under way."""
         self._quiet = True
+        self._doorbell.ring()
         with self._using_wire:  # a step that another thread has begun may still claim
             pass
         self.give_back()
