@@ -50,6 +50,11 @@ class Doorbell:
     def is_doorman(self) -> bool:
         return self._place is not None and self._place.is_held
 
+    @property
+    def is_expected(self) -> bool:
+        """Whether other workers may rely on this one: it has waited since it last left."""
+        return self._place is not None and self._place.has_asked
+
     def leave(self, queues: list[str]) -> None:
         """
         No thread of this worker comes to `wait` soon, or another worker would serve better: let others watch the

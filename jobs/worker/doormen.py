@@ -32,11 +32,11 @@ class Place:
         group = ",".join(names)
         self.bells = (keys.bell(group), keys.recall(worker))
         self.is_held = False
+        self.has_asked = False  # whether the worker has asked for a place since it last left
         self._keys = [keys.doormen(group), *self.bells]
         self._worker, self._threads = worker, threads
         self._wire = Wire(names[0])
         self._using_wire = threading.Lock()
-        self._has_asked = False  # whether the worker has asked for a place since it last left
         self._ask_at = 0.0  # monotonic seconds
         self._is_unread = False  # whether the answer of `leave` is still to be read
 
@@ -55,7 +55,7 @@ class Place:
             except BaseException:
                 self.is_held, self._ask_at = False, 0.0
                 raise
-            self._has_asked, self._ask_at = True, now + RENEW
+            self.has_asked, self._ask_at = True, now + RENEW
             return self.is_held
 
     def expect_change(self) -> None:
@@ -65,7 +65,7 @@ class Place:
     def forget(self) -> None:
         """The server was lost, or refuses: it may know nothing of this place, and nothing may reach it."""
         if self._using_wire.acquire(blocking=False):
-            self._has_asked = self.is_held = self._is_unread = False
+            self.has_asked = self.is_held = self._is_unread = False
             self._ask_at = 0.0
             self._wire.close()
             self._using_wire.release()
@@ -76,10 +76,10 @@ class Place:
         queues. Does nothing if this worker has not asked for a place since it last left. The answer is not waited for,
         as a claimed job is; an error is ignored, as the place ends by itself.
         """
-        if not self._has_asked or not self._using_wire.acquire(blocking=False):
+        if not self.has_asked or not self._using_wire.acquire(blocking=False):
             return  # whoever uses the connection leaves, or asks, and then looks whether it should leave
         try:
-            self._has_asked = self.is_held = False
+            self.has_asked = self.is_held = False
             self._ask_at = 0.0
             if self._wire.is_open and not self._is_unread:
                 names = [*self._keys, *map(keys.queue, queues)]

@@ -152,7 +152,7 @@ class Fetch:
 
     def _leave_door_if_busy(self) -> None:
         """Once no thread is left to come to the door, let other workers watch the queues."""
-        if self.stopping or len(self.held) >= self._threads:
+        if self._doorbell.is_expected and (self.stopping or len(self.held) >= self._threads):
             self._doorbell.leave(self._order())
 
     def _ask_anew(self, error: BaseException) -> None:
