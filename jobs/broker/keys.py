@@ -88,6 +88,24 @@ def plain(queue: str) -> str:
     return f"jobs:plain:{queue}"
 
 
+def doormen(group: str) -> str:
+    """
+    The workers that watch the lists of their queues, by when their place ends, a sorted set. `group`: the names of all
+    queues that a worker serves, sorted, with commas.
+    """
+    return f"jobs:doormen:{group}"
+
+
+def bell(group: str) -> str:
+    """Tokens for the other workers of that group, a list: each wakes one."""
+    return f"jobs:bell:{group}"
+
+
+def recall(worker: str) -> str:
+    """Takes a worker away from the bell, a list of one token."""
+    return f"jobs:recall:{worker}"
+
+
 def stacks(worker: str) -> str:
     """The stacks of a worker's threads when they were last requested."""
     return f"jobs:stacks:{worker}"
@@ -208,11 +226,11 @@ TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above
     **dict.fromkeys((QUEUES, WORKERS, PAUSED, LINKING, RELEASING, ENTRIES), "set"),
     **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers), "set"),
     **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES), "zset"),
-    **dict.fromkeys((registry, ready, processes_of), "zset"),
+    **dict.fromkeys((registry, ready, processes_of, doormen), "zset"),
     **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, job, worker, removed, runs_ended, change, profile), "hash"),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, samples), "hash"),
     **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, unique), "string"),
-    **dict.fromkeys((queue, runs), "list"),
+    **dict.fromkeys((queue, runs, bell, recall), "list"),
     results: "stream",
 }
 

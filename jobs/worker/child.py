@@ -136,8 +136,10 @@ class Child:
             self._retire(reason, logging.ERROR)
         longest = max((now - claim.started for _, claim in running), default=0.0)
         self._fetch.pace.judge(longest)
-        if longest > pace.LONG and self._fetch.has_ready:
-            self._fetch.give_back()
+        if longest > pace.LONG:
+            self._fetch.leave_door()
+            if self._fetch.has_ready:
+                self._fetch.give_back()
         self._show_counts()
         if self._leave_by is None:
             self._board.mind()

@@ -15,6 +15,7 @@ from jobs.broker import keys
 from jobs.safe_logging import safe_logger
 from jobs.worker.connection import CONNECTION_ERRORS, Wire
 from jobs.worker.doorbell import Doorbell
+from jobs.worker.doormen import Place
 from jobs.worker.pace import Pace
 from jobs.worker.recovery import recover
 from jobs.worker.scoreboard import Board
@@ -65,7 +66,8 @@ class Fetch:
         self._wire = Wire(next(iter(queues)))
         self._steps = Steps(worker, self._wire, list(queues), max_jobs=max_jobs)
         self._ready, self.held, self.commits = self._steps.ready, self._steps.held, self._steps.commits
-        self._doorbell = Doorbell({name: keys.queue(name) for name in queues}, blocks=blocks)
+        place = Place(worker, queues, threads)
+        self._doorbell = Doorbell({name: keys.queue(name) for name in queues}, blocks=blocks, place=place)
         self._using_wire = threading.Lock()
         self._at_the_door = threading.Lock()
         self._behind_leader = threading.Lock()
@@ -117,6 +119,7 @@ class Fetch:
             found = bool(self._ready) or self._steps.has_more
         if found and self._at_the_door.locked():
             self._doorbell.ring()
+        self._leave_door_if_busy()
         for member in releasing:
             self._release(member)
         return found
@@ -128,10 +131,17 @@ class Fetch:
             try:
                 queues = self._order()
                 # Nobody rings when a queue is resumed: while one is paused, look again soon.
-                self._doorbell.wait(queues, LONG if len(queues) == len(self._queues) else SOON)
+                limit = LONG if len(queues) == len(self._queues) else SOON
+                self._doorbell.wait(queues, limit, claims=self._steps.may_claim)
                 self._doorbell_pause = 0.0
             except CONNECTION_ERRORS as error:
                 self._ask_anew(error)
+            self._leave_door_if_busy()  # a step may have filled this worker since it came to the door
+
+    def _leave_door_if_busy(self) -> None:
+        """Once no thread is left to come to the door, let other workers watch the queues."""
+        if self._doorbell.is_expected and (self.stopping or len(self.held) >= self._threads):
+            self._doorbell.leave(self._order())
 
     def _ask_anew(self, error: BaseException) -> None:
         """
@@ -286,9 +296,15 @@ class Fetch:
                 for job_id, _ in back:
                     logger.warning("interrupted job %s: the worker is stopping", job_id)
 
+    def leave_door(self) -> None:
+        """Let an idle worker watch the queues in the place of this one, if there is any; this one runs long jobs."""
+        if self._doorbell.is_doorman:
+            self._doorbell.leave(self._order())
+
     def quiet(self) -> None:
         """Take nothing more, but stay. When the call returns, no step that might claim is under way."""
         self._quiet = True
+        self._doorbell.ring()
         self.give_back()
 
     def stop(self) -> None:

@@ -21,7 +21,7 @@ from jobs.broker.connections import get_connection, new_pool
 from jobs.broker.times import as_text
 from jobs.safe_logging import safe_logger
 from jobs.scheduler import Scheduler
-from jobs.worker import heartbeat, signals
+from jobs.worker import doormen, heartbeat, signals
 from jobs.worker.child import GRACE
 from jobs.worker.children import Children
 from jobs.worker.connection import UNREACHABLE, Wire
@@ -164,6 +164,7 @@ class Parent:
             self._report(queue, *recover(self._wire, queue, only=process.name, begun=begun, suspects=suspects))
         heartbeat.unregister(self._wire, process.name, self._queues)
         self._remote.forget(process.name)
+        doormen.vacate(self._wire, process.name, self._queues)
 
     def _has_work(self) -> bool:
         """Whether a burst has work left, also jobs that have just become due; True if the server does not answer."""

@@ -35,6 +35,9 @@ VERSION = jobs.__version__
 A_MONTH = 30 * 24 * 3_600.0  # seconds that samples are old when they are made: what waits for a time in them is due
 PASSING = (
     "jobs:lease:",
+    "jobs:doormen:",
+    "jobs:bell:",
+    "jobs:recall:",
     "jobs:workers",
     "jobs:heard",
     "jobs:silence",

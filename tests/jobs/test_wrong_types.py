@@ -28,6 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 NOW = int(time.time())
 WHAT = {  # what a function of keys.py is called with, by the names of its parameters
     **{"queue": ["low"], "worker": ["w1"], "kind": keys.REGISTRIES, "entry_id": ["entry-e"], "list_id": ["list"]},
+    "group": ["default,low"],
     **{"job_id": ["victim", "entry-e"], "command": ["sample.Once"], "digest": ["d"], "member": ["victim:1"]},
     **{"minute": [NOW // 60 + minute for minute in (-60, 0, 1)], "hour": [NOW // 3_600 + hour for hour in (-1, 0)]},
 }

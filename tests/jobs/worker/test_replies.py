@@ -211,7 +211,7 @@ def test_a_failing_doorbell_is_retried_ever_later_and_logged_once(new_fetch, mon
     fetch = new_fetch("w1")
     fetch._stopped = Clock()
 
-    def refuse(*args):
+    def refuse(*args, **options):
         raise ResponseError("OOM command not allowed")
 
     with monkeypatch.context() as broken:
