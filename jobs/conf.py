@@ -84,6 +84,12 @@ def queues() -> Mapping[str, str]:
     return {name: row if isinstance(row, str) else row.get("about", "") for name, row in listed.items()}
 
 
+def is_queue(name: str) -> bool:
+    """Return whether a queue has that name."""
+    listed = get("QUEUES")
+    return name in (settings.RQ_QUEUES if listed is None else listed)
+
+
 def target(queue: str) -> float:
     """
     Return how many seconds the first job of a queue may wait before that is a problem: its `target` in JOBS["QUEUES"],

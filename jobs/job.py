@@ -45,10 +45,10 @@ class MandateJob(Job):
             self._id = id  # unchecked: it may have been written by what does not ask RQ for ids, and is to be shown
 
     @classmethod
-    def handle(cls, id: str, *, queue: str, payload: bytes, connection: Redis) -> "MandateJob":
+    def handle(cls, id: str, queue: str, payload: bytes, connection: Redis) -> "MandateJob":
         """Return a handle to a job that is about to be written, without a call to Redis."""
         job = cls.__new__(cls)
-        vars(job).update(_id=id, origin=queue, _data=payload, connection=connection, is_written=False)
+        job.__dict__ = {"_id": id, "origin": queue, "_data": payload, "connection": connection, "is_written": False}
         return job
 
     def become(self, id: str) -> None:

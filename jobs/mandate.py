@@ -24,7 +24,7 @@ from jobs import queues, runtime, unrun
 from jobs.broker.connections import get_connection
 from jobs.client import options, tracing
 from jobs.client.context import Context, capture
-from jobs.client.new_job import new_job
+from jobs.client.new_job import builder, new_job
 from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError
 from jobs.job import MandateJob
 from jobs.record import display, registry
@@ -306,12 +306,13 @@ class Mandate:
         with tracing.sending(cls, queue) if tracing.is_on else tracing.UNTRACED as note:
             shared: dict[str, Any] = {"queue": queue, "prerequisites": first, "context": capture()}
             shared |= {"profile": options.switch("profile", profile), "is_wait": wait_until is None}
-            new_jobs = []
-            for number, row in enumerate(rows):
-                args, fields = ((), row) if isinstance(row, Mapping) else (row, {})
+            build, new_jobs = builder(cls, **shared), []
+            for number, (row, job_id) in enumerate(zip(rows, queues.new_ids(len(rows)), strict=True)):
+                is_named = not isinstance(row, tuple) and isinstance(row, Mapping)
+                given: Any = ((), row) if is_named else (row, {})
                 at = due + number * step if due is not None else None
                 try:
-                    new_jobs.append(new_job(cls, args, fields, due=at, **shared))
+                    new_jobs.append(build(job_id, given[0], given[1], at))
                 except (TypeError, SerializationError) as error:
                     error.add_note(f"This was row {number} of defer_many; no row was enqueued.")
                     raise

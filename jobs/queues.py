@@ -5,23 +5,24 @@ recurring entries are copies of the entry's record, made by `occur.lua` and `rec
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
-import orjson
 from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
 from jobs import conf, runtime
 from jobs.broker import keys
+from jobs.broker.ahead import Call, run_ahead
 from jobs.broker.connections import Script, Word, by_server, get_connection, reaching, run_script
 from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.job import MandateJob
 from jobs.record import payload
-from jobs.record.prerequisites import LINKED_AT_ONCE, NONE, Prerequisites, announce, link_all
+from jobs.record.new_jobs import Lock, NewJob, words
+from jobs.record.prerequisites import LINKED_AT_ONCE, announce, link_all
 from jobs.runtime import Transactions
 from jobs.safe_logging import safe_logger
 
@@ -33,46 +34,29 @@ SLICE_LINKS = LINKED_AT_ONCE  # prerequisites a round trip; a job with more is l
 LINES = 10  # jobs of a slice that are logged one by one; more share a line
 
 _PAUSED = keys.PAUSED
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # of a UUID
 _PUSH = Script("push.lua")
-
-
-class Lock(NamedTuple):
-    """The lock of a unique command: a key in Redis, held for so many seconds or until its job has ended."""
-
-    key: str
-    seconds: float
-
-
-class NewJob(NamedTuple):
-    """
-    A job about to be written. `due` is None for now, else seconds since the epoch: an absolute time, or the end of a
-    wait by this process's clock. The server counts what is left of a wait, and `expires_in`, by its own clock.
-    """
-
-    id: str
-    queue: str
-    payload: bytes
-    due: float | None = None
-    fields: tuple[Word, ...] = ()  # further fields of its record: names and values, alternating
-    prerequisites: Prerequisites = NONE
-    lock: Lock | None = None
-    at_front: bool = False  # goes to the head of its queue when it becomes ready
-    is_wait: bool = False  # whether `due` is the end of a wait
-    expires_in: float | None = None  # seconds from when it is due, after which it may not begin
 
 
 def new_id() -> str:
     """Return a random UUID (version 4, RFC 9562) as text. The standard library takes four times as long."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+    return new_ids(1)[0]
+
+
+def new_ids(count: int) -> list[str]:
+    """Return so many ids of jobs: `new_id` for many at once."""
+    digits = os.urandom(16 * count).hex()
+    return [
+        f"{digits[at : at + 8]}-{digits[at + 8 : at + 12]}-4{digits[at + 13 : at + 16]}-"
+        f"{_VARIANT[digits[at + 16]]}{digits[at + 17 : at + 20]}-{digits[at + 20 : at + 32]}"
+        for at in range(0, 32 * count, 32)
+    ]
 
 
 def check(queue: str) -> str:
     """Return the name of a queue. Raises UnknownQueueError, which lists the queues, for any other name."""
-    names = conf.queues()
-    if queue not in names:
-        raise UnknownQueueError(f"Unknown queue: {queue!r}. The queues are: {', '.join(names)}.")
+    if not conf.is_queue(queue):
+        raise UnknownQueueError(f"Unknown queue: {queue!r}. The queues are: {', '.join(conf.queues())}.")
     return queue
 
 
@@ -81,10 +65,9 @@ def of_class(name: str) -> str:
     Return the queue that a class option `queue`, or a task's `queue_name`, names: `default` stands for the first queue
     of a project that has no `default`. Raises UnknownQueueError as `check`.
     """
-    names = conf.queues()
-    if name not in names and name == conf.DEFAULT_QUEUE:
-        name = next(iter(names), name)
-    return name if name in names else check(name)
+    if name == conf.DEFAULT_QUEUE and not conf.is_queue(name):
+        name = next(iter(conf.queues()), name)
+    return check(name)
 
 
 def get_queue(name: str) -> Queue:
@@ -127,6 +110,10 @@ def lengths() -> dict[str, int]:
 _Pair = tuple[NewJob, MandateJob]
 
 
+def _queue_of(pair: _Pair) -> str:
+    return pair[0].queue
+
+
 def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
     """
     Write jobs once every open transaction, on any database, has committed; immediately if none is open.
@@ -137,14 +124,13 @@ def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
     Raises RedisUnavailableError, here or where the transaction ends, if Redis does not answer.
     """
     clients = {queue: get_connection(queue) for queue in {job.queue for job in jobs}}
-    handles = [
-        MandateJob.handle(job.id, queue=job.queue, payload=job.payload, connection=clients[job.queue]) for job in jobs
-    ]
-    transactions = Transactions.open_now()
-    if transactions.aliases:
+    handles = [MandateJob.handle(job.id, job.queue, job.payload, clients[job.queue]) for job in jobs]
+    opened = runtime.open_transactions()
+    if opened:
+        transactions = Transactions.of(opened)
         for handle in handles:
             handle.transactions = transactions
-    on_commit(lambda: _write(jobs, handles))
+    on_commit(lambda: _write(jobs, handles), opened)
     return handles
 
 
@@ -170,9 +156,13 @@ def copy(job: MandateJob) -> MandateJob:
     return made
 
 
-def on_commit(write: Callable[[], None]) -> None:
-    """Call `write` once every open transaction has committed, after earlier ones; immediately if none is open."""
-    opened = runtime.open_transactions()
+def on_commit(write: Callable[[], None], opened: Sequence[Any] | None = None) -> None:
+    """
+    Call `write` once every open transaction has committed, after earlier ones; immediately if none is open. `opened`:
+    what `runtime.open_transactions` has just returned.
+    """
+    if opened is None:
+        opened = runtime.open_transactions()
     if not opened:
         write()
         return
@@ -189,11 +179,16 @@ def on_commit(write: Callable[[], None]) -> None:
 
 
 def _write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
-    for queue, pairs in groupby(zip(jobs, handles, strict=True), key=lambda pair: pair[0].queue):
+    for queue, pairs in groupby(zip(jobs, handles, strict=True), key=_queue_of):
         client = get_connection(queue)
         with reaching(client):
-            for of_slice in _slices(pairs):
-                _write_slice(client, queue, of_slice)
+            slices = list(_slices(pairs))
+            for alone, of_kind in groupby(slices, key=_is_alone) if len(slices) > 1 else ((True, slices),):
+                if not alone:
+                    _write_ahead(client, queue, list(of_kind))
+                    continue
+                for of_slice in of_kind:
+                    _write_slice(client, queue, of_slice)
 
 
 def _slices(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
@@ -212,18 +207,50 @@ def _slices(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
         yield of_slice
 
 
+def _is_alone(pairs: Sequence[_Pair]) -> bool:
+    """Whether a slice must be answered before the next is sent: a job may be refused, or has very many links."""
+    return any(job.prerequisites.jobs and (job.lock or len(job.prerequisites.jobs) > SLICE_LINKS) for job, _ in pairs)
+
+
 def _write_slice(client: Redis, queue: str, pairs: Sequence[_Pair]) -> None:
     now = runtime.now()
-    arguments: list[Word] = [keys.RQ, queue, iso(now)]
     many = {job.id: _announced(client, job) for job, _ in pairs if len(job.prerequisites.jobs) > SLICE_LINKS}
-    for job, _ in pairs:
-        data = payload.stored(job.payload)
-        plain = not (job.lock or job.prerequisites.jobs or job.at_front or job.expires_in is not None)
-        links, fields = ("", job.fields) if plain else _links(job, many)
-        arguments += (job.id, "" if job.due is None else _due(job, now), data, links, len(fields) // 2)
-        arguments += fields
-    lists = (keys.queue(queue), keys.registry("scheduled", queue), keys.registry("deferred", queue))
-    duplicates = dict(run_script(client, _PUSH, (keys.QUEUES, *lists), arguments, is_repeatable=True))
+    arguments = words(queue, [job for job, _ in pairs], now, many)
+    refused = _settle(pairs, now, run_script(client, _PUSH, _keys(queue), arguments, is_repeatable=True))
+    if many:
+        link_all(client, (job.id for job, handle in pairs if many.get(job.id) and handle.id == job.id))
+    if refused:
+        raise PrerequisiteError(f"Job {refused[0]} cannot be a prerequisite of its own duplicate: it is unique.")
+    if logger.isEnabledFor(logging.INFO):
+        _log(pairs)
+
+
+def _write_ahead(client: Redis, queue: str, slices: Sequence[Sequence[_Pair]]) -> None:
+    """Write slices none of which is refused, each while the server still writes the one before."""
+    times: list[float] = []
+    answers: list[Any] = []
+
+    def calls() -> Iterator[Call]:
+        for pairs in slices:
+            times.append(runtime.now())
+            yield _keys(queue), words(queue, [job for job, _ in pairs], times[-1], {})
+
+    try:
+        run_ahead(client, _PUSH, calls(), answers)
+    finally:
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        for pairs, now, answer in zip(slices, times, answers, strict=False):
+            if not isinstance(answer, Exception):
+                _settle(pairs, now, answer)
+                if logger.isEnabledFor(logging.INFO):
+                    _log(pairs)
+    if errors:
+        raise errors[0]
+
+
+def _settle(pairs: Sequence[_Pair], now: float, answer: Sequence[tuple[int, bytes]]) -> list[str]:
+    """Note in the handles which jobs are written. Returns the ids for which a job was refused, of its prerequisites."""
+    duplicates = dict(answer)
     refused = []
     for position, (job, handle) in enumerate(pairs):
         if position not in duplicates:
@@ -232,18 +259,11 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[_Pair]) -> None:
             refused.append(holder)
         else:
             handle.become(holder)
-    link_all(client, (job.id for at, (job, _) in enumerate(pairs) if many.get(job.id) and at not in duplicates))
-    if refused:
-        raise PrerequisiteError(f"Job {refused[0]} cannot be a prerequisite of its own duplicate: it is unique.")
-    if logger.isEnabledFor(logging.INFO):
-        _log(pairs)
+    return refused
 
 
-def _due(job: NewJob, now: float) -> str:
-    """Return when a job is due, as `push.lua` reads it. The testing kit has one clock."""
-    assert job.due is not None  # noqa: S101
-    is_left = job.is_wait and runtime.stand_in is None
-    return f"+{max(0.0, job.due - now)!r}" if is_left else repr(job.due)
+def _keys(queue: str) -> tuple[str, ...]:
+    return keys.QUEUES, keys.queue(queue), keys.registry("scheduled", queue), keys.registry("deferred", queue)
 
 
 def _log(pairs: Sequence[_Pair]) -> None:
@@ -270,27 +290,3 @@ def _announced(client: Redis, job: NewJob) -> int:
     ids = set(job.prerequisites.ids()) - set(job.prerequisites.unwritten())
     announce(client, job.id, list(ids))
     return len(ids)
-
-
-def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...]]:
-    """Return the links that `push.lua` reads (prerequisites, place, lock), and the fields of the record."""
-    links: dict[str, object] = {}
-    fields = job.fields
-    if ids := job.prerequisites.ids():
-        if job.id in ids:
-            raise PrerequisiteError(f"Job {job.id} cannot be a prerequisite of itself.")
-        sure = job.prerequisites.unwritten()
-        links |= {"waits": ids, "sure": sure, "any": job.prerequisites.any_end}
-        if many.get(job.id):
-            links |= {"waits": sure, "many": many[job.id]}
-        fields += ("prereqs", orjson.dumps(ids), "more", 1)
-    if job.at_front:
-        links["front"] = True
-        fields += ("front", 1)  # for the promotion, if it is not ready yet
-    if job.expires_in is not None:
-        links["expires_in"] = job.expires_in
-    if job.lock:
-        milliseconds = max(1, int(job.lock.seconds * 1_000))
-        links |= {"unique": job.lock.key, "unique_ms": milliseconds}
-        fields += ("unique", job.lock.key, "unique_ms", milliseconds)
-    return orjson.dumps(links), fields

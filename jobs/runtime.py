@@ -61,9 +61,8 @@ class Transactions(NamedTuple):
     aliases: tuple[str, ...]
 
     @classmethod
-    def open_now(cls) -> "Transactions":
-        """Return those of the caller."""
-        opened = open_transactions()
+    def of(cls, opened: Sequence[Any]) -> "Transactions":
+        """Return those of the caller, by what `open_transactions` has returned."""
         thread = opened[0]._thread_ident if opened else threading.get_ident()
         return cls(thread, tuple(connection.alias for connection in opened))
 

@@ -11,7 +11,7 @@ from typing import Any
 import django_rq.connection_utils
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from redis import BlockingConnectionPool, ConnectionPool, Redis
+from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, ResponseError
@@ -22,16 +22,20 @@ from redis.sentinel import SentinelConnectionPool
 
 from jobs import conf, runtime
 from jobs.broker import defaults, embedded
+from jobs.broker.pool import ALL_IN_USE, WAIT_FOR_CONNECTION, bounded
 from jobs.broker.reading import ReadingClient
 from jobs.errors import RedisUnavailableError
+
+try:
+    from hiredis import pack_command
+except ImportError:  # redis-py packs by itself
+    pack_command = None  # type: ignore[assignment]
 
 Word = str | bytes | int | float  # of a Redis command
 
 # One attempt, a second each to connect and to be answered: a page that defers a job must not hang with Redis.
-# `can_read` in redis-py's pool already replaces a connection that the server closed meanwhile.
+# The pool already replaces a connection that the server closed meanwhile.
 CLIENT_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1}
-ALL_IN_USE = "No connection available."  # redis-py's error of BlockingConnectionPool
-WAIT_FOR_CONNECTION = 1  # seconds, if all JOBS["CONNECTIONS"] are in use
 SENTINEL_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1}  # where SENTINEL_KWARGS says nothing
 
 
@@ -111,21 +115,9 @@ _DEFAULT_CONNECTIONS = ConnectionPool().max_connections  # redis-py's, if RQ_QUE
 
 
 def _bounded(pool: ConnectionPool) -> ConnectionPool:
-    """
-    Return a pool in whose place a thread waits for a connection if all are in use; redis-py's own raises at once. With
-    Sentinels, for which redis-py has no such pool, only the bound is set.
-    """
+    """Return our own pool in its place, with the bound of RQ_QUEUES, else of JOBS["CONNECTIONS"]."""
     is_default = pool.max_connections == _DEFAULT_CONNECTIONS
-    most = conf.connections() if is_default else pool.max_connections
-    if isinstance(pool, SentinelConnectionPool):
-        pool.max_connections = most
-        return pool
-    return BlockingConnectionPool(  # type: ignore[no-untyped-call]
-        max_connections=most,
-        timeout=WAIT_FOR_CONNECTION,
-        connection_class=pool.connection_class,
-        **pool.connection_kwargs,
-    )
+    return bounded(pool, conf.connections() if is_default else pool.max_connections)
 
 
 @lru_cache
@@ -226,6 +218,11 @@ def _run_once(pool: ConnectionPool, script: Script, keys: Sequence[Word], argume
             return _ask(connection, "EVALSHA", script.sha, len(keys), *keys, *arguments)
         except NoScriptError:
             return _ask(connection, "EVAL", script.text, len(keys), *keys, *arguments)
+    except ResponseError:
+        raise
+    except BaseException:
+        connection.disconnect()  # the answer may be under way, or half read
+        raise
     finally:
         pool.release(connection)
 
@@ -247,8 +244,13 @@ def run_many(client: Redis, script: Script, calls: Sequence[tuple[Sequence[str],
 
 
 def _ask(connection: Any, *words: Word) -> Any:
-    connection.send_packed_command(connection.pack_command(*words), check_health=False)
+    connection.send_packed_command(packed(connection, words), check_health=False)
     return connection.read_response(disable_decoding=True)
+
+
+def packed(connection: Any, words: tuple[Word, ...]) -> Any:
+    """Return a command as `send_packed_command` takes it. redis-py looks at each word twice more than hiredis does."""
+    return connection.pack_command(*words) if pack_command is None else (pack_command(words),)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -14,18 +14,19 @@ SILENCE = 15  # seconds without a beat of any worker, after which each has as lo
 
 
 _FIRST, _LAST = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)  # in whatever zone one reads them
+_FIRST_SECONDS, _LAST_SECONDS = _FIRST.timestamp(), _LAST.timestamp()
 
 
 def moment(seconds: float) -> datetime:
     """The time so many seconds after the epoch; of one that not every zone could show, the nearest that all can."""
-    if seconds <= _FIRST.timestamp():
+    if seconds <= _FIRST_SECONDS:
         return _FIRST
-    return datetime.fromtimestamp(seconds, UTC) if seconds < _LAST.timestamp() else _LAST
+    return datetime.fromtimestamp(seconds, UTC) if seconds < _LAST_SECONDS else _LAST
 
 
 def iso(seconds: float) -> str:
-    """Format seconds since the epoch as RQ's timestamp: ISO 8601 with microseconds, in UTC."""
-    return moment(seconds).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """Format seconds since the epoch as RQ's timestamp: ISO 8601 with microseconds, in UTC. `strftime` is slow."""
+    return moment(seconds).isoformat(timespec="microseconds")[:-6] + "Z"  # instead of +00:00
 
 
 def as_django(at: datetime) -> datetime:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -13,8 +13,8 @@ from jobs.broker import keys
 from jobs.broker.connections import Word
 from jobs.client import field_types, options
 from jobs.errors import CommandDefinitionError, SerializationError
-from jobs.queues import Lock, NewJob
 from jobs.record import arguments, payload, registry
+from jobs.record.new_jobs import Lock, NewJob
 from jobs.record.prerequisites import NONE, Prerequisites
 from jobs.record.registry import CommandClass
 from jobs.retries import seconds_of
@@ -25,33 +25,51 @@ def new_job(
     args: Sequence[Any],
     fields: Mapping[str, Any],
     *,
-    queue: str,
     due: float | None = None,
+    **shared: Any,
+) -> NewJob:
+    """
+    Return the job that `defer` is about to write. `due` is that of NewJob; `shared` are the options of `builder`, whose
+    errors it raises.
+    """
+    return builder(command, **shared)(queues.new_id(), args, fields, due)
+
+
+def builder(
+    command: type[CommandClass],
+    *,
+    queue: str,
     prerequisites: Prerequisites = NONE,
     context: bytes = b"",
     profile: bool = False,
     is_wait: bool = False,
-) -> NewJob:
+) -> Callable[[str, Sequence[Any], Mapping[str, Any], float | None], NewJob]:
     """
-    Return the job that `defer` is about to write. `due` and `is_wait` are those of NewJob, `context` is the result
-    of `context.capture`, `profile` whether its attempts are profiled.
+    Return a function that builds jobs of a command by id, arguments and `due`. `is_wait` is that of NewJob, `context`
+    the result of `context.capture`, `profile` whether the attempts are profiled. CommandDefinitionError for a command
+    that cannot be deferred.
 
-    Raises TypeError for fields that do not match or have another type than annotated, SerializationError for an
-    argument that cannot be serialized.
+    The function raises TypeError for fields that do not match or have another type than annotated, SerializationError
+    for an argument that cannot be serialized.
     """
     name = registry.name_of(command)
     if not command.has_call():
         raise CommandDefinitionError(f"{name} cannot be deferred: it has no `call`.")
-    try:
-        bound = command(*args, **fields)  # binds the arguments here: a mistake is the caller's error, not the worker's
-    except TypeError as error:
-        raise _misfit(command, name, args, fields) or error from None
-    data = payload.build(name, _encoded(command, name, args), _encoded_named(name, fields))
-    field_types.check(command, bound, args, fields)
     further = _further_fields(command, context, profile)
-    lock = None if command.unique_for is None else _lock(command, name, bound, args, fields)
+    is_unique = command.unique_for is not None
     expires_in = None if command.expires_in is None else seconds_of(command.expires_in)
-    return NewJob(queues.new_id(), queue, data, due, further, prerequisites, lock, False, is_wait, expires_in)
+
+    def build(job_id: str, args: Sequence[Any], fields: Mapping[str, Any], due: float | None) -> NewJob:
+        try:
+            bound = command(*args, **fields)  # binds the arguments here: an error is the caller's, not the worker's
+        except TypeError as error:
+            raise _misfit(command, name, args, fields) or error from None
+        data = payload.build(name, _encoded(command, name, args), _encoded_named(name, fields))
+        field_types.check(command, bound, args, fields)
+        lock = _lock(command, name, bound, args, fields) if is_unique else None
+        return NewJob(job_id, queue, data, due, further, prerequisites, lock, False, is_wait, expires_in)
+
+    return build
 
 
 def _further_fields(command: type[CommandClass], context: bytes, profile: bool) -> tuple[Word, ...]:

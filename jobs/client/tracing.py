@@ -15,8 +15,8 @@ import orjson
 from django.core.exceptions import ImproperlyConfigured
 
 from jobs import conf
-from jobs.queues import NewJob
 from jobs.record import registry
+from jobs.record.new_jobs import NewJob
 
 SYSTEM = "rq"  # messaging.system: whose data model it is
 

@@ -23,8 +23,8 @@ from jobs import conf, queues
 from jobs.broker.times import sendable
 from jobs.client import new_job
 from jobs.errors import JobsError, ScheduleError
-from jobs.queues import NewJob
 from jobs.record import registry
+from jobs.record.new_jobs import NewJob
 from jobs.retries import seconds_of
 
 CatchUp = Literal["latest", "none", "all"]

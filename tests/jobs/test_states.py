@@ -80,7 +80,7 @@ class Lives(RuleBasedStateMachine):
         self.dead: list[Life] = []  # the last one first
         self.late: list[tuple] = []  # worker and claim, of those that were taken for dead or did not hear
         self.writes: list = []  # what is to be written when a transaction commits
-        monkeypatch.setattr(queues, "on_commit", lambda write: self.writes.append(write))
+        monkeypatch.setattr(queues, "on_commit", lambda write, opened: self.writes.append(write))
         ids = itertools.count()
         monkeypatch.setattr(queues, "new_id", lambda: f"job-{next(ids)}")  # the same ones when an example is run again
 

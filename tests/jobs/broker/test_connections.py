@@ -130,7 +130,7 @@ def test_more_threads_than_connections_wait_for_one(valkey, settings, fresh_clie
 
     assert errors == []
     assert get_connection("default").llen("rq:queue:default") == 40
-    assert len(get_connection("default").connection_pool._connections) == 2
+    assert len(get_connection("default").connection_pool._available_connections) == 2
 
 
 def test_a_thread_that_waits_in_vain_is_told_of_the_setting(valkey, settings, fresh_clients):
@@ -153,13 +153,13 @@ def test_a_bad_number_of_connections_is_refused_naming_it(value, settings):
 
 
 def sizes(monkeypatch):
-    found, write = [], queues._write_slice
+    found, settle = [], queues._settle
 
-    def note(client, queue, pairs):
+    def note(pairs, *answer):
         found.append(len(pairs))
-        write(client, queue, pairs)
+        return settle(pairs, *answer)
 
-    monkeypatch.setattr(queues, "_write_slice", note)
+    monkeypatch.setattr(queues, "_settle", note)
     return found
 
 
