@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 from redis.exceptions import ResponseError
 
 from jobs import conf, runtime
-from jobs.attempts.claim import Claim
+from jobs.attempts.claim import Claim, rows
 from jobs.attempts.outcomes import GivenBack
 from jobs.broker import keys
-from jobs.broker.connections import Script, Word
+from jobs.broker.connections import Script
 from jobs.broker.times import UNSEEN, as_text, iso
 from jobs.inspection.attempt_counts import COUNTS_KEPT
 from jobs.safe_logging import safe_logger
-from jobs.worker.commit import Commits, Handed
+from jobs.worker.commit import Commits, Handed, words
 from jobs.worker.connection import UNREACHABLE, Wire
 from jobs.worker.doorbell import Doorbell
 from jobs.worker.parcels import Parcels
@@ -172,9 +172,6 @@ class Fetch:
         waiting = self._unsent + self.commits.take()
         outcomes = self._parcels.fill(waiting)
         again = self._again
-        words: list[Word] = []
-        for handed in outcomes:
-            words += handed.encoded.words()
         want = self._room(len(outcomes)) if claims and not self._quiet else 0
         now, first = runtime.now(), self._executions
         self._executions += want
@@ -186,9 +183,9 @@ class Fetch:
             *(keys.RQ, self._worker, iso(now), repr(now), want, first),
             *(keys.counts(int(now // 60)), COUNTS_KEPT, len(outcomes), UNSEEN),
             self._dead_limit,
-            *words,
+            *words(outcomes),
         )
-        step = StepAnswer(*answer)
+        step = StepAnswer(*answer)._replace(rows=rows(answer[3]))
         self._in_doubt, self._wait, self._may_claim = False, 0.0, bool(step.is_registered)
         self._unsent, self._is_sending = waiting[len(outcomes) :], False
         self._parcels.arrived()
