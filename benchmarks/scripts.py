@@ -9,6 +9,7 @@ the whole server by valgrind, which must be installed, and do not depend on the 
 
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -126,19 +127,20 @@ def count(client: Redis) -> None:
     at_once, calls = 16, 60
     CLIENT_OPTIONS["socket_timeout"] = 60  # the server runs fifty times slower
     pid = str(client.info("server")["process_id"])  # type: ignore[index]
+    control = shutil.which("callgrind_control") or "callgrind_control"
 
     def row(name: str, call: Callable[[], object]) -> None:
         """Make the calls, and print what one needs."""
         for _ in range(5):
             call()
-        subprocess.run(["callgrind_control", "--zero", pid], check=True, capture_output=True)
+        subprocess.run([control, "--zero", pid], check=True, capture_output=True)
         before = client.info("commandstats")
         used = time.process_time()
         for _ in range(calls):
             call()
         used = time.process_time() - used
         after: Any = client.info("commandstats")
-        answer = subprocess.run(["callgrind_control", "-e", pid], check=True, capture_output=True, text=True)
+        answer = subprocess.run([control, "-e", pid], check=True, capture_output=True, text=True)
         instructions = int(re.search(r"Th 1 +([\d,]+)", answer.stdout)[1].replace(",", ""))  # type: ignore[index]
         ran = sum(
             figures["calls"] - before.get(command, {"calls": 0})["calls"]  # type: ignore[union-attr]

@@ -14,20 +14,26 @@ TEN_YEARS = 10 * 365 * DAY  # seconds
 
 
 class Row(NamedTuple):
-    """The step script's answer for one claim, in its order; More follows where the job has any of it."""
+    """One claim as the step script answers it; the last item, a list, stands for those of Rare and More."""
 
     id: bytes
     queue: bytes
     execution: bytes
     data: bytes
-    timeout: bytes
-    result_ttl: bytes
-    interruptions: bytes
-    is_plain: int  # whether RQ's own code made the job
+    more: list[Any] | bytes  # empty: none of it
+
+
+class Rare(NamedTuple):
+    """Fields that few jobs have; More follows where the job has any of that."""
+
+    timeout: bytes = b""
+    result_ttl: bytes = b""
+    interruptions: bytes = b""
+    is_plain: int = 0  # whether RQ's own code made the job
 
 
 class More(NamedTuple):
-    """What few jobs have, and is read only of those."""
+    """What still fewer jobs have, and is read only of those."""
 
     progress: bytes = b""
     expires_at: bytes = b""
@@ -38,7 +44,12 @@ class More(NamedTuple):
 
 
 NOTHING_MORE = More()
-ROW_LENGTH = len(Row._fields)
+ROW_LENGTH, RARE_LENGTH = len(Row._fields), len(Rare._fields)
+
+
+def rows(words: list[Any]) -> list[list[Any]]:
+    """Return the rows of the script's answer, the items of all claims in one list."""
+    return [words[at : at + ROW_LENGTH] for at in range(0, len(words), ROW_LENGTH)]
 
 
 class Claim:
@@ -64,21 +75,14 @@ class Claim:
     )
 
     def __init__(self, row: list[Any]) -> None:
-        """`row`: the items of a Row, and those of a More if the job has any of it."""
-        self.more = NOTHING_MORE
-        if len(row) > ROW_LENGTH:
-            self.more = More(*row[ROW_LENGTH:])
-            del row[ROW_LENGTH:]
-        (
-            self.id,
-            self.queue,
-            self.execution,
-            self.data,
-            self.timeout,
-            self.result_ttl,
-            self.interruptions,
-            self.is_plain,
-        ) = row
+        """`row`: the items of a Row."""
+        self.id, self.queue, self.execution, self.data, more = row
+        if more:
+            self.timeout, self.result_ttl, self.interruptions, self.is_plain = more[:RARE_LENGTH]
+            self.more = More(*more[RARE_LENGTH:])
+        else:
+            self.timeout = self.result_ttl = self.interruptions = b""
+            self.is_plain, self.more = 0, NOTHING_MORE
         self.started = 0.0  # monotonic seconds
         self.deadline = 0.0
 

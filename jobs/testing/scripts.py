@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import orjson
 
 from jobs import control, queues, runtime
-from jobs.attempts.claim import Claim, More, Row
+from jobs.attempts.claim import Claim, More, Rare, Row
 from jobs.attempts.outcomes import Outcome, Postponed, Requeued, Retried
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
@@ -199,10 +199,10 @@ class ScriptedMemory(Memory):
         execution = f"testing.{next(self._numbers)}"
         self.scores[keys.registry("wip", queue.decode())][bytes_of(f"{job_id}:{execution}")] = runtime.now()
         self._set(job_id, status="started", started_at=iso(runtime.now()), worker_name="testing")
-        fields = {field: record.get(field, b"") for field in ("data", "timeout", "result_ttl", "interruptions")}
-        row = Row(bytes_of(job_id), queue, execution.encode(), **fields, is_plain=0)
+        timeout, ttl, interruptions = (record.get(field, b"") for field in ("timeout", "result_ttl", "interruptions"))
         more = {field: record.get(field, b"") for field in ("progress", "expires_at", "context", "schedule", "profile")}
-        return Claim([*row, *More(**more, has_prerequisites=int("prereqs" in record))])
+        few = [*Rare(timeout, ttl, interruptions), *More(**more, has_prerequisites=int("prereqs" in record))]
+        return Claim([*Row(bytes_of(job_id), queue, execution.encode(), record.get("data", b""), few)])
 
     def commit(self, claim: Claim, outcome: Outcome, command: str, seconds: float) -> None:
         """Write what an attempt ended as, if the claim is still held."""

@@ -3,6 +3,7 @@
 import zlib
 from base64 import b64encode
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jobs import conf, runtime
@@ -27,6 +28,7 @@ DEAD_TTL = 180 * DAY  # seconds that a dead job is kept
 SLOW = 2.0  # seconds: a beat may have written RQ's record of the execution
 TRACEBACK_LENGTH = 20_000  # characters of a traceback that are kept, from its end
 
+_NO_WORDS: tuple[Word, ...] = ()
 _SUCCESSFUL, _FAILED, _RETRIED = "1", "2", "4"  # RQ's types of results
 
 
@@ -35,7 +37,7 @@ def _b64(text: str) -> str:
 
 
 class EncodedOutcome(NamedTuple):
-    """An outcome in the words of `step.lua`, in their order there."""
+    """An outcome as `step.lua` reads it."""
 
     id: bytes
     execution: bytes
@@ -51,9 +53,20 @@ class EncodedOutcome(NamedTuple):
     entry: bytes  # the recurring entry whose run the job is
     fields: tuple[Word, ...]  # names and values for the job's record
 
-    def words(self) -> list[Word]:
-        """The arguments of the script."""
-        return [*self[:-1], len(self.fields) // 2, *self.fields]
+    def words(self) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
+        """The arguments of the script: the words that each outcome has, and the further ones that the last names."""
+        more, further = "", _NO_WORDS
+        if self.slow == "1" or self.result_type or self.event or self.entry or self.fields:
+            more, further = self._more()
+        return (self.id, self.execution, self.queue, self.kind, self.when, self.label, more), further
+
+    def _more(self) -> tuple[str, tuple[Word, ...]]:
+        named = {"r": self.result_type, "v": self.result, "b": self.began, "e": self.event, "s": self.entry}
+        letters = ("x" if self.slow == "1" else "") + "".join(letter for letter, word in named.items() if word)
+        words: tuple[Word, ...] = tuple(word for word in named.values() if word)
+        if self.fields:
+            letters, words = letters + "f", (*words, len(self.fields) // 2, *self.fields)
+        return letters, words
 
 
 class Handed(NamedTuple):
@@ -66,6 +79,17 @@ class Handed(NamedTuple):
     def size(self) -> int:
         """Its bytes, as far as they may be many."""
         return len(self.encoded.result) + sum(len(word) for word in self.encoded.fields if isinstance(word, str))
+
+
+def words(outcomes: Sequence[Handed]) -> list[Word]:
+    """Return the arguments of the step script for these outcomes."""
+    each: list[Word] = []
+    further: list[Word] = []
+    for handed in outcomes:
+        some, more = handed.encoded.words()
+        each += some
+        further += more
+    return each + further
 
 
 class Commits:

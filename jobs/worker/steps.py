@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jobs import conf, runtime
-from jobs.attempts.claim import Claim
+from jobs.attempts.claim import Claim, rows
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
 from jobs.broker.times import UNSEEN, as_text, iso
 from jobs.inspection.attempt_counts import COUNTS_KEPT
 from jobs.safe_logging import safe_logger
-from jobs.worker.commit import Commits, Handed
+from jobs.worker.commit import Commits, Handed, words
 from jobs.worker.connection import CONNECTION_ERRORS, Wire
 from jobs.worker.parcels import Parcels
 from jobs.worker.recovery import NONE, recover
@@ -114,16 +114,14 @@ class Steps:
             return
         wanted = max(wanted, 0)
         now = runtime.now()
-        words: list[Word] = [self._worker, iso(now), repr(now), wanted, self._executions]
-        words += (keys.counts(int(now // 60)), COUNTS_KEPT, len(outcomes), UNSEEN, self._dead_limit)
-        for handed in outcomes:
-            words += handed.encoded.words()
+        about: list[Word] = [self._worker, iso(now), repr(now), wanted, self._executions]
+        about += (keys.counts(int(now // 60)), COUNTS_KEPT, len(outcomes), UNSEEN, self._dead_limit)
         flight = _Flight(outcomes, self._again, wanted, self._executions)
         self._unsent, self._is_sending, self._in_doubt = waiting, True, True  # until the answer is here
         self._again = self._again | {handed.claim.execution for handed in outcomes}
         self._executions += wanted
         self._forgotten.clear()
-        self._wire.start(_STEP, [keys.queue(name) for name in order] if wanted else [], keys.RQ, *words)
+        self._wire.start(_STEP, [keys.queue(name) for name in order] if wanted else [], keys.RQ, *about, *words(outcomes))
         self._flight = flight
 
     def _reconcile(self) -> None:
@@ -147,7 +145,8 @@ class Steps:
         flight, self._flight = self._flight, None
         if flight is None:
             return None
-        answer = StepAnswer(*self._wire.finish())
+        refused, failed, releasing, claims, *rest = self._wire.finish()
+        answer = StepAnswer(refused, failed, releasing, rows(claims), *rest)
         self._is_sending = False
         self._settle(flight, answer)
         self._executions = flight.first + len(answer.rows)

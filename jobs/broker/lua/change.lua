@@ -13,7 +13,7 @@
 --
 -- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is notified.
 local prefix, what, keep, iso = ARGV[1], ARGV[3], tonumber(ARGV[5]), ARGV[11]
--- Parts: server, move, enqueue, record, link, leave
+-- Parts: server, move, enqueue, ended, record, link, unlink, leave
 
 local OFF = '\0off' -- no job's id: it replaces in a list the ids that are about to be removed
 local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
@@ -252,7 +252,7 @@ local function change(id)
   end
   if not linked_anew then
     redis.call('UNLINK', waits)
-    if lacks > 0 then links = links + link.unlink(id, prerequisites) end
+    if lacks > 0 then links = links + unlink.all(id, prerequisites) end
   end
   if worker then -- this execution, and none that a person's retry may have begun by the time that it hears of it
     for _, member in ipairs(claimed) do

@@ -8,7 +8,7 @@
 -- be sent twice: what is deleted is deleted.
 local prefix, most, until_, keep = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local queue = string.sub(KEYS[1], #prefix + 7) -- 'rq:' .. 'queue:'
--- Parts: server, record, link, leave
+-- Parts: server, record, unlink, leave
 
 local OFF = '\0off' -- as in change.lua
 
@@ -18,7 +18,7 @@ local function forget(id)
   if not read then return redis.call('TYPE', key).ok == 'hash' and 'stays' or 'gone' end
   if not job[1] then return 'gone' end -- there is no job: only its id is here
   if job[3] and job[3] > until_ then return 'stays' end
-  if redis.call('EXISTS', 'jobs:waits:' .. id) == 1 then link.unlink(id, job[2]) end
+  if redis.call('EXISTS', 'jobs:waits:' .. id) == 1 then unlink.all(id, job[2]) end
   leave.job(id, queue, 'deleted')
   record.forget(id, 'deleted', keep) -- last: until then it is in its place
   return 'deleted'

@@ -7,7 +7,7 @@
 -- Until all are linked the job waits for itself, so it cannot start early; and it stands in `jobs:linking`, so a parent
 -- goes on if the client that wrote the job is gone. It may be sent twice, and by several at once.
 local prefix, id, key = ARGV[1], ARGV[2], ARGV[1] .. 'job:' .. ARGV[2]
--- Parts: server, link
+-- Parts: server, link, unlink
 
 local waits, started = 'jobs:waits:' .. id, {}
 local read, job = pcall(redis.call, 'HMGET', key, 'status', 'origin', 'due', 'follows')
@@ -36,7 +36,7 @@ local left = redis.call('SCARD', KEYS[1])
 if left == 0 then
   write('SREM', waits, id)
   if redis.call('EXISTS', waits) == 0 then
-    link.start(id, job[2], job[3], clock(), ARGV[4]) -- or later, by a parent
+    unlink.start(id, job[2], job[3], clock(), ARGV[4]) -- or later, by a parent
     started[1] = id
   end
   redis.call('HDEL', key, 'follows')

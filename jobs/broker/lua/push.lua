@@ -13,13 +13,15 @@
 -- A job that exists is left alone, so the script may be sent twice. A lock names a job, and counts while that job is
 -- unfinished: it cannot outlive it, whatever happens to either.
 local prefix, queue, iso = ARGV[1], ARGV[2], ARGV[3]
--- Parts: server, enqueue, record, link
+local records = prefix .. 'job:'
+-- Parts: server, enqueue, ended, link
 
+local AT_ONCE = 1000 -- jobs in one command: `unpack` fills Lua's stack, which holds a few thousand values
 local ready, duplicates, i, position = {}, {}, 4, 0
 
 local function holder(lock)
   local id = redis.pcall('GET', lock) -- SET replaces whatever lies there, and the record of what is no job is no hash
-  local status = type(id) == 'string' and redis.pcall('HGET', prefix .. 'job:' .. id, 'status')
+  local status = type(id) == 'string' and redis.pcall('HGET', records .. id, 'status')
   return type(status) == 'string' and not ENDED[status] and id
 end
 
@@ -28,10 +30,10 @@ local begun = nil -- the job that is being written
 local function write_jobs()
   while i <= #ARGV do
     local id, due, payload, links, extra = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
-    local key, waiting, taken = prefix .. 'job:' .. id, false, nil
+    local key, waiting, taken = records .. id, false, nil
     if redis.call('EXISTS', key) == 0 then
       begun = id
-      if string.byte(due) == 43 then due = string.format('%.6f', clock() + tonumber(due)) end -- '+'
+      if due ~= '' and string.byte(due) == 43 then due = string.format('%.6f', clock() + tonumber(due)) end -- '+'
       if links ~= '' then
         links = cjson.decode(links)
         taken = links.unique and holder(links.unique)
@@ -54,15 +56,19 @@ local function write_jobs()
         local registry, score = nil, nil
         if waiting then
           registry, score = KEYS[4], clock()
-          redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'deferred', 'data', payload)
+          redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'deferred', 'data', payload,
+            unpack(ARGV, i + 5, i + 4 + 2 * extra))
           if due ~= '' then redis.call('HSET', key, 'due', due) end
         elseif due ~= '' then
           registry, score = KEYS[3], due
-          redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'scheduled', 'data', payload)
-        else
+          redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'scheduled', 'data', payload,
+            unpack(ARGV, i + 5, i + 4 + 2 * extra))
+        elseif extra == 0 then
           redis.call('HSET', key, 'created_at', iso, 'enqueued_at', iso, 'origin', queue, 'status', 'queued', 'data', payload)
+        else
+          redis.call('HSET', key, 'created_at', iso, 'enqueued_at', iso, 'origin', queue, 'status', 'queued',
+            'data', payload, unpack(ARGV, i + 5, i + 4 + 2 * extra))
         end
-        if extra > 0 then redis.call('HSET', key, unpack(ARGV, i + 5, i + 4 + 2 * extra)) end
         if links ~= '' and links.expires_in then
           local from = tonumber(due) or clock()
           redis.call('HSET', key, 'expires_at', string.format('%.6f', from + links.expires_in))
@@ -70,7 +76,7 @@ local function write_jobs()
         if registry then
           write('ZADD', registry, score, id)
         elseif links ~= '' and links.front then
-          enqueue.one({}, 'LPUSH', KEYS[2], id)
+          enqueue.many('LPUSH', KEYS[2], { id })
         else
           ready[#ready + 1] = id
         end
@@ -84,13 +90,19 @@ end
 write('SADD', KEYS[1], KEYS[2])
 local written, refusal = pcall(write_jobs)
 if begun then -- no record without a place
-  redis.call('DEL', prefix .. 'job:' .. begun, 'jobs:waits:' .. begun)
+  redis.call('DEL', records .. begun, 'jobs:waits:' .. begun)
   redis.call('UNLINK', 'jobs:unlinked:' .. begun)
   redis.call('SREM', 'jobs:linking', begun)
 end
 -- Those before it are whole.
-local placed, reason = enqueue.many(KEYS[2], ready)
-for at = placed + 1, #ready do redis.call('DEL', prefix .. 'job:' .. ready[at]) end
-if reason then written, refusal = false, reason end
+for first = 1, #ready, AT_ONCE do
+  local ids = #ready <= AT_ONCE and ready or { unpack(ready, first, math.min(first + AT_ONCE - 1, #ready)) }
+  local placed, reason = pcall(enqueue.many, 'RPUSH', KEYS[2], ids)
+  if not placed then
+    for at = first, #ready do redis.call('DEL', records .. ready[at]) end
+    written, refusal = false, reason
+    break
+  end
+end
 if not written then error(refusal, 0) end
 return duplicates

@@ -7,7 +7,7 @@
 -- It may be sent twice, and by several at once: who is through leaves the set last. A prerequisite that somebody has
 -- revived meanwhile has not ended any more: those that are left wait for its next end.
 local prefix, prerequisite, iso, started = ARGV[1], ARGV[2], ARGV[4], {}
--- Parts: server, record, link
+-- Parts: server, ended, unlink
 
 local now = clock()
 local status = redis.pcall('HGET', prefix .. 'job:' .. prerequisite, 'status')
@@ -21,7 +21,7 @@ local function release(id)
   if redis.call('EXISTS', 'jobs:waits:' .. id) == 0 then
     local job = redis.call('HMGET', prefix .. 'job:' .. id, 'status', 'origin', 'due')
     if job[1] == 'deferred' then -- else a person has been here
-      link.start(id, job[2], job[3], now, iso)
+      unlink.start(id, job[2], job[3], now, iso)
       started[#started + 1] = id
     end
   end

@@ -6,8 +6,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jobs.attempts.outcomes import Dead, Discarded, Finished, GivenBack
+from jobs.attempts.outcomes import Dead, Discarded, Finished, GivenBack, Requeued, Retried, Waiting
 from jobs.broker.connections import get_connection
+from jobs.retries import Progress
 from jobs.worker.pace import LAST
 from tests.sample.commands.notes import WriteNote
 
@@ -307,3 +308,59 @@ def test_a_connection_may_be_lost_any_number_of_times(new_fetch):
     for _ in range(300):
         assert wire.call("PING") == b"PONG"
         wire.close()
+
+
+@pytest.mark.parametrize("number", [1, 16])
+def test_a_plain_job_costs_three_calls_and_a_step_ten_for_all_its_jobs(number, new_fetch, valkey):
+    WriteNote.defer_many([("x",)] * 2 * number)
+    fetch, client = new_fetch("w1", threads=number, queues=("default",)), valkey.client()
+    for claim in claim_all(fetch):
+        finish(fetch, claim, Finished(None, 0))
+    client.config_resetstat()
+    assert len(claim_all(fetch)) == number
+
+    calls = {name.removeprefix("cmdstat_"): each["calls"] for name, each in client.info("commandstats").items()}
+    of_each_job = {"zscore": number + 1, "hmget": number, "hset": number}  # and one ZSCORE: whether the worker is alive
+    of_commits = dict.fromkeys(("exists", "del", "zrem", "hincrby", "expire"), 1)
+    of_claims = dict.fromkeys(("time", "lrange", "zadd", "ltrim"), 1)
+    ours = {"evalsha", "config|resetstat", "info"}
+    assert {name: n for name, n in calls.items() if name not in ours} == of_each_job | of_commits | of_claims
+
+
+def test_outcomes_of_several_kinds_and_queues_are_written_by_one_step(new_fetch, places):
+    outcomes = [Finished(None, 0), Finished(b"1", 500), Dead("why", "Traceback"), Discarded("why"), GivenBack()]
+    outcomes += [Requeued(0, Progress()), Retried(60, "why", "Traceback", Progress()), Waiting()]
+    queues = ("critical", "low")
+    jobs = [WriteNote.defer_many([("x",)] * len(outcomes), queue=queue) for queue in queues]
+    fetch = new_fetch("w1", threads=2 * len(outcomes), queues=queues)
+    for claim, outcome in zip(claim_all(fetch), outcomes * 2, strict=True):
+        finish(fetch, claim, outcome)
+    assert fetch.flush()
+
+    kinds = ["", "finished", "failed", "canceled", "queue", "queue", "scheduled", "queue"]
+    expected = {
+        job.id: [f"{kind}:{queue}"]
+        for queue, of_queue in zip(queues, jobs, strict=True)
+        for kind, job in zip(kinds, of_queue, strict=True)
+        if kind
+    }
+    assert places() == expected
+    client = get_connection("default")
+    for queue, of_queue in zip(queues, jobs, strict=True):
+        ids = [of_queue[at].id.encode() for at in (4, 5, 7)]  # given back to the head; the others at the tail
+        assert client.lrange(f"rq:queue:{queue}", 0, -1) == ids
+        assert [of_queue[at].reason for at in (2, 3, 6)] == ["why"] * 3
+        assert [event.name for event in of_queue[6].history][-2:] == ["failed", "retried"]
+        assert of_queue[1].results()[0].return_value == 1
+
+
+def test_more_outcomes_than_one_command_takes_are_written_by_one_step(new_fetch, places, valkey):
+    WriteNote.defer_many([("x",)] * 1_201)
+    fetch = new_fetch("w1", threads=1_201)
+    for at, claim in enumerate(claim_all(fetch)):
+        finish(fetch, claim, Finished(b"1", 500) if at % 2 else Finished(None, 0))
+    assert fetch.flush()
+    assert valkey.client().zcard("rq:finished:default") == 600
+    assert [place for (place,) in places().values()] == ["finished:default"] * 600
+    (counts,) = valkey.client().keys("jobs:counts:*")
+    assert valkey.client().hvals(counts) == [b"1201"]

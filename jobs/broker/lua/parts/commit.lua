@@ -1,81 +1,55 @@
 -- Parts: server, move, enqueue, record, leave
--- Writes an outcome. Of the script: `prefix`, `worker`, `iso`, `now`, `dead_limit`.
-local commit = { refused = {}, releasing = {}, trimmed = 0 }
+-- Writes outcomes. Of the script: `prefix`, `worker`, `iso`, `now`, `dead_limit`, `outcomes`, `further`.
+--
+-- The record of each job is written by itself. What is written for each to the same key follows in one command for all
+-- of a queue, and the removal of the claims comes last: a job whose outcome could not be written keeps its claim.
+local commit = { refused = {}, failed = {}, releasing = {}, trimmed = 0, one = 0, finish = 0 }
 
+local STATUS = { F = 'finished', D = 'failed', C = 'canceled', S = 'scheduled', W = 'deferred', H = 'queued',
+  T = 'queued' }
 local ENDS = { F = 'finished', D = 'dead', C = 'discarded' } -- by the kind of an outcome, if the job ends with it
+local AT_ONCE = 500 -- outcomes settled by one command: `unpack` fills Lua's stack, which holds a few thousand values
+local is_awaited = nil -- whether anything waits for any of the jobs that end in this step
+local batches, size, counts = {}, 0, {} -- by queue: the outcomes that are to be settled; their number; labels
 
--- By the kind of an outcome: write the job's status, and its place unless that is a list. `has_plain`: whether RQ's
--- code has dependents to release. Returns when the job is forgotten, as `time`, and how it comes back into its list.
-local kinds = {}
-
-function kinds.F(id, queue, key, time, has_plain)
-  if time == '0' and not has_plain then
-    redis.call('DEL', key, prefix .. 'results:' .. id)
-    return time
+-- Whether other jobs wait for any of those that end. One look for all of them.
+local function look()
+  local ids = {}
+  for at = outcomes, further - 1, 7 do
+    if ENDS[ARGV[at + 3]] then ids[#ids + 1] = ARGV[at] end
   end
-  if time == '0' then
-    time = '60' -- RQ's code reads the record to release its dependents
-    redis.call('EXPIRE', prefix .. 'results:' .. id, time)
+  is_awaited = leave.is_awaited(ids)
+end
+
+local NOTHING_MORE = {}
+
+-- What an outcome has more: words of ARGV, by the letters that name them.
+local function read_more(letters)
+  if letters == '' then return NOTHING_MORE end
+  local more = {}
+  for letter in string.gmatch(letters, '.') do
+    if letter == 'f' then
+      more.first, more.last = further + 1, further + 2 * ARGV[further]
+      further = more.last + 1
+    else
+      more[letter] = letter == 'x' or ARGV[further]
+      if letter ~= 'x' then further = further + 1 end
+    end
   end
-  redis.call('HSET', key, 'status', 'finished', 'ended_at', iso)
-  redis.call('EXPIRE', key, time)
-  write('ZADD', prefix .. 'finished:' .. queue, now + time, id)
-  return time
-end
-
-function kinds.S(id, queue, key, time)
-  redis.call('HSET', key, 'status', 'scheduled')
-  write('ZADD', prefix .. 'scheduled:' .. queue, time, id)
-  return time
-end
-
-local function back(key, time, push)
-  redis.call('HSET', key, 'status', 'queued')
-  redis.call('HDEL', key, 'started_at', 'worker_name')
-  return time, push
-end
-
-function kinds.H(_, _, key, time) return back(key, time, 'LPUSH') end
-
-function kinds.T(_, _, key, time) return back(key, time, 'RPUSH') end
-
-function kinds.D(id, queue, key, time)
-  redis.call('HSET', key, 'status', 'failed', 'ended_at', iso)
-  redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- a retry by a person begins afresh
-  write('ZADD', prefix .. 'failed:' .. queue, time, id)
-  redis.call('EXPIREAT', key, time)
-  return time
-end
-
-function kinds.C(id, queue, key, time)
-  redis.call('HSET', key, 'status', 'canceled', 'ended_at', iso)
-  write('ZADD', prefix .. 'canceled:' .. queue, time, id)
-  redis.call('EXPIREAT', key, time)
-  redis.call('EXPIREAT', prefix .. 'results:' .. id, time)
-  return time
-end
-
-function kinds.W(id, queue, key, time)
-  if redis.call('EXISTS', 'jobs:waits:' .. id) == 1 then
-    redis.call('HSET', key, 'status', 'deferred')
-    write('ZADD', prefix .. 'deferred:' .. queue, now, id)
-    return time
-  end
-  redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso) -- the last one has ended since this was decided
-  return time, 'RPUSH'
+  return more
 end
 
 -- Keep a result as RQ does. It is forgotten with the job.
-local function keep_result(id, kind, time, result_type, result, began)
+local function keep_result(id, kind, time, more)
   local results = prefix .. 'results:' .. id
-  local words = { 'type', result_type, 'worker_name', worker }
-  if result_type ~= '1' then
-    words[5], words[6], words[7], words[8] = 'execution_started_at', began, 'execution_ended_at', now
-    words[9], words[10] = 'exc_string', result
-  elseif result ~= '' then
-    words[5], words[6] = 'return_value', result
+  if more.r ~= '1' then
+    write('XADD', results, 'MAXLEN', '10', '*', 'type', more.r, 'worker_name', worker,
+      'execution_started_at', more.b, 'execution_ended_at', now, 'exc_string', more.v)
+  elseif more.v then
+    write('XADD', results, 'MAXLEN', '10', '*', 'type', more.r, 'worker_name', worker, 'return_value', more.v)
+  else
+    write('XADD', results, 'MAXLEN', '10', '*', 'type', more.r, 'worker_name', worker)
   end
-  write('XADD', results, 'MAXLEN', '10', '*', unpack(words))
   if kind == 'S' or kind == 'T' then
     redis.call('PERSIST', results)
   else
@@ -98,58 +72,148 @@ local function give_up(id, execution, queue)
   redis.call('ZREM', prefix .. 'wip:' .. queue, id .. ':' .. execution)
 end
 
+local function fail(position, answer)
+  commit.failed[#commit.failed + 1] = { position, type(answer) == 'table' and answer.err or tostring(answer) }
+end
+
+local function count(at)
+  local label = ARGV[at + 5]
+  if label ~= '' then counts[label] = (counts[label] or 0) + 1 end
+end
+
 -- What RQ's code has recorded. RQ's transaction has removed the claim, so the member of jobs:plain, which goes last,
--- tells whether this was written before. Returns that.
-local function recorded(id, execution, queue, entry)
+-- tells whether this was written before.
+local function write_recorded(at, entry)
+  local id, execution, queue = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local key = prefix .. 'job:' .. id
-  local ended = leave.as_recorded(id, queue, entry, commit.releasing)
+  local ended = leave.as_recorded(id, queue, entry or '', commit.releasing)
   if ended == nil then
     give_up(id, execution, queue)
   elseif not ended then -- to be run again: this attempt ended by itself
     local interruptions = redis.call('HGET', key, 'interruptions')
     if interruptions then redis.call('HSET', key, 'survived', interruptions) end
   end
-  return write('SREM', 'jobs:plain:' .. queue, id .. ':' .. execution) == 1
+  if write('SREM', 'jobs:plain:' .. queue, id .. ':' .. execution) == 1 and ARGV[at + 3] == 'N' then count(at) end
 end
 
-local function write_outcome(at, position)
-  local id, execution, queue, kind, time = unpack(ARGV, at, at + 4)
-  local slow, result_type, result, began, event, entry, n = unpack(ARGV, at + 6, at + 12)
-  if kind == 'N' then return recorded(id, execution, queue, entry) end
-  local wip, member, key = prefix .. 'wip:' .. queue, id .. ':' .. execution, prefix .. 'job:' .. id
-  if not redis.call('ZSCORE', wip, member) then
+-- Write the record of a job that is kept. Returns its new status.
+local function rewrite(id, queue, key, kind, time, more)
+  local status, fields = STATUS[kind], nil
+  if kind == 'W' and redis.call('EXISTS', 'jobs:waits:' .. id) == 0 then
+    status, fields = 'queued', { 'status', 'queued', 'enqueued_at', iso } -- the last has ended since this was decided
+  elseif ENDS[kind] then
+    fields = { 'status', status, 'ended_at', iso }
+  else
+    fields = { 'status', status }
+  end
+  for at = more.first or 1, more.last or 0 do fields[#fields + 1] = ARGV[at] end
+  if more.e then fields[#fields + 1], fields[#fields + 2] = 'history', record.noted(key, more.e) end
+  redis.call('HSET', key, unpack(fields))
+  if kind == 'F' then
+    redis.call('EXPIRE', key, time)
+  elseif kind == 'D' then
+    redis.call('HDEL', key, 'progress', 'interruptions', 'survived', 'expires_at') -- a retry by a person begins afresh
+    redis.call('EXPIREAT', key, time)
+  elseif kind == 'C' then
+    redis.call('EXPIREAT', key, time)
+    redis.call('EXPIREAT', prefix .. 'results:' .. id, time)
+  elseif kind == 'H' or kind == 'T' then
+    redis.call('HDEL', key, 'started_at', 'worker_name')
+  end
+  if more.r then keep_result(id, kind, time, more) end
+  return status
+end
+
+local function write_outcome(at, position, more)
+  local id, execution, queue, kind, time = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  if kind == 'N' then return write_recorded(at, more.s) end
+  local member, key, status = id .. ':' .. execution, prefix .. 'job:' .. id, nil
+  if not redis.call('ZSCORE', prefix .. 'wip:' .. queue, member) then
     local read, job = pcall(redis.call, 'HMGET', key, 'worker_name', 'status')
     commit.refused[#commit.refused + 1] = { position, read and job[1] or '', read and job[2] or '' }
-    if slow == '1' and write('SISMEMBER', 'jobs:plain:' .. queue, member) == 1 then -- RQ's code took the claim
-      recorded(id, execution, queue, entry)
+    if more.x and write('SISMEMBER', 'jobs:plain:' .. queue, member) == 1 then -- RQ's code took the claim
+      write_recorded(at, more.s)
     end
-    return false
+    return
   end
-  local has_plain, push = ENDS[kind] and leave.job(id, queue, ENDS[kind], entry, commit.releasing), nil
-  time, push = kinds[kind](id, queue, key, time, has_plain)
-  if n ~= '0' then redis.call('HSET', key, unpack(ARGV, at + 13, at + 12 + 2 * n)) end
-  if event ~= '' then record.note(key, event) end
-  if result_type ~= '' then keep_result(id, kind, time, result_type, result, began) end
-  if kind == 'D' then -- after all of it is written: of those that died this second it may be the one to go
-    commit.trimmed = commit.trimmed + leave.trim(queue, dead_limit)
+  local ends, has_plain = ENDS[kind], false
+  if ends and (is_awaited or more.s) then has_plain = leave.job(id, queue, ends, more.s or '', commit.releasing) end
+  if kind ~= 'F' or time ~= '0' then
+    status = rewrite(id, queue, key, kind, time, more)
+  elseif has_plain then -- RQ's code reads the record to release its dependents
+    time = '60'
+    redis.call('EXPIRE', prefix .. 'results:' .. id, time)
+    status = rewrite(id, queue, key, kind, time, more)
   end
-  if slow == '1' then forget_execution(id, execution, queue) end
-  if push then -- last, as an outcome that could not be written is sent again, and a list may hold a job twice
-    move.all_or_none(function(undo)
-      enqueue.one(undo, push, prefix .. 'queue:' .. queue, id)
-      redis.call('ZREM', wip, member)
-    end)
+  if more.x then forget_execution(id, execution, queue) end
+
+  -- Nothing from here on can fail. The rest is written by settle.
+  local batch = batches[queue]
+  if not batch then
+    batch = { members = {}, positions = {}, forgotten = {}, places = {}, heads = {}, tails = {} }
+    batches[queue] = batch
+  end
+  if not status then
+    local forgotten = batch.forgotten
+    forgotten[#forgotten + 1] = key
+    forgotten[#forgotten + 1] = prefix .. 'results:' .. id
+  elseif status == 'queued' then
+    local ids = kind == 'H' and batch.heads or batch.tails
+    ids[#ids + 1] = id
   else
-    redis.call('ZREM', wip, member)
+    local place = batch.places[status] or {}
+    batch.places[status] = place
+    place[#place + 1] = kind == 'F' and now + time or kind == 'W' and now or time
+    place[#place + 1] = id
   end
-  return true
+  batch.members[#batch.members + 1] = member
+  batch.positions[#batch.positions + 1] = position
+  size = size + 1
 end
 
--- Write the outcome at that place of ARGV. Returns whether the attempt counts, else nothing or the error that kept it
--- from being written.
-function commit.one(at, position)
-  local done, answer = pcall(write_outcome, at, position)
-  if done then return answer end
-  pcall(give_up, ARGV[at], ARGV[at + 1], ARGV[at + 2])
-  return false, type(answer) == 'table' and answer.err or tostring(answer)
+local function settle(undo, queue, batch)
+  for status, words in pairs(batch.places) do write('ZADD', prefix .. status .. ':' .. queue, unpack(words)) end
+  if batch.places.failed then -- after all of it is written: of those that died this second one may have to go
+    commit.trimmed = commit.trimmed + leave.trim(queue, dead_limit)
+  end
+  if #batch.forgotten > 0 then redis.call('DEL', unpack(batch.forgotten)) end
+  local list = prefix .. 'queue:' .. queue -- a list may hold a job twice, so this is undone if the claims do not go
+  for _, id in ipairs(batch.heads) do enqueue.one(undo, 'LPUSH', list, id) end
+  for _, id in ipairs(batch.tails) do enqueue.one(undo, 'RPUSH', list, id) end
+  redis.call('ZREM', prefix .. 'wip:' .. queue, unpack(batch.members))
+end
+
+local function settle_all()
+  for queue, batch in pairs(batches) do
+    local done, answer = pcall(move.all_or_none, settle, queue, batch)
+    for _, position in ipairs(batch.positions) do
+      if done then count(outcomes + 7 * position) else fail(position, answer) end
+    end
+  end
+  batches, size = {}, 0
+end
+
+-- Write the outcome of that position.
+function commit.one(position)
+  if position == 0 then look() end
+  local at = outcomes + 7 * position
+  local more = read_more(ARGV[at + 6])
+  local done, answer = pcall(write_outcome, at, position, more)
+  if not done then
+    pcall(give_up, ARGV[at], ARGV[at + 1], ARGV[at + 2])
+    fail(position, answer)
+  end
+  if size == AT_ONCE then settle_all() end
+end
+
+local function write_counts(key, seconds)
+  local is_new = false
+  for label, number in pairs(counts) do is_new = write('HINCRBY', key, label, number) == number or is_new end
+  if is_new then redis.call('EXPIRE', key, seconds) end
+end
+
+-- After the last outcome: settle those that are left, and count the attempts under `key`, kept for so many seconds.
+function commit.finish(key, seconds)
+  settle_all()
+  pcall(write_counts, key, seconds)
 end

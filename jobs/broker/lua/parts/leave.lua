@@ -1,6 +1,6 @@
--- Parts: server, move, record
+-- Parts: server, move, ended, record
 -- The end of a job. No other code tells those that wait for it. Of the script: `prefix`.
-local leave = {}
+local leave = { is_awaited = 0, job = 0, as_recorded = 0, broken = 0, trim = 0 }
 
 -- An entry's history says how a run ended, as long as it is kept: that of a removed entry for a day.
 local function tell(entry, id, outcome)
@@ -8,6 +8,20 @@ local function tell(entry, id, outcome)
   if left == -2 then return end -- it is gone
   write('HSET', key, id, outcome)
   if left > 0 then redis.call('PEXPIRE', key, left) end
+end
+
+-- Whether any of some jobs has others that wait for it. One look for all of them.
+function leave.is_awaited(ids)
+  for first = 1, #ids, 500 do -- `unpack` fills Lua's stack, which holds a few thousand values
+    local keys = {}
+    for at = first, math.min(first + 499, #ids) do
+      local id, n = ids[at], #keys
+      keys[n + 1], keys[n + 2] = 'jobs:dependents:' .. id, 'jobs:followers:' .. id
+      keys[n + 3] = prefix .. 'job:' .. id .. ':dependents'
+    end
+    if redis.call('EXISTS', unpack(keys)) > 0 then return true end
+  end
+  return false
 end
 
 -- A job has ended: finished, dead, discarded, cancelled or deleted. Those that wait for it are to be released, after

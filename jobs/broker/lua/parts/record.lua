@@ -1,19 +1,21 @@
 -- The record of a job. Of the script: `prefix`.
-local record = {}
+local record = { noted = 0, note = 0, forget = 0 }
 
 local HISTORY = 100 -- events kept on a job; the oldest go first
-local ENDED = { finished = true, failed = true, canceled = true, stopped = true } -- statuses of jobs that have
 
--- Note an event, a line of JSON, in a job's history.
-function record.note(key, event)
+-- A job's history with another event, a line of JSON.
+function record.noted(key, event)
   local known = redis.call('HGET', key, 'history')
   if known then
     event = known .. '\n' .. event
     local _, breaks = string.gsub(event, '\n', '')
     for _ = HISTORY, breaks do event = string.sub(event, string.find(event, '\n', 1, true) + 1) end
   end
-  redis.call('HSET', key, 'history', event)
+  return event
 end
+
+-- Note an event in a job's history.
+function record.note(key, event) redis.call('HSET', key, 'history', record.noted(key, event)) end
 
 -- Delete a job and all that belongs to it. A trace says for some seconds how it ended, so that it is not taken for a
 -- finished one.

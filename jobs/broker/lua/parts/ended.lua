@@ -1,0 +1,1 @@
+local ENDED = { finished = true, failed = true, canceled = true, stopped = true } -- statuses of jobs that have
