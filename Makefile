@@ -154,9 +154,9 @@ $(PEERS)/.installed: benchmarks/requirements.txt | $(BIN)/python
 	@touch $@
 
 .PHONY: bench
-# What Sidekiq needs besides SIDEKIQ=<its checkout>: docs/benchmarks.md.
-bench: $(VENV)/.installed-dev $(PEERS)/.installed ## Us and the peers side by side (QUICK=1, SIDEKIQ=path, ARGS=...)
-	$(BIN)/python -m benchmarks --peers $(PEERS) $(if $(QUICK),--quick) $(if $(SIDEKIQ),--sidekiq $(SIDEKIQ)) $(ARGS)
+# What Sidekiq needs besides SIDEKIQ=<its checkout>, or RUBY=<a Ruby with Sidekiq 8>: docs/benchmarks.md.
+bench: $(VENV)/.installed-dev $(PEERS)/.installed ## Us and the peers side by side (QUICK=1, SIDEKIQ=path, RUBY=path, ARGS=...)
+	$(BIN)/python -m benchmarks --peers $(PEERS) $(if $(QUICK),--quick) $(if $(SIDEKIQ),--sidekiq $(SIDEKIQ)) $(if $(RUBY),--ruby $(RUBY)) $(ARGS)
 
 .PHONY: bench-pages
 bench-pages: $(VENV)/.installed-dev ## How long the dashboard's pages take over a million jobs (QUICK=1, ARGS=...)

@@ -5,6 +5,9 @@ A drain: the jobs are enqueued first, then the workers start, and the clock runs
 tenths are (or time is up), seen by looking every 10 ms at where the system keeps unfinished jobs. Thus starting up, the
 first connection and the last stragglers do not count, and no job does anything for the measurement's sake.
 
+Of the same stretch of time: what it took of the processor, the worker and the server, which says more than seconds do
+where other work disturbs the machine.
+
 A worker that logs an error fails the measurement: jobs that fail go fast, too.
 """
 
@@ -15,10 +18,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.processes import Child, Client, descendants, wait_for
+from benchmarks.processes import Child, Client, cpu_seconds, descendants, wait_for
 from benchmarks.servers import Valkey
 from benchmarks.systems import Places, System
 
+JOBS_PER_SECOND = "jobs/s"
+MICROSECONDS = "µs a job"
 THREADS = 10  # of each process, or coroutines of it, where a load does not say otherwise
 SECONDS_TO_START = 60  # until a worker must have taken its first job
 LOOK_EVERY = 0.01  # seconds
@@ -33,31 +38,34 @@ class Sizes:
     one_at_a_time: int
     bulk: int
     probes: int
+    mixed: int
     backlog: int
     scheduled: int
     long_run: int
-    rounds: int
+    pairs: int
 
 
 FULL = Sizes(
-    seconds=5,
-    one_at_a_time=20_000,
+    seconds=3,
+    one_at_a_time=10_000,
     bulk=100_000,
-    probes=200,
+    probes=100,
+    mixed=5_000,
     backlog=1_000_000,
     scheduled=100_000,
     long_run=1_000_000,
-    rounds=3,
+    pairs=5,
 )
 QUICK = Sizes(
     seconds=0.7,
     one_at_a_time=1_500,
     bulk=10_000,
     probes=20,
+    mixed=500,
     backlog=20_000,
     scheduled=10_000,
     long_run=50_000,
-    rounds=1,
+    pairs=1,
 )
 
 
@@ -101,7 +109,7 @@ class Bench:
             for number, command in enumerate(system.workers(places, processes, threads, queues)):
                 log = self.directory / f"{system.name}-{number}.log"
                 log.unlink(missing_ok=True)
-                worker = Child(command, env=system.env(places, django=django), log=log)
+                worker = Child(command, env=system.env(places, django=django), log=log, folder=system.folder(places))
                 workers.append(stack.enter_context(worker))
             yield workers
             for worker in workers:
@@ -114,21 +122,50 @@ class Bench:
         self.client.call("enqueue_bulk" if system.bulk else "enqueue_one", system.job(job), jobs)
         return jobs
 
-    def drain_rate(self, system: System, jobs: int, workers: Sequence[Child]) -> float:
-        """Jobs a second, by the rule above."""
+    def calls(self, load: str, verb: str, job: str, jobs: int) -> Iterator[Sample]:
+        """How many jobs a second the client enqueues, and what each takes of the processor."""
+        self.client.call(verb, job, 20)  # opens the connection
+        spent = self._spent(self.client)
+        yield Sample(load, JOBS_PER_SECOND, jobs / self.client.call(verb, job, jobs))
+        yield from self._costs(load, ("the client", "the server"), spent, self._spent(self.client), jobs, None)
+
+    def drain(
+        self, load: str, system: System, jobs: int, workers: Sequence[Child], *, processes: int = 1
+    ) -> Iterator[Sample]:
+        """Jobs a second, by the rule above, and what each takes of the processor."""
 
         def left() -> int:
             return system.unfinished(self.valkey.client)
 
         wait_for(lambda: left() <= jobs * 0.9, SECONDS_TO_START, "a tenth of the jobs is done", *workers)
         start, first = time.perf_counter(), left()
+        spent = self._spent(*workers)
         end, last = start, first
         while last > jobs * 0.1 and end - start < 2 * self.sizes.seconds:
             time.sleep(LOOK_EVERY)
             end, last = time.perf_counter(), left()
         if last == first:
             raise RuntimeError(f"{jobs} jobs are too few to measure: they are gone between two looks.")
-        return (first - last) / (end - start)
+        now = self._spent(*workers)
+        yield Sample(load, JOBS_PER_SECOND, (first - last) / (end - start), processes)
+        yield from self._costs(load, ("the worker", "the server"), spent, now, first - last, processes)
+
+    def _spent(self, *children: Child) -> tuple[float, float]:
+        """The processor time of these, and of the server, until now."""
+        return cpu_seconds(*children), cpu_seconds(self.valkey)
+
+    def _costs(
+        self,
+        load: str,
+        whose: tuple[str, str],
+        before: tuple[float, float],
+        after: tuple[float, float],
+        jobs: int,
+        processes: int | None,
+    ) -> Iterator[Sample]:
+        for who, earlier, later in zip(whose, before, after, strict=True):
+            if later > earlier:  # else there is no /proc, or too little was done for its clock
+                yield Sample(f"{load}, CPU of {who}", MICROSECONDS, 1e6 * (later - earlier) / jobs, processes)
 
 
 def memory(workers: Sequence[Child]) -> float | None:

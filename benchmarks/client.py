@@ -4,7 +4,7 @@ The process that enqueues: `python -m benchmarks.client huey`, in the environmen
 It reads one JSON list a line from its input, `[verb, argument, ...]`, and answers each with one JSON line,
 `{"seconds": ...}`, `{"late": [...]}` or `{"error": ...}`. It ends when its input does. A system's module in
 `benchmarks.clients` has `enqueue_one(job, n)`, and as far as the system can do it `enqueue_bulk(job, n, queue)`,
-`schedule(job, n, when)` and `send_answer(queue, sent)`.
+`schedule(job, n, when)`, `send_answer(queue, sent)` and `send_mixed(milliseconds, sent)`.
 """
 
 import importlib
@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks import work
 
 SECONDS_TO_ANSWER = 60  # the first answer also waits for the worker to start
+LEAST_OF_RATE = 0.8  # that the client must keep, so that the load is the one its figures are of
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.06  # seconds between probes; random, so that no poller beats in time
 
 
@@ -39,7 +40,10 @@ def main() -> None:
     for line in sys.stdin:
         verb, *arguments = json.loads(line)
         try:
-            reply = {"late": probe(system, *arguments)} if verb == "probe" else timed(getattr(system, verb), arguments)
+            if verb in WITH_ANSWERS:
+                reply = {"late": WITH_ANSWERS[verb](system, *arguments)}
+            else:
+                reply = timed(getattr(system, verb), arguments)
         except Exception as error:
             reply = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(reply), file=replies, flush=True)
@@ -67,6 +71,35 @@ def probe(system: Any, queue: str, count: int) -> list[float]:
         late.append(float(got[1]))
         time.sleep(random.uniform(SHORTEST_PAUSE, LONGEST_PAUSE))
     return late
+
+
+def steady(system: Any, count: int, rate: float) -> list[float]:
+    """
+    Enqueue `count` jobs of `work.mixture`, `rate` a second. Returns how many seconds after its call each started, but
+    for a last slice that its worker may not have told. With a rate of 0: at once, and nobody waits for them.
+    """
+    begun = time.perf_counter()
+    for number, milliseconds in enumerate(work.mixture(count)):
+        if rate and (early := begun + number / rate - time.perf_counter()) > 0:
+            time.sleep(early)
+        system.send_mixed(milliseconds, time.time())
+    if not rate:
+        return []
+    took = time.perf_counter() - begun
+    if took > count / rate / LEAST_OF_RATE:
+        raise TimeoutError(
+            f"Only {count / took:.0f} jobs a second were enqueued, of {rate:.0f}: the machine is too busy."
+        )
+    deadline = time.monotonic() + SECONDS_TO_ANSWER
+    while (told := work.connection().llen(work.ANSWERS)) <= count - work.TOLD_AT_ONCE:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Only {told} of {count} jobs started within {SECONDS_TO_ANSWER} s.")
+        time.sleep(LONGEST_PAUSE)
+    return [float(late) for late in work.connection().lrange(work.ANSWERS, 0, -1)]
+
+
+#: The verbs that return how late jobs started, not how long the verb took.
+WITH_ANSWERS: dict[str, Callable[..., list[float]]] = {"probe": probe, "steady": steady}
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks import systems
-from benchmarks.bench import SECONDS_TO_START, Bench, Sample, memory, memory_of_newest
+from benchmarks.bench import JOBS_PER_SECOND, SECONDS_TO_START, Bench, Sample, memory, memory_of_newest
 from benchmarks.processes import wait_for
 from benchmarks.servers import DelayedValkey
 from benchmarks.systems import System
 from config.queues import QUEUES
 
-JOBS_PER_SECOND = "jobs/s"
 NOOP = "no-op jobs"
 MEMORY = "memory of the worker"
 ONE_AT_A_TIME = "enqueue, one at a time"
@@ -23,6 +22,9 @@ IDLE = "idle latency"
 BEHIND = "critical job behind a backlog of 1 ms jobs"
 AWAY = "no-op jobs, server 2 ms away, 32 threads"
 DUE = "due jobs into their queue"
+MIXED = "mixed jobs, drained"
+MIXED_RATE = 1_000  # jobs a second, for which the mixture keeps two or three of ten threads busy
+STEADY = f"mixed jobs, {MIXED_RATE:,} a second, enqueued to started"
 WAITING_THREADS = 50
 FAR_THREADS = 32
 BURSTS = 3  # seconds that a system has to move due jobs, at least: some move a few once a second
@@ -33,7 +35,7 @@ LONGEST_QUEUE = 100_000  # jobs; a long run is fed so that the queue never holds
 def drain(bench: Bench, system: System) -> Iterator[Sample]:
     jobs = bench.fill(system, "noop", system.pace)
     with bench.working(system) as workers:
-        yield Sample(NOOP, JOBS_PER_SECOND, bench.drain_rate(system, jobs, workers), 1)
+        yield from bench.drain(NOOP, system, jobs, workers)
         if size := memory(workers):
             yield Sample(MEMORY, "MB", size, 1)
 
@@ -41,41 +43,55 @@ def drain(bench: Bench, system: System) -> Iterator[Sample]:
 def two_processes(bench: Bench, system: System) -> Iterator[Sample]:
     jobs = bench.fill(system, "noop", 1.6 * system.pace)
     with bench.working(system, processes=2) as workers:
-        yield Sample(NOOP, JOBS_PER_SECOND, bench.drain_rate(system, jobs, workers), 2)
+        yield from bench.drain(NOOP, system, jobs, workers, processes=2)
 
 
 def enqueue(bench: Bench, system: System) -> Iterator[Sample]:
-    bench.client.call("enqueue_one", system.job("noop"), 20)  # opens the connection
-    seconds = bench.client.call("enqueue_one", system.job("noop"), bench.sizes.one_at_a_time)
-    yield Sample(ONE_AT_A_TIME, JOBS_PER_SECOND, bench.sizes.one_at_a_time / seconds)
+    yield from bench.calls(ONE_AT_A_TIME, "enqueue_one", system.job("noop"), bench.sizes.one_at_a_time)
 
 
 def bulk(bench: Bench, system: System) -> Iterator[Sample]:
-    bench.client.call("enqueue_bulk", system.job("noop"), 20)
-    seconds = bench.client.call("enqueue_bulk", system.job("noop"), bench.sizes.bulk)
-    yield Sample(IN_BULK, JOBS_PER_SECOND, bench.sizes.bulk / seconds)
+    yield from bench.calls(IN_BULK, "enqueue_bulk", system.job("noop"), bench.sizes.bulk)
 
 
 def waiting(bench: Bench, system: System) -> Iterator[Sample]:
     jobs = bench.fill(system, "wait_50ms", min(system.pace, 20 * (system.slots or WAITING_THREADS)))
     with bench.working(system, threads=WAITING_THREADS) as workers:
-        yield Sample(IO_JOBS, JOBS_PER_SECOND, bench.drain_rate(system, jobs, workers), 1)
+        yield from bench.drain(IO_JOBS, system, jobs, workers)
 
 
 def orm(bench: Bench, system: System) -> Iterator[Sample]:
     jobs = bench.fill(system, "read_row", min(system.pace, 1_500))
     with bench.working(system, django=True) as workers:
-        yield Sample(ORM_JOBS, JOBS_PER_SECOND, bench.drain_rate(system, jobs, workers), 1)
+        yield from bench.drain(ORM_JOBS, system, jobs, workers)
 
 
 def latency(bench: Bench, system: System) -> Iterator[Sample]:
-    """From the call that enqueues to the job's first line, the worker idle; ours in each of its queues."""
-    queues = tuple(QUEUES) if system.module == "ours" else ("default",)
-    with bench.working(system, queues=queues):
-        bench.client.call("probe", queues[0], 3)  # the worker is up now
-        for queue in queues:
+    """From the call that enqueues to the job's first line, the worker idle."""
+    with bench.working(system):
+        bench.client.call("probe", "default", 3)  # the worker is up now
+        yield from _percentiles(IDLE, bench.client.call("probe", "default", bench.sizes.probes))
+
+
+def each_queue(bench: Bench, system: System) -> Iterator[Sample]:
+    """The same in each of our queues."""
+    with bench.working(system):
+        bench.client.call("probe", "default", 3)
+        for queue in QUEUES:
             late = bench.client.call("probe", queue, bench.sizes.probes)
-            yield from _percentiles(IDLE if queue == "default" else f"{IDLE}, {queue} queue", late)
+            yield from _percentiles(f"{IDLE}, {queue} queue", late)
+
+
+def mixed(bench: Bench, system: System) -> Iterator[Sample]:
+    """90 % no-op jobs, 9 % of 5 ms, 1 % of 200 ms: drained; and at a steady rate, from enqueued to started."""
+    jobs = int(bench.sizes.seconds * min(system.pace, 3 * MIXED_RATE))
+    bench.client.call("steady", jobs, 0)
+    with bench.working(system) as workers:
+        yield from bench.drain(MIXED, system, jobs, workers)
+    bench.valkey.client.flushall()
+    with bench.working(system):
+        bench.client.call("probe", "default", 3)
+        yield from _percentiles(STEADY, bench.client.call("steady", bench.sizes.mixed, MIXED_RATE))
 
 
 def critical(bench: Bench, system: System) -> Iterator[Sample]:
@@ -103,8 +119,7 @@ def far(bench: Bench, system: System) -> Iterator[Sample]:
         DelayedValkey(bench.valkey, bench.directory, bench.places.env) as proxy,
         bench.working(system, threads=FAR_THREADS, url=proxy.url) as workers,
     ):
-        rate = bench.drain_rate(system, jobs, workers)
-        yield Sample(AWAY, JOBS_PER_SECOND, rate, 1)
+        yield from bench.drain(AWAY, system, jobs, workers)
 
 
 def scheduled(bench: Bench, system: System) -> Iterator[Sample]:
@@ -178,10 +193,12 @@ LOADS: dict[str, Callable[[Bench, System], Iterator[Sample]]] = {
     systems.WAITING: waiting,
     systems.ORM: orm,
     systems.LATENCY: latency,
+    systems.MIXED: mixed,
     systems.PRIORITY: critical,
     systems.FAR: far,
     systems.SCHEDULED: scheduled,
+    systems.EACH_QUEUE: each_queue,
     systems.LONG_RUN: long_run,
 }
-#: Loads of which a run makes one round alone: they are long enough in themselves.
-ONCE = frozenset((systems.PRIORITY, systems.LONG_RUN))
+#: Loads of which a run makes one pair alone: they are long enough in themselves.
+ONCE = frozenset((systems.PRIORITY, systems.EACH_QUEUE, systems.LONG_RUN))

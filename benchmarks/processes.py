@@ -16,16 +16,21 @@ from jobs.broker.embedded import dismiss, stop_with_us
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
+TICKS = os.sysconf("SC_CLK_TCK")  # a second
 
 
 class Child:
     """One process, in a process group of its own: Ctrl-C reaches the benchmark alone, which then stops the others."""
 
-    def __init__(self, command: list[str], *, env: Mapping[str, str], log: Path, **popen: Any) -> None:
+    def __init__(
+        self, command: list[str], *, env: Mapping[str, str], log: Path, folder: Path = ROOT, **popen: Any
+    ) -> None:
         self.log = log
         with log.open("ab") as output:
             popen = {"stdin": subprocess.DEVNULL, "stdout": output} | popen
-            self.process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=output, start_new_session=True, **popen)
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=env, stderr=output, start_new_session=True, **popen
+            )
         self._guard = stop_with_us(self.process.pid)
 
     def ended(self) -> bool:
@@ -61,13 +66,14 @@ class ClientError(RuntimeError):
 class Client(Child):
     """The process that enqueues for one system: `call` sends it a verb and waits for the reply."""
 
-    def __init__(self, command: list[str], *, env: Mapping[str, str], log: Path) -> None:
-        super().__init__(command, env=env, log=log, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, command: list[str], *, env: Mapping[str, str], log: Path, folder: Path = ROOT) -> None:
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        super().__init__(command, env=env, log=log, folder=folder, **pipes)
         #: What it said of itself: version and python.
         self.about = self._reply()
 
     def call(self, verb: str, *arguments: Any) -> Any:
-        """The verb's seconds, or for `probe` how late each job started. Raises ClientError."""
+        """The verb's seconds, or for `probe` and `steady` how late each job started. Raises ClientError."""
         assert self.process.stdin
         try:
             self.process.stdin.write(json.dumps([verb, *arguments]) + "\n")
@@ -75,7 +81,7 @@ class Client(Child):
         except BrokenPipeError:
             raise ClientError(f"The client is gone. {self.log_end()}") from None
         reply = self._reply()
-        return reply["late"] if verb == "probe" else reply["seconds"]
+        return reply["late"] if "late" in reply else reply["seconds"]
 
     def _reply(self) -> dict[str, Any]:
         assert self.process.stdout
@@ -107,6 +113,8 @@ class Process:
     parent: int = field(compare=False)
     started: int
     resident_mb: float = field(compare=False)
+    #: Of processor time, with that of its children which have ended.
+    cpu_seconds: float = field(compare=False)
 
     @classmethod
     def read(cls, pid: int) -> "Process | None":
@@ -115,7 +123,8 @@ class Process:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None
-        return cls(pid, int(fields[1]), int(fields[19]), int(fields[21]) * PAGE_MB)
+        cpu_seconds = sum(map(int, fields[11:15])) / TICKS
+        return cls(pid, int(fields[1]), int(fields[19]), int(fields[21]) * PAGE_MB, cpu_seconds)
 
     @property
     def private_mb(self) -> float:
@@ -141,3 +150,8 @@ def descendants(root: int) -> list[Process]:
         return process.pid == root or (process.parent in known and belongs(known[process.parent]))
 
     return [process for process in known.values() if belongs(process)]
+
+
+def cpu_seconds(*roots: Child) -> float:
+    """The processor time that these and all they started have used; 0 where there is no /proc."""
+    return sum(process.cpu_seconds for root in roots for process in descendants(root.process.pid))

@@ -3,14 +3,17 @@
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import THREADS, Sample
+from benchmarks.bench import JOBS_PER_SECOND, THREADS, Sample
 from benchmarks.processes import ROOT
 
 LATEST = ROOT / "var" / "bench" / "latest.json"
@@ -30,11 +33,32 @@ class Row:
     runs: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """
+    One figure of two systems over all pairs. `median`, `min` and `max` are of the ratios, one a pair: how many times as
+    good the first system is as the second, more of a rate, less of a time or of memory.
+    """
+
+    first: str
+    second: str
+    load: str
+    processes: int | None
+    unit: str
+    first_median: float
+    second_median: float
+    median: float
+    min: float
+    max: float
+    pairs: int
+
+
 class Results:
     """The samples of a run, in the order in which they came."""
 
     def __init__(self) -> None:
         self._samples: dict[tuple[str, str, int | None, str], list[float]] = {}
+        self._pairs: dict[tuple[str, str, str, int | None, str], list[tuple[float, float]]] = {}
         self.skipped: dict[str, str] = {}
         self.failed: list[str] = []
         self.systems: dict[str, dict[str, str | None]] = {}
@@ -42,6 +66,36 @@ class Results:
     def add(self, system: str, sample: Sample) -> None:
         key = (system, sample.load, sample.processes, sample.unit)
         self._samples.setdefault(key, []).append(sample.value)
+
+    def compare(self, first: str, ours: Iterable[Sample], second: str, theirs: Iterable[Sample]) -> None:
+        """Two systems, measured one right after the other."""
+        beside = {(sample.load, sample.processes, sample.unit): sample.value for sample in theirs}
+        for sample in ours:
+            other = beside.get((sample.load, sample.processes, sample.unit))
+            if sample.value and other:
+                key = (first, second, sample.load, sample.processes, sample.unit)
+                self._pairs.setdefault(key, []).append((sample.value, other))
+
+    def comparisons(self) -> list[Comparison]:
+        found = []
+        for (first, second, load, processes, unit), values in self._pairs.items():
+            ratios = [one / two if unit == JOBS_PER_SECOND else two / one for one, two in values]
+            found.append(
+                Comparison(
+                    first=first,
+                    second=second,
+                    load=load,
+                    processes=processes,
+                    unit=unit,
+                    first_median=statistics.median(one for one, _ in values),
+                    second_median=statistics.median(two for _, two in values),
+                    median=statistics.median(ratios),
+                    min=min(ratios),
+                    max=max(ratios),
+                    pairs=len(ratios),
+                )
+            )
+        return found
 
     def rows(self) -> list[Row]:
         return [
@@ -58,20 +112,31 @@ class Results:
             for (system, load, processes, unit), values in self._samples.items()
         ]
 
-    def record(self, *, server: str, quick: bool, stopped: bool, rounds: int) -> dict[str, Any]:
-        """The run, as it is kept."""
+    def record(
+        self,
+        *,
+        server: str,
+        quick: bool,
+        stopped: bool,
+        pairs: int,
+        busy: tuple[float, float],
+        base: Path | None,
+    ) -> dict[str, Any]:
+        """The run, as it is kept. `busy`: the load average before it and after it; `base`: the other checkout."""
         return {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "quick": quick,
             "stopped": stopped,
-            "rounds": rounds,
+            "pairs": pairs,
             "threads": THREADS,
-            "machine": machine() | {"server": server},
+            "machine": machine() | {"server": server, "load": busy},
             "commit": commit(),
+            "base": base and commit(base),
             "systems": self.systems,
             "skipped": self.skipped,
             "failed": self.failed,
             "rows": [asdict(row) for row in self.rows()],
+            "comparisons": [asdict(comparison) for comparison in self.comparisons()],
         }
 
 
@@ -86,17 +151,31 @@ def read() -> dict[str, Any]:
 
 
 def machine() -> dict[str, str | int | None]:
-    return {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()}
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
 
 
-def commit() -> str | None:
-    """The commit that was measured, with a plus when files differ from it; None outside a repository."""
+def processor() -> str:
+    """What the processor calls itself, as far as the system tells."""
+    try:
+        named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        named = None
+    return named[1].strip() if named else platform.processor() or platform.machine()
+
+
+def commit(checkout: Path = ROOT) -> str | None:
+    """The checkout's commit, with a plus when files differ from it; None outside a repository."""
     git = shutil.which("git")
     if git is None:
         return None
 
     def told(*arguments: str) -> str | None:
-        done = subprocess.run([git, *arguments], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run([git, *arguments], cwd=checkout, capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else None
 
     head = told("rev-parse", "--verify", "HEAD")

@@ -26,8 +26,10 @@ ORM = "orm"
 LATENCY = "latency"
 PRIORITY = "critical"
 FAR = "far"
+MIXED = "mixed"
 SCHEDULED = "scheduled"
 LONG_RUN = "memory"
+EACH_QUEUE = "queues"
 
 PEERS_SETTINGS = "benchmarks.clients.settings"
 
@@ -40,6 +42,11 @@ class Places:
     peers: Path
     env: Mapping[str, str]
     sidekiq: Path | None = None
+    #: A Ruby that has Sidekiq 8 as a gem.
+    ruby: Path | None = None
+    #: Another checkout of ours, and a folder in which this one's `benchmarks` stand beside it.
+    base: Path | None = None
+    stage: Path = ROOT
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class System:
     module: ClassVar[str]
     #: The Django settings that it always runs with; others load Django only where the jobs need it.
     settings: ClassVar[str | None] = None
+    #: Whether it is this checkout.
+    is_ours: ClassVar[bool] = False
     #: Whether its client can enqueue many jobs at once.
     bulk: ClassVar[bool] = False
     #: Where jobs wait for a worker, a list (* is the queue), and for their time, a sorted set.
@@ -79,6 +88,10 @@ class System:
     def unavailable(self, places: Places) -> str | None:
         """Why it cannot be run here, beyond what its client says when it starts; None when it can."""
         return None
+
+    def folder(self, places: Places) -> Path:
+        """Where its processes run."""
+        return ROOT
 
     def env(self, places: Places, *, django: bool = False) -> dict[str, str]:
         """The environment of its processes; `django`: the jobs use the ORM."""
@@ -113,6 +126,7 @@ class System:
 
 class Ours(System):
     module = "ours"
+    is_ours = True
     bulk = True
     settings = "benchmarks.settings"
     queue_key = "rq:queue:*"
@@ -131,8 +145,23 @@ class Ours(System):
 
     def workers(self, places: Places, processes: int, threads: int, queues: Sequence[str]) -> list[list[str]]:
         # All five queues are listed, as in production, whatever the load.
-        worker = [str(places.python), "manage.py", "rqworker", *QUEUES]
+        worker = [str(places.python), "-m", "django", "rqworker", *QUEUES]
         return [[*worker, "--processes", str(processes), "--concurrency", str(threads)]]
+
+
+class Base(Ours):
+    """Another checkout of ours, before a change, measured by this one's benchmarks."""
+
+    is_ours = False
+
+    def unavailable(self, places: Places) -> str | None:
+        return None if places.base else "no other checkout was given (--base PATH)"
+
+    def folder(self, places: Places) -> Path:
+        return places.stage
+
+    def env(self, places: Places, *, django: bool = False) -> dict[str, str]:
+        return super().env(places, django=django) | {"PYTHONPATH": f"{places.stage}:{places.base}"}
 
 
 class StockRQ(System):
@@ -219,7 +248,11 @@ class VTasks(System):
 
 
 class Sidekiq(System):
-    """Started from a checkout. `ruby` must find its gems, installed or by RUBYLIB: docs/benchmarks.md tells how."""
+    """
+    Started from a checkout. `ruby` must find its gems, installed or by RUBYLIB: docs/benchmarks.md tells how.
+
+    With the option "gem" it is that of the Ruby that the run was given.
+    """
 
     module = "sidekiq"
     bulk = True
@@ -227,19 +260,27 @@ class Sidekiq(System):
     schedule_key = "schedule"
 
     def unavailable(self, places: Places) -> str | None:
-        if places.sidekiq is None:
+        is_gem = "gem" in self.options
+        if is_gem and places.ruby is None:
+            return "no Ruby was given (RUBY=path)"
+        if not is_gem and places.sidekiq is None:
             return "no checkout was given (SIDEKIQ=path)"
-        if not (places.sidekiq / "bin" / "sidekiq").exists():
+        if not is_gem and not (places.sidekiq / "bin" / "sidekiq").exists():
             return f"there is no Sidekiq in {places.sidekiq}"
-        if shutil.which("ruby") is None:
-            return "no ruby is installed"
-        loaded = _told(["ruby", "-I", f"{places.sidekiq}/lib", "-e", 'require "sidekiq"'], places.env)
+        if shutil.which(self._ruby(places)[0]) is None:
+            return f"there is no {places.ruby}" if is_gem else "no ruby is installed"
+        loaded = _told([*self._ruby(places), "-e", 'require "sidekiq"; puts Sidekiq::VERSION'], places.env)
         if loaded.returncode:
             error = loaded.stderr.splitlines()[0].rpartition("': ")[2]
             return f"it does not load: {error}"
-        if self.options.get("yjit") and _told(["ruby", "--yjit", "-e", "1"], self.env(places)).returncode:
-            return "this ruby has no YJIT"
+        if is_gem and int(loaded.stdout.partition(".")[0]) < 8:
+            return f"that Ruby has Sidekiq {loaded.stdout.strip()}, not 8"
+        if self.options.get("yjit") and _told([*self._ruby(places), "--yjit", "-e", "1"], self.env(places)).returncode:
+            return "this Ruby has no YJIT"
         return None
+
+    def _ruby(self, places: Places) -> list[str]:
+        return [str(places.ruby)] if "gem" in self.options else ["ruby", "-I", f"{places.sidekiq}/lib"]
 
     def env(self, places: Places, *, django: bool = False) -> dict[str, str]:
         if not self.options.get("yjit"):
@@ -249,10 +290,11 @@ class Sidekiq(System):
         return {**places.env, "RUBYOPT": wanted.strip()}
 
     def client(self, places: Places) -> list[str]:
-        return ["ruby", "-I", f"{places.sidekiq}/lib", "benchmarks/clients/sidekiq.rb"]
+        return [*self._ruby(places), "benchmarks/clients/sidekiq.rb"]
 
     def workers(self, places: Places, processes: int, threads: int, queues: Sequence[str]) -> list[list[str]]:
-        worker = ["ruby", "-I", f"{places.sidekiq}/lib", f"{places.sidekiq}/bin/sidekiq"]
+        program = ["-e", 'load Gem.bin_path("sidekiq", "sidekiq")', "--"]
+        worker = [*self._ruby(places), *(program if "gem" in self.options else [f"{places.sidekiq}/bin/sidekiq"])]
         worker += ["--require", "./benchmarks/clients/sidekiq.rb", "--concurrency", str(threads)]
         for queue in queues:
             worker += ["--queue", queue]
@@ -261,22 +303,27 @@ class Sidekiq(System):
 
 _SINGLE = frozenset((DRAIN, TWO_PROCESSES, ENQUEUE, WAITING, ORM, LATENCY, FAR))
 _ALL = _SINGLE | {BULK, PRIORITY, SCHEDULED}
+_SIDEKIQ = _ALL - {ORM} | {MIXED}
 _NOOP = frozenset((DRAIN, TWO_PROCESSES))
 _FAIR = {"fair": "yes"}
 _KEPT = {"kept": "yes"}
+_YJIT = {"yjit": "yes"}
+_GEM = {"gem": "yes"}
 
 # fmt: off
 SYSTEMS: tuple[System, ...] = (
-    Ours("ours", "ours", 25_000, _ALL | {LONG_RUN}),
+    Ours("ours", "ours", 25_000, _ALL | {MIXED, EACH_QUEUE, LONG_RUN}),
     Ours("ours-kept", "ours, results kept", 18_000, _NOOP, options=_KEPT),
     Ours("ours-fair", "ours, fair claims", 20_000, _NOOP, options=_FAIR),
     Ours("ours-fair-kept", "ours, fair claims, results kept", 15_000, _NOOP, options=_FAIR | _KEPT),
-    Sidekiq("sidekiq", "Sidekiq", 18_000, _ALL - {ORM}),
-    Sidekiq("sidekiq-yjit", "Sidekiq, YJIT", 27_000, _ALL - {ORM}, options={"yjit": "yes"}),
-    Huey("huey", "huey", 5_000, _SINGLE),
-    Dramatiq("dramatiq", "dramatiq", 6_000, _SINGLE),
-    Taskiq("taskiq", "taskiq", 3_500, _SINGLE),
-    VTasks("vtasks", "django-vtasks", 4_500, _ALL),
+    Sidekiq("sidekiq", "Sidekiq", 18_000, _SIDEKIQ),
+    Sidekiq("sidekiq-yjit", "Sidekiq, YJIT", 27_000, _SIDEKIQ, options=_YJIT),
+    Sidekiq("sidekiq-8", "Sidekiq 8", 18_000, _SIDEKIQ, options=_GEM),
+    Sidekiq("sidekiq-8-yjit", "Sidekiq 8, YJIT", 27_000, _SIDEKIQ, options=_GEM | _YJIT),
+    Huey("huey", "huey", 5_000, _SINGLE | {MIXED}),
+    Dramatiq("dramatiq", "dramatiq", 6_000, _SINGLE | {MIXED}),
+    Taskiq("taskiq", "taskiq", 3_500, _SINGLE | {MIXED}),
+    VTasks("vtasks", "django-vtasks", 4_500, _ALL | {MIXED}),
     Celery("celery-threads", "celery, threads", 1_000, _SINGLE, options={"pool": "threads"}),
     Celery("celery-prefork", "celery, prefork", 900, _NOOP, slots=1, options={"pool": "prefork"}),
     StockRQ("rq-simple", "RQ, SimpleWorker", 400, _ALL, slots=1, options={"worker": "rq.SimpleWorker"}),
@@ -285,12 +332,27 @@ SYSTEMS: tuple[System, ...] = (
 # fmt: on
 
 
+#: What `--base` measures beside ours: the same ways of running it.
+BASES = tuple(
+    Base(system.name.replace("ours", "base"), system.title.replace("ours", "base"), system.pace, system.loads,
+         options=system.options)
+    for system in SYSTEMS if system.is_ours
+)  # fmt: skip
+TITLES = {system.name: system.title for system in (*SYSTEMS, *BASES)}
+
+
 def chosen(names: Sequence[str]) -> list[System]:
     """The systems of these names, which may be patterns as `ours*`. ValueError for one that nothing matches."""
     for name in names:
         if not any(fnmatchcase(system.name, name) for system in SYSTEMS):
             raise ValueError(f"No such system: {name}. There are: {', '.join(s.name for s in SYSTEMS)}.")
     return [system for system in SYSTEMS if not names or any(fnmatchcase(system.name, name) for name in names)]
+
+
+def with_bases(systems: Sequence[System]) -> list[System]:
+    """These, and beside each of ours the base that runs in the same way."""
+    ways = [system.options for system in systems if system.is_ours]
+    return [*systems, *(base for base in BASES if base.options in ways)]
 
 
 def _told(command: list[str], env: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":

@@ -4,72 +4,57 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from benchmarks import loads
-from benchmarks.results import Row
-from benchmarks.systems import SYSTEMS
+from benchmarks.systems import TITLES
 
-US = "ours"
 HOW_TO_READ = (
-    '"ours is": how many times as good ours is as that system, more of a rate, less of a time or of memory. '
-    "Under 1, that system is ahead."
+    "The ratio says how many times as good the first is as the second, more of a rate, less of a time or of memory: "
+    "the median of the pairs, with the lowest and the highest. Under 1, the second is ahead."
 )
-TITLES = {system.name: system.title for system in SYSTEMS}
 
 
-def details(rows: Sequence[Row]) -> str:
-    """
-    A table a load, the fastest first, each figure compared with ours; then one of what only one system did.
-
-    "ours is" says how many times as good ours is: more of a rate, less of a time or of memory.
-    """
-    by_load: dict[tuple[str, int | None, str], list[Row]] = {}
-    for row in rows:
-        by_load.setdefault((row.load, row.processes, row.unit), []).append(row)
-    tables = ["\n".join(_block(of_load)) for of_load in by_load.values() if len(of_load) > 1]
-    if alone := [of_load[0] for of_load in by_load.values() if len(of_load) == 1]:
+def details(record: dict[str, Any]) -> str:
+    """A table a pair of systems, one line a load; then one of what only one system did."""
+    by_pair: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for comparison in record["comparisons"]:
+        by_pair.setdefault((comparison["first"], comparison["second"]), []).append(comparison)
+    tables = ["\n".join(_pair(*pair, lines)) for pair, lines in by_pair.items()]
+    if tables:
+        tables.append(HOW_TO_READ)
+    paired = {(side["load"], side["processes"]) for side in record["comparisons"]}
+    if alone := [row for row in record["rows"] if (row["load"], row["processes"]) not in paired]:
         tables.append("\n".join(_alone(alone)))
-    return "\n\n".join([*tables, HOW_TO_READ])
+    return "\n\n".join(tables)
 
 
-def _heading(row: Row) -> str:
-    return row.load + {1: ", one process", 2: ", two processes"}.get(row.processes or 0, "")
+def _heading(row: dict[str, Any]) -> str:
+    return str(row["load"]) + {1: ", one process", 2: ", two processes"}.get(row["processes"] or 0, "")
 
 
-def _block(rows: list[Row]) -> Iterator[str]:
-    unit = rows[0].unit
-    more_is_better = unit == loads.JOBS_PER_SECOND
-    us = next((row.median for row in rows if row.system == US), None)
-    ordered = sorted(rows, key=lambda row: row.median, reverse=more_is_better)
-    columns = {
-        _heading(rows[0]): [TITLES[row.system] for row in ordered],
-        unit: [number(row.median) for row in ordered],
-        **_spread(ordered),
-    }
-    if us:
-        times = [us / row.median if more_is_better else row.median / us for row in ordered if row.median]
-        columns["ours is"] = [f"{ratio:.2f} x" if ratio < 10 else f"{number(ratio)} x" for ratio in times]
-    return table(columns)
-
-
-def _alone(rows: list[Row]) -> Iterator[str]:
+def _pair(first: str, second: str, lines: list[dict[str, Any]]) -> Iterator[str]:
     return table(
         {
-            "one system alone": [_heading(row) for row in rows],
-            "system": [TITLES[row.system] for row in rows],
-            "median": [number(row.median) for row in rows],
-            "unit": [row.unit for row in rows],
-            **_spread(rows),
+            f"{TITLES[first]} : {TITLES[second]}": [_heading(line) for line in lines],
+            TITLES[first]: [number(line["first_median"]) for line in lines],
+            TITLES[second]: [number(line["second_median"]) for line in lines],
+            "unit": [line["unit"] for line in lines],
+            "ratio": [ratio(line["median"]) for line in lines],
+            "lowest to highest": [f"{ratio(line['min'])} to {ratio(line['max'])}" for line in lines],
+            "pairs": [str(line["pairs"]) for line in lines],
         }
     )
 
 
-def _spread(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """How far the rounds differ, where there were several."""
-    if all(row.runs == 1 for row in rows):
-        return {}
-    return {
-        "min to max": [f"{number(row.min)} to {number(row.max)}" for row in rows],
-        "runs": [str(row.runs) for row in rows],
-    }
+def _alone(rows: list[dict[str, Any]]) -> Iterator[str]:
+    return table(
+        {
+            "without a pair": [_heading(row) for row in rows],
+            "system": [TITLES[row["system"]] for row in rows],
+            "median": [number(row["median"]) for row in rows],
+            "unit": [row["unit"] for row in rows],
+            "lowest to highest": [f"{number(row['min'])} to {number(row['max'])}" for row in rows],
+            "runs": [str(row["runs"]) for row in rows],
+        }
+    )
 
 
 #: The columns of the compact table: a heading, and the loads and processes whose medians stand there.
@@ -81,33 +66,53 @@ COMPACT: dict[str, tuple[int | None, Sequence[str]]] = {
     "50 ms I/O /s": (1, [loads.IO_JOBS]),
     "ORM read /s": (1, [loads.ORM_JOBS]),
     "2 ms away /s": (1, [loads.AWAY]),
+    "mixed /s": (1, [loads.MIXED]),
     "due /s": (1, [loads.DUE]),
     "idle, ms": (1, [f"{loads.IDLE}, p50", f"{loads.IDLE}, p99"]),
+    "mixed, ms": (1, [f"{loads.STEADY}, p50", f"{loads.STEADY}, p99"]),
     "backlog, ms": (1, [f"{loads.BEHIND}, p50", f"{loads.BEHIND}, p99"]),
     "memory, MB": (1, [loads.MEMORY]),
 }
 
 
 def compact(record: dict[str, Any]) -> str:
-    """One line a system, for a page; and below, what was measured on what."""
-    medians = {(row["system"], row["load"], row["processes"]): row["median"] for row in record["rows"]}
-    measured = list(dict.fromkeys(row["system"] for row in record["rows"]))
-    columns = {"": [TITLES[system] for system in measured]}
+    """For a page: the figures, one line a system; the ratios, one line a pair; and what was measured on what."""
+    medians = {(row["system"], row["load"], row["processes"]): number(row["median"]) for row in record["rows"]}
+    ratios = {(_title(side), side["load"], side["processes"]): _with_spread(side) for side in record["comparisons"]}
+    titled = {(TITLES[system], *load): cell for (system, *load), cell in medians.items()}
+    tables = ["\n".join(_compact("", titled)), "\n".join(_compact("ratios", ratios))]
+    return "\n\n".join([*filter(None, tables), caption(record)])
+
+
+def _title(comparison: dict[str, Any]) -> str:
+    return f"{TITLES[comparison['first']]} : {TITLES[comparison['second']]}"
+
+
+def _with_spread(comparison: dict[str, Any]) -> str:
+    if comparison["pairs"] == 1:
+        return ratio(comparison["median"])
+    return f"{ratio(comparison['median'])} ({ratio(comparison['min'])} to {ratio(comparison['max'])})"
+
+
+def _compact(corner: str, cells: dict[tuple[Any, ...], str]) -> Iterator[str]:
+    """Cells by their line's title, load and processes, under the headings of COMPACT."""
+    lines = list(dict.fromkeys(line for line, *_ in cells))
+    columns = {corner: lines}
     for heading, (processes, names) in COMPACT.items():
-        places = [[(system, load, processes) for load in names] for system in measured]
-        cells = [" / ".join(number(medians[place]) for place in several if place in medians) for several in places]
-        if any(cells):
-            columns[heading] = cells
-    lines = [*table(columns), ""] if len(columns) > 1 else []
-    return "\n".join([*lines, caption(record)])
+        places = [[(line, load, processes) for load in names] for line in lines]
+        column = [" / ".join(cells[place] for place in several if place in cells) for several in places]
+        if any(column):
+            columns[heading] = column
+    return table(columns) if len(columns) > 1 else iter(())
 
 
 def caption(record: dict[str, Any]) -> str:
     """How to read the table, and where its figures come from."""
     machine, commit = record["machine"], record["commit"] or "unknown"
-    rounds = "One small round (`--quick`): a look, no measurement" if record["quick"] else f"Rounds: {record['rounds']}"
+    rounds = f"Pairs: {record['pairs']}" + (", small (`--quick`): a look, no measurement" if record["quick"] else "")
     if record["stopped"]:
         rounds += ", stopped before the end"
+    before, after = machine["load"]
     peers = dict.fromkeys(
         _with_version(TITLES[system].partition(",")[0], about)
         for system, about in record["systems"].items()
@@ -115,11 +120,18 @@ def caption(record: dict[str, Any]) -> str:
     )
     return (
         "Medians; of latencies p50 / p99, from the call that enqueues to the job's first line. Ours claims short jobs "
-        "in batches and keeps no results, unless its line says otherwise. "
-        f"{rounds}. {record['date'][:10]}, commit {commit[:10]}{'+' if commit.endswith('+') else ''}, "
-        f"{machine['cores']} cores, {machine['server']}, Python {machine['python']}, "
+        "in batches and keeps no results, unless its line says otherwise. Ratios: the median of the pairs (lowest to "
+        "highest); over 1, the first is ahead. "
+        f"{rounds}. {record['date'][:10]}, commit {_short(commit)}, "
+        + (f"base {_short(record['base'])}, " if record["base"] else "")
+        + f"{machine['cores']} cores ({machine['processor']}), {machine['kernel']}, load average {before:.2f} before "
+        f"and {after:.2f} after, {machine['server']}, Python {machine['python']}, "
         f"{record['threads']} threads a process; {', '.join(peers) or 'no peers'}."
     )
+
+
+def _short(commit: str) -> str:
+    return commit[:10] + ("+" if commit.endswith("+") else "")
 
 
 def _with_version(name: str, about: dict[str, str]) -> str:
@@ -141,6 +153,10 @@ def table(columns: dict[str, list[str]]) -> Iterator[str]:
     yield line(columns)
     yield f"|{'-' * (widths[0] + 2)}|{'|'.join('-' * (width + 1) + ':' for width in widths[1:])}|"
     yield from (line(cells) for cells in zip(*columns.values(), strict=True))
+
+
+def ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 9.995 else number(value)
 
 
 def number(value: float) -> str:

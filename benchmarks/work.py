@@ -2,11 +2,16 @@
 
 import functools
 import os
+import random
+import threading
 import time
 
 from redis import Redis
 
-ANSWERS = "bench:answers"  # the list where `answer` puts how late it started
+ANSWERS = "bench:answers"  # the list where `answer` and `mixed` put how late they started
+TOLD_AT_ONCE = 20  # jobs of `mixed`, so that telling costs a job little
+_late: list[float] = []
+_telling = threading.Lock()
 
 
 def noop() -> None:
@@ -47,7 +52,32 @@ def answer(sent: float) -> None:
     connection().rpush(ANSWERS, late)
 
 
+def mixed(milliseconds: int, sent: float) -> None:
+    """A job among short and long ones."""
+    started(sent)
+    if milliseconds:
+        time.sleep(milliseconds / 1_000)
+
+
+def started(sent: float) -> None:
+    """Note how many seconds after `sent` this job started; told in slices, of which the last may stay untold."""
+    late = time.time() - sent
+    with _telling:
+        _late.append(late)
+        told = [_late.pop() for _ in range(TOLD_AT_ONCE)] if len(_late) >= TOLD_AT_ONCE else []
+    if told:
+        connection().rpush(ANSWERS, *told)
+
+
+def mixture(count: int) -> list[int]:
+    """The milliseconds that each of so many jobs takes: 90 % none, 9 % 5 and 1 % 200, shuffled always alike."""
+    milliseconds = ([0] * 90 + [5] * 9 + [200]) * -(-count // 100)
+    random.Random(count).shuffle(milliseconds)
+    return milliseconds[:count]
+
+
 @functools.cache
 def connection() -> Redis:
     """The benchmark's own connection, apart from those of the system that it measures."""
-    return Redis.from_url(os.environ["REDIS_URL"])
+    # By default some releases of redis-py wait 5 s alone, and a worker may take longer to start.
+    return Redis.from_url(os.environ["REDIS_URL"], socket_timeout=None)

@@ -45,6 +45,15 @@ class Answer(Mandate):
         work.answer(self.sent)
 
 
+class Mixed(Mandate):
+    result_ttl = 0
+    milliseconds: int
+    sent: float
+
+    def call(self) -> None:
+        work.mixed(self.milliseconds, self.sent)
+
+
 class SendReport(Mandate):
     """With arguments, as lists and searches show them; nobody runs it."""
 

@@ -20,6 +20,7 @@ JOBS = {
     "read_row": dramatiq.actor(work.read_row_as_integrations_do),
 }
 answer = dramatiq.actor(work.answer)
+mixed = dramatiq.actor(work.mixed)
 
 
 def enqueue_one(job: str, n: int) -> None:
@@ -30,3 +31,7 @@ def enqueue_one(job: str, n: int) -> None:
 
 def send_answer(queue: str, sent: float) -> None:
     answer.send(sent)
+
+
+def send_mixed(milliseconds: int, sent: float) -> None:
+    mixed.send(milliseconds, sent)

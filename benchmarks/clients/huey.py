@@ -19,6 +19,7 @@ JOBS = {
     "read_row": huey.task()(work.read_row_as_integrations_do),
 }
 answer = huey.task()(work.answer)
+mixed = huey.task()(work.mixed)
 
 
 def enqueue_one(job: str, n: int) -> None:
@@ -29,3 +30,7 @@ def enqueue_one(job: str, n: int) -> None:
 
 def send_answer(queue: str, sent: float) -> None:
     answer(sent)
+
+
+def send_mixed(milliseconds: int, sent: float) -> None:
+    mixed(milliseconds, sent)

@@ -34,3 +34,7 @@ def schedule(job: str, n: int, when: float) -> None:
 
 def send_answer(queue: str, sent: float) -> None:
     commands.Answer.defer(sent, queue=queue)
+
+
+def send_mixed(milliseconds: int, sent: float) -> None:
+    commands.Mixed.defer(milliseconds, sent)

@@ -17,6 +17,8 @@ SLICE = 1_000 # jobs a round trip, as ours; also Sidekiq's default
 ANSWERS = "bench:answers"
 SECONDS_TO_ANSWER = 60
 PAUSES = (0.02..0.06) # seconds between probes; random, so that no poller beats in time
+LEAST_OF_RATE = 0.8 # that the client must keep
+TOLD_AT_ONCE = 20 # jobs of Mixed
 
 # The benchmark's own connections, apart from those of the system that it measures.
 OWN = RedisClient.config(url: ENV.fetch("REDIS_URL")).new_pool(size: 10)
@@ -50,6 +52,29 @@ class Answer
   def perform(sent)
     late = Time.now.to_f - sent
     OWN.call("RPUSH", ANSWERS, late)
+  end
+end
+
+# How late jobs started, told in slices so that telling costs a job little.
+module Late
+  @late = []
+  @telling = Mutex.new
+
+  def self.tell(late)
+    told = @telling.synchronize do
+      @late << late
+      @late.shift(TOLD_AT_ONCE) if @late.size >= TOLD_AT_ONCE
+    end
+    OWN.call("RPUSH", ANSWERS, *told) if told
+  end
+end
+
+class Mixed
+  include Sidekiq::Job
+
+  def perform(milliseconds, sent)
+    Late.tell(Time.now.to_f - sent)
+    sleep milliseconds / 1000.0 if milliseconds > 0
   end
 end
 
@@ -98,12 +123,39 @@ module Client
     end
   end
 
-  def answer(verb, arguments)
-    return {late: probe(*arguments)} if verb == "probe"
+  # As in benchmarks/client.py.
+  def steady(count, rate)
+    start = now
+    mixture = ([0] * 90 + [5] * 9 + [200]) * count.fdiv(100).ceil
+    mixture.shuffle(random: Random.new(count)).first(count).each_with_index do |milliseconds, number|
+      early = rate > 0 ? start + number.fdiv(rate) - now : 0
+      sleep early if early > 0
+      Mixed.perform_async(milliseconds, Time.now.to_f)
+    end
+    return [] if rate == 0
 
-    start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    took = now - start
+    raise "Only #{(count / took).round} jobs a second were enqueued, of #{rate}: the machine is too busy." if took > count.fdiv(rate) / LEAST_OF_RATE
+
+    deadline = now + SECONDS_TO_ANSWER
+    while (told = OWN.call("LLEN", ANSWERS)) <= count - TOLD_AT_ONCE
+      raise "Only #{told} of #{count} jobs started within #{SECONDS_TO_ANSWER} s." if now > deadline
+
+      sleep PAUSES.max
+    end
+    OWN.call("LRANGE", ANSWERS, 0, -1).map { |late| Float(late) }
+  end
+
+  def now
+    Process.clock_gettime(Process::CLOCK_MONOTONIC)
+  end
+
+  def answer(verb, arguments)
+    return {late: public_send(verb, *arguments)} if %w[probe steady].include?(verb)
+
+    start = now
     public_send(verb, *arguments)
-    {seconds: Process.clock_gettime(Process::CLOCK_MONOTONIC) - start}
+    {seconds: now - start}
   rescue => error
     {error: "#{error.class}: #{error.message}"}
   end

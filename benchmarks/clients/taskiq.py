@@ -31,6 +31,12 @@ async def answer(sent: float) -> None:
     work.answer(sent)
 
 
+@broker.task
+async def mixed(milliseconds: int, sent: float) -> None:
+    work.started(sent)
+    await asyncio.sleep(milliseconds / 1_000)
+
+
 read_row = broker.task(work.read_row_as_integrations_do)
 JOBS = {"noop": noop, "wait_50ms": wait_50ms, "read_row": read_row}
 loop = asyncio.new_event_loop()
@@ -47,3 +53,7 @@ def enqueue_one(job: str, n: int) -> None:
 
 def send_answer(queue: str, sent: float) -> None:
     loop.run_until_complete(answer.kiq(sent))
+
+
+def send_mixed(milliseconds: int, sent: float) -> None:
+    loop.run_until_complete(mixed.kiq(milliseconds, sent))

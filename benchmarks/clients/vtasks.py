@@ -41,6 +41,12 @@ async def answer(sent: float) -> None:
 
 
 @task
+async def mixed(milliseconds: int, sent: float) -> None:
+    work.started(sent)
+    await asyncio.sleep(milliseconds / 1_000)
+
+
+@task
 def read_row() -> None:
     work.read_row()  # its worker checks connections itself
 
@@ -63,6 +69,10 @@ def schedule(job: str, n: int, when: float) -> None:
 
 def send_answer(queue: str, sent: float) -> None:
     answer.using(priority=10 if queue == "critical" else 0).enqueue(sent)
+
+
+def send_mixed(milliseconds: int, sent: float) -> None:
+    mixed.enqueue(milliseconds, sent)
 
 
 def _enqueue_many(job: Any, n: int) -> None:

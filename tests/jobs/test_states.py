@@ -466,7 +466,7 @@ def test_random_lives(valkey, monkeypatch, caplog):
     run_state_machine_as_test(
         lambda: Lives(valkey, monkeypatch),
         settings=settings(
-            max_examples=int(os.environ.get("STATES", 120)),
+            max_examples=int(os.environ.get("STATES", 80)),
             stateful_step_count=50,
             deadline=None,
             database=None,

@@ -27,12 +27,13 @@ def test_a_result_that_the_server_refuses_fails_the_job_and_frees_its_thread(
         queue = get_queue("default")
         large = queue.enqueue(functions.record, number=1, seconds=0, fails=False, size=900_000)
         small = queue.enqueue(functions.record, number=2, seconds=0, fails=False)
-        worker_process("default", concurrency=1)
+        worker = worker_process("default", concurrency=1)
 
         eventually(lambda: small.get_status(refresh=True) == "finished")
         assert large.get_status(refresh=True) == "failed"
         reason = MandateJob.fetch(large.id, connection=queue.connection).reason
         assert reason.startswith("JobsError: The server does not take the outcome, 9")
+        worker.stop()  # once its server has gone it waits half a minute for it
 
 
 @pytest.mark.processes

@@ -13,13 +13,12 @@ import django_rq
 import pytest
 from redis.exceptions import RedisError
 
-from jobs import control, scheduler
+from jobs import control, queues, scheduler
 from jobs.attempts.outcomes import Dead, Discarded, Finished, GivenBack, Recorded, Requeued, Retried, Waiting
 from jobs.broker.connections import get_connection, run_script
 from jobs.inspection import attempt_counts
 from jobs.queues import _PUSH
 from jobs.record import prerequisites
-from jobs.record.prerequisites import LINKED_AT_ONCE
 from jobs.retries import Progress
 from jobs.scheduler import _OCCUR, Entry, Scheduler
 from jobs.worker import recovery, release
@@ -30,6 +29,7 @@ from tests.sample import functions
 from tests.sample.commands.limits import OncePerNumber
 from tests.sample.commands.notes import WriteNote
 
+LINKED_AT_ONCE = 3  # instead of 100, so that few calls are to be refused
 MANY = 2 * LINKED_AT_ONCE + 1  # prerequisites that take three calls of link.lua
 PLACES = {"queued": "queue", "started": "wip", "stopped": "failed"}  # by status, where they are not called alike
 REFUSING = """
@@ -339,7 +339,9 @@ def records(client):
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_one_refused_call_loses_and_doubles_nothing(name, new_fetch, places, valkey):
+def test_one_refused_call_loses_and_doubles_nothing(name, new_fetch, places, valkey, monkeypatch):
+    monkeypatch.setattr(prerequisites, "LINKED_AT_ONCE", LINKED_AT_ONCE)
+    monkeypatch.setattr(queues, "SLICE_LINKS", LINKED_AT_ONCE)
     script, scenario = SCENARIOS[name]
     client = get_connection("default")
     for number in range(1, 200):
