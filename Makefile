@@ -20,30 +20,33 @@ help: ## List the targets
 
 # The lock names every package, so nothing is left to resolve; resolving anew would fail over an extra (`coverage[toml]`)
 # as soon as its package has a newer release than the lock's.
-FROM_LOCK := --quiet --disable-pip-version-check --require-hashes --no-deps
+FROM_LOCK := --disable-pip-version-check --require-hashes --no-deps --progress-bar off
+# Of pip's many lines, one for each long step.
+STEPS := awk '/^Collecting / {n++} /^Installing collected/ {printf "  %d packages collected, unpacking ...\n", n; fflush()}'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Jiki needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
 	       "Install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@echo "Making $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "'$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 
 $(VENV)/.installed: requirements.txt | $(BIN)/python
 	@echo "Installing the product's requirements into $(VENV) ..."
-	@$(BIN)/python -m pip install $(FROM_LOCK) -r requirements.txt
+	@$(BIN)/python -m pip install $(FROM_LOCK) -r requirements.txt | $(STEPS)
 	@touch $@
 
 # What restarts the worker when code changes; of the development tools `make run` needs this one alone.
 $(VENV)/.installed-run: requirements-dev.txt $(VENV)/.installed
 	@echo "Installing the reloader into $(VENV) ..."
 	@awk '/^[a-z]/ {on = /^watchfiles==/} on' requirements-dev.txt > $(VENV)/reloader.txt
-	@$(BIN)/python -m pip install $(FROM_LOCK) -r $(VENV)/reloader.txt
+	@$(BIN)/python -m pip install $(FROM_LOCK) -r $(VENV)/reloader.txt | $(STEPS)
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(BIN)/python -m pip install $(FROM_LOCK) -r requirements-dev.txt
+	@$(BIN)/python -m pip install $(FROM_LOCK) -r requirements-dev.txt | $(STEPS)
 	@touch $@
 
 .PHONY: setup
@@ -150,7 +153,7 @@ PEERS := $(VENV)-peers
 $(PEERS)/.installed: benchmarks/requirements.txt | $(BIN)/python
 	@echo "Installing the peers into $(PEERS) ..."
 	@test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
-	@$(PEERS)/bin/python -m pip install $(FROM_LOCK) -r benchmarks/requirements.txt
+	@$(PEERS)/bin/python -m pip install $(FROM_LOCK) -r benchmarks/requirements.txt | $(STEPS)
 	@touch $@
 
 .PHONY: bench

@@ -1,8 +1,10 @@
 """System checks: `manage.py check` reports problems before a job meets them. Ids are listed in docs/reference.md."""
 
+import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -224,11 +226,26 @@ def check_development(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
     ]
 
 
+def check_namesakes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """jobs.W004: the path has another package `jobs`, which this one hides; the other way round, nothing here runs."""
+    ours = Path(__file__).parent
+    others = {path.resolve() for folder in sys.path if (path := Path(folder, "jobs")).joinpath("__init__.py").is_file()}
+    return [
+        Warning(
+            f"There is another package 'jobs' in {other.parent}, which cannot be imported: {ours} comes first.",
+            hint="Rename yours: a process can hold one package of that name.",
+            id="jobs.W004",
+        )
+        for other in sorted(others - {ours.resolve()})
+    ]
+
+
 ALL = (
     check_schedule,
     check_queues,
     check_webhook_hosts,
     check_names,
+    check_namesakes,
     check_installed_order,
     check_redis,
     check_settings,

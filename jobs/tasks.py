@@ -16,7 +16,8 @@ else:
         import django_tasks  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "Django 5.2 has no Tasks API, so jobs.tasks and jobs.backends need its backport: pip install django-tasks",
+            "Django 5.2 has no Tasks API, so jobs.tasks and jobs.backends need its backport: "
+            "pip install 'django-mandate[tasks]'",
             name="django_tasks",
         ) from error
     from django_tasks import TaskContext, TaskResultStatus, task, task_backends

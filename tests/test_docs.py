@@ -189,6 +189,23 @@ def test_links_lead_somewhere(page):
             assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+def test_the_figures_of_the_readme_are_those_of_the_benchmarks():
+    figures = (ROOT / "README.md").read_text().partition("\n## Figures\n")[2].partition("\n## ")[0]
+    claims = re.findall(r"([\d.,]+\d) (?:no-op jobs a second|calls of|jobs a second|times [A-Zd]\w+|ms)", figures)
+    measured = (ROOT / "docs/benchmarks.md").read_text()
+
+    assert len(claims) > 8
+    for claim in claims:
+        assert re.search(rf"(?<![\d.,]){re.escape(claim)}(?![\d.,]\d)", measured), claim
+
+
+def test_each_link_of_the_comparison_is_defined_and_used():
+    text = (ROOT / "README.md").read_text()
+    used = set(re.findall(r"\]\[([\w-]+)\]", text))
+
+    assert set(re.findall(r"^\[([\w-]+)\]: https://\S+$", text, re.MULTILINE)) == used
+
+
 @pytest.mark.parametrize("index", ["README.md", "docs/README.md"])
 def test_every_page_is_found_from_the_first_one(index):
     linked = {

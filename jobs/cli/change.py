@@ -6,7 +6,7 @@ from typing import Any
 from jobs import control, queues
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Deed, Output, counted
-from jobs.cli.selection import chosen
+from jobs.cli.selection import chosen, why_none
 
 SLICE = 100  # jobs changed between two updates of the progress bar
 
@@ -30,6 +30,8 @@ def move(output: Output, options: dict[str, Any]) -> int:
 
 def _change_all(output: Output, options: dict[str, Any], name: str, done: str, queue: str = "") -> int:
     jobs, verb = chosen(options), name.replace("_", " ").capitalize()
+    if not jobs and (nothing := why_none(options)):
+        output.complain(nothing)
     if jobs and not options["ids"]:
         output.confirm(f"{verb} {counted(len(jobs), 'job')}?", yes=options["yes"])
     changed, refused = 0, []

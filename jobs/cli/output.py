@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from difflib import get_close_matches
 from importlib.util import find_spec
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LONGEST = 60  # characters of a text in a table; longer ones are cut
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and new lines
+BARS = "▁▂▃▄▅▆▇█"
 WIDE = 1_000  # columns; a long line wrapped by the terminal reads better than a cut table
 
 
@@ -28,7 +30,8 @@ class Output:
 
     def __init__(self, stdout: OutputWrapper, stderr: OutputWrapper, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.is_terminal = stdout.isatty() and not as_json  # and tables are drawn
+        self.is_piped = not stdout.isatty()
+        self.is_terminal = not self.is_piped and not as_json  # and tables are drawn
         self._stdout, self._stderr = stdout, stderr
         bear_any_text(stdout)
         if self.is_terminal and not find_spec("rich"):
@@ -54,14 +57,18 @@ class Output:
         """Write a refusal to stderr."""
         self._stderr.write(harmless(sentence))
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write a table on a terminal; elsewhere write each row as it comes, as a line of tab-separated fields."""
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, header: bool = True) -> None:
+        """
+        Write a table on a terminal; elsewhere write each row as it comes, as a line of tab-separated fields. Without
+        `header`, piped output has no line of column names.
+        """
         if self.is_terminal:
             self.console(WIDE).print(made_table(columns, rows))
             return
         rows = iter(rows)
         first = list(islice(rows, 1))  # read before the header is written: if it raises, only the error is shown
-        self.say("\t".join(columns))
+        if header or not self.is_piped:
+            self.say("\t".join(columns))
         for row in chain(first, rows):
             self.say("\t".join(" ".join(_text(value).split()) for value in row))
 
@@ -118,6 +125,20 @@ def made_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> "Table"
 def counted(number: int, noun: str) -> str:
     """Return the number with its noun: "1 job", "2,000 jobs"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean ...?" with the most similar of the known names, "" if none is similar."""
+    names = list(known)
+    same = [each for each in names if each.rpartition(".")[2].lower() == name.rpartition(".")[2].lower()]
+    meant = same[:1] or get_close_matches(name, names, 1)
+    return f" Did you mean {meant[0]!r}?" if meant else ""
+
+
+def sparkline(values: Sequence[int]) -> str:
+    """Return a character for each value, the height of which is its share of the largest; a space for 0."""
+    top = max(values, default=0)
+    return "".join(BARS[(value * len(BARS) - 1) // top] if value > 0 else " " for value in values)
 
 
 def harmless(text: str) -> str:

@@ -9,9 +9,11 @@ from django.core.management.base import CommandError
 from django.utils.dateparse import parse_datetime
 from rq.job import Job
 
+from jobs.cli.output import did_you_mean
 from jobs.inspection import JobQuery, find
 from jobs.inspection.rows import Row
 from jobs.job import JobState
+from jobs.record import registry
 
 MOST = 100_000  # jobs that one call changes; call it again for more
 
@@ -65,6 +67,12 @@ def chosen(options: dict[str, Any]) -> list[tuple[str, Job | None]]:
     if not options["state"]:
         raise CommandError("Which jobs? Give their ids, or filters with --state, such as --state dead.")
     return [(row.id, row.job) for row in islice(filtered(options), MOST)]
+
+
+def why_none(options: dict[str, Any]) -> str:
+    """Return why the filters match no job, if --command names no command of this release; else ""."""
+    name, known = options["command"], registry.all_commands()
+    return "" if name is None or name in known else f"No command is called {name!r}.{did_you_mean(name, known)}"
 
 
 def _time(text: str) -> str:

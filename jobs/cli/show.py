@@ -1,12 +1,13 @@
 """`jobs list` and `jobs show`."""
 
 from dataclasses import asdict
+from itertools import chain, islice
 from typing import Any
 
 from jobs.broker.times import as_text, number_of
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
-from jobs.cli.selection import filtered
+from jobs.cli.selection import filtered, why_none
 from jobs.inspection import find, timeline
 from jobs.job import MandateJob
 from jobs.record import display, prerequisites
@@ -18,10 +19,14 @@ TIMES = ("created_at", "enqueued_at", "started_at", "ended_at")
 def list_jobs(output: Output, options: dict[str, Any]) -> int:
     """List the jobs that match the filters."""
     rows = filtered(options)
+    first = list(islice(rows, 1))
+    if not first and (why := why_none(options)):
+        output.complain(why)
+    rows = chain(first, rows)
     if output.as_json:
         output.json({"jobs": [row.as_dict() for row in rows]})
     else:
-        output.table(COLUMNS, ([getattr(row, name) for name in COLUMNS] for row in rows))
+        output.table(COLUMNS, ([getattr(row, name) for name in COLUMNS] for row in rows), header=options["header"])
     return DONE
 
 

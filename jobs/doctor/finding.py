@@ -1,11 +1,14 @@
 """The doctor's findings."""
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
 from jobs.safe_logging import in_a_line
+
+NAMED = 5  # workers, or machines, that a finding names
 
 
 class Severity(IntEnum):
@@ -19,6 +22,12 @@ class Severity(IntEnum):
 def some(number: int, one: str, more: str) -> str:
     """Return the number with its words, as in `some(2, "worker runs", "workers run")`."""
     return f"{number:,} {one if number == 1 else more}"
+
+
+def first_of(names: Iterable[str]) -> str:
+    """Return the first names as a text: a cause that many workers have in common is one finding."""
+    listed = list(names)
+    return ", ".join(listed[:NAMED]) + (", ..." if len(listed) > NAMED else "")
 
 
 def shell(*words: str) -> str:

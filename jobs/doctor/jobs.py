@@ -9,7 +9,7 @@ from jobs import conf
 from jobs.broker import keys
 from jobs.broker.connections import servers
 from jobs.broker.times import DAY, UNSEEN, as_text
-from jobs.doctor.finding import Finding, Severity, manage, some
+from jobs.doctor.finding import Finding, Severity, first_of, manage, some
 from jobs.inspection import JobQuery, workers
 from jobs.job import JobState
 from jobs.record import prerequisites
@@ -92,7 +92,7 @@ def _running() -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             f"{some(len(orphans), 'job is', 'jobs are')} held by workers that are gone: "
-            f"{', '.join({row.worker for row in orphans})}.",
+            f"{first_of(sorted({row.worker for row in orphans}))}.",
             "Nobody runs them. A living worker gives such jobs back within seconds.",
             "Start a worker on that server; look for errors in the logs of those that run.",
         )

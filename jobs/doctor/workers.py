@@ -1,10 +1,11 @@
 """The workers: whether some run, serve every queue and run this release; and the release of the web processes."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 
 from jobs import conf
 from jobs.broker.times import UNSEEN
-from jobs.doctor.finding import Finding, Severity, manage, some
+from jobs.doctor.finding import Finding, Severity, first_of, manage, some
 from jobs.inspection import version, workers
 
 
@@ -12,14 +13,15 @@ def findings() -> Iterator[Finding]:
     """Report workers that are missing, silent, RQ's own, or of another release."""
     listed = workers.listed(jobs=0)
     alive = [each for each in listed if each.silence() <= UNSEEN]
-    for each in listed:
-        if each not in alive:
-            yield Finding(
-                Severity.WARNING,
-                f"The worker {each.name} has not been heard of for {each.silence():.0f} s.",
-                "It is dead or cut off; its jobs go to others.",
-                "Look at its machine and its log. It leaves the list by itself.",
-            )
+    if silent := sorted((each for each in listed if each not in alive), key=lambda each: each.silence()):
+        yield Finding(
+            Severity.WARNING,
+            f"{_named(silent)} {'has' if len(silent) == 1 else 'have'} not been heard of for "
+            f"{silent[-1].silence():.0f} s{'.' if len(silent) == 1 else ' at most.'}",
+            "Such a worker is dead or cut off; its jobs go to others.",
+            f"{'Look at its machine and its log' if len(silent) == 1 else 'Look at their machines and logs'}: "
+            f"{_hosts(silent)}. Such a worker leaves the list by itself.",
+        )
     ours = [each for each in alive if each.is_ours]
     if not ours:
         yield Finding(
@@ -54,25 +56,48 @@ def _queues(ours: list[workers.Worker]) -> Iterator[Finding]:
                 "Its jobs wait for ever.",
                 f"Add {name} to the queues of a worker: {manage('rqworker', name)}",
             )
-    for each in ours:
-        if unknown := [name for name in each.queues if name not in conf.queues()]:
+    for unknown, same in _grouped(ours, lambda each: tuple(q for q in each.queues if q not in conf.queues())):
+        if unknown:
             yield Finding(
                 Severity.WARNING,
-                f"The worker {each.name} serves {', '.join(map(repr, unknown))}, which this project does not have.",
+                f"{_named(same)} {'serves' if len(same) == 1 else 'serve'} {', '.join(map(repr, unknown))}, "
+                "which this project does not have.",
                 "It is of another release or another project, or this one lacks a queue.",
-                f"The queues are: {', '.join(conf.queues())}. Start it anew with these, or add the queue.",
+                f"The queues are: {', '.join(conf.queues())}. "
+                f"Start {'it' if len(same) == 1 else 'them'} anew with these, or add the queue.",
             )
 
 
 def _foreign(others: list[workers.Worker]) -> Iterator[Finding]:
-    for each in others:
-        if any(name in conf.queues() for name in each.queues):
+    for queues, same in _grouped(others, lambda each: tuple(each.queues)):
+        if any(name in conf.queues() for name in queues):
             yield Finding(
                 Severity.ERROR,
-                f"The worker {each.name} on {each.hostname or 'an unknown machine'} is RQ's own, not this package's.",
-                "It runs a command at best once: retries, requeues and discards are failures to it.",
-                f"Stop it, and start in its place: {manage('rqworker', *each.queues)}",
+                f"{_named(same)} on {_hosts(same)} {'is' if len(same) == 1 else 'are'} RQ's own, not this package's.",
+                "Such a worker runs a command at best once: retries, requeues and discards are failures to it.",
+                f"{'Stop it, and start in its' if len(same) == 1 else 'Stop them, and start in their'} place: "
+                f"{manage('rqworker', *queues)}",
             )
+
+
+def _grouped(
+    each_of: Iterable[workers.Worker], cause: Callable[[workers.Worker], tuple[str, ...]]
+) -> Iterator[tuple[tuple[str, ...], list[workers.Worker]]]:
+    """Return the workers by their cause: one finding for each cause, however many workers have it."""
+    groups: defaultdict[tuple[str, ...], list[workers.Worker]] = defaultdict(list)
+    for each in each_of:
+        groups[cause(each)].append(each)
+    return iter(groups.items())
+
+
+def _named(same: list[workers.Worker]) -> str:
+    if len(same) == 1:
+        return f"The worker {same[0].name}"
+    return f"{len(same):,} workers ({first_of(each.name for each in same)})"
+
+
+def _hosts(same: list[workers.Worker]) -> str:
+    return first_of(dict.fromkeys(each.hostname or "an unknown machine" for each in same))
 
 
 def _versions(run: tuple[str, str], versions: dict[str, str], why: str, mend: str) -> Iterator[Finding]:
@@ -82,7 +107,7 @@ def _versions(run: tuple[str, str], versions: dict[str, str], why: str, mend: st
         names = [name for name, run_by in versions.items() if run_by == other]
         yield Finding(
             Severity.WARNING,
-            f"{some(len(names), *run)} the code version {other!r}, here it is {here!r}: {', '.join(names[:5])}.",
+            f"{some(len(names), *run)} the code version {other!r}, here it is {here!r}: {first_of(names)}.",
             why,
             mend,
         )

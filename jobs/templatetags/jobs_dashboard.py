@@ -1,10 +1,10 @@
 """Template filters and tags of the dashboard."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from django import template
 from django.contrib.humanize.templatetags.humanize import intcomma
+from django.template import RequestContext
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -51,14 +51,14 @@ def label(name: str) -> str:
 
 
 @register.simple_tag(takes_context=True)
-def leads_to(context: dict[str, Any], name: str, *args: str) -> SafeString:
+def leads_to(context: RequestContext, name: str, *args: str) -> SafeString:
     """Return the attributes of a link to a page: `href`, and `aria-current` if it is the current page."""
-    address = reverse(name, args=args, current_app=getattr(context["request"], "current_app", None))
-    here = context["request"].path == address
+    address = reverse(name, args=args, current_app=getattr(context.request, "current_app", None))
+    here = context.request.path == address
     return format_html('href="{}" aria-current="page"' if here else 'href="{}"', address)
 
 
 @register.simple_tag(takes_context=True)
-def refresh_script(context: dict[str, Any]) -> SafeString | str:
+def refresh_script(context: RequestContext) -> SafeString | str:
     """Return the script element of htmx, which refreshes the page; nothing where it is not installed."""
-    return htmx.element(context["request"], context.get("csp_nonce"))
+    return htmx.element(context.request, context.get("csp_nonce"))

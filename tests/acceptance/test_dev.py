@@ -1,6 +1,8 @@
 """`make run`: what it starts, says and stops."""
 
+import re
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from jiki.management.commands import dev
 from jiki.management.commands._processes import free_port
 from jobs.broker import embedded
 from jobs.broker.embedded import EmbeddedValkey
-from tests.acceptance.programs import Program, product_environment
+from tests.acceptance.programs import ROOT, Program, product_environment
 from tests.processes import wait_until
 from tests.servers import Valkey
 
@@ -69,6 +71,7 @@ def test_it_serves_works_and_leaves_nothing_behind(environment: dict[str, str], 
 
     assert code == 130, first.output
     assert f"http://localhost:{port}/signup/" in first.output
+    assert "Migrating the database ..." in first.output.partition(ADMIN)[0]
     assert "password " in login
     assert "Everything is stopped." in first.output
     assert f"Port {port} is in use" in too_many.output
@@ -112,6 +115,19 @@ def test_a_taken_port_is_named(development: Any) -> None:
 def test_a_valkey_that_runs_already_is_named(development: Any) -> None:
     with EmbeddedValkey(development.VAR), pytest.raises(CommandError, match="A Valkey already runs in"):
         call_command("dev", port=free_port())
+
+
+@pytest.mark.parametrize(
+    ("target", "installs"),
+    [("demo", ["requirements.txt"]), ("run", ["requirements.txt", "reloader.txt"])],
+)
+def test_a_target_installs_what_it_needs_and_no_more(target: str, installs: list[str], tmp_path: Path) -> None:
+    make = ["make", "--dry-run", target, f"VENV={tmp_path}/venv"]
+    planned = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    installed = re.findall(r"pip install .* -r (\S+)", planned)
+    assert [Path(name).name for name in installed] == installs
+    assert planned.count('echo "Installing ') == len(installs)  # a line before each long step
 
 
 class FakeChild:

@@ -96,6 +96,16 @@ def test_manage_py_says_that_the_secret_key_is_missing() -> None:
     assert checked.stderr == "SECRET_KEY is not set. For development type: DEBUG=1 python manage.py ...\n"
 
 
+@pytest.mark.processes
+def test_manage_py_says_that_django_is_missing() -> None:
+    checked = subprocess.run([sys.executable, "-S", "manage.py", "check"], cwd=ROOT, capture_output=True, text=True)
+
+    assert checked.returncode == 1
+    assert checked.stderr == (
+        "Django is not installed for this Python. Type: make setup, then DEBUG=1 .venv/bin/python manage.py ...\n"
+    )
+
+
 def test_redis_is_the_embedded_server_in_development_only(load: Load) -> None:
     development = load(DEBUG="1")
 

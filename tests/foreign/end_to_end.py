@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import transaction
+from django.test import AsyncClient
 from django.urls import get_script_prefix, resolve, reverse
 from django.utils import timezone
 
@@ -21,13 +23,15 @@ from jobs.inspection import find
 from jobs.job import JobState
 from jobs.testing import Kit
 from tests.foreign.shop import tasks
-from tests.foreign.shop.commands import Break, Count, MailLink, Postpone, Ship
-from tests.foreign.shop.models import Order
+from tests.foreign.shop.commands import Break, Count, Enter, MailLink, Pack, Place, Postpone, Ship
+from tests.foreign.shop.models import Line, Order, Parcel
 from tests.jobs.worker import eventually
 
-pytestmark = [pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__")]
+of_tenants = pytest.mark.skipif("blue" not in settings.DATABASES, reason="a project without tenants")
 needs_admin = pytest.mark.skipif(not apps.is_installed("django.contrib.admin"), reason="a project without the admin")
 
+QUEUES = list(settings.RQ_QUEUES)
 DASHBOARD = "admin:jobs_dashboard_changelist"
 PAGES = [
     "",
@@ -74,7 +78,7 @@ def manage(*words, code=0):
 
 
 def due_at(job):
-    return datetime.fromtimestamp(get_connection("default").zscore(f"rq:scheduled:{job.origin}", job.id), UTC)
+    return datetime.fromtimestamp(get_connection(QUEUES[0]).zscore(f"rq:scheduled:{job.origin}", job.id), UTC)
 
 
 class Browser:
@@ -128,12 +132,19 @@ def test_a_worker_runs_jobs_of_every_sort(worker_process):
     many = Count.defer_many([() for _ in range(5)])
     after = Count.using(prereq_jobs=[ship, many[0]]).defer()
     task = tasks.count.enqueue(1)
+    parcel = Parcel.objects.create()
+    line = Line.objects.create(parcel=parcel, number=7)
+    commit()
+    pack = Pack.defer(parcel, line)
     later = Count.using(wait=3_600).defer()
     commit()
 
-    worker_process("default", "mail", burst=True, concurrency=2).wait()
+    worker_process(*QUEUES, burst=True, concurrency=2).wait()
 
     order.refresh_from_db()
+    line.refresh_from_db()
+    assert line.is_packed
+    assert pack.return_value() == [parcel, line]
     assert (order.shipped, order.due) == (True, week)
     assert (ship.state, ship.return_value()) == ("finished", "A1")
     due, now = postpone.return_value()
@@ -156,7 +167,7 @@ def test_a_link_in_a_mail_is_the_same_in_a_worker(worker_process):
 
 
 def test_recurring_entries_run_at_their_times(worker_process):
-    worker = worker_process("default", concurrency=1)
+    worker = worker_process(QUEUES[0], concurrency=1)
     eventually(
         lambda: (
             "each second" in entries()
@@ -182,7 +193,32 @@ def test_a_job_waits_for_its_transaction_and_goes_with_it():
         raise LookupError
     commit()
     assert (kept.state, dropped.state) == (JobState.QUEUED, None)
-    assert queues.lengths() == {"default": 0, "mail": 1}
+    assert {name: length for name, length in queues.lengths().items() if length} == {"mail": 1}
+
+
+def test_an_async_view_runs_defers_and_enqueues(worker_process):
+    answer = async_to_sync(AsyncClient().get)("/place/A1/").json()
+    ship, link = (find(id) for id in answer["jobs"])
+    assert (ship.state, link.state) == (JobState.QUEUED, JobState.SCHEDULED)
+    worker_process(*QUEUES, burst=True, concurrency=1).wait()
+    assert ship.return_value() == "A1"
+    assert tasks.count.get_backend().get_result(answer["task"]).return_value == [1, 1]
+
+
+@of_tenants
+def test_no_job_finds_the_tenant_of_the_job_before(worker_process):
+    jobs = [Enter.defer("blue"), Enter.defer("blue", breaks=True), Enter.defer("blue"), Enter.defer("blue")]
+    worker_process(*QUEUES, burst=True, concurrency=1).wait()
+    nothing = ["", "default", "", False]
+    assert [job.return_value() for job in jobs] == [nothing, None, nothing, nothing]
+    assert jobs[1].reason == f"RuntimeError: {nothing}"
+
+
+@of_tenants
+def test_a_record_comes_from_the_database_of_its_tenant(worker_process):
+    jobs = [Place.defer(Order.objects.using(alias).create(number="A1")) for alias in ("blue", "default")]
+    worker_process(*QUEUES, burst=True, concurrency=1).wait()
+    assert [job.return_value() for job in jobs] == ["blue", "default"]
 
 
 def an_order_in_it():
@@ -222,8 +258,8 @@ def test_the_checks_find_nothing():
 
 
 def test_the_doctor_finds_nothing_where_a_worker_runs(worker_process):
-    worker_process("default", "mail")
-    client = get_connection("default")
+    worker_process(*QUEUES)
+    client = get_connection(QUEUES[0])
     eventually(lambda: client.exists(scheduler.Scheduler.scheduler_lock_key))  # a worker takes it in its first turn
     client.config_set("appendfsync", "everysec")
     assert json.loads(manage("jobs_doctor", "--json")) == []
@@ -246,7 +282,7 @@ def test_jobs_are_listed_shown_and_changed():
     manage("jobs", "run", "shop.Count", "--defer")
     record = {"$record": f"shop.Order:{an_order().pk}"}
     manage("jobs", "run", "shop.Ship", "--args", json.dumps([record]), "--defer")
-    assert queues.lengths()["default"] == 3
+    assert queues.lengths()[QUEUES[0]] == 3
 
 
 def test_the_rows_of_all_models_are_dumped():
@@ -346,7 +382,7 @@ def test_a_list_keeps_its_filters(browser):
 
 @needs_admin
 def test_queues_and_entries_are_paused_and_run(browser):
-    with_entries = scheduler.Scheduler(connection=get_connection("default"))
+    with_entries = scheduler.Scheduler(QUEUES[0], connection=get_connection(QUEUES[0]))
     with_entries.follow()
     browser.send("queue/mail/pause/")
     browser.send("recurring/at night/pause/")

@@ -21,6 +21,7 @@ ROOT_URLCONF = "tests.foreign.urls"
 TIME_ZONE = "Europe/Berlin"
 USE_TZ = KIND != "naive"
 STATIC_URL = "static/"
+SILENCED_SYSTEM_CHECKS = ["admin.W411"] if KIND == "own_user" else []  # it wants the processor of requests
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
@@ -61,7 +62,7 @@ TEMPLATES: list[dict[str, Any]] = [
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
-                "django.template.context_processors.request",
+                *(["django.template.context_processors.request"] if KIND != "own_user" else []),
                 *(
                     [
                         "django.contrib.auth.context_processors.auth",
@@ -82,11 +83,13 @@ if environment.database() == "sqlite":
     DATABASES["default"]["OPTIONS"] = {"timeout": 20}
 if KIND == "manual_commit":
     DATABASES["default"]["AUTOCOMMIT"] = False
+if KIND == "login_required":
+    DATABASES["default"]["ENGINE"] = "tests.foreign.tenants"
+    DATABASES["blue"] = DATABASES["default"] | {"TEST": {"MIRROR": "default"}}
+    DATABASE_ROUTERS = ["tests.foreign.tenants.Router"]
 
-RQ_QUEUES = {
-    name: {"URL": os.environ["REDIS_URL"], "SERIALIZER": "rq.serializers.JSONSerializer"}
-    for name in ("default", "mail")
-}
+_queues = {"engine": ["mail"], "naive": [*"abcdefghijk", "mail"]}.get(KIND, ["default", "mail"])
+RQ_QUEUES = {name: {"URL": os.environ["REDIS_URL"], "SERIALIZER": "rq.serializers.JSONSerializer"} for name in _queues}
 RQ = {"JOB_CLASS": "jobs.job.MandateJob", "SCHEDULER_CLASS": "jobs.scheduler.Scheduler", "COMMIT_MODE": "on_db_commit"}
 JOBS = {"SCHEDULE": "tests.foreign.shop.schedule.ENTRIES", "API_TOKENS": ["right"]}
 TASKS = {"default": {"BACKEND": "jobs.backends.RQBackend"}}

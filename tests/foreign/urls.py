@@ -1,10 +1,15 @@
-"""The addresses of the project: the admin, of one kind a site of its own, and a page to which mails link."""
+"""The addresses of the project: the admin, of one kind a site of its own, a page to which mails link, an async view."""
 
 from django.conf import settings
 from django.http import HttpResponse
 from django.urls import path
 
-urlpatterns = [path("orders/<int:pk>/", lambda request, pk: HttpResponse("ok"), name="order")]
+from tests.foreign.shop.views import place_order
+
+urlpatterns = [
+    path("orders/<int:pk>/", lambda request, pk: HttpResponse("ok"), name="order"),
+    path("place/<str:number>/", place_order),
+]
 if settings.KIND == "own_site":
     from django.contrib import admin
 

@@ -188,3 +188,15 @@ def test_warnings_of_the_project_are_no_errors_of_the_doctor(settings):
     settings.JOBS = {**settings.JOBS, "SCHEDUL": "x"}
 
     assert [finding.severity for finding in project.findings()] == [Severity.WARNING]
+
+
+def test_a_package_jobs_that_ours_hides_is_named(monkeypatch, tmp_path):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs/__init__.py").touch()
+    assert checks.check_namesakes(None) == []
+
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path)])
+    (found,) = checks.check_namesakes(None)
+
+    assert found.id == "jobs.W004"
+    assert f"another package 'jobs' in {tmp_path.resolve()}" in found.msg

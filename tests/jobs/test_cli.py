@@ -22,6 +22,7 @@ from jobs import queues
 from jobs.broker.connections import get_connection
 from jobs.broker.times import iso
 from jobs.cli import stats
+from jobs.cli.output import sparkline
 from jobs.inspection import find
 from jobs.job import JobState
 from jobs.scheduler import Entry, add
@@ -69,7 +70,10 @@ def ids(*words):
 
 
 def test_a_list_is_a_line_for_each_job(dead):
-    lines = [line.split("\t") for line in jobs("list", "--state", "dead").splitlines()]
+    piped = jobs("list", "--state", "dead")
+    lines = [line.split("\t") for line in jobs("list", "--state", "dead", "--header").splitlines()]
+
+    assert piped == "".join("\t".join(line) + "\n" for line in lines[1:])
 
     assert lines[0] == ["id", "state", "queue", "at", "attempts", "description", "reason"]
     assert {line[0] for line in lines[1:]} == {job.id for job in dead}
@@ -99,6 +103,60 @@ def test_a_list_takes_the_dashboards_filters(dead):
     assert newest == [behind.id, waiting.id]
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("sample.WriteNot", " Did you mean 'sample.WriteNote'?"),
+        ("writenote", " Did you mean 'sample.WriteNote'?"),
+        ("elsewhere.Zzz", ""),
+    ],
+)
+def test_a_name_that_no_command_has_is_named_if_nothing_matches(name, meant, valkey, capsys):
+    for words in (["list"], ["cancel", "--state", "queued", "--yes"]):
+        complained = StringIO()
+        call_command("jobs", *words, "--command", name, stdout=StringIO(), stderr=complained)
+        assert complained.getvalue() == f"No command is called {name!r}.{meant}\n"
+    assert jobs("list", "--command", "sample.WriteNote") == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pauze", "low"], "'pauze' is none of stats, list, "),
+        (["list", "--state", "ded"], "argument --state: 'ded' is none of "),
+    ],
+)
+def test_a_wrong_word_is_answered_with_the_right_one(words, said, valkey):
+    with pytest.raises(CommandError) as error:
+        call_command("jobs", *words)
+    assert said in str(error.value)
+    assert str(error.value).endswith({"pauze": " Did you mean 'pause'?", "list": " Did you mean 'dead'?"}[words[0]])
+
+
+def test_recurring_entries_are_listed_paused_resumed_and_run(valkey):
+    add(Entry("at night", WriteNote, args=("x",), cron="30 3 * * *", timezone="Europe/Berlin"))
+    add(Entry("hourly", WriteNote, args=("y",), every=3_600))
+
+    assert jobs("recurring", "pause", "at night") == "The recurring entry 'at night' is paused.\n"
+    header, night, hourly = (line.split("\t") for line in jobs("recurring", "--header").splitlines())
+    assert header == ["name", "times", "next", "last run", "queue", "call"]
+    assert night == ["at night", "30 3 * * *", "paused", "none", "default", "sample.WriteNote('x')"]
+    assert hourly[1] == "every 1 h"
+    shown = jobs("recurring", "list", "at night", "--json")["entries"]
+    assert [(entry["name"], entry["paused"], entry["timezone"]) for entry in shown] == [
+        ("at night", True, "Europe/Berlin")
+    ]
+    assert jobs("recurring", "resume", "at night", "--json") == {"entries": [{"name": "at night", "paused": False}]}
+    (ran,) = jobs("recurring", "run", "hourly", "--json")["entries"]
+    assert (ran["name"], find(ran["job"]).state) == ("hourly", JobState.QUEUED)
+    assert jobs("recurring", "--json", "list", "hourly")["entries"][0]["last_run"]["job"] == ran["job"]
+    assert "Name them: jobs recurring pause NAME" in refused("recurring", "pause")
+    assert "no recurring entry 'at nigt'. Did you mean 'at night'?" in refused(
+        "recurring", "pause", "hourly", "at nigt"
+    )
+    assert not any(entry["paused"] for entry in jobs("recurring", "--json")["entries"])
+
+
 def test_the_shape_of_a_list_in_json(dead):
     (job,) = jobs("list", "--json", "--text", "third")["jobs"]
 
@@ -115,7 +173,7 @@ def test_the_shape_of_a_list_in_json(dead):
         (("list", "--since", "yesterday"), "'yesterday' is not a time"),
         (("list", "--since", "2026-13-01"), "'2026-13-01' is not a time"),
         (("list", "--limit", "0"), "'0' is not a number of jobs"),
-        (("list", "--state", "asleep"), "invalid choice: 'asleep'"),
+        (("list", "--state", "asleep"), "argument --state: 'asleep' is none of queued, "),
         (("list", "--queue", "nope"), "Unknown queue: 'nope'. The queues are: critical"),
         (("stats", "--interval", "0"), "--interval 0.0 is impossible"),
         (("pause", "low", "nope"), "Unknown queue: 'nope'"),
@@ -360,10 +418,37 @@ def test_the_figures(worker):
     assert by_name["low"]["paused"] is True
     assert found["counts"]["dead"] == {"value": 1, "more": False}
     assert found["workers"] == {"processes": 0, "threads": 0, "busy": 0}
+    assert sum(by_name["default"]["attempts_by_minute"]) == 2
+    assert len(by_name["default"]["attempts_by_minute"]) == 30
     lines = jobs("stats").splitlines()
     assert lines[0].startswith("queue\tjobs\tlatency\trunning")
     assert lines[5].split("\t")[-1] == "paused"
     assert "jobs: 2 queued, 1 finished, 1 dead" in lines
+
+
+def test_the_figures_on_a_terminal_have_units_colours_and_sparklines(worker):
+    from rich.console import Console
+
+    for _ in range(3):
+        Fail.defer()
+    worker.run()
+    queues.pause("low")
+    get_connection("default").hset(WriteNote.defer("old").key, "enqueued_at", iso(time.time() - 7_200))
+    written, plain = StringIO(), StringIO()
+    for encoding, stream in (("utf-8", written), ("ascii", plain)):
+        console = Console(file=stream, force_terminal=True, color_system="standard", width=200)
+        console.print(stats._drawn(stats.figures(), encoding))
+
+    lines = {line.split()[0].partition("m")[2]: line for line in written.getvalue().splitlines()[1:]}
+    assert "2 h" in lines["default"] and "█" in lines["default"]
+    assert "\x1b[33mlow" in lines["low"] and "\x1b[31mdefault" in lines["default"]
+    assert "█" not in plain.getvalue()
+
+
+def test_a_sparkline_is_as_high_as_its_values():
+    assert sparkline([0, 1, 4, 8]) == " ▁▄█"
+    assert sparkline([0, 0]) == "  "
+    assert sparkline([1, 1_000_000]) == "▁█"
 
 
 @pytest.mark.processes
@@ -440,7 +525,7 @@ def test_a_reader_that_has_read_enough_ends_it_quietly(valkey):
         stderr=subprocess.PIPE,
     )
     with process:
-        assert process.stdout.readline().startswith(b"id\tstate")
+        assert b"\tqueued\tdefault\t" in process.stdout.readline()
         process.stdout.close()
         complained = process.stderr.read()
     assert process.returncode == 141

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -390,6 +391,23 @@ def test_each_planted_fault_is_found_and_nothing_else(plant, severity, what, men
     assert finding.severity == severity
     assert finding.why
     assert mend in finding.mend
+
+
+def test_a_cause_that_many_workers_have_is_one_finding(healthy, config):
+    at = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(time.time() - 60))
+    for number in range(7):
+        add_worker(f"silent{number}", last_heartbeat=at, hostname=f"host{number % 2}")
+    for number in range(3):
+        add_worker(f"lost{number}", listed=[*QUEUES, "defualt"])
+    silent, lost = sorted(doctor.examine(), key=lambda finding: "defualt" in finding.what)
+
+    assert re.match(
+        r"7 workers \((silent\d, ){5}\.\.\.\) have not been heard of for 6\d s at most\.",
+        silent.what,
+    )
+    assert re.search(r"Look at their machines and logs: host\d, host\d\.", silent.mend)
+    assert re.match(r"3 workers \(lost\d, lost\d, lost\d\) serve 'defualt'", lost.what)
+    assert "Start them anew" in lost.mend
 
 
 def test_a_key_of_another_type_is_named_where_it_was_put(healthy):

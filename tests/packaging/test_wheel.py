@@ -1,6 +1,8 @@
 """Another project: the wheel alone in a fresh virtual environment, and the example, copied out of the repository."""
 
+import email
 import http.cookiejar
+import importlib.util
 import os
 import re
 import shutil
@@ -12,6 +14,7 @@ import urllib.parse
 import urllib.request
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,6 +58,29 @@ def test_the_wheel_holds_all_of_the_package_and_nothing_else(wheel):
 
     assert {name for name in held if ".dist-info/" not in name} == {str(path.relative_to(ROOT)) for path in files}
     assert "jobs/py.typed" in held
+
+
+def test_the_readmes_links_are_absolute_where_the_repository_has_an_address(monkeypatch):
+    hatchling = SimpleNamespace(MetadataHookInterface=object)  # it is there where a distribution is built
+    monkeypatch.setitem(sys.modules, "hatchling.metadata.plugin.interface", hatchling)
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    text = "[a](docs/a.md#b) [c](https://c.example) [d](#d) ![e](docs/e.png) [[f]](g.md) [h][h]"
+
+    assert module.absolute(text, "") == text
+    assert module.absolute(text, "https://host.example/us/it/") == (
+        "[a](https://host.example/us/it/blob/HEAD/docs/a.md#b) [c](https://c.example) [d](#d) "
+        "![e](https://host.example/us/it/raw/HEAD/docs/e.png) [[f]](https://host.example/us/it/blob/HEAD/g.md) [h][h]"
+    )
+
+
+def test_the_wheel_has_the_readme_as_its_description(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = email.message_from_bytes(archive.read(name))
+
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload(decode=True).decode().startswith((ROOT / "README.md").read_text().splitlines()[0])
 
 
 class Shop:

@@ -7,8 +7,8 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -91,38 +91,45 @@ class Command(BaseCommand):
         self.stdout.write("A learner signs up, and a worker sends the welcome mail.\n\n")
         self._wipe()
         with ExitStack() as running:
-            running.enter_context(self.valkey)
-            call_command("migrate", interactive=False, verbosity=0)
-            self._say("database", f"SQLite, migrated: {_shown(self.directory / 'jiki.sqlite3')}")
-            self._say("valkey", f"on {_shown(Path(self.valkey.url.removeprefix('unix://')))}")
+            with self._step("valkey", "starting"):
+                running.enter_context(self.valkey)
+                self._say(f"on {_shown(Path(self.valkey.url.removeprefix('unix://')))}")
+            with self._step("database", "migrating"):
+                call_command("migrate", interactive=False, verbosity=0)
+                self._say(f"SQLite, in {_shown(self.directory / 'jiki.sqlite3')}")
             worker_name = f"demo-{secrets.token_hex(4)}"
-            worker = running.enter_context(
-                Child("worker", "rqworker", "--name", worker_name, *queues, log=self.directory / "worker.log")
-            )
-            self._say("worker", f"process {worker.pid}: rqworker {' '.join(queues)}")
+            with self._step("worker", "starting"):
+                worker = running.enter_context(
+                    Child("worker", "rqworker", "--name", worker_name, *queues, log=self.directory / "worker.log")
+                )
+                self._say(f"process {worker.pid}: rqworker {' '.join(queues)}")
             address = settings.SITE_URL.removeprefix("http://")
-            web = running.enter_context(
-                Child("web", "runserver", address, "--noreload", log=self.directory / "web.log")
-            )
-            self._wait(lambda: _listens(address), WEB_TIMEOUT, "the web server to listen", web)
-            self._say("web", f"process {web.pid}: {settings.SITE_URL}/")
+            with self._step("web", "starting"):
+                web = running.enter_context(
+                    Child("web", "runserver", address, "--noreload", log=self.directory / "web.log")
+                )
+                self._wait(lambda: _listens(address), WEB_TIMEOUT, "the web server to listen", web)
+                self._say(f"process {web.pid}: {settings.SITE_URL}/")
 
-            try:
-                sign_up(settings.SITE_URL, EMAIL, secrets.token_urlsafe(12))
-            except SignupError as error:
-                raise CommandError(f"{error}\n{web.report()}") from error
-            user = get_user_model().objects.get(email=EMAIL)
-            self._say("sign-up", f"{user} is user {user.pk}, by the form at {settings.SITE_URL}/signup/")
+            with self._step("sign-up", f"sending the form at {settings.SITE_URL}/signup/"):
+                try:
+                    sign_up(settings.SITE_URL, EMAIL, secrets.token_urlsafe(12))
+                except SignupError as error:
+                    raise CommandError(f"{error}\n{web.report()}") from error
+                user = get_user_model().objects.get(email=EMAIL)
+                self._say(f"{user} is user {user.pk}")
 
-            what = f"the worker to finish {COMMAND} (queue {QUEUE})"
-            job = self._wait(_finished_job, timeout, what, worker, web)
-            if not (job.worker_name or "").startswith(worker_name):
-                raise CommandError(f"Job {job.id} was run by {job.worker_name!r}, not by {worker_name!r}.")
-            self._say("job", f"{job.id} ({job.command_name}, queue {job.origin})")
-            waited, took = _between(job.enqueued_at, job.started_at), _between(job.started_at, job.ended_at)
-            self._say("", f"waited {waited}, took {took}, run by {job.worker_name}, process {worker.pid}")
-            file, mail = self._mail(worker)
-            self._say("mail", f"{mail['subject']!r} to {mail['to']}: {_shown(file)}")
+            with self._step("job", "waiting for the worker"):
+                what = f"the worker to finish {COMMAND} (queue {QUEUE})"
+                job = self._wait(_finished_job, timeout, what, worker, web)
+                if not (job.worker_name or "").startswith(worker_name):
+                    raise CommandError(f"Job {job.id} was run by {job.worker_name!r}, not by {worker_name!r}.")
+                waited, took = _between(job.enqueued_at, job.started_at), _between(job.started_at, job.ended_at)
+                self._say(f"{job.id} ({job.command_name}, queue {job.origin})")
+                self._say(f"waited {waited}, took {took}, run by {job.worker_name}, process {worker.pid}", indent=12)
+            with self._step("mail", "reading"):
+                file, mail = self._mail(worker)
+                self._say(f"{mail['subject']!r} to {mail['to']}: {_shown(file)}")
 
     def _wipe(self) -> None:
         if self.valkey.is_running():
@@ -154,8 +161,19 @@ class Command(BaseCommand):
                 return file, mail
         raise CommandError(f"No mail to {EMAIL} is in {self.directory / 'mail'}.\n{worker.report()}")
 
-    def _say(self, label: str, text: str) -> None:
-        self.stdout.write(f"  {label:10}{text}")
+    @contextmanager
+    def _step(self, label: str, doing: str) -> Iterator[None]:
+        """Begin the line of a step before it runs: steps take seconds. `_say` ends the line with the result."""
+        self.stdout.write(f"  {label:10}{doing} ... ", ending="")
+        self.stdout.flush()
+        try:
+            yield
+        except BaseException:
+            self._say("")
+            raise
+
+    def _say(self, text: str, indent: int = 0) -> None:
+        self.stdout.write(" " * indent + text)
         self.stdout.flush()
 
 

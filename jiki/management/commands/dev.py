@@ -61,9 +61,12 @@ class Command(BaseCommand):
         with ExitStack() as running:
             valkey = EmbeddedValkey(settings.VAR)
             if valkey.url == settings.REDIS_URL:
+                self._say("Starting a Valkey ...")
                 running.enter_context(valkey)
+            self._say("Migrating the database ...")
             call_command("migrate", interactive=False, verbosity=0)
             self._greet(site)
+            self._say("Starting the worker and the web server ...")
             # Stopped in reverse order: a process ends before the processes that it needs.
             worker = running.enter_context(Child("worker", "rqworker", *conf.queues(), environment=environment))
             web = running.enter_context(Child("web", "runserver", f"127.0.0.1:{port}", environment=environment))
@@ -78,7 +81,10 @@ class Command(BaseCommand):
             "Mail": "as EMAIL_URL says" if "EMAIL_URL" in os.environ else f"files in {settings.VAR / 'mail'}",
         }
         self.stdout.write("".join(f"  {label:10}{text}\n" for label, text in pages.items()))
-        self.stdout.write("Code changes restart the web server and the worker. Ctrl-C stops everything.\n\n")
+        self._say("Code changes restart the web server and the worker. Ctrl-C stops everything.\n")
+
+    def _say(self, text: str) -> None:
+        self.stdout.write(text)
         self.stdout.flush()
 
     def _admin_login(self) -> str:
@@ -97,8 +103,7 @@ class Command(BaseCommand):
                 raise CommandError(web.report())
             if changes:
                 names = ", ".join(sorted({Path(path).name for _, path in changes}))
-                self.stdout.write(f"{names} changed: the worker starts again.")
-                self.stdout.flush()
+                self._say(f"{names} changed: the worker starts again.")
                 worker.stop()
                 worker.start()
                 reported = False

@@ -1,5 +1,6 @@
 """`manage.py jobs`: show jobs and queues, and change them, from a terminal or a script."""
 
+import re
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -13,7 +14,9 @@ from jobs.cli import AWAY, REFUSED, change, show
 from jobs.cli import run as running
 from jobs.cli import stats as live
 from jobs.cli.exits import end, quietly
-from jobs.cli.output import Output
+from jobs.cli.output import Output, did_you_mean
+from jobs.cli.recurring import CHANGES as OF_ENTRIES
+from jobs.cli.recurring import recurring
 from jobs.cli.selection import add_filters
 from jobs.errors import JobsError, RedisUnavailableError
 
@@ -25,17 +28,36 @@ CHANGES = {
 }
 
 
+INVALID = re.compile(r"invalid choice: '(.+?)' \(choose from (.+)\)$")
+
+
+def _suggest(parser: CommandParser) -> None:
+    """Let the parser name the choice that a wrong one is most similar to."""
+    refuse = parser.error
+
+    def error(message: str) -> Any:
+        if found := INVALID.search(message):
+            known = found[2].replace("'", "").split(", ")
+            message = f"{message[: found.start()]}{found[1]!r} is none of {', '.join(known)}."
+            message += did_you_mean(found[1], known)
+        refuse(message)
+
+    parser.error = error  # type: ignore[method-assign]
+
+
 class Command(BaseCommand):
     help = "Show jobs and queues, and change them. Exit status: 0 done, 1 refused or failed, 2 usage, 3 no Redis."
     requires_system_checks = ()  # the command must work while things are broken
 
     def add_arguments(self, parser: CommandParser) -> None:
+        _suggest(parser)
         subparsers = parser.add_subparsers(dest="what", required=True, metavar="COMMAND")
 
         def add(name: str, help: str, action: Any) -> CommandParser:
             added: CommandParser = subparsers.add_parser(name, help=help, description=f"{help.capitalize()}.")
             added.add_argument("--json", action="store_true", help="print JSON")
             added.set_defaults(action=action)
+            _suggest(added)
             return added
 
         stats = add("stats", "queues, rates and workers; live on a terminal until Ctrl-C", live.stats)
@@ -43,6 +65,7 @@ class Command(BaseCommand):
         stats.add_argument("--interval", type=float, default=2.0, help="seconds between updates (default 2)")
         listed = add("list", "jobs in any state, unless a filter names one", show.list_jobs)
         add_filters(listed, limit=50)
+        listed.add_argument("--header", action="store_true", help="name the columns in piped output, too")
         shown = add("show", "all details of jobs", show.show)
         shown.add_argument("ids", nargs="+", metavar="ID")
         for name, help in CHANGES.items():
@@ -55,6 +78,10 @@ class Command(BaseCommand):
             ("resume", "take jobs from queues again", change.resume),
         ):
             add(name, help, action).add_argument("queues", nargs="+", metavar="QUEUE")
+        entries = add("recurring", "list recurring entries, or pause, resume or run them", recurring)
+        entries.add_argument("change", nargs="?", default="list", choices=["list", *OF_ENTRIES], help="default: list")
+        entries.add_argument("names", nargs="*", metavar="NAME", help="the entries' names")
+        entries.add_argument("--header", action="store_true", help="name the columns in piped output, too")
         run = add("run", "run a command here, or defer it", running.run)
         run.add_argument("name", metavar="COMMAND", help="such as users.SendWelcomeEmail")
         run.add_argument(

@@ -2,12 +2,13 @@
 
 from datetime import datetime
 
-from django.db import transaction
+from django.db import connection, router, transaction
 from django.urls import reverse
 from django.utils import timezone
 
 from jobs import Mandate
-from tests.foreign.shop.models import Order
+from tests.foreign.shop.models import Line, Order, Parcel
+from tests.foreign.tenants import tenant
 
 
 class Ship(Mandate):
@@ -55,3 +56,38 @@ class Break(Mandate):
 class Count(Mandate):
     def call(self) -> int:
         return Order.objects.count()
+
+
+class Pack(Mandate):
+    parcel: Parcel
+    line: Line
+
+    def call(self) -> list[Parcel | Line]:
+        self.line.is_packed = True
+        self.line.save(update_fields=["is_packed"])
+        if not transaction.get_autocommit():
+            transaction.commit()
+        return [self.parcel, self.line]
+
+
+class Enter(Mandate):
+    """Enters a tenant and does not leave it. Returns what it found before."""
+
+    retries = 0
+    tenant: str
+    breaks: bool = False
+
+    def call(self) -> list[str | bool]:
+        found = [tenant.get(), router.db_for_write(Order), connection.tenant, connection.has_session()]
+        tenant.set(self.tenant)
+        connection.enter(self.tenant)
+        if self.breaks:
+            raise RuntimeError(found)
+        return found
+
+
+class Place(Mandate):
+    order: Order
+
+    def call(self) -> str:
+        return self.order._state.db

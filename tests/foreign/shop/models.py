@@ -1,3 +1,5 @@
+import uuid
+
 from django.db import models
 
 
@@ -8,3 +10,14 @@ class Order(models.Model):
 
     def __str__(self):
         return self.number
+
+
+class Parcel(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+
+
+class Line(models.Model):
+    pk = models.CompositePrimaryKey("parcel", "number")
+    parcel = models.ForeignKey(Parcel, models.CASCADE)
+    number = models.IntegerField()
+    is_packed = models.BooleanField(default=False)
