@@ -47,8 +47,9 @@ class Doorbell:
             os.write(self._outside, b"!")
 
     @property
-    def is_doorman(self) -> bool:
-        return self._place is not None and self._place.is_held
+    def may_be_relieved(self) -> bool:
+        """Whether this worker has been a doorman for long enough to leave while some of its threads are idle."""
+        return self._place is not None and self._place.may_be_relieved
 
     @property
     def is_expected(self) -> bool:

@@ -32,6 +32,7 @@ class Place:
         group = ",".join(names)
         self.bells = (keys.bell(group), keys.recall(worker))
         self.is_held = False
+        self.held_since = 0.0  # monotonic seconds
         self.has_asked = False  # whether the worker has asked for a place since it last left
         self._keys = [keys.doormen(group), *self.bells]
         self._worker, self._threads = worker, threads
@@ -50,13 +51,17 @@ class Place:
             if now < self._ask_at:
                 return self.is_held
             self._read_answer()
-            try:
-                self.is_held = bool(self._wire.run(_DOOR, self._keys, self._worker, LEASE))
-            except BaseException:
-                self.is_held, self._ask_at = False, 0.0
-                raise
+            was_held, self.is_held = self.is_held, False
+            self.is_held = bool(self._wire.run(_DOOR, self._keys, self._worker, LEASE))
+            if not was_held:
+                self.held_since = now
             self.has_asked, self._ask_at = True, now + RENEW
             return self.is_held
+
+    @property
+    def may_be_relieved(self) -> bool:
+        """Whether it has been held for RENEW seconds: a place must not go round among workers that are all busy."""
+        return self.is_held and time.monotonic() > self.held_since + RENEW
 
     def expect_change(self) -> None:
         """Ask for a place at the next `take`: a token has come."""
@@ -95,7 +100,7 @@ class Place:
             self._is_unread = False
             try:
                 self._wire.receive()
-            except RedisError:  # NOSCRIPT after SCRIPT FLUSH, or a connection that is lost
+            except (RedisError, OSError):  # NOSCRIPT after SCRIPT FLUSH, or a connection that is lost
                 self._wire.close()
 
     def close(self) -> None:

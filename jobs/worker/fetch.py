@@ -298,7 +298,7 @@ class Fetch:
 
     def leave_door(self) -> None:
         """Let an idle worker watch the queues in the place of this one, if there is any; this one runs long jobs."""
-        if self._doorbell.is_doorman:
+        if self._doorbell.may_be_relieved:
             self._doorbell.leave(self._order())
 
     def quiet(self) -> None:
