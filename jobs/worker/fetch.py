@@ -1,6 +1,5 @@
 """Taking work: threads fetch for themselves, and hand over what they have done in the same step."""
 
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,8 +16,8 @@ from jobs.worker.connection import CONNECTION_ERRORS, Wire
 from jobs.worker.doorbell import Doorbell
 from jobs.worker.doormen import Place
 from jobs.worker.pace import Pace
-from jobs.worker.recovery import recover
 from jobs.worker.scoreboard import Board
+from jobs.worker.settings import drawn
 from jobs.worker.steps import Steps
 
 logger = safe_logger("jobs.worker")
@@ -60,7 +59,7 @@ class Fetch:
         """
         self.stopping = False
         self.pace = Pace(conf.batch())
-        self._worker, self._queues, self._threads, self._board = worker, dict(queues), threads, board
+        self._queues, self._threads, self._board = dict(queues), threads, board
         self._burst, self._release = burst, release
         self._weighted = any(weight is not None for weight in queues.values())
         self._wire = Wire(next(iter(queues)))
@@ -75,9 +74,8 @@ class Fetch:
         self._latest: Claim | None = None  # the last one that a thread has taken
         self._stopped = threading.Event()
         self._quiet = False
-        self._wait = self._doorbell_pause = (
-            0.0  # seconds before the next step, the next wait at the doorbell, after an error
-        )
+        self._wait = 0.0  # seconds before the next step, after an error
+        self._doorbell_pause = 0.0  # and before the next wait at the doorbell
 
     # --- for the threads -------------------------------------------------------------------------
 
@@ -163,10 +161,7 @@ class Fetch:
         self._leader = (self._leader or get_ident()) if leads else 0
 
     def _follow(self) -> None:
-        """
-        Wait while another thread leads. Take the lead when its job does not come back: the claims that it leaves behind
-        must not wait for that.
-        """
+        """Wait while another thread leads. Take the lead when its job does not come back: claims wait behind it."""
         with self._behind_leader:
             while (leader := self._leader) and not self.stopping:
                 latest = self._latest
@@ -226,11 +221,7 @@ class Fetch:
         if self._quiet:
             return []
         queues = [name for at, name in enumerate(self._queues) if not self._board.is_paused(at)]
-        if not self._weighted:
-            return queues
-        # Weighted order without replacement: the largest of random ** (1 / weight) first (Efraimidis and Spirakis,
-        # "Weighted random sampling with a reservoir", 2006).
-        return sorted(queues, key=lambda name: -(random.random() ** (1 / (self._queues[name] or 1))))
+        return drawn(queues, self._queues) if self._weighted else queues
 
     def _outage(self, error: BaseException) -> None:
         self._leader = 0
@@ -286,15 +277,9 @@ class Fetch:
         return self._steps.is_all_written
 
     def put_back_running(self) -> None:
-        """
-        Put the jobs that still run back at the heads of their queues: this process ends before they do. None of them
-        is suspect. Raises redis-py's errors.
-        """
+        """Put the jobs that outlive this process at the heads of their queues. Raises redis-py's errors."""
         with self._using_wire:
-            for name in self._queues:
-                back, _ = recover(self._wire, name, only=self._worker, begun=self._board.begun(), suspects=())
-                for job_id, _ in back:
-                    logger.warning("interrupted job %s: the worker is stopping", job_id)
+            self._steps.put_back_running(self._board.begun())
 
     def leave_door(self) -> None:
         """Let an idle worker watch the queues in the place of this one, if there is any; this one runs long jobs."""

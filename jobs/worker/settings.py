@@ -1,5 +1,7 @@
 """The settings of a worker."""
 
+import random
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -16,3 +18,11 @@ class WorkerSettings:
     max_memory: int | None = None  # recycle a process above this many megabytes
     max_idle_time: int | None = None  # recycle a process that was idle for this many seconds
     health_port: int | None = None  # the port for probes over HTTP
+
+
+def drawn(queues: Iterable[str], weights: Mapping[str, int | None]) -> list[str]:
+    """
+    Return queues in an order drawn by weight, without replacement: the largest of random ** (1 / weight) first
+    (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006).
+    """
+    return sorted(queues, key=lambda name: -(random.random() ** (1 / (weights[name] or 1))))

@@ -121,7 +121,9 @@ class Steps:
         self._again = self._again | {handed.claim.execution for handed in outcomes}
         self._executions += wanted
         self._forgotten.clear()
-        self._wire.start(_STEP, [keys.queue(name) for name in order] if wanted else [], keys.RQ, *about, *words(outcomes))
+        self._wire.start(
+            _STEP, [keys.queue(name) for name in order] if wanted else [], keys.RQ, *about, *words(outcomes)
+        )
         self._flight = flight
 
     def _reconcile(self) -> None:
@@ -210,6 +212,16 @@ class Steps:
             return bool(self._wire.call("PING"))
         except CONNECTION_ERRORS:
             return False
+
+    def put_back_running(self, begun: int) -> None:
+        """
+        Put the jobs whose claims we hold back at the heads of their queues; none of them is suspect. `begun`: the
+        number of the last execution that had begun.
+        """
+        for name in self._queues:
+            back, _ = recover(self._wire, name, only=self._worker, begun=begun, suspects=())
+            for job_id, _ in back:
+                logger.warning("interrupted job %s: the worker is stopping", job_id)
 
     # --- a claim that is no longer ours ----------------------------------------------------------
 
