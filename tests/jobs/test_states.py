@@ -10,6 +10,7 @@ import select
 import time
 from collections import Counter
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -63,6 +64,12 @@ ENDS = {
 def some(*states):
     """Only if a job is in one of these states."""
     return precondition(lambda self: any(life.state in states for life in self.lives))
+
+
+class Unread(NamedTuple):
+    """A claim in an answer that its worker has not read."""
+
+    execution: bytes
 
 
 class Lives(RuleBasedStateMachine):
@@ -193,9 +200,10 @@ class Lives(RuleBasedStateMachine):
         worker.fetch._steps.send(QUEUES, worker.fetch._room)
         assert select.select([worker.fetch._wire], [], [], 60)[0]
         wip = [as_text(member) for queue in QUEUES for member in self.client.zrange(f"rq:wip:{queue}", 0, -1)]
-        (life,) = [life for life in queued if any(m.startswith(f"{life.id}:{worker.name}.") for m in wip)]
+        (member,) = [member for member in wip if f":{worker.name}." in member]
+        (life,) = [life for life in queued if member.startswith(f"{life.id}:")]
         assert life.queue == min((each.queue for each in queued), key=QUEUES.index)
-        life.state, life.held = "running", (worker, None)
+        life.state, life.held = "running", (worker, Unread(member.rpartition(":")[2].encode()))
 
     @precondition(lambda self: self.unread())
     @rule(data=st.data())
@@ -210,11 +218,11 @@ class Lives(RuleBasedStateMachine):
         life.state = "queued"
 
     def unread(self):
-        return [life for life in self.lives if life.state == "running" and life.held[1] is None]
+        return [life for life in self.lives if life.state == "running" and isinstance(life.held[1], Unread)]
 
     def read(self, worker, claim):
         """The claim of a worker; it reads the answer first, if that is still unread."""
-        if claim is None:
+        if isinstance(claim, Unread):
             worker.fetch._receive()
             claim = worker.fetch._ready.popleft()
         return worker, claim
@@ -291,6 +299,7 @@ class Lives(RuleBasedStateMachine):
         """A worker dies, is stopped, or is taken for dead; its parent or another gives back its jobs."""
         life = self.among(data, "running")
         worker, claim = life.held
+        begun = begun and not isinstance(claim, Unread)
         self.idle.append(self.new_worker())
         if is_late:
             self.late.append((worker, claim))
@@ -300,9 +309,9 @@ class Lives(RuleBasedStateMachine):
             if by_any:
                 recover(self.wire, queue)
             else:
-                suspects = [claim.execution.decode()] if suspect and claim else []
-                recover(self.wire, queue, only=worker.name, begun=ALL if begun and claim else NONE, suspects=suspects)
-        if (begun and claim) or by_any:
+                suspects = [claim.execution.decode()] if suspect else []
+                recover(self.wire, queue, only=worker.name, begun=ALL if begun else NONE, suspects=suspects)
+        if begun or by_any:
             life.interrupt(suspect=suspect or by_any)
         else:
             life.state = "queued"

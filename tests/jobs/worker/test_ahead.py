@@ -187,6 +187,27 @@ def test_nothing_is_sent_ahead_when_it_is_time_to_reconcile(leading):
     assert not fetch._steps.in_flight
 
 
+def test_nothing_is_sent_ahead_when_in_doubt(in_flight):
+    fetch, _ = in_flight()
+    fetch._steps.hang_up()
+    fetch._wire.call("PING")  # it is open again
+    fetch.take()
+    assert not fetch._steps.in_flight
+
+
+@pytest.mark.parametrize("end", ["stop", "quiet"])
+def test_nothing_is_sent_ahead_after_the_end(end, leading):
+    fetch, _ = leading()
+    run_one(fetch)
+    run_one(fetch)
+    if end == "stop":
+        fetch.stop()
+    else:
+        fetch._quiet = True
+    fetch.take()
+    assert not fetch._steps.in_flight
+
+
 def test_an_unread_answer_is_given_back_in_order(in_flight):
     fetch, ids = in_flight()
     assert fetch.has_ready
