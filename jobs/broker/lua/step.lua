@@ -53,4 +53,4 @@ for _, key in ipairs(KEYS) do
     left = want - claim.number
   end
 end
-return { commit.refused, commit.failed, commit.releasing, claim.words, registered and 1 or 0, commit.trimmed }
+return { commit.refused, commit.failed, commit.releasing, claim.words or {}, registered and 1 or 0, commit.trimmed }

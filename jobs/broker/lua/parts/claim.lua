@@ -1,6 +1,6 @@
 -- Parts: server, record, leave, commit
 -- Claims jobs. Of the script: `prefix`, `worker`, `iso`, `now`.
-local claim = { words = {}, number = 0, some = 0, AT_ONCE = 500 } -- AT_ONCE: jobs in one call of `some`, as in `commit`
+local claim = { words = false, number = 0, some = 0, AT_ONCE = 500 } -- AT_ONCE: jobs in one call of `some`, as in `commit`
 
 -- A wip score that no clean-up reaches, since heartbeats alone decide that a claim is dead; the order of claims is
 -- kept in it, because recovery gives them back in that order.
@@ -37,8 +37,13 @@ local function take(queue, id, name, job)
     more[5], more[6], more[7], more[8] = few[1] or '', few[2] or '', waits, few[4] or ''
     more[9], more[10] = few[5] or '', few[6] or ''
   end
-  local words, n = claim.words, #claim.words
-  words[n + 1], words[n + 2], words[n + 3], words[n + 4], words[n + 5] = id, queue, name, job[1], more
+  local words = claim.words
+  if words then
+    local n = #words
+    words[n + 1], words[n + 2], words[n + 3], words[n + 4], words[n + 5] = id, queue, name, job[1], more
+  else
+    claim.words = { id, queue, name, job[1], more }
+  end
   claim.number = claim.number + 1
 end
 

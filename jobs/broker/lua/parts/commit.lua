@@ -12,20 +12,21 @@ local AT_ONCE = 500 -- outcomes settled by one command: `unpack` fills Lua's sta
 local is_awaited = nil -- whether anything waits for any of the jobs that end in this step
 local batches, size, counts = {}, 0, {} -- by queue: the outcomes that are to be settled; their number; labels
 
--- Whether other jobs wait for any of those that end. One look for all of them.
+-- Whether other jobs wait for any of those that end. One look for all of them; a single one is looked at as it ends.
 local function look()
+  if further - outcomes == 7 then return true end
   local ids = {}
   for at = outcomes, further - 1, 7 do
     if ENDS[ARGV[at + 3]] then ids[#ids + 1] = ARGV[at] end
   end
-  is_awaited = leave.is_awaited(ids)
+  return leave.is_awaited(ids)
 end
 
-local NOTHING_MORE = {}
+local NONE = {}
 
 -- What an outcome has more: words of ARGV, by the letters that name them.
 local function read_more(letters)
-  if letters == '' then return NOTHING_MORE end
+  if letters == '' then return NONE end
   local more = {}
   for letter in string.gmatch(letters, '.') do
     if letter == 'f' then
@@ -97,7 +98,7 @@ local function write_recorded(at, entry)
 end
 
 -- Write the record of a job that is kept. Returns its new status.
-local function rewrite(id, queue, key, kind, time, more)
+local function rewrite(id, key, kind, time, more)
   local status, fields = STATUS[kind], nil
   if kind == 'W' and redis.call('EXISTS', 'jobs:waits:' .. id) == 0 then
     status, fields = 'queued', { 'status', 'queued', 'enqueued_at', iso } -- the last has ended since this was decided
@@ -124,6 +125,16 @@ local function rewrite(id, queue, key, kind, time, more)
   return status
 end
 
+-- Append two words to a list of words.
+local function add(lists, name, one, other)
+  local words = lists[name]
+  if words then
+    words[#words + 1], words[#words + 2] = one, other
+  else
+    lists[name] = { one, other }
+  end
+end
+
 local function write_outcome(at, position, more)
   local id, execution, queue, kind, time = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   if kind == 'N' then return write_recorded(at, more.s) end
@@ -139,35 +150,31 @@ local function write_outcome(at, position, more)
   local ends, has_plain = ENDS[kind], false
   if ends and (is_awaited or more.s) then has_plain = leave.job(id, queue, ends, more.s or '', commit.releasing) end
   if kind ~= 'F' or time ~= '0' then
-    status = rewrite(id, queue, key, kind, time, more)
+    status = rewrite(id, key, kind, time, more)
   elseif has_plain then -- RQ's code reads the record to release its dependents
     time = '60'
     redis.call('EXPIRE', prefix .. 'results:' .. id, time)
-    status = rewrite(id, queue, key, kind, time, more)
+    status = rewrite(id, key, kind, time, more)
   end
   if more.x then forget_execution(id, execution, queue) end
 
   -- Nothing from here on can fail. The rest is written by settle.
   local batch = batches[queue]
-  if not batch then
-    batch = { members = {}, positions = {}, forgotten = {}, places = {}, heads = {}, tails = {} }
+  if batch then
+    batch.members[#batch.members + 1] = member
+    batch.positions[#batch.positions + 1] = position
+  else -- made at once, as tables are dear that grow
+    batch = { members = { member }, positions = { position }, forgotten = false, places = {}, heads = {}, tails = {} }
     batches[queue] = batch
   end
   if not status then
-    local forgotten = batch.forgotten
-    forgotten[#forgotten + 1] = key
-    forgotten[#forgotten + 1] = prefix .. 'results:' .. id
+    add(batch, 'forgotten', key, prefix .. 'results:' .. id)
   elseif status == 'queued' then
     local ids = kind == 'H' and batch.heads or batch.tails
     ids[#ids + 1] = id
   else
-    local place = batch.places[status] or {}
-    batch.places[status] = place
-    place[#place + 1] = kind == 'F' and now + time or kind == 'W' and now or time
-    place[#place + 1] = id
+    add(batch.places, status, kind == 'F' and now + time or kind == 'W' and now or time, id)
   end
-  batch.members[#batch.members + 1] = member
-  batch.positions[#batch.positions + 1] = position
   size = size + 1
 end
 
@@ -176,7 +183,7 @@ local function settle(undo, queue, batch)
   if batch.places.failed then -- after all of it is written: of those that died this second one may have to go
     commit.trimmed = commit.trimmed + leave.trim(queue, dead_limit)
   end
-  if #batch.forgotten > 0 then redis.call('DEL', unpack(batch.forgotten)) end
+  if batch.forgotten then redis.call('DEL', unpack(batch.forgotten)) end
   local list = prefix .. 'queue:' .. queue -- a list may hold a job twice, so this is undone if the claims do not go
   for _, id in ipairs(batch.heads) do enqueue.one(undo, 'LPUSH', list, id) end
   for _, id in ipairs(batch.tails) do enqueue.one(undo, 'RPUSH', list, id) end
@@ -195,7 +202,7 @@ end
 
 -- Write the outcome of that position.
 function commit.one(position)
-  if position == 0 then look() end
+  if position == 0 then is_awaited = look() end
   local at = outcomes + 7 * position
   local more = read_more(ARGV[at + 6])
   local done, answer = pcall(write_outcome, at, position, more)
