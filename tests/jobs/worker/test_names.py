@@ -173,7 +173,7 @@ def test_names_that_there_are_not_are_counted_under_one(worker, valkey):
 
 
 def test_a_claim_reads_its_names_as_far_as_they_are_texts():
-    claim = Claim([b"\xff", b"default", b"web:1.\xfe.3", b"", b"", b"", b"", 0])
+    claim = Claim([b"\xff", b"default", b"web:1.\xfe.3", b"", b""])
 
     assert (claim.job_id, claim.worker) == ("\\xff", "web:1.\\xfe")
     assert time.monotonic() > claim.started
