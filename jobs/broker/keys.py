@@ -94,7 +94,7 @@ def stacks(worker: str) -> str:
 
 
 def lease(name: str) -> str:
-    """The process that holds a duty which only one may hold: promotion, schedule."""
+    """The process that holds a duty which only one may hold: promotion, schedule, figures."""
     return f"jobs:lease:{name}"
 
 
@@ -185,6 +185,11 @@ def total_so_far(hour: int) -> str:
     return f"jobs:counts:totalling:{hour}"
 
 
+def digest(hour: int) -> str:
+    """What each command and queue did in an hour (since the epoch), a hash by `command|<name>` and `queue|<name>`."""
+    return f"jobs:digest:{hour}"
+
+
 def samples(minute: int) -> str:
     """Length and latency of each queue in a minute (since the epoch), a hash."""
     return f"jobs:samples:{minute}"
@@ -210,7 +215,7 @@ TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above
     **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES), "zset"),
     **dict.fromkeys((registry, ready, processes_of), "zset"),
     **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, job, worker, removed, runs_ended, change, profile), "hash"),
-    **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, samples), "hash"),
+    **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples), "hash"),
     **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, unique), "string"),
     **dict.fromkeys((queue, runs), "list"),
     results: "stream",

@@ -5,11 +5,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import inf
 from typing import Any
 
 from redis import Redis
 
-from jobs import conf
+from jobs import conf, runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, run_script, servers
 from jobs.broker.times import DAY, HOUR, MINUTE, as_text, number_of
@@ -17,6 +18,7 @@ from jobs.broker.times import DAY, HOUR, MINUTE, as_text, number_of
 FAILED = ("dead", "retried")
 HOURS_KEPT = 8 * 24 * HOUR  # seconds that an hour's sum is kept
 COUNTS_KEPT = 3 * DAY + HOUR  # seconds that counts and samples are kept: three days of charts, and the current hour
+MINUTES_KEPT = 3 * HOUR  # seconds that the counts of a minute are kept once their hour is summed up
 TOTAL, SUMMED = keys.COUNTS_TOTAL, keys.COUNTS_SUMMED
 
 _SUM_UP = Script("shared.lua", "sum_up.lua")
@@ -130,9 +132,9 @@ def together(tallies: Iterable[Tally]) -> Tally:
 
 def by_command(span: int) -> dict[Labels, Tally]:
     """Return the attempts of the last `span` seconds, by queue and command."""
-    now = int(time.time())
+    now, step = int(time.time()), HOUR if span > 2 * HOUR else MINUTE
     tallies: defaultdict[Labels, Tally] = defaultdict(Tally)
-    for _, labels in _read(now - span, now, HOUR if span > 2 * HOUR else MINUTE):
+    for _, labels in _read((now - span) // step * step, now, step):
         for (queue, command, outcome, bucket), count in labels:
             tallies[queue, command].add(outcome, bucket, count)
     return dict(tallies)
@@ -158,7 +160,7 @@ def totals() -> dict[tuple[str, str, str], Counter[int]]:
         first = max((summed + 1) * HOUR, now - COUNTS_KEPT) // MINUTE
         minutes = [keys.counts(minute) for minute in range(first, now // MINUTE + 1)]
         for counted in _hash_many(client, [TOTAL, *minutes]):
-            for (queue, command, outcome, bucket), count in _labels(counted):
+            for (queue, command, outcome, bucket), count in parsed(counted):
                 counters.setdefault((queue, command, outcome), Counter())[bucket] += count
     return counters
 
@@ -168,12 +170,29 @@ def roll_up() -> None:
     Sum up the hours that have ended since the last call, so that three days are read as one sum an hour, and the total
     includes minutes that expire. It is safe to call it twice.
     """
-    this_hour = int(time.time()) // HOUR
     for client in servers():
-        last = int(number_of(client.get(SUMMED)))
-        for hour in range(max(last + 1, this_hour - COUNTS_KEPT // HOUR), this_hour):
-            while run_script(client, _SUM_UP, *_summing(hour * HOUR, into_total=True)) == 0:
-                pass
+        roll_up_on(client)
+
+
+def roll_up_on(client: Redis, until: float = inf) -> bool:
+    """
+    Do it on one server, until that time (monotonic seconds). Returns whether all hours are summed up.
+
+    The minutes of a summed hour, which take most of the memory, are then kept for MINUTES_KEPT alone.
+    """
+    this_hour = int(runtime.now()) // HOUR
+    last = int(number_of(client.get(SUMMED)))
+    for hour in range(max(last + 1, this_hour - COUNTS_KEPT // HOUR), this_hour):
+        while run_script(client, _SUM_UP, *_summing(hour * HOUR, into_total=True)) == 0:
+            if time.monotonic() > until:
+                return False
+        with client.pipeline(transaction=False) as pipeline:
+            for minute in range(hour * HOUR // MINUTE, (hour + 1) * HOUR // MINUTE):
+                pipeline.expireat(keys.counts(minute), minute * MINUTE + MINUTES_KEPT)
+            pipeline.execute()
+        if time.monotonic() > until:
+            return hour == this_hour - 1
+    return True
 
 
 _Counted = list[tuple[tuple[str, str, str, int], int]]
@@ -198,10 +217,10 @@ def _read(first: int, last: int, step: int) -> Iterable[tuple[int, _Counted]]:
         missing = [hour for hour, counted in zip(hours, sums, strict=True) if not counted]
         added_up = dict(zip(missing, _sum_up_many(client, missing), strict=True))
         for hour, counted in zip(hours, sums, strict=True):
-            yield hour, _labels(counted or added_up[hour])
+            yield hour, parsed(counted or added_up[hour])
         for minute, counted in zip(minutes, answers[len(hours) :], strict=True):
             if counted:
-                yield minute, _labels(counted)
+                yield minute, parsed(counted)
 
 
 def _sum_up_many(client: Redis, hours: Sequence[int]) -> list[dict[bytes, Any]]:
@@ -225,7 +244,8 @@ def _hash_many(client: Redis, hashes: Sequence[str]) -> list[dict[bytes, Any]]:
         return list(pipeline.execute())
 
 
-def _labels(counted: dict[bytes, Any]) -> _Counted:
+def parsed(counted: dict[bytes, Any]) -> _Counted:
+    """Parse the fields of a hash of counts: each label (queue, command, outcome, bucket) with its number."""
     try:
         return [(label, int(count)) for text, count in counted.items() if (label := _label(text))]
     except ValueError:  # what is not a number counts nothing
