@@ -32,7 +32,7 @@ from jobs import conf, inspection, scheduler  # noqa: E402
 from jobs.attempts.outcomes import Dead, Discarded, Finished, Outcome, Retried  # noqa: E402
 from jobs.broker import connections  # noqa: E402
 from jobs.broker.connections import get_connection  # noqa: E402
-from jobs.inspection import attempt_counts, query, samples  # noqa: E402
+from jobs.inspection import attempt_counts, cursors, samples  # noqa: E402
 from jobs.record import registry  # noqa: E402
 from jobs.recurring import runs  # noqa: E402
 from jobs.retries import Progress  # noqa: E402
@@ -254,7 +254,7 @@ def first_of(registry_name: str) -> list[str]:
 
 
 def deep(names: list[str], count: int) -> str:
-    return query._cursor({name: int(count / len(names) * 0.9) for name in names})
+    return cursors.write({name: int(count / len(names) * 0.9) for name in names})
 
 
 def main() -> None:

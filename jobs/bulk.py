@@ -20,6 +20,7 @@ from jobs.broker.connections import Script, get_connection, run_script
 from jobs.broker.times import DAY, as_text, moment, number_of
 from jobs.client import new_job
 from jobs.inspection import Count, JobQuery
+from jobs.inspection.search import Search
 from jobs.job import JobState
 from jobs.record import registry
 
@@ -29,6 +30,7 @@ CHANGES: dict[str, Callable[[Job], object]] = {
     "cancel": control.cancel,
     "delete": control.delete,
 }
+PLAIN = ("queue", "command", "error", "id", "since", "until", "order")  # filters that the release before has, too
 CLEAR = "clear"  # delete all jobs of a queue
 COMMAND = "jobs.ChangeMany"  # carries a change out
 # What a change may do to other changes: their own right is needed to start them again, and a job has no user.
@@ -72,12 +74,13 @@ def start(name: str, state: str, filters: Mapping[str, str], count: Count) -> Ch
     Enqueue a job that changes all jobs that match the filters now; jobs that are enqueued, or end, later are not
     changed. It goes to the head of the first queue. Raises UnknownQueueError or ValueError for invalid filters.
     """
-    began, wanted = datetime.fromtimestamp(runtime.now(), UTC), dict(filters)
+    began = datetime.fromtimestamp(runtime.now(), UTC)
     requested = JobQuery.of(state, filters).until
+    search = Search.of(filters).frozen()
     if JobState(state) not in _AHEAD:
-        wanted["until"] = min(began, requested or began).isoformat()
+        search = search.with_term("until", min(began, requested or began).isoformat())
     command: Any = registry.get(COMMAND)
-    new = new_job.new_job(command, (name, state, wanted), {}, queue=command.queue)
+    new = new_job.new_job(command, _arguments(name, state, search), {}, queue=command.queue)
     key = keys.change(new.id)
     record: dict[Any, Any] = {"name": name, "state": state, "filters": orjson.dumps(dict(filters))}
     record |= {"count": count.value, "more": int(count.more), "began": repr(began.timestamp())}
@@ -92,9 +95,20 @@ def start(name: str, state: str, filters: Mapping[str, str], count: Count) -> Ch
     return Change(new.id, name, state, dict(filters), count, began)
 
 
-def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str]) -> tuple[int, int]:
+def _arguments(name: str, state: str, search: Search) -> tuple[Any, ...]:
+    """
+    Return the arguments of the job. The release before knows the filters of PLAIN alone and would ignore another, which
+    means more jobs; so the rest is an argument of its own, for which that release's worker refuses the job.
+    """
+    plain = [term for term in search.terms if term.name in PLAIN]
+    filters = {term.name: search.command if term.name == "command" else term.value for term in plain}
+    rest = str(search.without(*plain))
+    return (name, state, filters, rest) if rest else (name, state, filters)
+
+
+def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str], search: str = "") -> tuple[int, int]:
     """Make the change, in that job. Returns how many jobs were changed in all, and how many refused it."""
-    query, client = JobQuery.of(state, filters), _client()
+    query, client = JobQuery.of(state, {**filters, "q": search}), _client()
     steps = _cleared(query) if name == CLEAR else _changed(query, name)
     before: Any = client.hget(keys.change(job_id), "changed")  # by an attempt that was cut short
     changed, refused = int(number_of(before)), 0

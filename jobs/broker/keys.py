@@ -200,6 +200,11 @@ def change(job_id: str) -> str:
     return f"jobs:bulk:{job_id}"
 
 
+def searches(user: str) -> str:
+    """The searches that a user of the dashboard has kept, a hash by their names."""
+    return f"jobs:searches:{user}"
+
+
 def profile(member: str) -> str:
     """A profile by its member in PROFILES, a hash."""
     return f"jobs:profile:{member}"
@@ -214,7 +219,9 @@ TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above
     **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers), "set"),
     **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES), "zset"),
     **dict.fromkeys((registry, ready, processes_of), "zset"),
-    **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, job, worker, removed, runs_ended, change, profile), "hash"),
+    **dict.fromkeys(
+        (ASIDE, FOLLOWED, COUNTS_TOTAL, job, worker, removed, runs_ended, change, profile, searches), "hash"
+    ),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples), "hash"),
     **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, unique), "string"),
     **dict.fromkeys((queue, runs), "list"),

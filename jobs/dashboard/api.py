@@ -20,9 +20,11 @@ from jobs.dashboard.lists import SIZE, query_of, waited_for
 from jobs.dashboard.overview import by_queue, current, warnings
 from jobs.dashboard.permissions import may
 from jobs.dashboard.recurring import ENTRIES, RUNS
+from jobs.dashboard.searching import LOOKED_AT
 from jobs.errors import JobsError
-from jobs.inspection import attempt_counts, find, timeline, workers
+from jobs.inspection import attempt_counts, everywhere, find, timeline, workers
 from jobs.inspection.rows import Row
+from jobs.inspection.search import Search
 from jobs.record import prerequisites
 
 
@@ -110,6 +112,19 @@ def jobs(request: HttpRequest, state: str) -> dict[str, Any]:
         "jobs": [_row(row, lacked) for row in page.rows],
         "next_cursor": page.next_cursor,
         "looked_at": page.looked_at,
+    }
+
+
+def search(request: HttpRequest) -> dict[str, Any]:
+    """Jobs in all states that match `q`, the newest first; `size` (at most 100). ValueError for an invalid search."""
+    size = min(max(int(request.GET.get("size", SIZE)), 1), 100)
+    found = everywhere.find_all(Search.parse(request.GET.get("q", "")), LOOKED_AT)
+    lacked = waited_for(found.rows[:size])
+    return {
+        "jobs": [_row(row, lacked) for row in found.rows[:size]],
+        "counts": {state.value: {"value": n.value, "more": n.more} for state, n in found.counts.items()},
+        "looked_at": found.looked_at,
+        "total": found.total,
     }
 
 

@@ -11,11 +11,12 @@ from django.utils.translation import gettext as _
 
 from jobs import conf, queues
 from jobs.broker.times import HOUR
-from jobs.dashboard import texts
+from jobs.dashboard import searching, texts
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import Count, JobQuery, attempt_counts, samples, workers
 from jobs.inspection.query import SEARCHED
 from jobs.inspection.rows import Row
+from jobs.inspection.search import Search, SearchError
 from jobs.job import JobState
 from jobs.record import prerequisites
 
@@ -23,7 +24,7 @@ SIZE = 25  # rows a page
 GROUPED = SEARCHED  # jobs read to group them
 GROUPABLE = (JobState.DEAD, JobState.RETRYING, JobState.DISCARDED)
 GROUPS = ("error", "command")
-FILTERS = ("queue", "command", "error", "text", "id", "since", "until", "order")
+FILTERS = ("q", "queue", "command", "error", "text", "id", "since", "until", "order", "fingerprint")
 WAITED_FOR = 3  # prerequisites shown for each waiting job in a list
 
 # The changes offered for jobs of a state.
@@ -52,6 +53,7 @@ def jobs(request: HttpRequest, state: str) -> Screen:
     return "jobs", {
         "title": capfirst(_("%(state)s jobs") % {"state": texts.NAMES[state]}),
         "states": [each.value for each in JobState],
+        **searching.context(request, Search.of(filters), state),
         "state": state,
         "query": urlencode(filters),
         "filters": filters,
@@ -113,9 +115,14 @@ def query_end(query: JobQuery, count: Count) -> float:
 
 
 def query_of(given: Mapping[str, Any], state: str) -> JobQuery:
-    """Return the query of a page's address or form. Http404 for an unknown state or queue."""
+    """
+    Return the query of a page's address or form. Http404 for an unknown state or queue, SearchError for a filter that
+    is not understood.
+    """
     try:
         return JobQuery.of(state, given)
+    except SearchError:
+        raise
     except ValueError as error:
         raise Http404(str(error)) from error
 

@@ -16,6 +16,7 @@ from jobs.dashboard import (
     overview,
     profiles,
     recurring,
+    searching,
     workers,
 )
 from jobs.dashboard.converters import NameConverter
@@ -35,6 +36,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("workers/<any:name>/", page(site, workers.worker), name="jobs_worker"),
         path("recurring/", page(site, recurring.recurring), name="jobs_recurring"),
         path("commands/", page(site, commands.commands), name="jobs_commands"),
+        path("search/", page(site, searching.search), name="jobs_search"),
         path("changes/<any:job_id>/", page(site, changes.change), name="jobs_change"),
         path("profiles/", page(site, profiles.recent), name="jobs_profiles"),
         path("job/<any:job_id>/profile/<int:attempt>/", page(site, profiles.flame_graph), name="jobs_flame_graph"),
@@ -42,6 +44,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
     data = [
         path("api/overview/", api.endpoint(api.overview), name="jobs_api_overview"),
         path("api/jobs/<str:state>/", api.endpoint(api.jobs), name="jobs_api_jobs"),
+        path("api/search/", api.endpoint(api.search), name="jobs_api_search"),
         path("api/job/<any:job_id>/", api.endpoint(api.job), name="jobs_api_job"),
         path("api/workers/", api.endpoint(api.worker_list), name="jobs_api_workers"),
         path("api/workers/<any:name>/", api.endpoint(api.worker), name="jobs_api_worker"),
@@ -53,6 +56,8 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("htmx.js", htmx.script, name="jobs_htmx"),
     ]
     posts = [
+        path("search/keep/", action(site, "view", searching.keep), name="jobs_search_keep"),
+        path("search/forget/", action(site, "view", searching.forget), name="jobs_search_forget"),
         path("job/<any:job_id>/move/", action(site, "retry", actions.move_job), name="jobs_job_move"),
         path(
             "job/<any:job_id>/reschedule/",

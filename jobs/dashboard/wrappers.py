@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from jobs.dashboard.navigation import back, came_from, landing
 from jobs.dashboard.permissions import Can, may, note
 from jobs.errors import JobsError, RedisUnavailableError
+from jobs.inspection.search import SearchError
 
 _NOT_KEPT = ("csrfmiddlewaretoken", "confirmed")
 
@@ -42,12 +43,15 @@ def page(site: AdminSite, view: Callable[..., Screen | HttpResponse]) -> Callabl
         except Http404 as error:
             context = {"title": _("Not found"), "problem": str(error), "list": came_from(request)}
             shown, status = ("problem", context), 404
+        except SearchError as error:
+            shown, status = ("problem", {"title": _("Search"), "problem": str(error)}), 400
         if isinstance(shown, HttpResponse):
             return shown
         template, context = shown
         is_refresh = request.headers.get("HX-Request") == "true"
         whole = "jobs/dashboard/part.html" if is_refresh else "jobs/dashboard/base.html"
         common = {**site.each_context(request), "can": Can(request), "whole": whole, "path": request.get_full_path()}
+        common |= {"q": request.GET.get("q", "")}
         return TemplateResponse(request, f"jobs/dashboard/{template}.html", {**common, **context}, status=status)
 
     return site.admin_view(wrapped)
@@ -59,6 +63,7 @@ class Done:
 
     text: str
     url: str = ""
+    is_noted: bool = True  # False for what concerns the user alone
 
 
 def action(
@@ -89,7 +94,8 @@ def action(
             messages.error(request, str(error))
             return HttpResponseRedirect(landing(request, **kwargs))
         messages.success(request, done.text)
-        note(request, done.text, **kwargs)
+        if done.is_noted:
+            note(request, done.text, **kwargs)
         return HttpResponseRedirect(done.url or landing(request, **kwargs))
 
     return site.admin_view(wrapped)

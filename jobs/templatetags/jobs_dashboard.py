@@ -14,6 +14,7 @@ from django.utils.text import capfirst
 
 from jobs.dashboard import htmx
 from jobs.dashboard.format import NONE, apart, span, word
+from jobs.inspection import search
 
 register = template.Library()
 register.filter(intcomma)  # so that a project needs no `django.contrib.humanize`
@@ -56,6 +57,12 @@ def leads_to(context: dict[str, Any], name: str, *args: str) -> SafeString:
     address = reverse(name, args=args, current_app=getattr(context["request"], "current_app", None))
     here = context["request"].path == address
     return format_html('href="{}" aria-current="page"' if here else 'href="{}"', address)
+
+
+@register.simple_tag
+def search_terms() -> list[str]:
+    """Return the terms that the search box suggests."""
+    return search.suggestions()
 
 
 @register.simple_tag(takes_context=True)

@@ -53,6 +53,7 @@ PAGES = {
     "commands": lambda: [],
     "change": lambda: [a_change()],
     "profiles": lambda: [],
+    "search": lambda: [],
     "flame_graph": a_profile,
 }
 # Who may not read these has no such page; they are not in the admin's frame, so nobody is sent to the login.
@@ -64,6 +65,7 @@ DATA = {
     "api_worker": lambda: [a_worker()],
     "api_recurring": lambda: [],
     "api_commands": lambda: [],
+    "api_search": lambda: [],
     "api_changes": lambda: [],
     "api_change": lambda: [a_change()],
     "metrics": lambda: [],
@@ -71,6 +73,8 @@ DATA = {
 ACTIONS = {
     **{f"job_{name}": (needed, lambda: [WriteNote.defer("x").id]) for name, needed in NEEDS.items()},
     **{f"many_{name}": (needed, lambda: ["dead"]) for name, needed in NEEDS.items() if name in CHANGES},
+    "search_keep": ("view", lambda: []),
+    "search_forget": ("view", lambda: []),
     "queue_pause": ("pause", lambda: ["low"]),
     "queue_resume": ("pause", lambda: ["low"]),
     "queue_clear": ("delete", lambda: ["low"]),
