@@ -19,8 +19,9 @@ from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
 from jobs.broker.times import as_text
 from jobs.inspection import cursors
+from jobs.inspection.matching import contains
 from jobs.inspection.rows import Row
-from jobs.inspection.search import Search, SearchError, contains
+from jobs.inspection.search import Search, SearchError
 from jobs.inspection.sources import Source, locate, read, sizes, take, tally
 from jobs.job import JobState, MandateJob
 from jobs.record import payload

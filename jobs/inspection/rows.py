@@ -7,7 +7,7 @@ from typing import Any
 from redis import Redis
 
 from jobs.broker.times import as_text, moment, number_of, time_of
-from jobs.inspection.search import is_argument
+from jobs.inspection.matching import is_argument
 from jobs.job import JobState, MandateJob
 from jobs.record import display, payload
 from jobs.record.states import WITH_REASON, state_of

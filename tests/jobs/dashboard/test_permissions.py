@@ -73,8 +73,6 @@ DATA = {
 ACTIONS = {
     **{f"job_{name}": (needed, lambda: [WriteNote.defer("x").id]) for name, needed in NEEDS.items()},
     **{f"many_{name}": (needed, lambda: ["dead"]) for name, needed in NEEDS.items() if name in CHANGES},
-    "search_keep": ("view", lambda: []),
-    "search_forget": ("view", lambda: []),
     "queue_pause": ("pause", lambda: ["low"]),
     "queue_resume": ("pause", lambda: ["low"]),
     "queue_clear": ("delete", lambda: ["low"]),
@@ -86,12 +84,22 @@ ACTIONS = {
 }
 
 
+OWN = {"search_keep", "search_forget"}  # changes of what is the user's own: who may view may make them
 PUBLIC = {"htmx"}  # a script that has no secrets
 
 
 def test_every_address_is_in_the_matrix():
     names = {pattern.name.removeprefix("jobs_") for pattern in patterns(admin.site)}
-    assert names == PAGES.keys() | DATA.keys() | ACTIONS.keys() | PUBLIC
+    assert names == PAGES.keys() | DATA.keys() | ACTIONS.keys() | OWN | PUBLIC
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_is_the_users_own_is_for_who_may_view(name, client):
+    client.force_login(staff("retry"))
+    assert client.post(url(name), {"name": "x", "q": "y"}).status_code == 404
+    client.force_login(staff("view"))
+    assert client.post(url(name), {"name": "x", "q": "y"}).status_code == 302
+    assert client.get(url(name)).status_code == 405
 
 
 @pytest.mark.parametrize("page", PAGES)

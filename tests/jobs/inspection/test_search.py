@@ -8,7 +8,8 @@ from django.utils import timezone
 from jobs import runtime
 from jobs.errors import UnknownQueueError
 from jobs.inspection import JobQuery, everywhere
-from jobs.inspection.search import Search, SearchError, Term, contains, moment_of
+from jobs.inspection.matching import contains
+from jobs.inspection.search import Search, SearchError, Term, moment_of
 from jobs.job import JobState
 from tests.jobs.dashboard.pages import count_trips
 from tests.sample.commands.kept import Keep
