@@ -45,8 +45,8 @@ class CommandRow:
             "%(command)s over time: at most %(n)s runs, at %(at)s",
             runs,
         ) % {"command": self.command, "n": f"{runs:,}", "at": _clock(self.starts[most])}
-        counted = ((each.attempts, each.failed) for each in self.over_time)
-        return charts.sparkline(title, [charts.Bar("", [("ok", all - bad), ("failed", bad)]) for all, bad in counted])
+        tone = "bad" if self.tally.failed * 20 >= self.tally.attempts else ""  # 5 %
+        return charts.trend(title, [each.attempts for each in self.over_time], tone)
 
 
 def _clock(start: int) -> str:

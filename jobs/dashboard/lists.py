@@ -68,7 +68,7 @@ def queue(request: HttpRequest, queue: str) -> Screen:
     """One queue: its figures, and its jobs in the order in which workers take them, or reversed."""
     filters = {"queue": queue} | {name: value for name, value in _given(request).items() if name == "order"}
     query = query_of(filters, JobState.QUEUED.value)
-    recent = attempt_counts.by_queue(HOUR)[queue]
+    recent, sample, target = attempt_counts.by_queue(HOUR)[queue], samples.measure()[queue], conf.target(queue)
     return "queue", {
         "title": _("Queue %(queue)s") % {"queue": queue},
         "queue": queue,
@@ -76,8 +76,9 @@ def queue(request: HttpRequest, queue: str) -> Screen:
         "state": JobState.QUEUED.value,
         "filters": filters,
         "newest_first": query.newest_first,
-        "sample": samples.measure()[queue],
-        "target": conf.target(queue),
+        "sample": sample,
+        "target": target,
+        "late": sample.latency > target,
         "paused": queue in queues.paused(),
         "serving": sum(queue in worker.queues for worker in workers.listed(jobs=0)),
         "recent": recent,

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from jobs import bulk, conf, inspection, queues, scheduler
 from jobs.broker.times import HOUR, MINUTE
-from jobs.dashboard import charts
+from jobs.dashboard import throughput
 from jobs.dashboard.commands import SPANS
+from jobs.dashboard.figures import UNFOLDED, Line, figures
 from jobs.dashboard.format import span as spelt
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import Count, attempt_counts, samples, workers
@@ -53,7 +53,7 @@ class Now:
 
 
 def overview(request: HttpRequest) -> Screen:
-    """Counts by state, the queues, throughput, the next recurring runs, and warnings."""
+    """The problems, five figures, counts by state, a chart, the queues, and the next recurring runs."""
     span = request.GET.get("span", "hour")
     span = span if span in SPANS else "hour"
     hour = attempt_counts.by_time_and_queue(HOUR, MINUTE)
@@ -63,6 +63,9 @@ def overview(request: HttpRequest) -> Screen:
         steps = attempt_counts.by_time(*SPANS[span], last_hour=hour)
     upcoming, is_scheduled = scheduler.upcoming()
     now = current(hour, is_scheduled=is_scheduled)
+    recent = by_queue(hour, PACE)
+    lines = [Line(row, recent[row.name]) for row in now.rows]
+    idle = [line for line in lines if line.is_idle] if len(lines) > UNFOLDED else []
     ended = attempt_counts.together(tally for _start, tally in steps)
     since = timezone.now() - CHANGES_SHOWN
     return "overview", {
@@ -71,12 +74,15 @@ def overview(request: HttpRequest) -> Screen:
         "spans": list(SPANS),
         "counts": [(state.value, now.counts[state]) for state in now.counts],
         "rows": now.rows,
+        "shown": [line for line in lines if line not in idle],
+        "idle": idle,
+        "figures": list(figures(request, now, hour, recent, PACE)),
         "workers": now.alive[:WORKERS],
         "processes": len(now.alive),
         "busy": sum(worker.busy for worker in now.alive),
         "threads": sum(worker.threads for worker in now.alive),
         "steps": [(datetime.fromtimestamp(start, UTC), tally) for start, tally in reversed(steps)],
-        "chart": charts.bars(_("Attempts over time: ended well, and failed above them"), list(_bars(steps))),
+        "chart": throughput.chart(request, span, steps, hour),
         "processed": ended.attempts,
         "failed": ended.failed,
         "outcomes": [(name, ended.outcomes[name]) for name in ("retried", "dead", "requeued", "discarded")],
@@ -123,15 +129,6 @@ def by_queue(hour: ByMinute, minutes: int) -> dict[str, Tally]:
     return {
         name: attempt_counts.together(of_step[name] for of_step in recent if name in of_step) for name in conf.queues()
     }
-
-
-def _bars(steps: Sequence[tuple[int, Tally]]) -> Iterator[charts.Bar]:
-    for start, tally in steps:
-        at = timezone.localtime(datetime.fromtimestamp(start, UTC))
-        well = tally.attempts - tally.failed
-        text = _("%(at)s: %(well)s ended well, %(failed)s failed")
-        label = text % {"at": date_format(at, "d M H:i"), "well": f"{well:,}", "failed": f"{tally.failed:,}"}
-        yield charts.Bar(label, [("ok", well), ("failed", tally.failed)])
 
 
 # --- warnings --------------------------------------------------------------------------------

@@ -46,6 +46,12 @@ NAMES = {
     "slowest": later("slowest"),
     "error": later("error"),
     "command": later("command"),
+    "attempts": later("attempts"),
+    "runtime": later("run time"),
+    "outcome": later("by outcome"),
+    "by_queue": later("by queue"),
+    "by_command": later("by command"),
+    "paused": later("paused"),
     # changes
     "retry": later("Retry"),
     "run_now": later("Run now"),

@@ -23,11 +23,15 @@ MOST_WORKERS = 1_000
 NAMED = 3  # jobs shown for each worker
 
 _ROW = (
-    '<tr id="row-{name}">{box}<th scope="row"><a href="{path}/">{name}</a><br><small>{process}</small></th>'
-    "<td>{state}</td><td>{threads}</td><td>{queues}</td><td>{running}</td><td>{counts}</td><td>{memory}</td>"
-    "<td>{load}</td><td>{version}</td><td>{seen}</td></tr>"
+    '<tr id="row-{name}">{box}<th scope="row"><a class="jobs-name" href="{path}/" title="{name}">{name}</a><br>'
+    '<small>{process}</small></th><td><span class="jobs-pill jobs-state-{raw}">{state}</span></td>'
+    '<td class="jobs-number" data-label="{threads_}">{threads}</td><td data-label="{queues_}">{queues}</td>'
+    '<td data-label="{running_}">{running}</td><td class="jobs-number" data-label="{counts_}">{counts}</td>'
+    '<td class="jobs-number" data-label="{memory_}">{memory}</td>'
+    '<td class="jobs-number" data-label="{load_}">{load}</td>'
+    '<td data-label="{version_}">{version}</td><td data-label="{seen_}">{seen}</td></tr>'
 )
-_BOX = '<td><input type="checkbox" name="worker" value="{}" aria-label="{}"></td>'
+_BOX = '<td class="jobs-box"><input type="checkbox" name="worker" value="{}" aria-label="{}"></td>'
 _JOB = '<span class="jobs-nowrap"><a href="../job/{}/">{}</a> <small>{}</small></span><br>'
 
 
@@ -60,6 +64,10 @@ class _Texts:
     def __init__(self) -> None:
         self._now = datetime.now(UTC)
         self._apart, self.state, self.of = lru_cache(apart), lru_cache(word), lru_cache(self._of)
+        # the names of the columns, which a row that is a card shows itself
+        self.columns = {"threads_": _("Threads busy"), "queues_": _("Queues"), "running_": _("Running")}
+        self.columns |= {"counts_": _("Finished, failed"), "memory_": _("Memory"), "load_": _("Load")}
+        self.columns |= {"version_": _("Version"), "seen_": _("Seen")}
 
     def away(self, at: datetime | None) -> str:
         """Return the distance from now, in whole seconds."""
@@ -75,7 +83,9 @@ def of_workers(listed: Iterable[Worker], *, selectable: bool) -> Iterator[SafeSt
     for worker in listed:
         yield format_html(
             _ROW,
+            **texts.columns,
             name=worker.name,
+            raw=worker.state,
             path=quote(worker.name, safe=""),
             box=format_html(_BOX, worker.name, worker.name) if selectable else "",
             process=f"{worker.hostname} {worker.pid}",

@@ -51,6 +51,12 @@ def label(name: str) -> str:
     return capfirst(word(name).replace("_", " "))
 
 
+@register.simple_tag
+def pill(state: str) -> SafeString | str:
+    """Return the pill of a state: a dot in its colour, and its word; nothing for no state."""
+    return format_html('<span class="jobs-pill jobs-state-{}">{}</span>', state, word(state)) if state else ""
+
+
 @register.simple_tag(takes_context=True)
 def leads_to(context: dict[str, Any], name: str, *args: str) -> SafeString:
     """Return the attributes of a link to a page: `href`, and `aria-current` if it is the current page."""

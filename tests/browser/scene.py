@@ -109,8 +109,8 @@ class Scene:
         jobs = [self.dead, self.scheduled, self.running, self.queued, self.waiting, self.blocked, self.discarded]
         return {
             "overview": [
-                (address("overview"), "Queues, highest priority first"),
-                (address("overview") + "?span=day", "Queues, highest priority first"),
+                (address("overview"), "highest priority first"),
+                (address("overview") + "?span=day", "highest priority first"),
             ],
             "list": [(address("list", state.value), "courses.") for state in JobState],
             "second page": [(finished + "?order=oldest", "Next page")],

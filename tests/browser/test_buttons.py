@@ -207,7 +207,7 @@ def row(page, text):
 
 def test_queue_pause(page):
     page.go("overview")
-    page.press("Pause", row(page, "mailers"))
+    page.press("Pause mailers")
     assert page.told() == "The queue mailers is paused."
     assert queues.paused() == {"mailers"}
     assert "paused" in row(page, "mailers").inner_text()
@@ -216,7 +216,7 @@ def test_queue_pause(page):
 def test_queue_resume(page):
     queues.pause("mailers")
     page.go("overview")
-    page.press("Resume", row(page, "mailers"))
+    page.press("Resume mailers")
     assert page.told() == "The queue mailers was resumed."
     assert queues.paused() == set()
 
@@ -228,7 +228,7 @@ def recurring(page):
 
 def test_entry_pause(page):
     recurring(page)
-    page.press("Pause")
+    page.press("Pause note the hour")
     assert page.told() == "The recurring entry note the hour is paused."
     assert scheduler.get("note the hour").paused
 
@@ -237,13 +237,13 @@ def test_entry_resume(page):
     recurring(page)
     scheduler.pause("note the hour")
     page.go("recurring")
-    page.press("Resume")
+    page.press("Resume note the hour")
     assert not scheduler.get("note the hour").paused
 
 
 def test_entry_run(page):
     recurring(page)
-    page.press("Run now")
+    page.press("Run now note the hour")
     assert "runs now, as job" in page.told()
     wait_until(Note.objects.filter(text="an hour").exists)
     wait_until(lambda: scheduler.get("note the hour").runs()[0].outcome == "finished")

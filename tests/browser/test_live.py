@@ -84,7 +84,7 @@ def test_a_job_is_followed_to_its_end(visit, page):
     job = WriteNote.defer("x", queue="low")
     visit.go("job", job.id)
     control.move(job, "default")
-    expect(page.locator(".jobs-state")).to_have_text("finished")
+    expect(page.locator(".jobs-pill").first).to_have_text("finished")
 
 
 def test_it_asks_every_two_seconds(visit, clock):

@@ -210,7 +210,7 @@ def test_commands_the_slowest_and_the_most_failing_first(admin_client):
     assert order == {"time": "a.Slow", "slowest": "a.Slow", "failures": "a.Bad", "runs": "a.Quick"}
     page = text(admin_client, url("commands") + "?span=nonsense&sort=nonsense")
     assert "<title>a.Quick over time: at most 50 runs, at " in page
-    assert '<path class="failed"' in page
+    assert page.count('<svg class="jobs-trend is-bad"') == 1
     for cells in ("<small>default</small></th><td>7 (7)</td><td>0</td><td>0</td>", "<td>0</td><td>0</td><td>50</td>"):
         assert cells in page  # of the three minutes in which anything ran
     assert page.partition('id="jobs-numbers"')[2].count('<th scope="col"') == 1 + 3

@@ -51,7 +51,7 @@ def test_the_chart_has_its_numbers_in_a_table(span, admin_client, worker):
     page = admin_client.get(reverse(OVERVIEW), {"span": span})
     assert (page.context["processed"], page.context["failed"]) == (2, 1)
     assert '<rect class="failed"' in page.content.decode()
-    assert "<title>Attempts over time" in page.content.decode()
+    assert f"<title>Attempts per {'hour' if 'day' in span else 'minute'}</title>" in page.content.decode()
 
 
 @pytest.mark.parametrize("name", ["overview", "jobs", "job", "workers", "recurring", "commands"])
