@@ -161,6 +161,7 @@ def runs_ended(entry_id: str) -> str:
 # --- ours: counts, changes and profiles ------------------------------------------------------
 
 COUNTS_TOTAL, COUNTS_SUMMED = "jobs:counts:total", "jobs:counts:summed"
+ERRORS = "jobs:errors"  # fingerprints of errors by when they were last seen
 CHANGES = "jobs:bulk"  # changes of many jobs by the time at which they began
 PROFILES = "jobs:profiles"  # `<job id>:<attempt>` by the time at which it ended
 
@@ -190,6 +191,21 @@ def digest(hour: int) -> str:
     return f"jobs:digest:{hour}"
 
 
+def error(fingerprint: str) -> str:
+    """The error of a fingerprint, a hash."""
+    return f"jobs:error:{fingerprint}"
+
+
+def errors_of(step: int) -> str:
+    """Failed attempts in ten minutes (since the epoch), a hash by `<fingerprint>|<command>`."""
+    return f"jobs:errors:{step}"
+
+
+def retried(fingerprint: str) -> str:
+    """The jobs of an error that a person has retried last, a set."""
+    return f"jobs:retried:{fingerprint}"
+
+
 def samples(minute: int) -> str:
     """Length and latency of each queue in a minute (since the epoch), a hash."""
     return f"jobs:samples:{minute}"
@@ -215,14 +231,14 @@ def profile(member: str) -> str:
 REGISTRIES = ("wip", "scheduled", "deferred", "finished", "failed", "canceled")  # kinds of `registry`
 
 TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above, in the server's words
-    **dict.fromkeys((QUEUES, WORKERS, PAUSED, LINKING, RELEASING, ENTRIES), "set"),
+    **dict.fromkeys((QUEUES, WORKERS, PAUSED, LINKING, RELEASING, ENTRIES, retried), "set"),
     **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers), "set"),
-    **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES), "zset"),
+    **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES, ERRORS), "zset"),
     **dict.fromkeys((registry, ready, processes_of), "zset"),
     **dict.fromkeys(
         (ASIDE, FOLLOWED, COUNTS_TOTAL, job, worker, removed, runs_ended, change, profile, searches), "hash"
     ),
-    **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples), "hash"),
+    **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples, error, errors_of), "hash"),
     **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, unique), "string"),
     **dict.fromkeys((queue, runs), "list"),
     results: "stream",
