@@ -14,7 +14,9 @@ from redis.exceptions import RedisError
 
 from jobs import bulk, conf, scheduler
 from jobs.broker.times import HOUR, MINUTE
-from jobs.dashboard.commands import SPANS, by_command
+from jobs.dashboard import commands as command_pages
+from jobs.dashboard import problems
+from jobs.dashboard.commands import SPANS
 from jobs.dashboard.job import LINKS
 from jobs.dashboard.lists import SIZE, query_of, waited_for
 from jobs.dashboard.overview import by_queue, current, warnings
@@ -78,7 +80,7 @@ def endpoint(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
 
 def overview(request: HttpRequest) -> dict[str, Any]:
     """Counts by state, the queues, attempts of the last hour, and warnings."""
-    hour = attempt_counts.by_time_and_queue(HOUR, MINUTE)
+    hour, by_command = attempt_counts.last_hour()
     _upcoming, is_scheduled = scheduler.upcoming()
     now = current(hour, is_scheduled=is_scheduled)
     ended = by_queue(hour, HOUR // MINUTE)
@@ -99,6 +101,7 @@ def overview(request: HttpRequest) -> dict[str, Any]:
             }
             for row in now.rows
         ],
+        "problems": [problems.as_dict(each) for each in problems.current(by_command, now.rows, now.alive)],
         "warnings": list(warnings(now)),
     }
 
@@ -195,7 +198,7 @@ def commands(request: HttpRequest) -> dict[str, Any]:
     span = request.GET.get("span", "hour")
     if span not in SPANS:
         raise ValueError(f"Unknown span {span!r}. Use one of: {', '.join(SPANS)}.")
-    rows, starts = by_command(span, "time")
+    rows, starts = command_pages.by_command(span, "time")
     return {
         "steps": starts,
         "commands": [

@@ -78,7 +78,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
             "fields": fields,
             "reason": job.reason,
             "arguments": _arguments(request, job),
-            "options": _options(command),
+            "options": options_of(command),
             "timeline": [_in_local_time(step) for step in timeline.of(job)],
             "progress": job.progress,
             "prerequisites": needed[:LINKS],
@@ -112,7 +112,7 @@ def _label(name: str, state: JobState) -> str:
     return str(texts.NAMES["interrupt" if name == "cancel" and state is JobState.RUNNING else name])
 
 
-def _options(command: str) -> list[tuple[str, str]]:
+def options_of(command: str) -> list[tuple[str, str]]:
     """Return the options of the command's class; a plain RQ job has its options in its record."""
     try:
         cls = registry.get(command)

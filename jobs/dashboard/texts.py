@@ -40,6 +40,7 @@ NAMES = {
     "hour": later("last hour"),
     "day": later("last day"),
     "3days": later("last 72 hours"),
+    "2weeks": later("last two weeks"),
     "time": later("total time"),
     "failures": later("failures"),
     "runs": later("runs"),

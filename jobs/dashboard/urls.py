@@ -8,6 +8,7 @@ from jobs.dashboard import (
     actions,
     api,
     changes,
+    command,
     commands,
     htmx,
     job,
@@ -37,6 +38,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("recurring/", page(site, recurring.recurring), name="jobs_recurring"),
         path("commands/", page(site, commands.commands), name="jobs_commands"),
         path("search/", page(site, searching.search), name="jobs_search"),
+        path("command/<any:name>/", page(site, command.command), name="jobs_command"),
         path("changes/<any:job_id>/", page(site, changes.change), name="jobs_change"),
         path("profiles/", page(site, profiles.recent), name="jobs_profiles"),
         path("job/<any:job_id>/profile/<int:attempt>/", page(site, profiles.flame_graph), name="jobs_flame_graph"),
@@ -83,8 +85,8 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         many = action(site, actions.NEEDS[name], actions.change_many(name), actions.ask_many(name))
         posts.append(path(f"job/<any:job_id>/{name}/", one, name=f"jobs_job_{name}"))
         posts.append(path(f"jobs/<str:state>/{name}/", many, name=f"jobs_many_{name}"))
-    for command in ("quiet", "stop", "stacks", "profile"):
-        view = action(site, "workers", actions.send_to_workers(command), actions.ask_worker(command))
-        posts.append(path(f"workers/<any:name>/{command}/", view, name=f"jobs_worker_{command}"))
-        posts.append(path(f"selected-workers/{command}/", view, name=f"jobs_workers_{command}"))
+    for order in ("quiet", "stop", "stacks", "profile"):
+        view = action(site, "workers", actions.send_to_workers(order), actions.ask_worker(order))
+        posts.append(path(f"workers/<any:name>/{order}/", view, name=f"jobs_worker_{order}"))
+        posts.append(path(f"selected-workers/{order}/", view, name=f"jobs_workers_{order}"))
     return pages + data + posts

@@ -112,6 +112,31 @@ def by_time_and_command(span: int, step: int) -> list[tuple[int, dict[Labels, Ta
     return [(start, dict(of_step)) for start, of_step in steps.items()]
 
 
+def last_hour() -> tuple[list[tuple[int, dict[str, Tally]]], list[tuple[int, dict[Labels, Tally]]]]:
+    """Return the last hour by the minute, by queue without durations, and by queue and command; it is read once."""
+    minutes = by_time_and_command(HOUR, MINUTE)
+    by_queue: list[tuple[int, dict[str, Tally]]] = []
+    for start, of_step in minutes:
+        queues: defaultdict[str, Tally] = defaultdict(Tally)
+        for (queue, _command), tally in of_step.items():
+            outcomes = queues[queue].outcomes
+            for outcome, count in tally.outcomes.items():
+                outcomes[outcome] = outcomes.get(outcome, 0) + count
+        by_queue.append((start, dict(queues)))
+    return by_queue, minutes
+
+
+def of_command(command: str) -> list[tuple[int, dict[str, Tally]]]:
+    """Return the last hour of one command by the minute and by queue, with durations."""
+    starts, counted = _in_steps(HOUR, MINUTE)
+    steps = {start: defaultdict[str, Tally](Tally) for start in starts}
+    for start, labels in counted:
+        for (queue, name, outcome, bucket), count in labels:
+            if name == command:
+                steps[start][queue].add(outcome, bucket, count)
+    return [(start, dict(of_step)) for start, of_step in steps.items()]
+
+
 def _in_steps(span: int, step: int, *, but_the_last: bool = False) -> tuple[range, Iterable[tuple[int, "_Counted"]]]:
     """Return the starts of the steps, and the counts, each with the start of its step."""
     now = int(time.time())

@@ -65,6 +65,21 @@ def collect_on(client: Redis) -> None:
         pipeline.execute()
 
 
+def waits(queues: Sequence[str], minutes: int) -> list[float]:
+    """
+    Return how long the first job of each of these queues had waited, in seconds, at each sample of the last minutes.
+    One round trip a server.
+    """
+    last, found = int(runtime.now()) // MINUTE, []
+    for client, names in by_server(queues).items():
+        with client.pipeline(transaction=False) as pipeline:
+            for minute in range(last - minutes + 1, last + 1):
+                pipeline.hmget(keys.samples(minute), names)
+            for texts in pipeline.execute():
+                found += [number_of(text.partition(b" ")[2]) for text in texts if text]
+    return found
+
+
 def lengths_before(minutes: int) -> tuple[float, dict[str, int]] | None:
     """
     Return the age of a sample in seconds, and the length of each queue in it. The sample is `minutes` old, or up to

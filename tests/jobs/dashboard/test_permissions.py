@@ -54,6 +54,7 @@ PAGES = {
     "change": lambda: [a_change()],
     "profiles": lambda: [],
     "search": lambda: [],
+    "command": lambda: ["sample.WriteNote"],
     "flame_graph": a_profile,
 }
 # Who may not read these has no such page; they are not in the admin's frame, so nobody is sent to the login.
