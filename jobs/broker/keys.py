@@ -161,6 +161,7 @@ def runs_ended(entry_id: str) -> str:
 # --- ours: counts, changes and profiles ------------------------------------------------------
 
 COUNTS_TOTAL, COUNTS_SUMMED = "jobs:counts:total", "jobs:counts:summed"
+ACTIVITY = "jobs:activity"  # what people have changed, a stream
 ERRORS = "jobs:errors"  # fingerprints of errors by when they were last seen
 CHANGES = "jobs:bulk"  # changes of many jobs by the time at which they began
 PROFILES = "jobs:profiles"  # `<job id>:<attempt>` by the time at which it ended
@@ -216,6 +217,11 @@ def change(job_id: str) -> str:
     return f"jobs:bulk:{job_id}"
 
 
+def activity_of(job_id: str) -> str:
+    """What people have changed of one job, a list, the latest first."""
+    return f"jobs:activity:{job_id}"
+
+
 def searches(user: str) -> str:
     """The searches that a user of the dashboard has kept, a hash by their names."""
     return f"jobs:searches:{user}"
@@ -240,8 +246,9 @@ TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above
     ),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples, error, errors_of), "hash"),
     **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, unique), "string"),
-    **dict.fromkeys((queue, runs), "list"),
+    **dict.fromkeys((queue, runs, activity_of), "list"),
     results: "stream",
+    ACTIVITY: "stream",
 }
 
 

@@ -1,6 +1,7 @@
 """The pages' actions: each calls `control`, `queues`, `scheduler` or `workers` and reports the change in a sentence."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -20,7 +21,7 @@ from jobs.dashboard.navigation import address
 from jobs.dashboard.permissions import may
 from jobs.dashboard.wrappers import Done
 from jobs.errors import ChangeRefusedError
-from jobs.inspection import Count, find, workers
+from jobs.inspection import Count, activity, find, workers
 from jobs.job import MandateJob
 
 MOST_AT_ONCE = 500  # jobs that a request changes itself; a job changes more than that
@@ -127,11 +128,14 @@ def change_many(name: str) -> Callable[..., Done]:
         if not request.POST.get("all"):
             return _changed(request, name, list(map(find, _selected(request))))
         query = query_of(request.POST, state)
-        count = query.count()
+        count, about = query.count(), _about(request, name, state)
         if count.value > MOST_AT_ONCE or count.more:
             return _by_a_job(request, name, state, _filters(request), count)
-        rows = query.all()
-        return _changed(request, name, [find(row.id) if row.command == bulk.COMMAND else row.job for row in rows])
+        rows = list(query.all())
+        done = _changed(request, name, [find(row.id) if row.command == bulk.COMMAND else row.job for row in rows])
+        if name == "retry" and query.fingerprint:
+            bulk.follow(query.fingerprint, rows, anew=True)
+        return replace(done, change=replace(about, count=str(count)))
 
     return change
 
@@ -164,7 +168,8 @@ def _changed(request: HttpRequest, name: str, jobs: Sequence[Job | None]) -> Don
     text = texts.changed_many(name, changed, refused + len(jobs) - len(existing))
     if not changed:
         raise ChangeRefusedError(text)
-    return Done(text)
+    about = activity.Change("", name, text, count=f"{changed:,}")
+    return Done(text, change=about, ids=[job.id for job in existing])
 
 
 def clear_queue(request: HttpRequest, queue: str) -> Done:
@@ -189,8 +194,16 @@ def ask_clear(request: HttpRequest, queue: str) -> str:
 
 
 def _by_a_job(request: HttpRequest, name: str, state: str, filters: dict[str, str], count: Count) -> Done:
-    change = bulk.start(name, state, filters, count)
-    return Done(texts.changing_many(name, count), address(request, "jobs_change", change.id))
+    sample = [row.id for row in query_of(filters, state).page(size=activity.SAMPLE).rows]
+    change, about = bulk.start(name, state, filters, count), _about(request, name, state)
+    about = replace(about, filters=filters, queue=filters.get("queue", ""), count=str(count))
+    return Done(texts.changing_many(name, count), address(request, "jobs_change", change.id), change=about, ids=sample)
+
+
+def _about(request: HttpRequest, name: str, state: str) -> activity.Change:
+    """Return what the activity says of a change of many jobs, as far as the form has it."""
+    filters = _filters(request)
+    return activity.Change("", name, "", state=state, filters=filters, queue=filters.get("queue", ""))
 
 
 def _selected(request: HttpRequest) -> list[str]:

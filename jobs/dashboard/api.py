@@ -17,6 +17,7 @@ from jobs.broker.times import HOUR, MINUTE
 from jobs.dashboard import commands as command_pages
 from jobs.dashboard import problems
 from jobs.dashboard.commands import SPANS
+from jobs.dashboard.errors import SHOWN as ERRORS
 from jobs.dashboard.job import LINKS
 from jobs.dashboard.lists import SIZE, query_of, waited_for
 from jobs.dashboard.overview import by_queue, current, warnings
@@ -24,7 +25,7 @@ from jobs.dashboard.permissions import may
 from jobs.dashboard.recurring import ENTRIES, RUNS
 from jobs.dashboard.searching import LOOKED_AT
 from jobs.errors import JobsError
-from jobs.inspection import attempt_counts, everywhere, find, timeline, workers
+from jobs.inspection import attempt_counts, error_counts, everywhere, find, timeline, workers
 from jobs.inspection.rows import Row
 from jobs.inspection.search import Search
 from jobs.record import prerequisites
@@ -115,6 +116,17 @@ def jobs(request: HttpRequest, state: str) -> dict[str, Any]:
         "jobs": [_row(row, lacked) for row in page.rows],
         "next_cursor": page.next_cursor,
         "looked_at": page.looked_at,
+    }
+
+
+def errors(request: HttpRequest) -> dict[str, Any]:
+    """The errors that were seen last, with what became of their jobs that were retried."""
+    groups = error_counts.recent(ERRORS)
+    became = error_counts.became([group.id for group in groups if group.retried_at])
+    return {
+        "errors": [
+            {**asdict(group), "commands": dict(group.commands), "retried": became.get(group.id)} for group in groups
+        ]
     }
 
 

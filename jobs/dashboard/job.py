@@ -20,6 +20,7 @@ from jobs.broker import keys
 from jobs.broker.times import moment, time_of
 from jobs.client import options
 from jobs.dashboard import texts
+from jobs.dashboard.activities import of_job
 from jobs.dashboard.lists import ACTIONS
 from jobs.dashboard.navigation import address, came_from
 from jobs.dashboard.permissions import may
@@ -47,8 +48,9 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     """The page of one job. Http404 if it has no record."""
     job = find(job_id)
     if job is None:
-        text = _("There is no record of job %(id)s: it has finished and expired, or was deleted.")
-        raise Http404(text % {"id": job_id})
+        text = _("There is no record of job %(id)s: it has finished and expired, or was deleted.") % {"id": job_id}
+        changes = [f"{change.at:%Y-%m-%d %H:%M} UTC, {change.who}: {change.text}" for change in of_job(request, job_id)]
+        raise Http404(" ".join([text, *changes[:3]]))
     state, command = job.state, _command(job)
     fields = _fields(job)
     due = _due(job) if state in (JobState.SCHEDULED, JobState.RETRYING) else None
@@ -92,6 +94,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
             "due": _as_field(due) if due else "",
             "profiles": profiles.of(job.connection, job_id),
             "can_profile": not is_marked and state not in (JobState.RUNNING, JobState.FINISHED),
+            "activity": of_job(request, job_id),
             "can_copy": _is_registered(command),
         },
     )

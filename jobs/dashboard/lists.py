@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from jobs import conf, queues
 from jobs.broker.times import HOUR
 from jobs.dashboard import searching, texts
+from jobs.dashboard.activities import of_queue
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import Count, JobQuery, attempt_counts, samples, workers
 from jobs.inspection.query import SEARCHED
@@ -73,6 +74,7 @@ def queue(request: HttpRequest, queue: str) -> Screen:
         "title": _("Queue %(queue)s") % {"queue": queue},
         "queue": queue,
         "purpose": conf.queues()[queue],
+        "activity": of_queue(request, queue),
         "state": JobState.QUEUED.value,
         "filters": filters,
         "newest_first": query.newest_first,

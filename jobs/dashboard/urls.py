@@ -6,10 +6,12 @@ from django.urls import URLPattern, path, register_converter
 from jobs.bulk import CHANGES
 from jobs.dashboard import (
     actions,
+    activities,
     api,
     changes,
     command,
     commands,
+    errors,
     htmx,
     job,
     lists,
@@ -38,6 +40,8 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("recurring/", page(site, recurring.recurring), name="jobs_recurring"),
         path("commands/", page(site, commands.commands), name="jobs_commands"),
         path("search/", page(site, searching.search), name="jobs_search"),
+        path("errors/", page(site, errors.errors), name="jobs_errors"),
+        path("activity/", page(site, activities.activities), name="jobs_activity"),
         path("command/<any:name>/", page(site, command.command), name="jobs_command"),
         path("changes/<any:job_id>/", page(site, changes.change), name="jobs_change"),
         path("profiles/", page(site, profiles.recent), name="jobs_profiles"),
@@ -46,6 +50,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
     data = [
         path("api/overview/", api.endpoint(api.overview), name="jobs_api_overview"),
         path("api/jobs/<str:state>/", api.endpoint(api.jobs), name="jobs_api_jobs"),
+        path("api/errors/", api.endpoint(api.errors), name="jobs_api_errors"),
         path("api/search/", api.endpoint(api.search), name="jobs_api_search"),
         path("api/job/<any:job_id>/", api.endpoint(api.job), name="jobs_api_job"),
         path("api/workers/", api.endpoint(api.worker_list), name="jobs_api_workers"),

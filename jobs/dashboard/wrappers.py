@@ -1,6 +1,6 @@
 """Wrappers of the views: a page of the admin, and a change by POST; both check permissions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from jobs.dashboard.navigation import back, came_from, landing
 from jobs.dashboard.permissions import Can, may, note
 from jobs.errors import JobsError, RedisUnavailableError
+from jobs.inspection.activity import Change
 from jobs.inspection.search import SearchError
 
 _NOT_KEPT = ("csrfmiddlewaretoken", "confirmed")
@@ -64,6 +65,8 @@ class Done:
     text: str
     url: str = ""
     is_noted: bool = True  # False for what concerns the user alone
+    change: Change | None = None  # for the activity: which jobs of a list, and how many
+    ids: Sequence[str] = ()  # of the changed jobs
 
 
 def action(
@@ -95,7 +98,7 @@ def action(
             return HttpResponseRedirect(landing(request, **kwargs))
         messages.success(request, done.text)
         if done.is_noted:
-            note(request, done.text, **kwargs)
+            note(request, done.text, done.change, done.ids, **kwargs)
         return HttpResponseRedirect(done.url or landing(request, **kwargs))
 
     return site.admin_view(wrapped)

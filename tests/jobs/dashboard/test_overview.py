@@ -78,8 +78,10 @@ def test_a_queue_that_nobody_serves_and_one_that_is_behind(admin_client):
     WriteNote.defer("x", queue="low")
     job = WriteNote.defer("x")
     get_connection("default").hset(job.key, "enqueued_at", "2026-01-01T00:00:00.000000Z")
-    behind, unserved = overview(admin_client)["warnings"]
-    assert behind.startswith("The queue default is behind: its first job has waited ")
+    shown = overview(admin_client)
+    (behind,) = shown["problems"]
+    assert behind.headline.startswith("default waits: its first job for ")
+    (unserved,) = shown["warnings"]
     assert unserved == "No worker serves the queue low: its 1 job waits."
 
 
