@@ -100,6 +100,7 @@ def test_job_delete(page):
 def test_job_move(page):
     job = queued("moved")
     page.go("job", job.id)
+    page.more()
     page.page.get_by_label("Move to").select_option("default")
     page.press("Move")
     assert page.told() == f"Job {job.id} was moved to default."
@@ -109,6 +110,7 @@ def test_job_move(page):
 def test_job_reschedule(page):
     job = WriteNote.defer("x", wait=3_600)
     page.go("job", job.id)
+    page.more()
     page.page.get_by_label("Runs at").fill("2035-01-02T03:04:05")
     page.press("Change")
     assert page.told() == f"Job {job.id} was rescheduled."
@@ -119,6 +121,7 @@ def test_job_reschedule(page):
 def test_job_copy(page):
     job = dead("bad luck")
     page.go("job", job.id)
+    page.more()
     page.press("Enqueue a copy")
     assert f"A copy of job {job.id} was enqueued" in page.told()
     wait_until(lambda: get_connection("default").zcard("rq:failed:default") == 2)
@@ -297,6 +300,7 @@ def test_queue_clear(page):
 def test_job_profile(page):
     job = queued("x")
     page.go("job", job.id)
+    page.more()
     page.press("Profile the next attempt")
     assert page.told() == f"The next attempt at job {job.id} will be profiled."
 

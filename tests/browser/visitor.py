@@ -52,6 +52,10 @@ class Visitor:
         if asks:
             self.follow(self.page.get_by_role("button", name="Yes, I am sure"))
 
+    def more(self):
+        """Open the menu with a job's further buttons."""
+        self.page.locator("#jobs-more > summary").click()
+
     def told(self):
         """What the messages at the top of the page say."""
         return self.page.locator(".messagelist").inner_text()
