@@ -21,6 +21,7 @@ from jobs.broker import keys
 from jobs.broker.times import as_text, moment, number_of, time_of
 from jobs.client import options
 from jobs.dashboard import dependencies, texts, tracebacks, waterfall
+from jobs.dashboard.edit import can_edit
 from jobs.dashboard.lists import ACTIONS
 from jobs.dashboard.navigation import address, came_from
 from jobs.dashboard.permissions import may
@@ -106,7 +107,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
             "profiles": profiles.of(job.connection, job_id),
             "can_profile": not is_marked and state not in (JobState.RUNNING, JobState.FINISHED),
             "can_copy": _is_registered(command),
-            "can_edit": False,
+            "can_edit": can_edit(command, job),
             "can_retry": state is not None and "retry" in ACTIONS[state],
         },
     )

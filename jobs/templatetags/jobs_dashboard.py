@@ -64,6 +64,12 @@ def marked(text: Any) -> str:
 
 
 @register.filter
+def words(text: str) -> list[str]:
+    """Split a text at its spaces, for a loop in a template."""
+    return text.split()
+
+
+@register.filter
 def label(name: str) -> str:
     """Translate a name as `word` does, for a button or a heading: capitalized, without underscores."""
     return capfirst(word(name).replace("_", " "))

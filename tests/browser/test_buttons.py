@@ -76,8 +76,8 @@ def test_job_cancel(page):
 def test_job_cancel_while_it_runs(page, tmp_path):
     job = patient(tmp_path)
     page.go("job", job.id)
-    page.press("Interrupt", asks=f"Cancel job {job.id}?")
-    assert page.told() == f"Job {job.id} was cancelled."
+    page.press("Interrupt", asks=f"Interrupt job {job.id}?")
+    assert page.told() == f"Job {job.id} was interrupted."
     others = []
     for number in range(THREADS):  # its thread is free again
         (tmp_path / str(number)).mkdir()
@@ -124,6 +124,18 @@ def test_job_copy(page):
     page.more()
     page.press("Enqueue a copy")
     assert f"A copy of job {job.id} was enqueued" in page.told()
+    wait_until(lambda: get_connection("default").zcard("rq:failed:default") == 2)
+
+
+def test_job_edited(page):
+    job = dead("bad luck")
+    page.go("job", job.id)
+    page.follow(page.page.get_by_role("link", name="Edit and retry"))
+    page.page.get_by_label("message").fill("worse luck")
+    page.press("Check")
+    assert "'bad luck'" in page.page.locator("del").inner_text()
+    page.press("Run it in default")
+    assert f"was made from job {job.id}." in page.told()
     wait_until(lambda: get_connection("default").zcard("rq:failed:default") == 2)
 
 
