@@ -95,6 +95,14 @@ def meter(title: str, value: float, most: float) -> SafeString:
     )
 
 
+def lane(kind: str, start: float, width: float) -> SafeString:
+    """Draw one bar of a timeline, from `start` on, both in percent. The text beside it says the same."""
+    return format_html(
+        '<svg class="jobs-lane" aria-hidden="true"><rect class="{}" x="{}%" width="{}%" height="100%" rx="2"/></svg>',
+        *(kind, _Number(start), _Number(width)),
+    )
+
+
 def scale(most: float) -> list[float]:
     """Return the values of the numbered lines: 0, and two to five round ones, the last at or above `most`."""
     if most <= 0:

@@ -11,6 +11,7 @@ from jobs.dashboard import (
     changes,
     command,
     commands,
+    edit,
     errors,
     htmx,
     job,
@@ -18,6 +19,7 @@ from jobs.dashboard import (
     metrics,
     overview,
     profiles,
+    questions,
     recurring,
     searching,
     workers,
@@ -34,6 +36,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("", page(site, overview.overview), name="jobs_dashboard_changelist"),
         path("jobs/<str:state>/", page(site, lists.jobs), name="jobs_list"),
         path("job/<any:job_id>/", page(site, job.job), name="jobs_job"),
+        path("job/<any:job_id>/edit/", page(site, edit.edit), name="jobs_job_edit"),
         path("queue/<any:queue>/", page(site, lists.queue), name="jobs_queue"),
         path("workers/", page(site, workers.worker_list), name="jobs_workers"),
         path("workers/<any:name>/", page(site, workers.worker), name="jobs_worker"),
@@ -72,12 +75,13 @@ def patterns(site: AdminSite) -> list[URLPattern]:
             name="jobs_job_reschedule",
         ),
         path("job/<any:job_id>/profile/", action(site, "retry", actions.profile_job), name="jobs_job_profile"),
+        path("job/<any:job_id>/edited/", action(site, "retry", edit.make), name="jobs_job_edited"),
         path("job/<any:job_id>/copy/", action(site, "retry", actions.copy_job), name="jobs_job_copy"),
         path("queue/<any:queue>/pause/", action(site, "pause", actions.pause_queue), name="jobs_queue_pause"),
         path("queue/<any:queue>/resume/", action(site, "pause", actions.resume_queue), name="jobs_queue_resume"),
         path(
             "queue/<any:queue>/clear/",
-            action(site, "delete", actions.clear_queue, actions.ask_clear),
+            action(site, "delete", actions.clear_queue, questions.ask_clear),
             name="jobs_queue_clear",
         ),
         path("recurring/<any:name>/pause/", action(site, "pause", actions.pause_entry), name="jobs_entry_pause"),
@@ -86,8 +90,8 @@ def patterns(site: AdminSite) -> list[URLPattern]:
     ]
     for name in CHANGES:
         change = actions.retry_job if name == "retry" else actions.change_job(name)
-        one = action(site, actions.NEEDS[name], change, actions.ask_job(name))
-        many = action(site, actions.NEEDS[name], actions.change_many(name), actions.ask_many(name))
+        one = action(site, actions.NEEDS[name], change, questions.ask_job(name))
+        many = action(site, actions.NEEDS[name], actions.change_many(name), questions.ask_many(name))
         posts.append(path(f"job/<any:job_id>/{name}/", one, name=f"jobs_job_{name}"))
         posts.append(path(f"jobs/<str:state>/{name}/", many, name=f"jobs_many_{name}"))
     for order in ("quiet", "stop", "stacks", "profile"):

@@ -69,14 +69,28 @@ class Done:
     ids: Sequence[str] = ()  # of the changed jobs
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A confirmation page: the question, the verb on its button, what follows, and what the change concerns."""
+
+    text: str
+    verb: str
+    is_danger: bool = False
+    note: str = ""
+    filters: Sequence[tuple[str, str]] = ()
+    parts: Sequence[tuple[str, Sequence[tuple[str, int]]]] = ()  # a heading, and names with their numbers
+    looked_at: int = 0  # jobs among which `parts` are counted; 0: all
+    samples: Sequence[tuple[str, str, str]] = ()  # id, call and reason
+
+
 def action(
-    site: AdminSite, what: str, change: Callable[..., Done], ask: Callable[..., str] | None = None
+    site: AdminSite, what: str, change: Callable[..., Done], ask: Callable[..., Question | None] | None = None
 ) -> Callable[..., HttpResponse]:
     """
     Wrap a change as a view for POST. 404 without permission to view, 403 without permission for the change.
 
     The result is shown and logged; an error is shown. `ask` takes the arguments of `change`. It returns the question of
-    a confirmation page, or "" if none is needed. The form of that page has `confirmed` set.
+    a confirmation page, or None if none is needed. The form of that page has `confirmed` set.
     """
 
     @wraps(change)
@@ -89,8 +103,8 @@ def action(
         if request.method != "POST":
             return _unchanged(site, request)
         try:
-            question = ask(request, **kwargs) if ask and not request.POST.get("confirmed") else ""
-            if question:
+            question = ask(request, **kwargs) if ask and not request.POST.get("confirmed") else None
+            if question is not None:
                 return confirmation(site, request, question)
             done = change(request, **kwargs)
         except (JobsError, RedisError) as error:
@@ -110,12 +124,13 @@ def _unchanged(site: AdminSite, request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "jobs/dashboard/unchanged.html", context, status=405, headers={"Allow": "POST"})
 
 
-def confirmation(site: AdminSite, request: HttpRequest, question: str) -> HttpResponse:
+def confirmation(site: AdminSite, request: HttpRequest, asked: Question) -> HttpResponse:
     """The confirmation page: it submits the same form again, with `confirmed` set."""
     kept = [(name, value) for name, values in request.POST.lists() for value in values if name not in _NOT_KEPT]
     context = {
         "title": _("Are you sure?"),
-        "question": question,
+        "question": asked.text,
+        "asked": asked,
         "kept": kept,
         "back": back(request),
         "action": request.path,

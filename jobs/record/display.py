@@ -29,6 +29,7 @@ UNKNOWN = "(unknown)"  # under which all those are counted that there are not: a
 
 CALL_LENGTH = 500  # characters of a call
 VALUE_LENGTH = 500  # characters of one argument
+RESULT_LENGTH = 5_000  # characters of a return value
 PAYLOAD_LENGTH = 20_000  # characters
 
 _SHORT = "'(?:[^'\\\\\\n]|\\\\.)*'"
@@ -84,6 +85,16 @@ def arguments(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list
 def plain_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the same for a plain RQ job, whose arguments are any values."""
     return [*(("", _cut(named("", each))) for each in args), *((n, _cut(named(n, each))) for n, each in kwargs.items())]
+
+
+def result(name: str, encoded: Any) -> str:
+    """
+    Return the readable form of what a command's `call` returned, in its JSON form, at most RESULT_LENGTH characters;
+    `[filtered]` if the command's arguments are private.
+    """
+    if registry.knows(name) and call_fields(name) is None:
+        return FILTERED
+    return _cut(value(encoded), RESULT_LENGTH)
 
 
 def call_fields(name: str) -> list[str] | None:
@@ -194,8 +205,8 @@ def _value(encoded: Any, hidden: Sequence[str]) -> str:
     return f"{tag[1:]}({_value(encoded[tag], hidden)})"
 
 
-def _cut(shown: str) -> str:
-    return shown if len(shown) <= VALUE_LENGTH else f"{shown[:VALUE_LENGTH]}... ({len(shown):,} characters)"
+def _cut(shown: str, most: int = VALUE_LENGTH) -> str:
+    return shown if len(shown) <= most else f"{shown[:most]}... ({len(shown):,} characters)"
 
 
 @lru_cache(maxsize=4)

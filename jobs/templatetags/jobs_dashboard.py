@@ -46,6 +46,31 @@ def away(at: datetime | None) -> str:
 
 
 @register.filter
+def elapsed(at: datetime | None) -> str:
+    """Format the time since then: "14 s"."""
+    return span(None if at is None else max(0.0, (datetime.now(UTC) - at).total_seconds()))
+
+
+# Characters that change the order in which others are shown, and could make a text read as another one.
+_BIDI = {
+    ord(each): f"\u27e8U+{ord(each):04X}\u27e9"
+    for each in "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+}
+
+
+@register.filter
+def marked(text: Any) -> str:
+    """Show the controls of text direction in a text as marks, such as \u27e8U+202E\u27e9."""
+    return str(text).translate(_BIDI)
+
+
+@register.filter
+def words(text: str) -> list[str]:
+    """Split a text at its spaces, for a loop in a template."""
+    return text.split()
+
+
+@register.filter
 def label(name: str) -> str:
     """Translate a name as `word` does, for a button or a heading: capitalized, without underscores."""
     return capfirst(word(name).replace("_", " "))

@@ -116,7 +116,10 @@ class Scene:
             "second page": [(finished + "?order=oldest", "Next page")],
             "groups": [(dead + "?group=error", "LookupError"), (dead + "?group=command", "courses.SyncTrack")],
             "search": [(dead + "?text=cobol&queue=background", "cobol"), (dead + "?text=nonsense", "No job here.")],
-            "job": [(address("job", job.id), "courses.") for job in jobs],
+            "job": [
+                *((address("job", job.id), "courses.") for job in jobs),
+                (address("job_edit", self.dead.id), "maze-runner"),
+            ],
             "queue": [(address("queue", "low"), "low")],
             "profiles": [(address("profiles"), "No attempt was profiled.")],
             "workers": [(address("workers"), "learners"), (address("worker", "learners"), "Threads busy")],

@@ -76,8 +76,8 @@ def test_job_cancel(page):
 def test_job_cancel_while_it_runs(page, tmp_path):
     job = patient(tmp_path)
     page.go("job", job.id)
-    page.press("Interrupt", asks=f"Cancel job {job.id}?")
-    assert page.told() == f"Job {job.id} was cancelled."
+    page.press("Interrupt", asks=f"Interrupt job {job.id}?")
+    assert page.told() == f"Job {job.id} was interrupted."
     others = []
     for number in range(THREADS):  # its thread is free again
         (tmp_path / str(number)).mkdir()
@@ -100,6 +100,7 @@ def test_job_delete(page):
 def test_job_move(page):
     job = queued("moved")
     page.go("job", job.id)
+    page.more()
     page.page.get_by_label("Move to").select_option("default")
     page.press("Move")
     assert page.told() == f"Job {job.id} was moved to default."
@@ -109,6 +110,7 @@ def test_job_move(page):
 def test_job_reschedule(page):
     job = WriteNote.defer("x", wait=3_600)
     page.go("job", job.id)
+    page.more()
     page.page.get_by_label("Runs at").fill("2035-01-02T03:04:05")
     page.press("Change")
     assert page.told() == f"Job {job.id} was rescheduled."
@@ -119,8 +121,21 @@ def test_job_reschedule(page):
 def test_job_copy(page):
     job = dead("bad luck")
     page.go("job", job.id)
+    page.more()
     page.press("Enqueue a copy")
     assert f"A copy of job {job.id} was enqueued" in page.told()
+    wait_until(lambda: get_connection("default").zcard("rq:failed:default") == 2)
+
+
+def test_job_edited(page):
+    job = dead("bad luck")
+    page.go("job", job.id)
+    page.follow(page.page.get_by_role("link", name="Edit and retry"))
+    page.page.get_by_label("message").fill("worse luck")
+    page.press("Check")
+    assert "'bad luck'" in page.page.locator("del").inner_text()
+    page.press("Run it in default")
+    assert f"was made from job {job.id}." in page.told()
     wait_until(lambda: get_connection("default").zcard("rq:failed:default") == 2)
 
 
@@ -297,6 +312,7 @@ def test_queue_clear(page):
 def test_job_profile(page):
     job = queued("x")
     page.go("job", job.id)
+    page.more()
     page.press("Profile the next attempt")
     assert page.told() == f"The next attempt at job {job.id} will be profiled."
 

@@ -91,6 +91,24 @@ if (live()) {
   setInterval(() => { if (part() && !isBusy()) part().dispatchEvent(new CustomEvent("jobs:refresh")); }, EVERY);
 }
 
+// --- buttons that need no server -----------------------------------------------------------------
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest && event.target.closest("[data-copy]");
+  for (const menu of document.querySelectorAll(".jobs-menu[open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+  if (!button) return;
+  const source = document.getElementById(button.dataset.copy), text = button.textContent;
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = button.dataset.copied;
+  } catch { // no secure context, or not allowed: the text is selected, to be copied by hand
+    document.getSelection().selectAllChildren(source);
+  }
+  setTimeout(() => { button.textContent = text; }, 2000);
+});
+
 // --- rows ---------------------------------------------------------------------------------------
 
 document.addEventListener("change", (event) => {
@@ -100,6 +118,8 @@ document.addEventListener("change", (event) => {
 
 // `/` searches, the arrows move in a list, Enter opens.
 document.addEventListener("keydown", (event) => {
+  const menu = event.key === "Escape" && document.querySelector(".jobs-menu[open]");
+  if (menu) { menu.open = false; menu.querySelector("summary").focus(); return; }
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
   if (event.key === "/") {
     const search = document.getElementById("jobs-search");

@@ -220,8 +220,8 @@ def test_the_life_of_a_job_is_one_list(admin_client, worker):
     assert names == [("queued", False), ("failed", True), ("retried", False), ("finished", True)]
     page = text(admin_client, url("job", job.id))
     assert page.count("Traceback (most recent call last)") == 1
-    assert '<details id="jobs-traceback-2"' in page
-    assert "on inline" in page
+    assert 'id="jobs-trace"' in page
+    assert f'on <a href="{url("worker", "inline")}">inline</a>' in page
 
 
 def test_a_job_shows_the_options_of_its_command(admin_client):
