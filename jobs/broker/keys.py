@@ -187,6 +187,11 @@ def total_so_far(hour: int) -> str:
     return f"jobs:counts:totalling:{hour}"
 
 
+def counts_packed(place: str) -> str:
+    """The counts of a minute or an hour that change no more, as one value; `place`: its start and length in seconds."""
+    return f"jobs:counts:packed:{place}"
+
+
 def digest(hour: int) -> str:
     """What each command and queue did in an hour (since the epoch), a hash by `command|<name>` and `queue|<name>`."""
     return f"jobs:digest:{hour}"
@@ -198,7 +203,7 @@ def error(fingerprint: str) -> str:
 
 
 def errors_of(step: int) -> str:
-    """Failed attempts in ten minutes (since the epoch), a hash by `<fingerprint>|<command>`."""
+    """Failed attempts in ten minutes (since the epoch), a hash by `<fingerprint>|<class>|<command>`."""
     return f"jobs:errors:{step}"
 
 
@@ -245,7 +250,9 @@ TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above
         (ASIDE, FOLLOWED, COUNTS_TOTAL, job, worker, removed, runs_ended, change, profile, searches), "hash"
     ),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples, error, errors_of), "hash"),
-    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, unique), "string"),
+    **dict.fromkeys(
+        (SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, unique, counts_packed), "string"
+    ),
     **dict.fromkeys((queue, runs, activity_of), "list"),
     results: "stream",
     ACTIVITY: "stream",

@@ -102,20 +102,13 @@ def get(group_id: str) -> ErrorGroup | None:
 
 
 def by_command(seconds: int) -> dict[str, Counter[str]]:
-    """Return how many attempts failed by which error, by command, in about the last `seconds`. Two round trips."""
+    """Return how many attempts failed by which error, by command, in about the last `seconds`. One round trip."""
     steps = _steps(seconds)
     counted: dict[str, Counter[str]] = {}
     for client in servers():
-        by_label = _counts(client, steps)
-        labels = {label for of_step in by_label for label in of_step}
-        ids = sorted({group_id for group_id, _command in labels})
-        with client.pipeline(transaction=False) as pipeline:
-            for group_id in ids:
-                pipeline.hget(keys.error(group_id), "error")
-            names = dict(zip(ids, pipeline.execute() if ids else (), strict=True))
-        for of_step in by_label:
-            for (group_id, command), count in of_step.items():
-                counted.setdefault(command, Counter())[as_text(names[group_id] or b"?")] += count
+        for of_step in _counts(client, steps):
+            for (_group_id, error, command), count in of_step.items():
+                counted.setdefault(command, Counter())[error] += count
     return counted
 
 
@@ -176,16 +169,17 @@ def _steps(seconds: int) -> list[int]:
     return list(range(last - seconds // STEP, last + 1))
 
 
-def _counts(client: Redis, steps: Sequence[int]) -> list[dict[tuple[str, str], int]]:
+def _counts(client: Redis, steps: Sequence[int]) -> list[dict[tuple[str, str, str], int]]:
     with client.pipeline(transaction=False) as pipeline:
         for step in steps:
             pipeline.hgetall(keys.errors_of(step))
         return [_labels(fields) for fields in pipeline.execute()]
 
 
-def _labels(fields: dict[bytes, bytes]) -> dict[tuple[str, str], int]:
-    pairs = ((as_text(label).partition("|"), count) for label, count in fields.items())
-    return {(group_id, command): int(number_of(count)) for (group_id, _bar, command), count in pairs}
+def _labels(fields: dict[bytes, bytes]) -> dict[tuple[str, str, str], int]:
+    """Parse the counts of a step: fingerprint, error class and command, each with its number."""
+    pairs = (([*as_text(label).split("|", 2), "", ""], count) for label, count in fields.items())
+    return {(group_id, error, command): int(number_of(count)) for (group_id, error, command, *_), count in pairs}
 
 
 def _read(client: Redis, ids: Sequence[str]) -> list[ErrorGroup]:
@@ -199,7 +193,7 @@ def _read(client: Redis, ids: Sequence[str]) -> list[ErrorGroup]:
     trends = {group_id: [0] * len(steps) for group_id in ids}
     commands: dict[str, Counter[str]] = {group_id: Counter() for group_id in ids}
     for at, fields in enumerate(answers[len(ids) :]):
-        for (group_id, command), count in _labels(fields).items():
+        for (group_id, _error, command), count in _labels(fields).items():
             if group_id in trends:
                 trends[group_id][at] += count
                 commands[group_id][command] += count

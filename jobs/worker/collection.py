@@ -41,6 +41,7 @@ class Collection:
         client, until = get_connection(self._queue), time.monotonic() + LONGEST
         if minute != self._minute:
             samples.collect_on(client)
+            attempt_counts.pack_on(client)
             self._minute = minute
         self._is_behind = True
         if attempt_counts.roll_up_on(client, until):

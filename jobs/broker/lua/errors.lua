@@ -6,7 +6,7 @@
 --
 -- Beyond the most fingerprints, those that were not seen for longest go, a hundred a call.
 local all, record, step = unpack(KEYS)
-local fingerprint, now, label = ARGV[1], ARGV[2], ARGV[1] .. '|' .. ARGV[6]
+local fingerprint, now, label = ARGV[1], ARGV[2], ARGV[1] .. '|' .. ARGV[3] .. '|' .. ARGV[6]
 
 write('HSETNX', record, 'first', now)
 redis.call('HSETNX', record, 'first_release', ARGV[7])
