@@ -77,15 +77,24 @@ def by_time_and_command(span: int, step: int) -> list[tuple[int, dict[Labels, Ta
     return [(start, dict(of_step)) for start, of_step in steps.items()]
 
 
-def last_hour() -> tuple[list[tuple[int, dict[str, Tally]]], list[tuple[int, dict[Labels, Tally]]]]:
-    """Return the last hour by the minute, by queue without durations, and by queue and command; it is read once."""
-    minutes = by_time_and_command(HOUR, MINUTE)
+def rows_by_time(span: int, step: int) -> list[tuple[int, list[Row]]]:
+    """Return the same as rows, which cost less than tallies. A command may have several in a step."""
+    starts, counted = _in_steps(span, step)
+    steps: dict[int, list[Row]] = {start: [] for start in starts}
+    for start, rows in counted:
+        steps[start] += rows
+    return list(steps.items())
+
+
+def last_hour() -> tuple[list[tuple[int, dict[str, Tally]]], list[tuple[int, list[Row]]]]:
+    """Return the last hour by the minute: by queue without durations, and as rows. It is read once."""
+    minutes = rows_by_time(HOUR, MINUTE)
     by_queue: list[tuple[int, dict[str, Tally]]] = []
-    for start, of_step in minutes:
+    for start, rows in minutes:
         queues: defaultdict[str, Tally] = defaultdict(Tally)
-        for (queue, _command), tally in of_step.items():
+        for queue, _command, counts, _buckets in rows:
             outcomes = queues[queue].outcomes
-            for outcome, count in tally.outcomes.items():
+            for outcome, count in counts.items():
                 outcomes[outcome] = outcomes.get(outcome, 0) + count
         by_queue.append((start, dict(queues)))
     return by_queue, minutes

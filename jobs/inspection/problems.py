@@ -6,13 +6,14 @@ A problem ends by itself: when the last minutes are as usual, or when attempts s
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
 
 from jobs.broker.times import MINUTE
-from jobs.inspection.attempt_counts import Tally, together
 from jobs.inspection.digests import Usual
+from jobs.inspection.packed_counts import Row
+from jobs.inspection.tallies import FAILED, Tally
 
 WINDOW = 15  # minutes over which failures and run times are compared with what is usual
 SHARED = 5  # minutes over which threads were shared between queues
@@ -27,7 +28,7 @@ SLOW = 0.5  # seconds below which nothing is slow
 ENOUGH_ATTEMPTS = 10  # from which a run time is one
 STARVED = 0.6  # of the time of the threads, spent on queues above
 
-Minutes = Sequence[tuple[int, Mapping[tuple[str, str], Tally]]]  # the start of each, its attempts by queue and command
+Minutes = Sequence[tuple[int, Sequence[Row]]]  # the start of each, and its attempts by queue and command
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,15 @@ def of_commands(
     classes of the last minutes by command; `now`: seconds since the epoch.
     """
     problems: list[Problem] = []
-    for command, series in _by_command(minutes).items():
+    recent = _recent(minutes, now)
+    suspects = {name for name, tally in recent.items() if _is_suspect(tally, usual.get(name, Usual()))}
+    for command, series in _by_minute(minutes, suspects).items():
         known = usual.get(command, Usual())
-        problem = _failing(command, series, known, now) or _slow(command, series, known, now)
+        problem = _failing(command, recent[command], series, known, now)
+        problem = problem or _slow(command, recent[command], series, known, now)
         if problem is not None:
-            queue = _queue_of(command, minutes)
             causes = errors.get(command, Counter()) if problem.kind != "runtime" else Counter()
-            problems.append(replace(problem, queue=queue, errors=causes))
+            problems.append(replace(problem, queue=_queue_of(command, minutes), errors=causes))
     return sorted(problems, key=lambda problem: (problem.kind != "failures", problem.kind == "runtime", -problem.count))
 
 
@@ -142,35 +145,40 @@ def is_mended(series: Sequence[Tally]) -> bool:
     return sum(tally.outcomes.get("finished", 0) for tally in after) >= MENDED_BY
 
 
-def _failing(command: str, series: Mapping[int, Tally], usual: Usual, now: float) -> Problem | None:
-    recent = [tally for start, tally in sorted(series.items()) if start > now - WINDOW * MINUTE]
-    together_now = together(recent)
+def _is_suspect(recent: Tally, usual: Usual) -> bool:
+    return recent.failed >= FEWEST or _is_slow(recent, usual)
+
+
+def _is_slow(recent: Tally, usual: Usual) -> bool:
+    enough = usual.is_known and recent.attempts >= ENOUGH_ATTEMPTS
+    return enough and recent.quantile(0.95) >= max(SLOW, SLOWER * usual.p95)
+
+
+def _failing(command: str, recent: Tally, series: Mapping[int, Tally], usual: Usual, now: float) -> Problem | None:
     part = usual.failed if usual.is_known else None
-    if not is_above(together_now.failed, together_now.attempts, part) or is_mended(_filled(series, now)):
+    if not is_above(recent.failed, recent.attempts, part) or is_mended(_filled(series, now)):
         return None
     least = UNKNOWN_PART if part is None else max(LEAST_PART, TIMES_USUAL * part)
-    dead, retried = (together_now.outcomes.get(name, 0) for name in ("dead", "retried"))
+    dead, retried = (recent.outcomes.get(name, 0) for name in ("dead", "retried"))
     return Problem(
         kind="failures" if dead else "retries",
         command=command,
-        now=together_now.failed / together_now.attempts,
+        now=recent.failed / recent.attempts,
         usual=part,
         count=dead + retried,
-        attempts=together_now.attempts,
+        attempts=recent.attempts,
         since=_since(series, now, lambda tally: tally.failed >= least * tally.attempts),
         spark=tuple(float(tally.failed) for tally in _filled(series, now)),
     )
 
 
-def _slow(command: str, series: Mapping[int, Tally], usual: Usual, now: float) -> Problem | None:
-    recent = together(tally for start, tally in series.items() if start > now - WINDOW * MINUTE)
-    took = recent.quantile(0.95)
-    if not usual.is_known or recent.attempts < ENOUGH_ATTEMPTS or took < max(SLOW, SLOWER * usual.p95):
+def _slow(command: str, recent: Tally, series: Mapping[int, Tally], usual: Usual, now: float) -> Problem | None:
+    if not _is_slow(recent, usual):
         return None
     return Problem(
         kind="runtime",
         command=command,
-        now=took,
+        now=recent.quantile(0.95),
         usual=usual.p95,
         count=recent.attempts,
         attempts=recent.attempts,
@@ -201,27 +209,41 @@ def _filled(series: Mapping[int, Tally], now: float) -> list[Tally]:
 # --- counts ----------------------------------------------------------------------------------
 
 
-def _by_command(minutes: Minutes) -> dict[str, dict[int, Tally]]:
-    series: dict[str, dict[int, Tally]] = {}
-    for start, labels in minutes:
-        for (_queue, command), tally in labels.items():
-            of_command = series.setdefault(command, {})
-            of_command[start] = together([of_command[start], tally]) if start in of_command else tally
-    return series
+def _recent(minutes: Minutes, now: float) -> dict[str, Tally]:
+    """Return the attempts of the last minutes by command."""
+    found: dict[str, Tally] = {}
+    for start, rows in minutes:
+        if start > now - WINDOW * MINUTE:
+            for _queue, command, outcomes, buckets in rows:
+                if command not in found:
+                    found[command] = Tally()
+                found[command].add_all(outcomes, buckets)
+    return found
+
+
+def _by_minute(minutes: Minutes, commands: Collection[str]) -> dict[str, dict[int, Tally]]:
+    """Return the attempts of these commands by the minute."""
+    found: dict[str, dict[int, Tally]] = {name: {} for name in commands}
+    for start, rows in minutes:
+        for _queue, command, outcomes, buckets in rows:
+            if command in found:
+                found[command].setdefault(start, Tally()).add_all(outcomes, buckets)
+    return found
 
 
 def _queue_of(command: str, minutes: Minutes) -> str:
+    """Return the queue in which most attempts of a command failed lately, or else ran."""
     failed: Counter[str] = Counter()
-    for _start, labels in minutes[-WINDOW:]:
-        for (queue, name), tally in labels.items():
+    for _start, rows in minutes[-WINDOW:]:
+        for queue, name, outcomes, _buckets in rows:
             if name == command:
-                failed[queue] += tally.failed or tally.attempts
+                failed[queue] += sum(outcomes.get(outcome, 0) for outcome in FAILED) or outcomes.get("finished", 0)
     return failed.most_common(1)[0][0] if failed else ""
 
 
 def _seconds_by_queue(minutes: Minutes) -> dict[str, float]:
-    spent: dict[str, float] = {}
-    for _start, labels in minutes:
-        for (queue, _command), tally in labels.items():
-            spent[queue] = spent.get(queue, 0.0) + tally.seconds
-    return spent
+    spent: dict[str, Tally] = {}
+    for _start, rows in minutes:
+        for queue, _command, outcomes, buckets in rows:
+            spent.setdefault(queue, Tally()).add_all(outcomes, buckets)
+    return {queue: tally.seconds for queue, tally in spent.items()}

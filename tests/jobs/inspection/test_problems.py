@@ -21,12 +21,16 @@ def tally(finished=0, dead=0, retried=0, bucket=17):
     return counted
 
 
+def row(counted, queue, command):
+    return queue, command, dict(counted.outcomes), [number for pair in counted.buckets.items() for number in pair]
+
+
 def hour(recent, before=None, queue="mailers", command="shop.SendReceipt", last=None):
     """An hour of one command: `recent` in each of the last 10 minutes, `before` earlier, `last` in the very last."""
     minutes = []
     for at in range(60):
         each = last if at == 59 and last is not None else recent if at >= 50 else before or tally(finished=10)
-        minutes.append((NOW // 60 * 60 - (59 - at) * 60, {(queue, command): each}))
+        minutes.append((NOW // 60 * 60 - (59 - at) * 60, [row(each, queue, command)]))
     return minutes
 
 
@@ -140,4 +144,4 @@ def test_a_starved_queue_has_its_reason():
 
 def test_the_hour_may_have_gaps_and_nothing_at_all():
     assert of_commands([], {}, {}, NOW) == of_queues([], {}, []) == []
-    assert problems.of_commands([(NOW - 30, {("a", "b.C"): tally(dead=7)})], {}, {}, NOW)[0].count == 7
+    assert problems.of_commands([(NOW - 30, [row(tally(dead=7), "a", "b.C")])], {}, {}, NOW)[0].count == 7
