@@ -5,7 +5,7 @@ doctor.
 A problem ends by itself: when the last minutes are as usual, or when attempts succeed after the last failure.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
@@ -146,7 +146,8 @@ def is_mended(series: Sequence[Tally]) -> bool:
 
 
 def _is_suspect(recent: Tally, usual: Usual) -> bool:
-    return recent.failed >= FEWEST or _is_slow(recent, usual)
+    part = usual.failed if usual.is_known else None
+    return is_above(recent.failed, recent.attempts, part) or _is_slow(recent, usual)
 
 
 def _is_slow(recent: Tally, usual: Usual) -> bool:
@@ -227,7 +228,10 @@ def _by_minute(minutes: Minutes, commands: Collection[str]) -> dict[str, dict[in
     for start, rows in minutes:
         for _queue, command, outcomes, buckets in rows:
             if command in found:
-                found[command].setdefault(start, Tally()).add_all(outcomes, buckets)
+                series = found[command]
+                if start not in series:
+                    series[start] = Tally()
+                series[start].add_all(outcomes, buckets)
     return found
 
 
@@ -242,8 +246,8 @@ def _queue_of(command: str, minutes: Minutes) -> str:
 
 
 def _seconds_by_queue(minutes: Minutes) -> dict[str, float]:
-    spent: dict[str, Tally] = {}
+    spent: defaultdict[str, Tally] = defaultdict(Tally)
     for _start, rows in minutes:
         for queue, _command, outcomes, buckets in rows:
-            spent.setdefault(queue, Tally()).add_all(outcomes, buckets)
+            spent[queue].add_all(outcomes, buckets)
     return {queue: tally.seconds for queue, tally in spent.items()}
