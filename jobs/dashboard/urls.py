@@ -19,6 +19,7 @@ from jobs.dashboard import (
     questions,
     recurring,
     workers,
+    zones,
 )
 from jobs.dashboard.converters import NameConverter
 from jobs.dashboard.wrappers import action, page
@@ -53,6 +54,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("api/changes/", api.endpoint(api.changes), name="jobs_api_changes"),
         path("api/changes/<any:job_id>/", api.endpoint(api.change), name="jobs_api_change"),
         path("metrics/", metrics.metrics, name="jobs_metrics"),
+        path("zone/", zones.choice(site), name="jobs_zone"),
         path("htmx.js", htmx.script, name="jobs_htmx"),
     ]
     posts = [

@@ -11,9 +11,14 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.utils.translation import gettext as _
 
 from jobs.dashboard import htmx
+from jobs.dashboard.cron import in_words
 from jobs.dashboard.format import NONE, apart, span, word
+from jobs.errors import JobsError
+
+FOLLOWING = 4  # times after the next one that a recurring entry shows
 
 register = template.Library()
 register.filter(intcomma)  # so that a project needs no `django.contrib.humanize`
@@ -75,6 +80,42 @@ def label(name: str) -> str:
     return capfirst(word(name).replace("_", " "))
 
 
+@register.filter
+def cron(expression: str) -> str:
+    """Return a cron expression in words, where it has short ones."""
+    return in_words(expression)
+
+
+@register.filter
+def following(entry: Any) -> list[datetime]:
+    """Return the four times of a recurring entry after its next one."""
+    times = [entry.next_at]
+    try:
+        while len(times) < FOLLOWING + 1:
+            times.append(entry.entry.next_after(times[-1]))
+    except JobsError:  # its definition is not readable here, or there is no further time
+        pass
+    return times[1:]
+
+
+# The sign and, for readers who do not see its colour, the word of each end of a run.
+_SIGNS = {"finished": "\u2713", "dead": "\u2715", "unfinished": "\u2026", "missed": "!", "skipped": "\u2013"}
+
+
+@register.simple_tag(takes_context=True)
+def tick(context: dict[str, Any], run: Any) -> SafeString:
+    """Return one run of a recurring entry as a coloured sign that leads to its job."""
+    end = run.outcome or run.what
+    told = f"{word(end)}, {date_format(timezone.localtime(run.at), 'd M H:i:s')}"
+    if run.what == "skipped":
+        told += f": {_('%(id)s was queued or running') % {'id': run.job_id}}"
+    address = _address(context, "admin:jobs_job", run.job_id) if run.job_id else ""
+    shape = '<a class="jobs-tick jobs-state-{0}" href="{3}" title="{2}" aria-label="{2}">{1}</a>'
+    if not address:
+        shape = '<span class="jobs-tick jobs-state-{0}" role="img" title="{2}" aria-label="{2}">{1}</span>'
+    return format_html(shape, end, _SIGNS.get(end, "\u2022"), told, address)
+
+
 @register.simple_tag
 def pill(state: str) -> SafeString | str:
     """Return the pill of a state: a dot in its colour, and its word; nothing for no state."""
@@ -84,9 +125,13 @@ def pill(state: str) -> SafeString | str:
 @register.simple_tag(takes_context=True)
 def leads_to(context: dict[str, Any], name: str, *args: str) -> SafeString:
     """Return the attributes of a link to a page: `href`, and `aria-current` if it is the current page."""
-    address = reverse(name, args=args, current_app=getattr(context["request"], "current_app", None))
+    address = _address(context, name, *args)
     here = context["request"].path == address
     return format_html('href="{}" aria-current="page"' if here else 'href="{}"', address)
+
+
+def _address(context: dict[str, Any], name: str, *args: str) -> str:
+    return reverse(name, args=args, current_app=getattr(context["request"], "current_app", None))
 
 
 @register.simple_tag(takes_context=True)

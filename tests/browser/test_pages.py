@@ -108,6 +108,8 @@ def test_a_page_without_redis_is_accessible(visitor, tmp_path):
         visit.go("overview")
     assert "none.sock" in content(visit)
     assert [*look_at(visit)] == []
+    assert all("503" in complaint for complaint in visit.complaints)
+    visit.complaints.clear()
 
 
 def test_a_list_goes_on_from_page_to_page(visitor, scene):
