@@ -215,7 +215,10 @@ def much():
     client.sadd("rq:worker:w:executions", f"{prerequisite.id}:w.1")
 
 
-@pytest.mark.parametrize("page", [*PAGES, *JobState, "dashboard_changelist?span=3days"])
+OVERVIEWS = ("span=3days", "span=3days&by=by_queue", "by=by_command", "span=day&show=runtime")
+
+
+@pytest.mark.parametrize("page", [*PAGES, *JobState, *(f"dashboard_changelist?{query}" for query in OVERVIEWS)])
 def test_no_page_makes_more_than_15_round_trips(page, admin_client, monkeypatch):
     much()
     name, _, query = str(page).partition("?")
