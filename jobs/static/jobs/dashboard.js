@@ -129,10 +129,11 @@ function schedule() {
   clearInterval(timer);
   document.getElementById("jobs-held").hidden = true;
   live().parentElement.classList.toggle("is-off", live().value === "off");
-  if (part() && live().value !== "off") timer = setInterval(refresh, Number(live().value) * 1000);
+  if (live().value !== "off") timer = setInterval(refresh, Number(live().value) * 1000);
 }
 
-if (live()) {
+if (live() && !part()) live().parentElement.hidden = true; // a question or a form, which does not refresh
+else if (live()) {
   live().value = remembered();
   if (!live().value) live().value = USUAL; // what an earlier release has remembered
   live().addEventListener("change", () => { remember(live().value); schedule(); });
