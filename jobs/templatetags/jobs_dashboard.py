@@ -17,6 +17,7 @@ from jobs.dashboard import htmx
 from jobs.dashboard.cron import in_words
 from jobs.dashboard.format import NONE, apart, span, word
 from jobs.errors import JobsError
+from jobs.record import display
 
 FOLLOWING = 4  # times after the next one that a recurring entry shows
 
@@ -55,17 +56,10 @@ def elapsed(at: datetime | None) -> str:
     return span(None if at is None else max(0.0, (datetime.now(UTC) - at).total_seconds()))
 
 
-# Characters that change the order in which others are shown, and could make a text read as another one.
-_BIDI = {
-    ord(each): f"\u27e8U+{ord(each):04X}\u27e9"
-    for each in "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-}
-
-
 @register.filter
 def marked(text: Any) -> str:
     """Show the controls of text direction in a text as marks, such as \u27e8U+202E\u27e9."""
-    return str(text).translate(_BIDI)
+    return display.marked(str(text))
 
 
 @register.filter
