@@ -158,6 +158,8 @@ def sign_in(site: httpx.Client, email: str, password: str) -> None:
 def addresses(known: dict[str, Any]) -> dict[str, str]:
     """Every page by its name here: its address below the dashboard's."""
     pages = {f"overview, {span}": f"?span={span}" for span in ("hour", "day", "3days")}
+    pages |= {f"overview, 3days, {by}": f"?span=3days&by={by}" for by in ("by_queue", "by_command")}
+    pages |= {"overview, 3days, run time": "?span=3days&show=runtime"}
     pages |= {f"{state}": f"jobs/{state}/" for state in STATES}
     for state, cursor in known["deep"].items():
         pages[f"{state}, other end first"] = f"jobs/{state}/?order={'oldest' if state == 'dead' else 'newest'}"

@@ -15,12 +15,13 @@ from django.utils.translation import ngettext
 
 from jobs.broker.times import DAY, HOUR, MINUTE
 from jobs.dashboard import charts
+from jobs.dashboard.paging import has, part
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import attempt_counts
 from jobs.inspection.attempt_counts import FAILED, Tally
 
 SPANS = {"hour": (HOUR, MINUTE), "day": (DAY, HOUR), "3days": (3 * DAY, HOUR)}
-MOST_COMMANDS = 200
+SIZE = 50  # commands a page
 
 
 class Step(NamedTuple):
@@ -74,15 +75,20 @@ def commands(request: HttpRequest) -> Screen:
     span, sort = request.GET.get("span", "hour"), request.GET.get("sort", "time")
     span, sort = span if span in SPANS else "hour", sort if sort in SORTS else "time"
     rows, starts = by_command(span, sort)
+    text = request.GET.get("text", "").strip()
+    shown = part(request, [row for row in rows if has(text, (row.command, row.queue))], SIZE)
     return "commands", {
         "title": _("Commands"),
         "span": span,
         "spans": list(SPANS),
         "sort": sort,
         "sorts": list(SORTS),
-        "rows": rows[:MOST_COMMANDS],
-        "count": len(rows),
-        "numbers": _numbers(rows[:MOST_COMMANDS], starts),
+        "rows": shown.rows,
+        "part": shown,
+        "text": text,
+        "kept": {"span": span, "sort": sort},
+        "count": shown.total,
+        "numbers": _numbers(shown.rows, starts),
     }
 
 

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
 from jobs.client.context import restored
@@ -82,7 +83,8 @@ def make(request: HttpRequest, job_id: str) -> Done:
         raise ChangeRefusedError(" ".join(wrong))
     context: Any = job.connection.hget(job.key, "context")
     try:
-        with restored(context) if context else nullcontext():
+        # Not in the language and the zone of who edits it.
+        with translation.override(settings.LANGUAGE_CODE), timezone.override(None), restored(context or b"{}"):
             made = command.using(queue=job.origin).defer(**values)
     except (TypeError, ValueError) as error:
         raise ChangeRefusedError(str(error)) from error

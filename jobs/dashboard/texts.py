@@ -3,6 +3,7 @@
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as later
 from django.utils.translation import ngettext
+from redis.exceptions import TimeoutError
 
 from jobs.inspection import Count
 from jobs.job import JobState
@@ -76,6 +77,15 @@ NAMES = {
     "unique": later("Lock"),
     "context": later("Context"),
 }
+
+
+def outage(error: Exception) -> str:
+    """Return the sentence on an error: redis-py's own on a server that hangs says nothing to a reader."""
+    if isinstance(error, TimeoutError):
+        return _("Redis does not answer: it holds the connection open, but was silent for too long. (%(error)s)") % {
+            "error": error
+        }
+    return str(error)
 
 
 def verb_for(name: str, state: JobState | None) -> str:

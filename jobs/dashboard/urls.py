@@ -23,6 +23,7 @@ from jobs.dashboard import (
     recurring,
     searching,
     workers,
+    zones,
 )
 from jobs.dashboard.converters import NameConverter
 from jobs.dashboard.wrappers import action, page
@@ -63,6 +64,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("api/changes/", api.endpoint(api.changes), name="jobs_api_changes"),
         path("api/changes/<any:job_id>/", api.endpoint(api.change), name="jobs_api_change"),
         path("metrics/", metrics.metrics, name="jobs_metrics"),
+        path("zone/", zones.choice(site), name="jobs_zone"),
         path("htmx.js", htmx.script, name="jobs_htmx"),
     ]
     posts = [

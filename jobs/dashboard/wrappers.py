@@ -10,9 +10,11 @@ from django.contrib.admin.sites import AdminSite
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 
+from jobs.dashboard import texts, zones
 from jobs.dashboard.navigation import back, came_from, landing
 from jobs.dashboard.permissions import Can, may, note
 from jobs.errors import JobsError, RedisUnavailableError
@@ -26,7 +28,8 @@ Screen = tuple[str, dict[str, Any]]  # the name of a template, and its context
 
 def page(site: AdminSite, view: Callable[..., Screen | HttpResponse]) -> Callable[..., HttpResponse]:
     """
-    Wrap a view as an admin page. 404 without permission; an error page if Redis or the record is missing.
+    Wrap a view as an admin page. 404 without permission; an error page if the record is missing (404) or
+    Redis does not answer (503). Times are in the zone of the reader's choice.
 
     A view that returns an HttpResponse instead of a Screen is not put into an admin page.
     """
@@ -36,11 +39,19 @@ def page(site: AdminSite, view: Callable[..., Screen | HttpResponse]) -> Callabl
         request.current_app = site.name
         if not may(request, "view"):
             raise Http404
+        with zones.in_force(request):
+            response = screen(request, **kwargs)
+            if isinstance(response, TemplateResponse):
+                response.render()
+            return response
+
+    def screen(request: HttpRequest, **kwargs: Any) -> HttpResponse:
         status = 200
         try:
             shown = view(request, **kwargs)
         except (RedisUnavailableError, RedisError) as error:
-            shown = "problem", {"title": _("Background jobs"), "problem": str(error), "away": True}
+            shown = "problem", {"title": _("Background jobs"), "problem": texts.outage(error), "away": True}
+            status = 503
         except Http404 as error:
             context = {"title": _("Not found"), "problem": str(error), "list": came_from(request)}
             shown, status = ("problem", context), 404
@@ -53,6 +64,7 @@ def page(site: AdminSite, view: Callable[..., Screen | HttpResponse]) -> Callabl
         whole = "jobs/dashboard/part.html" if is_refresh else "jobs/dashboard/base.html"
         common = {**site.each_context(request), "can": Can(request), "whole": whole, "path": request.get_full_path()}
         common |= {"q": request.GET.get("q", "")}
+        common |= {"zone": timezone.get_current_timezone_name(), "zones": zones.offered()}
         return TemplateResponse(request, f"jobs/dashboard/{template}.html", {**common, **context}, status=status)
 
     return site.admin_view(wrapped)
@@ -103,13 +115,17 @@ def action(
         if request.method != "POST":
             return _unchanged(site, request)
         try:
-            question = ask(request, **kwargs) if ask and not request.POST.get("confirmed") else None
-            if question is not None:
-                return confirmation(site, request, question)
-            done = change(request, **kwargs)
+            with zones.in_force(request):
+                return act(request, **kwargs)
         except (JobsError, RedisError) as error:
-            messages.error(request, str(error))
+            messages.error(request, texts.outage(error))
             return HttpResponseRedirect(landing(request, **kwargs))
+
+    def act(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        question = ask(request, **kwargs) if ask and not request.POST.get("confirmed") else None
+        if question is not None:
+            return confirmation(site, request, question)
+        done = change(request, **kwargs)
         messages.success(request, done.text)
         if done.is_noted:
             note(request, done.text, done.change, done.ids, **kwargs)

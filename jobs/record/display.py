@@ -32,6 +32,9 @@ VALUE_LENGTH = 500  # characters of one argument
 RESULT_LENGTH = 5_000  # characters of a return value
 PAYLOAD_LENGTH = 20_000  # characters
 
+_DIRECTION = {ord(each): f"⟨U+{ord(each):04X}⟩" for each in "\u061c\u200e\u200f"}
+_DIRECTION |= {at: f"⟨U+{at:04X}⟩" for at in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
 _SHORT = "'(?:[^'\\\\\\n]|\\\\.)*'"
 _LONG = '"(?:[^"\\\\\\n]|\\\\.)*"'
 
@@ -138,6 +141,11 @@ def text(line: str) -> str:
     """
     hidden = _hidden()
     return _literals(hidden).sub(rf"\g<1>{FILTERED}", line) if hidden and line else line
+
+
+def marked(text: str) -> str:
+    """Return a text whose controls of direction, which could make it read as another one, are marks: `⟨U+202E⟩`."""
+    return text if text.isascii() else text.translate(_DIRECTION)
 
 
 def _hidden() -> tuple[str, ...]:

@@ -11,10 +11,16 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.utils.translation import gettext as _
 
 from jobs.dashboard import htmx
+from jobs.dashboard.cron import in_words
 from jobs.dashboard.format import NONE, apart, span, word
+from jobs.errors import JobsError
 from jobs.inspection import search
+from jobs.record import display
+
+FOLLOWING = 4  # times after the next one that a recurring entry shows
 
 register = template.Library()
 register.filter(intcomma)  # so that a project needs no `django.contrib.humanize`
@@ -51,17 +57,10 @@ def elapsed(at: datetime | None) -> str:
     return span(None if at is None else max(0.0, (datetime.now(UTC) - at).total_seconds()))
 
 
-# Characters that change the order in which others are shown, and could make a text read as another one.
-_BIDI = {
-    ord(each): f"\u27e8U+{ord(each):04X}\u27e9"
-    for each in "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-}
-
-
 @register.filter
 def marked(text: Any) -> str:
     """Show the controls of text direction in a text as marks, such as \u27e8U+202E\u27e9."""
-    return str(text).translate(_BIDI)
+    return display.marked(str(text))
 
 
 @register.filter
@@ -76,6 +75,42 @@ def label(name: str) -> str:
     return capfirst(word(name).replace("_", " "))
 
 
+@register.filter
+def cron(expression: str) -> str:
+    """Return a cron expression in words, where it has short ones."""
+    return in_words(expression)
+
+
+@register.filter
+def following(entry: Any) -> list[datetime]:
+    """Return the four times of a recurring entry after its next one."""
+    times = [entry.next_at]
+    try:
+        while len(times) < FOLLOWING + 1:
+            times.append(entry.entry.next_after(times[-1]))
+    except JobsError:  # its definition is not readable here, or there is no further time
+        pass
+    return times[1:]
+
+
+# The sign and, for readers who do not see its colour, the word of each end of a run.
+_SIGNS = {"finished": "\u2713", "dead": "\u2715", "unfinished": "\u2026", "missed": "!", "skipped": "\u2013"}
+
+
+@register.simple_tag(takes_context=True)
+def tick(context: dict[str, Any], run: Any) -> SafeString:
+    """Return one run of a recurring entry as a coloured sign that leads to its job."""
+    end = run.outcome or run.what
+    told = f"{word(end)}, {date_format(timezone.localtime(run.at), 'd M H:i:s')}"
+    if run.what == "skipped":
+        told += f": {_('%(id)s was queued or running') % {'id': run.job_id}}"
+    address = _address(context, "admin:jobs_job", run.job_id) if run.job_id else ""
+    shape = '<a class="jobs-tick jobs-state-{0}" href="{3}" title="{2}" aria-label="{2}">{1}</a>'
+    if not address:
+        shape = '<span class="jobs-tick jobs-state-{0}" role="img" title="{2}" aria-label="{2}">{1}</span>'
+    return format_html(shape, end, _SIGNS.get(end, "\u2022"), told, address)
+
+
 @register.simple_tag
 def pill(state: str) -> SafeString | str:
     """Return the pill of a state: a dot in its colour, and its word; nothing for no state."""
@@ -85,7 +120,7 @@ def pill(state: str) -> SafeString | str:
 @register.simple_tag(takes_context=True)
 def leads_to(context: dict[str, Any], name: str, *args: str) -> SafeString:
     """Return the attributes of a link to a page: `href`, and `aria-current` if it is the current page."""
-    address = reverse(name, args=args, current_app=getattr(context["request"], "current_app", None))
+    address = _address(context, name, *args)
     here = context["request"].path == address
     return format_html('href="{}" aria-current="page"' if here else 'href="{}"', address)
 
@@ -94,6 +129,10 @@ def leads_to(context: dict[str, Any], name: str, *args: str) -> SafeString:
 def search_terms() -> list[str]:
     """Return the terms that the search box suggests."""
     return search.suggestions()
+
+
+def _address(context: dict[str, Any], name: str, *args: str) -> str:
+    return reverse(name, args=args, current_app=getattr(context["request"], "current_app", None))
 
 
 @register.simple_tag(takes_context=True)

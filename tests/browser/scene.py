@@ -118,7 +118,7 @@ class Scene:
             "search": [(dead + "?text=cobol&queue=background", "cobol"), (dead + "?text=nonsense", "No job here.")],
             "job": [
                 *((address("job", job.id), "courses.") for job in jobs),
-                (address("job_edit", self.dead.id), "maze-runner"),
+                (address("job_edit", self.dead.id), "exercise"),
             ],
             "queue": [(address("queue", "low"), "low")],
             "profiles": [(address("profiles"), "No attempt was profiled.")],

@@ -332,6 +332,7 @@ def test_every_action_has_its_test(client, admin_user, transactional_db):
             actions.add(name.removeprefix("jobs_"))
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     tested |= {f"worker_{name}" for name in ("quiet", "stacks", "stop", "profile")}
+    tested |= {"zone"}  # tests/browser/test_live.py
     tested |= {"workers_quiet", "workers_stacks", "workers_profile"}  # the form and the view of `workers_stop`
 
     assert len(actions) > 15

@@ -7,6 +7,7 @@ import pytest
 
 from jobs import control
 from jobs.broker.connections import get_connection
+from jobs.cli.output import harmless
 from jobs.dashboard import dependencies, tracebacks, waterfall
 from jobs.inspection.timeline import Step
 from jobs.job import JobState
@@ -197,10 +198,19 @@ def test_a_running_job_shows_since_when_where_and_its_stack(admin_client, worker
 
 
 @pages
-def test_controls_of_direction_are_shown_as_marks(admin_client):
-    page = text(admin_client, url("job", WriteNote.defer("abc\u202edef").id))
-    assert "\u202e" not in page
-    assert "\u27e8U+202E\u27e9" in page
+def test_controls_of_direction_are_shown_as_marks(admin_client, worker):
+    job = Fail.defer("abc\u202edef")
+    worker.run()
+    for address in (
+        url("job", job.id),
+        url("list", "dead"),
+        url("list", "dead") + "?group=error",
+        url("job_edit", job.id),
+    ):
+        page = text(admin_client, address)
+        assert "\u202e" not in page or address == url("job_edit", job.id)  # in a field it is what it is
+    assert "\u27e8U+202E\u27e9" in text(admin_client, url("job", job.id))
+    assert harmless("abc\u2066\u061c\x1b") == "abc\u27e8U+2066\u27e9\u27e8U+061C\u27e9\ufffd"
 
 
 @pages

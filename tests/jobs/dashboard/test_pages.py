@@ -62,7 +62,7 @@ def test_without_redis_every_page_says_so(name, admin_client, tmp_path):
         "job": url("job", "x"),
     }.get(name) or url(name)
     with override_settings(RQ_QUEUES=rq_queues(f"unix://{tmp_path}/none.sock")):
-        assert "none.sock" in text(admin_client, address)
+        assert "none.sock" in text(admin_client, address, status=503)
 
 
 @pytest.mark.parametrize("state", JobState)
