@@ -36,9 +36,9 @@ def unpack(value: Any) -> list[Row] | None:
     """Return the rows of a value; None for what is none."""
     try:
         rows = orjson.loads(value)
-        for queue, command, outcomes, buckets in rows[:1]:
-            if not (isinstance(queue, str) and isinstance(command, str) and outcomes.items() and len(buckets) % 2 == 0):
+        for queue, command, outcomes, buckets in rows:
+            if type(queue) is not str or type(command) is not str or not outcomes.keys() or len(buckets) % 2:
                 return None
-        return rows  # type: ignore[no-any-return]
+        return list(rows)
     except (ValueError, TypeError, AttributeError):
         return None
