@@ -46,7 +46,7 @@ def moment(at: datetime | str | None) -> SafeString | str:
 @register.filter
 def away(at: datetime | None) -> str:
     """Format a time's distance from now: "in 14 s", "14 s ago"."""
-    if at is None:
+    if not isinstance(at, datetime):  # None, or what a job's record has instead of a time
         return NONE
     return apart((at - datetime.now(UTC)).total_seconds())
 
