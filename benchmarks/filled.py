@@ -30,9 +30,10 @@ from django.core.management import call_command  # noqa: E402
 from benchmarks.app.commands import ImportRow, Noop, SendReport  # noqa: E402
 from jobs import conf, inspection, scheduler  # noqa: E402
 from jobs.attempts.outcomes import Dead, Discarded, Finished, Outcome, Retried  # noqa: E402
-from jobs.broker import connections  # noqa: E402
+from jobs.broker import connections, keys  # noqa: E402
 from jobs.broker.connections import get_connection  # noqa: E402
-from jobs.inspection import attempt_counts, query, samples  # noqa: E402
+from jobs.inspection import activity, attempt_counts, cursors, digests, error_counts, samples  # noqa: E402
+from jobs.inspection.fingerprints import Fingerprint  # noqa: E402
 from jobs.record import registry  # noqa: E402
 from jobs.recurring import runs  # noqa: E402
 from jobs.retries import Progress  # noqa: E402
@@ -59,7 +60,10 @@ class Sizes:
     waiting: int = 10_000
     finished: int = 50_000
     discarded: int = 10_000
-    workers: int = 1_000
+    workers: int = 200
+    commands: int = 300
+    errors: int = 1_000
+    changes: int = 10_000
     entries: int = 200
     minutes: int = MINUTES
     one_queue: bool = False
@@ -74,6 +78,8 @@ QUICK = Sizes(
     finished=500,
     discarded=100,
     workers=20,
+    errors=20,
+    changes=200,
     entries=20,
     minutes=300,
 )
@@ -128,7 +134,7 @@ class IdleWorker:
         for thread in range(count):
             claim = self.fetch.take()
             assert claim is not None, "There is nothing left to run."
-            self.board.start(thread, started, started + 1e6, b"%b %b %b" % (claim.id, claim.execution, claim.queue))
+            self.board.start(thread, started, started + 1e6, claim.id, claim.execution, claim.queue)
         self.fetch._wire.close()  # 1,000 of them would be too many
 
     def drain(self, outcomes: Iterator[Outcome], wire: Wire) -> None:
@@ -151,7 +157,8 @@ def ends(sizes: Sizes) -> list[Outcome]:
     found: list[Outcome] = [DONE] * sizes.finished
     for number in range(sizes.dead):
         name, text = tracebacks[number % len(tracebacks)]
-        found.append(Dead(f"{name}: something number {number} went wrong", text, "a line of the log\n" * 5))
+        reason, print_ = f"{name}: something number {number} went wrong", f"{number % 500:012x}"
+        found.append(Dead(reason, text, "a line of the log\n" * 5, fingerprint=print_))
     for number in range(sizes.retrying):
         name, text = tracebacks[number % len(tracebacks)]
         found.append(Retried(3_600 + number, f"{name}: not yet", text, Progress(attempts=1), "a line of the log"))
@@ -170,9 +177,13 @@ def raised(error: type[Exception]) -> str:
 def count_past(sizes: Sizes) -> None:
     """What the commits of three days have counted, as step.lua does, and the samples of each minute."""
     now = int(time.time() // 60)
+    queues = list(conf.queues())
+    known = {name: command.queue for name, command in registry.all_commands().items()}
+    invented = {f"shop.CommandNumber{number}": queues[number % len(queues)] for number in range(sizes.commands)}
+    named = {**known, **dict(list(invented.items())[: max(0, sizes.commands - len(known))])}
     labels = [
-        f"{command.queue}|{name}|{outcome}|{bucket}"
-        for name, command in sorted(registry.all_commands().items())
+        f"{queue}|{name}|{outcome}|{bucket}"
+        for name, queue in sorted(named.items())
         for outcome, buckets in (("finished", range(9, 17)), ("retried", range(12, 15)), ("dead", (13,)))
         for bucket in buckets
     ]
@@ -180,12 +191,39 @@ def count_past(sizes: Sizes) -> None:
     for first in range(now - sizes.minutes, now, 100):
         with client.pipeline(transaction=False) as pipeline:
             for minute in range(first, min(first + 100, now)):
-                counts: dict[Any, Any] = {label: random.randrange(1, 500) for label in labels}
+                some = random.sample(labels, len(labels) // 3)  # of the buckets, a minute has those of its attempts
+                counts: dict[Any, Any] = {label: random.randrange(1, 500) for label in some}
                 measured: dict[Any, Any] = {queue: f"{random.randrange(500)} 0.250" for queue in conf.queues()}
                 for key, known in ((f"jobs:counts:{minute}", counts), (f"jobs:samples:{minute}", measured)):
                     pipeline.hset(key, mapping=known)
                     pipeline.expire(key, samples.COUNTS_KEPT)
             pipeline.execute()
+
+
+def digest_past() -> None:
+    """The digests of a week, which the workers' parents write; one of the hours that were counted serves for all."""
+    client = get_connection("default")
+    while digests.write_missing(client):
+        pass
+    hour = int(time.time() // 3_600)
+    digest = client.hgetall(keys.digest(hour - 2))
+    with client.pipeline(transaction=False) as pipeline:
+        for ago in range(1, digests.DIGESTS_KEPT // 3_600):
+            pipeline.hset(keys.digest(hour - ago), mapping=digest)
+        pipeline.execute()
+
+
+def fail_past(sizes: Sizes) -> None:
+    """Errors by their fingerprints, and changes that people have made, as many as are kept."""
+    client = get_connection("default")
+    names = sorted(registry.all_commands())
+    for number in range(sizes.errors):
+        error = Fingerprint(ERRORS[number % len(ERRORS)].__name__, f"shop.orders:step_{number}", "order N is lost")
+        for _ in range(3):
+            error_counts.record(client, error, names[number % len(names)], "v1", f"job {number}")
+    for number in range(sizes.changes):
+        about = activity.Change("somebody@jiki.example", "delete", "3 jobs were deleted.", queue="low", count="3")
+        activity.record(about, [f"job {number} {each}" for each in range(3)])
 
 
 def fill(sizes: Sizes) -> tuple[dict[str, Any], list[IdleWorker]]:
@@ -219,7 +257,9 @@ def fill(sizes: Sizes) -> tuple[dict[str, Any], list[IdleWorker]]:
         worker.beat(wire)
     scheduled = deferred(sizes.scheduled, spread=timedelta(days=7), wait=3_600)
     count_past(sizes)
-    attempt_counts.roll_up()  # as jobs.CollectMetrics does every minute
+    attempt_counts.roll_up()  # as the workers' parents do every minute
+    digest_past()
+    fail_past(sizes)
     names = ["default"] if sizes.one_queue else list(conf.queues())
     queued = [job_id for name in names for job_id in deferred(sizes.queued // len(names), name)]
     known = {
@@ -254,7 +294,7 @@ def first_of(registry_name: str) -> list[str]:
 
 
 def deep(names: list[str], count: int) -> str:
-    return query._cursor({name: int(count / len(names) * 0.9) for name in names})
+    return cursors.write({name: int(count / len(names) * 0.9) for name in names})
 
 
 def main() -> None:
@@ -272,6 +312,7 @@ def main() -> None:
     while not ended.is_set():
         for worker in alive:
             worker.beat(wire)
+            attempt_counts.pack_on(get_connection("default"))  # as the workers' parents do every minute
             if ended.wait(heartbeat.EVERY / len(alive)):
                 break
 

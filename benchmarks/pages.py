@@ -158,6 +158,8 @@ def sign_in(site: httpx.Client, email: str, password: str) -> None:
 def addresses(known: dict[str, Any]) -> dict[str, str]:
     """Every page by its name here: its address below the dashboard's."""
     pages = {f"overview, {span}": f"?span={span}" for span in ("hour", "day", "3days")}
+    pages |= {f"overview, 3days, {by}": f"?span=3days&by={by}" for by in ("by_queue", "by_command")}
+    pages |= {"overview, 3days, run time": "?span=3days&show=runtime"}
     pages |= {f"{state}": f"jobs/{state}/" for state in STATES}
     for state, cursor in known["deep"].items():
         pages[f"{state}, other end first"] = f"jobs/{state}/?order={'oldest' if state == 'dead' else 'newest'}"
@@ -179,7 +181,20 @@ def addresses(known: dict[str, Any]) -> dict[str, str]:
     pages |= {f"job, {state}": f"job/{job_id}/" for state, job_id in known["jobs"].items()}
     pages |= {"workers": "workers/", "recurring": "recurring/"}
     pages |= {f"commands, {span}": f"commands/?span={span}" for span in ("hour", "day", "3days")}
-    pages |= {f"api, {name}": f"api/{name}/" for name in ("overview", "workers", "recurring", "commands")}
+    pages |= {f"command, {span}": f"command/benchmarks.SendReport/?span={span}" for span in ("hour", "day", "2weeks")}
+    pages |= {"errors": "errors/", "activity": "activity/", "activity by text": "activity/?text=found+nowhere"}
+    pages |= {"search, all": "search/"}
+    for name, text in {
+        "argument": "args.row:99999",
+        "error": "error:TimeoutError",
+        "text": '"found nowhere"',
+        "fingerprint": "fingerprint:0000000000aa",
+    }.items():
+        pages[f"search by {name}"] = f"search/?{urlencode({'q': text})}"
+        pages[f"dead by {name} in a search"] = f"jobs/dead/?{urlencode({'q': text})}"
+    pages |= {
+        f"api, {name}": f"api/{name}/" for name in ("overview", "errors", "search", "workers", "recurring", "commands")
+    }
     pages |= {f"api, {state}": f"api/jobs/{state}/?size=100" for state in ("queued", "dead", "scheduled")}
     return pages | {"api, job": f"api/job/{known['jobs']['dead']}/", "metrics": "metrics/"}
 
@@ -235,7 +250,8 @@ def caption(known: dict[str, Any], server: str, requests: int) -> str:
     commit = (results.commit() or "unknown")[:10]
     return (
         f"{sizes['queued']:,} queued in {queues}, {sizes['dead']:,} dead, {sizes['scheduled']:,} scheduled, "
-        f"{sizes['workers']:,} workers with 10 running jobs each, {sizes['entries']} recurring entries. "
+        f"{sizes['workers']:,} workers with 10 running jobs each, {sizes['entries']} recurring entries, "
+        f"{sizes['commands']} commands and 40 queues. "
         f"{requests} requests a page, one after the other. {datetime.now(UTC):%Y-%m-%d}, commit {commit}, "
         f"{machine['cores']} cores, {server}, PostgreSQL, Python {machine['python']}, gunicorn with one process."
     )

@@ -5,7 +5,6 @@ from django.conf import settings
 from jobs.scheduler import Entry
 
 SCHEDULE = [
-    Entry("collect queue metrics", "jobs.CollectMetrics", cron="* * * * *", catch_up="none"),
     Entry("clean up sessions", "users.CleanUpSessions", cron="17 3 * * *"),
     Entry("clean up sent mail", "mailers.CleanUpSentMail", cron="47 3 * * *"),
     Entry("clean up exports", "jiki.CleanUpExports", cron="7 * * * *"),

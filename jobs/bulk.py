@@ -19,7 +19,9 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, get_connection, run_script
 from jobs.broker.times import DAY, as_text, moment, number_of
 from jobs.client import new_job
-from jobs.inspection import Count, JobQuery
+from jobs.inspection import Count, JobQuery, error_counts
+from jobs.inspection.rows import Row
+from jobs.inspection.search import Search
 from jobs.job import JobState
 from jobs.record import registry
 
@@ -29,6 +31,7 @@ CHANGES: dict[str, Callable[[Job], object]] = {
     "cancel": control.cancel,
     "delete": control.delete,
 }
+PLAIN = ("queue", "command", "error", "id", "since", "until", "order")  # filters that the release before has, too
 CLEAR = "clear"  # delete all jobs of a queue
 COMMAND = "jobs.ChangeMany"  # carries a change out
 # What a change may do to other changes: their own right is needed to start them again, and a job has no user.
@@ -72,12 +75,13 @@ def start(name: str, state: str, filters: Mapping[str, str], count: Count) -> Ch
     Enqueue a job that changes all jobs that match the filters now; jobs that are enqueued, or end, later are not
     changed. It goes to the head of the first queue. Raises UnknownQueueError or ValueError for invalid filters.
     """
-    began, wanted = datetime.fromtimestamp(runtime.now(), UTC), dict(filters)
+    began = datetime.fromtimestamp(runtime.now(), UTC)
     requested = JobQuery.of(state, filters).until
+    search = Search.of(filters).frozen()
     if JobState(state) not in _AHEAD:
-        wanted["until"] = min(began, requested or began).isoformat()
+        search = search.with_term("until", min(began, requested or began).isoformat())
     command: Any = registry.get(COMMAND)
-    new = new_job.new_job(command, (name, state, wanted), {}, queue=command.queue)
+    new = new_job.new_job(command, _arguments(name, state, search), {}, queue=command.queue)
     key = keys.change(new.id)
     record: dict[Any, Any] = {"name": name, "state": state, "filters": orjson.dumps(dict(filters))}
     record |= {"count": count.value, "more": int(count.more), "began": repr(began.timestamp())}
@@ -92,10 +96,22 @@ def start(name: str, state: str, filters: Mapping[str, str], count: Count) -> Ch
     return Change(new.id, name, state, dict(filters), count, began)
 
 
-def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str]) -> tuple[int, int]:
+def _arguments(name: str, state: str, search: Search) -> tuple[Any, ...]:
+    """
+    Return the arguments of the job. The release before knows the filters of PLAIN alone and would ignore another, which
+    means more jobs; so the rest is an argument of its own, for which that release's worker refuses the job.
+    """
+    plain = [term for term in search.terms if term.name in PLAIN]
+    filters = {term.name: search.command if term.name == "command" else term.value for term in plain}
+    rest = str(search.without(*plain))
+    return (name, state, filters, rest) if rest else (name, state, filters)
+
+
+def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str], search: str = "") -> tuple[int, int]:
     """Make the change, in that job. Returns how many jobs were changed in all, and how many refused it."""
-    query, client = JobQuery.of(state, filters), _client()
-    steps = _cleared(query) if name == CLEAR else _changed(query, name)
+    query, client = JobQuery.of(state, {**filters, "q": search}), _client()
+    followed = query.fingerprint if name == "retry" else ""
+    steps = _cleared(query) if name == CLEAR else _changed(query, name, followed)
     before: Any = client.hget(keys.change(job_id), "changed")  # by an attempt that was cut short
     changed, refused = int(number_of(before)), 0
     for more, refused in steps:
@@ -103,6 +119,15 @@ def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str]) ->
         _note(client, job_id, changed=changed, refused=refused)
     _note(client, job_id, changed=changed, refused=refused, ended=repr(runtime.now()))
     return changed, refused
+
+
+def follow(fingerprint: str, rows: Iterable[Row], *, anew: bool) -> None:
+    """Follow what becomes of jobs of an error that were retried; `anew`: instead of those that were before."""
+    by_client: dict[Redis, list[str]] = {}
+    for row in rows:
+        by_client.setdefault(row.client, []).append(row.id)
+    for client, ids in by_client.items():
+        error_counts.follow(client, fingerprint, ids, anew=anew)
 
 
 def get(job_id: str) -> Change | None:
@@ -123,8 +148,11 @@ def recent(most: int = 5) -> list[Change]:
 Step = tuple[int, int]  # how many more were changed; how many have refused it in this pass
 
 
-def _changed(query: JobQuery, name: str) -> Iterator[Step]:
-    """Changed jobs leave the list, so the next chunk begins after those that stay."""
+def _changed(query: JobQuery, name: str, followed: str = "") -> Iterator[Step]:
+    """
+    Changed jobs leave the list, so the next chunk begins after those that stay. `followed`: the fingerprint of the
+    error whose jobs they are.
+    """
     done: set[str] = set()  # one that comes back is not changed again
     for _ in range(PASSES):
         stay: Counter[str] = Counter()
@@ -134,6 +162,8 @@ def _changed(query: JobQuery, name: str) -> Iterator[Step]:
             allowed = [row for row in matching if row.command != COMMAND or name in _HARMLESS]
             answers = control.change_all(name, [row.job for row in allowed])
             changed = {row.id for row, refusal in zip(allowed, answers, strict=True) if refusal is None}
+            if followed:
+                follow(followed, [row for row in allowed if row.id in changed], anew=not done)
             stay.update(queue for queue, row in chunk if row is None or row.id not in changed)
             refused += len(matching) - len(changed)
             done |= changed

@@ -19,6 +19,7 @@ from jobs.broker import defaults, names
 from jobs.broker.connections import address, get_connection
 from jobs.errors import ScheduleError
 from jobs.record import registry, webhooks
+from jobs.recurring.entry import COLLECTOR
 from jobs.recurring.entry import listed as listed_entries
 
 TAG = "jobs"
@@ -145,7 +146,10 @@ def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 
 def check_schedule(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """jobs.E007: a recurring entry is invalid. jobs.E008: two entries have the same name."""
+    """
+    jobs.E007: a recurring entry is invalid. jobs.E008: two entries have the same name. jobs.W005: an entry collects the
+    figures, which the workers do.
+    """
     try:
         listed = listed_entries()
     except ScheduleError as error:
@@ -165,6 +169,15 @@ def check_schedule(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
                         id="jobs.E008",
                     )
                 )
+    messages += [
+        Warning(
+            f"The recurring entry {entry.name!r} runs {COLLECTOR}, and workers collect the figures by themselves.",
+            hint='Remove the entry from JOBS["SCHEDULE"].',
+            id="jobs.W005",
+        )
+        for entry in listed
+        if entry.command in (COLLECTOR, registry.get(COLLECTOR))
+    ]
     return messages
 
 

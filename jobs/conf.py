@@ -25,7 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "ON_DEAD": (),
     # The dotted path of the list of recurring entries; None: no entries.
     "SCHEDULE": None,
-    # Whether each minute a job records the queues' lengths and waits, for the dashboard and the metrics.
+    # Whether each minute a worker records the queues' lengths and waits, and sums up the counts of attempts.
     "COLLECT_METRICS": True,
     # Names of fields that the dashboard shows as [filtered], for every command.
     "FILTERED_FIELDS": ("password", "token", "secret", "api_key"),

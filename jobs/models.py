@@ -26,6 +26,7 @@ class Dashboard(models.Model):
             ("pause_queue", "Can pause queues and recurring entries"),
             ("control_workers", "Can quiet and stop workers"),
             ("view_payloads", "Can view raw payloads"),
+            ("view_activity", "Can view who changed what"),
         ]
         verbose_name = verbose_name_plural = "dashboard"
 

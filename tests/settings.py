@@ -1,5 +1,7 @@
 """The settings of the tests, and of the processes that tests start: those of Jiki on private servers."""
 
+import os
+
 from tests import environment
 
 environment.prepare()
@@ -19,7 +21,7 @@ else:
 SUBMISSION_SANDBOX = "any"  # tests/jiki/test_sandbox.py asks for the kernel's, where there is one
 JOBS = JOBS | {
     "SCHEDULE": None,
-    "COLLECT_METRICS": False,
+    "COLLECT_METRICS": "JOBS_COLLECT" in os.environ,
 }  # the workers of tests do what the test gave them, nothing else
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 WHITENOISE_AUTOREFRESH = True  # no collected static files here

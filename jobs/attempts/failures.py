@@ -16,9 +16,11 @@ from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.broker.times import DAY, iso
 from jobs.errors import MissingRecordError, NewerPayloadError, PayloadError, UnknownCommandError
+from jobs.inspection import error_counts, fingerprints
+from jobs.inspection.version import release
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, RequeueRequested
-from jobs.record import registry
+from jobs.record import display, registry
 from jobs.retries import Progress
 from jobs.safe_logging import safe_logger
 
@@ -206,14 +208,17 @@ def _failed(error: BaseException, attempt: Attempt, command: Mandate | None, pro
         extra=attempt.fields(),
     )
     _hook(command, "on_retry", error, attempt.number, verdict.delay)
-    return Retried(verdict.delay, reason_of(error), _traceback(error), verdict.progress, "\n".join(attempt.lines))
+    log = "\n".join(attempt.lines)
+    traceback, fingerprint = _traceback(error), _fingerprint(error, attempt)
+    return Retried(verdict.delay, reason_of(error), traceback, verdict.progress, log, fingerprint)
 
 
 def _dead(error: BaseException, attempt: Attempt, command: Mandate | None, reason: str) -> Dead:
     logger.error("dead: %s: %s", attempt, reason, exc_info=error, extra=attempt.fields())
     _hook(command, "on_dead", error)
     _notify("ON_DEAD", attempt, error)
-    return Dead(reason[:REASON_LENGTH], _traceback(error), "\n".join(attempt.lines), attempt.number)
+    log, fingerprint = "\n".join(attempt.lines), _fingerprint(error, attempt)
+    return Dead(reason[:REASON_LENGTH], _traceback(error), log, attempt.number, fingerprint)
 
 
 def _discarded(reason: str, attempt: Attempt, command: Mandate | None) -> Discarded:
@@ -230,6 +235,21 @@ def _policy(attempt: Attempt, command: Mandate | None) -> Any:
         return registry.get(attempt.command)
     except UnknownCommandError:
         return Mandate
+
+
+def _fingerprint(error: BaseException, attempt: Attempt) -> str:
+    """Count the error under its fingerprint, and return that; "" if it could not be read."""
+    try:
+        found = fingerprints.of(error, reason_of(error))
+        if runtime.stand_in is None:
+            claim, command = attempt.claim, attempt.command
+            counted = command if registry.knows(command) else display.UNKNOWN
+            error_counts.record(get_connection(claim.queue_name), found, counted, release(), claim.job_id)
+    except RedisError:  # a figure is lost, and the server is asked again for the outcome
+        return found.id
+    except BaseException:  # whatever an error's own code raises
+        return ""
+    return found.id
 
 
 def _traceback(error: BaseException) -> str:

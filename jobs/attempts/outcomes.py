@@ -30,6 +30,7 @@ class Retried:
     traceback: str
     progress: Progress
     log: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Dead:
     traceback: str
     log: str = ""
     attempt: int = 1
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

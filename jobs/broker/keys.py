@@ -112,7 +112,7 @@ def stacks(worker: str) -> str:
 
 
 def lease(name: str) -> str:
-    """The process that holds a duty which only one may hold: promotion, schedule."""
+    """The process that holds a duty which only one may hold: promotion, schedule, figures."""
     return f"jobs:lease:{name}"
 
 
@@ -179,6 +179,8 @@ def runs_ended(entry_id: str) -> str:
 # --- ours: counts, changes and profiles ------------------------------------------------------
 
 COUNTS_TOTAL, COUNTS_SUMMED = "jobs:counts:total", "jobs:counts:summed"
+ACTIVITY = "jobs:activity"  # what people have changed, a stream
+ERRORS = "jobs:errors"  # fingerprints of errors by when they were last seen
 CHANGES = "jobs:bulk"  # changes of many jobs by the time at which they began
 PROFILES = "jobs:profiles"  # `<job id>:<attempt>` by the time at which it ended
 
@@ -203,6 +205,31 @@ def total_so_far(hour: int) -> str:
     return f"jobs:counts:totalling:{hour}"
 
 
+def counts_packed(place: str) -> str:
+    """The counts of a minute or an hour that change no more, as one value; `place`: its start and length in seconds."""
+    return f"jobs:counts:packed:{place}"
+
+
+def digest(hour: int) -> str:
+    """What each command and queue did in an hour (since the epoch), a hash by `command|<name>` and `queue|<name>`."""
+    return f"jobs:digest:{hour}"
+
+
+def error(fingerprint: str) -> str:
+    """The error of a fingerprint, a hash."""
+    return f"jobs:error:{fingerprint}"
+
+
+def errors_of(step: int) -> str:
+    """Failed attempts in ten minutes (since the epoch), a hash by `<fingerprint>|<class>|<command>`."""
+    return f"jobs:errors:{step}"
+
+
+def retried(fingerprint: str) -> str:
+    """The jobs of an error that a person has retried last, a set."""
+    return f"jobs:retried:{fingerprint}"
+
+
 def samples(minute: int) -> str:
     """Length and latency of each queue in a minute (since the epoch), a hash."""
     return f"jobs:samples:{minute}"
@@ -211,6 +238,16 @@ def samples(minute: int) -> str:
 def change(job_id: str) -> str:
     """The progress of a change of many jobs, a hash."""
     return f"jobs:bulk:{job_id}"
+
+
+def activity_of(job_id: str) -> str:
+    """What people have changed of one job, a list, the latest first."""
+    return f"jobs:activity:{job_id}"
+
+
+def searches(user: str) -> str:
+    """The searches that a user of the dashboard has kept, a hash by their names."""
+    return f"jobs:searches:{user}"
 
 
 def profile(member: str) -> str:
@@ -223,15 +260,20 @@ def profile(member: str) -> str:
 REGISTRIES = ("wip", "scheduled", "deferred", "finished", "failed", "canceled")  # kinds of `registry`
 
 TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above, in the server's words
-    **dict.fromkeys((QUEUES, WORKERS, PAUSED, LINKING, RELEASING, ENTRIES), "set"),
+    **dict.fromkeys((QUEUES, WORKERS, PAUSED, LINKING, RELEASING, ENTRIES, retried), "set"),
     **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers), "set"),
-    **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES), "zset"),
+    **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES, ERRORS), "zset"),
     **dict.fromkeys((registry, ready, processes_of, doormen), "zset"),
-    **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, job, worker, removed, runs_ended, change, profile), "hash"),
-    **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, samples), "hash"),
-    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, unique), "string"),
-    **dict.fromkeys((queue, runs, bell, recall), "list"),
+    **dict.fromkeys(
+        (ASIDE, FOLLOWED, COUNTS_TOTAL, job, worker, removed, runs_ended, change, profile, searches), "hash"
+    ),
+    **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples, error, errors_of), "hash"),
+    **dict.fromkeys(
+        (SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, unique, counts_packed), "string"
+    ),
+    **dict.fromkeys((queue, runs, bell, recall, activity_of), "list"),
     results: "stream",
+    ACTIVITY: "stream",
 }
 
 

@@ -1,12 +1,15 @@
 """The sub-commands that change jobs and queues: each calls `control` or `queues` and prints the result."""
 
-from collections.abc import Callable
+import getpass
+import socket
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jobs import control, queues
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Deed, Output, counted
-from jobs.cli.selection import chosen, why_none
+from jobs.cli.selection import FILTERS, chosen, why_none
+from jobs.inspection import activity
 
 SLICE = 100  # jobs changed between two updates of the progress bar
 
@@ -42,6 +45,8 @@ def _change_all(output: Output, options: dict[str, Any], name: str, done: str, q
                 refused.append({"id": job_id, "reason": str(why)})
             else:
                 changed += 1
+    if changed:
+        _keep(name, f"{counted(changed, 'job')} {'was' if changed == 1 else 'were'} {done}.", options, changed, jobs)
     if output.as_json:
         output.json({"changed": changed, "refused": refused})
     else:
@@ -49,6 +54,23 @@ def _change_all(output: Output, options: dict[str, Any], name: str, done: str, q
             output.complain(each["reason"])
         output.say(f"{counted(changed, 'job')} {'was' if changed == 1 else 'were'} {done}.")
     return REFUSED if refused else DONE
+
+
+def _keep(name: str, text: str, options: dict[str, Any], changed: int, jobs: Sequence[tuple[str, Any]]) -> None:
+    """Keep the change as activity, under the name of the terminal's user."""
+    given = {each: str(options[each]) for each in FILTERS if options.get(each)}
+    if options.get("state"):
+        given["state"] = ", ".join(options["state"])
+    who = f"{_user()} in a terminal on {socket.gethostname()}"
+    change = activity.Change(who, name, text, filters=given, queue=given.get("queue", ""), count=f"{changed:,}")
+    activity.record(change, [job_id for job_id, job in jobs if job])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user has no name
+        return "somebody"
 
 
 def pause(output: Output, options: dict[str, Any]) -> int:

@@ -15,6 +15,7 @@ from django.core.management.base import CommandError, OutputWrapper
 from django.utils import timezone
 
 from jobs.errors import MissingExtraError
+from jobs.record import display
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -142,8 +143,8 @@ def sparkline(values: Sequence[int]) -> str:
 
 
 def harmless(text: str) -> str:
-    """Replace control characters: a text from a job must not control the terminal."""
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+    """Replace control characters, those of direction by marks: a text from a job must not control the terminal."""
+    return display.marked(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def _cut(text: str) -> str:

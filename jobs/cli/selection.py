@@ -6,18 +6,18 @@ from itertools import islice
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.utils.dateparse import parse_datetime
 from rq.job import Job
 
 from jobs.cli.output import did_you_mean
 from jobs.inspection import JobQuery, find
 from jobs.inspection.rows import Row
+from jobs.inspection.search import Search, SearchError, moment_of
 from jobs.job import JobState
 from jobs.record import registry
 
 MOST = 100_000  # jobs that one call changes; call it again for more
 
-FILTERS = ("queue", "command", "error", "text", "since", "until", "order")
+FILTERS = ("q", "queue", "command", "error", "text", "since", "until", "order")
 
 
 def add_filters(parser: argparse.ArgumentParser, *, limit: int | None) -> None:
@@ -26,15 +26,27 @@ def add_filters(parser: argparse.ArgumentParser, *, limit: int | None) -> None:
     group.add_argument(
         "--state", action="append", choices=[state.value for state in JobState], help="in this state; may be repeated"
     )
+    group.add_argument(
+        "--search",
+        dest="q",
+        metavar="SEARCH",
+        help="that match this search, as on the dashboard: 'args.user:7 queue:low error:KeyError since:1h'",
+    )
     group.add_argument("--queue", help="in this queue")
     group.add_argument("--command", help="of this command, such as users.SendWelcomeEmail")
     group.add_argument("--error", help="whose last error is of this class, such as SMTPException")
     group.add_argument("--text", help="with this text in arguments, reason or id")
     group.add_argument(
-        "--since", type=_time, metavar="TIME", help="enqueued, due, started or ended at or after this time (ISO 8601)"
+        "--since",
+        type=_time,
+        metavar="TIME",
+        help="enqueued, due, started or ended at or after this time (ISO 8601, or 30m, 1h, today)",
     )
     group.add_argument(
-        "--until", type=_time, metavar="TIME", help="enqueued, due, started or ended at or before this time (ISO 8601)"
+        "--until",
+        type=_time,
+        metavar="TIME",
+        help="enqueued, due, started or ended at or before this time (ISO 8601, or 30m, 1h, today)",
     )
     group.add_argument("--order", choices=["newest", "oldest"], help="which jobs come first")
     group.add_argument(
@@ -44,8 +56,8 @@ def add_filters(parser: argparse.ArgumentParser, *, limit: int | None) -> None:
 
 def filtered(options: dict[str, Any]) -> Iterator[Row]:
     """Return the jobs that match the filters; without --state, jobs in all states."""
-    given = {name: options[name] for name in FILTERS if options.get(name)}
-    states = dict.fromkeys(options["state"] or list(JobState))
+    given = {name: options[name] for name in FILTERS if options.get(name)} | {"q": _search(options)}
+    states = dict.fromkeys(options["state"] or Search.of(given).states or list(JobState))
     if JobState.WAITING in states:
         states.pop(JobState.BLOCKED, None)  # blocked jobs are listed as waiting, too: list each job once
     queries = [JobQuery.of(state, given) for state in states]
@@ -59,12 +71,12 @@ def chosen(options: dict[str, Any]) -> list[tuple[str, Job | None]]:
 
     CommandError if neither ids nor a state are given, or both.
     """
-    by_filter = [name for name in ("state", *FILTERS, "limit") if options.get(name)]
+    by_filter = ["search" if name == "q" else name for name in ("state", *FILTERS, "limit") if options.get(name)]
     if options["ids"]:
         if by_filter:
             raise CommandError(f"Name jobs by their ids or by filters, not both: --{by_filter[0]} was given, too.")
         return [(job_id, find(job_id)) for job_id in options["ids"]]
-    if not options["state"]:
+    if not (options["state"] or Search.parse(_search(options)).states):
         raise CommandError("Which jobs? Give their ids, or filters with --state, such as --state dead.")
     return [(row.id, row.job) for row in islice(filtered(options), MOST)]
 
@@ -75,15 +87,16 @@ def why_none(options: dict[str, Any]) -> str:
     return "" if name is None or name in known else f"No command is called {name!r}.{did_you_mean(name, known)}"
 
 
+def _search(options: dict[str, Any]) -> str:
+    return " ".join(filter(None, [options.get("q"), *options.get("terms", ())]))
+
+
 def _time(text: str) -> str:
     try:
-        if parse_datetime(text):
-            return text
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(
-        f"{text!r} is not a time. Write it as 2026-01-31T12:00, or with a zone: 2026-01-31T12:00+02:00."
-    )
+        moment_of(text)
+    except SearchError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _count(text: str) -> int:

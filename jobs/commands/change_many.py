@@ -14,7 +14,8 @@ class ChangeMany(Mandate):
     change: str
     state: str
     filters: dict[str, str]
+    search: str = ""  # what the filters cannot say
 
     def call(self) -> tuple[int, int]:
         job_id = self.job.id if self.job else ""
-        return bulk.carry_out(job_id, self.change, self.state, self.filters)
+        return bulk.carry_out(job_id, self.change, self.state, self.filters, self.search)

@@ -1,4 +1,4 @@
-"""Take a sample of the queues."""
+"""The collector of the figures in releases before 0.2, and in schedules written for them."""
 
 from jobs import conf
 from jobs.inspection import attempt_counts, samples
@@ -6,7 +6,11 @@ from jobs.mandate import Mandate
 
 
 class CollectMetrics(Mandate):
-    """Record each queue's length and the wait of its oldest job; add up the counts of hours that are over."""
+    """
+    Record each queue's length and the wait of its oldest job; add up the counts of hours that are over.
+
+    The workers' parents do the same, so no schedule needs it.
+    """
 
     queue = list(conf.queues())[-1]  # the lowest, whatever the project calls it
     result_ttl = 0

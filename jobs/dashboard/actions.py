@@ -1,6 +1,7 @@
 """The pages' actions: each calls `control`, `queues`, `scheduler` or `workers` and reports the change in a sentence."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -18,17 +19,17 @@ from jobs.dashboard import texts
 from jobs.dashboard.lists import FILTERS, query_of
 from jobs.dashboard.navigation import address
 from jobs.dashboard.permissions import may
-from jobs.dashboard.wrappers import Done
+from jobs.dashboard.questions import selected
+from jobs.dashboard.wrappers import Done, Question
 from jobs.errors import ChangeRefusedError
-from jobs.inspection import Count, find, workers
-from jobs.job import MandateJob
+from jobs.inspection import Count, activity, find, workers
+from jobs.job import JobState, MandateJob
 
 MOST_AT_ONCE = 500  # jobs that a request changes itself; a job changes more than that
 
 # The permission that each change of a job requires.
 NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy", "profile"), "retry")
 NEEDS |= {"cancel": "cancel", "delete": "delete"}
-CONFIRMED = ("cancel", "delete")  # changes that cannot be undone
 
 # --- one job ---------------------------------------------------------------------------------
 
@@ -37,15 +38,12 @@ def change_job(name: str) -> Callable[..., Done]:
     """Return the action that makes the named change to one job."""
 
     def change(request: HttpRequest, job_id: str) -> Done:
-        CHANGES[name](_changeable(request, job_id) if NEEDS[name] == "retry" else _existing(job_id))
-        return Done(texts.changed_one(name, job_id))
+        job = _changeable(request, job_id) if NEEDS[name] == "retry" else _existing(job_id)
+        does = texts.verb_for(name, job.state) if name == "cancel" else name
+        CHANGES[name](job)
+        return Done(texts.changed_one(does, job_id))
 
     return change
-
-
-def ask_job(name: str) -> Callable[..., str] | None:
-    """Return the confirmation question of the change, or None if it can be undone."""
-    return (lambda request, job_id: texts.ask_one(name, job_id)) if name in CONFIRMED else None
 
 
 def retry_job(request: HttpRequest, job_id: str) -> Done:
@@ -125,46 +123,34 @@ def change_many(name: str) -> Callable[..., Done]:
 
     def change(request: HttpRequest, state: str) -> Done:
         if not request.POST.get("all"):
-            return _changed(request, name, list(map(find, _selected(request))))
+            return _changed(request, name, list(map(find, selected(request))), state)
         query = query_of(request.POST, state)
-        count = query.count()
+        count, about = query.count(), _about(request, name, state)
         if count.value > MOST_AT_ONCE or count.more:
             return _by_a_job(request, name, state, _filters(request), count)
-        rows = query.all()
-        return _changed(request, name, [find(row.id) if row.command == bulk.COMMAND else row.job for row in rows])
+        rows = list(query.all())
+        jobs = [find(row.id) if row.command == bulk.COMMAND else row.job for row in rows]
+        done = _changed(request, name, jobs, state)
+        if name == "retry" and query.fingerprint:
+            bulk.follow(query.fingerprint, rows, anew=True)
+        return replace(done, change=replace(about, count=str(count)))
 
     return change
 
 
-def ask_many(name: str) -> Callable[..., str]:
-    """
-    Return the function that asks for confirmation, with the number of jobs.
-
-    It asks if all jobs that match the filters are meant, or if the change cannot be undone.
-    """
-
-    def ask(request: HttpRequest, state: str) -> str:
-        if request.POST.get("all"):
-            count = query_of(request.POST, state).count()
-            if not texts.number(count):
-                raise ChangeRefusedError(_("No matching jobs are left."))
-            return texts.ask_many(name, count)
-        return texts.ask_many(name, Count(len(_selected(request)))) if name in CONFIRMED else ""
-
-    return ask
-
-
-def _changed(request: HttpRequest, name: str, jobs: Sequence[Job | None]) -> Done:
+def _changed(request: HttpRequest, name: str, jobs: Sequence[Job | None], state: str) -> Done:
     """
     Change the jobs, but not the bulk changes that the user may not start. None stands for a job without a record.
     Raises ChangeRefusedError if no job was changed.
     """
     existing = [job for job in jobs if job is not None and (NEEDS[name] != "retry" or _may_start(request, job))]
     changed, refused = bulk.apply(name, existing)
-    text = texts.changed_many(name, changed, refused + len(jobs) - len(existing))
+    does = texts.verb_for(name, JobState.RUNNING if state == JobState.RUNNING.value else None)
+    text = texts.changed_many(does, changed, refused + len(jobs) - len(existing))
     if not changed:
         raise ChangeRefusedError(text)
-    return Done(text)
+    about = activity.Change("", name, text, count=f"{changed:,}")
+    return Done(text, change=about, ids=[job.id for job in existing])
 
 
 def clear_queue(request: HttpRequest, queue: str) -> Done:
@@ -175,28 +161,17 @@ def clear_queue(request: HttpRequest, queue: str) -> Done:
     return Done(texts.changed_many(bulk.CLEAR, sum(control.clear(queue, datetime.now(UTC))), 0))
 
 
-def ask_clear(request: HttpRequest, queue: str) -> str:
-    """Return the confirmation question, with the number of jobs. ChangeRefusedError if the queue is empty."""
-    waiting = queues.lengths()[queues.check(queue)]
-    if not waiting:
-        raise ChangeRefusedError(_("The queue %(queue)s is empty.") % {"queue": queue})
-    question = ngettext(
-        "Delete the %(n)s job that waits in the queue %(queue)s?",
-        "Delete all %(n)s jobs that wait in the queue %(queue)s?",
-        waiting,
-    )
-    return question % {"n": f"{waiting:,}", "queue": queue}
-
-
 def _by_a_job(request: HttpRequest, name: str, state: str, filters: dict[str, str], count: Count) -> Done:
-    change = bulk.start(name, state, filters, count)
-    return Done(texts.changing_many(name, count), address(request, "jobs_change", change.id))
+    sample = [row.id for row in query_of(filters, state).page(size=activity.SAMPLE).rows]
+    change, about = bulk.start(name, state, filters, count), _about(request, name, state)
+    about = replace(about, filters=filters, queue=filters.get("queue", ""), count=str(count))
+    return Done(texts.changing_many(name, count), address(request, "jobs_change", change.id), change=about, ids=sample)
 
 
-def _selected(request: HttpRequest) -> list[str]:
-    if not (selected := list(dict.fromkeys(request.POST.getlist("job")))):
-        raise ChangeRefusedError(_("No job was selected."))
-    return selected
+def _about(request: HttpRequest, name: str, state: str) -> activity.Change:
+    """Return what the activity says of a change of many jobs, as far as the form has it."""
+    filters = _filters(request)
+    return activity.Change("", name, "", state=state, filters=filters, queue=filters.get("queue", ""))
 
 
 def _filters(request: HttpRequest) -> dict[str, str]:
@@ -260,11 +235,13 @@ def send_to_workers(command: str) -> Callable[..., Done]:
     return change
 
 
-def ask_worker(command: str) -> Callable[..., str] | None:
+def ask_worker(command: str) -> Callable[..., Question] | None:
     """Return the function that asks for confirmation of `stop`: a stopped worker does not start again by itself."""
 
-    def ask(request: HttpRequest, name: str = "") -> str:
-        return _("Stop %(names)s? Running jobs have 25 seconds to finish.") % {"names": _few(_named(request, name))}
+    def ask(request: HttpRequest, name: str = "") -> Question:
+        text = _("Stop %(names)s? Running jobs have 25 seconds to finish.") % {"names": _few(_named(request, name))}
+        note = _("A stopped worker starts again only if a supervisor or a person starts it.")
+        return Question(text=text, verb=str(texts.NAMES["stop"]), is_danger=True, note=note)
 
     return ask if command == "stop" else None
 

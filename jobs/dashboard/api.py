@@ -14,15 +14,20 @@ from redis.exceptions import RedisError
 
 from jobs import bulk, conf, scheduler
 from jobs.broker.times import HOUR, MINUTE
-from jobs.dashboard.commands import SPANS, by_command
+from jobs.dashboard import commands as command_pages
+from jobs.dashboard import problems
+from jobs.dashboard.commands import SPANS
+from jobs.dashboard.errors import SHOWN as ERRORS
 from jobs.dashboard.job import LINKS
 from jobs.dashboard.lists import SIZE, query_of, waited_for
 from jobs.dashboard.overview import by_queue, current, warnings
 from jobs.dashboard.permissions import may
 from jobs.dashboard.recurring import ENTRIES, RUNS
+from jobs.dashboard.searching import LOOKED_AT
 from jobs.errors import JobsError
-from jobs.inspection import attempt_counts, find, timeline, workers
+from jobs.inspection import attempt_counts, error_counts, everywhere, find, timeline, workers
 from jobs.inspection.rows import Row
+from jobs.inspection.search import Search
 from jobs.record import prerequisites
 
 
@@ -76,7 +81,7 @@ def endpoint(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
 
 def overview(request: HttpRequest) -> dict[str, Any]:
     """Counts by state, the queues, attempts of the last hour, and warnings."""
-    hour = attempt_counts.by_time_and_queue(HOUR, MINUTE)
+    hour, by_command = attempt_counts.last_hour()
     _upcoming, is_scheduled = scheduler.upcoming()
     now = current(hour, is_scheduled=is_scheduled)
     ended = by_queue(hour, HOUR // MINUTE)
@@ -97,6 +102,7 @@ def overview(request: HttpRequest) -> dict[str, Any]:
             }
             for row in now.rows
         ],
+        "problems": [problems.as_dict(each) for each in problems.current(by_command, now.rows, now.alive)],
         "warnings": list(warnings(now)),
     }
 
@@ -110,6 +116,30 @@ def jobs(request: HttpRequest, state: str) -> dict[str, Any]:
         "jobs": [_row(row, lacked) for row in page.rows],
         "next_cursor": page.next_cursor,
         "looked_at": page.looked_at,
+    }
+
+
+def errors(request: HttpRequest) -> dict[str, Any]:
+    """The errors that were seen last, with what became of their jobs that were retried."""
+    groups = error_counts.recent(ERRORS)
+    became = error_counts.became([group.id for group in groups if group.retried_at])
+    return {
+        "errors": [
+            {**asdict(group), "commands": dict(group.commands), "retried": became.get(group.id)} for group in groups
+        ]
+    }
+
+
+def search(request: HttpRequest) -> dict[str, Any]:
+    """Jobs in all states that match `q`, the newest first; `size` (at most 100). ValueError for an invalid search."""
+    size = min(max(int(request.GET.get("size", SIZE)), 1), 100)
+    found = everywhere.find_all(Search.parse(request.GET.get("q", "")), LOOKED_AT)
+    lacked = waited_for(found.rows[:size])
+    return {
+        "jobs": [_row(row, lacked) for row in found.rows[:size]],
+        "counts": {state.value: {"value": n.value, "more": n.more} for state, n in found.counts.items()},
+        "looked_at": found.looked_at,
+        "total": found.total,
     }
 
 
@@ -180,7 +210,7 @@ def commands(request: HttpRequest) -> dict[str, Any]:
     span = request.GET.get("span", "hour")
     if span not in SPANS:
         raise ValueError(f"Unknown span {span!r}. Use one of: {', '.join(SPANS)}.")
-    rows, starts = by_command(span, "time")
+    rows, starts = command_pages.by_command(span, "time")
     return {
         "steps": starts,
         "commands": [

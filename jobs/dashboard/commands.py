@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from django.http import HttpRequest
 from django.utils import timezone
@@ -14,12 +15,20 @@ from django.utils.translation import ngettext
 
 from jobs.broker.times import DAY, HOUR, MINUTE
 from jobs.dashboard import charts
+from jobs.dashboard.paging import has, part
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import attempt_counts
-from jobs.inspection.attempt_counts import Tally
+from jobs.inspection.attempt_counts import FAILED, Tally
 
 SPANS = {"hour": (HOUR, MINUTE), "day": (DAY, HOUR), "3days": (3 * DAY, HOUR)}
-MOST_COMMANDS = 200
+SIZE = 50  # commands a page
+
+
+class Step(NamedTuple):
+    """The attempts of one command in one step of time."""
+
+    attempts: int = 0
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,7 @@ class CommandRow:
     p95: float
     p99: float
     starts: Sequence[int]  # of the steps, in seconds since the epoch
-    over_time: Sequence[Tally]
+    over_time: Sequence[Step]
 
     @property
     def chart(self) -> SafeString:
@@ -45,8 +54,8 @@ class CommandRow:
             "%(command)s over time: at most %(n)s runs, at %(at)s",
             runs,
         ) % {"command": self.command, "n": f"{runs:,}", "at": _clock(self.starts[most])}
-        counted = ((each.attempts, each.failed) for each in self.over_time)
-        return charts.sparkline(title, [charts.Bar("", [("ok", all - bad), ("failed", bad)]) for all, bad in counted])
+        tone = "bad" if self.tally.failed * 20 >= self.tally.attempts else ""  # 5 %
+        return charts.trend(title, [each.attempts for each in self.over_time], tone)
 
 
 def _clock(start: int) -> str:
@@ -66,15 +75,20 @@ def commands(request: HttpRequest) -> Screen:
     span, sort = request.GET.get("span", "hour"), request.GET.get("sort", "time")
     span, sort = span if span in SPANS else "hour", sort if sort in SORTS else "time"
     rows, starts = by_command(span, sort)
+    text = request.GET.get("text", "").strip()
+    shown = part(request, [row for row in rows if has(text, (row.command, row.queue))], SIZE)
     return "commands", {
         "title": _("Commands"),
         "span": span,
         "spans": list(SPANS),
         "sort": sort,
         "sorts": list(SORTS),
-        "rows": rows[:MOST_COMMANDS],
-        "count": len(rows),
-        "numbers": _numbers(rows[:MOST_COMMANDS], starts),
+        "rows": shown.rows,
+        "part": shown,
+        "text": text,
+        "kept": {"span": span, "sort": sort},
+        "count": shown.total,
+        "numbers": _numbers(shown.rows, starts),
     }
 
 
@@ -99,26 +113,27 @@ def _numbers(commands: Sequence[CommandRow], starts: Sequence[int]) -> SafeStrin
     )
 
 
-def _cell(tally: Tally) -> str:
+def _cell(tally: Step) -> str:
     return f"<td>{tally.attempts:,} ({tally.failed:,})</td>" if tally.failed else f"<td>{tally.attempts:,}</td>"
 
 
 def by_command(span: str, sort: str) -> tuple[list[CommandRow], list[int]]:
     """Return the rows, sorted by `sort`, and the start of each time step of their charts."""
-    steps = attempt_counts.by_time_and_command(*SPANS[span])
-    over_time: dict[attempt_counts.Labels, list[Tally]] = {}
-    nothing = Tally()
+    steps = attempt_counts.rows_by_time(*SPANS[span])
+    over_time: dict[attempt_counts.Labels, tuple[Tally, list[Step]]] = {}
     for at, (_start, of_step) in enumerate(steps):
-        for labels, tally in of_step.items():
-            if labels not in over_time:
-                over_time[labels] = [nothing] * len(steps)
-            over_time[labels][at] = tally
+        for queue, command, outcomes, buckets in of_step:
+            if (queue, command) not in over_time:
+                over_time[queue, command] = Tally(), [Step()] * len(steps)
+            tally, shown = over_time[queue, command]
+            tally.add_all(outcomes, buckets)
+            failed = sum(outcomes.get(outcome, 0) for outcome in FAILED)
+            shown[at] = Step(shown[at].attempts + sum(outcomes.values()), shown[at].failed + failed)
     starts = [start for start, _of_step in steps]
-    rows = [_row(*labels, starts, tallies) for labels, tallies in over_time.items()]
+    rows = [_row(*labels, starts, *counted) for labels, counted in over_time.items()]
     return sorted(rows, key=SORTS[sort], reverse=True), starts
 
 
-def _row(queue: str, command: str, starts: Sequence[int], tallies: Sequence[Tally]) -> CommandRow:
-    tally = attempt_counts.together(tallies)
+def _row(queue: str, command: str, starts: Sequence[int], tally: Tally, steps: Sequence[Step]) -> CommandRow:
     p50, p95, p99 = (tally.quantile(part) for part in (0.5, 0.95, 0.99))
-    return CommandRow(command, queue, tally, p50, p95, p99, starts, tallies)
+    return CommandRow(command, queue, tally, p50, p95, p99, starts, steps)

@@ -6,17 +6,29 @@ from jobs.dashboard import texts
 
 NONE = "-"
 
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"), (0.001, "ms"), (0.000_001, "µs"))
+_UNITS = ((1, "s"), (0.001, "ms"), (0.000_001, "µs"))
+_LONG = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def span(seconds: float | None) -> str:
-    """Format seconds with a unit: 1.2 ms, 14 s, 3.5 h; a hyphen for None."""
+    """Format seconds with a unit, from a minute on with two: 1.2 ms, 14 s, 2 min 43 s, 3 h 5 min; a hyphen for None."""
     if seconds is None:
         return NONE
+    if abs(seconds) >= 59.5:
+        return _long(round(abs(seconds)), "-" if seconds < 0 else "")
     for size, unit in _UNITS:
         if abs(seconds) >= size:
-            return f"{seconds / size:.3g} {unit}"
+            number = seconds / size
+            return f"{number:.1f}".removesuffix(".0") + f" {unit}" if abs(number) < 9.95 else f"{number:.0f} {unit}"
     return "0"
+
+
+def _long(seconds: int, sign: str) -> str:
+    """Format a minute or more by its largest unit and the next one, which is left out if it is 0."""
+    at = next(at for at, (size, _unit) in enumerate(_LONG) if seconds >= size)
+    (size, unit), (smaller, less) = _LONG[at], _LONG[at + 1]
+    rest = seconds % size // smaller
+    return f"{sign}{seconds // size} {unit}" + (f" {rest} {less}" if rest else "")
 
 
 def apart(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """The page of one job: its details, its timeline, and the jobs that it is linked to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,9 +18,11 @@ from rq.utils import str_to_date
 from jobs import conf
 from jobs.attempts import profiles
 from jobs.broker import keys
-from jobs.broker.times import moment, time_of
+from jobs.broker.times import as_text, moment, number_of, time_of
 from jobs.client import options
-from jobs.dashboard import texts
+from jobs.dashboard import dependencies, texts, tracebacks, waterfall
+from jobs.dashboard.activities import of_job
+from jobs.dashboard.edit import can_edit
 from jobs.dashboard.lists import ACTIONS
 from jobs.dashboard.navigation import address, came_from
 from jobs.dashboard.permissions import may
@@ -29,6 +32,7 @@ from jobs.inspection import find, timeline
 from jobs.inspection.timeline import Step
 from jobs.job import JobState, MandateJob
 from jobs.record import display, prerequisites, registry
+from jobs.retries import Progress
 
 LINKS = 50  # linked jobs shown, in each direction
 BRIEF = ("0", "1", "2", "3", "4", "5")  # values of `result_ttl`, in seconds, after which the page is soon gone
@@ -47,8 +51,9 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     """The page of one job. Http404 if it has no record."""
     job = find(job_id)
     if job is None:
-        text = _("There is no record of job %(id)s: it has finished and expired, or was deleted.")
-        raise Http404(text % {"id": job_id})
+        text = _("There is no record of job %(id)s: it has finished and expired, or was deleted.") % {"id": job_id}
+        changes = [f"{change.at:%Y-%m-%d %H:%M} UTC, {change.who}: {change.text}" for change in of_job(request, job_id)]
+        raise Http404(" ".join([text, *changes[:3]]))
     state, command = job.state, _command(job)
     fields = _fields(job)
     due = _due(job) if state in (JobState.SCHEDULED, JobState.RETRYING) else None
@@ -63,6 +68,11 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     listed = came or address(request, "jobs_list", (state or JobState.QUEUED).value)
     needed = job.prerequisites
     dependents, waiting = prerequisites.some_dependents(job.connection, job_id, LINKS)
+    named = (job_id, command, state)
+    graph = dependencies.around(job.connection, job.origin, named, needed[:LINKS], dependents)
+    steps, reason = timeline.of(job), job.reason
+    failed = [(number, step) for number, step in enumerate(steps, 1) if step.traceback]
+    running = _running(job, steps) if state is JobState.RUNNING else None
     return (
         "job",
         {
@@ -76,15 +86,21 @@ def job(request: HttpRequest, job_id: str) -> Screen:
             "command": command,
             "queue": job.origin,
             "fields": fields,
-            "reason": job.reason,
+            "reason": reason,
             "arguments": _arguments(request, job),
-            "options": _options(command),
-            "timeline": [_in_local_time(step) for step in timeline.of(job)],
-            "progress": job.progress,
+            "returned": _returned(job, command) if state is JobState.FINISHED else None,
+            "options": options_of(command),
+            "timeline": steps,
+            "lanes": waterfall.lanes([_in_local_time(step) for step in steps], state, timezone.now(), due),
+            "tracebacks": [(number, step, tracebacks.parts(step.traceback)) for number, step in reversed(failed)],
+            "running": running,
+            "progress": _progress(state, fields.pop("attempts", ""), fields.pop("progress", "")),
             "prerequisites": needed[:LINKS],
             "needed": len(needed),
             "dependents": dependents,
             "waiting": waiting,
+            "graph": graph,
+            "drawing": dependencies.drawing(request, graph) if graph else "",
             "log": job.call_log,
             "actions": [(name, _label(name, state)) for name in ACTIONS.get(state, ())] if state else (),
             "queues": [name for name in conf.queues() if name != job.origin],
@@ -92,9 +108,41 @@ def job(request: HttpRequest, job_id: str) -> Screen:
             "due": _as_field(due) if due else "",
             "profiles": profiles.of(job.connection, job_id),
             "can_profile": not is_marked and state not in (JobState.RUNNING, JobState.FINISHED),
+            "activity": of_job(request, job_id),
             "can_copy": _is_registered(command),
+            "can_edit": can_edit(command, job),
+            "can_retry": state is not None and "retry" in ACTIONS[state],
         },
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The attempt that runs: since when, on which worker, and its stack if it was asked for in the last minutes."""
+
+    since: datetime
+    worker: str
+    stack: str
+
+
+def _running(job: MandateJob, steps: Sequence[Step]) -> Running | None:
+    last = next((step for step in reversed(steps) if step.is_attempt and step.name == "running"), None)
+    if last is None:
+        return None
+    stacks: Any = job.connection.get(keys.stacks(last.worker)) if last.worker else b""
+    parts = as_text(stacks or b"").split("\nThread ")
+    mine = next((part for part in parts if f", job {job.id} in " in part.partition("\n")[0]), "")
+    return Running(last.at, last.worker, display.text(mine and f"{parts[0].partition(chr(10))[0]}\n{mine}"))
+
+
+def _returned(job: MandateJob, command: str) -> str | None:
+    """Return what `call` returned, as it may be shown; None if nothing is kept."""
+    try:
+        result = job.latest_result()
+        value = result.return_value if result else None
+        return None if value is None else display.result(command, value)
+    except Exception:  # RQ cannot read it
+        return display.UNREADABLE
 
 
 def _in_local_time(step: Step) -> Step:
@@ -112,7 +160,7 @@ def _label(name: str, state: JobState) -> str:
     return str(texts.NAMES["interrupt" if name == "cancel" and state is JobState.RUNNING else name])
 
 
-def _options(command: str) -> list[tuple[str, str]]:
+def options_of(command: str) -> list[tuple[str, str]]:
     """Return the options of the command's class; a plain RQ job has its options in its record."""
     try:
         cls = registry.get(command)
@@ -162,9 +210,21 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "context",
         "profile",
         "result_ttl",
+        "attempts",
+        "progress",
     )
     values: Any = job.connection.hmget(job.key, *names)
     return {name: _field(name, value) for name, value in zip(names, values, strict=True) if value}
+
+
+def _progress(state: JobState | None, attempts: str, progress: str) -> Progress:
+    """As `job.progress`, from fields that have been read."""
+    try:
+        if state is JobState.DEAD and attempts:
+            return Progress(attempts=int(number_of(attempts)))
+        return Progress.load(progress.encode())
+    except ValueError:
+        return Progress()
 
 
 def _field(name: str, value: bytes) -> Any:

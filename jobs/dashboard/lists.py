@@ -11,11 +11,13 @@ from django.utils.translation import gettext as _
 
 from jobs import conf, queues
 from jobs.broker.times import HOUR
-from jobs.dashboard import texts
+from jobs.dashboard import searching, texts
+from jobs.dashboard.activities import of_queue
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import Count, JobQuery, attempt_counts, samples, workers
 from jobs.inspection.query import SEARCHED
 from jobs.inspection.rows import Row
+from jobs.inspection.search import Search, SearchError
 from jobs.job import JobState
 from jobs.record import prerequisites
 
@@ -23,7 +25,7 @@ SIZE = 25  # rows a page
 GROUPED = SEARCHED  # jobs read to group them
 GROUPABLE = (JobState.DEAD, JobState.RETRYING, JobState.DISCARDED)
 GROUPS = ("error", "command")
-FILTERS = ("queue", "command", "error", "text", "id", "since", "until", "order")
+FILTERS = ("q", "queue", "command", "error", "text", "id", "since", "until", "order", "fingerprint")
 WAITED_FOR = 3  # prerequisites shown for each waiting job in a list
 
 # The changes offered for jobs of a state.
@@ -52,6 +54,7 @@ def jobs(request: HttpRequest, state: str) -> Screen:
     return "jobs", {
         "title": capfirst(_("%(state)s jobs") % {"state": texts.NAMES[state]}),
         "states": [each.value for each in JobState],
+        **searching.context(request, Search.of(filters), state),
         "state": state,
         "query": urlencode(filters),
         "filters": filters,
@@ -66,16 +69,18 @@ def queue(request: HttpRequest, queue: str) -> Screen:
     """One queue: its figures, and its jobs in the order in which workers take them, or reversed."""
     filters = {"queue": queue} | {name: value for name, value in _given(request).items() if name == "order"}
     query = query_of(filters, JobState.QUEUED.value)
-    recent = attempt_counts.by_queue(HOUR)[queue]
+    recent, sample, target = attempt_counts.by_queue(HOUR)[queue], samples.measure()[queue], conf.target(queue)
     return "queue", {
         "title": _("Queue %(queue)s") % {"queue": queue},
         "queue": queue,
         "purpose": conf.queues()[queue],
+        "activity": of_queue(request, queue),
         "state": JobState.QUEUED.value,
         "filters": filters,
         "newest_first": query.newest_first,
-        "sample": samples.measure()[queue],
-        "target": conf.target(queue),
+        "sample": sample,
+        "target": target,
+        "late": sample.latency > target,
         "paused": queue in queues.paused(),
         "serving": sum(queue in worker.queues for worker in workers.listed(jobs=0)),
         "recent": recent,
@@ -113,9 +118,14 @@ def query_end(query: JobQuery, count: Count) -> float:
 
 
 def query_of(given: Mapping[str, Any], state: str) -> JobQuery:
-    """Return the query of a page's address or form. Http404 for an unknown state or queue."""
+    """
+    Return the query of a page's address or form. Http404 for an unknown state or queue, SearchError for a filter that
+    is not understood.
+    """
     try:
         return JobQuery.of(state, given)
+    except SearchError:
+        raise
     except ValueError as error:
         raise Http404(str(error)) from error
 

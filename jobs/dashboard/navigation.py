@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 from jobs.errors import JobsError
 from jobs.inspection import find
 
-LISTS = ("jobs_list", "jobs_queue", "jobs_recurring", "jobs_workers")  # pages that link to a job
+# Pages that link to a job.
+LISTS = ("jobs_list", "jobs_queue", "jobs_recurring", "jobs_workers", "jobs_search", "jobs_command", "jobs_activity")
 
 
 def address(request: HttpRequest, name: str, *args: str) -> str:

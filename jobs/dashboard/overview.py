@@ -1,19 +1,19 @@
 """The first page: the figures, and a sentence for each problem."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from jobs import bulk, conf, inspection, queues, scheduler
-from jobs.broker.times import HOUR, MINUTE
-from jobs.dashboard import charts
+from jobs.broker.times import MINUTE
+from jobs.dashboard import problems, throughput
 from jobs.dashboard.commands import SPANS
+from jobs.dashboard.figures import UNFOLDED, Line, figures
 from jobs.dashboard.format import span as spelt
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import Count, attempt_counts, samples, workers
@@ -53,16 +53,20 @@ class Now:
 
 
 def overview(request: HttpRequest) -> Screen:
-    """Counts by state, the queues, throughput, the next recurring runs, and warnings."""
+    """The problems, five figures, counts by state, a chart, the queues, and the next recurring runs."""
     span = request.GET.get("span", "hour")
     span = span if span in SPANS else "hour"
-    hour = attempt_counts.by_time_and_queue(HOUR, MINUTE)
+    hour, by_command = attempt_counts.last_hour()
     if span == "hour":
         steps = [(start, attempt_counts.together(of_step.values())) for start, of_step in hour]
     else:
         steps = attempt_counts.by_time(*SPANS[span], last_hour=hour)
     upcoming, is_scheduled = scheduler.upcoming()
     now = current(hour, is_scheduled=is_scheduled)
+    found = problems.current(by_command, now.rows, now.alive)
+    recent = by_queue(hour, PACE)
+    lines = [Line(row, recent[row.name]) for row in now.rows]
+    idle = [line for line in lines if line.is_idle] if len(lines) > UNFOLDED else []
     ended = attempt_counts.together(tally for _start, tally in steps)
     since = timezone.now() - CHANGES_SHOWN
     return "overview", {
@@ -71,18 +75,22 @@ def overview(request: HttpRequest) -> Screen:
         "spans": list(SPANS),
         "counts": [(state.value, now.counts[state]) for state in now.counts],
         "rows": now.rows,
+        "shown": [line for line in lines if line not in idle],
+        "idle": idle,
+        "figures": list(figures(request, now, hour, recent, PACE)),
         "workers": now.alive[:WORKERS],
         "processes": len(now.alive),
         "busy": sum(worker.busy for worker in now.alive),
         "threads": sum(worker.threads for worker in now.alive),
         "steps": [(datetime.fromtimestamp(start, UTC), tally) for start, tally in reversed(steps)],
-        "chart": charts.bars(_("Attempts over time: ended well, and failed above them"), list(_bars(steps))),
+        "chart": throughput.chart(request, span, steps, hour),
         "processed": ended.attempts,
         "failed": ended.failed,
         "outcomes": [(name, ended.outcomes[name]) for name in ("retried", "dead", "requeued", "discarded")],
         "upcoming": upcoming,
         "changes": [each for each in bulk.recent() if each.ended is None or each.ended > since],
-        "warnings": list(warnings(now)),
+        "problems": list(problems.cards(request, found, [row.name for row in now.rows if row.paused])),
+        "warnings": list(warnings(now, {problem.queue for problem in found if not problem.command})),
     }
 
 
@@ -125,26 +133,17 @@ def by_queue(hour: ByMinute, minutes: int) -> dict[str, Tally]:
     }
 
 
-def _bars(steps: Sequence[tuple[int, Tally]]) -> Iterator[charts.Bar]:
-    for start, tally in steps:
-        at = timezone.localtime(datetime.fromtimestamp(start, UTC))
-        well = tally.attempts - tally.failed
-        text = _("%(at)s: %(well)s ended well, %(failed)s failed")
-        label = text % {"at": date_format(at, "d M H:i"), "well": f"{well:,}", "failed": f"{tally.failed:,}"}
-        yield charts.Bar(label, [("ok", well), ("failed", tally.failed)])
-
-
 # --- warnings --------------------------------------------------------------------------------
 
 
-def warnings(now: Now) -> Iterator[str]:
-    """Yield a sentence for each problem."""
+def warnings(now: Now, on_cards: Collection[str] = ()) -> Iterator[str]:
+    """Yield a sentence for each problem, without the waits of the queues `on_cards`."""
     if not now.alive:
         yield _("No worker is running: queued jobs are not run, and due jobs are not enqueued.")
     elif not now.is_scheduled:
         yield _("No process holds the scheduler's lease: recurring entries do not run.")
     for row in now.rows:
-        yield from _of_queue(row, served=bool(row.workers or not now.alive))
+        yield from _of_queue(row, served=bool(row.workers or not now.alive), is_told=row.name in on_cards)
     dead = now.counts[JobState.DEAD]
     if dead.value and now.died:
         text = ngettext(
@@ -160,7 +159,7 @@ def warnings(now: Now) -> Iterator[str]:
         yield text % {"n": dead}
 
 
-def _of_queue(row: QueueRow, *, served: bool) -> Iterator[str]:
+def _of_queue(row: QueueRow, *, served: bool, is_told: bool) -> Iterator[str]:
     values = {"queue": row.name, "n": f"{row.length:,}", "latency": spelt(row.latency)}
     values["target"] = spelt(conf.target(row.name))
     if not served:
@@ -170,7 +169,7 @@ def _of_queue(row: QueueRow, *, served: bool) -> Iterator[str]:
             row.length,
         )
         yield (text if row.length else _("No worker serves the queue %(queue)s.")) % values
-    elif row.latency > conf.target(row.name) and not row.paused:
+    elif row.latency > conf.target(row.name) and not row.paused and not is_told:
         text = _("The queue %(queue)s is behind: its first job has waited %(latency)s; the target is %(target)s.")
         yield text % values
     if row.paused and row.length:

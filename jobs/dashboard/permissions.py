@@ -1,12 +1,20 @@
 """The dashboard's permissions, by Django's own. Changes are written to the admin's log."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.http import HttpRequest
+from redis.exceptions import RedisError
 
+from jobs.inspection import activity
+from jobs.inspection.activity import Change
 from jobs.models import Dashboard
+from jobs.safe_logging import safe_logger
+
+logger = safe_logger("jobs.dashboard")
 
 PERMISSIONS = {
     "view": "jobs.view_dashboard",
@@ -16,6 +24,7 @@ PERMISSIONS = {
     "pause": "jobs.pause_queue",
     "workers": "jobs.control_workers",
     "payloads": "jobs.view_payloads",
+    "activity": "jobs.view_activity",
 }
 
 
@@ -34,8 +43,11 @@ def may(request: HttpRequest, what: str) -> bool:
     return request.user.has_perm(PERMISSIONS[what])
 
 
-def note(request: HttpRequest, done: str, **about: Any) -> None:
-    """Write the change and its user to the admin's log; `about` names the job, queue, entry or worker."""
+def note(request: HttpRequest, done: str, change: Change | None = None, ids: Sequence[str] = (), **about: Any) -> None:
+    """
+    Write the change and its user to the admin's log; `about` names the job, queue, entry or worker. Keep it as
+    activity, too: `change` as far as the action knows it, `ids` of the changed jobs.
+    """
     subject = " ".join(str(value) for value in about.values()) or "jobs"
     LogEntry.objects.create(
         user_id=request.user.pk or 0,
@@ -45,3 +57,21 @@ def note(request: HttpRequest, done: str, **about: Any) -> None:
         action_flag=CHANGE,
         change_message=done,
     )
+    match = request.resolver_match
+    what = match.url_name.split("_", 2)[-1] if match and match.url_name else ""
+    queue = str(about.get("queue", ""))
+    known = change or Change("", what, done, ids=ids)
+    try:
+        activity.record(
+            replace(
+                known,
+                who=request.user.get_username(),
+                what=what,
+                text=done,
+                subject=subject,
+                queue=known.queue or queue,
+            ),
+            [*ids, *([str(about["job_id"])] if "job_id" in about else [])],
+        )
+    except RedisError:  # the change is made, and in the admin's log
+        logger.exception("the activity was not kept: %s", done)

@@ -3,8 +3,10 @@
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as later
 from django.utils.translation import ngettext
+from redis.exceptions import TimeoutError
 
 from jobs.inspection import Count
+from jobs.job import JobState
 
 NAMES = {
     # states
@@ -40,12 +42,19 @@ NAMES = {
     "hour": later("last hour"),
     "day": later("last day"),
     "3days": later("last 72 hours"),
+    "2weeks": later("last two weeks"),
     "time": later("total time"),
     "failures": later("failures"),
     "runs": later("runs"),
     "slowest": later("slowest"),
     "error": later("error"),
     "command": later("command"),
+    "attempts": later("attempts"),
+    "runtime": later("run time"),
+    "outcome": later("by outcome"),
+    "by_queue": later("by queue"),
+    "by_command": later("by command"),
+    "paused": later("paused"),
     # changes
     "retry": later("Retry"),
     "run_now": later("Run now"),
@@ -68,6 +77,32 @@ NAMES = {
     "unique": later("Lock"),
     "context": later("Context"),
 }
+
+
+def outage(error: Exception) -> str:
+    """Return the sentence on an error: redis-py's own on a server that hangs says nothing to a reader."""
+    if isinstance(error, TimeoutError):
+        return _("Redis does not answer: it holds the connection open, but was silent for too long. (%(error)s)") % {
+            "error": error
+        }
+    return str(error)
+
+
+def verb_for(name: str, state: JobState | None) -> str:
+    """Return the name under which a page speaks of a change: to cancel a running job is to interrupt it."""
+    return "interrupt" if name == "cancel" and state is JobState.RUNNING else name
+
+
+def consequence(name: str) -> str:
+    """Return the sentence on what follows a change that cannot be undone; "" for any other."""
+    sentences = {
+        "delete": _("Deleted jobs and their results cannot be restored."),
+        "cancel": _("Cancelled jobs do not run. For a day they can be retried."),
+        "interrupt": _(
+            "The code is stopped at its next safe line. The job counts as cancelled; for a day it can be retried."
+        ),
+    }
+    return sentences.get(name, "")
 
 
 def number(count: Count) -> int:
@@ -93,6 +128,7 @@ def changed_one(name: str, job_id: str) -> str:
         "retry": _("Job %(id)s was retried."),
         "run_now": _("Job %(id)s was set to run now."),
         "cancel": _("Job %(id)s was cancelled."),
+        "interrupt": _("Job %(id)s was interrupted."),
         "delete": _("Job %(id)s was deleted."),
     }
     return sentences[name] % {"id": job_id}
@@ -100,7 +136,11 @@ def changed_one(name: str, job_id: str) -> str:
 
 def ask_one(name: str, job_id: str) -> str:
     """Return the confirmation question for one job."""
-    questions = {"cancel": _("Cancel job %(id)s?"), "delete": _("Delete job %(id)s?")}
+    questions = {
+        "cancel": _("Cancel job %(id)s?"),
+        "interrupt": _("Interrupt job %(id)s?"),
+        "delete": _("Delete job %(id)s?"),
+    }
     return questions[name] % {"id": job_id}
 
 
@@ -110,6 +150,7 @@ def changed_many(name: str, changed: int, refused: int) -> str:
         "retry": _("No job was retried."),
         "run_now": _("No job was set to run now."),
         "cancel": _("No job was cancelled."),
+        "interrupt": _("No job was interrupted."),
         "delete": _("No job was deleted."),
         "clear": _("No job was deleted."),
     }
@@ -117,6 +158,7 @@ def changed_many(name: str, changed: int, refused: int) -> str:
         "retry": ngettext("%(n)s job was retried.", "%(n)s jobs were retried.", changed),
         "run_now": ngettext("%(n)s job was set to run now.", "%(n)s jobs were set to run now.", changed),
         "cancel": ngettext("%(n)s job was cancelled.", "%(n)s jobs were cancelled.", changed),
+        "interrupt": ngettext("%(n)s job was interrupted.", "%(n)s jobs were interrupted.", changed),
         "delete": ngettext("%(n)s job was deleted.", "%(n)s jobs were deleted.", changed),
         "clear": ngettext("%(n)s job was deleted.", "%(n)s jobs were deleted.", changed),
     }
@@ -139,6 +181,7 @@ def changing_many(name: str, count: Count) -> str:
             "%(n)s job is being set to run now.", "%(n)s jobs are being set to run now.", number(count)
         ),
         "cancel": ngettext("%(n)s job is being cancelled.", "%(n)s jobs are being cancelled.", number(count)),
+        "interrupt": ngettext("%(n)s job is being interrupted.", "%(n)s jobs are being interrupted.", number(count)),
         "delete": ngettext("%(n)s job is being deleted.", "%(n)s jobs are being deleted.", number(count)),
         "clear": ngettext("%(n)s job is being deleted.", "%(n)s jobs are being deleted.", number(count)),
     }
@@ -151,6 +194,7 @@ def ask_many(name: str, count: Count) -> str:
         "retry": ngettext("Retry %(n)s job?", "Retry %(n)s jobs?", number(count)),
         "run_now": ngettext("Run %(n)s job now?", "Run %(n)s jobs now?", number(count)),
         "cancel": ngettext("Cancel %(n)s job?", "Cancel %(n)s jobs?", number(count)),
+        "interrupt": ngettext("Interrupt %(n)s job?", "Interrupt %(n)s jobs?", number(count)),
         "delete": ngettext("Delete %(n)s job?", "Delete %(n)s jobs?", number(count)),
     }
-    return questions[name] % {"n": count}
+    return questions[name] % {"n": _("at least %(n)s") % {"n": f"{count.value:,}"} if count.more else count}

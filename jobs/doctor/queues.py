@@ -9,7 +9,7 @@ from jobs.broker import keys
 from jobs.broker.connections import by_server, servers
 from jobs.broker.times import as_text
 from jobs.doctor.finding import Finding, Severity, manage, some
-from jobs.inspection import samples
+from jobs.inspection import attempt_counts, problems, samples, workers
 
 OVERDUE = 30  # seconds after its due time by which a scheduled job must be in its queue
 
@@ -34,7 +34,7 @@ def _halted() -> Iterator[Finding]:
 
 
 def _late() -> Iterator[Finding]:
-    paused = queues.paused()
+    paused, reasons = queues.paused(), _starved()
     for name, sample in samples.measure().items():
         target = conf.target(name)
         if name in paused and sample.length:
@@ -48,10 +48,34 @@ def _late() -> Iterator[Finding]:
             yield Finding(
                 Severity.WARNING,
                 f"The first job of the queue {name} has waited {sample.latency:.0f} s; {target:g} are the target.",
-                "There is more to do than the workers do.",
+                reasons.get(name, "There is more to do than the workers do."),
                 f"Start more workers: {manage('rqworker', name, '--processes', '2')}, or more --concurrency for jobs "
                 "that wait.",
             )
+
+
+def _starved() -> dict[str, str]:
+    """Return the reason of each queue whose threads are busy with queues above it."""
+    alive, measured = workers.listed(jobs=0), samples.measure()
+    figures = [
+        problems.QueueFigures(
+            name=name,
+            length=sample.length,
+            wait=sample.latency,
+            target=conf.target(name),
+            threads=sum(worker.threads for worker in alive if name in worker.queues),
+        )
+        for name, sample in measured.items()
+    ]
+    _by_queue, minutes = attempt_counts.last_hour()
+    text = "It is starved: {threads}, {part:.0%} of the last {span} min on queues above."
+    return {
+        each.queue: text.format(
+            threads=some(each.threads, "thread", "threads"), part=each.part_above, span=problems.SHARED
+        )
+        for each in problems.of_queues(figures, {}, minutes)
+        if each.kind == "starved"
+    }
 
 
 def _unknown() -> Iterator[Finding]:

@@ -3,64 +3,29 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
+from math import inf
 from typing import Any
 
 from redis import Redis
 
-from jobs import conf
+from jobs import conf, runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, run_script, servers
 from jobs.broker.times import DAY, HOUR, MINUTE, as_text, number_of
+from jobs.inspection import packed_counts
+from jobs.inspection.packed_counts import Row
+from jobs.inspection.tallies import FAILED as FAILED
+from jobs.inspection.tallies import Tally as Tally
+from jobs.inspection.tallies import together as together
 
-FAILED = ("dead", "retried")
 HOURS_KEPT = 8 * 24 * HOUR  # seconds that an hour's sum is kept
 COUNTS_KEPT = 3 * DAY + HOUR  # seconds that counts and samples are kept: three days of charts, and the current hour
+MINUTES_KEPT = 3 * HOUR  # seconds that the counts of a minute are kept once their hour is summed up
+PACKED_AFTER = 3 * MINUTE  # seconds after which the counts of a minute change no more
 TOTAL, SUMMED = keys.COUNTS_TOTAL, keys.COUNTS_SUMMED
 
 _SUM_UP = Script("sum_up.lua")
-
-
-@dataclass(slots=True)
-class Tally:
-    """Attempts of one period: how many had each outcome, and their durations, in buckets that double."""
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    buckets: Counter[int] = field(default_factory=Counter)  # bucket n: under 2**n microseconds
-
-    def add(self, outcome: str, bucket: int, count: int) -> None:
-        """Count `count` attempts."""
-        # `+=` would take Counter's slow path for a new key.
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
-        self.buckets[bucket] = self.buckets.get(bucket, 0) + count
-
-    @property
-    def attempts(self) -> int:
-        """The number of attempts."""
-        return self.outcomes.total()
-
-    @property
-    def failed(self) -> int:
-        """The number of attempts that raised or timed out, retried or not."""
-        return sum(self.outcomes.get(outcome, 0) for outcome in FAILED)
-
-    def quantile(self, part: float) -> float:
-        """
-        Return the seconds within which this fraction of the attempts ended. It is the upper end of a bucket, so it is
-        at most double the true value.
-        """
-        wanted, passed = part * self.buckets.total(), 0
-        for bucket in sorted(self.buckets):
-            passed += self.buckets[bucket]
-            if passed >= wanted:
-                return float(2**bucket / 1e6)
-        return 0.0
-
-    @property
-    def seconds(self) -> float:
-        """The total duration of the attempts, estimated from the middle of each bucket."""
-        return float(sum(count * 0.75 * 2**bucket / 1e6 for bucket, count in self.buckets.items()))
 
 
 Labels = tuple[str, str]  # queue and command
@@ -80,10 +45,11 @@ def by_time(span: int, step: int, last_hour: ByMinute = ()) -> list[tuple[int, T
     for start, of_minute in last_hour:
         if start >= starts[-1]:
             steps[starts[-1]] = together([steps[starts[-1]], *of_minute.values()])
-    for start, labels in counted:
-        outcomes = steps[start].outcomes  # not by `add`, which takes most of a page's time with many commands
-        for (_queue, _command, outcome, _bucket), count in labels:
-            outcomes[outcome] = outcomes.get(outcome, 0) + count
+    for start, rows in counted:
+        outcomes = steps[start].outcomes
+        for _queue, _command, counts, _buckets in rows:
+            for outcome, count in counts.items():
+                outcomes[outcome] = outcomes.get(outcome, 0) + count
     return list(steps.items())
 
 
@@ -91,11 +57,12 @@ def by_time_and_queue(span: int, step: int) -> list[tuple[int, dict[str, Tally]]
     """Return the same by queue in each step. Queues without attempts in a step are left out."""
     starts, counted = _in_steps(span, step)
     steps = {start: defaultdict[str, Tally](Tally) for start in starts}
-    for start, labels in counted:
+    for start, rows in counted:
         of_step = steps[start]
-        for (queue, _command, outcome, _bucket), count in labels:
+        for queue, _command, counts, _buckets in rows:
             outcomes = of_step[queue].outcomes
-            outcomes[outcome] = outcomes.get(outcome, 0) + count
+            for outcome, count in counts.items():
+                outcomes[outcome] = outcomes.get(outcome, 0) + count
     return [(start, dict(of_step)) for start, of_step in steps.items()]
 
 
@@ -103,38 +70,63 @@ def by_time_and_command(span: int, step: int) -> list[tuple[int, dict[Labels, Ta
     """Return the same by queue and command in each step, with durations."""
     starts, counted = _in_steps(span, step)
     steps = {start: defaultdict[Labels, Tally](Tally) for start in starts}
-    for start, labels in counted:
+    for start, rows in counted:
         of_step = steps[start]
-        for (queue, command, outcome, bucket), count in labels:
-            of_step[queue, command].add(outcome, bucket, count)
+        for queue, command, outcomes, buckets in rows:
+            of_step[queue, command].add_all(outcomes, buckets)
     return [(start, dict(of_step)) for start, of_step in steps.items()]
 
 
-def _in_steps(span: int, step: int, *, but_the_last: bool = False) -> tuple[range, Iterable[tuple[int, "_Counted"]]]:
+def rows_by_time(span: int, step: int) -> list[tuple[int, list[Row]]]:
+    """Return the same as rows, which cost less than tallies. A command may have several in a step."""
+    starts, counted = _in_steps(span, step)
+    steps: dict[int, list[Row]] = {start: [] for start in starts}
+    for start, rows in counted:
+        steps[start] += rows
+    return list(steps.items())
+
+
+def last_hour() -> tuple[list[tuple[int, dict[str, Tally]]], list[tuple[int, list[Row]]]]:
+    """Return the last hour by the minute: by queue without durations, and as rows. It is read once."""
+    minutes = rows_by_time(HOUR, MINUTE)
+    by_queue: list[tuple[int, dict[str, Tally]]] = []
+    for start, rows in minutes:
+        queues: defaultdict[str, Tally] = defaultdict(Tally)
+        for queue, _command, counts, _buckets in rows:
+            outcomes = queues[queue].outcomes
+            for outcome, count in counts.items():
+                outcomes[outcome] = outcomes.get(outcome, 0) + count
+        by_queue.append((start, dict(queues)))
+    return by_queue, minutes
+
+
+def of_command(command: str) -> list[tuple[int, dict[str, Tally]]]:
+    """Return the last hour of one command by the minute and by queue, with durations."""
+    starts, counted = _in_steps(HOUR, MINUTE)
+    steps = {start: defaultdict[str, Tally](Tally) for start in starts}
+    for start, rows in counted:
+        for queue, name, outcomes, buckets in rows:
+            if name == command:
+                steps[start][queue].add_all(outcomes, buckets)
+    return [(start, dict(of_step)) for start, of_step in steps.items()]
+
+
+def _in_steps(span: int, step: int, *, but_the_last: bool = False) -> tuple[range, Iterable[tuple[int, list[Row]]]]:
     """Return the starts of the steps, and the counts, each with the start of its step."""
     now = int(time.time())
     starts = range((now - span) // step * step + step, now + 1, step)
     wanted = starts[:-1] if but_the_last else starts
-    read = ((start // step * step, labels) for start, labels in _read(starts.start, min(now, wanted.stop), step))
-    return starts, ((start, labels) for start, labels in read if start in wanted)
-
-
-def together(tallies: Iterable[Tally]) -> Tally:
-    """Return the sum of tallies."""
-    total = Tally()
-    for tally in tallies:
-        total.outcomes.update(tally.outcomes)
-        total.buckets.update(tally.buckets)
-    return total
+    read = ((start // step * step, rows) for start, rows in _read(starts.start, min(now, wanted.stop), step))
+    return starts, ((start, rows) for start, rows in read if start in wanted)
 
 
 def by_command(span: int) -> dict[Labels, Tally]:
     """Return the attempts of the last `span` seconds, by queue and command."""
-    now = int(time.time())
+    now, step = int(time.time()), HOUR if span > 2 * HOUR else MINUTE
     tallies: defaultdict[Labels, Tally] = defaultdict(Tally)
-    for _, labels in _read(now - span, now, HOUR if span > 2 * HOUR else MINUTE):
-        for (queue, command, outcome, bucket), count in labels:
-            tallies[queue, command].add(outcome, bucket, count)
+    for _, rows in _read((now - span) // step * step, now, step):
+        for queue, command, outcomes, buckets in rows:
+            tallies[queue, command].add_all(outcomes, buckets)
     return dict(tallies)
 
 
@@ -158,7 +150,7 @@ def totals() -> dict[tuple[str, str, str], Counter[int]]:
         first = max((summed + 1) * HOUR, now - COUNTS_KEPT) // MINUTE
         minutes = [keys.counts(minute) for minute in range(first, now // MINUTE + 1)]
         for counted in _hash_many(client, [TOTAL, *minutes]):
-            for (queue, command, outcome, bucket), count in _labels(counted):
+            for (queue, command, outcome, bucket), count in parsed(counted):
                 counters.setdefault((queue, command, outcome), Counter())[bucket] += count
     return counters
 
@@ -168,40 +160,96 @@ def roll_up() -> None:
     Sum up the hours that have ended since the last call, so that three days are read as one sum an hour, and the total
     includes minutes that expire. It is safe to call it twice.
     """
-    this_hour = int(time.time()) // HOUR
     for client in servers():
-        last = int(number_of(client.get(SUMMED)))
-        for hour in range(max(last + 1, this_hour - COUNTS_KEPT // HOUR), this_hour):
-            while run_script(client, _SUM_UP, *_summing(hour * HOUR, into_total=True)) == 0:
-                pass
+        roll_up_on(client)
+
+
+def roll_up_on(client: Redis, until: float = inf) -> bool:
+    """
+    Do it on one server, until that time (monotonic seconds). Returns whether all hours are summed up.
+
+    The minutes of a summed hour, which take most of the memory, are then kept for MINUTES_KEPT alone.
+    """
+    this_hour = int(runtime.now()) // HOUR
+    last = int(number_of(client.get(SUMMED)))
+    for hour in range(max(last + 1, this_hour - COUNTS_KEPT // HOUR), this_hour):
+        while run_script(client, _SUM_UP, *_summing(hour * HOUR, into_total=True)) == 0:
+            if time.monotonic() > until:
+                return False
+        with client.pipeline(transaction=False) as pipeline:
+            for minute in range(hour * HOUR // MINUTE, (hour + 1) * HOUR // MINUTE):
+                pipeline.expireat(keys.counts(minute), minute * MINUTE + MINUTES_KEPT)
+            pipeline.execute()
+        if time.monotonic() > until:
+            return hour == this_hour - 1
+    return True
 
 
 _Counted = list[tuple[tuple[str, str, str, int], int]]
 
 
-def _read(first: int, last: int, step: int) -> Iterable[tuple[int, _Counted]]:
+def _read(first: int, last: int, step: int) -> Iterable[tuple[int, list[Row]]]:
     """Yield the counts between two times, by the minute, or by the hour where the step allows it."""
+    minutes: list[int] = []
+    hours: list[int] = []
+    start = first // MINUTE * MINUTE
+    while start <= last:
+        if step >= HOUR and start % HOUR == 0 and start + HOUR <= last // HOUR * HOUR:
+            hours.append(start)
+            start += HOUR
+        else:
+            minutes.append(start)
+            start += MINUTE
+    settled = int(runtime.now()) - PACKED_AFTER
+    packed = [(each, HOUR) for each in hours] + [(each, MINUTE) for each in minutes if each + MINUTE <= settled]
+    fresh = [each for each in minutes if each + MINUTE > settled]
     for client in servers():
-        minutes: list[int] = []
-        hours: list[int] = []
-        start = first // MINUTE * MINUTE
-        while start <= last:
-            if step >= HOUR and start % HOUR == 0 and start + HOUR <= last // HOUR * HOUR:
-                hours.append(start)
-                start += HOUR
-            else:
-                minutes.append(start)
-                start += MINUTE
-        hashes = [*map(_hour_key, hours), *(keys.counts(minute // MINUTE) for minute in minutes)]
-        answers = _hash_many(client, hashes)
-        sums = answers[: len(hours)]
+        with client.pipeline(transaction=False) as pipeline:
+            for each, length in packed:
+                pipeline.get(keys.counts_packed(f"{each}:{length}"))
+            for each in fresh:
+                pipeline.hgetall(keys.counts(each // MINUTE))
+            answers = pipeline.execute()
+        known = dict(zip(packed, map(packed_counts.unpack, answers), strict=False))
+        if lacking := [place for place, rows in known.items() if rows is None]:
+            known |= _packed(client, lacking)
+        for (each, _length), rows in known.items():
+            yield each, rows or []
+        for each, counted in zip(fresh, answers[len(packed) :], strict=True):
+            if counted:
+                yield each, packed_counts.rows_of(parsed(counted))
+
+
+def pack_on(client: Redis) -> None:
+    """Pack the minutes of the last hour that no longer change, so that no reader has to."""
+    settled = (int(runtime.now()) - PACKED_AFTER) // MINUTE * MINUTE
+    places = [(start, MINUTE) for start in range(settled - HOUR, settled, MINUTE)]
+    with client.pipeline(transaction=False) as pipeline:
+        for place in places:
+            pipeline.exists(keys.counts_packed("{}:{}".format(*place)))
+        lacking = [place for place, is_there in zip(places, pipeline.execute(), strict=True) if not is_there]
+    _packed(client, lacking)
+
+
+def _packed(client: Redis, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[Row] | None]:
+    """Return the counts of these minutes and hours by their start and length, and pack them for the next reader."""
+    hours = [start for start, length in places if length == HOUR]
+    if hours:
+        sums = _hash_many(client, [_hour_key(hour) for hour in hours])
         missing = [hour for hour, counted in zip(hours, sums, strict=True) if not counted]
         added_up = dict(zip(missing, _sum_up_many(client, missing), strict=True))
-        for hour, counted in zip(hours, sums, strict=True):
-            yield hour, _labels(counted or added_up[hour])
-        for minute, counted in zip(minutes, answers[len(hours) :], strict=True):
-            if counted:
-                yield minute, _labels(counted)
+        by_hour = {hour: counted or added_up[hour] for hour, counted in zip(hours, sums, strict=True)}
+    minutes = [start for start, length in places if length == MINUTE]
+    by_minute = dict(zip(minutes, _hash_many(client, [keys.counts(each // MINUTE) for each in minutes]), strict=True))
+    found: dict[tuple[int, int], list[Row] | None] = {}
+    with client.pipeline(transaction=False) as pipeline:
+        for start, length in places:
+            counted = by_hour[start] if length == HOUR else by_minute[start]
+            found[start, length] = rows = packed_counts.rows_of(parsed(counted))
+            kept = COUNTS_KEPT if length == HOUR else MINUTES_KEPT
+            pipeline.set(keys.counts_packed(f"{start}:{length}"), packed_counts.pack(rows), ex=kept)
+        pipeline.execute(raise_on_error=False)  # a full server, or a replica, keeps no copy
+    return found
 
 
 def _sum_up_many(client: Redis, hours: Sequence[int]) -> list[dict[bytes, Any]]:
@@ -225,7 +273,8 @@ def _hash_many(client: Redis, hashes: Sequence[str]) -> list[dict[bytes, Any]]:
         return list(pipeline.execute())
 
 
-def _labels(counted: dict[bytes, Any]) -> _Counted:
+def parsed(counted: dict[bytes, Any]) -> _Counted:
+    """Parse the fields of a hash of counts: each label (queue, command, outcome, bucket) with its number."""
     try:
         return [(label, int(count)) for text, count in counted.items() if (label := _label(text))]
     except ValueError:  # what is not a number counts nothing

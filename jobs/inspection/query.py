@@ -6,36 +6,34 @@ a limited number of jobs and returns how many. A job that is deleted meanwhile i
 that says so.
 """
 
-from base64 import b64decode, urlsafe_b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from redis import Redis
 
 from jobs import conf, queues
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
 from jobs.broker.times import as_text
+from jobs.inspection import cursors
+from jobs.inspection.matching import contains
 from jobs.inspection.rows import Row
+from jobs.inspection.search import Search, SearchError
 from jobs.inspection.sources import Source, locate, read, sizes, take, tally
 from jobs.job import JobState, MandateJob
 from jobs.record import payload
 
 CHUNK = 200  # jobs that are read at once
 SEARCHED = 2_000  # jobs that one page of a search examines, and its count
-MOST_PASSED = 10**12  # the largest offset in a cursor: Redis takes no more than 64 bits
 SEARCHED_AT_ONCE = 1_000  # of those, so that a search takes few round trips
 # Records that are read to count states that share a registry separately: 10,000 held Redis up for 28 ms.
 COUNTED = 2_000
 
 # The list or registry of the jobs in each state. States in _SHARED share one with another state.
-_PLACES: dict[JobState, str] = {
+PLACES: dict[JobState, str] = {
     JobState.QUEUED: "queue",
     JobState.RUNNING: "wip",
     JobState.SCHEDULED: "scheduled",
@@ -81,9 +79,10 @@ class JobQuery:
     """
     Jobs in one state: `JobQuery(state=JobState.DEAD, queue="mailers", error="SMTPException").page()`.
 
-    Filters: `queue`, `command` (its name), `error` (the class's name), `text` (in arguments, reason or id), a time
-    range (aware datetimes, of the time that the list is sorted by), and `job_id`, a whole id. Queued jobs come in the
-    order in which workers take them, others by time; `newest_first` reverses the order.
+    Filters: `queue`, `command` (its name), `error` (the class's name), `text`, `texts` (in arguments, reason or id),
+    `arguments` (fields and exact values), `fingerprint` (of the error), a time range (aware datetimes, of the time that
+    the list is sorted by), and `job_id`, a whole id. Queued jobs come in the order in which workers take them, others
+    by time; `newest_first` reverses the order.
     """
 
     state: JobState
@@ -91,6 +90,9 @@ class JobQuery:
     command: str = ""
     error: str = ""
     text: str = ""
+    texts: tuple[str, ...] = ()
+    arguments: tuple[tuple[str, str], ...] = ()
+    fingerprint: str = ""
     job_id: str = ""
     since: datetime | None = None
     until: datetime | None = None
@@ -99,29 +101,34 @@ class JobQuery:
     @classmethod
     def of(cls, state: str, filters: Mapping[str, Any]) -> "JobQuery":
         """
-        Build a query from strings, as in a page's URL: `queue`, `command`, `error`, `text`, `id`, `since`, `until` (ISO
-        8601; without an offset, in the current time zone) and `order` (newest or oldest).
+        Build a query from strings, as in a page's URL: `q`, a search (`jobs.inspection.search`), `queue`, `command`,
+        `error`, `text`, `id`, `since`, `until` (times as in a search) and `order` (newest or oldest).
 
-        Raises ValueError for an unknown state or queue. An unparsable time is ignored.
+        Raises ValueError for an unknown state or queue, and SearchError for any filter that is not understood.
         """
-        wanted = JobState(state)
+        wanted, search = JobState(state), Search.of(filters)
+        if search.states and wanted not in search.states:
+            raise SearchError(f"The search is for {' or '.join(search.states)} jobs, and these are {wanted}.")
         in_turn = wanted in (JobState.QUEUED, JobState.SCHEDULED)
         return cls(
             state=wanted,
-            queue=queues.check(filters["queue"]) if filters.get("queue") else None,
-            command=filters.get("command", "").strip(),
-            error=filters.get("error", "").strip(),
-            text=filters.get("text", "").strip(),
-            job_id=filters.get("id", "").strip(),
-            since=_time(filters.get("since", "")),
-            until=_time(filters.get("until", "")),
-            newest_first=filters.get("order", "oldest" if in_turn else "newest") == "newest",
+            queue=search.value("queue") or None,
+            command=search.command,
+            error=search.value("error"),
+            texts=search.values("text"),
+            arguments=search.arguments,
+            fingerprint=search.value("fingerprint"),
+            job_id=search.value("id"),
+            since=search.at("since"),
+            until=search.at("until"),
+            newest_first=(search.value("order") or ("oldest" if in_turn else "newest")) == "newest",
         )
 
     @property
     def is_search(self) -> bool:
         """Whether jobs have to be read to know which ones match."""
-        return bool(self.command or self.error or self.text or self.job_id or self.since or self.until)
+        read = self.command or self.error or self.text or self.texts or self.arguments or self.fingerprint
+        return bool(read or self.job_id or self.since or self.until)
 
     def count(self) -> Count:
         """Count the matching jobs: exactly if no job has to be read, otherwise among the first COUNTED or SEARCHED."""
@@ -129,7 +136,7 @@ class JobQuery:
             total = self.total()
             if not total or self.state not in _SHARED:
                 return Count(total)
-            ((looked_at, tallied),) = tally([self._sources()], COUNTED)
+            ((looked_at, tallied),) = tally([self.sources()], COUNTED)
             return _counted([self.state], tallied, more=looked_at < total)[0]
         matched = looked_at = 0
         for rows in self._chunks({}, SEARCHED):
@@ -139,11 +146,11 @@ class JobQuery:
 
     def total(self) -> int:
         """Count the jobs in the lists or registries of this state, in the queue or queues of the query."""
-        return sum(sizes(self._sources()).values())
+        return sum(sizes(self.sources()).values())
 
     def page(self, cursor: str = "", size: int = 25) -> Page:
         """Return the page at a cursor: "" for the first, or `next_cursor` of a page. ValueError for an invalid one."""
-        offsets = _read_cursor(cursor)
+        offsets = cursors.read(cursor)
         limit = SEARCHED if self.is_search else CHUNK
         rows: list[Row] = []
         looked_at = matched = 0
@@ -159,7 +166,7 @@ class JobQuery:
             if len(rows) == size:
                 break
         ended = len(rows) < size and looked_at < limit
-        return Page(rows, "" if ended else _cursor(offsets), looked_at, matched, sum(offsets.values()))
+        return Page(rows, "" if ended else cursors.write(offsets), looked_at, matched, sum(offsets.values()))
 
     def all(self, most: int = 100_000) -> Iterator[Row]:
         """Yield the matching rows of the first `most` jobs. If the list changes, a job may come twice or be missed."""
@@ -183,7 +190,13 @@ class JobQuery:
             return False
         if self.job_id and self.job_id != row.id:
             return False
-        if self.text and self.text.lower() not in row.searchable.lower():
+        if self.fingerprint and self.fingerprint != row.fingerprint:
+            return False
+        if not all(
+            text.lower() in row.id.lower() or contains(row.searchable, text) for text in (self.text, *self.texts)
+        ):
+            return False
+        if not all(row.has_argument(*argument) for argument in self.arguments):
             return False
         at = row.at
         early = self.since is not None and (at is None or at < self.since)
@@ -192,9 +205,10 @@ class JobQuery:
 
     # --- where they are --------------------------------------------------------------------------
 
-    def _sources(self) -> list[Source]:
+    def sources(self) -> list[Source]:
+        """Return the lists or registries of this state, in the queue or queues of the query."""
         names = [queues.check(self.queue)] if self.queue else list(conf.queues())
-        return [Source(get_connection(name), _PLACES[self.state], name) for name in names]
+        return [Source(get_connection(name), PLACES[self.state], name) for name in names]
 
     def _chunks(
         self, offsets: Mapping[str, int], most: int, at_once: int = 0
@@ -203,7 +217,7 @@ class JobQuery:
         if self.job_id:
             yield from () if offsets else self._named()
             return
-        sources, passed = self._sources(), Counter(offsets)
+        sources, passed = self.sources(), Counter(offsets)
         at_once = at_once or (SEARCHED_AT_ONCE if self.is_search else CHUNK)
         while most > 0:
             wanted = min(most, at_once)
@@ -216,36 +230,10 @@ class JobQuery:
     def _named(self) -> Iterator[list[tuple[str, Row | None]]]:
         """Yield the job of that id alone, read without a search."""
         job = find(self.job_id)
-        for source in self._sources():
+        for source in self.sources():
             if job is not None and source.queue == job.origin:
                 (row,) = read([locate(source, job.id)])
                 yield [(source.queue, row)]
-
-
-def _time(text: str) -> datetime | None:
-    try:
-        time = parse_datetime(text) if text else None
-    except ValueError:
-        return None
-    return timezone.make_aware(time) if time and timezone.is_naive(time) else time
-
-
-def _cursor(offsets: dict[str, int]) -> str:
-    return urlsafe_b64encode(orjson.dumps(offsets)).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> dict[str, int]:
-    if not cursor:
-        return {}
-    try:
-        offsets = orjson.loads(b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-        if not isinstance(offsets, dict) or not all(
-            type(each) is int and 0 <= each <= MOST_PASSED for each in offsets.values()
-        ):
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"Invalid cursor of a list of jobs: {cursor[:50]!r}.") from None
-    return offsets
 
 
 def find(job_id: str) -> MandateJob | None:
@@ -266,24 +254,26 @@ def _loaded(client: Redis, job_id: str, queue: bytes, data: bytes | None) -> Man
     return job
 
 
-def counts() -> dict[JobState, Count]:
-    """Count the jobs in each state, exactly or among the first COUNTED. Two round trips a server."""
-    names = list(conf.queues())
-    places = {place: [Source(get_connection(name), place, name) for name in names] for place in _PLACES.values()}
+def counts(queue: str | None = None) -> dict[JobState, Count]:
+    """
+    Count the jobs in each state, of one queue or all, exactly or among the first COUNTED. Two round trips a server.
+    """
+    names = [queues.check(queue)] if queue else list(conf.queues())
+    places = {place: [Source(get_connection(name), place, name) for name in names] for place in PLACES.values()}
     total = sizes([source for sources in places.values() for source in sources])
     by_state = {
         state: Count(sum(total[source] for source in places[place]))
-        for state, place in _PLACES.items()
+        for state, place in PLACES.items()
         if state not in _SHARED
     }
     shared = {
         place: sources
         for place, sources in places.items()
-        if any(_PLACES[state] == place for state in _SHARED) and any(total[source] for source in sources)
+        if any(PLACES[state] == place for state in _SHARED) and any(total[source] for source in sources)
     }
     for place, (looked_at, tallied) in zip(shared, tally(list(shared.values()), COUNTED), strict=True):
         more = looked_at < sum(total[source] for source in shared[place])
-        states = [state for state, at in _PLACES.items() if at == place]
+        states = [state for state, at in PLACES.items() if at == place]
         by_state |= dict(zip(states, _counted(states, tallied, more=more), strict=True))
     return {state: by_state.get(state, Count(0)) for state in JobState}
 

@@ -7,6 +7,7 @@ from typing import Any
 from redis import Redis
 
 from jobs.broker.times import as_text, moment, number_of, time_of
+from jobs.inspection.matching import is_argument
 from jobs.job import JobState, MandateJob
 from jobs.record import display, payload
 from jobs.record.states import WITH_REASON, state_of
@@ -26,6 +27,7 @@ FIELDS = (
     "progress",
     "interruptions",
     "attempts",
+    "fingerprint",
 )
 
 UNREADABLE = "(unreadable job)"
@@ -47,6 +49,8 @@ class Row:
     worker: str
     attempts: int
     client: Redis
+    fingerprint: str = ""  # of its last error, by `jobs.inspection.errors`
+    call: payload.Call | None = None
 
     @classmethod
     def of(cls, job_id: str, client: Redis, record: Any, score: float, queue: str) -> "Row | None":
@@ -60,7 +64,7 @@ class Row:
         values = dict(zip(FIELDS, stored, strict=True))
         if not values["status"]:
             return None
-        command, description = _call(job_id, queue, client, data, size)
+        command, description, call = _call(job_id, queue, client, data, size)
         state = _state(values)
         return cls(
             id=job_id,
@@ -75,6 +79,8 @@ class Row:
             worker=_text(values["worker_name"]),
             attempts=_attempts(state, values),
             client=client,
+            fingerprint=_text(values["fingerprint"]),
+            call=call,
         )
 
     @property
@@ -84,12 +90,24 @@ class Row:
 
     @property
     def searchable(self) -> str:
-        """The text that a free-text search matches."""
-        return f"{self.id} {self.description} {self.reason}"
+        """The text that a free-text search matches, besides the id."""
+        return f"{self.description} {self.reason}"
+
+    def has_argument(self, field: str, value: str) -> bool:
+        """Whether an argument of that name, or any argument for "", has exactly this value and may be shown."""
+        shown = display.arguments(self.call.name, self.call.args, self.call.kwargs) if self.call else None
+        if self.call is None or shown is None:
+            return False
+        given = zip(shown, (*self.call.args, *self.call.kwargs.values()), strict=True)
+        return any(
+            is_argument(encoded, text, value)
+            for (name, text), encoded in given
+            if field in ("", name) and not display.hides(name)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row for JSON."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "client"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("client", "call")}
 
     @property
     def job(self) -> MandateJob:
@@ -97,24 +115,24 @@ class Row:
         return MandateJob(self.id, connection=self.client)
 
 
-def _call(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tuple[str, str]:
+def _call(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tuple[str, str, payload.Call | None]:
     if not data:
-        return "", f"(a payload of {size:,} bytes)" if size else UNREADABLE
+        return "", f"(a payload of {size:,} bytes)" if size else UNREADABLE, None
     text = payload.listed(data)
     if text is None:
-        return "", f"(a payload of more than {payload.LISTED:,} bytes)"
+        return "", f"(a payload of more than {payload.LISTED:,} bytes)", None
     call = payload.peek(text)
     if call is not None:
         try:
-            return call.name, display.call(call.name, call.args, call.kwargs)
+            return call.name, display.call(call.name, call.args, call.kwargs), call
         except Exception:
-            return call.name, UNREADABLE
+            return call.name, UNREADABLE, None
     try:
         job = MandateJob(job_id, connection=client)
         job.restore({b"data": text, b"origin": queue.encode()})
-        return job.command_name or str(job.func_name), job.description or UNREADABLE
+        return job.command_name or str(job.func_name), job.description or UNREADABLE, None
     except Exception:  # an unreadable record does not break the list
-        return "", UNREADABLE
+        return "", UNREADABLE, None
 
 
 def _state(values: dict[str, Any]) -> JobState | None:

@@ -10,7 +10,7 @@ from typing import Any
 from redis import Redis
 
 from jobs.broker import keys
-from jobs.broker.connections import Script, Word, run_many, run_script
+from jobs.broker.connections import Script, Word, run_many
 from jobs.broker.times import as_text
 from jobs.inspection.rows import FIELDS, LARGEST, Row
 from jobs.job import JobState
@@ -67,6 +67,27 @@ def take(sources: Sequence[Source], offsets: Mapping[str, int], size: int, *, ne
 
     Queues come in the order in which they are given; registries are merged by score.
     """
+    taken = _take_each(sources, offsets, size, newest_first=newest_first)
+    listed = [taken[source] for source in sources]
+    if sources[0].place == "queue":
+        return list(islice(chain.from_iterable(listed), size))
+    return list(islice(heapq.merge(*listed, key=lambda each: each.score, reverse=newest_first), size))
+
+
+def newest(groups: Sequence[Sequence[Source]], size: int) -> list[list[Found]]:
+    """
+    Return of each group of sources (of one place) about `size` of the newest jobs: not more than twice its share of
+    each source, so that many queues do not make it slow. One round trip a server.
+    """
+    each = max(2 * size // max(map(len, groups)), 1)
+    taken = _take_each([source for group in groups for source in group], {}, each, newest_first=True)
+    merged = (heapq.merge(*(taken[source] for source in group), key=lambda one: -one.score) for group in groups)
+    return [list(islice(found, size)) for found in merged]
+
+
+def _take_each(
+    sources: Iterable[Source], offsets: Mapping[str, int], size: int, *, newest_first: bool
+) -> dict[Source, list[Found]]:
     taken: dict[Source, list[Found]] = {}
     for client, of_client in _by_client(sources).items():
         with client.pipeline(transaction=False) as pipeline:
@@ -74,10 +95,7 @@ def take(sources: Sequence[Source], offsets: Mapping[str, int], size: int, *, ne
                 source.ask(pipeline, offsets.get(source.queue, 0), size, newest_first=newest_first)
             for source, answer in zip(of_client, pipeline.execute(), strict=True):
                 taken[source] = source.found(answer, newest_first=newest_first)
-    listed = [taken[source] for source in sources]
-    if sources[0].place == "queue":
-        return list(islice(chain.from_iterable(listed), size))
-    return list(islice(heapq.merge(*listed, key=lambda each: each.score, reverse=newest_first), size))
+    return taken
 
 
 def locate(source: Source, job_id: str) -> Found:
@@ -122,19 +140,19 @@ def _by_client(sources: Iterable[Source]) -> dict[Redis, list[Source]]:
 
 def read(found: Sequence[Found]) -> list[Row | None]:
     """
-    Return the rows of these jobs, None for a job that no longer exists. A round trip for every AT_ONCE jobs, and two
-    more a server for waiting ones.
+    Return the rows of these jobs, None for a job that no longer exists. One round trip a server, and two more for
+    waiting jobs.
     """
     rows: dict[int, Row | None] = {}
     by_client: dict[Redis, list[int]] = {}
     for at, each in enumerate(found):
         by_client.setdefault(each.source.client, []).append(at)
     for client, positions in by_client.items():
-        records: list[Any] = []
+        calls: list[tuple[list[str], list[Word]]] = []
         for first in range(0, len(positions), AT_ONCE):
             ids = [found[at].job_id for at in positions[first : first + AT_ONCE]]
-            arguments: list[Word] = [keys.job(""), LARGEST, LARGEST_TOGETHER, len(FIELDS), *FIELDS, *ids]
-            records += run_script(client, _ROWS, [], arguments)
+            calls.append(([], [keys.job(""), LARGEST, LARGEST_TOGETHER, len(FIELDS), *FIELDS, *ids]))
+        records: list[Any] = [record for answer in run_many(client, _ROWS, calls) for record in answer]
         waiting = [found[at].job_id for at in positions if found[at].source.place == "deferred"]
         blocked = prerequisites.blocked(client, waiting) if waiting else set()
         for at, record in zip(positions, records, strict=True):

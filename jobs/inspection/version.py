@@ -5,6 +5,7 @@ import hashlib
 import os
 import socket
 import time
+from functools import cache
 from math import inf
 from typing import Any
 
@@ -25,6 +26,16 @@ def code_version() -> str:
     whether payloads mean the same in two processes, but not whether all of their code is the same.
     """
     return str(conf.get("VERSION") or f"commands-{_digest()}")
+
+
+def release() -> str:
+    """Return the same, with the digest computed once in this process."""
+    return str(conf.get("VERSION") or _first_digest())
+
+
+@cache
+def _first_digest() -> str:
+    return code_version()
 
 
 def publish() -> None:

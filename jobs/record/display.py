@@ -29,7 +29,11 @@ UNKNOWN = "(unknown)"  # under which all those are counted that there are not: a
 
 CALL_LENGTH = 500  # characters of a call
 VALUE_LENGTH = 500  # characters of one argument
+RESULT_LENGTH = 5_000  # characters of a return value
 PAYLOAD_LENGTH = 20_000  # characters
+
+_DIRECTION = {ord(each): f"⟨U+{ord(each):04X}⟩" for each in "\u061c\u200e\u200f"}
+_DIRECTION |= {at: f"⟨U+{at:04X}⟩" for at in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 _SHORT = "'(?:[^'\\\\\\n]|\\\\.)*'"
 _LONG = '"(?:[^"\\\\\\n]|\\\\.)*"'
@@ -86,6 +90,16 @@ def plain_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[tupl
     return [*(("", _cut(named("", each))) for each in args), *((n, _cut(named(n, each))) for n, each in kwargs.items())]
 
 
+def result(name: str, encoded: Any) -> str:
+    """
+    Return the readable form of what a command's `call` returned, in its JSON form, at most RESULT_LENGTH characters;
+    `[filtered]` if the command's arguments are private.
+    """
+    if registry.knows(name) and call_fields(name) is None:
+        return FILTERED
+    return _cut(value(encoded), RESULT_LENGTH)
+
+
 def call_fields(name: str) -> list[str] | None:
     """Return the names of a command's fields in order; None if its arguments are private or the command is unknown."""
     try:
@@ -127,6 +141,11 @@ def text(line: str) -> str:
     """
     hidden = _hidden()
     return _literals(hidden).sub(rf"\g<1>{FILTERED}", line) if hidden and line else line
+
+
+def marked(text: str) -> str:
+    """Return a text whose controls of direction, which could make it read as another one, are marks: `⟨U+202E⟩`."""
+    return text if text.isascii() else text.translate(_DIRECTION)
 
 
 def _hidden() -> tuple[str, ...]:
@@ -194,8 +213,8 @@ def _value(encoded: Any, hidden: Sequence[str]) -> str:
     return f"{tag[1:]}({_value(encoded[tag], hidden)})"
 
 
-def _cut(shown: str) -> str:
-    return shown if len(shown) <= VALUE_LENGTH else f"{shown[:VALUE_LENGTH]}... ({len(shown):,} characters)"
+def _cut(shown: str, most: int = VALUE_LENGTH) -> str:
+    return shown if len(shown) <= most else f"{shown[:most]}... ({len(shown):,} characters)"
 
 
 @lru_cache(maxsize=4)

@@ -241,25 +241,15 @@ def _is_random(expression: object) -> bool:
     return isinstance(expression, str) and re.search(r"(?i)(?<![a-z])r(?![a-z])", expression) is not None
 
 
-COLLECTOR = "jobs.CollectMetrics"
+COLLECTOR = "jobs.CollectMetrics"  # which the workers' parents have replaced
 
 
 def listed() -> list[Entry]:
     """
-    Return the project's entries: the list whose dotted path is JOBS["SCHEDULE"], and, unless it has one or
-    JOBS["COLLECT_METRICS"] is off, the collector of the metrics.
+    Return the project's entries: the list whose dotted path is JOBS["SCHEDULE"].
 
     Raises ScheduleError if there is no such list, or an item is not an Entry.
     """
-    entries = _listed_by_the_project()
-    if conf.get("COLLECT_METRICS") and not any(
-        entry.command in (COLLECTOR, registry.get(COLLECTOR)) for entry in entries
-    ):
-        entries.append(Entry("collect queue metrics", COLLECTOR, cron="* * * * *", catch_up="none"))
-    return entries
-
-
-def _listed_by_the_project() -> list[Entry]:
     path = conf.get("SCHEDULE")
     if path is None:
         return []

@@ -133,7 +133,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         counted, began = "retried", now - seconds
         result_type, result = _RETRIED, _b64(outcome.traceback)
         fields = ("state", "retrying", "reason", outcome.reason, "progress", outcome.progress.dump())
-        fields += ("more", 1, "log", _bounded(outcome.log))
+        fields += ("more", 1, "log", _bounded(outcome.log), "fingerprint", outcome.fingerprint)
         note = line("failed", now, worker=claim.worker, reason=outcome.reason)
         note += "\n" + line("retried", now, reason=f"due {iso(now + outcome.delay)}")
     elif isinstance(outcome, Requeued):
@@ -150,6 +150,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         kind, when, counted, began = "D", int(now) + DEAD_TTL, "dead", now - seconds
         result_type, result = _FAILED, _b64(outcome.traceback)
         fields = ("reason", outcome.reason, "log", _bounded(outcome.log), "attempts", outcome.attempt)
+        fields += ("fingerprint", outcome.fingerprint)
         note = line("failed", now, worker=claim.worker, reason=outcome.reason)
     elif isinstance(outcome, Discarded):
         kind, when, counted = "C", int(now) + KEPT_FOR, "discarded"

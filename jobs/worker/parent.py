@@ -24,6 +24,7 @@ from jobs.scheduler import Scheduler
 from jobs.worker import doormen, heartbeat, signals
 from jobs.worker.child import GRACE
 from jobs.worker.children import Children
+from jobs.worker.collection import Collection
 from jobs.worker.connection import UNREACHABLE, Wire
 from jobs.worker.duties import Duties
 from jobs.worker.expiry import clean
@@ -48,7 +49,8 @@ LONGEST = 0.1  # seconds that a duty may take in slices, after which the parent 
 class Parent:
     """
     1. starts its children; 2. until it stops: replaces those that die and gives their jobs back, beats, promotes due
-    jobs, recovers the jobs of dead workers, passes on signals and RQ's remote commands; 3. stops its children.
+    jobs, recovers the jobs of dead workers, collects the figures, passes on signals and RQ's remote commands; 3. stops
+    its children.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -58,6 +60,7 @@ class Parent:
         self._every_queue = list(settings.queues)  # those of other workers, too, for promotion and recovery
         self._wire = Wire(self._queues[0], timeout=2)
         self._promotion = Promotion(self._wire)
+        self._collection = Collection(self._queues[0], self._wire)
         self._remote = Remote(self._queues[0])
         self._maintenance = RqMaintenance(self._queues[0])
         client = Redis(connection_pool=new_pool(self._queues[0], socket_timeout=2, socket_connect_timeout=2))
@@ -82,6 +85,7 @@ class Parent:
             self._schedule,
             self._release,
             self._obey_remote,
+            self._collection.run,
         )
 
     def run(self) -> int:

@@ -109,14 +109,17 @@ class Scene:
         jobs = [self.dead, self.scheduled, self.running, self.queued, self.waiting, self.blocked, self.discarded]
         return {
             "overview": [
-                (address("overview"), "Queues, highest priority first"),
-                (address("overview") + "?span=day", "Queues, highest priority first"),
+                (address("overview"), "highest priority first"),
+                (address("overview") + "?span=day", "highest priority first"),
             ],
             "list": [(address("list", state.value), "courses.") for state in JobState],
             "second page": [(finished + "?order=oldest", "Next page")],
             "groups": [(dead + "?group=error", "LookupError"), (dead + "?group=command", "courses.SyncTrack")],
             "search": [(dead + "?text=cobol&queue=background", "cobol"), (dead + "?text=nonsense", "No job here.")],
-            "job": [(address("job", job.id), "courses.") for job in jobs],
+            "job": [
+                *((address("job", job.id), "courses.") for job in jobs),
+                (address("job_edit", self.dead.id), "exercise"),
+            ],
             "queue": [(address("queue", "low"), "low")],
             "profiles": [(address("profiles"), "No attempt was profiled.")],
             "workers": [(address("workers"), "learners"), (address("worker", "learners"), "Threads busy")],

@@ -76,8 +76,8 @@ def test_job_cancel(page):
 def test_job_cancel_while_it_runs(page, tmp_path):
     job = patient(tmp_path)
     page.go("job", job.id)
-    page.press("Interrupt", asks=f"Cancel job {job.id}?")
-    assert page.told() == f"Job {job.id} was cancelled."
+    page.press("Interrupt", asks=f"Interrupt job {job.id}?")
+    assert page.told() == f"Job {job.id} was interrupted."
     others = []
     for number in range(THREADS):  # its thread is free again
         (tmp_path / str(number)).mkdir()
@@ -100,6 +100,7 @@ def test_job_delete(page):
 def test_job_move(page):
     job = queued("moved")
     page.go("job", job.id)
+    page.more()
     page.page.get_by_label("Move to").select_option("default")
     page.press("Move")
     assert page.told() == f"Job {job.id} was moved to default."
@@ -109,6 +110,7 @@ def test_job_move(page):
 def test_job_reschedule(page):
     job = WriteNote.defer("x", wait=3_600)
     page.go("job", job.id)
+    page.more()
     page.page.get_by_label("Runs at").fill("2035-01-02T03:04:05")
     page.press("Change")
     assert page.told() == f"Job {job.id} was rescheduled."
@@ -119,8 +121,21 @@ def test_job_reschedule(page):
 def test_job_copy(page):
     job = dead("bad luck")
     page.go("job", job.id)
+    page.more()
     page.press("Enqueue a copy")
     assert f"A copy of job {job.id} was enqueued" in page.told()
+    wait_until(lambda: get_connection("default").zcard("rq:failed:default") == 2)
+
+
+def test_job_edited(page):
+    job = dead("bad luck")
+    page.go("job", job.id)
+    page.follow(page.page.get_by_role("link", name="Edit and retry"))
+    page.page.get_by_label("message").fill("worse luck")
+    page.press("Check")
+    assert "'bad luck'" in page.page.locator("del").inner_text()
+    page.press("Run it in default")
+    assert f"was made from job {job.id}." in page.told()
     wait_until(lambda: get_connection("default").zcard("rq:failed:default") == 2)
 
 
@@ -207,7 +222,7 @@ def row(page, text):
 
 def test_queue_pause(page):
     page.go("overview")
-    page.press("Pause", row(page, "mailers"))
+    page.press("Pause mailers")
     assert page.told() == "The queue mailers is paused."
     assert queues.paused() == {"mailers"}
     assert "paused" in row(page, "mailers").inner_text()
@@ -216,7 +231,7 @@ def test_queue_pause(page):
 def test_queue_resume(page):
     queues.pause("mailers")
     page.go("overview")
-    page.press("Resume", row(page, "mailers"))
+    page.press("Resume mailers")
     assert page.told() == "The queue mailers was resumed."
     assert queues.paused() == set()
 
@@ -228,7 +243,7 @@ def recurring(page):
 
 def test_entry_pause(page):
     recurring(page)
-    page.press("Pause")
+    page.press("Pause note the hour")
     assert page.told() == "The recurring entry note the hour is paused."
     assert scheduler.get("note the hour").paused
 
@@ -237,13 +252,13 @@ def test_entry_resume(page):
     recurring(page)
     scheduler.pause("note the hour")
     page.go("recurring")
-    page.press("Resume")
+    page.press("Resume note the hour")
     assert not scheduler.get("note the hour").paused
 
 
 def test_entry_run(page):
     recurring(page)
-    page.press("Run now")
+    page.press("Run now note the hour")
     assert "runs now, as job" in page.told()
     wait_until(Note.objects.filter(text="an hour").exists)
     wait_until(lambda: scheduler.get("note the hour").runs()[0].outcome == "finished")
@@ -297,6 +312,7 @@ def test_queue_clear(page):
 def test_job_profile(page):
     job = queued("x")
     page.go("job", job.id)
+    page.more()
     page.press("Profile the next attempt")
     assert page.told() == f"The next attempt at job {job.id} will be profiled."
 
@@ -316,6 +332,7 @@ def test_every_action_has_its_test(client, admin_user, transactional_db):
             actions.add(name.removeprefix("jobs_"))
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     tested |= {f"worker_{name}" for name in ("quiet", "stacks", "stop", "profile")}
+    tested |= {"zone"}  # tests/browser/test_live.py
     tested |= {"workers_quiet", "workers_stacks", "workers_profile"}  # the form and the view of `workers_stop`
 
     assert len(actions) > 15

@@ -84,7 +84,7 @@ def test_a_job_is_followed_to_its_end(visit, page):
     job = WriteNote.defer("x", queue="low")
     visit.go("job", job.id)
     control.move(job, "default")
-    expect(page.locator(".jobs-state")).to_have_text("finished")
+    expect(page.locator(".jobs-pill").first).to_have_text("finished")
 
 
 def test_it_asks_every_two_seconds(visit, clock):
@@ -97,13 +97,16 @@ def test_it_asks_every_two_seconds(visit, clock):
 
 def test_the_switch_stops_it_on_every_page_until_it_is_on_again(visit, page, clock):
     visit.go("overview")
-    page.get_by_label("Live").uncheck()
+    page.get_by_label("Live").select_option("off")
     assert not clock.tick()
     visit.go("workers")
-    expect(page.get_by_label("Live")).not_to_be_checked()
+    expect(page.get_by_label("Live")).to_have_value("off")
     assert not clock.tick()
-    page.get_by_label("Live").check()
+    page.get_by_label("Live").select_option("2")
+    page.locator("h1").click()
     assert clock.tick()
+    page.get_by_label("Live").select_option("10")
+    assert [clock.tick() for _ in range(5)] == [False, False, False, False, True]
 
 
 def test_a_selected_row_stops_it(visit, page, clock):
@@ -129,7 +132,7 @@ def test_what_was_opened_stays_open(visit, page, clock):
     job = Ruled.defer("flaky")
     wait_until(lambda: job.state == "retrying")
     visit.go("job", job.id)
-    opened = page.locator("details", has_text="Traceback").first
+    opened = page.locator(".jobs-library").first
     opened.locator("summary").click()
     page.locator("h1").click()
     assert clock.tick()
@@ -145,6 +148,7 @@ def test_a_time_that_nobody_has_changed_does_not_stop_it(seconds, visit, page, c
     due = (datetime.now(UTC) + timedelta(hours=2)).replace(minute=0, second=seconds, microsecond=0)
     visit.go("job", WriteNote.defer("x", wait_until=due).id)
     assert clock.tick()
+    visit.more()
     page.get_by_label("Runs at").fill("2035-01-02T03:04:05")
     page.locator("h1").click()
     assert not clock.tick()
@@ -152,6 +156,7 @@ def test_a_time_that_nobody_has_changed_does_not_stop_it(seconds, visit, page, c
 
 def test_a_menu_and_what_was_chosen_in_it_stop_it(visit, page, clock):
     visit.go("job", WriteNote.defer("x", queue="low").id)
+    visit.more()
     menu = page.get_by_label("Move to")
     menu.focus()
     assert not clock.tick()
@@ -159,6 +164,7 @@ def test_a_menu_and_what_was_chosen_in_it_stop_it(visit, page, clock):
     page.locator("h1").click()
     assert not clock.tick()
     assert menu.input_value() == "mailers"
+    visit.more()
     menu.select_option("critical")
     page.locator("h1").click()
     assert clock.tick()
@@ -186,6 +192,39 @@ def test_an_answer_that_comes_too_late_is_not_shown(visit, page, clock):
     assert page.get_by_label(job.id).is_checked()
 
 
+def test_new_rows_are_counted_and_come_when_they_are_asked_for(visit, page, clock):
+    dead(2)
+    visit.go("list", "dead")
+    first = page.locator(".jobs-row").first.get_attribute("href")
+    dead(3)
+    assert clock.tick()
+    new = page.get_by_role("button", name="3 new: show")
+    expect(new).to_be_visible()
+    assert page.locator(".jobs-row").first.get_attribute("href") == first
+    assert page.locator(".jobs-row").count() == 2
+    page.keyboard.press("n")
+    expect(page.locator(".jobs-row")).to_have_count(5)
+    expect(new).to_be_hidden()
+
+
+def test_rows_that_are_gone_leave_at_once(visit, page, clock):
+    jobs = dead(2)
+    visit.go("list", "dead")
+    control.delete(jobs[0])
+    assert clock.tick()
+    expect(page.locator(".jobs-row")).to_have_count(1)
+
+
+def test_a_pointer_on_a_table_holds_it(visit, page, clock):
+    visit.go("overview")
+    page.get_by_role("row").filter(has_text="low").hover()
+    assert not clock.tick()
+    expect(page.get_by_text("held", exact=True)).to_be_visible()
+    page.locator("h1").hover()
+    assert clock.tick()
+    expect(page.get_by_text("held", exact=True)).to_be_hidden()
+
+
 # --- nothing jumps ---------------------------------------------------------------------------
 
 
@@ -196,9 +235,7 @@ def test_focus_and_scrolling_stay_where_they_are(visit, page, clock):
     link = page.locator(".jobs-row").nth(20)
     name = link.inner_text()
     link.focus()
-    page.evaluate("document.querySelector('.jobs-scroll').scrollLeft = 40")
-    where = """[document.querySelector(".jobs-scroll").scrollLeft, document.activeElement.innerText,
-                document.activeElement.getBoundingClientRect().top, scrollY]"""
+    where = "[document.activeElement.innerText, document.activeElement.getBoundingClientRect().top, scrollY]"
     before = page.evaluate(where)
     page.evaluate("document.activeElement.old = true")
 
@@ -206,8 +243,8 @@ def test_focus_and_scrolling_stay_where_they_are(visit, page, clock):
 
     assert page.evaluate("document.activeElement.old") is None  # it is another element
     assert page.evaluate(where) == before
-    assert before[:2] == [40, name]
-    assert before[3] > 300
+    assert before[0] == name
+    assert before[2] > 300
 
 
 def test_the_focus_goes_to_the_neighbour_when_its_job_is_gone(visit, page, clock):
@@ -246,6 +283,21 @@ def test_an_old_page_says_so(visit, page, clock):
     visit.complaints.clear()
 
 
+# --- times -----------------------------------------------------------------------------------
+
+
+def test_the_zone_can_be_chosen(visitor, scripted):
+    visit = visitor(scripted=scripted, live=False)
+    page = visit.go("overview")
+    summary = page.locator("#jobs-zone > summary")
+    summary.click()
+    page.get_by_label("Time zone").fill("Asia/Tokyo")
+    visit.press("Show", page.locator("#jobs-zone"))
+    assert summary.inner_text() == "Asia/Tokyo"
+    visit.go("workers")
+    assert summary.inner_text() == "Asia/Tokyo"
+
+
 # --- keys ------------------------------------------------------------------------------------
 
 
@@ -261,6 +313,14 @@ def test_a_slash_goes_to_the_search(visit, page):
     page.keyboard.type("a/b")
     page.keyboard.press("Enter")
     page.wait_for_url("**text=a%2Fb**")
+
+
+def test_a_question_mark_lists_the_keys(visit, page):
+    visit.go("overview")
+    page.keyboard.press("?")
+    expect(page.get_by_role("heading", name="Keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", name="Keys")).to_be_hidden()
 
 
 def test_arrows_move_in_a_list_and_enter_opens(visit, page, clock):

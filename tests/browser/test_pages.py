@@ -1,6 +1,7 @@
 """Each page in light and dark, on a desktop and on a phone, with scripts and without: it fits, and all can read it."""
 
 import json
+import time
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -8,8 +9,11 @@ from django.test import override_settings
 from django.urls import get_resolver, resolve, reverse
 
 from config.queues import rq_queues
+from jobs.broker.connections import get_connection
 from tests.browser.scene import Scene
 from tests.browser.visitor import DESKTOP, PHONE
+from tests.processes import wait_until
+from tests.sample.commands.notes import Fail
 
 # What the dashboard adds to the admin's page; the admin's own markup around it is Django's to mend.
 OURS = "#jobs-page"
@@ -95,6 +99,44 @@ def test_every_page_is_whole_without_scripts(visitor, scene):
     assert not found, "\n".join(found)
 
 
+def test_long_names_and_texts_push_nothing_off(visitor, transactional_db, running_worker):
+    visit = visitor(live=False)
+    long = Fail.defer("x" * 10_000)
+    wait_until(lambda: long.state == "dead")
+    name = "courses." + "VeryLongCommandName" * 6
+    client = get_connection("default")
+    client.hincrby(f"jobs:counts:{int(time.time()) // 60 - 3}", f"low|{name}|finished|12", 7)
+    client.hset(long.key, "reason", f"{'E' * 10_000}: {'y' * 400}")
+    found = []
+    for page, about in (
+        ("job", [long.id]),
+        ("job_edit", [long.id]),
+        ("list", ["dead"]),
+        ("commands", []),
+        ("overview", []),
+    ):
+        visit.go(page, *about)
+        found += look_at(visit)
+    visit.go("list", "dead")
+    link = visit.page.locator(".jobs-row").first
+    assert "x" * 200 in link.get_attribute("title")
+    visit.page.get_by_label(long.id).check()
+    visit.follow(visit.page.get_by_role("button", name="Delete"))
+    found += look_at(visit)
+    assert not found, "\n".join(found)
+
+
+def test_a_row_is_a_card_on_a_phone(visitor, scene):
+    visit = visitor(live=False, viewport=PHONE)
+    page = visit.go("overview")
+    pause = page.get_by_role("button", name="Pause mailers")
+    assert pause.bounding_box()["x"] + pause.bounding_box()["width"] <= PHONE["width"]
+    visit.go("list", "dead")
+    assert not page.get_by_label("Command").is_visible()  # the filters are folded
+    page.locator(".jobs-filters > summary").click()
+    assert page.get_by_label("Command").is_visible()
+
+
 def test_a_question_is_accessible(visitor, scene):
     visit = visitor(live=False)
     visit.follow(visit.go("job", scene.dead.id).get_by_role("button", name="Delete"))
@@ -108,6 +150,8 @@ def test_a_page_without_redis_is_accessible(visitor, tmp_path):
         visit.go("overview")
     assert "none.sock" in content(visit)
     assert [*look_at(visit)] == []
+    assert all("503" in complaint for complaint in visit.complaints)
+    visit.complaints.clear()
 
 
 def test_a_list_goes_on_from_page_to_page(visitor, scene):

@@ -50,7 +50,11 @@ class Visitor:
         question = self.page.locator("#jobs-question")
         assert (question.inner_text() if question.count() else "") == asks
         if asks:
-            self.follow(self.page.get_by_role("button", name="Yes, I am sure"))
+            self.follow(self.page.locator("button[name=confirmed]"))
+
+    def more(self):
+        """Open the menu with a job's further buttons."""
+        self.page.locator("#jobs-more > summary").click()
 
     def told(self):
         """What the messages at the top of the page say."""

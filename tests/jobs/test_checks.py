@@ -10,8 +10,10 @@ from django.test import override_settings
 from config.queues import rq_queues
 from jobs import Mandate, checks
 from jobs.broker import embedded
+from jobs.commands.collect_metrics import CollectMetrics
 from jobs.doctor import Severity, project
 from jobs.record import registry
+from jobs.scheduler import Entry
 from tests.jobs.worker.servers import Server
 from tests.processes import ROOT, child_environment
 from tests.sample.commands import notes
@@ -182,6 +184,15 @@ def test_the_embedded_server_is_reported_before_a_deployment(settings, tmp_path)
     settings.RQ_QUEUES = rq_queues(embedded.url(tmp_path / ".jobs"))
 
     assert ids(*checks.check_development(None)) == ["jobs.W003"]
+
+
+COLLECTED = [Entry("measure", CollectMetrics, every=300), Entry("by name", "jobs.CollectMetrics", every=300)]
+
+
+def test_an_entry_that_collects_what_the_workers_collect_is_reported(settings):
+    settings.JOBS = {**settings.JOBS, "SCHEDULE": f"{__name__}.COLLECTED"}
+
+    assert ids(*checks.check_schedule(None)) == ["jobs.W005", "jobs.W005"]
 
 
 def test_warnings_of_the_project_are_no_errors_of_the_doctor(settings):

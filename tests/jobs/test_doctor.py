@@ -634,13 +634,13 @@ def test_a_database_that_takes_calls_and_never_answers(healthy):
 
 def test_migrations_that_are_missing(healthy):
     recorder = MigrationRecorder(connections["default"])
-    recorder.record_unapplied("jobs", "0003_dashboard_without_rows")
+    recorder.record_unapplied("jobs", "0004_dashboard_activity")
     try:
         (finding,) = doctor.examine()
     finally:
-        recorder.record_applied("jobs", "0003_dashboard_without_rows")
+        recorder.record_applied("jobs", "0004_dashboard_activity")
 
-    assert finding.what == "1 migration is not applied: jobs.0003_dashboard_without_rows."
+    assert finding.what == "1 migration is not applied: jobs.0004_dashboard_activity."
     assert (finding.severity, finding.mend) == (ERROR, "python manage.py migrate")
 
 

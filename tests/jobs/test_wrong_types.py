@@ -30,6 +30,7 @@ WHAT = {  # what a function of keys.py is called with, by the names of its param
     **{"queue": ["low"], "worker": ["w1"], "kind": keys.REGISTRIES, "entry_id": ["entry-e"], "list_id": ["list"]},
     "group": ["default,low"],
     **{"job_id": ["victim", "entry-e"], "command": ["sample.Once"], "digest": ["d"], "member": ["victim:1"]},
+    **{"fingerprint": ["0123456789ab"], "user": ["1"], "step": [NOW // 600], "place": [f"{NOW // 60 * 60 - 600}:60"]},
     **{"minute": [NOW // 60 + minute for minute in (-60, 0, 1)], "hour": [NOW // 3_600 + hour for hour in (-1, 0)]},
 }
 OWN_NAMES = {"name": {keys.queue: ["low"], keys.worker: ["w1"], keys.lease: ["promotion"]}}
@@ -61,6 +62,7 @@ PAGES = [
         for state in ("queued", "running", "scheduled", "waiting", "dead", "cancelled", "finished")
     ),
     *(("jobs_queue", ["low"]), ("jobs_workers", []), ("jobs_recurring", []), ("jobs_job", ["victim"])),
+    *(("jobs_errors", []), ("jobs_activity", []), ("jobs_search", []), ("jobs_command", ["sample.WriteNote"])),
     *(("jobs_commands", []), ("jobs_profiles", []), ("jobs_metrics", []), ("jobs_change", ["victim"])),
     *((f"jobs_api_{name}", []) for name in ("overview", "workers", "recurring", "commands", "changes")),
     *(("jobs_api_jobs", [state]) for state in ("queued", "running", "dead")),

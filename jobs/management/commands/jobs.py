@@ -64,6 +64,7 @@ class Command(BaseCommand):
         stats.add_argument("--once", action="store_true", help="print the figures once and exit")
         stats.add_argument("--interval", type=float, default=2.0, help="seconds between updates (default 2)")
         listed = add("list", "jobs in any state, unless a filter names one", show.list_jobs)
+        listed.add_argument("terms", nargs="*", metavar="SEARCH", help="such as args.user:7 state:dead since:1h")
         add_filters(listed, limit=50)
         listed.add_argument("--header", action="store_true", help="name the columns in piped output, too")
         shown = add("show", "all details of jobs", show.show)

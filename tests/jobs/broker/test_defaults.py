@@ -52,12 +52,12 @@ def run(script, debug, folder, apps="jobs django_rq", **variables):
 pytestmark = pytest.mark.processes
 
 
-def test_a_project_without_settings_has_a_queue_and_the_collector_of_the_metrics(tmp_path):
+def test_a_project_without_settings_has_a_queue_and_no_recurring_entries(tmp_path):
     said = run(LOOK, "debug", tmp_path)
 
     assert said.splitlines() == [
         f"{embedded.url(tmp_path / '.jobs')} default jobs.job.MandateJob",
-        "['jobs.CollectMetrics']",
+        "[]",
     ]
 
 

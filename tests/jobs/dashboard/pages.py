@@ -14,9 +14,9 @@ def url(name, *args):
     return reverse(f"admin:jobs_{name}", args=args)
 
 
-def text(client, address):
+def text(client, address, status=200):
     response = client.get(address)
-    assert response.status_code == 200, response
+    assert response.status_code == status, response
     return response.content.decode()
 
 

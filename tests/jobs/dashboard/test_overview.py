@@ -78,8 +78,10 @@ def test_a_queue_that_nobody_serves_and_one_that_is_behind(admin_client):
     WriteNote.defer("x", queue="low")
     job = WriteNote.defer("x")
     get_connection("default").hset(job.key, "enqueued_at", "2026-01-01T00:00:00.000000Z")
-    behind, unserved = overview(admin_client)["warnings"]
-    assert behind.startswith("The queue default is behind: its first job has waited ")
+    shown = overview(admin_client)
+    (behind,) = shown["problems"]
+    assert behind.headline.startswith("default waits: its first job for ")
+    (unserved,) = shown["warnings"]
     assert unserved == "No worker serves the queue low: its 1 job waits."
 
 
@@ -172,8 +174,42 @@ def test_a_thousand_workers_are_one_page(admin_client):
     page = text(admin_client, url("workers"))
     assert "1,001 worker processes." in page
     assert "1,001 of 2,002 threads are busy; 2,002 MB in use." in page
-    assert "The first 1,000 are shown." in page
+    assert "1 to 50 of 1,001" in page
+    last = admin_client.get(url("workers"), {"page": "21"})
+    assert [worker.name for worker in last.context["workers"]] == ["w1000"]
+    found = admin_client.get(url("workers"), {"text": "W0007"})
+    assert [worker.name for worker in found.context["workers"]] == ["w0007"]
+    assert "1 of them is found." in found.content.decode()
     assert page.count('name="csrfmiddlewaretoken"') < 5  # one form, not one a row
+
+
+def test_workers_are_grouped_by_host_and_release(admin_client):
+    for number, (host, release) in enumerate([("a", "5ada9a3"), ("b", "5ada9a3"), ("a", "5ada9a3"), ("a", "")]):
+        beat(f"w{number}", hostname=host, code_version=release, running=1, queues=",".join(f"q{n}" for n in range(40)))
+    page = admin_client.get(url("workers"))
+    assert [worker.name for worker in page.context["workers"]] == ["w3", "w0", "w2", "w1"]
+    assert page.content.decode().count('<tr class="jobs-group">') == 3
+    assert "a <small>release 5ada9a3 2 processes, 2 of 4 threads busy</small>" in page.content.decode()
+    assert "q0, q1, q2, q3 and 36 more" in page.content.decode()
+
+
+@pytest.mark.parametrize("page", ["0", "-1", "9999999999", "x", ""])
+def test_any_page_number_is_a_page(page, admin_client):
+    beat()
+    assert len(admin_client.get(url("workers"), {"page": page}).context["workers"]) == 1
+    assert admin_client.get(url("commands"), {"page": page}).status_code == 200
+
+
+def test_commands_are_searched_and_paged(admin_client):
+    for number in range(60):
+        count(1, f"low|a.Quick{number}|finished|3", 60 - number)
+    page = admin_client.get(url("commands"), {"sort": "runs"})
+    assert len(page.context["rows"]) == 50
+    assert "1 to 50 of 60" in page.content.decode()
+    second = admin_client.get(f"{url('commands')}?{page.context['part'].following}")
+    assert [row.command for row in second.context["rows"]] == [f"a.Quick{number}" for number in range(50, 60)]
+    found = admin_client.get(url("commands"), {"text": "quick59 LOW"})
+    assert [row.command for row in found.context["rows"]] == ["a.Quick59"]
 
 
 def test_what_a_worker_says_of_itself_is_text(admin_client):
@@ -210,7 +246,7 @@ def test_commands_the_slowest_and_the_most_failing_first(admin_client):
     assert order == {"time": "a.Slow", "slowest": "a.Slow", "failures": "a.Bad", "runs": "a.Quick"}
     page = text(admin_client, url("commands") + "?span=nonsense&sort=nonsense")
     assert "<title>a.Quick over time: at most 50 runs, at " in page
-    assert '<path class="failed"' in page
+    assert page.count('<svg class="jobs-trend is-bad"') == 1
     for cells in ("<small>default</small></th><td>7 (7)</td><td>0</td><td>0</td>", "<td>0</td><td>0</td><td>50</td>"):
         assert cells in page  # of the three minutes in which anything ran
     assert page.partition('id="jobs-numbers"')[2].count('<th scope="col"') == 1 + 3
@@ -230,7 +266,7 @@ def test_a_server_that_answers_with_an_error_is_told_on_pages_and_after_actions(
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", refuse)
     for address in (reverse(OVERVIEW), url("list", "dead"), url("job", job.id), url("queue", "low"), url("workers")):
-        assert trouble in text(admin_client, address)
+        assert trouble in text(admin_client, address, status=503)
     for address in (
         url("job_retry", job.id),
         url("queue_pause", "low"),
@@ -239,7 +275,7 @@ def test_a_server_that_answers_with_an_error_is_told_on_pages_and_after_actions(
     ):
         response = admin_client.post(address)
         assert response.status_code == 302
-    assert trouble in text(admin_client, reverse(OVERVIEW))
+    assert trouble in text(admin_client, reverse(OVERVIEW), status=503)
     assert admin_client.get(url("api_overview")).status_code == 503
 
 
@@ -259,6 +295,7 @@ def test_a_server_that_stands_still_is_told(admin_client, valkey):
     queues.pause("low")  # a connection is open
     valkey.process.send_signal(signal.SIGSTOP)
     try:
-        assert "Timeout" in text(admin_client, url("list", "dead"))
+        page = text(admin_client, url("list", "dead"), status=503)
+        assert "Redis does not answer: it holds the connection open" in page
     finally:
         valkey.process.send_signal(signal.SIGCONT)

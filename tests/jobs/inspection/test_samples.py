@@ -30,7 +30,7 @@ def test_a_first_job_that_cannot_be_read_has_no_latency(broken, valkey):
     assert samples.measure()["default"] == samples.Sample(1, 0.0)
 
 
-def test_a_sample_is_kept_for_its_minute(valkey):
+def test_a_sample_is_kept_for_its_minute_also_by_the_collector_of_earlier_releases(valkey):
     WriteNote.defer_many([("x",)] * 3)
     CollectMetrics.run()
 

@@ -6,7 +6,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobs.commands.collect_metrics import CollectMetrics
 from jobs.errors import ScheduleError
 from jobs.recurring.entry import Entry, listed
 from tests.sample.commands.notes import WriteNote
@@ -206,21 +205,6 @@ def test_a_valid_entry_has_no_problem():
 
 GOOD = [Entry("x", WriteNote, args=("x",), cron="@daily")]
 NO_LIST = "nothing"
-
-
-OWN_COLLECTOR = [Entry("measure", CollectMetrics, every=300, enabled=False)]
-BY_NAME = [Entry("measure", "jobs.CollectMetrics", every=300)]
-
-
-def test_the_collector_of_the_metrics_is_listed_unless_the_project_lists_it_or_switches_it_off(settings):
-    def names(**own):
-        settings.JOBS = {name: value for name, value in settings.JOBS.items() if name != "COLLECT_METRICS"} | own
-        return [entry.name for entry in listed()]
-
-    assert names(SCHEDULE=None) == ["collect queue metrics"]
-    assert names(SCHEDULE=f"{__name__}.GOOD") == ["x", "collect queue metrics"]
-    assert names(SCHEDULE=f"{__name__}.OWN_COLLECTOR") == names(SCHEDULE=f"{__name__}.BY_NAME") == ["measure"]
-    assert names(SCHEDULE=None, COLLECT_METRICS=False) == []
 
 
 def test_the_projects_list_is_read_by_its_path(settings):

@@ -1,0 +1,159 @@
+"""The page of one command: its attempts, durations, waits, errors, jobs, options and recurring entries."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from django.http import Http404, HttpRequest
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+
+from jobs import conf, scheduler
+from jobs.broker.times import DAY, HOUR
+from jobs.dashboard import charts
+from jobs.dashboard.format import span as spelt
+from jobs.dashboard.job import options_of
+from jobs.dashboard.wrappers import Screen
+from jobs.inspection import JobQuery, attempt_counts, digests, error_counts, everywhere, samples
+from jobs.inspection.attempt_counts import Tally, together
+from jobs.inspection.digests import Digest
+from jobs.inspection.rows import Row
+from jobs.inspection.search import Search, Term
+from jobs.job import JobState
+from jobs.record import registry
+
+SPANS = {"hour": HOUR, "day": DAY, "3days": 3 * DAY, "2weeks": 14 * DAY}
+PARTS = (0.5, 0.95, 0.99)
+SHOWN = 10  # jobs, errors and entries in each table
+LOOKED_AT = 500  # running jobs, and of those that ended, that are looked at
+
+
+def command(request: HttpRequest, name: str) -> Screen:
+    """The page of one command. Http404 if this release does not have it, and it has run at no time that is kept."""
+    span = request.GET.get("span", "hour")
+    span = span if span in SPANS else "hour"
+    minutes = attempt_counts.of_command(name)
+    series = [(start, together(of_queue.values())) for start, of_queue in minutes]
+    hour = together(tally for _start, tally in series)
+    this_hour = int(time.time()) // HOUR
+    kept = digests.series("command", name, range(this_hour - SPANS["2weeks"] // HOUR, this_hour))
+    is_known = name in registry.all_commands()
+    if not is_known and not hour.attempts and not any(digest.attempts for _hour, digest in kept):
+        raise Http404(_("There is no command %(name)s in this release, and none ran in two weeks.") % {"name": name})
+    by_hour = dict(kept)
+    usual = digests.usual([by_hour.get(each, Digest()) for each in digests.usual_hours(time.time())])
+    queues = sorted({queue for _start, of_queue in minutes for queue in of_queue} | ({_own_queue(name)} - {""}))
+    ended = _ended(name)
+    return "command", {
+        "title": name,
+        "name": name,
+        "span": span,
+        "spans": list(SPANS),
+        "hour": hour,
+        "usual": usual,
+        "queues": queues,
+        "quantiles": _quantiles(hour, samples.waits([each for each in queues if each in conf.queues()], 60)),
+        "trend": charts.trend(_("Attempts by minute, last hour"), [tally.attempts for _start, tally in series]),
+        "plot": charts.plot(_("Attempts over time; failed ones on top"), _bars(span, series, kept)),
+        "histogram": charts.plot(_("Attempts of the last hour by their duration"), _histogram(hour)),
+        "durations": _durations(hour),
+        "errors": [group for group in error_counts.recent() if _is_of(group, name)][:SHOWN],
+        "running": list(islice(JobQuery(state=JobState.RUNNING, command=name).all(LOOKED_AT), SHOWN)),
+        "slowest": sorted(ended, key=_seconds, reverse=True)[:SHOWN],
+        "options": options_of(name),
+        "entries": [entry for entry in scheduler.entries() if _runs(entry, name)][:SHOWN],
+    }
+
+
+def _own_queue(name: str) -> str:
+    known: Any = registry.all_commands().get(name)
+    return known.queue if known and known.queue in conf.queues() else ""
+
+
+def _ended(name: str) -> list[tuple[Row, float]]:
+    """Return the jobs that ended last, with the seconds that their last attempt took."""
+    terms = (Term("command", name), Term("state", "finished"), Term("state", "dead"))
+    rows = everywhere.find_all(Search(terms), LOOKED_AT).rows if "." in name else []
+    return [
+        (row, (row.ended_at - row.started_at).total_seconds())
+        for row in rows
+        if row.ended_at is not None and row.started_at is not None
+    ]
+
+
+def _seconds(each: tuple[Row, float]) -> float:
+    return each[1]
+
+
+def _quantiles(hour: Tally, waits: Sequence[float]) -> list[tuple[str, str, str]]:
+    """Return p50, p95 and p99 of the run times and of the waits, as texts."""
+    ordered = sorted(waits)
+    shown = []
+    for part in PARTS:
+        run = spelt(hour.quantile(part)) if hour.attempts else "-"
+        wait = spelt(ordered[min(len(ordered) - 1, int(part * len(ordered)))]) if ordered else "-"
+        shown.append((f"p{part * 100:.0f}", run, wait))
+    return shown
+
+
+def _bars(span: str, minutes: Sequence[tuple[int, Tally]], hours: Sequence[tuple[int, Digest]]) -> list[charts.Bar]:
+    """Return the bars of the chart: minutes of an hour, hours of up to three days, or days."""
+    if span == "hour":
+        steps = [(start, tally.attempts, tally.failed) for start, tally in minutes]
+    elif span == "2weeks":
+        days: dict[int, Digest] = {}
+        for hour, digest in hours:
+            day = int(timezone.localtime(_moment(hour * HOUR)).replace(hour=0).timestamp())
+            days[day] = days.get(day, Digest()) + digest
+        steps = [(start, digest.attempts, digest.failed) for start, digest in days.items()]
+    else:
+        wanted = hours[-(SPANS[span] // HOUR) :]
+        steps = [(hour * HOUR, digest.attempts, digest.failed) for hour, digest in wanted]
+    form = "d M" if span == "2weeks" else "H:i"
+    every = max(1, len(steps) // 6)
+    return [_bar(*step, form if at % every == 0 else "") for at, step in enumerate(steps)]
+
+
+def _bar(start: int, attempts: int, failed: int, form: str) -> charts.Bar:
+    at = timezone.localtime(_moment(start))
+    text = _("%(at)s: %(well)s ended well, %(failed)s failed")
+    label = text % {"at": date_format(at, "d M H:i"), "well": f"{attempts - failed:,}", "failed": f"{failed:,}"}
+    return charts.Bar(label, [("ok", attempts - failed), ("failed", failed)], date_format(at, form) if form else "")
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _durations(hour: Tally) -> list[tuple[str, int]]:
+    """Return the attempts by their duration, each bucket by its upper end."""
+    return [(spelt(2**bucket / 1e6), hour.buckets[bucket]) for bucket in sorted(hour.buckets)]
+
+
+def _histogram(hour: Tally) -> list[charts.Bar]:
+    if not hour.buckets:
+        return []
+    every = range(min(hour.buckets), max(hour.buckets) + 1)
+    text = _("under %(span)s: %(n)s")
+    return [
+        charts.Bar(
+            text % {"span": spelt(2**bucket / 1e6), "n": f"{hour.buckets.get(bucket, 0):,}"},
+            [("ok", hour.buckets.get(bucket, 0))],
+            spelt(2**bucket / 1e6) if at % max(1, len(every) // 6) == 0 else "",
+        )
+        for at, bucket in enumerate(every)
+    ]
+
+
+def _is_of(group: error_counts.ErrorGroup, name: str) -> bool:
+    return group.command == name or name in group.commands
+
+
+def _runs(entry: Any, name: str) -> bool:
+    try:
+        return bool(entry.job.command_name == name)
+    except Exception:  # an unreadable entry is shown on its own page
+        return False

@@ -1,0 +1,216 @@
+"""
+What each command and queue did in an hour, in a line each: what is usual for an hour, and charts of two weeks.
+
+A digest is a few kilobytes where an hour's counts are hundreds: 300 commands and 40 queues take 25 kB an hour.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from redis import Redis
+
+from jobs import conf, runtime
+from jobs.broker import keys
+from jobs.broker.connections import servers
+from jobs.broker.times import DAY, HOUR, MINUTE, as_text, number_of
+from jobs.inspection import attempt_counts
+from jobs.inspection.attempt_counts import Tally
+
+DIGESTS_KEPT = 15 * DAY  # seconds: two weeks of charts, and the same hour of the week twice
+WRITTEN = ""  # the field that says that an hour is digested, though nothing may have happened in it
+USUAL_DAYS = 7  # days whose same hour is compared
+ENOUGH_HOURS = 2  # hours with attempts from which something is usual
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """
+    An hour of one command or queue. `p50`, `p95`: seconds that its attempts took; `wait`: seconds that the first job of
+    a queue had waited at most; 0 for a command.
+    """
+
+    attempts: int = 0
+    failed: int = 0
+    dead: int = 0
+    p50: float = 0.0
+    p95: float = 0.0
+    seconds: float = 0.0
+    wait: float = 0.0
+
+    @classmethod
+    def of(cls, tally: Tally, wait: float = 0.0) -> "Digest":
+        """Build the digest of a tally."""
+        p50, p95 = tally.quantile(0.5), tally.quantile(0.95)
+        return cls(tally.attempts, tally.failed, tally.outcomes["dead"], p50, p95, tally.seconds, wait)
+
+    def __add__(self, other: "Digest") -> "Digest":
+        """Together: counts are added; of durations and waits the longer one counts."""
+        return Digest(
+            attempts=self.attempts + other.attempts,
+            failed=self.failed + other.failed,
+            dead=self.dead + other.dead,
+            p50=max(self.p50, other.p50),
+            p95=max(self.p95, other.p95),
+            seconds=self.seconds + other.seconds,
+            wait=max(self.wait, other.wait),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What is usual for an hour: medians over the same hour of the last days. `hours`: how many had attempts."""
+
+    hours: int = 0
+    attempts: float = 0.0
+    failed: float = 0.0  # of all attempts, from 0 to 1
+    retried: float = 0.0
+    p50: float = 0.0
+    p95: float = 0.0
+    wait: float = 0.0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there were enough hours to say so."""
+        return self.hours >= ENOUGH_HOURS
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """The digests of one hour, by command and by queue."""
+
+    commands: Mapping[str, Digest]
+    queues: Mapping[str, Digest]
+
+
+def write_missing(client: Redis) -> bool:
+    """
+    Write the digest of the latest hour that has a sum and no digest. Returns whether there was one: call it again.
+
+    Safe to call from several processes: each writes the same.
+    """
+    this_hour = int(runtime.now()) // HOUR
+    hours = range(this_hour - 1, this_hour - attempt_counts.HOURS_KEPT // HOUR, -1)
+    with client.pipeline(transaction=False) as pipeline:
+        for hour in hours:
+            pipeline.hexists(keys.digest(hour), WRITTEN)
+            pipeline.exists(keys.counts_of_hour(hour))
+        known = pipeline.execute()
+    for hour, is_written, is_counted in zip(hours, known[::2], known[1::2], strict=True):
+        if is_counted and not is_written:
+            _write(client, hour)
+            return True
+    return False
+
+
+def _write(client: Redis, hour: int) -> None:
+    minutes = range(hour * HOUR // MINUTE, (hour + 1) * HOUR // MINUTE)
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.hgetall(keys.counts_of_hour(hour))
+        for minute in minutes:
+            pipeline.hgetall(keys.samples(minute))
+        counted, *sampled = pipeline.execute()
+    commands: dict[str, Tally] = {}
+    queues: dict[str, Tally] = {}
+    for (queue, command, outcome, bucket), count in attempt_counts.parsed(counted):
+        commands.setdefault(command, Tally()).add(outcome, bucket, count)
+        queues.setdefault(queue, Tally()).add(outcome, bucket, count)
+    waits: dict[str, float] = {}
+    for of_minute in sampled:
+        for name, text in of_minute.items():
+            queue = as_text(name)
+            waits[queue] = max(waits.get(queue, 0.0), number_of(text.partition(b" ")[2]))
+    fields: dict[Any, Any] = {f"command|{name}": _text(Digest.of(tally)) for name, tally in commands.items()}
+    for name in queues.keys() | waits.keys():
+        fields[f"queue|{name}"] = _text(Digest.of(queues.get(name, Tally()), waits.get(name, 0.0)))
+    with client.pipeline() as pipeline:
+        pipeline.hset(keys.digest(hour), mapping={WRITTEN: "1"} | fields)
+        pipeline.expireat(keys.digest(hour), hour * HOUR + DIGESTS_KEPT)
+        pipeline.execute()
+
+
+def read(hours: Iterable[int]) -> dict[int, Hour]:
+    """Return the digests of these hours (since the epoch); an hour without one is empty. One round trip a server."""
+    wanted = list(hours)
+    found: dict[int, tuple[dict[str, Digest], dict[str, Digest]]] = {hour: ({}, {}) for hour in wanted}
+    for client in servers():
+        with client.pipeline(transaction=False) as pipeline:
+            for hour in wanted:
+                pipeline.hgetall(keys.digest(hour))
+            for hour, fields in zip(wanted, pipeline.execute(), strict=True):
+                for field, text in fields.items():
+                    _put(found[hour], as_text(field), text)
+    return {hour: Hour(*by_kind) for hour, by_kind in found.items()}
+
+
+def series(kind: str, name: str, hours: Iterable[int]) -> list[tuple[int, Digest]]:
+    """Return the digests of one `command` or `queue` over these hours. One round trip a server."""
+    wanted = list(hours)
+    found = dict.fromkeys(wanted, Digest())
+    for client in servers():
+        with client.pipeline(transaction=False) as pipeline:
+            for hour in wanted:
+                pipeline.hget(keys.digest(hour), f"{kind}|{name}")
+            for hour, text in zip(wanted, pipeline.execute(), strict=True):
+                found[hour] += _digest(text)
+    return list(found.items())
+
+
+def usual_hours(now: float) -> list[int]:
+    """Return the hours of the last days that are compared with the hour of `now` (seconds since the epoch)."""
+    return [int(now - days * DAY) // HOUR for days in range(1, USUAL_DAYS + 1)]
+
+
+def usual(digests: Iterable[Digest]) -> Usual:
+    """Return what is usual, by the digests of comparable hours. Hours without attempts count for the wait alone."""
+    every = list(digests)
+    ran = [each for each in every if each.attempts]
+    if not every:
+        return Usual()
+    wait = median(each.wait for each in every)
+    if not ran:
+        return Usual(wait=wait)
+    return Usual(
+        hours=len(ran),
+        attempts=median(each.attempts for each in ran),
+        failed=median(each.failed / each.attempts for each in ran),
+        retried=median((each.failed - each.dead) / each.attempts for each in ran),
+        p50=median(each.p50 for each in ran),
+        p95=median(each.p95 for each in ran),
+        wait=wait,
+    )
+
+
+def usual_now(now: float) -> tuple[dict[str, Usual], dict[str, Usual]]:
+    """Return what is usual for the hour of `now`, by command and by queue. One round trip a server."""
+    hours = read(usual_hours(now)).values()
+    commands: dict[str, list[Digest]] = {}
+    queues: dict[str, list[Digest]] = {name: [] for name in conf.queues()}
+    for hour in hours:
+        for name, digest in hour.commands.items():
+            commands.setdefault(name, []).append(digest)
+        for name, digest in hour.queues.items():
+            queues.setdefault(name, []).append(digest)
+    return (
+        {name: usual(each) for name, each in commands.items()},
+        {name: usual(each) for name, each in queues.items()},
+    )
+
+
+def _text(digest: Digest) -> str:
+    numbers = (digest.p50, digest.p95, digest.seconds, digest.wait)
+    counts = f"{digest.attempts} {digest.failed} {digest.dead}"
+    return f"{counts} {' '.join(f'{number:.9g}' for number in numbers)}"
+
+
+def _digest(text: bytes | None) -> Digest:
+    attempts, failed, dead, *numbers = [*map(number_of, (text or b"").split()), *[0.0] * 7][:7]
+    return Digest(int(attempts), int(failed), int(dead), *numbers)
+
+
+def _put(into: tuple[dict[str, Digest], dict[str, Digest]], field: str, text: bytes) -> None:
+    kind, _, name = field.partition("|")
+    if kind in ("command", "queue"):
+        by_name = into[kind == "queue"]
+        by_name[name] = by_name.get(name, Digest()) + _digest(text)
