@@ -128,7 +128,7 @@ class IdleWorker:
         for thread in range(count):
             claim = self.fetch.take()
             assert claim is not None, "There is nothing left to run."
-            self.board.start(thread, started, started + 1e6, b"%b %b %b" % (claim.id, claim.execution, claim.queue))
+            self.board.start(thread, started, started + 1e6, claim.id, claim.execution, claim.queue)
         self.fetch._wire.close()  # 1,000 of them would be too many
 
     def drain(self, outcomes: Iterator[Outcome], wire: Wire) -> None:
