@@ -264,16 +264,13 @@ TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above
     **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers), "set"),
     **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES, ERRORS), "zset"),
     **dict.fromkeys((registry, ready, processes_of, doormen), "zset"),
-    **dict.fromkeys(
-        (ASIDE, FOLLOWED, COUNTS_TOTAL, job, worker, removed, runs_ended, change, profile, searches), "hash"
-    ),
+    **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, job, worker, runs_ended, change, profile, searches), "hash"),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples, error, errors_of), "hash"),
-    **dict.fromkeys(
-        (SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, unique, counts_packed), "string"
-    ),
+    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, unique), "string"),
+    counts_packed: "string",
     **dict.fromkeys((queue, runs, bell, recall, activity_of), "list"),
-    results: "stream",
-    ACTIVITY: "stream",
+    removed: "hash",
+    **dict.fromkeys((results, ACTIVITY), "stream"),
 }
 
 
@@ -289,11 +286,11 @@ def type_of(key: str) -> str:
 
 def shared(queues: Iterable[str]) -> list[str]:
     """The keys that all jobs share, and those that the jobs of each of these queues share."""
-    of_queues = [
+    return [
+        *(each for each in TYPES if isinstance(each, str)),
         *(each(name) for name in queues for each in (queue, ready, workers_of, plain)),
         *(registry(kind, name) for name in queues for kind in REGISTRIES),
     ]
-    return [each for each in TYPES if isinstance(each, str)] + of_queues
 
 
 _BEGINNINGS = {registry(kind, ""): TYPES[registry] for kind in REGISTRIES}

@@ -11,8 +11,10 @@ RUNS = 10  # last runs shown for each entry
 
 
 def recurring(request: HttpRequest) -> Screen:
-    """A page of the entries, with their next and last runs."""
-    entries, further = scheduler.page(request.GET.get("cursor", ""), ENTRIES)
+    """A page of the entries, with their next and last runs; of the one that `times` names with its next five."""
+    cursor = request.GET.get("cursor", "")
+    entries, further = scheduler.page(cursor, ENTRIES)
     runs = scheduler.histories(entries, RUNS)
     rows = [(entry, runs[entry.id]) for entry in entries]
-    return "recurring", {"title": _("Recurring jobs"), "rows": rows, "next": further}
+    shown = {"rows": rows, "next": further, "cursor": cursor, "times": request.GET.get("times", "")}
+    return "recurring", {"title": _("Recurring jobs"), **shown}

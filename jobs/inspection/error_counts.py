@@ -27,7 +27,7 @@ LABELS = 5_000  # fingerprints and commands counted in a step
 FOLLOWED = 1_000  # retried jobs of an error that are followed
 FOLLOWED_FOR = 7 * DAY  # seconds
 
-_ERRORS = Script("shared.lua", "errors.lua")
+_ERRORS = Script("errors.lua")
 
 
 @dataclass(frozen=True, slots=True)

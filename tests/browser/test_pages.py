@@ -108,6 +108,12 @@ def test_long_names_and_texts_push_nothing_off(visitor, transactional_db, runnin
     client.hincrby(f"jobs:counts:{int(time.time()) // 60 - 3}", f"low|{name}|finished|12", 7)
     client.hset(long.key, "reason", f"{'E' * 10_000}: {'y' * 400}")
     found = []
+
+    def too_wide(visit):
+        for size in (DESKTOP, PHONE):
+            visit.page.set_viewport_size(size)
+            yield from (f"{visit.page.url}: {problem}" for problem in overflow(visit.page))
+
     for page, about in (
         ("job", [long.id]),
         ("job_edit", [long.id]),
@@ -116,13 +122,13 @@ def test_long_names_and_texts_push_nothing_off(visitor, transactional_db, runnin
         ("overview", []),
     ):
         visit.go(page, *about)
-        found += look_at(visit)
+        found += too_wide(visit)
     visit.go("list", "dead")
     link = visit.page.locator(".jobs-row").first
     assert "x" * 200 in link.get_attribute("title")
     visit.page.get_by_label(long.id).check()
     visit.follow(visit.page.get_by_role("button", name="Delete"))
-    found += look_at(visit)
+    found += too_wide(visit)
     assert not found, "\n".join(found)
 
 

@@ -1,10 +1,12 @@
--- Count a failed attempt under the fingerprint of its error. After shared.lua.
+-- Count a failed attempt under the fingerprint of its error.
 --
 -- KEYS  the fingerprints by when they were last seen, the record of this one, the counts of this step of time
 -- ARGV  1 fingerprint   2 now (seconds)   3 error   4 frame   5 message   6 command   7 release   8 job
 --       9 the most fingerprints   10 seconds to keep a fingerprint   11 seconds to keep a step   12 the most labels of a step
 --
 -- Beyond the most fingerprints, those that were not seen for longest go, a hundred a call.
+-- Parts: server
+
 local all, record, step = unpack(KEYS)
 local fingerprint, now, label = ARGV[1], ARGV[2], ARGV[1] .. '|' .. ARGV[3] .. '|' .. ARGV[6]
 

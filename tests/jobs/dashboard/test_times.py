@@ -1,5 +1,7 @@
 """Times and recurrences as a reader says them: in a zone of her choice, and in words."""
 
+import re
+
 import pytest
 from django.urls import reverse
 
@@ -47,7 +49,9 @@ def test_an_entry_shows_words_its_next_times_and_its_runs_as_signs(admin_client,
     worker.run()
     page = text(admin_client, url("recurring"))
     assert "at 04:30" in page
-    assert page.count("04:30:00</time>") == 5
+    assert page.count("04:30:00</time>") == 1
+    (address,) = re.findall(r'href="(\?cursor=&amp;times=[^"]+)"', page)
+    assert text(admin_client, url("recurring") + address.replace("&amp;", "&")).count("04:30:00</time>") == 5
     assert '<a class="jobs-tick jobs-state-dead"' in page
     assert 'aria-label="dead, ' in page
     assert 'aria-label="Pause nightly"' in page
