@@ -35,10 +35,7 @@ def queue(name: str) -> str:
 
 
 def registry(kind: str, queue: str) -> str:
-    """
-    A registry of a queue, a sorted set. `kind`: wip (claims by their execution), scheduled, deferred, finished, failed,
-    canceled.
-    """
+    """A registry of a queue, a sorted set. `kind`: wip (claims), scheduled, deferred, finished, failed, canceled."""
     return f"{RQ}{kind}:{queue}"
 
 
