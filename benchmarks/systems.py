@@ -269,25 +269,27 @@ class Sidekiq(System):
             return f"there is no Sidekiq in {places.sidekiq}"
         if shutil.which(self._ruby(places)[0]) is None:
             return f"there is no {places.ruby}" if is_gem else "no ruby is installed"
-        loaded = _told([*self._ruby(places), "-e", 'require "sidekiq"; puts Sidekiq::VERSION'], places.env)
+        if self.options.get("yjit") and _told([*self._ruby(places), "--yjit", "-e", "1"], self.env(places)).returncode:
+            return "this Ruby has no YJIT"
+        loaded = _told([*self._ruby(places), "-e", 'require "sidekiq"; puts Sidekiq::VERSION'], self.env(places))
         if loaded.returncode:
             error = loaded.stderr.splitlines()[0].rpartition("': ")[2]
             return f"it does not load: {error}"
         if is_gem and int(loaded.stdout.partition(".")[0]) < 8:
             return f"that Ruby has Sidekiq {loaded.stdout.strip()}, not 8"
-        if self.options.get("yjit") and _told([*self._ruby(places), "--yjit", "-e", "1"], self.env(places)).returncode:
-            return "this Ruby has no YJIT"
         return None
 
     def _ruby(self, places: Places) -> list[str]:
         return [str(places.ruby)] if "gem" in self.options else ["ruby", "-I", f"{places.sidekiq}/lib"]
 
     def env(self, places: Places, *, django: bool = False) -> dict[str, str]:
+        # RUBYLIB is that of the other Ruby.
+        env = {name: value for name, value in places.env.items() if "gem" not in self.options or name != "RUBYLIB"}
         if not self.options.get("yjit"):
-            return dict(places.env)
+            return env
         # 64 MB for compiled code, far more than it needs: Ruby 3.1 would fill 256 MB at once.
-        wanted = f"{places.env.get('RUBYOPT', '')} --yjit --yjit-exec-mem-size=64"
-        return {**places.env, "RUBYOPT": wanted.strip()}
+        wanted = f"{env.get('RUBYOPT', '')} --yjit --yjit-exec-mem-size=64"
+        return {**env, "RUBYOPT": wanted.strip()}
 
     def client(self, places: Places) -> list[str]:
         return [*self._ruby(places), "benchmarks/clients/sidekiq.rb"]

@@ -114,7 +114,7 @@ def caption(record: dict[str, Any]) -> str:
         rounds += ", stopped before the end"
     before, after = machine["load"]
     peers = dict.fromkeys(
-        _with_version(TITLES[system].partition(",")[0], about)
+        _with_version(TITLES[system].partition(",")[0].removesuffix(" 8"), about)
         for system, about in record["systems"].items()
         if about["version"]
     )
