@@ -77,6 +77,9 @@ def listed(*, jobs: int = EVERY_JOB) -> list[Worker]:
     return workers
 
 
+alive = listed  # its name in release 0.1; goes in 0.3
+
+
 def get(name: str) -> tuple[Worker, str] | None:
     """Return a worker by its name, with the stacks that it has published lately, or "". None for an unknown worker."""
     for client in servers():

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from jobs.broker import embedded
 from jobs.compat.import_paths import MOVED
+from jobs.inspection import workers
 from tests.processes import ROOT, child_environment
 
 
@@ -46,3 +48,13 @@ print(perform.__module__, Deadlock.__module__, jobs.workers.listed.__module__)
 def test_another_unknown_module_is_unknown():
     with pytest.raises(ModuleNotFoundError, match="jobs.nothing"):
         importlib.import_module("jobs.nothing")
+
+
+def test_the_embedded_server_is_found_where_it_was():
+    old = importlib.import_module("config.embedded")
+
+    assert all(getattr(old, name) is getattr(embedded, name) for name in old.__all__)
+
+
+def test_the_workers_are_listed_under_their_old_name():
+    assert workers.alive is workers.listed
