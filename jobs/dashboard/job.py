@@ -70,7 +70,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     dependents, waiting = prerequisites.some_dependents(job.connection, job_id, LINKS)
     named = (job_id, command, state)
     graph = dependencies.around(job.connection, job.origin, named, needed[:LINKS], dependents)
-    steps, reason = timeline.of(job), job.reason
+    steps, reason = timeline.of(job), None if state in (JobState.WAITING, JobState.BLOCKED) else job.reason
     failed = [(number, step) for number, step in enumerate(steps, 1) if step.traceback]
     running = _running(job, steps) if state is JobState.RUNNING else None
     return (

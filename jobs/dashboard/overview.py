@@ -57,8 +57,14 @@ def overview(request: HttpRequest) -> Screen:
     span = request.GET.get("span", "hour")
     span = span if span in SPANS else "hour"
     hour, by_command = attempt_counts.last_hour()
+    rows = by_command  # of the hour
     if span == "hour":
         steps = [(start, attempt_counts.together(of_step.values())) for start, of_step in hour]
+    elif throughput.needs_rows(request):
+        rows = attempt_counts.rows_by_time(*SPANS[span])
+        steps = [
+            (start, attempt_counts.together(of_step.values())) for start, of_step in attempt_counts.of_queues(rows)
+        ]
     else:
         steps = attempt_counts.by_time(*SPANS[span], last_hour=hour)
     upcoming, is_scheduled = scheduler.upcoming()
@@ -83,7 +89,7 @@ def overview(request: HttpRequest) -> Screen:
         "busy": sum(worker.busy for worker in now.alive),
         "threads": sum(worker.threads for worker in now.alive),
         "steps": [(datetime.fromtimestamp(start, UTC), tally) for start, tally in reversed(steps)],
-        "chart": throughput.chart(request, span, steps, hour),
+        "chart": throughput.chart(request, span, steps, rows),
         "processed": ended.attempts,
         "failed": ended.failed,
         "outcomes": [(name, ended.outcomes[name]) for name in ("retried", "dead", "requeued", "discarded")],

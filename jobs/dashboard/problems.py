@@ -89,9 +89,9 @@ def _of_command(request: HttpRequest, problem: Problem, paused: Sequence[str]) -
         "minutes": f"{problems.WINDOW}",
     }
     headline = (
-        _("%(command)s is retried: %(part)s of %(n)s attempts failed in the last %(minutes)s min")
+        _("%(command)s is retried: of its attempts in the last %(minutes)s min, %(part)s of %(n)s failed")
         if is_retried
-        else _("%(command)s fails: %(part)s of %(n)s attempts in the last %(minutes)s min")
+        else _("%(command)s fails: of its attempts in the last %(minutes)s min, %(part)s of %(n)s")
     )
     query = urlencode({"q": f"command:{problem.command}"})
     return Card(

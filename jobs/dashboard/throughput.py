@@ -15,7 +15,8 @@ from jobs.dashboard import charts
 from jobs.dashboard.commands import SPANS
 from jobs.dashboard.format import span as spelt
 from jobs.inspection import attempt_counts
-from jobs.inspection.attempt_counts import ByMinute, Tally
+from jobs.inspection.attempt_counts import Tally
+from jobs.inspection.packed_counts import Row
 
 MEASURES = ("attempts", "runtime")
 BREAKDOWNS = ("outcome", "by_queue", "by_command")
@@ -25,21 +26,33 @@ TICKS = 6  # times along the axis
 Steps = Sequence[tuple[int, Tally]]
 
 
-def chart(request: HttpRequest, span: str, steps: Steps, hour: ByMinute) -> dict[str, Any]:
-    """
-    Return the chart that the address asks for (`show`, `by`), its title, its key and its switches. `steps` and `hour`
-    are the counts that the page has read anyway; queues beyond an hour, commands and run times are read in addition.
-    """
+Read = Sequence[tuple[int, list[Row]]]
+
+
+def needs_rows(request: HttpRequest) -> bool:
+    """Return whether the chart that the address asks for is drawn from queues, commands or run times."""
+    return _asked(request) != ("attempts", "outcome")
+
+
+def _asked(request: HttpRequest) -> tuple[str, str]:
     measure, by = request.GET.get("show", ""), request.GET.get("by", "")
-    measure, by = measure if measure in MEASURES else "attempts", by if by in BREAKDOWNS else "outcome"
+    return measure if measure in MEASURES else "attempts", by if by in BREAKDOWNS else "outcome"
+
+
+def chart(request: HttpRequest, span: str, steps: Steps, rows: Read) -> dict[str, Any]:
+    """
+    Return the chart that the address asks for (`show`, `by`), its title, its key and its switches. `steps`: the counts
+    of the span; `rows`: the same from `attempt_counts.rows_by_time`, if `needs_rows`.
+    """
+    measure, by = _asked(request)
     minute = _("per minute") if SPANS[span][1] < HOUR else _("per hour")
     key: _Key = []
     if measure == "runtime":
-        drawn, title = _run_times(span), _("Run time, 95th percentile")
+        drawn, title = _run_times(rows), _("Run time, 95th percentile")
         plot = charts.plot(title, drawn, unit=" s")
     else:
         title = _("Attempts %(span)s") % {"span": minute}
-        drawn, key = _by_outcome(steps) if by == "outcome" else _by_name(_named(by, span, hour))
+        drawn, key = _by_outcome(steps) if by == "outcome" else _by_name(_named(by, rows))
         plot = charts.plot(title, drawn)
     return {
         "plot": plot,
@@ -69,12 +82,11 @@ def _by_outcome(steps: Steps) -> tuple[list[charts.Bar], _Key]:
 _Named = Sequence[tuple[int, Mapping[str, int]]]  # start of each step, and the attempts by name
 
 
-def _named(by: str, span: str, hour: ByMinute) -> _Named:
+def _named(by: str, rows: Read) -> _Named:
     if by == "by_command":
-        steps = attempt_counts.by_time_and_command(*SPANS[span])
+        steps = attempt_counts.of_commands(rows)
         return [(start, _sum((command, tally) for (_queue, command), tally in of.items())) for start, of in steps]
-    of_queues = hour if span == "hour" else attempt_counts.by_time_and_queue(*SPANS[span])
-    return [(start, _sum(of_step.items())) for start, of_step in of_queues]
+    return [(start, _sum(of_step.items())) for start, of_step in attempt_counts.of_queues(rows)]
 
 
 def _sum(tallies: Iterable[tuple[str, Tally]]) -> Counter[str]:
@@ -101,8 +113,8 @@ def _by_name(steps: _Named) -> tuple[list[charts.Bar], _Key]:
     return bars, key
 
 
-def _run_times(span: str) -> list[charts.Bar]:
-    steps = attempt_counts.by_time_and_command(*SPANS[span])
+def _run_times(rows: Read) -> list[charts.Bar]:
+    steps = attempt_counts.of_commands(rows)
     ticks = _ticks([start for start, _of_step in steps])
     bars = []
     for (start, of_step), tick in zip(steps, ticks, strict=True):

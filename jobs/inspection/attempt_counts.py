@@ -3,11 +3,13 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from math import inf
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from jobs import conf, runtime
 from jobs.broker import keys
@@ -55,26 +57,31 @@ def by_time(span: int, step: int, last_hour: ByMinute = ()) -> list[tuple[int, T
 
 def by_time_and_queue(span: int, step: int) -> list[tuple[int, dict[str, Tally]]]:
     """Return the same by queue in each step. Queues without attempts in a step are left out."""
-    starts, counted = _in_steps(span, step)
-    steps = {start: defaultdict[str, Tally](Tally) for start in starts}
-    for start, rows in counted:
-        of_step = steps[start]
+    return of_queues(rows_by_time(span, step))
+
+
+def of_queues(steps: Iterable[tuple[int, list[Row]]]) -> list[tuple[int, dict[str, Tally]]]:
+    """Return what `rows_by_time` has read by queue, without durations."""
+    by_queue = []
+    for start, rows in steps:
+        of_step = defaultdict[str, Tally](Tally)
         for queue, _command, counts, _buckets in rows:
             outcomes = of_step[queue].outcomes
             for outcome, count in counts.items():
                 outcomes[outcome] = outcomes.get(outcome, 0) + count
-    return [(start, dict(of_step)) for start, of_step in steps.items()]
+        by_queue.append((start, dict(of_step)))
+    return by_queue
 
 
-def by_time_and_command(span: int, step: int) -> list[tuple[int, dict[Labels, Tally]]]:
-    """Return the same by queue and command in each step, with durations."""
-    starts, counted = _in_steps(span, step)
-    steps = {start: defaultdict[Labels, Tally](Tally) for start in starts}
-    for start, rows in counted:
-        of_step = steps[start]
+def of_commands(steps: Iterable[tuple[int, list[Row]]]) -> list[tuple[int, dict[Labels, Tally]]]:
+    """Return what `rows_by_time` has read by queue and command, with durations."""
+    by_command = []
+    for start, rows in steps:
+        of_step = defaultdict[Labels, Tally](Tally)
         for queue, command, outcomes, buckets in rows:
             of_step[queue, command].add_all(outcomes, buckets)
-    return [(start, dict(of_step)) for start, of_step in steps.items()]
+        by_command.append((start, dict(of_step)))
+    return by_command
 
 
 def rows_by_time(span: int, step: int) -> list[tuple[int, list[Row]]]:
@@ -89,15 +96,7 @@ def rows_by_time(span: int, step: int) -> list[tuple[int, list[Row]]]:
 def last_hour() -> tuple[list[tuple[int, dict[str, Tally]]], list[tuple[int, list[Row]]]]:
     """Return the last hour by the minute: by queue without durations, and as rows. It is read once."""
     minutes = rows_by_time(HOUR, MINUTE)
-    by_queue: list[tuple[int, dict[str, Tally]]] = []
-    for start, rows in minutes:
-        queues: defaultdict[str, Tally] = defaultdict(Tally)
-        for queue, _command, counts, _buckets in rows:
-            outcomes = queues[queue].outcomes
-            for outcome, count in counts.items():
-                outcomes[outcome] = outcomes.get(outcome, 0) + count
-        by_queue.append((start, dict(queues)))
-    return by_queue, minutes
+    return of_queues(minutes), minutes
 
 
 def of_command(command: str) -> list[tuple[int, dict[str, Tally]]]:
@@ -248,7 +247,8 @@ def _packed(client: Redis, places: Sequence[tuple[int, int]]) -> dict[tuple[int,
             found[start, length] = rows = packed_counts.rows_of(parsed(counted))
             kept = COUNTS_KEPT if length == HOUR else MINUTES_KEPT
             pipeline.set(keys.counts_packed(f"{start}:{length}"), packed_counts.pack(rows), ex=kept)
-        pipeline.execute(raise_on_error=False)  # a full server, or a replica, keeps no copy
+        with suppress(RedisError):  # a full server keeps no copy, and a replica closes the connection
+            pipeline.execute(raise_on_error=False)
     return found
 
 

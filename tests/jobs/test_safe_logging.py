@@ -98,7 +98,7 @@ def test_progress_that_cannot_be_read_makes_the_job_dead(progress, worker, monke
 
 def test_whatever_raises_around_an_attempt_its_thread_hands_an_outcome_over(valkey):
     class Once(Fetch):
-        claims = [Claim([b"a", b"default", b"w1.0", b"[]", b"", b"", b"", 0])]
+        claims = [Claim([b"a", b"default", b"w1.0", b"[]", b""])]
 
         def take(self):
             return self.claims.pop() if self.claims else None
