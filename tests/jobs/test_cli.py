@@ -107,7 +107,6 @@ def test_a_list_takes_the_dashboards_filters(dead):
     ("name", "meant"),
     [
         ("sample.WriteNot", " Did you mean 'sample.WriteNote'?"),
-        ("writenote", " Did you mean 'sample.WriteNote'?"),
         ("elsewhere.Zzz", ""),
     ],
 )
@@ -117,6 +116,12 @@ def test_a_name_that_no_command_has_is_named_if_nothing_matches(name, meant, val
         call_command("jobs", *words, "--command", name, stdout=StringIO(), stderr=complained)
         assert complained.getvalue() == f"No command is called {name!r}.{meant}\n"
     assert jobs("list", "--command", "sample.WriteNote") == ""
+
+
+def test_a_name_without_its_app_that_no_command_has_is_refused(valkey):
+    for words in (["list"], ["cancel", "--state", "queued", "--yes"]):
+        with pytest.raises(CommandError, match=r"No command is called 'writenote'\. Did you mean WriteNote\?"):
+            call_command("jobs", *words, "--command", "writenote", stdout=StringIO(), stderr=StringIO())
 
 
 @pytest.mark.parametrize(
