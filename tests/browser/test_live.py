@@ -308,11 +308,11 @@ def outline(page):
 def test_a_slash_goes_to_the_search(visit, page):
     visit.go("list", "dead")
     page.keyboard.press("/")
-    assert page.evaluate("document.activeElement.name") == "text"
+    assert page.evaluate("document.activeElement.name") == "q"
     assert outline(page) == "solid"
     page.keyboard.type("a/b")
     page.keyboard.press("Enter")
-    page.wait_for_url("**text=a%2Fb**")
+    page.wait_for_url("**q=a%2Fb**")
 
 
 def test_a_question_mark_lists_the_keys(visit, page):
