@@ -7,7 +7,8 @@ from contextlib import suppress
 from jobs import control, queues, scheduler
 from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError
-from jobs.inspection import counts
+from jobs.inspection import activity, counts
+from jobs.inspection.activity import Change
 from jobs.job import JobState
 from jobs.scheduler import Entry
 from tests.browser.visitor import address
@@ -64,6 +65,7 @@ class Scene:
         self.waiting = ExportProgress.defer(grace, prereq_jobs=[self.running])
         self.cancelled = ExportProgress.defer(others[0], "xml")
         control.cancel(self.cancelled)
+        activity.record(Change("ada", "cancel", f"Job {self.cancelled.id} was cancelled."), [self.cancelled.id])
         wait_until(lambda: self.dead.state == "dead")
         self.blocked = AwardBadge.defer(ada, "out of the maze", prereq_jobs=[self.dead])
         queues.pause("low")
@@ -115,7 +117,11 @@ class Scene:
             "list": [(address("list", state.value), "courses.") for state in JobState],
             "second page": [(finished + "?order=oldest", "Next page")],
             "groups": [(dead + "?group=error", "LookupError"), (dead + "?group=command", "courses.SyncTrack")],
-            "search": [(dead + "?text=cobol&queue=background", "cobol"), (dead + "?text=nonsense", "No job here.")],
+            "search": [
+                (address("search") + "?q=queue:background", "Narrow down"),
+                (dead + "?text=cobol&queue=background", "cobol"),
+                (dead + "?text=nonsense", "No job here."),
+            ],
             "job": [
                 *((address("job", job.id), "courses.") for job in jobs),
                 (address("job_edit", self.dead.id), "exercise"),
@@ -128,6 +134,9 @@ class Scene:
                 (address("commands"), "courses.RunSubmission"),
                 (address("commands") + "?span=day", "courses.SyncTrack"),
             ],
+            "command": [(address("command", "courses.SyncTrack"), "LookupError")],
+            "errors": [(address("errors"), "LookupError")],
+            "activity": [(address("activity"), "was cancelled.")],
         }
 
     def end(self):

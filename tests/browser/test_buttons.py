@@ -7,7 +7,7 @@ from django.urls import get_resolver, reverse
 
 from jobs import queues, scheduler
 from jobs.broker.connections import get_connection
-from jobs.inspection import workers
+from jobs.inspection import kept_searches, workers
 from jobs.scheduler import Entry
 from tests.browser.conftest import THREADS
 from tests.browser.visitor import address
@@ -211,6 +211,29 @@ def test_many_of_none_says_so(page):
     page.go("list", "dead")
     page.press("Delete")
     assert page.told() == "No job was selected."
+
+
+# --- searches --------------------------------------------------------------------------------
+
+
+def test_search_keep(page):
+    page.go("search", query="?q=sample")
+    page.page.locator(".jobs-kept > summary").click()
+    page.page.get_by_label("Name").fill("notes")
+    page.press("Keep this search")
+    assert page.told() == "The search is kept as notes."
+    page.page.locator(".jobs-kept > summary").click()
+    page.follow(page.page.get_by_role("link", name="notes", exact=True))
+    assert page.page.url.endswith(address("search") + "?q=sample")
+
+
+def test_search_forget(page, admin_user):
+    kept_searches.keep(str(admin_user.pk), "notes", "sample")
+    page.go("search")
+    page.page.locator(".jobs-kept > summary").click()
+    page.press("Forget notes")
+    assert page.told() == "The search notes is no longer kept."
+    assert kept_searches.of(str(admin_user.pk)) == []
 
 
 # --- queues, entries, workers ----------------------------------------------------------------
