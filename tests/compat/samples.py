@@ -245,7 +245,7 @@ def form(sample: dict[str, Any]) -> dict[str, Any]:
     """What of a sample is the release's and not the day's: keys, types, names of fields, payloads."""
     kept: dict[str, Any] = {}
     for key, (kind, value) in sample.items():
-        plain = re.sub(r"[0-9a-f-]{36}", "<id>", re.sub(r"jobs:counts:\d+", "jobs:counts:<minute>", key))
+        plain = re.sub(r"[0-9a-f-]{36}", "<id>", re.sub(r"jobs:(counts|errors):\d+", r"jobs:\1:<time>", key))
         fields = sorted(value) if kind == "hash" and not key.startswith("jobs:counts") else []
         data = value.get("data") if kind == "hash" else None
         kept.setdefault(plain, []).append(json.dumps([kind, fields, data]))
