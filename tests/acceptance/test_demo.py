@@ -41,6 +41,7 @@ def test_a_learner_signs_up_and_a_worker_sends_the_welcome_mail(tmp_path: Path) 
     assert nothing_is_left(directory)
 
 
+@pytest.mark.slow
 def test_it_runs_again_where_it_ran_and_where_paths_are_long(tmp_path: Path) -> None:
     directory = tmp_path / ("a long name, " * 12)
 
@@ -63,6 +64,7 @@ def test_a_worker_that_does_not_start_is_shown_with_the_end_of_its_log(tmp_path:
     assert nothing_is_left(tmp_path / "demo")
 
 
+@pytest.mark.slow
 def test_a_mail_that_nobody_sends_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     arguments = ["--directory", str(tmp_path / "demo"), "--queues", "critical", "--timeout", "2"]
 
@@ -92,6 +94,7 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     assert nothing_is_left(tmp_path / "demo", port)
 
 
+@pytest.mark.slow
 def test_a_second_one_in_the_same_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
     directory = str(tmp_path / "demo")
 

@@ -93,6 +93,7 @@ def follow(browser, address):
     return part
 
 
+@pytest.mark.slow
 def test_100_submissions_at_once_are_all_checked_and_pages_go_on(site, worker_process, exercise):
     worker_process("critical", "default")
     learners = [User.objects.create_user(f"learner{n}@example.org") for n in range(LEARNERS)]

@@ -80,6 +80,7 @@ def test_each_kind_of_page_is_in_a_test(scene):
     assert sorted(kind for kinds in KINDS for kind in kinds) == sorted(scene.pages())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", KINDS, ids=lambda kinds: kinds[0])
 def test_every_page_fits_and_is_accessible(kinds, visitor, scene):
     visit = visitor(live=False)

@@ -82,6 +82,7 @@ print(SendWelcomeEmail.defer(User.objects.create_user("learner@jiki.example", "x
 """
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_the_steps_of_the_dockerfile_give_a_site_and_a_worker(tmp_path, valkey):
     if not index_is_reachable(tmp_path):
