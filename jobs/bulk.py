@@ -111,9 +111,9 @@ def carry_out(job_id: str, name: str, state: str, filters: Mapping[str, str], se
     """Make the change, in that job. Returns how many jobs were changed in all, and how many refused it."""
     query, client = JobQuery.of(state, {**filters, "q": search}), _client()
     followed = query.fingerprint if name == "retry" else ""
-    steps = _cleared(query) if name == CLEAR else _changed(query, name, followed)
     before: Any = client.hget(keys.change(job_id), "changed")  # by an attempt that was cut short
     changed, refused = int(number_of(before)), 0
+    steps = _cleared(query) if name == CLEAR else _changed(query, name, followed, anew=not changed)
     for more, refused in steps:
         changed += more
         _note(client, job_id, changed=changed, refused=refused)
@@ -148,10 +148,10 @@ def recent(most: int = 5) -> list[Change]:
 Step = tuple[int, int]  # how many more were changed; how many have refused it in this pass
 
 
-def _changed(query: JobQuery, name: str, followed: str = "") -> Iterator[Step]:
+def _changed(query: JobQuery, name: str, followed: str, *, anew: bool) -> Iterator[Step]:
     """
     Changed jobs leave the list, so the next chunk begins after those that stay. `followed`: the fingerprint of the
-    error whose jobs they are.
+    error whose jobs they are, or ""; `anew`: whether no earlier attempt has changed any.
     """
     done: set[str] = set()  # one that comes back is not changed again
     for _ in range(PASSES):
@@ -163,7 +163,7 @@ def _changed(query: JobQuery, name: str, followed: str = "") -> Iterator[Step]:
             answers = control.change_all(name, [row.job for row in allowed])
             changed = {row.id for row, refusal in zip(allowed, answers, strict=True) if refusal is None}
             if followed:
-                follow(followed, [row for row in allowed if row.id in changed], anew=not done)
+                follow(followed, [row for row in allowed if row.id in changed], anew=anew and not done)
             stay.update(queue for queue, row in chunk if row is None or row.id not in changed)
             refused += len(matching) - len(changed)
             done |= changed

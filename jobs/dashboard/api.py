@@ -20,7 +20,8 @@ from jobs.dashboard.commands import SPANS
 from jobs.dashboard.errors import SHOWN as ERRORS
 from jobs.dashboard.job import LINKS
 from jobs.dashboard.lists import SIZE, query_of, waited_for
-from jobs.dashboard.overview import by_queue, current, warnings
+from jobs.dashboard.now import by_queue, current
+from jobs.dashboard.overview import warnings
 from jobs.dashboard.permissions import may
 from jobs.dashboard.recurring import ENTRIES, RUNS
 from jobs.dashboard.searching import LOOKED_AT

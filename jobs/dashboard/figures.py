@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
@@ -13,12 +12,10 @@ from jobs import conf
 from jobs.dashboard import charts
 from jobs.dashboard.format import span as spelt
 from jobs.dashboard.navigation import address
+from jobs.dashboard.now import Now, QueueRow
 from jobs.inspection import attempt_counts
 from jobs.inspection.attempt_counts import ByMinute, Tally
 from jobs.job import JobState
-
-if TYPE_CHECKING:
-    from jobs.dashboard.overview import Now, QueueRow
 
 UNFOLDED = 12  # queues up to which idle ones are shown like the others
 FAILING = 5  # percent of the last minutes' attempts from which failures are marked
@@ -40,7 +37,7 @@ class Figure:
 class Line:
     """A queue as the table shows it: its figures, and its attempts of the last minutes."""
 
-    row: "QueueRow"
+    row: QueueRow
     recent: Tally
 
     @property
@@ -72,9 +69,7 @@ class Line:
         return not (row.length or row.running or row.paused or self.recent.attempts)
 
 
-def figures(
-    request: HttpRequest, now: "Now", hour: ByMinute, recent: Mapping[str, Tally], pace: int
-) -> Iterator[Figure]:
+def figures(request: HttpRequest, now: Now, hour: ByMinute, recent: Mapping[str, Tally], pace: int) -> Iterator[Figure]:
     """
     Yield the five large numbers, with their course over the last hour where the counts have it. `recent`: the attempts
     of the last `pace` minutes by queue.

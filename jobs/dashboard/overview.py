@@ -1,7 +1,6 @@
-"""The first page: the figures, and a sentence for each problem."""
+"""The first page: the problems, the figures, a chart, the queues, and what comes next."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 
 from django.http import HttpRequest
@@ -9,47 +8,18 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from jobs import bulk, conf, inspection, queues, scheduler
-from jobs.broker.times import MINUTE
+from jobs import bulk, conf, scheduler
 from jobs.dashboard import problems, throughput
 from jobs.dashboard.commands import SPANS
 from jobs.dashboard.figures import UNFOLDED, Line, figures
 from jobs.dashboard.format import span as spelt
+from jobs.dashboard.now import PACE, Now, QueueRow, by_queue, current
 from jobs.dashboard.wrappers import Screen
-from jobs.inspection import Count, attempt_counts, samples, workers
-from jobs.inspection.attempt_counts import ByMinute, Tally
+from jobs.inspection import attempt_counts
 from jobs.job import JobState
 
-PACE = 5  # minutes over which the rates of enqueued and finished jobs are measured
 WORKERS = 20  # workers listed
 CHANGES_SHOWN = timedelta(minutes=5)  # a bulk change stays on the page for so long after its end
-
-
-@dataclass(frozen=True, slots=True)
-class QueueRow:
-    """A queue in the table."""
-
-    name: str
-    purpose: str
-    length: int
-    latency: float
-    running: int
-    enqueued_a_minute: float | None  # None: no sample of the length is old enough
-    finished_a_minute: float
-    drain: float | None  # seconds until the queue is empty, at the rate above; None: no job finishes
-    paused: bool
-    workers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """The current state, from which the warnings are made."""
-
-    rows: Sequence[QueueRow]
-    counts: Mapping[JobState, Count]
-    alive: Sequence[workers.Worker]
-    died: int  # jobs that died in the last hour
-    is_scheduled: bool  # True, too, if there are no recurring entries
 
 
 def overview(request: HttpRequest) -> Screen:
@@ -97,45 +67,6 @@ def overview(request: HttpRequest) -> Screen:
         "changes": [each for each in bulk.recent() if each.ended is None or each.ended > since],
         "problems": list(problems.cards(request, found, [row.name for row in now.rows if row.paused])),
         "warnings": list(warnings(now, {problem.queue for problem in found if not problem.command})),
-    }
-
-
-def current(hour: ByMinute, *, is_scheduled: bool) -> Now:
-    """Return the current state; `hour` has the attempts of the last hour by minute."""
-    alive = workers.listed(jobs=0)
-    died = sum(tally.outcomes["dead"] for _start, of_step in hour for tally in of_step.values())
-    return Now(list(_queues(hour, alive)), inspection.counts(), alive, died, is_scheduled)
-
-
-def _queues(hour: ByMinute, alive: Sequence[workers.Worker]) -> Iterator[QueueRow]:
-    measured, paused, before = samples.measure(), queues.paused(), samples.lengths_before(PACE)
-    recent = by_queue(hour, PACE)
-    since = by_queue(hour, round(before[0] / MINUTE)) if before else recent
-    for name, purpose in conf.queues().items():
-        length, pace = measured[name].length, recent[name].outcomes["finished"] / PACE
-        enqueued = None
-        if before:  # enqueued = taken since the sample + growth of the length
-            came = length - before[1].get(name, 0) + since[name].attempts
-            enqueued = max(0, came) / before[0] * MINUTE
-        yield QueueRow(
-            name=name,
-            purpose=purpose,
-            length=length,
-            latency=measured[name].latency,
-            running=measured[name].running,
-            enqueued_a_minute=enqueued,
-            finished_a_minute=pace,
-            drain=length / pace * MINUTE if pace else None,
-            paused=name in paused,
-            workers=sum(name in worker.queues for worker in alive),
-        )
-
-
-def by_queue(hour: ByMinute, minutes: int) -> dict[str, Tally]:
-    """Return the attempts of the last `minutes` by queue."""
-    recent = [of_step for _start, of_step in hour[-minutes:]]
-    return {
-        name: attempt_counts.together(of_step[name] for of_step in recent if name in of_step) for name in conf.queues()
     }
 
 

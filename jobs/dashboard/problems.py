@@ -1,6 +1,5 @@
 """The problems as cards: a headline, since when, the cause, the last hour, and one main button."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from jobs import conf
+from jobs import conf, runtime
 from jobs.broker.times import MINUTE, moment
 from jobs.dashboard import charts
 from jobs.dashboard.format import span as spelt
@@ -43,7 +42,7 @@ def current(minutes: Minutes, queues: Sequence[Any], alive: Sequence[Any]) -> li
     Return the problems now. `minutes`: the last hour by queue and command; `queues`: the rows of the overview; `alive`:
     the workers. Three round trips.
     """
-    now = time.time()
+    now = runtime.now()
     usual_commands, usual_queues = digests.usual_now(now)
     errors = error_counts.by_command(problems.WINDOW * MINUTE)
     figures = [

@@ -1,4 +1,4 @@
-"""The time zone in which a reader sees the pages: the project's, or one of her choice, which a cookie keeps."""
+"""The time zone in which a reader sees the pages: the project's, or another one, which a cookie keeps."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

@@ -1,8 +1,8 @@
 """The commands: whether they fail, are retried or take longer than is usual for this hour, by the overview's rules."""
 
-import time
 from collections.abc import Iterator
 
+from jobs import runtime
 from jobs.broker.times import MINUTE, moment
 from jobs.doctor.finding import Finding, Severity, manage
 from jobs.inspection import attempt_counts, digests, error_counts, problems
@@ -11,7 +11,7 @@ from jobs.inspection.problems import Problem
 
 def findings() -> Iterator[Finding]:
     """Report commands whose failures, retries or run times are above what is usual for this hour."""
-    now = time.time()
+    now = runtime.now()
     _by_queue, minutes = attempt_counts.last_hour()
     usual, _queues = digests.usual_now(now)
     errors = error_counts.by_command(problems.WINDOW * MINUTE)

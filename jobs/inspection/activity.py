@@ -84,7 +84,7 @@ def page(size: int, cursor: str = "", **wanted: str) -> tuple[list[Change], str]
 def _from(cursor: str) -> Iterator[Change]:
     if cursor and not all(part.isdigit() and len(part) < 20 for part in cursor.split("-", 1)):
         raise ValueError(f"Invalid cursor of the activity: {cursor[:50]!r}.")
-    client, last = _client(), f"({cursor}" if cursor else "+"
+    client, last = _client(), _before(cursor) if cursor else "+"
     while True:
         entries: Any = client.xrevrange(keys.ACTIVITY, last, "-", count=200)
         for entry_id, fields in entries:
@@ -93,7 +93,13 @@ def _from(cursor: str) -> Iterator[Change]:
                 yield change
         if len(entries) < 200:
             return
-        last = f"({entries[-1][0].decode()}"
+        last = _before(entries[-1][0].decode())
+
+
+def _before(entry_id: str) -> str:
+    """Return the id before one of a stream. Redis has `(`, which leaves an end out, from 6.2 on."""
+    milliseconds, _, number = entry_id.partition("-")
+    return f"{milliseconds}-{int(number) - 1}" if int(number or 0) else f"{max(0, int(milliseconds) - 1)}"
 
 
 def _fits(change: Change, wanted: Mapping[str, str]) -> bool:

@@ -11,7 +11,7 @@ from redis.exceptions import BusyLoadingError, ResponseError
 from jobs import bulk, queues, scheduler
 from jobs.broker.connections import get_connection
 from jobs.dashboard import recurring
-from jobs.dashboard.overview import PACE
+from jobs.dashboard.now import PACE
 from jobs.errors import ScheduleError
 from jobs.inspection import Count, samples
 from jobs.scheduler import Entry

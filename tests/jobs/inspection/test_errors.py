@@ -143,3 +143,26 @@ def test_a_bulk_retry_of_an_error_is_followed(worker):
     assert error_counts.became([group.id])[group.id] == Became(pending=2)
     worker.run()
     assert error_counts.became([group.id])[group.id] == Became(failed=2)
+
+
+def test_a_bulk_retry_that_goes_on_after_its_worker_died_is_followed_on(worker, monkeypatch):
+    monkeypatch.setattr("jobs.inspection.query.CHUNK", 2)
+    monkeypatch.setattr("jobs.inspection.query.SEARCHED_AT_ONCE", 2)
+    Fail.defer_many([("order 1",)] * 6)
+    worker.run()
+    (group,) = error_counts.recent()
+    change = bulk.start("retry", "dead", {"fingerprint": group.id}, Count(6))
+    search, follow, calls = f"fingerprint:{group.id}", bulk.follow, iter(range(1))
+
+    def die(*args, **options):
+        if next(calls, None) is None:
+            raise SystemExit
+        follow(*args, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(bulk, "follow", die)
+        bulk.carry_out(change.id, "retry", "dead", {}, search)
+    bulk.carry_out(change.id, "retry", "dead", {}, search)
+
+    # Two before the worker died, none of the two that it changed as it died, and the two that were left.
+    assert error_counts.became([group.id])[group.id].total == 4
