@@ -83,12 +83,12 @@ def commands(request: HttpRequest) -> Screen:
         "spans": list(SPANS),
         "sort": sort,
         "sorts": list(SORTS),
-        "rows": shown.rows,
+        "rows": shown.object_list,
         "part": shown,
         "text": text,
         "kept": {"span": span, "sort": sort},
-        "count": shown.total,
-        "numbers": _numbers(shown.rows, starts),
+        "count": shown.paginator.count,
+        "numbers": _numbers(list(shown.object_list), starts),
     }
 
 

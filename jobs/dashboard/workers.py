@@ -47,10 +47,10 @@ def worker_list(request: HttpRequest) -> Screen:
     shown = part(request, sorted(found, key=lambda each: (*_group(each), each.name)), SIZE)
     return "workers", {
         "title": _("Workers"),
-        "workers": shown.rows,
+        "workers": shown.object_list,
         "part": shown,
         "text": text,
-        "rows": list(in_groups(shown.rows, found, selectable=may(request, "workers"))),
+        "rows": list(in_groups(list(shown.object_list), found, selectable=may(request, "workers"))),
         "count": len(listed),
         "threads": sum(worker.threads for worker in listed),
         "busy": sum(worker.busy for worker in listed),
