@@ -7,14 +7,10 @@ from typing import Any
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.http import HttpRequest
-from redis.exceptions import RedisError
 
 from jobs.inspection import activity
 from jobs.inspection.activity import Change
 from jobs.models import Dashboard
-from jobs.safe_logging import safe_logger
-
-logger = safe_logger("jobs.dashboard")
 
 PERMISSIONS = {
     "view": "jobs.view_dashboard",
@@ -61,17 +57,6 @@ def note(request: HttpRequest, done: str, change: Change | None = None, ids: Seq
     what = match.url_name.split("_", 2)[-1] if match and match.url_name else ""
     queue = str(about.get("queue", ""))
     known = change or Change("", what, done, ids=ids)
-    try:
-        activity.record(
-            replace(
-                known,
-                who=request.user.get_username(),
-                what=what,
-                text=done,
-                subject=subject,
-                queue=known.queue or queue,
-            ),
-            [*ids, *([str(about["job_id"])] if "job_id" in about else [])],
-        )
-    except RedisError:  # the change is made, and in the admin's log
-        logger.exception("the activity was not kept: %s", done)
+    who, queue = request.user.get_username(), known.queue or queue
+    known = replace(known, who=who, what=what, text=done, subject=subject, queue=queue)
+    activity.record(known, [*ids, *([str(about["job_id"])] if "job_id" in about else [])])

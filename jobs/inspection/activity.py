@@ -4,6 +4,7 @@ What people have changed: who, when, what, and which jobs. Kept in Redis, beside
 A server's stream keeps MOST changes, of some 400 bytes each; each job that a person changed keeps the last PER_JOB.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -11,11 +12,15 @@ from typing import Any
 
 import orjson
 from redis import Redis
+from redis.exceptions import RedisError
 
 from jobs import conf, runtime
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
-from jobs.broker.times import DAY, moment, number_of
+from jobs.broker.times import DAY, moment, number_of, sendable
+from jobs.safe_logging import safe_logger
+
+logger = safe_logger("jobs")
 
 MOST = 10_000  # changes
 SAMPLE = 10  # ids of jobs that a change names
@@ -48,18 +53,23 @@ class Change:
 
 
 def record(change: Change, job_ids: Sequence[str] = ()) -> None:
-    """Keep a change, also with each of these jobs, if they are not too many. One round trip."""
-    client = _client()
+    """
+    Keep a change, also with each of these jobs, if they are not too many. One round trip. A server that does not keep
+    it is logged: the change is made.
+    """
     stored = asdict(change) | {"at": runtime.now(), "ids": list(job_ids[:SAMPLE]), "text": change.text[:LONGEST]}
     del stored["cursor"]
-    text = orjson.dumps(stored)
-    with client.pipeline(transaction=False) as pipeline:
-        pipeline.xadd(keys.ACTIVITY, {"change": text}, maxlen=MOST, approximate=True)
-        for job_id in job_ids if len(job_ids) <= NAMED else ():
-            pipeline.lpush(keys.activity_of(job_id), text)
-            pipeline.ltrim(keys.activity_of(job_id), 0, PER_JOB - 1)
-            pipeline.expire(keys.activity_of(job_id), KEPT_FOR)
-        pipeline.execute()
+    text = sendable(json.dumps(stored, ensure_ascii=False))
+    try:
+        with _client().pipeline(transaction=False) as pipeline:
+            pipeline.xadd(keys.ACTIVITY, {"change": text}, maxlen=MOST, approximate=True)
+            for job_id in job_ids if len(job_ids) <= NAMED else ():
+                pipeline.lpush(keys.activity_of(job_id), text)
+                pipeline.ltrim(keys.activity_of(job_id), 0, PER_JOB - 1)
+                pipeline.expire(keys.activity_of(job_id), KEPT_FOR)
+            pipeline.execute()
+    except RedisError:
+        logger.exception("the activity was not kept: %s", change.text)
 
 
 def of_job(job_id: str) -> list[Change]:

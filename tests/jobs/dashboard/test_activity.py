@@ -123,6 +123,20 @@ def test_changes_from_a_terminal_are_kept_too(person, worker):
     assert change.ids == (job.id,)
 
 
+def test_what_is_not_kept_does_not_undo_a_change_from_a_terminal(worker, caplog):
+    job = Fail.defer("x")
+    worker.run()
+    get_connection("critical").set("jobs:activity", "no stream")
+    call_command("jobs", "delete", job.id)
+    assert job.state is None
+    assert "the activity was not kept: 1 job was deleted." in caplog.text
+
+
+def test_a_text_that_utf_8_cannot_hold_is_kept_without_it():
+    activity.record(activity.Change("somebody", "delete", "a file \udcff"))
+    assert latest().text == "a file ?"
+
+
 def test_it_costs_a_few_round_trips(person, client, monkeypatch):
     for _ in range(5):
         send(client, url("queue_pause", "low"))
