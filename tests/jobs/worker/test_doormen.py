@@ -411,6 +411,7 @@ def test_a_worker_that_gets_busy_swallows_no_token(idle, valkey):
     eventually(lambda: doorbell.BELL in worker.fetch._doorbell._asked)
     (last,) = idle(1, threads=1)
     keep_busy([doorman, last])
+    eventually(lambda: doorbell.BELL in last.fetch._doorbell._asked)  # else it may still make its first step
     eventually(lambda: blocked(client) >= 3)
     step = doorman.fetch._step
     doorman.fetch._step = lambda **options: (gate.wait(), step(**options))[1]
