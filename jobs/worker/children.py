@@ -23,7 +23,7 @@ LEAVING = 2 * GRACE + INTERRUPT_GRACE  # seconds that a child may take to end on
 OVERDUE = 2 * INTERRUPT_GRACE  # seconds past a job's time-out after which its process is no longer minding its threads
 RESTART_DELAY = 1.0  # seconds before a child that died at once, or could not be forked, is replaced
 RETIRED = 4  # retiring children beside each one that serves; if there are more, the oldest is stopped
-FAILURES = 5  # children in a row that die at once, with no job begun, after which the worker gives up
+FAILURES = 5  # children in a row that die at their start, with no job begun, after which the worker gives up
 
 
 class Children:
@@ -175,9 +175,12 @@ class Children:
         return not any(each.number == process.number for each in self._alive) and self._has_work()
 
     def _count_failed_start(self, process: Process, how: str) -> None:
-        """Give up when one child after the other dies before it could begin a job: the next one would, too."""
-        at_once = time.monotonic() - process.started_at < RESTART_DELAY and process.board.begun() < 0
-        self._failures[process.number] = self._failures[process.number] + 1 if at_once else 0
+        """
+        Give up when one child after the other dies before it has minded its threads and begun a job: the next one
+        would, too. The clock does not tell: on a busy machine a start that fails may take seconds.
+        """
+        at_its_start = process.board.minded() == 0.0 and process.board.begun() < 0
+        self._failures[process.number] = self._failures[process.number] + 1 if at_its_start else 0
         if self._failures[process.number] == FAILURES:
             logger.error(
                 "giving up: %d processes in a row died as soon as they started; the last one %s", FAILURES, how

@@ -305,13 +305,13 @@ def test_the_kernels_limits_hold_for_code_that_goes_round_python(confined):
 
 
 def test_what_sleeps_is_ended_by_the_clock(settings):
-    settings.SUBMISSION_LIMITS = {"wall": 0.5}
+    settings.SUBMISSION_LIMITS = {"wall": 5}
 
-    assert first_message("import time\ndef add(a, b): time.sleep(60)") == "It took longer than 0.5 seconds."
+    assert first_message("import time\ndef add(a, b): time.sleep(60)") == "It took longer than 5 seconds."
 
 
 def test_what_does_not_want_to_end_is_killed(settings):
-    settings.SUBMISSION_LIMITS = {"wall": 0.5}
+    settings.SUBMISSION_LIMITS = {"wall": 5}
     code = (
         "import signal, time\nsignal.alarm(0)\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\ntime.sleep(600)"
     )

@@ -144,13 +144,18 @@ def process():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Lets time pass for the parent: `clock(25)`."""
+    """Lets time pass for the parent: `clock(25)`; after `clock.stop()` no other time passes."""
     offset, real = [0.0], time.monotonic
     monkeypatch.setattr("jobs.worker.health.time.monotonic", lambda: real() + offset[0])
 
     def travel(seconds):
         offset[0] += seconds
 
+    def stop():
+        now = real()
+        monkeypatch.setattr("jobs.worker.health.time.monotonic", lambda: now + offset[0])
+
+    travel.stop = stop
     return travel
 
 
@@ -325,7 +330,7 @@ def notices(request, tmp_path, monkeypatch):
 
 def test_readiness_stopping_and_watchdog_notices_are_sent(notices, process, monkeypatch, clock):
     monkeypatch.setenv("WATCHDOG_USEC", "10000000")
-    monkeypatch.setattr("jobs.worker.supervision.time.monotonic", time.monotonic)
+    clock.stop()
     health = Health([process], 1)
     supervised = Supervision(health, None)
     supervised.serve()

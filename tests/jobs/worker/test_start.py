@@ -31,7 +31,7 @@ def patient(tmp_path):
 
 def test_a_worker_whose_children_fail_at_their_start_gives_up_with_the_reason(worker_process, patient):
     """The other child's job goes back to its queue, as at any stop."""
-    env = FAULTY | {"FAILING_START": "ours.1.", "RESTART_DELAY": "0.5", "GRACE": "0.5"}
+    env = FAULTY | {"FAILING_START": "ours.1.", "RESTART_DELAY": "0.01", "GRACE": "0.5"}
     worker = worker_process("default", name="ours", processes=2, env=env)
     eventually(patient.begun.exists)
 
