@@ -138,6 +138,11 @@ def unsent(queues: Sequence[str], age: float, after: int = 0) -> "list[Unsent]":
     return list(rows.order_by("id")[:SLICE])
 
 
+def oldest(after: int = 0) -> "list[Unsent]":
+    """Return the next SLICE unsent rows after an id, of whatever queues. Raises DatabaseError."""
+    return list(_rows().filter(sent_at=None, id__gt=after).order_by("id")[:SLICE])
+
+
 def kept(queues: Sequence[str], after: int = 0) -> "list[Unsent]":
     """Return the next SLICE rows of these queues after an id, that were sent and are kept. Raises DatabaseError."""
     return list(_rows().filter(sent_at__isnull=False, id__gt=after, queue__in=queues).order_by("id")[:SLICE])

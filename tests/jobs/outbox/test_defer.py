@@ -14,7 +14,7 @@ from jobs.job import JobState, MandateJob
 from jobs.models import Unsent
 from jobs.outbox import hooks
 from jobs.outbox import rows as outbox
-from tests.sample.commands.durable import Keep, KeepOnce, KeepTrace
+from tests.sample.commands.durable import KeepOnce, KeepRow, KeepTrace
 from tests.sample.commands.notes import WriteNote
 from tests.sample.models import Note
 
@@ -51,7 +51,7 @@ def calls(valkey):
 
 def test_in_a_transaction_it_is_a_row_and_at_the_commit_a_job(rows):
     with transaction.atomic():
-        job = Keep.defer("x")
+        job = KeepRow.defer("x")
         assert rows() == [job.id]
         assert (job.state, queued()) == (JobState.UNSENT, [])
         row = Unsent.objects.get()
@@ -62,17 +62,17 @@ def test_in_a_transaction_it_is_a_row_and_at_the_commit_a_job(rows):
 
 def test_a_rollback_of_the_transaction_or_a_savepoint_leaves_neither(rows, relay):
     with pytest.raises(RollbackError), transaction.atomic():
-        job = Keep.defer("x")
+        job = KeepRow.defer("x")
         raise RollbackError
     with transaction.atomic(), pytest.raises(RollbackError), transaction.atomic():
-        Keep.defer("y")
+        KeepRow.defer("y")
         raise RollbackError
     assert (rows(), relay(), queued(), job.state) == ([], 0, [], None)
 
 
 def test_all_jobs_of_a_commit_go_in_one_call_durable_or_not(calls, rows):
     with transaction.atomic():
-        jobs = [Keep.defer("a"), WriteNote.defer("b"), *Keep.defer_many([("c",), ("d",)]), WriteNote.defer("e")]
+        jobs = [KeepRow.defer("a"), WriteNote.defer("b"), *KeepRow.defer_many([("c",), ("d",)]), WriteNote.defer("e")]
     assert calls() == 1
     assert (queued(), rows()) == ([job.id for job in jobs], [])
 
@@ -88,19 +88,19 @@ def test_calls_of_other_code_keep_their_place_among_jobs(calls):
 
 def test_each_level_of_a_transaction_has_a_hook_of_its_own(calls):
     with transaction.atomic():
-        first = Keep.defer("a")
+        first = KeepRow.defer("a")
         with transaction.atomic():
-            second = Keep.defer("b")
-            third = Keep.defer("c")
+            second = KeepRow.defer("b")
+            third = KeepRow.defer("c")
         with pytest.raises(RollbackError), transaction.atomic():
-            Keep.defer("d")
+            KeepRow.defer("d")
             raise RollbackError
     assert (calls(), queued()) == (2, [first.id, second.id, third.id])
 
 
 def test_jobs_of_several_queues_go_with_one_commit_too(rows):
     with transaction.atomic():
-        one, other, third = Keep.defer("a"), KeepTrace.defer("b"), Keep.defer("c")
+        one, other, third = KeepRow.defer("a"), KeepTrace.defer("b"), KeepRow.defer("c")
     assert (queued(), queued("low"), rows()) == ([one.id, third.id], [other.id], [])
 
 
@@ -108,7 +108,7 @@ def test_the_commit_stands_and_nothing_is_raised_when_redis_is_away(valkey, rows
     valkey.kill()
     with transaction.atomic():
         note = Note.objects.create(text="x")
-        job = Keep.defer("x")
+        job = KeepRow.defer("x")
     assert (rows(), job.state) == ([job.id], JobState.UNSENT)
     assert Note.objects.filter(pk=note.pk).exists()
     valkey.start()
@@ -119,7 +119,7 @@ def test_the_commit_stands_and_nothing_is_raised_when_redis_is_away(valkey, rows
 def test_one_that_is_not_durable_raises_as_before_and_the_durable_one_of_the_same_commit_is_kept(valkey, rows):
     valkey.kill()
     with pytest.raises(RedisUnavailableError), transaction.atomic():
-        job = Keep.defer("x")
+        job = KeepRow.defer("x")
         WriteNote.defer("y")
     assert rows() == [job.id]
 
@@ -130,11 +130,11 @@ def test_fifty_in_a_transaction_with_a_server_that_hangs_take_one_time_out(valke
         began = time.monotonic()
         with transaction.atomic():
             for number in range(50):
-                Keep.defer(str(number))
+                KeepRow.defer(str(number))
         with transaction.atomic():
             with transaction.atomic():
-                Keep.defer("in another level")
-            Keep.defer("and another")
+                KeepRow.defer("in another level")
+            KeepRow.defer("and another")
         took = time.monotonic() - began
     assert took < 1.5
     assert len(rows()) == 52
@@ -166,11 +166,11 @@ def test_a_process_that_stops_at_a_step_loses_and_repeats_nothing(place, monkeyp
 def test_without_autocommit_it_follows_the_commit(rows, relay):
     transaction.set_autocommit(False)
     try:
-        Keep.defer("dropped")
+        KeepRow.defer("dropped")
         transaction.rollback()
         with transaction.atomic():
             Note.objects.create(text="x")
-            job = Keep.defer("kept")
+            job = KeepRow.defer("kept")
         transaction.commit()
         assert queued() == [job.id]
     finally:
@@ -188,7 +188,7 @@ def test_a_database_that_refuses_the_insert_fails_the_transaction(monkeypatch, r
 
     with connection.execute_wrapper(refuse), pytest.raises(DatabaseError), transaction.atomic():
         Note.objects.create(text="x")
-        Keep.defer("x")
+        KeepRow.defer("x")
     assert (rows(), queued(), Note.objects.count()) == ([], [], 0)
 
 
@@ -197,14 +197,14 @@ def test_a_database_that_refuses_the_insert_fails_the_transaction(monkeypatch, r
 
 def test_outside_a_transaction_it_is_pushed_and_no_query_is_made():
     with CaptureQueriesContext(connection) as queries:
-        job = Keep.defer("x")
+        job = KeepRow.defer("x")
     assert (len(queries), queued()) == (0, [job.id])
 
 
 def test_outside_a_transaction_it_is_inserted_if_the_push_fails(valkey, rows, relay):
     valkey.kill()
-    job = Keep.defer("x")
-    many = Keep.defer_many([("y",), ("z",)])
+    job = KeepRow.defer("x")
+    many = KeepRow.defer_many([("y",), ("z",)])
     assert rows() == [job.id, *(each.id for each in many)]
     valkey.start()
     assert relay() == 3
@@ -216,7 +216,7 @@ def test_after_a_failure_the_next_ones_do_not_wait_for_a_time_out(valkey, rows):
         client.client_pause(3_000)
         began = time.monotonic()
         for number in range(20):
-            Keep.defer(str(number))
+            KeepRow.defer(str(number))
         took = time.monotonic() - began
     assert took < 1.5
     assert len(rows()) == 20
@@ -225,7 +225,7 @@ def test_after_a_failure_the_next_ones_do_not_wait_for_a_time_out(valkey, rows):
 def test_a_full_server_refuses_it_and_it_is_inserted(valkey, rows, relay):
     with valkey.client() as client:
         client.config_set("maxmemory", 1)
-        job = Keep.defer("x")
+        job = KeepRow.defer("x")
         client.config_set("maxmemory", 0)
     assert (rows(), queued()) == ([job.id], [])
     assert (relay(), rows(), queued()) == (1, [], [job.id])
@@ -240,7 +240,7 @@ def test_the_option_of_defer_wins_over_the_class_and_that_over_the_setting(setti
         WriteNote.using(durable=True).defer("x")
         WriteNote.defer_many([("x",)], durable=True)
         assert len(rows()) == 3
-        Keep.defer("x", durable=False)
+        KeepRow.defer("x", durable=False)
         assert len(rows()) == 3
     settings.JOBS = settings.JOBS | {"DURABLE": True}
     with transaction.atomic():
@@ -254,10 +254,10 @@ def test_the_option_of_defer_wins_over_the_class_and_that_over_the_setting(setti
 def test_without_an_outbox_it_is_refused_with_the_setting_to_set(settings):
     settings.JOBS = settings.JOBS | {"OUTBOX": None}
     with pytest.raises(ImproperlyConfigured, match="Durable jobs need the outbox"):
-        Keep.defer("x")
+        KeepRow.defer("x")
     settings.JOBS = settings.JOBS | {"OUTBOX": "nowhere"}
     with pytest.raises(ImproperlyConfigured, match="'nowhere', which is no database. DATABASES has: default, other"):
-        Keep.defer("x")
+        KeepRow.defer("x")
 
 
 def test_a_job_that_is_not_durable_makes_no_query_and_leaves_no_key(settings, valkey):
@@ -278,7 +278,7 @@ def test_a_job_that_is_not_durable_makes_no_query_and_leaves_no_key(settings, va
 
 def test_with_a_transaction_of_another_database_a_durable_class_is_refused(rows):
     with transaction.atomic(using="other"), pytest.raises(DurabilityError, match="one of 'other' is open, too"):
-        Keep.defer("x")
+        KeepRow.defer("x")
     with transaction.atomic(), transaction.atomic(using="other"), pytest.raises(DurabilityError):
         WriteNote.defer("x", durable=True)
     assert rows() == []
@@ -298,7 +298,7 @@ def test_where_the_setting_alone_makes_it_durable_it_is_deferred_as_a_plain_one(
 def test_it_follows_the_transaction_of_the_outbox_alone(settings):
     settings.JOBS = settings.JOBS | {"OUTBOX": "other"}
     with transaction.atomic(using="other"):
-        job = Keep.defer("x")
+        job = KeepRow.defer("x")
         assert Unsent.objects.using("other").count() == 1
     assert (queued(), Unsent.objects.using("other").count()) == ([job.id], 0)
 
@@ -322,7 +322,7 @@ def test_a_duplicate_is_marked_as_sent_and_is_the_same_duplicate_when_sent_again
 def test_one_that_was_deleted_is_not_sent_again(monkeypatch, rows, relay):
     monkeypatch.setattr(outbox, "sent", lambda ids: None)
     with transaction.atomic():
-        job = Keep.defer("x")
+        job = KeepRow.defer("x")
     monkeypatch.undo()
     job.delete()
     job.connection.delete(f"jobs:sent:{job.id}")
@@ -332,7 +332,7 @@ def test_one_that_was_deleted_is_not_sent_again(monkeypatch, rows, relay):
 def test_a_write_that_fails_leaves_no_mark(monkeypatch, rows, relay):
     first = WriteNote.defer_many([("x",)] * 101)
     monkeypatch.setattr(queues, "announce", lambda *args: None)  # as if what it writes had expired
-    job = Keep.defer("x", prereq_jobs=[each.id for each in first])
+    job = KeepRow.defer("x", prereq_jobs=[each.id for each in first])
     assert rows() == [job.id]
     assert job.connection.exists(f"jobs:sent:{job.id}") == 0
     monkeypatch.undo()
@@ -342,11 +342,11 @@ def test_a_write_that_fails_leaves_no_mark(monkeypatch, rows, relay):
 # --- prerequisites ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("first_command", [Keep, KeepTrace])
+@pytest.mark.parametrize("first_command", [KeepRow, KeepTrace])
 def test_a_dependent_waits_for_a_durable_prerequisite_of_the_same_commit(first_command, worker, rows):
     with transaction.atomic():
         first = first_command.defer("first")
-        second = Keep.defer("second", prereq_jobs=[first])
+        second = KeepRow.defer("second", prereq_jobs=[first])
     assert second.state is JobState.WAITING
     worker.run()
     assert [note.text for note in Note.objects.order_by("pk")] == ["first", "second"]
@@ -367,7 +367,7 @@ def test_a_process_killed_between_the_pushes_leaves_a_dependent_neither_waiting_
     monkeypatch.setattr(hooks, "send", lambda jobs, handles, _: write_one(jobs, handles))
     with pytest.raises(StopError), transaction.atomic():
         first = KeepTrace.defer("first")
-        Keep.defer("second", prereq_jobs=[first])
+        KeepRow.defer("second", prereq_jobs=[first])
     monkeypatch.undo()
     worker.run()
     order = [note.text for note in Note.objects.order_by("pk")]
@@ -381,7 +381,7 @@ def test_by_its_id_alone_an_unsent_prerequisite_is_known_too(valkey, worker, rel
     with transaction.atomic():
         first = KeepTrace.defer("first")
         valkey.kill()
-    second = Keep.defer("second", prereq_jobs=[first.id])
+    second = KeepRow.defer("second", prereq_jobs=[first.id])
     valkey.start()
     row = Unsent.objects.get(job_id=second.id)
     Unsent.objects.filter(pk=row.pk).update(id=row.pk - 10)  # and sent first
@@ -407,7 +407,7 @@ def test_a_prerequisite_that_turned_out_a_duplicate_stands_for_the_other_job(val
     other = KeepOnce.defer("first")
     valkey.kill()
     first = KeepOnce.defer("first")
-    second = Keep.defer("second", prereq_jobs=[first])
+    second = KeepRow.defer("second", prereq_jobs=[first])
     valkey.start()
     relay()
     assert MandateJob(second.id, connection=second.connection).state is JobState.WAITING
@@ -419,7 +419,7 @@ def test_a_prerequisite_that_turned_out_a_duplicate_stands_for_the_other_job(val
 def test_the_prerequisites_are_judged_at_the_push_and_the_reason_is_kept(valkey, relay):
     first = WriteNote.defer("first")
     first.cancel()
-    second = Keep.defer("second", prereq_jobs=[first])
+    second = KeepRow.defer("second", prereq_jobs=[first])
     assert second.state is JobState.BLOCKED
     (event,) = [event for event in second.history if event.name == "blocked"]
     assert event.reason == f"Job {first.id} cannot be a prerequisite: it was cancelled, so it will never finish."
@@ -429,13 +429,13 @@ def test_a_prerequisite_that_is_neither_durable_nor_written_is_refused():
     with transaction.atomic():
         first = WriteNote.defer("first")
         with pytest.raises(PrerequisiteError, match="it is not durable, and not written yet"):
-            Keep.defer("second", prereq_jobs=[first])
+            KeepRow.defer("second", prereq_jobs=[first])
 
 
 def test_very_many_durable_prerequisites(worker, rows):
     with transaction.atomic():
-        first = Keep.defer_many([(str(number),) for number in range(150)])
-        last = Keep.defer("last", prereq_jobs=first)
+        first = KeepRow.defer_many([(str(number),) for number in range(150)])
+        last = KeepRow.defer("last", prereq_jobs=first)
         assert len(rows()) == 151
     assert last.state is JobState.WAITING
     worker.run()

@@ -4,7 +4,7 @@ from jobs import Mandate
 from tests.sample.models import Note
 
 
-class Keep(Mandate):
+class KeepRow(Mandate):
     durable = True
     text: str
 
