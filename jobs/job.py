@@ -1,6 +1,7 @@
 """MandateJob: an rq Job with the command it runs, its state, and a check of the functions it may call."""
 
 from collections.abc import Callable
+from inspect import signature
 from math import ceil
 from typing import Any
 
@@ -14,7 +15,7 @@ from jobs import control
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.broker.times import as_text, number_of, time_of
-from jobs.errors import PrereqJobNotFinishedError
+from jobs.errors import DurabilityError, PrereqJobNotFinishedError
 from jobs.outbox import rows
 from jobs.record import allowlist, arguments, display, history, payload, prerequisites, registry, webhooks
 from jobs.record.states import WITH_REASON, JobState, state_of
@@ -52,6 +53,16 @@ class MandateJob(Job):
         job = cls.__new__(cls)
         job.__dict__ = {"_id": id, "origin": queue, "_data": payload, "connection": connection, "is_written": False}
         return job
+
+    @classmethod
+    def create(cls, func: Any, args: Any = None, kwargs: Any = None, *others: Any, **options: Any) -> Any:
+        """As RQ's. Raises DurabilityError for `durable`, unless the function takes an argument of that name."""
+        if kwargs and "durable" in kwargs and callable(func) and "durable" not in signature(func).parameters:
+            raise DurabilityError(
+                f"{func.__module__}.{func.__qualname__} is a plain RQ function, and durable={kwargs['durable']!r} an "
+                "option of commands: RQ's own code writes its jobs into Redis alone. Make it a command."
+            )
+        return super().create(func, args, kwargs, *others, **options)
 
     def become(self, id: str) -> None:
         """Refer to an earlier job from now on: this one was its duplicate, and was not written."""

@@ -15,7 +15,6 @@ from jobs.broker import keys
 from jobs.broker.connections import address, get_connection
 from jobs.broker.times import DAY
 from jobs.errors import DurabilityError, RedisUnavailableError
-from jobs.job import MandateJob
 from jobs.outbox import rows
 from jobs.outbox.rows import NewRow
 from jobs.record import packed, registry
@@ -24,7 +23,8 @@ from jobs.safe_logging import safe_logger
 
 logger = safe_logger("jobs")
 
-Write = Callable[[Sequence[NewJob], Sequence[MandateJob]], None]
+Handles = Sequence[Any]  # of MandateJob, which is above
+Write = Callable[[Sequence[NewJob], Handles], None]
 
 AWAY = 2.0  # seconds after a failed write in which this process leaves durable jobs of that server to the relay
 FAILURES = (RedisError, RedisUnavailableError)
@@ -104,10 +104,10 @@ class Hook:
 
     def __init__(self, write: Write) -> None:
         self.jobs: list[NewJob] = []
-        self.handles: list[MandateJob] = []
+        self.handles: list[Any] = []
         self._write = write
 
-    def add(self, jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
+    def add(self, jobs: Sequence[NewJob], handles: Handles) -> None:
         """Write these, too."""
         self.jobs += jobs
         self.handles += handles
@@ -116,7 +116,7 @@ class Hook:
         send(self.jobs, self.handles, self._write)
 
 
-def at_commit(connection: Any, jobs: Sequence[NewJob], handles: Sequence[MandateJob], write: Write) -> None:
+def at_commit(connection: Any, jobs: Sequence[NewJob], handles: Handles, write: Write) -> None:
     """
     Write jobs when the connection's open transaction is committed: with those of the last hook, if it is ours and of
     the same level, so that the calls of other code keep their place among them.
@@ -139,7 +139,7 @@ def _is_tests(connection: Any) -> bool:
     return runtime.stand_in is None and bool(blocks) and blocks[0]._from_testcase
 
 
-def begin(jobs: Sequence[NewJob], handles: Sequence[MandateJob], opened: Sequence[Any], write: Write) -> list[Any]:
+def begin(jobs: Sequence[NewJob], handles: Handles, opened: Sequence[Any], write: Write) -> list[Any]:
     """
     Insert durable jobs into the outbox, if its transaction is open. Returns its connection then; else the jobs have
     been written, or are in the outbox. Raises DatabaseError.
@@ -164,7 +164,7 @@ def begin(jobs: Sequence[NewJob], handles: Sequence[MandateJob], opened: Sequenc
     return []
 
 
-def insert(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
+def insert(jobs: Sequence[NewJob], handles: Handles) -> None:
     """Insert the jobs that are not written yet into the outbox. Raises DatabaseError."""
     pairs = [(job, handle) for job, handle in zip(jobs, handles, strict=True) if not handle.is_written]
     named = {each for job, _ in pairs for each in job.prerequisites.jobs if isinstance(each, str)}
@@ -181,7 +181,7 @@ def insert(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
     )
 
 
-def send(jobs: Sequence[NewJob], handles: Sequence[MandateJob], write: Write) -> None:
+def send(jobs: Sequence[NewJob], handles: Handles, write: Write) -> None:
     """
     Write jobs. Durable ones, which have rows, are left to the relay if that fails; for others it raises the errors of
     `write`.
@@ -220,13 +220,13 @@ def _is_manual(connection: Any) -> bool:
     return not (connection.settings_dict["AUTOCOMMIT"] if connection.connection is None else connection.autocommit)
 
 
-def _is_away(handles: Sequence[MandateJob]) -> bool:
+def _is_away(handles: Handles) -> bool:
     now = time.monotonic()
     clients = {id(handle.connection) for handle in handles}
     return bool(_failed) and all(now - _failed.get(client, -AWAY) < AWAY for client in clients)
 
 
-def _left(handles: Sequence[MandateJob], error: Exception) -> None:
+def _left(handles: Handles, error: Exception) -> None:
     left = [handle for handle in handles if handle.is_durable and not handle.is_written]
     for client in {id(handle.connection) for handle in left}:
         _failed[client] = time.monotonic()

@@ -3,6 +3,7 @@
 import logging
 import time
 
+import django_rq
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection, transaction
@@ -14,6 +15,7 @@ from jobs.job import JobState, MandateJob
 from jobs.models import Unsent
 from jobs.outbox import hooks
 from jobs.outbox import rows as outbox
+from tests.sample import functions
 from tests.sample.commands.durable import KeepOnce, KeepRow, KeepTrace
 from tests.sample.commands.notes import WriteNote
 from tests.sample.models import Note
@@ -271,6 +273,17 @@ def test_a_job_that_is_not_durable_makes_no_query_and_leaves_no_key(settings, va
         with valkey.client() as client:
             assert set(client.hgetall(job.key)) == {b"created_at", b"enqueued_at", b"origin", b"status", b"data"}
             assert not client.keys("jobs:*")
+
+
+def test_of_a_plain_rq_function_it_is_refused_with_the_reason():
+    queue = django_rq.get_queue("default")
+    with pytest.raises(DurabilityError, match="add is a plain RQ function, and durable=True an option of commands"):
+        queue.enqueue(functions.add, 1, 2, durable=True)
+    assert queue.enqueue(takes_durable, durable=True).kwargs == {"durable": True}
+
+
+def takes_durable(durable):
+    return durable
 
 
 # --- two databases ---------------------------------------------------------------------------

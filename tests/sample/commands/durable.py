@@ -1,7 +1,7 @@
 """Durable commands."""
 
 from jobs import Mandate
-from tests.sample.models import Note
+from tests.sample.models import Note, Run
 
 
 class KeepRow(Mandate):
@@ -34,3 +34,14 @@ class KeepTrace(Mandate):
 
     def call(self) -> None:
         Note.objects.create(text=self.text)
+
+
+class Enter(Mandate):
+    """Enters each of its runs in the books."""
+
+    durable = True
+    result_ttl = 0
+    number: int
+
+    def call(self) -> None:
+        Run.objects.create(number=self.number, ended=True)
