@@ -149,7 +149,8 @@ def begin(jobs: Sequence[NewJob], handles: Handles, opened: Sequence[Any], write
         handle.is_durable = True
     if connection in opened or _is_manual(connection):
         insert(jobs, handles)
-        return [connection]
+        # MySQL does not say whether a transaction without `atomic` is open: the relay sends what it commits.
+        return [connection] if connection.in_atomic_block or connection.vendor in ("sqlite", "postgresql") else []
     if rows.are_kept():
         insert(jobs, handles)
         send(jobs, handles, write)
