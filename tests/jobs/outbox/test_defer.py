@@ -184,11 +184,11 @@ def test_without_autocommit_it_follows_the_commit(rows, relay):
             Note.objects.create(text="x")
             job = KeepRow.defer("kept")
         transaction.commit()
-        assert queued() == ([] if connection.vendor == "mysql" else [job.id])  # MySQL does not say what is open
+        assert queued() == [job.id]
     finally:
         transaction.rollback()
         transaction.set_autocommit(True)
-    assert relay() == 1  # to no effect, but on MySQL
+    assert relay() == 1  # to no effect
     assert (rows(), queued()) == ([], [job.id])
 
 
