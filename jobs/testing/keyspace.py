@@ -38,7 +38,14 @@ class Stream(list[tuple[bytes, tuple[bytes, ...]]]):
     pass
 
 
-_TYPES = {bytes: b"string", Hash: b"hash", List: b"list", Set: b"set", SortedSet: b"zset", Stream: b"stream"}
+_TYPES: dict[type, bytes] = {
+    bytes: b"string",
+    Hash: b"hash",
+    List: b"list",
+    Set: b"set",
+    SortedSet: b"zset",
+    Stream: b"stream",
+}
 OK = Status(b"OK")
 
 
@@ -139,15 +146,15 @@ class Keys:
         return 1
 
 
-def whole(word: bytes) -> int:
+def whole(word: bytes, what: str = "value is not an integer or out of range") -> int:
     try:
         return int(word)
     except ValueError:
-        raise ResponseError("value is not an integer or out of range") from None
+        raise ResponseError(what) from None
 
 
-def number(word: bytes) -> float:
+def number(word: bytes, what: str = "value is not a valid float") -> float:
     try:
         return float(word)
     except ValueError:
-        raise ResponseError("value is not a valid float") from None
+        raise ResponseError(what) from None

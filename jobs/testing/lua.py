@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -12,19 +13,24 @@ from jobs.broker.connections import Script
 from jobs.errors import MissingExtraError
 from jobs.testing.keyspace import Status
 
-Run = Callable[[str, Sequence[bytes]], Any]  # a command: its name, its words; raises ResponseError
+Commands = Mapping[bytes, Callable[..., Any]]  # by their names; they take bytes and raise ResponseError
 
-# What a server gives a script. `run_script` returns whether the script came to its end, and its answer or its error.
+# What a server gives a script. The first function runs a script: it returns whether the script came to its end, and the
+# answer or the error. The second one returns the status, the error and the items of a table.
 _PRELUDE = b"""
 local encode, decode, null = ...
+collectgarbage('setpause', 1000) -- little stays of a run: collect when there is ten times as much
 local cjson = { encode = encode, decode = decode, null = null }
 local globals = {}
 for _, name in ipairs({ 'assert', 'error', 'getmetatable', 'ipairs', 'loadstring', 'math', 'next', 'pairs', 'pcall',
   'rawequal', 'rawget', 'rawset', 'select', 'setmetatable', 'string', 'table', 'tonumber', 'tostring', 'type', 'unpack',
   'xpcall', '_VERSION' }) do globals[name] = _G[name] end
-local function refuse(_, name) error("Attempt to modify the global variable '" .. tostring(name) .. "'", 2) end
+setmetatable(globals, { __index = function(_, name)
+  error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
+end })
+local function refuse(_, name) error("Script attempted to set the global variable '" .. tostring(name) .. "'", 2) end
 
-return function(script, run, KEYS, ARGV)
+local function run_script(script, run, KEYS, ARGV)
   local redis = { pcall = run, call = function(...)
     local answer = run(...)
     if type(answer) == 'table' and answer.err then error(answer, 0) end
@@ -32,8 +38,11 @@ return function(script, run, KEYS, ARGV)
   end }
   local names = { redis = redis, cjson = cjson, KEYS = KEYS, ARGV = ARGV }
   names = setmetatable(names, { __index = globals, __newindex = refuse })
-  return pcall(setfenv(script, names))
+  local done, answer = pcall(setfenv(script, names))
+  return done, answer
 end
+
+return run_script, function(answer) return answer.ok, answer.err, unpack(answer) end
 """
 
 _ESCAPES = {b"\\": b"\\\\", b'"': b'\\"', b"/": b"\\/", b"\b": b"\\b", b"\f": b"\\f"}
@@ -54,10 +63,10 @@ class Interpreter:
         self._table: Callable[..., Any] = self._lua.table_from
         self._null = self._lua.eval(b"newproxy()")
         self._compile = self._lua.eval(b"function(text) return assert(loadstring(text, '@user_script')) end")
-        self._run = self._lua.execute(_PRELUDE, self._encode, self._decode, self._null)
+        self._run, self._unpack = self._lua.execute(_PRELUDE, self._encode, self._decode, self._null)
         self._compiled: dict[str, Any] = {}  # by the digest of the script
 
-    def run(self, script: Script, run: Run, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
+    def run(self, script: Script, commands: Commands, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
         """
         Run a script. Returns its answer as the wire carries it. Raises ResponseError as a server would answer it, and
         whatever else a command raises, even if the script goes on after it.
@@ -66,7 +75,8 @@ class Interpreter:
 
         def call(name: bytes, *words: Any) -> Any:
             try:
-                return self._to_lua(run(name.decode(), [self._word(word) for word in words]))
+                answer = commands[name](*[word if type(word) is bytes else _sent(word) for word in words])
+                return answer if type(answer) in _PLAIN else self._to_lua(answer)
             except ResponseError as error:
                 return self._table({b"err": str(error).encode()})
             except Exception as error:
@@ -83,15 +93,6 @@ class Interpreter:
             raise ResponseError(self._error(answer))
         return self._from_lua(answer)
 
-    def _word(self, word: Any) -> bytes:
-        if type(word) is bytes:
-            return word
-        if type(word) is int:
-            return b"%d" % word
-        if type(word) is float:
-            return b"%.17g" % word
-        raise ResponseError("Lua redis lib command arguments must be strings or integers")
-
     def _to_lua(self, answer: Any) -> Any:
         if answer is None:
             return False
@@ -106,15 +107,12 @@ class Interpreter:
             return int(value)
         if self._type(value) != "table":
             return value
-        if (status := value[b"ok"]) is not None:
-            return status
-        if value[b"err"] is not None:
+        status, error, *items = self._unpack(value)
+        if error is not None:
             raise ResponseError(self._error(value))
-        items, at = [], 1
-        while (item := value[at]) is not None:  # a table ends at its first nil
-            items.append(self._from_lua(item))
-            at += 1
-        return items
+        if status is not None:
+            return status
+        return [self._from_lua(item) for item in takewhile(_is_not_nil, items)]
 
     def _error(self, answer: Any) -> str:
         text = answer[b"err"] if self._type(answer) == "table" else answer
@@ -144,7 +142,7 @@ class Interpreter:
         if isinstance(value, bool):
             return b"true" if value else b"false"
         if isinstance(value, int | float):
-            return b"%.17g" % value
+            return b"%.14g" % value
         if self._type(value) != "table":
             raise ValueError(f"Cannot serialise {value!r}")
         members = dict(value.items())
@@ -154,8 +152,23 @@ class Interpreter:
         return b"{" + b",".join(pairs) + b"}"
 
 
+_PLAIN = (bytes, int)
+
+
+def _is_not_nil(item: Any) -> bool:
+    return item is not None  # a server's answer ends at the first
+
+
+def _sent(word: Any) -> bytes:
+    if type(word) is int:
+        return b"%d" % word
+    if type(word) is float:
+        return b"%.17g" % word
+    raise ResponseError("Lua redis lib command arguments must be strings or integers")
+
+
 def _name(name: Any) -> Any:
-    return b"%.17g" % name if isinstance(name, int | float) else name
+    return b"%.14g" % name if isinstance(name, int | float) else name
 
 
 @cache

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn, Self
 
 from jobs.broker.connections import Word
-from jobs.testing.server import COMMANDS, Server
+from jobs.testing.server import Server
 
 
 class Memory:
@@ -86,12 +86,7 @@ class Memory:
 
     def _ask(self, command: str, *words: Any) -> Any:
         """Return the answer to a command. Raises redis-py's ResponseError."""
-        return self._run(command, [bytes_of(word) for word in words])
-
-    def _run(self, command: str, words: Sequence[bytes]) -> Any:
-        if command not in COMMANDS:
-            raise NotImplementedError(f"The testing kit's server has no {command}.")
-        return COMMANDS[command](self._server, *words)
+        return self._server.commands[command.encode()](*map(bytes_of, words))
 
 
 class _Pipeline:

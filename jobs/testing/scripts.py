@@ -58,10 +58,11 @@ class ScriptedMemory(Memory):
             self._note_started(answer[1])
         if script is control._CHANGE:
             _, first, what, *_ = arguments
-            for job_id, outcome, status in zip([first, *arguments[12:]], answer[::2], answer[1::2], strict=True):
+            changed = map(str, [first, *arguments[12:]])
+            for changed_id, outcome, status in zip(changed, answer[::2], answer[1::2], strict=True):
                 if what == "queue" and outcome == b"done":
-                    due = self._dues.get(as_text(job_id)) if status == b"queued" else None
-                    self._note(as_text(job_id), counts=True, due=due)
+                    due = self._dues.get(changed_id) if status == b"queued" else None
+                    self._note(changed_id, counts=True, due=due)
             self._release()
         return answer
 
@@ -137,7 +138,7 @@ class ScriptedMemory(Memory):
         """Return the jobs of push.lua's arguments that are not written yet."""
         ids, at = [], 3
         while at < len(arguments):
-            ids.append(as_text(arguments[at]))
+            ids.append(str(arguments[at]))
             at += 5 + 2 * int(arguments[at + 4])
         return [job_id for job_id in dict.fromkeys(ids) if not self.exists(keys.job(job_id))]
 
@@ -163,4 +164,5 @@ class ScriptedMemory(Memory):
         return {as_text(member): float(score) for member, score in zip(found[::2], found[1::2], strict=True)}
 
     def _run_script(self, script: Script, places: Sequence[Word], arguments: Sequence[Word]) -> Any:
-        return self._interpreter.run(script, self._run, list(map(bytes_of, places)), list(map(bytes_of, arguments)))
+        keys, words = list(map(bytes_of, places)), list(map(bytes_of, arguments))
+        return self._interpreter.run(script, self._server.commands, keys, words)

@@ -2,8 +2,9 @@
 A Redis server in memory, for one test: the commands that the scripts and the readers of jobs use, as Redis has them.
 """
 
+from collections.abc import Callable, Mapping
 from math import ceil
-from typing import Any
+from typing import Any, NoReturn
 
 from redis.exceptions import ResponseError
 
@@ -11,10 +12,23 @@ from jobs import runtime
 from jobs.testing.keyspace import OK, Hash, Keys, List, Set, SortedSet, Status, Stream, number, whole
 
 
+class _Commands(dict[bytes, Callable[..., Any]]):
+    def __missing__(self, name: bytes) -> NoReturn:
+        raise NotImplementedError(f"The testing kit's server has no {name.decode(errors='replace')}.")
+
+
 class Server(Keys):
     """Each method, its own or of Keys, is the command of that name, but for those that begin with an underscore."""
 
-    _entries = 0  # of streams, ever
+    def __init__(self) -> None:
+        super().__init__()
+        self._entries = 0  # of streams, ever
+        self.commands: Mapping[bytes, Callable[..., Any]] = _Commands(
+            (name.strip("_").upper().encode(), getattr(self, name))
+            for kind in (Keys, Server)
+            for name in vars(kind)
+            if not name.startswith("_")
+        )
 
     # --- the server ------------------------------------------------------------------------------
 
@@ -57,7 +71,7 @@ class Server(Keys):
         return 0 if self.hexists(key, name) else self.hset(key, name, value)
 
     def hget(self, key: bytes, name: bytes) -> bytes | None:
-        return self._read(key, Hash).get(name)
+        return self._read(key, Hash).get(name)  # type: ignore[no-any-return]
 
     def hmget(self, key: bytes, *names: bytes) -> list[bytes | None]:
         return list(map(self._read(key, Hash).get, names))
@@ -81,9 +95,9 @@ class Server(Keys):
         return len(self._read(key, Hash).get(name, b""))
 
     def hincrby(self, key: bytes, name: bytes, increment: bytes) -> int:
-        number = whole(self.hget(key, name) or b"0") + whole(increment)
-        self.hset(key, name, b"%d" % number)
-        return number
+        total = whole(self.hget(key, name) or b"0", "hash value is not an integer") + whole(increment)
+        self.hset(key, name, b"%d" % total)
+        return total
 
     # --- lists -----------------------------------------------------------------------------------
 
@@ -101,7 +115,7 @@ class Server(Keys):
         return len(self._read(key, List))
 
     def lrange(self, key: bytes, first: bytes, last: bytes) -> list[bytes]:
-        items = self._read(key, List)
+        items: list[bytes] = self._read(key, List)
         return items[_slice(len(items), first, last)]
 
     def ltrim(self, key: bytes, first: bytes, last: bytes) -> Status:
@@ -225,7 +239,7 @@ class Server(Keys):
 
     def _between(self, key: bytes, least: bytes, most: bytes) -> list[tuple[bytes, float]]:
         """Return the members of a sorted set with a score between those bounds, in order, with their scores."""
-        low, high = number(least.removeprefix(b"(")), number(most.removeprefix(b"("))
+        low, high = (number(bound.removeprefix(b"("), "min or max is not a float") for bound in (least, most))
         chosen = [
             (member, score)
             for member, score in self._read(key, SortedSet).items()
@@ -257,11 +271,3 @@ def _answered(members: list[tuple[bytes, float]], options: tuple[bytes, ...]) ->
         case (b"WITHSCORES",):
             return [word for member, score in members for word in (member, _shown(score))]
     raise NotImplementedError(f"a sorted set with {options}")
-
-
-COMMANDS = {
-    name.strip("_").upper(): command
-    for kind in (Keys, Server)
-    for name, command in vars(kind).items()
-    if not name.startswith("_")
-}
