@@ -3,12 +3,14 @@
 import gc
 import re
 import weakref
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
+from jobs import runtime
 from jobs.broker import connections
 from jobs.broker.connections import Script
 from jobs.queues import _PUSH
@@ -183,6 +185,20 @@ def test_keys_expire_by_the_kits_clock():
         jobs.travel(2)
         assert jobs.memory.get("k") is None
         assert float(run("return redis.call('TIME')")[0]) >= before + 2
+
+
+def test_what_is_due_at_the_moment_at_which_the_clock_stands_is_due(monkeypatch):
+    monkeypatch.setattr(runtime, "now", lambda: 1732888999.1234567)
+
+    assert run("local time = redis.call('TIME') return time[1] .. '.' .. time[2]") == b"1732888999.123457"
+
+
+def test_the_time_at_which_a_job_was_due_is_shown_after_it_was_promoted():
+    with Kit() as jobs:
+        WriteNote.defer("x", wait=60)
+        jobs.perform_enqueued_jobs(at=jobs.enqueued_jobs[0].at + timedelta(seconds=1), only=lambda job: False)
+        (job_id,) = jobs.memory.lrange("rq:queue:default", 0, -1)
+        assert datetime.fromtimestamp(jobs.memory.due(job_id.decode()), UTC) == jobs.enqueued_jobs[0].at
 
 
 def test_the_memory_of_a_test_is_freed_after_it():
