@@ -47,6 +47,7 @@ _TYPES: dict[type, bytes] = {
     Stream: b"stream",
 }
 OK = Status(b"OK")
+SYNTAX = "syntax error"
 
 
 class Keys:
@@ -87,6 +88,9 @@ class Keys:
 
     def expireat(self, key: bytes, at: bytes) -> int:
         return self._expire(key, whole(at))
+
+    def pexpireat(self, key: bytes, at: bytes) -> int:
+        return self._expire(key, whole(at) / 1_000)
 
     def persist(self, key: bytes) -> int:
         return int(self._find(key) is not None and self._ends.pop(key, None) is not None)
@@ -158,3 +162,17 @@ def number(word: bytes, what: str = "value is not a valid float") -> float:
         return float(word)
     except ValueError:
         raise ResponseError(what) from None
+
+
+def not_negative(word: bytes) -> int:
+    """Return a count."""
+    if (count := whole(word)) < 0:
+        raise ResponseError("value is out of range, must be positive")
+    return count
+
+
+def span(length: int, first: bytes, last: bytes) -> slice:
+    """Return the part of a list from an index up to an index, both in it; negative ones count from the end."""
+    start, end = whole(first), whole(last)
+    start = max(0, start + length) if start < 0 else start
+    return slice(start, max(start, (end + length if end < 0 else end) + 1))

@@ -4,28 +4,32 @@ A Redis server in memory, for one test: the commands that the scripts and the re
 
 from collections.abc import Callable, Mapping
 from math import ceil
-from typing import Any, NoReturn
+from typing import Any
 
 from redis.exceptions import ResponseError
 
 from jobs import runtime
-from jobs.testing.keyspace import OK, Hash, Keys, List, Set, SortedSet, Status, Stream, number, whole
+from jobs.testing.keyspace import OK, SYNTAX, Hash, Set, Status, Stream, not_negative, whole
+from jobs.testing.lists import Lists
+from jobs.testing.sorted_sets import SortedSets
 
 
 class _Commands(dict[bytes, Callable[..., Any]]):
-    def __missing__(self, name: bytes) -> NoReturn:
+    def __missing__(self, name: bytes) -> Callable[..., Any]:
+        if not name.isupper() and name.upper() in self:
+            return self[name.upper()]
         raise NotImplementedError(f"The testing kit's server has no {name.decode(errors='replace')}.")
 
 
-class Server(Keys):
-    """Each method, its own or of Keys, is the command of that name, but for those that begin with an underscore."""
+class Server(Lists, SortedSets):
+    """Each method, its own or inherited, is the command of that name, but for those that begin with an underscore."""
 
     def __init__(self) -> None:
         super().__init__()
         self._entries = 0  # of streams, ever
         self.commands: Mapping[bytes, Callable[..., Any]] = _Commands(
             (name.strip("_").upper().encode(), getattr(self, name))
-            for kind in (Keys, Server)
+            for kind in Server.__mro__[:-1]
             for name in vars(kind)
             if not name.startswith("_")
         )
@@ -45,19 +49,63 @@ class Server(Keys):
     def get(self, key: bytes) -> bytes | None:
         return self._read(key, bytes) or (b"" if self._find(key) is not None else None)
 
-    def set_(self, key: bytes, value: bytes, *options: bytes) -> Status:
+    def set_(self, key: bytes, value: bytes, *options: bytes) -> Status | bytes | None:
+        names, ends = set(), []
+        words = list(options)
+        while words:
+            name = words.pop(0).upper()
+            if name in (b"EX", b"PX", b"EXAT", b"PXAT") and words:
+                ends.append((name, words.pop(0)))
+            else:
+                names.add(name)
+        if not names <= {b"NX", b"XX", b"GET", b"KEEPTTL"}:
+            raise NotImplementedError(f"The testing kit's server has no SET with {options}.")
+        if {b"NX", b"XX"} <= names or len(ends) + (b"KEEPTTL" in names) > 1:
+            raise ResponseError(SYNTAX)
+        if any(whole(end) <= 0 for _, end in ends):
+            raise ResponseError("invalid expire time in 'set' command")
+        before = self.get(key) if b"GET" in names else None
+        is_known = self._find(key) is not None
+        if is_known if b"NX" in names else (b"XX" in names and not is_known):
+            return before
+        kept = self._ends.get(key) if b"KEEPTTL" in names else None
         self._remove(key)
         self._values[key] = value
-        match options:
-            case ():
-                pass
-            case (b"EX", seconds):
-                self.expire(key, seconds)
-            case (b"PX", milliseconds):
-                self.pexpire(key, milliseconds)
-            case _:
-                raise NotImplementedError(f"SET with {options}")
-        return OK
+        if kept is not None:
+            self._ends[key] = kept
+        for name, end in ends:
+            {b"EX": self.expire, b"PX": self.pexpire, b"EXAT": self.expireat, b"PXAT": self.pexpireat}[name](key, end)
+        return before if b"GET" in names else OK
+
+    def setnx(self, key: bytes, value: bytes) -> int:
+        return int(self.set_(key, value, b"NX") is not None)
+
+    def mget(self, *keys: bytes) -> list[bytes | None]:
+        values = map(self._find, keys)
+        return [value if type(value) is bytes else None for value in values]
+
+    def getdel(self, key: bytes) -> bytes | None:
+        value = self.get(key)
+        self._remove(key)
+        return value
+
+    def strlen(self, key: bytes) -> int:
+        return len(self._read(key, bytes))
+
+    def incr(self, key: bytes) -> int:
+        return self.incrby(key, b"1")
+
+    def decr(self, key: bytes) -> int:
+        return self.incrby(key, b"-1")
+
+    def decrby(self, key: bytes, decrement: bytes) -> int:
+        return self.incrby(key, b"%d" % -whole(decrement))
+
+    def incrby(self, key: bytes, increment: bytes) -> int:
+        value = self.get(key)
+        total = whole(b"0" if value is None else value) + whole(increment)
+        self._values[key] = b"%d" % total
+        return total
 
     # --- hashes ----------------------------------------------------------------------------------
 
@@ -79,7 +127,15 @@ class Server(Keys):
     def hgetall(self, key: bytes) -> list[bytes]:
         return [word for pair in self._read(key, Hash).items() for word in pair]
 
+    def hkeys(self, key: bytes) -> list[bytes]:
+        return list(self._read(key, Hash))
+
+    def hvals(self, key: bytes) -> list[bytes]:
+        return list(self._read(key, Hash).values())
+
     def hscan(self, key: bytes, cursor: bytes, *options: bytes) -> list[Any]:
+        if options[:1] not in ((), (b"COUNT",)) or len(options) > 2:
+            raise NotImplementedError(f"The testing kit's server has no HSCAN with {options}.")
         return [b"0", self.hgetall(key)]  # all of it, as of a small hash
 
     def hdel(self, key: bytes, *names: bytes) -> int:
@@ -98,58 +154,6 @@ class Server(Keys):
         total = whole(self.hget(key, name) or b"0", "hash value is not an integer") + whole(increment)
         self.hset(key, name, b"%d" % total)
         return total
-
-    # --- lists -----------------------------------------------------------------------------------
-
-    def lpush(self, key: bytes, *members: bytes) -> int:
-        items = self._written(key, List)
-        items[:0] = reversed(members)
-        return len(items)
-
-    def rpush(self, key: bytes, *members: bytes) -> int:
-        items = self._written(key, List)
-        items.extend(members)
-        return len(items)
-
-    def llen(self, key: bytes) -> int:
-        return len(self._read(key, List))
-
-    def lrange(self, key: bytes, first: bytes, last: bytes) -> list[bytes]:
-        items: list[bytes] = self._read(key, List)
-        return items[_slice(len(items), first, last)]
-
-    def ltrim(self, key: bytes, first: bytes, last: bytes) -> Status:
-        items = self._read(key, List)
-        items[:] = items[_slice(len(items), first, last)]
-        self._shrunk(key, items)
-        return OK
-
-    def lset(self, key: bytes, index: bytes, member: bytes) -> Status:
-        items = self._read(key, List)
-        if not items:
-            raise ResponseError("no such key")
-        try:
-            items[whole(index)] = member
-        except IndexError:
-            raise ResponseError("index out of range") from None
-        return OK
-
-    def lrem(self, key: bytes, count: bytes, member: bytes) -> int:
-        items, most = self._read(key, List), whole(count)
-        places = [at for at, item in enumerate(items) if item == member]
-        places = places[most:] if most < 0 else places[: most or None]
-        for at in reversed(places):
-            del items[at]
-        self._shrunk(key, items)
-        return len(places)
-
-    def lpos(self, key: bytes, member: bytes, *options: bytes) -> int | None:
-        items, given = self._read(key, List), dict(zip(options[::2], options[1::2], strict=True))
-        rank, most = whole(given.pop(b"RANK", b"1")), whole(given.pop(b"MAXLEN", b"0")) or len(items)
-        if given or abs(rank) != 1:
-            raise NotImplementedError(f"LPOS with {options}")
-        places = range(len(items))[:most] if rank > 0 else reversed(range(len(items))[-most:])
-        return next((at for at in places if items[at] == member), None)
 
     # --- sets ------------------------------------------------------------------------------------
 
@@ -171,59 +175,51 @@ class Server(Keys):
     def smembers(self, key: bytes) -> list[bytes]:
         return list(self._read(key, Set))
 
+    def smismember(self, key: bytes, *members: bytes) -> list[int]:
+        return [self.sismember(key, member) for member in members]
+
+    def smove(self, source: bytes, target: bytes, member: bytes) -> int:
+        self._read(target, Set)
+        if not self.sismember(source, member):
+            return 0
+        self.srem(source, member)
+        self.sadd(target, member)
+        return 1
+
+    def sunion(self, *keys: bytes) -> list[bytes]:
+        return list(dict.fromkeys(member for key in keys for member in self._read(key, Set)))
+
+    def sinter(self, key: bytes, *keys: bytes) -> list[bytes]:
+        others = [self._read(other, Set) for other in keys]
+        return [member for member in self._read(key, Set) if all(member in other for other in others)]
+
+    def sdiff(self, key: bytes, *keys: bytes) -> list[bytes]:
+        others = [self._read(other, Set) for other in keys]
+        return [member for member in self._read(key, Set) if not any(member in other for other in others)]
+
+    # Which members, is up to the server: here the ones that came first.
+
     def srandmember(self, key: bytes, count: bytes | None = None) -> list[bytes] | bytes | None:
         members = self.smembers(key)
-        return next(iter(members), None) if count is None else members[: whole(count)]
+        if count is None:
+            return next(iter(members), None)
+        if whole(count) < 0:
+            raise NotImplementedError("The testing kit's server has no SRANDMEMBER with a negative count.")
+        return members[: whole(count)]
 
-    # --- sorted sets -----------------------------------------------------------------------------
-
-    def zadd(self, key: bytes, *words: bytes) -> int:
-        only_new = words[0] == b"NX"
-        words = words[only_new:]
-        pairs = [(member, number(score)) for score, member in zip(words[::2], words[1::2], strict=True)]
-        known = self._written(key, SortedSet)
-        before = len(known)
-        known.update((member, score) for member, score in pairs if not (only_new and member in known))
-        return len(known) - before
-
-    def zrem(self, key: bytes, *members: bytes) -> int:
-        return self._taken(key, SortedSet, members)
-
-    def zcard(self, key: bytes) -> int:
-        return len(self._read(key, SortedSet))
-
-    def zscore(self, key: bytes, member: bytes) -> bytes | None:
-        score = self._read(key, SortedSet).get(member)
-        return None if score is None else _shown(score)
-
-    def zcount(self, key: bytes, least: bytes, most: bytes) -> int:
-        return len(self._between(key, least, most))
-
-    def zrange(self, key: bytes, first: bytes, last: bytes, *options: bytes) -> list[bytes]:
-        members = self._between(key, b"-inf", b"+inf")
-        return _answered(members[_slice(len(members), first, last)], options)
-
-    def zrevrange(self, key: bytes, first: bytes, last: bytes, *options: bytes) -> list[bytes]:
-        members = self._between(key, b"-inf", b"+inf")[::-1]
-        return _answered(members[_slice(len(members), first, last)], options)
-
-    def zrangebyscore(self, key: bytes, least: bytes, most: bytes, *options: bytes) -> list[bytes]:
-        return _answered(self._between(key, least, most), options)
-
-    def zrevrangebyscore(self, key: bytes, most: bytes, least: bytes, *options: bytes) -> list[bytes]:
-        return _answered(self._between(key, least, most)[::-1], options)
-
-    def zremrangebyscore(self, key: bytes, least: bytes, most: bytes) -> int:
-        return self._taken(key, SortedSet, [member for member, _ in self._between(key, least, most)])
+    def spop(self, key: bytes, count: bytes | None = None) -> list[bytes] | bytes | None:
+        chosen = self.smembers(key)[: 1 if count is None else not_negative(count)]
+        self._taken(key, Set, chosen)
+        return chosen if count is not None else next(iter(chosen), None)
 
     # --- streams ---------------------------------------------------------------------------------
 
     def xadd(self, key: bytes, *words: bytes) -> bytes:
         match words:
-            case (b"MAXLEN", most, b"*", *fields):
+            case (b"MAXLEN", most, b"*", *fields) | (b"MAXLEN", b"=" | b"~", most, b"*", *fields):
                 pass
             case _:
-                raise NotImplementedError(f"XADD with {words}")
+                raise NotImplementedError(f"The testing kit's server has no XADD with {words}.")
         entries = self._written(key, Stream)
         self._entries += 1
         entry_id = b"%d-%d" % (runtime.now() * 1_000, self._entries)
@@ -231,43 +227,13 @@ class Server(Keys):
         del entries[: -whole(most)]
         return entry_id
 
+    def xlen(self, key: bytes) -> int:
+        return len(self._read(key, Stream))
+
     def xrevrange(self, key: bytes, last: bytes, first: bytes, *options: bytes) -> list[Any]:
         if (last, first) != (b"+", b"-") or options[:1] not in ((), (b"COUNT",)):
-            raise NotImplementedError(f"XREVRANGE from {last!r} to {first!r} with {options}")
+            raise NotImplementedError(
+                f"The testing kit's server has no XREVRANGE from {last!r} to {first!r}, {options}."
+            )
         entries = self._read(key, Stream)[::-1][: whole(options[1]) if options else None]
         return [[entry_id, list(fields)] for entry_id, fields in entries]
-
-    def _between(self, key: bytes, least: bytes, most: bytes) -> list[tuple[bytes, float]]:
-        """Return the members of a sorted set with a score between those bounds, in order, with their scores."""
-        low, high = (number(bound.removeprefix(b"("), "min or max is not a float") for bound in (least, most))
-        chosen = [
-            (member, score)
-            for member, score in self._read(key, SortedSet).items()
-            if low <= score <= high
-            and not (score == low and least.startswith(b"("))
-            and not (score == high and most.startswith(b"("))
-        ]
-        return sorted(chosen, key=lambda pair: (pair[1], pair[0]))
-
-
-def _shown(score: float) -> bytes:
-    return b"%d" % score if score.is_integer() else repr(score).encode()
-
-
-def _slice(length: int, first: bytes, last: bytes) -> slice:
-    start, end = whole(first), whole(last)
-    start = max(0, start + length) if start < 0 else start
-    return slice(start, max(start, (end + length if end < 0 else end) + 1))
-
-
-def _answered(members: list[tuple[bytes, float]], options: tuple[bytes, ...]) -> list[bytes]:
-    """Return the members, with the options that select some of them, or add their scores."""
-    match options:
-        case (*before, b"LIMIT", offset, count):
-            members, options = members[whole(offset) :][: whole(count)], tuple(before)
-    match options:
-        case ():
-            return [member for member, _ in members]
-        case (b"WITHSCORES",):
-            return [word for member, score in members for word in (member, _shown(score))]
-    raise NotImplementedError(f"a sorted set with {options}")
