@@ -6,7 +6,7 @@ redis-py's ResponseError where a server answers an error, NotImplementedError fo
 """
 
 from collections.abc import Callable, Iterable
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -80,17 +80,17 @@ class Keys:
             self._ends[name] = ends
         return OK
 
-    def expire(self, key: bytes, seconds: bytes) -> int:
-        return self._expire(key, runtime.now() + whole(seconds))
+    def expire(self, key: bytes, seconds: bytes, *options: bytes) -> int:
+        return self._expire(key, runtime.now() + whole(seconds), options)
 
-    def pexpire(self, key: bytes, milliseconds: bytes) -> int:
-        return self._expire(key, runtime.now() + whole(milliseconds) / 1_000)
+    def pexpire(self, key: bytes, milliseconds: bytes, *options: bytes) -> int:
+        return self._expire(key, runtime.now() + whole(milliseconds) / 1_000, options)
 
-    def expireat(self, key: bytes, at: bytes) -> int:
-        return self._expire(key, whole(at))
+    def expireat(self, key: bytes, at: bytes, *options: bytes) -> int:
+        return self._expire(key, whole(at), options)
 
-    def pexpireat(self, key: bytes, at: bytes) -> int:
-        return self._expire(key, whole(at) / 1_000)
+    def pexpireat(self, key: bytes, at: bytes, *options: bytes) -> int:
+        return self._expire(key, whole(at) / 1_000, options)
 
     def persist(self, key: bytes) -> int:
         return int(self._find(key) is not None and self._ends.pop(key, None) is not None)
@@ -143,8 +143,13 @@ class Keys:
         self._ends.pop(key, None)
         return self._values.pop(key, None) is not None
 
-    def _expire(self, key: bytes, at: float) -> int:
-        if self._find(key) is None:
+    def _expire(self, key: bytes, at: float, options: tuple[bytes, ...]) -> int:
+        flags, before = {option.upper() for option in options}, self._ends.get(key)
+        if unknown := flags - {b"NX", b"XX", b"GT", b"LT"}:
+            raise ResponseError(f"Unsupported option {min(unknown).decode()}")
+        if self._find(key) is None or (b"NX" in flags and before is not None) or (b"XX" in flags and before is None):
+            return 0
+        if (b"GT" in flags and at <= (before or inf)) or (b"LT" in flags and at >= (before or inf)):
             return 0
         self._ends[key] = at
         return 1

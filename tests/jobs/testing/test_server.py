@@ -81,6 +81,12 @@ COMMANDS = {
         ZPOPMAX z | ZREMRANGEBYRANK z 0 1 | ZRANGE z 0 -1 | ZREMRANGEBYRANK z 0 -1 | EXISTS z | ZPOPMIN z
         ZPOPMIN none 3
     """,
+    "expiry": """
+        SET s 1 | EXPIRE s 10 GT | EXPIRE s 10 XX | EXPIRE s 10 NX | TTL s | EXPIRE s 20 NX | EXPIRE s 5 GT
+        EXPIRE s 20 GT | TTL s | EXPIRE s 30 LT | EXPIRE s 10 lt | TTL s | EXPIRE s 40 XX GT | TTL s | EXPIRE s 1 WHEN
+        EXPIRE none 1 NX | EXPIREAT s 9999999999 GT | PEXPIRE s 1000 LT | TTL s | EXPIRE s -1 | EXISTS s | SET s 1
+        EXPIRE s 10 LT | TTL s
+    """,
     "others": """
         XREVRANGE none + - | PUBLISH channel x | TYPE none | DEL none
     """,
@@ -122,6 +128,12 @@ def test_streams_keep_the_last_entries_and_give_them_back_in_reverse(valkey):
         [b"n", b"2"],
     ]
     assert len(server.commands[b"XREVRANGE"](b"x", b"+", b"-")) == server.commands[b"XLEN"](b"x") == 3
+
+
+def test_each_command_is_compared():
+    compared = set(" ".join(COMMANDS.values()).encode().split())
+
+    assert Server().commands.keys() - compared == {b"TIME", b"XLEN"}  # below; and the entries of streams, above
 
 
 def test_it_has_the_commands_that_the_scripts_use():
