@@ -18,6 +18,7 @@ from jobs import conf
 from jobs.broker import defaults, names
 from jobs.broker.connections import address, get_connection
 from jobs.errors import ScheduleError
+from jobs.outbox.checks import check_outbox
 from jobs.record import registry, webhooks
 from jobs.recurring.entry import COLLECTOR
 from jobs.recurring.entry import listed as listed_entries
@@ -263,4 +264,5 @@ ALL = (
     check_redis,
     check_settings,
     check_extras,
+    check_outbox,
 )

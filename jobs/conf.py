@@ -43,6 +43,12 @@ DEFAULTS: dict[str, Any] = {
     "RESULT_LIMIT": 1_048_576,
     # Connections that a process keeps to one server for deferring and reading; a thread waits up to a second for one.
     "CONNECTIONS": 100,
+    # The database alias of the outbox, in whose transactions durable jobs are written; None: no job can be durable.
+    "OUTBOX": None,
+    # When a durable job leaves the outbox: None when Redis has it, "ended" when it has ended.
+    "OUTBOX_KEEP": None,
+    # Whether every command is durable.
+    "DURABLE": False,
     # Whether the session state of a persistent database connection (CONN_MAX_AGE) is reset after each attempt.
     "RESET_CONNECTIONS": True,
 }

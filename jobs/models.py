@@ -1,4 +1,7 @@
-"""No table: jobs live in Redis. The model gives the dashboard its place in the admin, and its permissions."""
+"""
+The models. Jobs live in Redis: `Dashboard` has no table, it gives the dashboard its place in the admin, and its
+permissions. `Unsent` is the outbox: durable jobs that Redis does not have yet.
+"""
 
 from django.db import models
 
@@ -32,3 +35,27 @@ class Dashboard(models.Model):
 
     def __str__(self) -> str:
         return "Background jobs"
+
+
+class Unsent(models.Model):
+    """
+    A durable job between the database and Redis: inserted in the transaction that defers it, deleted when Redis has it.
+    With JOBS["OUTBOX_KEEP"] it stays until the job has ended, and `sent_at` says when Redis got it.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    job_id = models.CharField(max_length=64, unique=True)
+    server = models.CharField(max_length=255)  # its address when the job was deferred, for people
+    queue = models.CharField(max_length=255)
+    packed = models.BinaryField()  # by `jobs.record.packed`
+    due = models.DateTimeField(null=True)
+    created = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["sent_at", "id"], name="jobs_unsent_in_order")]  # the relay's, and the oldest
+        verbose_name = "unsent job"
+
+    def __str__(self) -> str:
+        return self.job_id

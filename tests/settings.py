@@ -22,6 +22,7 @@ SUBMISSION_SANDBOX = "any"  # tests/jiki/test_sandbox.py asks for the kernel's, 
 JOBS = JOBS | {
     "SCHEDULE": None,
     "COLLECT_METRICS": "JOBS_COLLECT" in os.environ,
+    "OUTBOX_KEEP": os.environ.get("JOBS_OUTBOX_KEEP") or None,
 }  # the workers of tests do what the test gave them, nothing else
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 WHITENOISE_AUTOREFRESH = True  # no collected static files here

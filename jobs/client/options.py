@@ -32,6 +32,8 @@ DEFAULTS: dict[str, Any] = {
     "unique_for": None,
     # Whether a job is discarded when a record that its arguments refer to is gone; otherwise it fails.
     "guard_against_deserialization_errors": True,
+    # Whether a job is in the database from `defer` on until Redis has it; needs JOBS["OUTBOX"].
+    "durable": False,
     # Seconds that a finished job and its result are kept; 0: not at all.
     "result_ttl": 500,
     # Whether the last lines that `call` logged are kept for finished jobs, too; for failed jobs they always are.
@@ -115,7 +117,7 @@ def check_options(command: Any) -> None:
             refuse(option, "a number of seconds above 0, a timedelta, or None")
     if not (_is_number(command.profile_rate) and 0 <= command.profile_rate <= 1):
         refuse("profile_rate", "a number from 0 to 1")
-    for switch in ("keep_log", "log_arguments", "strict_types", "guard_against_deserialization_errors"):
+    for switch in ("keep_log", "log_arguments", "strict_types", "guard_against_deserialization_errors", "durable"):
         if type(getattr(command, switch)) is not bool:
             refuse(switch, "True or False")
 

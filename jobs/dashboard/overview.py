@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from jobs import bulk, conf, scheduler
+from jobs.broker.times import MINUTE
 from jobs.dashboard import problems, throughput
 from jobs.dashboard.commands import SPANS
 from jobs.dashboard.figures import UNFOLDED, Line, figures
@@ -17,6 +18,7 @@ from jobs.dashboard.now import PACE, Now, QueueRow, by_queue, current
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import attempt_counts
 from jobs.job import JobState
+from jobs.outbox import rows
 
 WORKERS = 20  # workers listed
 CHANGES_SHOWN = timedelta(minutes=5)  # a bulk change stays on the page for so long after its end
@@ -81,6 +83,13 @@ def warnings(now: Now, on_cards: Collection[str] = ()) -> Iterator[str]:
         yield _("No process holds the scheduler's lease: recurring entries do not run.")
     for row in now.rows:
         yield from _of_queue(row, served=bool(row.workers or not now.alive), is_told=row.name in on_cards)
+    if (backlog := rows.backlog()).oldest > MINUTE:
+        text = ngettext(
+            "%(n)s durable job is not in Redis yet, since %(span)s.",
+            "%(n)s durable jobs are not in Redis yet, the oldest since %(span)s.",
+            backlog.number,
+        )
+        yield text % {"n": f"{backlog.number:,}", "span": spelt(backlog.oldest)}
     dead = now.counts[JobState.DEAD]
     if dead.value and now.died:
         text = ngettext(

@@ -20,6 +20,7 @@ NAMES = {
     "dead": later("dead"),
     "discarded": later("discarded"),
     "cancelled": later("cancelled"),
+    "unsent": later("unsent"),
     # events of a job, and ends of attempts
     "started": later("started"),
     "failed": later("failed"),

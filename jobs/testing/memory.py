@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, NoReturn, Self
 
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 from jobs.broker.connections import Word
 from jobs.testing.server import Server
 
@@ -19,6 +21,7 @@ class Memory:
     def __init__(self) -> None:
         self.connection_pool = SimpleNamespace(connection_kwargs={"path": "memory"})
         self._server = Server()
+        self.is_away = False  # whether it answers nothing
 
     def __getattr__(self, command: str) -> NoReturn:
         raise AttributeError(
@@ -85,8 +88,13 @@ class Memory:
         return _Pipeline(self)
 
     def _ask(self, command: str, *words: Any) -> Any:
-        """Return the answer to a command. Raises redis-py's ResponseError."""
+        """Return the answer to a command. Raises redis-py's ResponseError; its ConnectionError while it is away."""
+        self._reach()
         return self._server.commands[command.encode()](*map(bytes_of, words))
+
+    def _reach(self) -> None:
+        if self.is_away:
+            raise RedisConnectionError("the test has it away")
 
 
 class _Pipeline:

@@ -49,6 +49,7 @@ class ScriptedMemory(Memory):
 
     def run(self, script: Script, places: Sequence[Word], arguments: Sequence[Word]) -> Any:
         """Run a script as a server does; the same arguments, the same answer. Then note what was pushed."""
+        self._reach()
         new = self._new(arguments) if script is queues._PUSH else []
         answer = self._run_script(script, places, arguments)
         for job_id in new:

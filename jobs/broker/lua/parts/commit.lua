@@ -33,8 +33,8 @@ local function read_more(letters)
       more.first, more.last = further + 1, further + 2 * ARGV[further]
       further = more.last + 1
     else
-      more[letter] = letter == 'x' or ARGV[further]
-      if letter ~= 'x' then further = further + 1 end
+      more[letter] = letter == 'x' or letter == 'k' or ARGV[further]
+      if letter ~= 'x' and letter ~= 'k' then further = further + 1 end
     end
   end
   return more
@@ -148,7 +148,9 @@ local function write_outcome(at, position, more)
     return
   end
   local ends, has_plain = ENDS[kind], false
-  if ends and (is_awaited or more.s) then has_plain = leave.job(id, queue, ends, more.s or '', commit.releasing) end
+  if ends and (is_awaited or more.s or more.k) then
+    has_plain = leave.job(id, queue, ends, more.s or '', commit.releasing, more.k)
+  end
   if kind ~= 'F' or time ~= '0' then
     status = rewrite(id, key, kind, time, more)
   elseif has_plain then -- RQ's code reads the record to release its dependents
