@@ -1,6 +1,10 @@
-"""No table: jobs live in Redis. The model gives the dashboard its place in the admin, and its permissions."""
+"""
+Jobs live in Redis. A model without a table gives the dashboard its place in the admin, and its permissions; the table
+of receipts is what atomic commands leave in the database.
+"""
 
 from django.db import models
+from django.utils import timezone
 
 
 class NoRows(models.Manager[models.Model]):
@@ -32,3 +36,23 @@ class Dashboard(models.Model):
 
     def __str__(self) -> str:
         return "Background jobs"
+
+
+class Receipt(models.Model):
+    """
+    Says that an atomic command has happened: it is committed with the command's effects. See `jobs.outbox.receipts`.
+
+    `forgotten_at` is when its job was first found to have no record in Redis; it is kept for a day from then on.
+    """
+
+    id = models.UUIDField(primary_key=True)  # of the job, or a digest of an id that `defer` has not made
+    other_id = models.BinaryField(null=True)  # such an id, as of a recurring entry's run
+    result = models.BinaryField(null=True)  # of `call`, as JSON
+    created_at = models.DateTimeField(default=timezone.now)
+    forgotten_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"receipt of job {self.id if self.other_id is None else bytes(self.other_id)!r}"

@@ -1,0 +1,1 @@
+"""Receipts of atomic commands, on a real database."""
