@@ -1,6 +1,11 @@
 """The tests' settings for worker processes that are to fail: see tests/faults."""
 
+import os
+
 from tests.settings import *  # noqa: F403
-from tests.settings import INSTALLED_APPS
+from tests.settings import DATABASES, INSTALLED_APPS
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.faults"]
+
+if level := os.environ.get("ISOLATION"):  # of MariaDB by its name, of PostgreSQL by its number
+    DATABASES["default"]["OPTIONS"] = {"isolation_level": int(level) if level.isdigit() else level}
