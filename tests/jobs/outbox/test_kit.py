@@ -64,6 +64,8 @@ class WhatHappens(JobsTestMixin):
         plain = CancelItself.defer()
         self.perform_enqueued_jobs()
         self.assertEqual((job.state, plain.state, self.texts()), ("cancelled", "cancelled", ["a"]))
+        self.assertEqual([event.name for event in job.history][-2:], ["cancelled", "committed"])
+        self.assertEqual(plain.history[-1].name, "cancelled")
 
 
 class TestInATestCase(WhatHappens, TestCase):
