@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-JOBS = 400  # in each half of a pair
+JOBS = 200  # in each half of a pair
 PAIRS = 15
 WIDTHS = (10, 7, 20, 14, 7, 20)
 RIVALS = {"plain": "Noop", "by hand, INSERT": "NoopByHand", "by hand, get_or_create": "NoopGetOrCreate"}

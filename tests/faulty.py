@@ -8,4 +8,5 @@ from tests.settings import DATABASES, INSTALLED_APPS
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.faults"]
 
 if level := os.environ.get("ISOLATION"):  # of MariaDB by its name, of PostgreSQL by its number
-    DATABASES["default"]["OPTIONS"] = {"isolation_level": int(level) if level.isdigit() else level}
+    options = DATABASES["default"].setdefault("OPTIONS", {})
+    options["isolation_level"] = int(level) if level.isdigit() else level
