@@ -30,6 +30,7 @@ NAMES = {
     "poisoned": later("poisoned"),
     "expired": later("expired"),
     "rescheduled": later("rescheduled"),
+    "committed": later("committed in the database"),
     "revived": later("set to run by hand"),
     "skipped": later("skipped"),
     "missed": later("missed"),
