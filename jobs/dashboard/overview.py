@@ -16,9 +16,8 @@ from jobs.dashboard.figures import UNFOLDED, Line, figures
 from jobs.dashboard.format import span as spelt
 from jobs.dashboard.now import PACE, Now, QueueRow, by_queue, current
 from jobs.dashboard.wrappers import Screen
-from jobs.inspection import attempt_counts
+from jobs.inspection import attempt_counts, unsent
 from jobs.job import JobState
-from jobs.outbox import rows
 
 WORKERS = 20  # workers listed
 CHANGES_SHOWN = timedelta(minutes=5)  # a bulk change stays on the page for so long after its end
@@ -83,7 +82,7 @@ def warnings(now: Now, on_cards: Collection[str] = ()) -> Iterator[str]:
         yield _("No process holds the scheduler's lease: recurring entries do not run.")
     for row in now.rows:
         yield from _of_queue(row, served=bool(row.workers or not now.alive), is_told=row.name in on_cards)
-    if (backlog := rows.backlog()).oldest > MINUTE:
+    if (backlog := unsent.backlog()) and backlog.oldest > MINUTE:
         text = ngettext(
             "%(n)s durable job is not in Redis yet, since %(span)s.",
             "%(n)s durable jobs are not in Redis yet, the oldest since %(span)s.",

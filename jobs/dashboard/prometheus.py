@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from jobs import conf, queues, scheduler
 from jobs.broker.connections import get_connection
 from jobs.errors import MissingExtraError
-from jobs.inspection import attempt_counts, samples, workers
+from jobs.inspection import attempt_counts, samples, unsent, workers
 from jobs.inspection.sources import Source, sizes
-from jobs.outbox import rows
 
 try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -56,9 +55,9 @@ def _of_queues() -> Iterator[Metric]:
 
 
 def _of_outbox() -> Iterator[Metric]:
-    if not rows.is_on():
+    backlog = unsent.backlog()
+    if backlog is None:
         return
-    backlog = rows.backlog()
     for name, text, value in (
         ("jobs_unsent", "Durable jobs that Redis does not have yet.", backlog.number),
         ("jobs_unsent_oldest_seconds", "How long the oldest of them has been unsent.", backlog.oldest),

@@ -10,7 +10,7 @@ from jobs.broker.times import MINUTE, as_text
 from jobs.dashboard.format import span as spelt
 from jobs.doctor.finding import Finding, Severity, first_of, manage, some
 from jobs.errors import PayloadError
-from jobs.inspection import workers
+from jobs.inspection import unsent, workers
 from jobs.outbox import rows
 from jobs.record import packed
 
@@ -19,9 +19,9 @@ LOOKED_AT = 2  # slices of the oldest unsent rows
 
 def findings() -> Iterator[Finding]:
     """Report unsent jobs, rows that cannot be read, a relay that does not run, and jobs that were not durable."""
-    if not rows.is_on():
+    backlog = unsent.backlog()
+    if backlog is None:
         return
-    backlog = rows.backlog()
     if backlog.oldest > MINUTE:
         yield Finding(
             Severity.ERROR,

@@ -44,7 +44,7 @@ def find_all(search: Search, most: int) -> Found:
             places.setdefault(query.PLACES[state], []).append(state)
     groups = [queries[of_place[0]].sources() for of_place in places.values()]
     sizes = sources.sizes(source for group in groups for source in group)
-    found = sources.newest(groups, most // max(1, len(groups)))
+    found = sources.newest(groups, most // len(groups)) if groups else []
     read = iter(sources.read([each for group in found for each in group]))
     rows: list[Row] = []
     counts: dict[JobState, Count] = {}

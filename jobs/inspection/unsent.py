@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from django.db import DatabaseError
 from django.utils import timezone
 
 from jobs import conf
@@ -23,8 +24,19 @@ def states() -> list[JobState]:
 
 
 def count(queues: Sequence[str]) -> int:
-    """Count the unsent jobs of these queues; 0 without an outbox. Raises DatabaseError."""
-    return rows.count(queues) if rows.is_on() else 0
+    """Count the unsent jobs of these queues; 0 without an outbox, or while its database is down."""
+    try:
+        return rows.count(queues) if rows.is_on() else 0
+    except DatabaseError:  # the counts of what is in Redis are worth more than none
+        return 0
+
+
+def backlog() -> rows.Backlog | None:
+    """Return how many jobs are unsent, and for how long; None without an outbox, or while its database is down."""
+    try:
+        return rows.backlog() if rows.is_on() else None
+    except DatabaseError:
+        return None
 
 
 def listed(queues: Sequence[str], first: int, size: int, *, newest_first: bool) -> list[tuple[str, Row | None]]:

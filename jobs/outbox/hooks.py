@@ -45,15 +45,18 @@ def is_durable(command: Any, given: bool | None) -> bool:
     """
     if not ((command.durable or conf.get("DURABLE")) if given is None else given):
         return False
-    using = rows.alias()
-    others = [each.alias for each in runtime.open_transactions() if each.alias != using]
+    using, own = rows.alias(), rows.connection()
+    others = [each.alias for each in runtime.open_transactions() if each is not own]
     if not others:
         return True
     name = registry.name_of(command)
     if given or command.durable:
+        why = f"but one of {others[0]!r} is open, too. Defer it after that transaction, or with durable=False."
+        if others[0] == using:
+            why = "but that of the thread that waits for this coroutine is open. Use `await ...adefer()`."
         raise DurabilityError(
-            f"{name} is durable, and would follow the transaction of the outbox's database {using!r} alone; but one of "
-            f"{others[0]!r} is open, too. Defer it after that transaction, or with durable=False."
+            f"{name} is durable, and would follow this thread's transaction of the outbox's database {using!r} alone; "
+            + why
         )
     logger.warning("%s is deferred, but is not durable: a transaction of %r is open", name, others[0])
     _note(command, name)

@@ -4,6 +4,7 @@ import logging
 
 import django_rq
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -303,6 +304,18 @@ def test_with_a_transaction_of_another_database_a_durable_class_is_refused(rows)
     with transaction.atomic(), transaction.atomic(using="other"), pytest.raises(DurabilityError):
         WriteNote.defer("x", durable=True)
     assert rows() == []
+
+
+def test_in_a_coroutine_below_a_transaction_it_is_refused_and_adefer_follows_that(rows):
+    async def defer():
+        with pytest.raises(DurabilityError, match=r"Use `await \.\.\.adefer\(\)`"):
+            KeepRow.defer("x")
+        return await KeepRow.adefer("x")
+
+    with transaction.atomic():
+        job = async_to_sync(defer)()
+        assert (rows(), queued()) == ([job.id], [])
+    assert (rows(), queued()) == ([], [job.id])
 
 
 def test_where_the_setting_alone_makes_it_durable_it_is_deferred_as_a_plain_one(settings, valkey, rows, caplog):

@@ -138,6 +138,7 @@ def test_lists_counts_searches_and_the_page_of_a_job_show_it(unsent, admin_clien
     assert JobQuery(state=JobState.UNSENT, job_id=jobs[3].id).page().rows[0].id == jobs[3].id
     found = everywhere.find_all(Search.parse("command:sample.KeepRow"), 1_000)
     assert len(found.rows) == 30
+    assert len(everywhere.find_all(Search.parse("state:unsent command:sample.KeepRow"), 1_000).rows) == 30
     assert find(jobs[0].id).state is JobState.UNSENT
     listed = admin_client.get("/admin/jobs/dashboard/jobs/unsent/").content.decode()
     assert jobs[0].id in listed
@@ -164,6 +165,16 @@ def test_the_doctor_names_unsent_jobs_and_a_relay_that_does_not_run(unsent, valk
     make_old(120)
     findings = doctor.examine()
     assert any("1 durable job is not in Redis yet" in finding.what for finding in findings)
+
+
+def test_the_doctor_names_a_relay_that_does_not_run(valkey):
+    with valkey.client() as client:
+        client.zadd("jobs:workers", {"w1": 4e9})
+        client.sadd("rq:workers", "rq:worker:w1")
+        client.hset("rq:worker:w1", mapping={"queues": "default", "birth": "2026-01-01T00:00:00.000000Z"})
+        assert [finding.what for finding in examination.findings()] == ["No worker runs the relay of the outbox."]
+        client.set("jobs:lease:outbox", "x")
+        assert [*examination.findings()] == []
 
 
 def test_the_command_sends_all_at_once(unsent, rows):
