@@ -60,13 +60,13 @@ def note(request: HttpRequest, done: str, change: Change | None = None, ids: Seq
     match = request.resolver_match
     what = match.url_name.split("_", 2)[-1] if match and match.url_name else ""
     queue = str(about.get("queue", ""))
-    known = change or Change("", what, done, ids=ids)
+    known = change or Change("", "", done, ids=ids)
     try:
         activity.record(
             replace(
                 known,
                 who=request.user.get_username(),
-                what=what,
+                what=known.what or what,
                 text=done,
                 subject=subject,
                 queue=known.queue or queue,

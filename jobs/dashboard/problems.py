@@ -110,9 +110,9 @@ def _of_command(request: HttpRequest, problem: Problem, paused: Sequence[str]) -
 def _of_queue(request: HttpRequest, problem: Problem) -> Card:
     values = {"queue": problem.queue, "now": spelt(problem.now), "n": f"{problem.count:,}"}
     values |= {"target": spelt(conf.target(problem.queue)), "part": percent(problem.part_above)}
-    headline = _("%(queue)s waits: its first job for %(now)s, the target is %(target)s")
+    headline = _("%(queue)s is behind: its first job has waited %(now)s, the target is %(target)s")
     if problem.kind == "starved":
-        headline = _("%(queue)s is starved: its first job waits for %(now)s, the target is %(target)s")
+        headline = _("%(queue)s is starved: its first job has waited %(now)s, the target is %(target)s")
     reason = ngettext(
         "%(t)s thread, %(part)s of the last %(minutes)s min on queues above",
         "%(t)s threads, %(part)s of the last %(minutes)s min on queues above",

@@ -219,10 +219,10 @@ def test_a_pointer_on_a_table_holds_it(visit, page, clock):
     visit.go("overview")
     page.get_by_role("row").filter(has_text="low").hover()
     assert not clock.tick()
-    expect(page.get_by_text("held", exact=True)).to_be_visible()
+    expect(page.get_by_text("refresh paused", exact=True)).to_be_visible()
     page.locator("h1").hover()
     assert clock.tick()
-    expect(page.get_by_text("held", exact=True)).to_be_hidden()
+    expect(page.get_by_text("refresh paused", exact=True)).to_be_hidden()
 
 
 # --- nothing jumps ---------------------------------------------------------------------------
@@ -308,11 +308,11 @@ def outline(page):
 def test_a_slash_goes_to_the_search(visit, page):
     visit.go("list", "dead")
     page.keyboard.press("/")
-    assert page.evaluate("document.activeElement.name") == "text"
+    assert page.evaluate("document.activeElement.name") == "q"
     assert outline(page) == "solid"
     page.keyboard.type("a/b")
     page.keyboard.press("Enter")
-    page.wait_for_url("**text=a%2Fb**")
+    page.wait_for_url("**q=a%2Fb**")
 
 
 def test_a_question_mark_lists_the_keys(visit, page):
