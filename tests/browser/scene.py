@@ -7,7 +7,8 @@ from contextlib import suppress
 from jobs import control, queues, scheduler
 from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError
-from jobs.inspection import counts
+from jobs.inspection import activity, counts
+from jobs.inspection.activity import Change
 from jobs.job import JobState
 from jobs.scheduler import Entry
 from tests.browser.visitor import address
@@ -67,6 +68,8 @@ class Scene:
         wait_until(lambda: self.dead.state == "dead")
         self.blocked = AwardBadge.defer(ada, "out of the maze", prereq_jobs=[self.dead])
         queues.pause("low")
+        deleted = Change("ada", "delete", "3 jobs were deleted.", state="dead", filters={"text": "cobol"}, count="3")
+        activity.record(deleted, [self.dead.id])
         wait_until(self.is_set)
 
     def is_set(self):
@@ -128,6 +131,13 @@ class Scene:
                 (address("commands"), "courses.RunSubmission"),
                 (address("commands") + "?span=day", "courses.SyncTrack"),
             ],
+            "command": [
+                (address("command", "courses.SyncTrack"), "Longest-running jobs"),
+                (address("command", "courses.SyncTrack") + "?span=2weeks", "Slowest of the last jobs"),
+            ],
+            "everywhere": [(address("search") + "?q=maze", "courses.RunSubmission")],
+            "errors": [(address("errors"), "LookupError")],
+            "activity": [(address("activity"), "3 jobs were deleted.")],
         }
 
     def end(self):
