@@ -85,13 +85,13 @@ def _of_command(request: HttpRequest, problem: Problem, paused: Sequence[str]) -
     values = {
         "command": problem.command,
         "part": percent(problem.now),
-        "n": f"{problem.attempts:,}",
+        "all": f"{problem.attempts:,}",
         "minutes": f"{problems.WINDOW}",
     }
     headline = (
-        _("%(command)s is retried: %(part)s of %(n)s attempts failed in the last %(minutes)s min")
+        _("%(command)s is retried: %(part)s of %(all)s attempts failed in the last %(minutes)s min")
         if is_retried
-        else _("%(command)s fails: %(part)s of %(n)s attempts in the last %(minutes)s min")
+        else _("%(command)s fails: %(part)s of %(all)s attempts in the last %(minutes)s min")
     )
     query = urlencode({"q": f"command:{problem.command}"})
     return Card(

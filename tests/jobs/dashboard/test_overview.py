@@ -123,7 +123,7 @@ def test_processes_are_linked(admin_client):
     page = text(admin_client, reverse(OVERVIEW))
     assert url("worker", "w00") in page
     assert url("worker", "w20") not in page
-    assert "all 25" in page
+    assert "All 25 workers" in page
 
 
 def test_a_change_of_many_is_shown_while_it_runs_and_a_little_longer(admin_client):
