@@ -42,7 +42,10 @@ def command(request: HttpRequest, name: str) -> Screen:
     kept = digests.series("command", name, range(this_hour - SPANS["2weeks"] // HOUR, this_hour))
     is_known = name in registry.all_commands()
     if not is_known and not hour.attempts and not any(digest.attempts for _hour, digest in kept):
-        raise Http404(_("There is no command %(name)s in this release, and none ran in two weeks.") % {"name": name})
+        raise Http404(
+            _("Unknown command %(name)s: this release does not have it, and it has not run in two weeks.")
+            % {"name": name}
+        )
     by_hour = dict(kept)
     usual = digests.usual([by_hour.get(each, Digest()) for each in digests.usual_hours(time.time())])
     queues = sorted({queue for _start, of_queue in minutes for queue in of_queue} | ({_own_queue(name)} - {""}))

@@ -102,7 +102,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
             "graph": graph,
             "drawing": dependencies.drawing(request, graph) if graph else "",
             "log": job.call_log,
-            "actions": [(name, _label(name, state)) for name in ACTIONS.get(state, ())] if state else (),
+            "actions": [(name, texts.button(name, state)) for name in ACTIONS.get(state, ())] if state else (),
             "queues": [name for name in conf.queues() if name != job.origin],
             "payload": display.payload(job.data, context) if may(request, "payloads") else None,
             "due": _as_field(due) if due else "",
@@ -152,12 +152,6 @@ def _in_local_time(step: Step) -> Step:
     if due is None:
         return step
     return replace(step, reason=f"{words} {date_format(timezone.localtime(due), 'd M H:i:s')}".lstrip())
-
-
-def _label(name: str, state: JobState) -> str:
-    if name == "run_now" and state in (JobState.WAITING, JobState.BLOCKED):
-        return str(texts.NAMES["run_anyway"])
-    return str(texts.NAMES["interrupt" if name == "cancel" and state is JobState.RUNNING else name])
 
 
 def options_of(command: str) -> list[tuple[str, str]]:

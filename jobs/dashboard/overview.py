@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from jobs import bulk, conf, scheduler
-from jobs.dashboard import problems, throughput
+from jobs.dashboard import problems, texts, throughput
 from jobs.dashboard.commands import SPANS
 from jobs.dashboard.figures import UNFOLDED, Line, figures
 from jobs.dashboard.format import span as spelt
@@ -64,7 +64,11 @@ def overview(request: HttpRequest) -> Screen:
         "failed": ended.failed,
         "outcomes": [(name, ended.outcomes[name]) for name in ("retried", "dead", "requeued", "discarded")],
         "upcoming": upcoming,
-        "changes": [each for each in bulk.recent() if each.ended is None or each.ended > since],
+        "changes": [
+            (texts.verb_for(each.name, each.state), each)
+            for each in bulk.recent()
+            if each.ended is None or each.ended > since
+        ],
         "problems": list(problems.cards(request, found, [row.name for row in now.rows if row.paused])),
         "warnings": list(warnings(now, {problem.queue for problem in found if not problem.command})),
     }

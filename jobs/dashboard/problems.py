@@ -84,13 +84,13 @@ def _of_command(request: HttpRequest, problem: Problem, paused: Sequence[str]) -
     values = {
         "command": problem.command,
         "part": percent(problem.now),
-        "n": f"{problem.attempts:,}",
+        "all": f"{problem.attempts:,}",
         "minutes": f"{problems.WINDOW}",
     }
     headline = (
-        _("%(command)s is retried: of its attempts in the last %(minutes)s min, %(part)s of %(n)s failed")
+        _("%(command)s is retried: %(part)s of %(all)s attempts failed in the last %(minutes)s min")
         if is_retried
-        else _("%(command)s fails: of its attempts in the last %(minutes)s min, %(part)s of %(n)s")
+        else _("%(command)s fails: %(part)s of %(all)s attempts in the last %(minutes)s min")
     )
     query = urlencode({"q": f"command:{problem.command}"})
     return Card(
@@ -109,9 +109,9 @@ def _of_command(request: HttpRequest, problem: Problem, paused: Sequence[str]) -
 def _of_queue(request: HttpRequest, problem: Problem) -> Card:
     values = {"queue": problem.queue, "now": spelt(problem.now), "n": f"{problem.count:,}"}
     values |= {"target": spelt(conf.target(problem.queue)), "part": percent(problem.part_above)}
-    headline = _("%(queue)s waits: its first job for %(now)s, the target is %(target)s")
+    headline = _("%(queue)s is behind: its first job has waited %(now)s, the target is %(target)s")
     if problem.kind == "starved":
-        headline = _("%(queue)s is starved: its first job waits for %(now)s, the target is %(target)s")
+        headline = _("%(queue)s is starved: its first job has waited %(now)s, the target is %(target)s")
     reason = ngettext(
         "%(t)s thread, %(part)s of the last %(minutes)s min on queues above",
         "%(t)s threads, %(part)s of the last %(minutes)s min on queues above",

@@ -69,6 +69,8 @@ class Scene:
         wait_until(lambda: self.dead.state == "dead")
         self.blocked = AwardBadge.defer(ada, "out of the maze", prereq_jobs=[self.dead])
         queues.pause("low")
+        deleted = Change("ada", "delete", "3 jobs were deleted.", state="dead", filters={"text": "cobol"}, count="3")
+        activity.record(deleted, [self.dead.id])
         wait_until(self.is_set)
 
     def is_set(self):
@@ -134,9 +136,12 @@ class Scene:
                 (address("commands"), "courses.RunSubmission"),
                 (address("commands") + "?span=day", "courses.SyncTrack"),
             ],
-            "command": [(address("command", "courses.SyncTrack"), "LookupError")],
+            "command": [
+                (address("command", "courses.SyncTrack"), "Longest-running jobs"),
+                (address("command", "courses.SyncTrack") + "?span=2weeks", "Slowest of the last jobs"),
+            ],
             "errors": [(address("errors"), "LookupError")],
-            "activity": [(address("activity"), "was cancelled.")],
+            "activity": [(address("activity"), "3 jobs were deleted.")],
         }
 
     def end(self):

@@ -82,7 +82,7 @@ def test_a_starved_queue_says_why(admin_client):
     for minutes_ago in range(5):
         count(minutes_ago, "default|sample.WriteNote|finished|20", 150)
     page = text(admin_client, reverse(OVERVIEW))
-    assert "low is starved: its first job waits for" in page
+    assert "low is starved: its first job has waited" in page
     assert "2 threads, " in page
     assert "of the last 5 min on queues above" in page
     assert "The queue low is behind" not in page
