@@ -51,6 +51,7 @@ NAMES = {
     "command": later("command"),
     "attempts": later("attempts"),
     "runtime": later("run time"),
+    "wait": later("wait"),
     "outcome": later("by outcome"),
     "by_queue": later("by queue"),
     "by_command": later("by command"),
@@ -76,6 +77,7 @@ NAMES = {
     "schedule": later("Recurring entry"),
     "unique": later("Lock"),
     "context": later("Context"),
+    "edited_from": later("Edited from"),
 }
 
 

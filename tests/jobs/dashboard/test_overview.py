@@ -51,8 +51,7 @@ def test_dead_jobs_that_grow_and_those_that_do_not(admin_client, worker):
     Fail.defer_many([("x",)] * 2)
     worker.run()
     told = [
-        "The number of dead jobs is growing: 2 have died in the last hour.",
-        "2 dead jobs wait for a person to decide.",
+        "The number of dead jobs is growing: 2 have died in the last hour. 2 dead jobs wait for a person to decide."
     ]
     assert overview(admin_client)["warnings"] == told
     assert overview(admin_client, span="day")["warnings"] == told
