@@ -22,12 +22,16 @@ def test_nothing_is_lost(step, number, kills, worker_process, tmp_path, places, 
     jobs = WriteNote.defer_many([(str(n),) for n in range(JOBS)])
     marker = tmp_path / "struck"
     burst = step != "before the doorbell"  # a burst never waits
+    if not burst:
+        number = 1
+    elif "in flight" in step:  # few steps are sent ahead; a slow machine sends two
+        number = min(number, 2)
     faulty = worker_process(
         "default",
         concurrency=THREADS,
         env={
             "DJANGO_SETTINGS_MODULE": "tests.faulty",
-            "FAULT": f"{step}:{number if burst else 1}",
+            "FAULT": f"{step}:{number}",
             "FAULT_MARKER": str(marker),
             "FAULT_KILLS": kills,
             "RESTART_DELAY": "0.05",

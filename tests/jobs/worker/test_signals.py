@@ -187,8 +187,8 @@ def test_connections_cut_under_load_lose_and_repeat_nothing(worker_process, valk
     for _ in range(10):
         before = client.llen("rq:queue:default")
         client.client_kill_filter(_type="normal", skipme=True)
-        eventually(lambda before=before: client.llen("rq:queue:default") < max(before, 1))
-    eventually(lambda: client.zcard("rq:finished:default") == 2_000)
+        eventually(lambda before=before: client.llen("rq:queue:default") < max(before, 1), timeout=60)
+    eventually(lambda: client.zcard("rq:finished:default") == 2_000, timeout=120)
 
     assert Note.objects.count() == 2_000
     assert worker.process.poll() is None
