@@ -18,6 +18,7 @@ from jobs.broker.times import DAY, HOUR, MINUTE, moment
 from jobs.dashboard.format import clock
 
 TICKS = 6  # along a time axis, at most
+LAST = 0.88  # of the axis, from which on a tick would not fit
 APART = 10 * MINUTE, 4 * HOUR, DAY, 3 * DAY  # seconds between two ticks
 SMALL = 120, 24  # the coordinates of a trend, which is stretched to its place
 HIGH = 168.0  # pixels of the plot's bars; below them are the times
@@ -100,7 +101,7 @@ def ticks(starts: Sequence[int]) -> list[str]:
     apart = next((each for each in APART if each * TICKS >= len(starts) * step), APART[-1])
     form = "H:i" if apart < DAY else "d M"
     return [
-        clock(start, form) if _is_round(start, step, apart) and at <= len(starts) - apart / step / 2 else ""
+        clock(start, form) if _is_round(start, step, apart) and at < LAST * len(starts) else ""
         for at, start in enumerate(starts)
     ]
 

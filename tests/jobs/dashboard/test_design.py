@@ -74,7 +74,7 @@ def test_the_ticks_of_a_time_axis_are_round_times_of_the_readers_clock():
         return [text for text in charts.ticks(range(start, start + step * count, step)) if text]
 
     day = 1_795_910_400  # a midnight, UTC
-    assert ticks(day + 5 * 60, 60, 60) == ["00:10", "00:20", "00:30", "00:40", "00:50", "01:00"]
+    assert ticks(day + 5 * 60, 60, 60) == ["00:10", "00:20", "00:30", "00:40", "00:50"]
     assert ticks(day + 3_600, 3_600, 24) == ["04:00", "08:00", "12:00", "16:00", "20:00"]
     assert ticks(day + 3_600, 3_600, 72) == ["30 Nov", "01 Dec"]
     with timezone.override("Asia/Kolkata"):
