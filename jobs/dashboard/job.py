@@ -67,7 +67,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     came = came_from(request)
     path = f"{request.path}?{urlencode({'list': came})}" if came else request.path
     listed = came or address(request, "jobs_list", (state or JobState.QUEUED).value)
-    needed = job.prerequisites
+    needed = prerequisites.listed(fields.pop("prereqs", ""))
     dependents, waiting = prerequisites.some_dependents(job.connection, job_id, LINKS)
     named = (job_id, command, state)
     graph = dependencies.around(job.connection, job.origin, named, needed[:LINKS], dependents)
@@ -210,6 +210,7 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "progress",
         "edited_from",
         "log",
+        "prereqs",
     )
     values: Any = job.connection.hmget(job.key, *names)
     return {name: _field(name, value) for name, value in zip(names, values, strict=True) if value}

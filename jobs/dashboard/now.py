@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from jobs import conf, inspection, queues
+from jobs import conf, inspection
 from jobs.broker.times import MINUTE
 from jobs.inspection import Count, attempt_counts, samples, workers
 from jobs.inspection.attempt_counts import ByMinute, Tally
@@ -48,7 +48,7 @@ def current(hour: ByMinute, sampled: Sequence[Minute] = (), *, is_scheduled: boo
 
 
 def _queues(hour: ByMinute, sampled: Sequence[Minute], alive: Sequence[workers.Worker]) -> Iterator[QueueRow]:
-    measured, paused, before = samples.measure(), queues.paused(), samples.lengths_before(PACE, sampled)
+    measured, before = samples.measure(), samples.lengths_before(PACE, sampled)
     recent = by_queue(hour, PACE)
     since = by_queue(hour, round(before[0] / MINUTE)) if before else recent
     for name, purpose in conf.queues().items():
@@ -66,7 +66,7 @@ def _queues(hour: ByMinute, sampled: Sequence[Minute], alive: Sequence[workers.W
             enqueued_a_minute=enqueued,
             finished_a_minute=pace,
             drain=length / pace * MINUTE if pace else None,
-            paused=name in paused,
+            paused=measured[name].paused,
             workers=sum(name in worker.queues for worker in alive),
         )
 

@@ -21,11 +21,12 @@ SPARE = 3  # minutes without a sample that `lengths_before` passes over
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A queue at one time: its length, its latency (seconds that the first job had waited), and its running jobs."""
+    """A queue at one time: its length, its latency (seconds that the first job had waited), its running jobs."""
 
     length: int
     latency: float
     running: int = 0
+    paused: bool = False
 
 
 @dataclass(slots=True)
@@ -58,14 +59,19 @@ def _measure(client: Redis, names: Sequence[str]) -> dict[str, Sample]:
             pipeline.llen(keys.queue(name))
             pipeline.lindex(keys.queue(name), 0)
             pipeline.zcard(keys.registry("wip", name))
+            pipeline.sismember(keys.PAUSED, name)
         answers: list[Any] = pipeline.execute()
-        for first in answers[1::3]:
+        for first in answers[1::4]:
             pipeline.hget(keys.job(as_text(first or b"")), "enqueued_at")
         times = pipeline.execute(raise_on_error=False)  # the first job's key may not be a hash
     samples: dict[str, Sample] = {}
-    for name, length, running, text in zip(names, answers[::3], answers[2::3], times, strict=True):
+    for name, length, running, paused, text in zip(
+        names, answers[::4], answers[2::4], answers[3::4], times, strict=True
+    ):
         since = time_of(text) if isinstance(text, bytes) else None
-        samples[name] = Sample(length, max(0.0, runtime.now() - since.timestamp()) if since else 0.0, running)
+        samples[name] = Sample(
+            length, max(0.0, runtime.now() - since.timestamp()) if since else 0.0, running, bool(paused)
+        )
     return samples
 
 
