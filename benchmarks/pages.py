@@ -160,6 +160,7 @@ def addresses(known: dict[str, Any]) -> dict[str, str]:
     pages = {f"overview, {span}": f"?span={span}" for span in ("hour", "day", "3days")}
     pages |= {f"overview, 3days, {by}": f"?span=3days&by={by}" for by in ("by_queue", "by_command")}
     pages |= {"overview, 3days, run time": "?span=3days&show=runtime"}
+    pages |= {f"overview, {span}, wait": f"?span={span}&show=wait" for span in ("hour", "3days")}
     pages |= {f"{state}": f"jobs/{state}/" for state in STATES}
     for state, cursor in known["deep"].items():
         pages[f"{state}, other end first"] = f"jobs/{state}/?order={'oldest' if state == 'dead' else 'newest'}"

@@ -25,6 +25,8 @@ DEFAULTS: dict[str, Any] = {
     "ON_DEAD": (),
     # The dotted path of the list of recurring entries; None: no entries.
     "SCHEDULE": None,
+    # Whether the package's own recurring entry is added where a command is atomic: it deletes old receipts each hour.
+    "CLEAN_UP": True,
     # Whether each minute a worker records the queues' lengths and waits, and sums up the counts of attempts.
     "COLLECT_METRICS": True,
     # Names of fields that the dashboard shows as [filtered], for every command.

@@ -5,7 +5,6 @@ from inspect import signature
 from math import ceil
 from typing import Any
 
-import orjson
 from redis import Redis
 from rq import Queue
 from rq.job import Job, JobStatus
@@ -156,10 +155,7 @@ class MandateJob(Job):
     @property
     def prerequisites(self) -> list[str]:
         """The ids of its prerequisites, finished or not; none if the record's field cannot be read."""
-        try:
-            return list(map(str, orjson.loads(self._field("prereqs") or b"[]")))
-        except (ValueError, TypeError):  # tampered with
-            return []
+        return prerequisites.listed(self._field("prereqs"))
 
     @property
     def dependents(self) -> set[str]:

@@ -19,6 +19,7 @@ from typing import (
 )
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.db import transaction
 
 from jobs import conf, queues, runtime, unrun
 from jobs.broker.connections import get_connection
@@ -87,6 +88,7 @@ class Mandate:
     profile_rate: ClassVar[float] = options.DEFAULTS["profile_rate"]
     strict_types: ClassVar[bool] = options.DEFAULTS["strict_types"]
     log_arguments: ClassVar[bool] = options.DEFAULTS["log_arguments"]
+    atomic: ClassVar[bool | str] = options.DEFAULTS["atomic"]
 
     context: ClassVar[Context] = Context()  # values sent with every job deferred while they are set
     is_async: ClassVar[bool] = False  # whether `call` is a coroutine function
@@ -372,7 +374,10 @@ class Deferral(Generic[P]):
 
 @passage
 def invoke(command: Mandate) -> Any:
-    """Run a command's `call`, plain or async, to completion."""
+    """Run a command's `call`, plain or async, to completion; that of an atomic one in a transaction."""
+    if command.atomic:
+        with transaction.atomic(using=options.database_of(command)):
+            return finished(command, command.call())
     if command.is_async:
         return finished(command, async_to_sync(command.call)())
     return finished(command, command.call())

@@ -1,9 +1,11 @@
 """
 The models. Jobs live in Redis: `Dashboard` has no table, it gives the dashboard its place in the admin, and its
-permissions. `Unsent` is the outbox: durable jobs that Redis does not have yet.
+permissions. `Unsent` is the outbox: durable jobs that Redis does not have yet. `Receipt` is what an atomic command
+leaves in the database.
 """
 
 from django.db import models
+from django.utils import timezone
 
 
 class NoRows(models.Manager[models.Model]):
@@ -59,3 +61,23 @@ class Unsent(models.Model):
 
     def __str__(self) -> str:
         return self.job_id
+
+
+class Receipt(models.Model):
+    """
+    Says that an atomic command has happened: it is committed with the command's effects. See `jobs.outbox.receipts`.
+
+    `forgotten_at` is when its job was first found to have no record in Redis; it is kept for a day from then on.
+    """
+
+    id = models.UUIDField(primary_key=True)  # of the job, or a digest of an id that `defer` has not made
+    other_id = models.BinaryField(null=True)  # such an id, as of a recurring entry's run
+    result = models.BinaryField(null=True)  # of `call`, as JSON
+    created_at = models.DateTimeField(default=timezone.now)
+    forgotten_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"receipt of job {self.id if self.other_id is None else bytes(self.other_id)!r}"

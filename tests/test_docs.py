@@ -199,11 +199,21 @@ def test_the_figures_of_the_readme_are_those_of_the_benchmarks():
         assert re.search(rf"(?<![\d.,]){re.escape(claim)}(?![\d.,]\d)", measured), claim
 
 
-def test_each_link_of_the_comparison_is_defined_and_used():
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/howto/use-the-dashboard.md"])
+def test_each_link_of_the_comparison_is_defined_and_used(page):
+    text = (ROOT / page).read_text()
     used = set(re.findall(r"\]\[([\w-]+)\]", text))
 
+    assert used
     assert set(re.findall(r"^\[([\w-]+)\]: https://\S+$", text, re.MULTILINE)) == used
+
+
+def test_the_dashboards_are_compared_by_tests_that_exist():
+    text = (ROOT / "docs/howto/use-the-dashboard.md").read_text().partition("\n## Compared with other dashboards\n")[2]
+    tests = set(re.findall(r"\| `(test_\w+\.py)` \|$", text, re.MULTILINE))
+
+    assert len(tests) > 8
+    assert tests <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}
 
 
 @pytest.mark.parametrize("index", ["README.md", "docs/README.md"])

@@ -184,6 +184,7 @@ def runs_ended(entry_id: str) -> str:
 
 COUNTS_TOTAL, COUNTS_SUMMED = "jobs:counts:total", "jobs:counts:summed"
 ACTIVITY = "jobs:activity"  # what people have changed, a stream
+RELEASES = "jobs:releases"  # since when workers run each release, and when it was last seen, a hash
 ERRORS = "jobs:errors"  # fingerprints of errors by when they were last seen
 CHANGES = "jobs:bulk"  # changes of many jobs by the time at which they began
 PROFILES = "jobs:profiles"  # `<job id>:<attempt>` by the time at which it ended
@@ -235,7 +236,7 @@ def retried(fingerprint: str) -> str:
 
 
 def samples(minute: int) -> str:
-    """Length and latency of each queue in a minute (since the epoch), a hash."""
+    """Length and latency of each queue in a minute (since the epoch), and busy and all threads, a hash."""
     return f"jobs:samples:{minute}"
 
 
@@ -268,12 +269,12 @@ TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above
     **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers), "set"),
     **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES, ERRORS), "zset"),
     **dict.fromkeys((OUTBOX_PLAIN, registry, ready, processes_of, doormen), "zset"),
-    **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, job, worker, runs_ended, change, profile, searches), "hash"),
+    **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, RELEASES, job, worker, runs_ended, change, profile), "hash"),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples, error, errors_of), "hash"),
     **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, sent, unique), "string"),
-    counts_packed: "string",
     **dict.fromkeys((queue, runs, bell, recall, activity_of), "list"),
-    removed: "hash",
+    **dict.fromkeys((removed, searches), "hash"),
+    counts_packed: "string",
     **dict.fromkeys((results, ACTIVITY), "stream"),
 }
 

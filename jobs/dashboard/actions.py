@@ -23,7 +23,7 @@ from jobs.dashboard.questions import selected
 from jobs.dashboard.wrappers import Done, Question
 from jobs.errors import ChangeRefusedError
 from jobs.inspection import Count, activity, find, workers
-from jobs.job import JobState, MandateJob
+from jobs.job import MandateJob
 
 MOST_AT_ONCE = 500  # jobs that a request changes itself; a job changes more than that
 
@@ -41,7 +41,8 @@ def change_job(name: str) -> Callable[..., Done]:
         job = _changeable(request, job_id) if NEEDS[name] == "retry" else _existing(job_id)
         does = texts.verb_for(name, job.state) if name == "cancel" else name
         CHANGES[name](job)
-        return Done(texts.changed_one(does, job_id))
+        text = texts.changed_one(does, job_id)
+        return Done(text, change=activity.Change("", does, text))
 
     return change
 
@@ -145,11 +146,11 @@ def _changed(request: HttpRequest, name: str, jobs: Sequence[Job | None], state:
     """
     existing = [job for job in jobs if job is not None and (NEEDS[name] != "retry" or _may_start(request, job))]
     changed, refused = bulk.apply(name, existing)
-    does = texts.verb_for(name, JobState.RUNNING if state == JobState.RUNNING.value else None)
+    does = texts.verb_for(name, state)
     text = texts.changed_many(does, changed, refused + len(jobs) - len(existing))
     if not changed:
         raise ChangeRefusedError(text)
-    about = activity.Change("", name, text, count=f"{changed:,}")
+    about = activity.Change("", does, text, count=f"{changed:,}")
     return Done(text, change=about, ids=[job.id for job in existing])
 
 
@@ -165,13 +166,15 @@ def _by_a_job(request: HttpRequest, name: str, state: str, filters: dict[str, st
     sample = [row.id for row in query_of(filters, state).page(size=activity.SAMPLE).rows]
     change, about = bulk.start(name, state, filters, count), _about(request, name, state)
     about = replace(about, filters=filters, queue=filters.get("queue", ""), count=str(count))
-    return Done(texts.changing_many(name, count), address(request, "jobs_change", change.id), change=about, ids=sample)
+    text = texts.changing_many(texts.verb_for(name, state), count)
+    return Done(text, address(request, "jobs_change", change.id), change=about, ids=sample)
 
 
 def _about(request: HttpRequest, name: str, state: str) -> activity.Change:
     """Return what the activity says of a change of many jobs, as far as the form has it."""
     filters = _filters(request)
-    return activity.Change("", name, "", state=state, filters=filters, queue=filters.get("queue", ""))
+    does = texts.verb_for(name, state)
+    return activity.Change("", does, "", state=state, filters=filters, queue=filters.get("queue", ""))
 
 
 def _filters(request: HttpRequest) -> dict[str, str]:

@@ -18,7 +18,7 @@ FILTERS = ("who", "what", "queue", "text")
 def activities(request: HttpRequest) -> Screen:
     """Who changed what, when and which jobs, the latest first. Http404 without the permission of its own."""
     if not may(request, "activity"):
-        raise Http404(_("You may not view who changed what."))
+        raise Http404(_("You do not have permission to view the activity."))
     filters = {name: request.GET[name].strip() for name in FILTERS if request.GET.get(name, "").strip()}
     try:
         changes, cursor = activity.page(SHOWN, request.GET.get("cursor", ""), **filters)

@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
 
-from jobs import bulk, conf, scheduler
+from jobs import bulk, conf, runtime, scheduler
 from jobs.broker.times import HOUR, MINUTE
 from jobs.dashboard import commands as command_pages
 from jobs.dashboard import problems
@@ -26,7 +26,7 @@ from jobs.dashboard.permissions import may
 from jobs.dashboard.recurring import ENTRIES, RUNS
 from jobs.dashboard.searching import LOOKED_AT
 from jobs.errors import JobsError
-from jobs.inspection import attempt_counts, error_counts, everywhere, find, timeline, workers
+from jobs.inspection import attempt_counts, digests, error_counts, everywhere, find, timeline, workers
 from jobs.inspection.rows import Row
 from jobs.inspection.search import Search
 from jobs.record import prerequisites
@@ -86,6 +86,7 @@ def overview(request: HttpRequest) -> dict[str, Any]:
     _upcoming, is_scheduled = scheduler.upcoming()
     now = current(hour, is_scheduled=is_scheduled)
     ended = by_queue(hour, HOUR // MINUTE)
+    found = problems.current(by_command, now.rows, now.alive, digests.usual_now(runtime.now()))
     return {
         "counts": {state.value: {"value": n.value, "more": n.more} for state, n in now.counts.items()},
         "queues": [
@@ -103,7 +104,7 @@ def overview(request: HttpRequest) -> dict[str, Any]:
             }
             for row in now.rows
         ],
-        "problems": [problems.as_dict(each) for each in problems.current(by_command, now.rows, now.alive)],
+        "problems": [problems.as_dict(each) for each in found],
         "warnings": list(warnings(now)),
     }
 

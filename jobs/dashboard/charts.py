@@ -7,11 +7,19 @@ Widths are in percent and heights in pixels, so that a chart fills its card and 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from math import ceil, log10
 
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from jobs.broker.times import DAY, HOUR, MINUTE, moment
+from jobs.dashboard.format import clock
+
+TICKS = 6  # along a time axis, at most
+LAST = 0.88  # of the axis, from which on a tick would not fit
+APART = 10 * MINUTE, 4 * HOUR, DAY, 3 * DAY  # seconds between two ticks
 SMALL = 120, 24  # the coordinates of a trend, which is stretched to its place
 HIGH = 168.0  # pixels of the plot's bars; below them are the times
 TOP = 14.0  # pixels above the highest line, for the marks' texts
@@ -76,13 +84,32 @@ def plot(title: str, steps: Sequence[Bar], unit: str = "", marks: Sequence[tuple
     marked = format_html_join(
         "",
         '<line class="jobs-mark" x1="{0}%" x2="{0}%" y1="4" y2="168"/>'
-        '<text class="jobs-mark" x="{0}%" dx="4" y="11">{1}</text>',
-        ((_Number(at * width), text) for at, text in marks),
+        '<text class="jobs-mark" x="{0}%" dx="{1}" y="11" text-anchor="{2}">{3}</text>',
+        ((_Number(at * width), *((4, "start") if at < len(steps) / 2 else (-4, "end")), text) for at, text in marks),
     )
     return format_html(
         '<div class="jobs-plot"><svg aria-hidden="true">{}</svg><svg role="img"><title>{}</title>{}{}{}{}</svg></div>',
         *(numbers, title, grid, bars, ticks, marked),
     )
+
+
+def ticks(starts: Sequence[int]) -> list[str]:
+    """Return the text below each step of a time axis, by their starts (seconds since the epoch): round times, few."""
+    if len(starts) < 2:
+        return [clock(start, "H:i") for start in starts]
+    step = starts[1] - starts[0]
+    apart = next((each for each in APART if each * TICKS >= len(starts) * step), APART[-1])
+    form = "H:i" if apart < DAY else "d M"
+    return [
+        clock(start, form) if _is_round(start, step, apart) and at < LAST * len(starts) else ""
+        for at, start in enumerate(starts)
+    ]
+
+
+def _is_round(start: int, step: int, apart: int) -> bool:
+    """Whether a step of that many seconds has a multiple of `apart` in it, by the user's clock."""
+    offset = timezone.localtime(moment(start)).utcoffset() or timedelta()
+    return (start + int(offset.total_seconds())) % apart < step
 
 
 def meter(title: str, value: float, most: float) -> SafeString:

@@ -12,7 +12,8 @@ from django.http import Http404, HttpRequest
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
-from jobs.client.context import restored
+from jobs import queues
+from jobs.client.context import capture, restored
 from jobs.client.new_job import new_job
 from jobs.dashboard.navigation import address
 from jobs.dashboard.permissions import may
@@ -85,7 +86,9 @@ def make(request: HttpRequest, job_id: str) -> Done:
     try:
         # Not in the language and the zone of who edits it.
         with translation.override(settings.LANGUAGE_CODE), timezone.override(None), restored(context or b"{}"):
-            made = command.using(queue=job.origin).defer(**values)
+            queue = queues.check(job.origin)
+            new = new_job(command, (), values, queue=queue, context=capture())
+            (made,) = queues.push([new._replace(fields=(*new.fields, "edited_from", job_id))])
     except (TypeError, ValueError) as error:
         raise ChangeRefusedError(str(error)) from error
     names = {"id": job_id, "new": made.id}

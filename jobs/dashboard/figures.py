@@ -1,6 +1,6 @@
 """The overview's large numbers, and the lines of its table of queues: their colours, and what is drawn beside them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.http import HttpRequest
@@ -9,12 +9,16 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from jobs import conf
+from jobs.broker.times import HOUR, MINUTE
 from jobs.dashboard import charts
+from jobs.dashboard.format import percent
 from jobs.dashboard.format import span as spelt
 from jobs.dashboard.navigation import address
-from jobs.dashboard.now import Now, QueueRow
+from jobs.dashboard.now import PACE, Now, QueueRow
 from jobs.inspection import attempt_counts
 from jobs.inspection.attempt_counts import ByMinute, Tally
+from jobs.inspection.digests import Usual, UsualNow
+from jobs.inspection.samples import Minute
 from jobs.job import JobState
 
 UNFOLDED = 12  # queues up to which idle ones are shown like the others
@@ -23,7 +27,7 @@ FAILING = 5  # percent of the last minutes' attempts from which failures are mar
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One of the large numbers at the top; `tone` colours it: warn or bad."""
+    """A large number; `tone` colours it: warn or bad."""
 
     label: str
     value: str
@@ -31,6 +35,12 @@ class Figure:
     url: str = ""
     tone: str = ""
     spark: SafeString | str = ""
+    usual: str = ""  # what is usual at this hour
+
+
+def usually(usual: Usual, text: str) -> str:
+    """Return the text with "usually" before it; "" if it is not known what is usual."""
+    return _("usually %(usual)s") % {"usual": text} if usual.is_known else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,42 +79,56 @@ class Line:
         return not (row.length or row.running or row.paused or self.recent.attempts)
 
 
-def figures(request: HttpRequest, now: Now, hour: ByMinute, recent: Mapping[str, Tally], pace: int) -> Iterator[Figure]:
+def figures(
+    request: HttpRequest,
+    now: Now,
+    hour: ByMinute,
+    recent: Mapping[str, Tally],
+    sampled: Sequence[Minute],
+    usual: UsualNow,
+) -> Iterator[Figure]:
     """
-    Yield the five large numbers, with their course over the last hour where the counts have it. `recent`: the attempts
-    of the last `pace` minutes by queue.
+    Yield the five large numbers, with what is usual and their course over the last hour. `recent`: the attempts of the
+    last PACE minutes by queue; `sampled`: the samples of the last hour.
     """
-    minutes = [attempt_counts.together(of_step.values()) for _start, of_step in hour]
+    minutes, every = [attempt_counts.together(of_step.values()) for _start, of_step in hour], usual.together
     lately, dead = attempt_counts.together(recent.values()), now.counts[JobState.DEAD]
     finished = [minute.outcomes["finished"] for minute in minutes]
     text = _("%(n)s in the last hour")
     yield Figure(
-        _("Finished per minute"),
-        f"{lately.outcomes['finished'] / pace:,.0f}",
+        _("Finished / min"),
+        f"{lately.outcomes['finished'] / PACE:,.0f}",
         text % {"n": f"{sum(finished):,}"},
         address(request, "jobs_list", "finished"),
         spark=charts.trend(_("Finished jobs by minute, last hour"), finished),
+        usual=usually(every, f"{every.attempts * (1 - every.failed) / (HOUR / MINUTE):,.0f}"),
     )
     failed = [minute.failed for minute in minutes]
-    part = 100 * lately.failed / lately.attempts if lately.attempts else 0.0
-    tone = "bad" if part >= FAILING else ""
+    part = lately.failed / lately.attempts if lately.attempts else 0.0
+    tone = "bad" if 100 * part >= FAILING else ""
     yield Figure(
         _("Failing"),
-        f"{part:.0f} %" if part >= 10 or not part else f"{part:.1f} %",
+        percent(part),
         text % {"n": f"{sum(failed):,}"},
         address(request, "jobs_list", "retrying" if lately.outcomes["retried"] > lately.outcomes["dead"] else "dead"),
         tone,
         charts.trend(_("Failed attempts by minute, last hour"), failed, tone or "bad"),
+        usual=usually(every, percent(every.failed)),
     )
     last = max(now.rows, key=lambda row: row.latency)
-    target = conf.target(last.name)
+    target, of_last = conf.target(last.name), usual.queues.get(last.name, Usual())
     yield Figure(
         _("Longest wait"),
         spelt(last.latency),
         _("in %(queue)s, target %(target)s") % {"queue": last.name, "target": spelt(target)} if last.latency else "",
         address(request, "jobs_queue", last.name),
         "warn" if last.latency > target else "",
-        charts.meter(_("The longest wait, as a part of its queue's target"), last.latency, target),
+        charts.trend(
+            _("Longest wait of a first job by minute, last hour"),
+            [minute.longest[0] for minute in sampled],
+            "warn" if last.latency > target else "",
+        ),
+        usually(of_last, spelt(of_last.wait)),
     )
     busy, threads = (sum(getattr(worker, name) for worker in now.alive) for name in ("busy", "threads"))
     text = ngettext("of %(t)s, in %(n)s process", "of %(t)s, in %(n)s processes", len(now.alive))
@@ -114,7 +138,8 @@ def figures(request: HttpRequest, now: Now, hour: ByMinute, recent: Mapping[str,
         text % {"t": f"{threads:,}", "n": f"{len(now.alive):,}"},
         address(request, "jobs_workers"),
         "" if now.alive else "bad",
-        charts.meter(_("Busy threads, as a part of all"), busy, threads or 1),
+        charts.trend(_("Busy threads by minute, last hour"), [minute.busy for minute in sampled]),
+        usually(every, f"{every.seconds / HOUR:,.1f}"),
     )
     yield Figure(
         _("Dead"),
@@ -127,4 +152,5 @@ def figures(request: HttpRequest, now: Now, hour: ByMinute, recent: Mapping[str,
             [minute.outcomes["dead"] for minute in minutes],
             "bad",
         ),
+        usually(every, _("%(n)s an hour") % {"n": f"{every.dead:,.0f}"}),
     )

@@ -1,7 +1,10 @@
 """Formatting of time spans and names, for Python and for templates."""
 
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
+from jobs.broker.times import moment
 from jobs.dashboard import texts
 
 NONE = "-"
@@ -36,6 +39,17 @@ def apart(seconds: float) -> str:
     if seconds > 0:
         return _("in %(span)s") % {"span": span(seconds)}
     return _("%(span)s ago") % {"span": span(-seconds)}
+
+
+def clock(seconds: int, form: str = "d M H:i") -> str:
+    """Format seconds since the epoch in the user's time zone."""
+    return date_format(timezone.localtime(moment(seconds)), form)
+
+
+def percent(part: float) -> str:
+    """Format a part of 1: 98 %, 0.4 %, 0 %."""
+    value = part * 100
+    return f"{value:.0f} %" if value >= 1 or not value else f"{value:.1f} %"
 
 
 def word(name: str) -> str:

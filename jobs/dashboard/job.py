@@ -20,7 +20,7 @@ from jobs.attempts import profiles
 from jobs.broker import keys
 from jobs.broker.times import as_text, moment, number_of, time_of
 from jobs.client import options
-from jobs.dashboard import dependencies, texts, tracebacks, waterfall
+from jobs.dashboard import dependencies, last_hour, texts, tracebacks, waterfall
 from jobs.dashboard.activities import of_job
 from jobs.dashboard.edit import can_edit
 from jobs.dashboard.lists import ACTIONS
@@ -63,10 +63,11 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     if context:
         fields["context"] = display.context(context)
     is_marked, kept_for = bool(fields.pop("profile", "")), fields.pop("result_ttl", "")
+    log = display.text(fields.pop("log", ""))
     came = came_from(request)
     path = f"{request.path}?{urlencode({'list': came})}" if came else request.path
     listed = came or address(request, "jobs_list", (state or JobState.QUEUED).value)
-    needed = job.prerequisites
+    needed = prerequisites.listed(fields.pop("prereqs", ""))
     dependents, waiting = prerequisites.some_dependents(job.connection, job_id, LINKS)
     named = (job_id, command, state)
     graph = dependencies.around(job.connection, job.origin, named, needed[:LINKS], dependents)
@@ -90,6 +91,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
             "arguments": _arguments(request, job),
             "returned": _returned(job, command) if state is JobState.FINISHED else None,
             "options": options_of(command),
+            "last_hour": last_hour.of_command(command) if command else [],
             "timeline": steps,
             "lanes": waterfall.lanes([_in_local_time(step) for step in steps], state, timezone.now(), due),
             "tracebacks": [(number, step, tracebacks.parts(step.traceback)) for number, step in reversed(failed)],
@@ -101,8 +103,8 @@ def job(request: HttpRequest, job_id: str) -> Screen:
             "waiting": waiting,
             "graph": graph,
             "drawing": dependencies.drawing(request, graph) if graph else "",
-            "log": job.call_log,
-            "actions": [(name, _label(name, state)) for name in ACTIONS.get(state, ())] if state else (),
+            "log": log,
+            "actions": [(name, texts.button(name, state)) for name in ACTIONS.get(state, ())] if state else (),
             "queues": [name for name in conf.queues() if name != job.origin],
             "payload": display.payload(job.data, context) if may(request, "payloads") else None,
             "due": _as_field(due) if due else "",
@@ -152,12 +154,6 @@ def _in_local_time(step: Step) -> Step:
     if due is None:
         return step
     return replace(step, reason=f"{words} {date_format(timezone.localtime(due), 'd M H:i:s')}".lstrip())
-
-
-def _label(name: str, state: JobState) -> str:
-    if name == "run_now" and state in (JobState.WAITING, JobState.BLOCKED):
-        return str(texts.NAMES["run_anyway"])
-    return str(texts.NAMES["interrupt" if name == "cancel" and state is JobState.RUNNING else name])
 
 
 def options_of(command: str) -> list[tuple[str, str]]:
@@ -212,6 +208,9 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "result_ttl",
         "attempts",
         "progress",
+        "edited_from",
+        "log",
+        "prereqs",
     )
     values: Any = job.connection.hmget(job.key, *names)
     return {name: _field(name, value) for name, value in zip(names, values, strict=True) if value}

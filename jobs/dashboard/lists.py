@@ -108,7 +108,14 @@ def listing(request: HttpRequest, query: JobQuery, filters: Mapping[str, str]) -
         "searched": query.is_search,
         "full": len(page.rows) == SIZE,
         "next": urlencode({**filters, "cursor": page.next_cursor}) if more else "",
-        "actions": ACTIONS[query.state],
+        "actions": [
+            (
+                name,
+                texts.on_selected(name, query.state),
+                texts.on_all(name, query.state, None if query.is_search else count),
+            )
+            for name in ACTIONS[query.state]
+        ],
     }
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from jobs import conf, inspection, queues
+from jobs import conf, inspection
 from jobs.broker.times import MINUTE
 from jobs.inspection import Count, attempt_counts, samples, workers
 from jobs.inspection.attempt_counts import ByMinute, Tally
+from jobs.inspection.samples import Minute
 from jobs.job import JobState
 
 PACE = 5  # minutes over which the rates of enqueued and finished jobs are measured
@@ -39,15 +40,15 @@ class Now:
     is_scheduled: bool  # True, too, if there are no recurring entries
 
 
-def current(hour: ByMinute, *, is_scheduled: bool) -> Now:
-    """Return the current state; `hour` has the attempts of the last hour by minute."""
+def current(hour: ByMinute, sampled: Sequence[Minute] = (), *, is_scheduled: bool) -> Now:
+    """Return the current state. `hour`: the attempts of the last hour by minute; `sampled`: its samples, if read."""
     alive = workers.listed(jobs=0)
     died = sum(tally.outcomes["dead"] for _start, of_step in hour for tally in of_step.values())
-    return Now(list(_queues(hour, alive)), inspection.counts(), alive, died, is_scheduled)
+    return Now(list(_queues(hour, sampled, alive)), inspection.counts(), alive, died, is_scheduled)
 
 
-def _queues(hour: ByMinute, alive: Sequence[workers.Worker]) -> Iterator[QueueRow]:
-    measured, paused, before = samples.measure(), queues.paused(), samples.lengths_before(PACE)
+def _queues(hour: ByMinute, sampled: Sequence[Minute], alive: Sequence[workers.Worker]) -> Iterator[QueueRow]:
+    measured, before = samples.measure(), samples.lengths_before(PACE, sampled)
     recent = by_queue(hour, PACE)
     since = by_queue(hour, round(before[0] / MINUTE)) if before else recent
     for name, purpose in conf.queues().items():
@@ -65,7 +66,7 @@ def _queues(hour: ByMinute, alive: Sequence[workers.Worker]) -> Iterator[QueueRo
             enqueued_a_minute=enqueued,
             finished_a_minute=pace,
             drain=length / pace * MINUTE if pace else None,
-            paused=name in paused,
+            paused=measured[name].paused,
             workers=sum(name in worker.queues for worker in alive),
         )
 

@@ -8,15 +8,15 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from jobs import bulk, conf, scheduler
-from jobs.broker.times import MINUTE
-from jobs.dashboard import problems, throughput
+from jobs import bulk, conf, runtime, scheduler
+from jobs.broker.times import HOUR, MINUTE
+from jobs.dashboard import problems, texts, throughput
 from jobs.dashboard.commands import SPANS
 from jobs.dashboard.figures import UNFOLDED, Line, figures
 from jobs.dashboard.format import span as spelt
 from jobs.dashboard.now import PACE, Now, QueueRow, by_queue, current
 from jobs.dashboard.wrappers import Screen
-from jobs.inspection import attempt_counts, unsent
+from jobs.inspection import attempt_counts, digests, samples, unsent
 from jobs.job import JobState
 
 WORKERS = 20  # workers listed
@@ -39,11 +39,13 @@ def overview(request: HttpRequest) -> Screen:
     else:
         steps = attempt_counts.by_time(*SPANS[span], last_hour=hour)
     upcoming, is_scheduled = scheduler.upcoming()
-    now = current(hour, is_scheduled=is_scheduled)
-    found = problems.current(by_command, now.rows, now.alive)
+    usual, sampled = digests.usual_now(runtime.now()), samples.last(HOUR // MINUTE)
+    now = current(hour, sampled, is_scheduled=is_scheduled)
+    found = problems.current(by_command, now.rows, now.alive, usual)
     recent = by_queue(hour, PACE)
     lines = [Line(row, recent[row.name]) for row in now.rows]
     idle = [line for line in lines if line.is_idle] if len(lines) > UNFOLDED else []
+    chart = throughput.chart(request, span, steps, rows, sampled)
     ended = attempt_counts.together(tally for _start, tally in steps)
     since = timezone.now() - CHANGES_SHOWN
     return "overview", {
@@ -54,18 +56,25 @@ def overview(request: HttpRequest) -> Screen:
         "rows": now.rows,
         "shown": [line for line in lines if line not in idle],
         "idle": idle,
-        "figures": list(figures(request, now, hour, recent, PACE)),
+        "figures": list(figures(request, now, hour, recent, sampled, usual)),
         "workers": now.alive[:WORKERS],
         "processes": len(now.alive),
         "busy": sum(worker.busy for worker in now.alive),
         "threads": sum(worker.threads for worker in now.alive),
-        "steps": [(datetime.fromtimestamp(start, UTC), tally) for start, tally in reversed(steps)],
-        "chart": throughput.chart(request, span, steps, rows),
+        "steps": [
+            (datetime.fromtimestamp(start, UTC), tally, chart["texts"].get(start, ""))
+            for start, tally in reversed(steps)
+        ],
+        "chart": chart,
         "processed": ended.attempts,
         "failed": ended.failed,
         "outcomes": [(name, ended.outcomes[name]) for name in ("retried", "dead", "requeued", "discarded")],
         "upcoming": upcoming,
-        "changes": [each for each in bulk.recent() if each.ended is None or each.ended > since],
+        "changes": [
+            (texts.verb_for(each.name, each.state), each)
+            for each in bulk.recent()
+            if each.ended is None or each.ended > since
+        ],
         "problems": list(problems.cards(request, found, [row.name for row in now.rows if row.paused])),
         "warnings": list(warnings(now, {problem.queue for problem in found if not problem.command})),
     }
@@ -89,6 +98,11 @@ def warnings(now: Now, on_cards: Collection[str] = ()) -> Iterator[str]:
             backlog.number,
         )
         yield text % {"n": f"{backlog.number:,}", "span": spelt(backlog.oldest)}
+    if of_dead := " ".join(_of_dead(now)):
+        yield of_dead
+
+
+def _of_dead(now: Now) -> Iterator[str]:
     dead = now.counts[JobState.DEAD]
     if dead.value and now.died:
         text = ngettext(

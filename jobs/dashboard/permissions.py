@@ -56,7 +56,7 @@ def note(request: HttpRequest, done: str, change: Change | None = None, ids: Seq
     match = request.resolver_match
     what = match.url_name.split("_", 2)[-1] if match and match.url_name else ""
     queue = str(about.get("queue", ""))
-    known = change or Change("", what, done, ids=ids)
+    known = change or Change("", "", done, ids=ids)
     who, queue = request.user.get_username(), known.queue or queue
-    known = replace(known, who=who, what=what, text=done, subject=subject, queue=queue)
+    known = replace(known, who=who, what=known.what or what, text=done, subject=subject, queue=queue)
     activity.record(known, [*ids, *([str(about["job_id"])] if "job_id" in about else [])])

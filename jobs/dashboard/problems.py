@@ -14,9 +14,11 @@ from django.utils.translation import ngettext
 from jobs import conf, runtime
 from jobs.broker.times import MINUTE, moment
 from jobs.dashboard import charts
+from jobs.dashboard.format import percent
 from jobs.dashboard.format import span as spelt
 from jobs.dashboard.navigation import address
-from jobs.inspection import digests, error_counts, problems
+from jobs.inspection import error_counts, problems
+from jobs.inspection.digests import UsualNow
 from jobs.inspection.problems import Minutes, Problem, QueueFigures
 
 MOST = 12  # cards
@@ -37,13 +39,12 @@ class Card:
     pause_url: str = ""
 
 
-def current(minutes: Minutes, queues: Sequence[Any], alive: Sequence[Any]) -> list[Problem]:
+def current(minutes: Minutes, queues: Sequence[Any], alive: Sequence[Any], usual: UsualNow) -> list[Problem]:
     """
     Return the problems now. `minutes`: the last hour by queue and command; `queues`: the rows of the overview; `alive`:
-    the workers. Three round trips.
+    the workers. One round trip.
     """
     now = runtime.now()
-    usual_commands, usual_queues = digests.usual_now(now)
     errors = error_counts.by_command(problems.WINDOW * MINUTE)
     figures = [
         QueueFigures(
@@ -56,8 +57,8 @@ def current(minutes: Minutes, queues: Sequence[Any], alive: Sequence[Any]) -> li
         )
         for row in queues
     ]
-    found = problems.of_commands(minutes, usual_commands, errors, now)
-    return [*found, *problems.of_queues(figures, usual_queues, minutes)]
+    found = problems.of_commands(minutes, usual.commands, errors, now)
+    return [*found, *problems.of_queues(figures, usual.queues, minutes)]
 
 
 def cards(request: HttpRequest, found: Sequence[Problem], paused: Sequence[str] = ()) -> Iterator[Card]:
@@ -84,13 +85,13 @@ def _of_command(request: HttpRequest, problem: Problem, paused: Sequence[str]) -
     values = {
         "command": problem.command,
         "part": percent(problem.now),
-        "n": f"{problem.attempts:,}",
+        "all": f"{problem.attempts:,}",
         "minutes": f"{problems.WINDOW}",
     }
     headline = (
-        _("%(command)s is retried: of its attempts in the last %(minutes)s min, %(part)s of %(n)s failed")
+        _("%(command)s is retried: %(part)s of %(all)s attempts failed in the last %(minutes)s min")
         if is_retried
-        else _("%(command)s fails: of its attempts in the last %(minutes)s min, %(part)s of %(n)s")
+        else _("%(command)s fails: %(part)s of %(all)s attempts in the last %(minutes)s min")
     )
     query = urlencode({"q": f"command:{problem.command}"})
     return Card(
@@ -109,9 +110,9 @@ def _of_command(request: HttpRequest, problem: Problem, paused: Sequence[str]) -
 def _of_queue(request: HttpRequest, problem: Problem) -> Card:
     values = {"queue": problem.queue, "now": spelt(problem.now), "n": f"{problem.count:,}"}
     values |= {"target": spelt(conf.target(problem.queue)), "part": percent(problem.part_above)}
-    headline = _("%(queue)s waits: its first job for %(now)s, the target is %(target)s")
+    headline = _("%(queue)s is behind: its first job has waited %(now)s, the target is %(target)s")
     if problem.kind == "starved":
-        headline = _("%(queue)s is starved: its first job waits for %(now)s, the target is %(target)s")
+        headline = _("%(queue)s is starved: its first job has waited %(now)s, the target is %(target)s")
     reason = ngettext(
         "%(t)s thread, %(part)s of the last %(minutes)s min on queues above",
         "%(t)s threads, %(part)s of the last %(minutes)s min on queues above",
@@ -137,12 +138,6 @@ def _usually(problem: Problem) -> str:
     if problem.usual is None:
         return ""
     return _("usually %(part)s fail at this hour") % {"part": percent(problem.usual)}
-
-
-def percent(part: float) -> str:
-    """Format a part of 1: 98 %, 0.4 %, 0 %."""
-    value = part * 100
-    return f"{value:.0f} %" if value >= 1 or not value else f"{value:.1f} %"
 
 
 def as_dict(problem: Problem) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def ask_many(name: str) -> Callable[..., Question | None]:
     """
 
     def ask(request: HttpRequest, state: str) -> Question | None:
-        does = texts.verb_for(name, JobState(state) if state in list(JobState) else None)
+        does = texts.verb_for(name, state)
         shared: dict[str, Any] = {
             "verb": str(texts.NAMES[does]),
             "is_danger": name == "delete",

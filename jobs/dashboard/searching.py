@@ -85,14 +85,14 @@ def keep(request: HttpRequest) -> Done:
     """Keep a search under a name."""
     name = request.POST.get("name", "")
     kept_searches.keep(_user(request), name, request.POST.get("q", ""))
-    return Done(_("The search is kept as %(name)s.") % {"name": name}, is_noted=False)
+    return Done(_("The search was saved as %(name)s.") % {"name": name}, is_noted=False)
 
 
 def forget(request: HttpRequest) -> Done:
     """Forget a search that was kept."""
     name = request.POST.get("name", "")
     kept_searches.forget(_user(request), name)
-    return Done(_("The search %(name)s is no longer kept.") % {"name": name}, is_noted=False)
+    return Done(_("The saved search %(name)s was deleted.") % {"name": name}, is_noted=False)
 
 
 def _query(search: Search) -> str:

@@ -30,6 +30,7 @@ NAMES = {
     "poisoned": later("poisoned"),
     "expired": later("expired"),
     "rescheduled": later("rescheduled"),
+    "committed": later("committed in the database"),
     "revived": later("set to run by hand"),
     "skipped": later("skipped"),
     "missed": later("missed"),
@@ -52,6 +53,7 @@ NAMES = {
     "command": later("command"),
     "attempts": later("attempts"),
     "runtime": later("run time"),
+    "wait": later("wait"),
     "outcome": later("by outcome"),
     "by_queue": later("by queue"),
     "by_command": later("by command"),
@@ -77,6 +79,7 @@ NAMES = {
     "schedule": later("Recurring entry"),
     "unique": later("Lock"),
     "context": later("Context"),
+    "edited_from": later("Edited from"),
 }
 
 
@@ -89,9 +92,56 @@ def outage(error: Exception) -> str:
     return str(error)
 
 
-def verb_for(name: str, state: JobState | None) -> str:
+def verb_for(name: str, state: str | None) -> str:
     """Return the name under which a page speaks of a change: to cancel a running job is to interrupt it."""
-    return "interrupt" if name == "cancel" and state is JobState.RUNNING else name
+    return "interrupt" if name == "cancel" and state == JobState.RUNNING else name
+
+
+def button(name: str, state: str) -> str:
+    """Return the text of the button of a change, for one job in that state."""
+    return str(NAMES[_button(name, state)])
+
+
+def on_selected(name: str, state: str) -> str:
+    """Return the text of the button of a change of the selected jobs of a list."""
+    buttons = {
+        "retry": _("Retry selected"),
+        "run_now": _("Run selected now"),
+        "run_anyway": _("Run selected anyway"),
+        "cancel": _("Cancel selected"),
+        "interrupt": _("Interrupt selected"),
+        "delete": _("Delete selected"),
+    }
+    return buttons[_button(name, state)]
+
+
+def on_all(name: str, state: str, count: Count | None) -> str:
+    """Return the text of the button of a change of all jobs of a list; `count`: None for all that match a search."""
+    matching = {
+        "retry": _("Retry all that match"),
+        "run_now": _("Run all that match now"),
+        "run_anyway": _("Run all that match anyway"),
+        "cancel": _("Cancel all that match"),
+        "interrupt": _("Interrupt all that match"),
+        "delete": _("Delete all that match"),
+    }
+    counted = {
+        "retry": _("Retry all %(n)s"),
+        "run_now": _("Run all %(n)s now"),
+        "run_anyway": _("Run all %(n)s anyway"),
+        "cancel": _("Cancel all %(n)s"),
+        "interrupt": _("Interrupt all %(n)s"),
+        "delete": _("Delete all %(n)s"),
+    }
+    does = _button(name, state)
+    return matching[does] if count is None else counted[does] % {"n": count}
+
+
+def _button(name: str, state: str) -> str:
+    """As `verb_for`; to run a job that waits for its prerequisites is to run it anyway."""
+    if name == "run_now" and state in (JobState.WAITING, JobState.BLOCKED):
+        return "run_anyway"
+    return verb_for(name, state)
 
 
 def consequence(name: str) -> str:

@@ -1,27 +1,25 @@
-"""The overview's chart: attempts or run times over time, by outcome, by queue or by command."""
+"""The overview's chart: attempts by outcome, queue or command, waits, or run times, over time, with the deploys."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from django.http import HttpRequest
-from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from jobs.broker.times import HOUR
-from jobs.dashboard import charts
+from jobs.dashboard import charts, deploys
 from jobs.dashboard.commands import SPANS
+from jobs.dashboard.format import clock
 from jobs.dashboard.format import span as spelt
-from jobs.inspection import attempt_counts
+from jobs.inspection import attempt_counts, digests
 from jobs.inspection.attempt_counts import Tally
 from jobs.inspection.packed_counts import Row
+from jobs.inspection.samples import Minute
 
-MEASURES = ("attempts", "runtime")
+MEASURES = ("attempts", "wait", "runtime")
 BREAKDOWNS = ("outcome", "by_queue", "by_command")
 SERIES = 5  # queues or commands with a colour of their own; the rest share one
-TICKS = 6  # times along the axis
 
 Steps = Sequence[tuple[int, Tally]]
 
@@ -31,7 +29,8 @@ Read = Sequence[tuple[int, list[Row]]]
 
 def needs_rows(request: HttpRequest) -> bool:
     """Return whether the chart that the address asks for is drawn from queues, commands or run times."""
-    return _asked(request) != ("attempts", "outcome")
+    measure, by = _asked(request)
+    return measure == "runtime" or (measure == "attempts" and by != "outcome")
 
 
 def _asked(request: HttpRequest) -> tuple[str, str]:
@@ -39,25 +38,33 @@ def _asked(request: HttpRequest) -> tuple[str, str]:
     return measure if measure in MEASURES else "attempts", by if by in BREAKDOWNS else "outcome"
 
 
-def chart(request: HttpRequest, span: str, steps: Steps, rows: Read) -> dict[str, Any]:
+def chart(request: HttpRequest, span: str, steps: Steps, rows: Read, sampled: Sequence[Minute]) -> dict[str, Any]:
     """
-    Return the chart that the address asks for (`show`, `by`), its title, its key and its switches. `steps`: the counts
-    of the span; `rows`: the same from `attempt_counts.rows_by_time`, if `needs_rows`.
+    Return the chart that the address asks for (`show`, `by`), its title, its key, its deploys, its switches, and the
+    texts of its steps by their start if the table does not have them. `steps`: the counts of the span; `rows`: the same
+    from `attempt_counts.rows_by_time`, if `needs_rows`; `sampled`: the samples of the last hour.
     """
     measure, by = _asked(request)
     minute = _("per minute") if SPANS[span][1] < HOUR else _("per hour")
+    starts = [start for start, _tally in steps]
+    deployed = deploys.marks(starts)
+    marks = [(mark.at, mark.text) for mark in deployed]
     key: _Key = []
-    if measure == "runtime":
-        drawn, title = _run_times(rows), _("Run time, 95th percentile")
-        plot = charts.plot(title, drawn, unit=" s")
-    else:
+    texts: dict[int, str] = {}
+    if measure == "attempts":
         title = _("Attempts %(span)s") % {"span": minute}
         drawn, key = _by_outcome(steps) if by == "outcome" else _by_name(_named(by, rows))
-        plot = charts.plot(title, drawn)
+        plot = charts.plot(title, drawn, marks=marks)
+    else:
+        title = _("Run time, 95th percentile") if measure == "runtime" else _("Longest wait of a first job")
+        seconds, texts = _run_times(rows) if measure == "runtime" else _waits(starts, sampled)
+        plot = charts.plot(title, _lengths(starts, seconds, texts), unit=" s", marks=marks)
     return {
         "plot": plot,
         "title": title,
         "key": key,
+        "texts": texts,
+        "deploys": deployed,
         "measures": MEASURES,
         "measure": measure,
         "breakdowns": BREAKDOWNS if measure == "attempts" else (),
@@ -71,9 +78,9 @@ _Key = list[tuple[str, str, str]]  # CSS class, name and number of each series
 def _by_outcome(steps: Steps) -> tuple[list[charts.Bar], _Key]:
     text = _("%(at)s: %(well)s ended well, %(failed)s failed")
     bars, well, failed = [], 0, 0
-    for (start, tally), tick in zip(steps, _ticks([start for start, _tally in steps]), strict=True):
+    for (start, tally), tick in zip(steps, charts.ticks([start for start, _tally in steps]), strict=True):
         fine = tally.attempts - tally.failed
-        label = text % {"at": _clock(start), "well": f"{fine:,}", "failed": f"{tally.failed:,}"}
+        label = text % {"at": clock(start), "well": f"{fine:,}", "failed": f"{tally.failed:,}"}
         bars.append(charts.Bar(label, [("ok", fine), ("failed", tally.failed)], tick))
         well, failed = well + fine, failed + tally.failed
     return bars, [("ok", _("ended well"), f"{well:,}"), ("failed", _("failed"), f"{failed:,}")]
@@ -102,37 +109,41 @@ def _by_name(steps: _Named) -> tuple[list[charts.Bar], _Key]:
         total.update(of_step)
     names = [name for name, _number in total.most_common(SERIES)]
     bars = []
-    for (start, of_step), tick in zip(steps, _ticks([start for start, _of_step in steps]), strict=True):
+    for (start, of_step), tick in zip(steps, charts.ticks([start for start, _of_step in steps]), strict=True):
         parts = [(f"series-{at}", of_step.get(name, 0)) for at, name in enumerate(names)]
         parts.append((f"series-{SERIES}", sum(of_step.values()) - sum(number for _kind, number in parts)))
         told = ", ".join(f"{name} {of_step.get(name, 0):,}" for name in names if of_step.get(name))
-        bars.append(charts.Bar(f"{_clock(start)}: {told or '0'}", parts, tick))
+        bars.append(charts.Bar(f"{clock(start)}: {told or '0'}", parts, tick))
     key = [(f"series-{at}", name, f"{total[name]:,}") for at, name in enumerate(names)]
     if (rest := total.total() - sum(total[name] for name in names)) > 0:
         key.append((f"series-{SERIES}", _("others"), f"{rest:,}"))
     return bars, key
 
 
-def _run_times(rows: Read) -> list[charts.Bar]:
+_Lengths = tuple[dict[int, float], dict[int, str]]  # seconds by the start of each step, and the same as text
+
+
+def _run_times(rows: Read) -> _Lengths:
     steps = attempt_counts.of_commands(rows)
-    ticks = _ticks([start for start, _of_step in steps])
-    bars = []
-    for (start, of_step), tick in zip(steps, ticks, strict=True):
-        longest = attempt_counts.together(of_step.values()).quantile(0.95)
-        label = _("%(at)s: 95 %% took less than %(span)s") % {"at": _clock(start), "span": spelt(longest)}
-        bars.append(charts.Bar(label, [("series-0", longest)], tick))
-    return bars
+    seconds = {start: attempt_counts.together(of_step.values()).quantile(0.95) for start, of_step in steps}
+    text = _("95 %% took less than %(span)s")
+    return seconds, {start: text % {"span": spelt(longest)} for start, longest in seconds.items()}
 
 
-def _ticks(starts: Sequence[int]) -> list[str]:
-    """Return the text below each step, mostly none."""
-    every = max(1, len(starts) // TICKS)
-    form = "H:i" if not starts or starts[-1] - starts[0] <= 24 * HOUR else "d M H:i"
+def _waits(starts: Sequence[int], sampled: Sequence[Minute]) -> _Lengths:
+    """Return the longest waits: of minutes by their samples, of hours by their digests, and the hour's samples."""
+    waits = {minute.start: minute.longest for minute in sampled}
+    if len(starts) > 1 and starts[1] - starts[0] == HOUR:
+        now = max(wait for start, wait in waits.items() if start >= starts[-1])
+        of_hours = digests.waits([start // HOUR for start in starts[:-1]])
+        waits = {hour * HOUR: wait for hour, wait in of_hours.items()} | {starts[-1]: now}
+    text = _("%(span)s in %(queue)s")
+    told = {start: text % {"span": spelt(wait), "queue": queue} for start, (wait, queue) in waits.items() if wait}
+    return {start: wait for start, (wait, _queue) in waits.items()}, told
+
+
+def _lengths(starts: Sequence[int], seconds: Mapping[int, float], texts: Mapping[int, str]) -> list[charts.Bar]:
     return [
-        _clock(start, form) if at % every == 0 and at <= len(starts) - every / 2 else ""
-        for at, start in enumerate(starts)
+        charts.Bar(f"{clock(start)}: {texts.get(start, '0')}", [("series-0", seconds.get(start, 0.0))], tick)
+        for start, tick in zip(starts, charts.ticks(starts), strict=True)
     ]
-
-
-def _clock(start: int, form: str = "d M H:i") -> str:
-    return date_format(timezone.localtime(datetime.fromtimestamp(start, UTC)), form)

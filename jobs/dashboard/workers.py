@@ -33,7 +33,8 @@ _ROW = (
     '<td data-label="{running_}">{running}</td><td class="jobs-number" data-label="{counts_}">{counts}</td>'
     '<td class="jobs-number" data-label="{memory_}">{memory}</td>'
     '<td class="jobs-number" data-label="{load_}">{load}</td>'
-    '<td data-label="{version_}">{version}</td><td data-label="{seen_}">{seen}</td></tr>'
+    '<td data-label="{version_}">{version}</td>'
+    '<td data-label="{seen_}"><span class="jobs-nowrap">{seen}</span></td></tr>'
 )
 _GROUP = '<tr class="jobs-group"><th scope="rowgroup" colspan="{}">{} <small>{} {}</small></th></tr>'
 _BOX = '<td class="jobs-box"><input type="checkbox" name="worker" value="{}" aria-label="{}"></td>'

@@ -13,7 +13,7 @@ def findings() -> Iterator[Finding]:
     """Report commands whose failures, retries or run times are above what is usual for this hour."""
     now = runtime.now()
     _by_queue, minutes = attempt_counts.last_hour()
-    usual, _queues = digests.usual_now(now)
+    usual = digests.usual_now(now).commands
     errors = error_counts.by_command(problems.WINDOW * MINUTE)
     for problem in problems.of_commands(minutes, usual, errors, now):
         since = f" since {moment(problem.since):%d %b %H:%M} UTC" if problem.since else ""

@@ -7,15 +7,15 @@ A digest is a few kilobytes where an hour's counts are hundreds: 300 commands an
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 
 from jobs import conf, runtime
 from jobs.broker import keys
-from jobs.broker.connections import servers
+from jobs.broker.connections import by_server, servers
 from jobs.broker.times import DAY, HOUR, MINUTE, as_text, number_of
-from jobs.inspection import attempt_counts
+from jobs.inspection import attempt_counts, samples
 from jobs.inspection.attempt_counts import Tally
 
 DIGESTS_KEPT = 15 * DAY  # seconds: two weeks of charts, and the same hour of the week twice
@@ -69,11 +69,21 @@ class Usual:
     p50: float = 0.0
     p95: float = 0.0
     wait: float = 0.0
+    seconds: float = 0.0  # of all threads
+    dead: float = 0.0
 
     @property
     def is_known(self) -> bool:
         """Whether there were enough hours to say so."""
         return self.hours >= ENOUGH_HOURS
+
+
+class UsualNow(NamedTuple):
+    """What is usual now, by command, by queue, and of all queues together."""
+
+    commands: dict[str, Usual]
+    queues: dict[str, Usual]
+    together: Usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +129,8 @@ def _write(client: Redis, hour: int) -> None:
     waits: dict[str, float] = {}
     for of_minute in sampled:
         for name, text in of_minute.items():
-            queue = as_text(name)
+            if (queue := as_text(name)) == samples.THREADS:
+                continue
             waits[queue] = max(waits.get(queue, 0.0), number_of(text.partition(b" ")[2]))
     fields: dict[Any, Any] = {f"command|{name}": _text(Digest.of(tally)) for name, tally in commands.items()}
     for name in queues.keys() | waits.keys():
@@ -179,11 +190,13 @@ def usual(digests: Iterable[Digest]) -> Usual:
         p50=median(each.p50 for each in ran),
         p95=median(each.p95 for each in ran),
         wait=wait,
+        seconds=median(each.seconds for each in ran),
+        dead=median(each.dead for each in ran),
     )
 
 
-def usual_now(now: float) -> tuple[dict[str, Usual], dict[str, Usual]]:
-    """Return what is usual for the hour of `now`, by command and by queue. One round trip a server."""
+def usual_now(now: float) -> UsualNow:
+    """Return what is usual for the hour of `now`. One round trip a server."""
     hours = read(usual_hours(now)).values()
     commands: dict[str, list[Digest]] = {}
     queues: dict[str, list[Digest]] = {name: [] for name in conf.queues()}
@@ -192,10 +205,24 @@ def usual_now(now: float) -> tuple[dict[str, Usual], dict[str, Usual]]:
             commands.setdefault(name, []).append(digest)
         for name, digest in hour.queues.items():
             queues.setdefault(name, []).append(digest)
-    return (
+    return UsualNow(
         {name: usual(each) for name, each in commands.items()},
         {name: usual(each) for name, each in queues.items()},
+        usual(sum(hour.queues.values(), Digest()) for hour in hours),
     )
+
+
+def waits(hours: Iterable[int]) -> dict[int, tuple[float, str]]:
+    """Return the longest wait of each of these hours and its queue, 0 and "" without one. One round trip a server."""
+    found = dict.fromkeys(hours, (0.0, ""))
+    for client, names in by_server(conf.queues()).items():
+        with client.pipeline(transaction=False) as pipeline:
+            for hour in found:
+                pipeline.hmget(keys.digest(hour), [f"queue|{name}" for name in names])
+            for hour, texts in zip(found, pipeline.execute(), strict=True):
+                waited = [(wait, name) for name, text in zip(names, texts, strict=True) if (wait := _digest(text).wait)]
+                found[hour] = max(found[hour], *waited) if waited else found[hour]
+    return found
 
 
 def _text(digest: Digest) -> str:

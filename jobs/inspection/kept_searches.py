@@ -26,10 +26,10 @@ def keep(user: str, name: str, search: str) -> None:
     """Keep a search, in the place of one of the same name. Raises SearchError, and ChangeRefusedError for too many."""
     name = " ".join(name.split())
     if not 0 < len(name) <= LONGEST_NAME:
-        raise ChangeRefusedError(f"A search is kept under a name of 1 to {LONGEST_NAME} characters, not {len(name)}.")
+        raise ChangeRefusedError(f"The name of a saved search has 1 to {LONGEST_NAME} characters, not {len(name)}.")
     kept, client = str(Search.parse(search)), get_connection(_queue())
     if not client.hexists(keys.searches(user), name) and client.hlen(keys.searches(user)) >= MOST:
-        raise ChangeRefusedError(f"You have kept {MOST} searches, which are the most. Forget one first.")
+        raise ChangeRefusedError(f"You have {MOST} saved searches, the most that are allowed. Delete one first.")
     client.hset(keys.searches(user), name, kept)
 
 

@@ -71,10 +71,12 @@ class Worker:
 
 def listed(*, jobs: int = EVERY_JOB) -> list[Worker]:
     """Return every worker in RQ's lists, each with at most `jobs` of its running jobs. Two round trips a server."""
-    workers: list[Worker] = []
-    for client in servers():
-        workers += _read(client, sorted(as_text(key) for key in client.smembers(keys.WORKERS)), jobs=jobs)
-    return workers
+    return [worker for client in servers() for worker in listed_on(client, jobs=jobs)]
+
+
+def listed_on(client: Redis, *, jobs: int = EVERY_JOB) -> list[Worker]:
+    """Return those of one server."""
+    return _read(client, sorted(as_text(key) for key in client.smembers(keys.WORKERS)), jobs=jobs)
 
 
 alive = listed  # its name in release 0.1; goes in 0.3

@@ -1,1 +1,1 @@
-"""The outbox: durable jobs are rows in the database until Redis has them."""
+"""One commit: durable jobs in the transaction that defers them, receipts in the transaction of an atomic command."""

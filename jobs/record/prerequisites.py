@@ -12,6 +12,7 @@ from itertools import islice
 from math import inf
 from typing import Any, NamedTuple
 
+import orjson
 from redis import Redis
 from redis.exceptions import RedisError
 from rq.job import Job, JobStatus
@@ -35,6 +36,14 @@ READ_AT_ONCE = 1_000  # prerequisites whose records a round trip reads
 _LINK = Script("link.lua")
 
 WAIT, RUN = "wait", "run"  # what a job does if one of its prerequisites ends badly
+
+
+def listed(text: bytes | str) -> list[str]:
+    """Return the ids in the field `prereqs` of a record; none if it cannot be read."""
+    try:
+        return list(map(str, orjson.loads(text or b"[]")))
+    except (ValueError, TypeError):  # tampered with
+        return []
 
 
 class Prerequisites(NamedTuple):

@@ -11,7 +11,7 @@ from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.broker.lease import Lease
 from jobs.broker.times import MINUTE
-from jobs.inspection import attempt_counts, digests, samples
+from jobs.inspection import attempt_counts, digests, releases, samples, workers
 from jobs.worker.connection import Wire
 
 LEASE = 5_000  # milliseconds in which the other parents leave a minute to the one that began it
@@ -40,7 +40,9 @@ class Collection:
             return
         client, until = get_connection(self._queue), time.monotonic() + LONGEST
         if minute != self._minute:
-            samples.collect_on(client)
+            alive = workers.listed_on(client, jobs=0)
+            samples.collect_on(client, alive)
+            releases.follow_on(client, alive)
             attempt_counts.pack_on(client)
             self._minute = minute
         self._is_behind = True

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from jobs import conf, runtime
 from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import (
+    Committed,
     Dead,
     Discarded,
     Finished,
@@ -125,6 +126,8 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
     now = runtime.now()
     if isinstance(outcome, Finished):
         kind, when, counted = "F", outcome.ttl, "finished"
+        if type(outcome) is Committed:
+            note = line("committed", now, worker=claim.worker)  # for the case that the job was cancelled meanwhile
         if outcome.ttl:
             result_type = _SUCCESSFUL
             fields = ("log", _bounded(outcome.log)) if outcome.log else ()

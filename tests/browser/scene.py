@@ -69,6 +69,8 @@ class Scene:
         wait_until(lambda: self.dead.state == "dead")
         self.blocked = AwardBadge.defer(ada, "out of the maze", prereq_jobs=[self.dead])
         queues.pause("low")
+        deleted = Change("ada", "delete", "3 jobs were deleted.", state="dead", filters={"text": "cobol"}, count="3")
+        activity.record(deleted, [self.dead.id])
         wait_until(self.is_set)
 
     def is_set(self):
@@ -87,7 +89,23 @@ class Scene:
                         outcome = "retried" if chance.random() < failing * rush else "finished"
                         bucket = int(usual * chance.lognormvariate(0, 0.8)).bit_length()
                         pipeline.hincrby(f"jobs:counts:{minute}", f"{queue}|{command}|{outcome}|{bucket}", 1)
+            self.figures(pipeline, this_minute, chance)
             pipeline.execute()
+
+    def figures(self, pipeline, this_minute, chance):
+        """Samples of the last hour, a deploy, and what is usual, as the workers' parents write them."""
+        for minute in range(this_minute - 59, this_minute):
+            late = max(0, 16 - abs(this_minute - minute - 22)) * (1 + chance.random())
+            waits = {"critical": 0, "default": 0, "mailers": 0, "background": late * chance.random(), "low": late}
+            fields = {name: f"0 {wait:.3f}" for name, wait in waits.items()}
+            pipeline.hset(
+                f"jobs:samples:{minute}", mapping=fields | {"|threads": f"{chance.randint(1, 2 + int(late) // 9)} 5"}
+            )
+        pipeline.hset("jobs:releases", "v42", f"{(this_minute - 28) * 60} {this_minute * 60}")
+        usual = {f"queue|{queue}": f"{60 * pace} 4 1 0.2 0.5 {60 * pace} 4" for queue, _, pace, _, _ in TRAFFIC}
+        usual |= {f"command|{name}": f"{60 * pace} {max(1, pace)} 0 0.2 4.5 9 0" for _, name, pace, _, _ in TRAFFIC}
+        for days in range(1, 8):
+            pipeline.hset(f"jobs:digest:{this_minute // 60 - 24 * days}", mapping=usual)
 
     def recurring(self):
         """Entries, each with some runs; one of them fails."""
@@ -134,9 +152,12 @@ class Scene:
                 (address("commands"), "courses.RunSubmission"),
                 (address("commands") + "?span=day", "courses.SyncTrack"),
             ],
-            "command": [(address("command", "courses.SyncTrack"), "LookupError")],
+            "command": [
+                (address("command", "courses.SyncTrack"), "Longest-running jobs"),
+                (address("command", "courses.SyncTrack") + "?span=2weeks", "Slowest of the last jobs"),
+            ],
             "errors": [(address("errors"), "LookupError")],
-            "activity": [(address("activity"), "was cancelled.")],
+            "activity": [(address("activity"), "3 jobs were deleted.")],
         }
 
     def end(self):

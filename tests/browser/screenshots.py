@@ -13,7 +13,7 @@ from tests.servers import Valkey
 IMAGES = Path(__file__).resolve().parent.parent.parent / "docs" / "images"
 LARGEST = 150_000  # bytes of a picture
 
-TALL = {"width": 1280, "height": 1000}
+TALL = {"width": 1280, "height": 900}
 PICTURES = {
     "overview": ("overview", (), {"viewport": TALL}),
     "overview-dark": ("overview", (), {"color_scheme": "dark", "viewport": TALL}),

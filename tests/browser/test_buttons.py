@@ -171,7 +171,7 @@ def test_many_retry(page):
         is_in(job, "dead")
     page.go("list", "dead")
     choose(page, *jobs[:2])
-    page.press("Retry")
+    page.press("Retry selected")
     assert page.told() == "2 jobs were retried."
     is_in(jobs[0], "finished")
     is_in(jobs[1], "finished")
@@ -182,7 +182,7 @@ def test_many_run_now(page):
     jobs = WriteNote.defer_many([("first",), ("second",)], wait=3_600)
     page.go("list", "scheduled")
     choose(page, jobs[1])
-    page.press("Run now")
+    page.press("Run selected now")
     is_in(jobs[1], "finished")
     assert jobs[0].state == "scheduled"
 
@@ -190,8 +190,7 @@ def test_many_run_now(page):
 def test_many_cancel(page):
     jobs = [queued("a pear"), queued("an apple"), queued("another apple")]
     page.go("list", "queued", query="?text=apple")
-    page.page.get_by_label("all jobs that match the filters, on all pages").check()
-    page.press("Cancel", asks="Cancel 2 jobs?")
+    page.press("Cancel all that match", asks="Cancel 2 jobs?")
     assert page.told() == "2 jobs were cancelled."
     assert [job.state for job in jobs] == ["queued", "cancelled", "cancelled"]
     assert page.page.url.endswith("?text=apple")
@@ -200,8 +199,7 @@ def test_many_cancel(page):
 def test_many_delete(page):
     jobs = [queued(str(number)) for number in range(30)]
     page.go("list", "queued")
-    page.page.get_by_label("all 30").check()
-    page.press("Delete", asks="Delete 30 jobs?")
+    page.press("Delete all 30", asks="Delete 30 jobs?")
     assert page.told() == "30 jobs were deleted."
     assert {job.state for job in jobs} == {None}
 
@@ -209,7 +207,7 @@ def test_many_delete(page):
 def test_many_of_none_says_so(page):
     dead()
     page.go("list", "dead")
-    page.press("Delete")
+    page.press("Delete selected")
     assert page.told() == "No job was selected."
 
 

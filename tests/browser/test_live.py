@@ -219,10 +219,10 @@ def test_a_pointer_on_a_table_holds_it(visit, page, clock):
     visit.go("overview")
     page.get_by_role("row").filter(has_text="low").hover()
     assert not clock.tick()
-    expect(page.get_by_text("held", exact=True)).to_be_visible()
+    expect(page.get_by_text("refresh paused", exact=True)).to_be_visible()
     page.locator("h1").hover()
     assert clock.tick()
-    expect(page.get_by_text("held", exact=True)).to_be_hidden()
+    expect(page.get_by_text("refresh paused", exact=True)).to_be_hidden()
 
 
 # --- nothing jumps ---------------------------------------------------------------------------

@@ -607,9 +607,12 @@ def test_a_clock_that_differs(healthy, monkeypatch):
 
 
 def test_a_database_that_is_down(healthy, monkeypatch):
+    connect = type(connections["default"]).ensure_connection
+
     def down(connection):
         if connection.alias == "default":
             raise OperationalError("connection refused\nmore")
+        connect(connection)
 
     monkeypatch.setattr(type(connections["default"]), "ensure_connection", down)
     assert whats() == ["The database 'default' cannot be reached: connection refused"]
@@ -634,13 +637,13 @@ def test_a_database_that_takes_calls_and_never_answers(healthy):
 
 def test_migrations_that_are_missing(healthy):
     recorder = MigrationRecorder(connections["default"])
-    recorder.record_unapplied("jobs", "0005_unsent")
+    recorder.record_unapplied("jobs", "0006_receipt")
     try:
         (finding,) = doctor.examine()
     finally:
-        recorder.record_applied("jobs", "0005_unsent")
+        recorder.record_applied("jobs", "0006_receipt")
 
-    assert finding.what == "1 migration is not applied: jobs.0005_unsent."
+    assert finding.what == "1 migration is not applied: jobs.0006_receipt."
     assert (finding.severity, finding.mend) == (ERROR, "python manage.py migrate")
 
 

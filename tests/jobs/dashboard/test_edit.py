@@ -32,7 +32,11 @@ def test_a_dead_job_is_edited_and_runs_anew(admin_client, worker):
     assert made.id != job.id
     assert made.description == "sample.Fail('good luck')" or "message='good luck'" in made.description
     assert job.state is JobState.DEAD
-    assert f"was made from job {job.id}." in text(admin_client, done.url)
+    page = text(admin_client, done.url)
+    assert f"was made from job {job.id}." in page
+    assert f'<dt>Edited from</dt><dd><a href="{url("job", job.id)}">{job.id}</a>' in page
+    worker.run()  # the link stays
+    assert f'<a href="{url("job", job.id)}">{job.id}</a>' in text(admin_client, url("job", made.id))
 
 
 def test_records_and_numbers_are_typed(admin_client):

@@ -1,6 +1,7 @@
 """The page of one job: its lanes, its traceback, its return value, the jobs around it, and its buttons."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -229,3 +230,20 @@ def test_a_job_takes_at_most_15_round_trips(state, admin_client, worker, monkeyp
     made = count_trips(monkeypatch)
     text(admin_client, page)
     assert len(made) <= 15
+
+
+@pages
+def test_the_last_hour_of_the_command_is_on_the_page(admin_client, worker):
+    job = Fail.defer("x")
+    assert "This command, last hour" not in text(admin_client, url("job", job.id))
+    worker.run()
+    minute, client = int(time.time()) // 60, get_connection("default")
+    for outcome, number in {"default|sample.Fail|finished|20": 18, "low|sample.Fail|dead|20": 1}.items():
+        client.hincrby(f"jobs:counts:{minute - 3}", outcome, number)
+    client.hincrby(f"jobs:counts:{minute - 3}", "default|sample.WriteNote|dead|20", 9)
+    for days in (1, 2):
+        client.hset(f"jobs:digest:{minute // 60 - 24 * days}", "command|sample.Fail", "100 4 1 0.1 0.26 9 0")
+    page = text(admin_client, url("job", job.id)).partition("This command, last hour")[2].partition("</section>")[0]
+    assert '<b>Failing 10 %</b> <small>20 attempts, <span class="jobs-nowrap">usually 4 %</span></small>' in page
+    assert '<b>Run time 1 s</b> <small>95th percentile, <span class="jobs-nowrap">usually 260 ms</span></small>' in page
+    assert page.count('<svg class="jobs-trend') == 2

@@ -1,13 +1,19 @@
 """The confirmation pages: what a change concerns, and what its button says."""
 
+import re
+
 import pytest
+from django.urls import reverse
 
 from jobs import queues
-from tests.jobs.dashboard.pages import send, url
+from jobs.inspection import activity
+from tests.jobs.dashboard.pages import OVERVIEW, send, staff, text, url
 from tests.sample.commands.notes import Fail, WriteNote
 from tests.sample.commands.trouble import TroubleOnce
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+ALL = ' name="all" value="1"'
 
 
 def asked(client, address, **data):
@@ -59,7 +65,42 @@ def test_to_interrupt_is_one_word(admin_client, worker):
     assert (question.text, question.verb) == (f"Interrupt job {job.id}?", "Interrupt")
     question, _page = asked(admin_client, url("many_cancel", "running"), job=[job.id])
     assert question.text == "Interrupt 1 job?"
+    assert ">Interrupt selected</button>" in text(admin_client, url("list", "running"))
     assert "1 job was interrupted." in send(admin_client, url("many_cancel", "running"), job=[job.id])
+    (change,), _ = activity.page(1)
+    assert change.what == "interrupt"
+
+
+def test_a_job_that_interrupts_many_says_so_too(admin_client, worker, monkeypatch):
+    monkeypatch.setattr("jobs.dashboard.actions.MOST_AT_ONCE", 0)
+    WriteNote.defer("x")
+    worker.claim()
+    page = send(admin_client, url("many_cancel", "running"), all="1")
+    assert "1 job is being interrupted." in page
+    assert "<h1>Interrupt: 1 job</h1>" in page
+    assert "<dd>Interrupt</dd>" in page
+    assert "Interrupt: <a" in text(admin_client, reverse(OVERVIEW))
+
+
+def test_a_list_has_buttons_for_the_selected_jobs_and_for_all(admin_client, client):
+    jobs = [WriteNote.defer(word, wait=60) for word in ("pear", "apple", "apple")]
+
+    def buttons(client, query=""):
+        page = text(client, url("list", "scheduled") + query)
+        return re.findall(r'<button type="submit"( name="all" value="1")? class="jobs-button[^>]*>(.*?)</button>', page)
+
+    each = ["Run selected now", "Cancel selected", "Delete selected"]
+    every = ["Run all 3 now", "Cancel all 3", "Delete all 3"]
+    assert buttons(admin_client)[-6:] == [("", name) for name in each] + [(ALL, name) for name in every]
+    matching = ["Run all that match now", "Cancel all that match", "Delete all that match"]
+    assert buttons(admin_client, "?text=apple")[-3:] == [(ALL, name) for name in matching]
+    client.force_login(staff("view", "cancel"))
+    assert buttons(client)[-2:] == [("", "Cancel selected"), (ALL, "Cancel all 3")]
+
+    question, _page = asked(admin_client, url("many_cancel", "scheduled"), all="1", text="apple")
+    assert question.text == "Cancel 2 jobs?"
+    send(admin_client, url("many_cancel", "scheduled"), all="1", text="apple")
+    assert [job.state for job in jobs] == ["scheduled", "cancelled", "cancelled"]
 
 
 def test_what_a_job_says_of_itself_is_text(admin_client):

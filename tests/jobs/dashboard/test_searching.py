@@ -1,5 +1,7 @@
 """The search over all states, and what every list shows of it."""
 
+import re
+
 import pytest
 from django.urls import reverse
 
@@ -26,6 +28,26 @@ def test_it_searches_all_states_and_each_state_keeps_the_search(admin_client, wo
     assert f'{url("list", "queued")}?q=pear">Queued <small>1</small>' in listed
     assert '<input type="hidden" name="q" value="pear">' in listed  # for the changes of all that match
     assert "apple" not in listed
+
+
+def test_controls_of_text_direction_are_marks_in_what_it_finds(admin_client, worker):
+    job = Fail.defer("x\u202e")
+    worker.run()
+    for address in (
+        url("search") + "?q=state:dead+state:queued",
+        url("errors"),
+        url("command", job.command_name),
+        url("list", "dead"),
+    ):
+        page = text(admin_client, address)
+        assert "\u202e" not in page
+        assert "\u27e8U+202E\u27e9" in page
+
+
+def test_an_id_of_an_element_is_on_a_page_once(admin_client):
+    for address in (url("workers"), url("commands"), url("search"), url("list", "dead")):
+        ids = re.findall(r' id="([^"]+)"', text(admin_client, address))
+        assert len(ids) == len(set(ids)), address
 
 
 def test_one_state_leads_to_its_list_and_an_id_to_its_job(admin_client):
@@ -99,13 +121,15 @@ def test_the_box_is_on_every_page_and_suggests(admin_client):
 
 
 def test_a_search_is_kept_for_its_user_alone(admin_client, client):
-    send(admin_client, url("search_keep"), name="my <dead>", q="state:dead args.user:7")
+    page = send(admin_client, url("search_keep"), name="my <dead>", q="state:dead args.user:7")
+    assert "The search was saved as my &lt;dead&gt;." in page
     page = text(admin_client, url("list", "queued"))
     assert "my &lt;dead&gt;</a>" in page
     assert "?q=state%3Adead+args.user%3A7" in page
     client.force_login(staff("view"))
     assert "my &lt;dead&gt;" not in text(client, url("list", "queued"))
-    send(admin_client, url("search_forget"), name="my <dead>")
+    page = send(admin_client, url("search_forget"), name="my <dead>")
+    assert "The saved search my &lt;dead&gt; was deleted." in page
     assert "my &lt;dead&gt;</a>" not in text(admin_client, url("list", "queued"))
 
 

@@ -79,9 +79,36 @@ def test_usual_is_compared_with_the_same_hour_of_the_last_days(valkey):
     for days in (1, 2, 7):
         client.hset(f"jobs:digest:{int(now) // HOUR - 24 * days}", "command|a.B", "50 5 1 0.1 0.2 9 0")
     client.hset(f"jobs:digest:{int(now) // HOUR - 23}", "command|a.B", "9999 0 0 9 9 9 0")
-    commands, queues = digests.usual_now(now)
-    assert (commands["a.B"].hours, commands["a.B"].attempts, commands["a.B"].p95) == (3, 50, 0.2)
-    assert queues["low"].wait == 0
+    usual = digests.usual_now(now)
+    assert (usual.commands["a.B"].hours, usual.commands["a.B"].attempts, usual.commands["a.B"].p95) == (3, 50, 0.2)
+    assert usual.queues["low"].wait == 0
+    assert not usual.together.is_known
+
+
+def test_what_is_usual_for_all_queues_together(valkey):
+    now, client = time.time(), get_connection("default")
+    for days in range(1, 8):
+        fields = {
+            "queue|low": "50 5 1 0.1 0.2 9 40",
+            "queue|default": f"{days}50 5 2 0.1 0.2 {days} 3",
+            "command|a.B": "7",
+        }
+        client.hset(f"jobs:digest:{int(now) // HOUR - 24 * days}", mapping=fields)
+    usual = digests.usual_now(now).together
+    assert (usual.hours, usual.attempts, usual.dead, usual.seconds, usual.wait) == (7, 500, 3, 13, 40)
+
+
+def test_the_longest_wait_of_an_hour_and_its_queue(valkey):
+    fields = {"queue|low": "0 0 0 0 0 0 40", "queue|default": "9 0 0 0 0 0 3", "queue|gone": "9 0 0 0 0 0 99"}
+    get_connection("default").hset(f"jobs:digest:{hour()}", mapping=fields)
+    assert digests.waits([hour(), hour(1)]) == {hour(): (40.0, "low"), hour(1): (0.0, "")}
+
+
+def test_the_threads_that_are_sampled_are_no_queue(valkey):
+    fill(latency="41.5")
+    get_connection("default").hset(f"jobs:samples:{hour() * HOUR // MINUTE + 2}", "|threads", "3 70")
+    write_all()
+    assert set(digests.read([hour()])[hour()].queues) == {"low"}
 
 
 def test_what_is_no_digest_counts_nothing(valkey):

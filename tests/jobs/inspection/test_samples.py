@@ -2,6 +2,7 @@
 
 import pytest
 
+from jobs import runtime
 from jobs.broker.connections import get_connection
 from jobs.commands.collect_metrics import CollectMetrics
 from jobs.inspection import samples
@@ -38,3 +39,24 @@ def test_a_sample_is_kept_for_its_minute_also_by_the_collector_of_earlier_releas
     (key,) = client.keys("jobs:samples:*")
     assert client.hget(key, "default").split()[0] == b"3"
     assert 72 * 3_600 < client.ttl(key) <= 73 * 3_600
+
+
+def test_the_last_minutes_have_the_longest_wait_and_the_threads(valkey):
+    minute = int(runtime.now()) // 60
+    client = get_connection("default")
+    client.hset(
+        f"jobs:samples:{minute - 1}", mapping={"low": "3 40.5", "default": "9 7", "|threads": "3 10", "x": b"\xff"}
+    )
+    client.hset(f"jobs:samples:{minute - 3}", "low", "1 1")
+    found = samples.last(3)
+    assert [each.start for each in found] == [(minute - ago) * 60 for ago in (2, 1, 0)]
+    assert [each.longest for each in found] == [(0.0, ""), (40.5, "low"), (0.0, "")]
+    assert [(each.busy, each.threads) for each in found] == [(0, 0), (3, 10), (0, 0)]
+
+
+def test_the_threads_of_the_workers_are_sampled(valkey):
+    for name, busy in (("a", 2), ("b", 1)):
+        valkey.client().sadd("rq:workers", f"rq:worker:{name}")
+        valkey.client().hset(f"rq:worker:{name}", mapping={"queues": "low", "threads": 5, "running": busy})
+    samples.collect()
+    assert (samples.last(1)[0].busy, samples.last(1)[0].threads) == (3, 10)

@@ -1,1 +1,1 @@
-"""The outbox: durable jobs."""
+"""Durable jobs, and receipts of atomic commands, on a real server and database."""

@@ -8,6 +8,7 @@ from jobs.job import JobState, MandateJob
 from jobs.models import Unsent
 from jobs.outbox import rows as outbox
 from jobs.outbox.relay import relays
+from tests.sample.commands.atomic import WriteOnce
 from tests.sample.commands.durable import KeepOnce, KeepRow, KeepTrace
 from tests.sample.commands.notes import Fail, WriteNote
 from tests.sample.models import Note
@@ -54,6 +55,18 @@ def test_outside_a_transaction_too_the_row_is_inserted_first_and_marked_when_it_
     with transaction.atomic():
         other = KeepRow.defer("y")
     assert (rows(), queued()) == ([job.id, other.id], [job.id, other.id])
+
+
+def test_an_atomic_command_deletes_its_row_in_its_own_commit_so_it_is_not_sent_again(
+    rows, die_after_commit, sweep, valkey
+):
+    WriteOnce.defer("a", durable=True)
+    die_after_commit()
+    assert (rows(), notes()) == ([], ["a"])
+
+    valkey.client().flushall()
+    sweep()
+    assert queued() == []
 
 
 def test_it_goes_when_its_job_has_ended(worker, rows, drain):

@@ -4,9 +4,11 @@ import pytest
 
 from jobs import runtime
 from jobs.broker.connections import get_connection
+from jobs.inspection import releases, samples
 from jobs.worker.collection import Collection
 from jobs.worker.connection import Wire
 from tests.processes import wait_until
+from tests.sample.commands.long import Patient
 from tests.sample.commands.notes import WriteNote
 
 
@@ -66,7 +68,7 @@ def test_an_hour_that_has_ended_is_summed_up_and_digested(valkey, collecting, cl
 
 def test_a_sample_that_cannot_be_written_is_tried_again(valkey, collecting, clock, monkeypatch):
     collection = new()
-    monkeypatch.setattr("jobs.inspection.samples.collect_on", lambda client: 1 / 0)
+    monkeypatch.setattr("jobs.inspection.samples.collect_on", lambda client, alive: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         collection.run()
     monkeypatch.undo()
@@ -89,3 +91,17 @@ def test_a_worker_collects_while_its_lowest_queue_is_starved(worker_process, set
     wait_until(lambda: sampled())
     (key,) = get_connection("low").keys("jobs:samples:*")[:1]
     assert get_connection("low").hget(key, "low").startswith(b"3 ")
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_worker_collects_while_all_its_threads_are_busy(worker_process, tmp_path):
+    jobs = [Patient.defer(str(tmp_path / f"started {n}"), str(tmp_path / "release")) for n in range(2)]
+    worker_process("default", "low", concurrency=2, env={"JOBS_COLLECT": "1"})
+    wait_until(lambda: all(job.state == "running" for job in jobs))
+    WriteNote.defer_many([("x",)] * 3, queue="low")
+    client = get_connection("low")
+    wait_until(lambda: any(minute.waits.get("low") and minute.busy == 2 for minute in samples.last(3)), timeout=130)
+    assert client.llen("rq:queue:low") == 3
+    assert len(releases.deploys(0)) == 1
+    (tmp_path / "release").touch()
