@@ -1,27 +1,44 @@
 """The outbox: durable jobs that Redis does not have yet, and why."""
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
-from jobs import conf
+from django.db import DatabaseError
+
+from jobs import conf, runtime
 from jobs.broker import keys
 from jobs.broker.connections import servers
 from jobs.broker.times import MINUTE, as_text
 from jobs.dashboard.format import span as spelt
 from jobs.doctor.finding import Finding, Severity, first_of, manage, some
 from jobs.errors import PayloadError
-from jobs.inspection import unsent, workers
+from jobs.inspection import workers
+from jobs.inspection.single_flight import NoAnswerError, SingleFlight
 from jobs.outbox import rows
 from jobs.record import packed
 
+PATIENCE = 3.0  # seconds within which the database must answer
 LOOKED_AT = 2  # slices of the oldest unsent rows
+
+
+_flight: SingleFlight[list[Finding]] = SingleFlight("outbox", lambda: [*_unsent()])
 
 
 def findings() -> Iterator[Finding]:
     """Report unsent jobs, rows that cannot be read, a relay that does not run, and jobs that were not durable."""
-    backlog = unsent.backlog()
-    if backlog is None:
+    if not rows.is_on():
         return
+    _flight.start()
+    with suppress(NoAnswerError, DatabaseError):  # a database that does not answer is another finding
+        yield from _flight.answer(time.monotonic() + PATIENCE)
+    yield from _relay()
+    yield from _plain()
+
+
+def _unsent() -> Iterator[Finding]:
+    backlog = rows.backlog()
     if backlog.oldest > MINUTE:
         yield Finding(
             Severity.ERROR,
@@ -31,8 +48,6 @@ def findings() -> Iterator[Finding]:
             f"Start a worker on their server, or: {manage('jobs', 'relay')}",
         )
         yield from _unreadable()
-    yield from _relay()
-    yield from _plain()
 
 
 def _unreadable() -> Iterator[Finding]:
@@ -68,16 +83,18 @@ def _unreadable() -> Iterator[Finding]:
 
 
 def _relay() -> Iterator[Finding]:
-    if not workers.listed(jobs=0):
-        return  # another finding
-    for client in servers():
-        if not client.exists(keys.lease("outbox")) and client.zcard(keys.ALIVE):
-            yield Finding(
-                Severity.ERROR,
-                "No worker runs the relay of the outbox.",
-                "Durable jobs that Redis did not take at once stay in the database.",
-                "Restart the workers with JOBS['OUTBOX'] set, and look for 'the outbox waits' in their logs.",
-            )
+    now = runtime.now()
+    if not any(
+        worker.is_ours and worker.born and now - worker.born.timestamp() > MINUTE for worker in workers.listed(jobs=0)
+    ):
+        return  # no worker is another finding, and one that has just started relays in a second
+    if not any(client.exists(keys.lease("outbox")) for client in servers()):
+        yield Finding(
+            Severity.ERROR,
+            "No worker runs the relay of the outbox.",
+            "Durable jobs that Redis did not take at once stay in the database.",
+            "Restart the workers with JOBS['OUTBOX'] set, and look for 'the outbox waits' in their logs.",
+        )
 
 
 def _plain() -> Iterator[Finding]:

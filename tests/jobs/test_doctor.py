@@ -61,7 +61,6 @@ def add_worker(name="w1", *, listed=tuple(QUEUES), **fields):
     heartbeat.beat(wire, name, os.getpid(), time.time(), listed, Board(10))
     heartbeat.register(wire, name, listed)
     wire.close()
-    get_connection("default").set("jobs:lease:outbox", name)  # a child of it relays
     if fields:
         get_connection("default").hset(f"rq:worker:{name}", mapping=fields)
 

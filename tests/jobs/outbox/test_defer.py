@@ -418,7 +418,7 @@ def test_by_its_id_alone_an_unsent_prerequisite_is_known_too(valkey, worker, rel
     second = KeepRow.defer("second", prereq_jobs=[first.id])
     valkey.start()
     row = Unsent.objects.get(job_id=second.id)
-    Unsent.objects.filter(pk=row.pk).update(id=row.pk - 10)  # and sent first
+    Unsent.objects.filter(job_id=first.id).update(id=row.pk + 10)  # the second is sent first
     relay()
     worker.run()
     assert [note.text for note in Note.objects.order_by("pk")] == ["first", "second"]

@@ -171,7 +171,9 @@ def test_the_doctor_names_a_relay_that_does_not_run(valkey):
     with valkey.client() as client:
         client.zadd("jobs:workers", {"w1": 4e9})
         client.sadd("rq:workers", "rq:worker:w1")
-        client.hset("rq:worker:w1", mapping={"queues": "default", "birth": "2026-01-01T00:00:00.000000Z"})
+        client.hset(
+            "rq:worker:w1", mapping={"queues": "default", "threads": "1", "birth": "2026-01-01T00:00:00.000000Z"}
+        )
         assert [finding.what for finding in examination.findings()] == ["No worker runs the relay of the outbox."]
         client.set("jobs:lease:outbox", "x")
         assert [*examination.findings()] == []
