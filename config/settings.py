@@ -131,6 +131,7 @@ RQ_SHOW_ADMIN_LINK = False
 JOBS = {
     "QUEUES": queues.QUEUES,
     "SCHEDULE": "config.schedule.SCHEDULE",
+    "OUTBOX": "default",
     "VERSION": env.str("VERSION", default=""),
     "API_TOKENS": env.list("API_TOKENS", default=[]),
 }

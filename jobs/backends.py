@@ -30,6 +30,7 @@ from jobs.errors import ForbiddenFunctionError, NewerPayloadError, PayloadError
 from jobs.inspection import find
 from jobs.job import JobState, MandateJob
 from jobs.mandate import Mandate
+from jobs.outbox import hooks
 from jobs.record import registry
 from jobs.runtime import passage
 from jobs.safe_logging import safe_logger
@@ -152,9 +153,8 @@ class RQBackend(BaseTaskBackend):
         fields = {"path": task.module_path, "args": result.args, "kwargs": result.kwargs, "backend": self.alias}
         due = options.bounded("run_after", task.run_after) if task.run_after is not None else None
         with tracing.sending(RunTask, queue) if tracing.is_on else tracing.UNTRACED as note:
-            new = new_job(
-                RunTask, (), fields, queue=queue, due=due, context=tracing.context() if tracing.is_on else b""
-            )
+            context, durable = tracing.context() if tracing.is_on else b"", hooks.is_durable(RunTask, None)
+            new = new_job(RunTask, (), fields, queue=queue, due=due, context=context, durable=durable)
             note((new,))
             (job,) = queues.push((new._replace(at_front=task.priority > 0),))
         result = _result(task, self.alias, args, kwargs, job)

@@ -11,13 +11,16 @@ from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
 
 from jobs import conf
 from jobs.broker import defaults, names
 from jobs.broker.connections import address, get_connection
+from jobs.client.options import database_of
 from jobs.errors import ScheduleError
+from jobs.outbox.checks import check_outbox
 from jobs.record import registry, webhooks
 from jobs.recurring.entry import COLLECTOR
 from jobs.recurring.entry import listed as listed_entries
@@ -225,6 +228,20 @@ def check_extras(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     ]
 
 
+def check_atomic(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """jobs.E018: an atomic command names a database that DATABASES does not have."""
+    return [
+        Error(
+            f"{name} has atomic = {command.atomic!r}, but DATABASES has no such alias.",  # type: ignore[attr-defined]
+            hint=f"The aliases are: {', '.join(connections)}. True stands for {DEFAULT_DB_ALIAS!r}.",
+            obj=command,
+            id="jobs.E018",
+        )
+        for name, command in registry.all_commands().items()
+        if command.atomic and database_of(command) not in connections.settings  # type: ignore[attr-defined]
+    ]
+
+
 def check_development(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """jobs.W003, of `check --deploy`: queues lie on the embedded server, which is for development."""
     queues = [name for name, config in settings.RQ_QUEUES.items() if defaults.embedded_folder(config)]
@@ -263,4 +280,6 @@ ALL = (
     check_redis,
     check_settings,
     check_extras,
+    check_outbox,
+    check_atomic,
 )

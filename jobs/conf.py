@@ -25,6 +25,8 @@ DEFAULTS: dict[str, Any] = {
     "ON_DEAD": (),
     # The dotted path of the list of recurring entries; None: no entries.
     "SCHEDULE": None,
+    # Whether the package's own recurring entry is added where a command is atomic: it deletes old receipts each hour.
+    "CLEAN_UP": True,
     # Whether each minute a worker records the queues' lengths and waits, and sums up the counts of attempts.
     "COLLECT_METRICS": True,
     # Names of fields that the dashboard shows as [filtered], for every command.
@@ -43,6 +45,12 @@ DEFAULTS: dict[str, Any] = {
     "RESULT_LIMIT": 1_048_576,
     # Connections that a process keeps to one server for deferring and reading; a thread waits up to a second for one.
     "CONNECTIONS": 100,
+    # The database alias of the outbox, in whose transactions durable jobs are written; None: no job can be durable.
+    "OUTBOX": None,
+    # When a durable job leaves the outbox: None when Redis has it, "ended" when it has ended.
+    "OUTBOX_KEEP": None,
+    # Whether every command is durable.
+    "DURABLE": False,
     # Whether the session state of a persistent database connection (CONN_MAX_AGE) is reset after each attempt.
     "RESET_CONNECTIONS": True,
 }

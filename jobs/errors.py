@@ -69,6 +69,10 @@ class PrerequisiteError(JobsError, ValueError):
     """Raised at `defer` for a prerequisite that is not a job, or can never finish: deleted, cancelled, elsewhere."""
 
 
+class DurabilityError(JobsError, RuntimeError):
+    """Raised at `defer` of a durable job that would not be durable: a transaction of another database is open, too."""
+
+
 class PrereqJobNotFinishedError(JobsError):
     """Raised if a job is run before a prerequisite of it has finished: "Unfinished job: <id>"."""
 

@@ -7,23 +7,33 @@ Every payload of a command calls `perform`, in any worker; our worker runs a cla
 import inspect
 import logging
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial, wraps
 from typing import Any, cast
 
 import orjson
+from django.db import DatabaseError
 from rq.job import get_current_job
 
 from jobs import conf
-from jobs.attempts import failures, profiles
+from jobs.attempts import failures, forks, profiles
 from jobs.attempts.claim import Claim
 from jobs.attempts.current import Attempt, begin, end
 from jobs.attempts.interrupt import Interruptible, JobInterrupt, TimedOut
-from jobs.attempts.outcomes import Ended, Finished
+from jobs.attempts.outcomes import Committed, Ended, Finished
 from jobs.broker.connections import get_connection
 from jobs.client.context import restored
-from jobs.errors import ForbiddenFunctionError, NewerPayloadError, PayloadError, PrereqJobNotFinishedError
+from jobs.errors import (
+    ForbiddenFunctionError,
+    MissingRecordError,
+    NewerPayloadError,
+    PayloadError,
+    PrereqJobNotFinishedError,
+)
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, finished, invoke
+from jobs.outbox import receipts
 from jobs.record import arguments, display, payload, prerequisites, registry
 from jobs.safe_logging import safe_logger
 
@@ -46,7 +56,18 @@ def perform(name: str, /, *args: Any, **kwargs: Any) -> Any:
     command = _build(name, list(args), kwargs, is_tagged=True)
     if isinstance(job, MandateJob):
         vars(command)["_job"] = job
-    return invoke(command)
+    return invoke(command) if job is None or not command.atomic else _perform_once(command, job.id)
+
+
+def _perform_once(command: Mandate, job_id: str) -> Any:
+    try:
+        return receipts.once(command, job_id.encode(), command.call, _result)()
+    except BaseException as error:
+        receipt = receipts.find(command, job_id.encode())
+        if receipt is None:
+            raise
+        logger.info("job %s of %s has been committed before: %s", job_id, type(command).__qualname__, error)
+    return None if receipt.result is None else arguments.decode(orjson.loads(receipt.result))
 
 
 def attempt(claim: Claim, thread: Interruptible) -> Ended:
@@ -70,18 +91,52 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
             run: profiles.Run = thread.run_async if command.is_async else thread.run
             if more.profile or command.profile_rate or profiles.next_ones:
                 run = profiles.profiled(run, current, command, asked=bool(more.profile))
-            result = finished(command, run(claim, command.call))
+            body: Callable[[], Any] = command.call
+            if command.atomic:
+                body = receipts.once(command, claim.id, _in_this_process(body), _result if claim.ttl else _no_result)
+            result = finished(command, run(claim, body))
             if is_logged:
                 spent = (time.monotonic() - claim.started) * 1_000
                 logger.info("performed %s in %.0f ms", current, spent, extra=current.fields())
     except BaseException as error:  # SystemExit too: a command must not end the worker
         if isinstance(error, TimedOut):
             error = _with_text(error, claim)
+        if receipt := _receipt(error, current, command, thread):
+            return Ended(Committed(receipt.result if claim.ttl else None, claim.ttl), current.command)
         return Ended(failures.outcome(error, current, command), _counted(current))
     finally:
         end(current)
     log = "\n".join(current.lines) if current.lines and command.keep_log else ""
-    return Ended(Finished(_result(result) if claim.ttl else None, claim.ttl, log), current.command)
+    kind = Committed if command.atomic else Finished
+    return Ended(kind(_result(result) if claim.ttl else None, claim.ttl, log), current.command)
+
+
+_EXPECTED = (receipts.AlreadyCommittedError, DatabaseError, MissingRecordError, JobInterrupt)  # beside a receipt
+
+
+def _receipt(
+    error: BaseException, attempt: Attempt, command: Mandate | None, thread: Interruptible
+) -> receipts.Found | None:
+    """
+    Return the receipt of the job, if this attempt or another one has committed, whatever it has raised after that or
+    instead. None for a command that is not atomic, and if the database does not answer.
+    """
+    if command is None and not registry.knows(attempt.command):
+        return None
+    kind: Any = command or registry.get(attempt.command)
+    if not kind.atomic:
+        return None
+    try:
+        receipt: receipts.Found | None = thread.run(attempt.claim, partial(receipts.find, kind, attempt.claim.id))
+    except BaseException as unread:
+        logger.warning("the receipt of %s cannot be read: %s", attempt, unread, extra=attempt.fields())
+        return None
+    if receipt and isinstance(error, _EXPECTED):
+        logger.info("finished %s: it has been committed (%s)", attempt, error, extra=attempt.fields())
+    elif receipt:
+        message = "finished %s: it has committed, and this came after that, or in another attempt"
+        logger.error(message, attempt, exc_info=error, extra=attempt.fields())
+    return receipt
 
 
 def given_up(claim: Claim, kind: type[JobInterrupt]) -> Ended:
@@ -96,6 +151,23 @@ def given_up(claim: Claim, kind: type[JobInterrupt]) -> Ended:
     error = failures.timed_out(claim.limit) if kind is TimedOut else kind()
     error.add_note("The thread did not return, either; the worker's log shows where it was.")
     return Ended(failures.outcome(error, current, None), _counted(current))
+
+
+def _in_this_process(call: Callable[[], Any]) -> Callable[[], Any]:
+    """Wrap `call` so that a process that it has forked ends with it: the fork must not commit."""
+
+    @wraps(call)
+    def calling() -> Any:
+        try:
+            return call()
+        finally:
+            forks.leave_if_forked()
+
+    return calling
+
+
+def _no_result(value: Any) -> None:
+    """Encode no result: the job keeps none."""
 
 
 def _counted(attempt: Attempt) -> str:

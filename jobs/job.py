@@ -1,6 +1,7 @@
 """MandateJob: an rq Job with the command it runs, its state, and a check of the functions it may call."""
 
 from collections.abc import Callable
+from inspect import signature
 from math import ceil
 from typing import Any
 
@@ -13,7 +14,8 @@ from jobs import control
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.broker.times import as_text, number_of, time_of
-from jobs.errors import PrereqJobNotFinishedError
+from jobs.errors import DurabilityError, PrereqJobNotFinishedError
+from jobs.outbox import rows
 from jobs.record import allowlist, arguments, display, history, payload, prerequisites, registry, webhooks
 from jobs.record.states import WITH_REASON, JobState, state_of
 from jobs.retries import Progress
@@ -33,6 +35,7 @@ class MandateJob(Job):
     is_written = True  # of a handle: whether its record has been written; False after a rollback, too
     transactions: Transactions | None = None  # of a handle: those that must commit first
     written_at = 0.0  # of a handle: when its record was written, in seconds since the epoch
+    is_durable = False  # of a handle: whether the outbox has it until Redis does
     duplicate = False  # of a handle: whether it refers to an earlier job, because its command is unique
 
     # The spelling of the original.
@@ -49,6 +52,16 @@ class MandateJob(Job):
         job = cls.__new__(cls)
         job.__dict__ = {"_id": id, "origin": queue, "_data": payload, "connection": connection, "is_written": False}
         return job
+
+    @classmethod
+    def create(cls, func: Any, args: Any = None, kwargs: Any = None, *others: Any, **options: Any) -> Any:
+        """As RQ's. Raises DurabilityError for `durable`, unless the function takes an argument of that name."""
+        if kwargs and "durable" in kwargs and callable(func) and "durable" not in signature(func).parameters:
+            raise DurabilityError(
+                f"{func.__module__}.{func.__qualname__} is a plain RQ function, and durable={kwargs['durable']!r} an "
+                "option of commands: RQ's own code writes its jobs into Redis alone. Make it a command."
+            )
+        return super().create(func, args, kwargs, *others, **options)
 
     def become(self, id: str) -> None:
         """Refer to an earlier job from now on: this one was its duplicate, and was not written."""
@@ -89,12 +102,18 @@ class MandateJob(Job):
     @property
     def state(self) -> JobState | None:
         """
-        The current state, read from Redis. None if Redis has no record: the transaction has not committed or was rolled
+        The current state, read from Redis. UNSENT if only the outbox has it, which is read first for a handle of a
+        durable job that is not written. None if Redis has no record: the transaction has not committed or was rolled
         back, or the job finished more than its `result_ttl` ago. None, too, if the status in its record is unknown.
         """
+        if self.is_durable and not self.is_written and rows.find(self.id):
+            return JobState.UNSENT
         status, state = self.connection.hmget(self.key, "status", "state")
+        if status is None:
+            is_plain_handle = "is_written" in vars(self) and not self.is_durable
+            return JobState.UNSENT if not is_plain_handle and rows.find(self.id) else None
         try:
-            current = state_of(as_text(status or b""), as_text(state or b""))
+            current = state_of(as_text(status), as_text(state or b""))
         except ValueError:
             return None
         if current is JobState.WAITING and prerequisites.blocking(self.connection, self.id):

@@ -19,14 +19,16 @@ from typing import (
 )
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.db import transaction
 
-from jobs import queues, runtime, unrun
+from jobs import conf, queues, runtime, unrun
 from jobs.broker.connections import get_connection
 from jobs.client import options, tracing
 from jobs.client.context import Context, capture
 from jobs.client.new_job import builder, new_job
 from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError
 from jobs.job import MandateJob
+from jobs.outbox import hooks
 from jobs.record import display, registry
 from jobs.record.prerequisites import NONE, Given, resolve
 from jobs.retries import RetryOn
@@ -80,11 +82,13 @@ class Mandate:
     expires_in: ClassVar[float | timedelta | None] = options.DEFAULTS["expires_in"]
     unique_for: ClassVar[float | timedelta | None] = options.DEFAULTS["unique_for"]
     guard_against_deserialization_errors: ClassVar[bool] = options.DEFAULTS["guard_against_deserialization_errors"]
+    durable: ClassVar[bool] = options.DEFAULTS["durable"]
     result_ttl: ClassVar[int] = options.DEFAULTS["result_ttl"]
     keep_log: ClassVar[bool] = options.DEFAULTS["keep_log"]
     profile_rate: ClassVar[float] = options.DEFAULTS["profile_rate"]
     strict_types: ClassVar[bool] = options.DEFAULTS["strict_types"]
     log_arguments: ClassVar[bool] = options.DEFAULTS["log_arguments"]
+    atomic: ClassVar[bool | str] = options.DEFAULTS["atomic"]
 
     context: ClassVar[Context] = Context()  # values sent with every job deferred while they are set
     is_async: ClassVar[bool] = False  # whether `call` is a coroutine function
@@ -193,6 +197,7 @@ class Mandate:
         prereq_jobs: Given | None = ...,
         prereq_failure: PrereqFailure = ...,
         profile: bool = ...,
+        durable: bool = ...,
         **fields: Any,
     ) -> MandateJob: ...
     @overload
@@ -205,6 +210,7 @@ class Mandate:
         prereq_jobs: Given | None = ...,
         prereq_failure: PrereqFailure = ...,
         profile: bool = ...,
+        durable: bool = ...,
         **fields: Any,
     ) -> MandateJob: ...
     @overload
@@ -216,14 +222,18 @@ class Mandate:
         prereq_failure: PrereqFailure = ...,
         queue: str = ...,
         profile: bool = ...,
+        durable: bool = ...,
         **fields: Any,
     ) -> MandateJob: ...
     @overload
     @classmethod
-    def defer(cls, *args: Any, queue: str, profile: bool = ..., **fields: Any) -> MandateJob: ...
+    def defer(cls, *args: Any, queue: str, profile: bool = ..., durable: bool = ..., **fields: Any) -> MandateJob: ...
     @overload
     @classmethod
-    def defer(cls, *args: Any, profile: bool, **fields: Any) -> MandateJob: ...
+    def defer(cls, *args: Any, profile: bool, durable: bool = ..., **fields: Any) -> MandateJob: ...
+    @overload
+    @classmethod
+    def defer(cls, *args: Any, durable: bool, **fields: Any) -> MandateJob: ...
     @classmethod  # type: ignore[misc]  # mypy cannot see that options are never fields
     def defer(
         cls,
@@ -234,6 +244,7 @@ class Mandate:
         prereq_jobs: Given | None = None,
         prereq_failure: PrereqFailure = "wait",
         profile: bool = False,
+        durable: bool | None = None,
         **fields: Any,
     ) -> MandateJob:
         """
@@ -241,17 +252,20 @@ class Mandate:
 
         `wait`, seconds or a timedelta from now, or `wait_until`, an aware datetime; `queue`, instead of the class's
         own; `prereq_jobs`, jobs or job ids that must finish first, or with `prereq_failure="run"` end in any way;
-        `profile=True`, to profile its attempts.
+        `profile=True`, to profile its attempts; `durable`, instead of the class's own: True to keep it in the database
+        until Redis has it.
 
         Returns the job; its `id` is set immediately. With `unique_for`, a duplicate refers to the earlier job, and its
         `duplicate` is True. Raises TypeError for fields that do not match or have another type than annotated,
         SerializationError for an argument that cannot be serialized, ValueError for an invalid option,
-        UnknownQueueError, PrerequisiteError, RedisUnavailableError.
+        UnknownQueueError, PrerequisiteError, RedisUnavailableError. A durable job raises DurabilityError if a
+        transaction of another database is open, DatabaseError if it cannot be inserted, and no RedisUnavailableError.
         """
         queue = queues.check(queue) if queue else queues.of_class(cls.queue)
+        durable = _is_durable(cls, durable)
         first = NONE
         if prereq_jobs is not None or prereq_failure != "wait":
-            first = resolve(prereq_jobs, prereq_failure, get_connection(queue))
+            first = resolve(prereq_jobs, prereq_failure, get_connection(queue), is_durable=durable)
         due = options.due(wait, wait_until)
         if profile is not False:
             options.switch("profile", profile)
@@ -266,6 +280,7 @@ class Mandate:
                 context=capture(),
                 profile=profile,
                 is_wait=wait is not None,
+                durable=durable,
             )
             note((new,))
             return queues.push((new,))[0]
@@ -287,6 +302,7 @@ class Mandate:
         prereq_jobs: Given | None = None,
         prereq_failure: PrereqFailure = "wait",
         profile: bool = False,
+        durable: bool | None = None,
     ) -> list[MandateJob]:
         """
         Enqueue a job for each row, 1,000 a round trip. A row is a tuple of positional fields or a dict of named ones.
@@ -296,16 +312,17 @@ class Mandate:
         in order.
         """
         queue = queues.check(queue) if queue else queues.of_class(cls.queue)
+        durable = _is_durable(cls, durable)
         rows = list(rows)
         due, step = options.due(wait, wait_until), 0.0
         if spread is not None:
             due, step = due or runtime.now(), options.span("spread", spread) / max(1, len(rows))
         first = NONE
         if prereq_jobs is not None or prereq_failure != "wait":
-            first = resolve(prereq_jobs, prereq_failure, get_connection(queue))
+            first = resolve(prereq_jobs, prereq_failure, get_connection(queue), is_durable=durable)
         with tracing.sending(cls, queue) if tracing.is_on else tracing.UNTRACED as note:
             shared: dict[str, Any] = {"queue": queue, "prerequisites": first, "context": capture()}
-            shared |= {"profile": options.switch("profile", profile), "is_wait": wait_until is None}
+            shared |= {"profile": options.switch("profile", profile), "is_wait": wait_until is None, "durable": durable}
             build, new_jobs = builder(cls, **shared), []
             for number, (row, job_id) in enumerate(zip(rows, queues.new_ids(len(rows)), strict=True)):
                 is_named = not isinstance(row, tuple) and isinstance(row, Mapping)
@@ -329,11 +346,19 @@ class Mandate:
         prereq_jobs: Given | None = None,
         prereq_failure: PrereqFailure = "wait",
         profile: bool = False,
+        durable: bool | None = None,
     ) -> "Deferral[P]":
         """Bind the options of `defer` first, so that a type checker still checks the fields: `.using(...).defer(7)`."""
         bound = {"wait": wait, "wait_until": wait_until, "queue": queue, "prereq_jobs": prereq_jobs}
-        bound |= {"prereq_failure": prereq_failure, "profile": profile}
+        bound |= {"prereq_failure": prereq_failure, "profile": profile, "durable": durable}
         return Deferral(partial(cls.defer, **bound))  # type: ignore[attr-defined]
+
+
+def _is_durable(command: type[Mandate], given: bool | None) -> bool:
+    """Return whether a job is to be durable; most are not, at the cost of three comparisons."""
+    if given is None:
+        return (command.durable or bool(conf.get("DURABLE"))) and hooks.is_durable(command, None)
+    return options.switch("durable", given) and hooks.is_durable(command, given)
 
 
 class Deferral(Generic[P]):
@@ -349,7 +374,10 @@ class Deferral(Generic[P]):
 
 @passage
 def invoke(command: Mandate) -> Any:
-    """Run a command's `call`, plain or async, to completion."""
+    """Run a command's `call`, plain or async, to completion; that of an atomic one in a transaction."""
+    if command.atomic:
+        with transaction.atomic(using=options.database_of(command)):
+            return finished(command, command.call())
     if command.is_async:
         return finished(command, async_to_sync(command.call)())
     return finished(command, command.call())

@@ -1,6 +1,11 @@
-"""No table: jobs live in Redis. The model gives the dashboard its place in the admin, and its permissions."""
+"""
+The models. Jobs live in Redis: `Dashboard` has no table, it gives the dashboard its place in the admin, and its
+permissions. `Unsent` is the outbox: durable jobs that Redis does not have yet. `Receipt` is what an atomic command
+leaves in the database.
+"""
 
 from django.db import models
+from django.utils import timezone
 
 
 class NoRows(models.Manager[models.Model]):
@@ -32,3 +37,47 @@ class Dashboard(models.Model):
 
     def __str__(self) -> str:
         return "Background jobs"
+
+
+class Unsent(models.Model):
+    """
+    A durable job between the database and Redis: inserted in the transaction that defers it, deleted when Redis has it.
+    With JOBS["OUTBOX_KEEP"] it stays until the job has ended, and `sent_at` says when Redis got it.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    job_id = models.CharField(max_length=64, unique=True)
+    server = models.CharField(max_length=255)  # its address when the job was deferred, for people
+    queue = models.CharField(max_length=255)
+    packed = models.BinaryField()  # by `jobs.record.packed`
+    due = models.DateTimeField(null=True)
+    created = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["sent_at", "id"], name="jobs_unsent_in_order")]  # the relay's, and the oldest
+        verbose_name = "unsent job"
+
+    def __str__(self) -> str:
+        return self.job_id
+
+
+class Receipt(models.Model):
+    """
+    Says that an atomic command has happened: it is committed with the command's effects. See `jobs.outbox.receipts`.
+
+    `forgotten_at` is when its job was first found to have no record in Redis; it is kept for a day from then on.
+    """
+
+    id = models.UUIDField(primary_key=True)  # of the job, or a digest of an id that `defer` has not made
+    other_id = models.BinaryField(null=True)  # such an id, as of a recurring entry's run
+    result = models.BinaryField(null=True)  # of `call`, as JSON
+    created_at = models.DateTimeField(default=timezone.now)
+    forgotten_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"receipt of job {self.id if self.other_id is None else bytes(self.other_id)!r}"

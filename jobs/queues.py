@@ -4,8 +4,7 @@ recurring entries are copies of the entry's record, made by `occur.lua` and `rec
 """
 
 import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -17,9 +16,13 @@ from jobs import conf, runtime
 from jobs.broker import keys
 from jobs.broker.ahead import Call, run_ahead
 from jobs.broker.connections import Script, Word, by_server, get_connection, reaching, run_script
+from jobs.broker.ids import new_id as new_id
+from jobs.broker.ids import new_ids as new_ids
 from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.job import MandateJob
+from jobs.outbox import hooks, rows
+from jobs.outbox.hooks import on_commit as on_commit
 from jobs.record import payload
 from jobs.record.new_jobs import Lock, NewJob, words
 from jobs.record.prerequisites import LINKED_AT_ONCE, announce, link_all
@@ -34,23 +37,7 @@ SLICE_LINKS = LINKED_AT_ONCE  # prerequisites a round trip; a job with more is l
 LINES = 10  # jobs of a slice that are logged one by one; more share a line
 
 _PAUSED = keys.PAUSED
-_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # of a UUID
 _PUSH = Script("push.lua")
-
-
-def new_id() -> str:
-    """Return a random UUID (version 4, RFC 9562) as text. The standard library takes four times as long."""
-    return new_ids(1)[0]
-
-
-def new_ids(count: int) -> list[str]:
-    """Return so many ids of jobs: `new_id` for many at once."""
-    digits = os.urandom(16 * count).hex()
-    return [
-        f"{digits[at : at + 8]}-{digits[at + 8 : at + 12]}-4{digits[at + 13 : at + 16]}-"
-        f"{_VARIANT[digits[at + 16]]}{digits[at + 17 : at + 20]}-{digits[at + 20 : at + 32]}"
-        for at in range(0, 32 * count, 32)
-    ]
 
 
 def check(queue: str) -> str:
@@ -114,23 +101,36 @@ def _queue_of(pair: _Pair) -> str:
     return pair[0].queue
 
 
+def _client_of(pair: _Pair) -> Redis:
+    return pair[1].connection
+
+
 def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
     """
-    Write jobs once every open transaction, on any database, has committed; immediately if none is open.
+    Write jobs once every open transaction, on any database, has committed; immediately if none is open. All are durable
+    or none: durable ones wait for the outbox's transaction alone, and are in the outbox if Redis does not answer.
 
     One rollback, even of a savepoint, drops all of them. Returns a handle for each job; the write updates the handles:
     the job is written, or it is a duplicate.
 
-    Raises RedisUnavailableError, here or where the transaction ends, if Redis does not answer.
+    Raises RedisUnavailableError, here or where the transaction ends, if Redis does not answer; for durable ones
+    DatabaseError, if they cannot be inserted.
     """
     clients = {queue: get_connection(queue) for queue in {job.queue for job in jobs}}
     handles = [MandateJob.handle(job.id, job.queue, job.payload, clients[job.queue]) for job in jobs]
     opened = runtime.open_transactions()
+    if jobs and jobs[0].durable:
+        opened = hooks.begin(jobs, handles, opened, write)
+        if not opened:
+            return handles
     if opened:
         transactions = Transactions.of(opened)
         for handle in handles:
             handle.transactions = transactions
-    on_commit(lambda: _write(jobs, handles), opened)
+    if len(opened) == 1:
+        hooks.at_commit(opened[0], jobs, handles, write)
+    else:
+        on_commit(lambda: write(jobs, handles), opened)
     return handles
 
 
@@ -142,7 +142,7 @@ def copy(job: MandateJob) -> MandateJob:
     Raises ChangeRefusedError for a plain RQ job or a job without a record; UnknownQueueError if its queue no longer
     exists.
     """
-    names = ("data", "timeout", "result_ttl", "context", "unique", "unique_ms")
+    names = ("data", "timeout", "result_ttl", "context", "durable", "unique", "unique_ms")
     values: Any = job.connection.hmget(job.key, *names)
     data, *kept, lock, milliseconds = values
     if not payload.is_command(data or b""):
@@ -150,56 +150,47 @@ def copy(job: MandateJob) -> MandateJob:
     fields: tuple[Word, ...] = ()
     for name, value in zip(names[1:], kept, strict=False):
         if value:
-            fields += (name, value, "more", 1) if name == "context" else (name, value)
+            fields += (name, value) if name in ("timeout", "result_ttl") else (name, value, "more", 1)
     unique = Lock(as_text(lock), int(milliseconds) / 1_000) if lock else None
-    (made,) = push([NewJob(new_id(), check(job.origin), payload.inflated(data), fields=fields, lock=unique)])
+    new = NewJob(new_id(), check(job.origin), payload.inflated(data), fields=fields, lock=unique)
+    (made,) = push([new._replace(durable=rows.is_on() and "durable" in fields)])
     return made
 
 
-def on_commit(write: Callable[[], None], opened: Sequence[Any] | None = None) -> None:
-    """
-    Call `write` once every open transaction has committed, after earlier ones; immediately if none is open. `opened`:
-    what `runtime.open_transactions` has just returned.
-    """
-    if opened is None:
-        opened = runtime.open_transactions()
-    if not opened:
-        write()
-        return
-    # A transaction that rolls back never calls back, so its alias stays in `awaited` and nothing is written.
-    awaited = {connection.alias for connection in opened}
-
-    def committed(alias: str) -> None:
-        awaited.discard(alias)
-        if not awaited:
-            write()
-
-    for connection in opened:
-        runtime.on_commit(connection, lambda alias=connection.alias: committed(alias))  # type: ignore[misc]
-
-
-def _write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
-    for queue, pairs in groupby(zip(jobs, handles, strict=True), key=_queue_of):
-        client = get_connection(queue)
+def write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
+    """Write jobs now, and note in their handles that they are written. Raises redis-py's errors, JobsError."""
+    pairs = list(zip(jobs, handles, strict=True))
+    if len(pairs) > 1 and not any(job.prerequisites.jobs for job in jobs):
+        pairs.sort(key=_queue_of)  # the jobs of a queue keep their order, and share a call
+    for client, of_server in groupby(pairs, key=_client_of):
         with reaching(client):
-            slices = list(_slices(pairs))
+            slices = list(_slices(of_server))
             for alone, of_kind in groupby(slices, key=_is_alone) if len(slices) > 1 else ((True, slices),):
                 if not alone:
-                    _write_ahead(client, queue, list(of_kind))
+                    _write_ahead(client, list(of_kind))
                     continue
                 for of_slice in of_kind:
-                    _write_slice(client, queue, of_slice)
+                    _write_slice(client, of_slice)
 
 
 def _slices(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
-    """Yield the jobs in slices that neither the server nor the link is busy with for long."""
+    """
+    Yield the jobs of one server in slices of one queue each, that neither the server nor the link is busy with for
+    long. A job comes after its unique prerequisites, which may turn out to be duplicates.
+    """
     of_slice: list[_Pair] = []
     size = links = 0
     for pair in pairs:
         job = pair[0]
         size += len(job.payload)
         links += len(job.prerequisites.jobs)
-        if of_slice and (len(of_slice) == SLICE or size > SLICE_BYTES or links > SLICE_LINKS):
+        if of_slice and (
+            len(of_slice) == SLICE
+            or size > SLICE_BYTES
+            or links > SLICE_LINKS
+            or job.queue != of_slice[0][0].queue
+            or (job.prerequisites.jobs and _waits_for_unique(job, of_slice))
+        ):
             yield of_slice
             of_slice, size, links = [], len(job.payload), len(job.prerequisites.jobs)
         of_slice.append(pair)
@@ -207,13 +198,25 @@ def _slices(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
         yield of_slice
 
 
+def _waits_for_unique(job: NewJob, pairs: Sequence[_Pair]) -> bool:
+    ids = set(job.prerequisites.ids())
+    return any(other.lock and other.id in ids for other, _ in pairs)
+
+
 def _is_alone(pairs: Sequence[_Pair]) -> bool:
-    """Whether a slice must be answered before the next is sent: a job may be refused, or has very many links."""
-    return any(job.prerequisites.jobs and (job.lock or len(job.prerequisites.jobs) > SLICE_LINKS) for job, _ in pairs)
+    """
+    Whether a slice must be built after the last one is answered, and answered before the next is sent: a job may be
+    refused, has very many links, or a prerequisite that is written with it.
+    """
+    for job, _ in pairs:
+        first = job.prerequisites
+        if first.jobs and (job.lock or len(first.jobs) > SLICE_LINKS or first.unwritten() or first.durable_ids()):
+            return True
+    return False
 
 
-def _write_slice(client: Redis, queue: str, pairs: Sequence[_Pair]) -> None:
-    now = runtime.now()
+def _write_slice(client: Redis, pairs: Sequence[_Pair]) -> None:
+    now, queue = runtime.now(), pairs[0][0].queue
     many = {job.id: _announced(client, job) for job, _ in pairs if len(job.prerequisites.jobs) > SLICE_LINKS}
     arguments = words(queue, [job for job, _ in pairs], now, many)
     refused = _settle(pairs, now, run_script(client, _PUSH, _keys(queue), arguments, is_repeatable=True))
@@ -225,7 +228,7 @@ def _write_slice(client: Redis, queue: str, pairs: Sequence[_Pair]) -> None:
         _log(pairs)
 
 
-def _write_ahead(client: Redis, queue: str, slices: Sequence[Sequence[_Pair]]) -> None:
+def _write_ahead(client: Redis, slices: Sequence[Sequence[_Pair]]) -> None:
     """Write slices none of which is refused, each while the server still writes the one before."""
     times: list[float] = []
     answers: list[Any] = []
@@ -233,6 +236,7 @@ def _write_ahead(client: Redis, queue: str, slices: Sequence[Sequence[_Pair]]) -
     def calls() -> Iterator[Call]:
         for pairs in slices:
             times.append(runtime.now())
+            queue = pairs[0][0].queue
             yield _keys(queue), words(queue, [job for job, _ in pairs], times[-1], {})
 
     try:
@@ -255,7 +259,7 @@ def _settle(pairs: Sequence[_Pair], now: float, answer: Sequence[tuple[int, byte
     for position, (job, handle) in enumerate(pairs):
         if position not in duplicates:
             handle.is_written, handle.written_at = True, now
-        elif (holder := as_text(duplicates[position])) in job.prerequisites.ids():
+        elif (holder := as_text(duplicates[position])) in job.prerequisites.ids() and not job.durable:
             refused.append(holder)
         else:
             handle.become(holder)
@@ -285,8 +289,6 @@ def _log(pairs: Sequence[_Pair]) -> None:
 
 def _announced(client: Redis, job: NewJob) -> int:
     """Write the prerequisites of a job with many; returns their number. Those not written yet go with the job."""
-    if runtime.stand_in is not None:
-        return 0
-    ids = set(job.prerequisites.ids()) - set(job.prerequisites.unwritten())
+    ids = set(job.prerequisites.ids()).difference(job.prerequisites.unwritten(), job.prerequisites.durable_ids())
     announce(client, job.id, list(ids))
     return len(ids)

@@ -21,7 +21,9 @@ else:
 SUBMISSION_SANDBOX = "any"  # tests/jiki/test_sandbox.py asks for the kernel's, where there is one
 JOBS = JOBS | {
     "SCHEDULE": None,
+    "CLEAN_UP": False,
     "COLLECT_METRICS": "JOBS_COLLECT" in os.environ,
+    "OUTBOX_KEEP": os.environ.get("JOBS_OUTBOX_KEEP") or None,
 }  # the workers of tests do what the test gave them, nothing else
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 WHITENOISE_AUTOREFRESH = True  # no collected static files here

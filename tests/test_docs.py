@@ -150,13 +150,13 @@ def test_every_room_is_in_the_internals_on_its_floor():
     (layers,) = [contract["layers"] for contract in contracts if contract.get("containers") == ["jobs"]]
     floors = [set(layer.split(" | ")) for layer in layers]
     text = (ROOT / "docs/internals.md").read_text().partition("| floor | room |")[2]
-    rows = re.findall(r"^\| (\d*) ?\| `(\w+)(?:/|\.py)` \|", text, re.MULTILINE)
+    rows = re.findall(r"^\| (\d*) ?\| `([\w/]+?)(?:/|\.py)` \|", text, re.MULTILINE)
     named = []
     for number, room in rows:
         if number:
             assert int(number) == len(floors) - len(named)
             named.append(set())
-        named[-1].add(room)
+        named[-1].add(room.replace("/", "."))
 
     assert named == floors
 

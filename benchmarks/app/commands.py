@@ -1,6 +1,9 @@
 """The jobs of `benchmarks.work` as commands, results not kept unless the name says so."""
 
+from django.db import IntegrityError, transaction
+
 from benchmarks import work
+from benchmarks.app.models import Done
 from jobs import Mandate
 
 
@@ -14,6 +17,44 @@ class Noop(Mandate):
 class NoopKept(Mandate):
     def call(self) -> None:
         work.noop()
+
+
+class NoopAtomic(Mandate):
+    """Happens once in the database."""
+
+    result_ttl = 0
+    atomic = True
+
+    def call(self) -> None:
+        work.noop()
+
+
+class NoopByHand(Mandate):
+    """The same with a table, in the fewest statements: insert, and see whether that is refused."""
+
+    result_ttl = 0
+
+    def call(self) -> None:
+        assert self.job is not None
+        try:
+            with transaction.atomic():
+                Done.objects.create(job_id=self.job.id)
+                work.noop()
+        except IntegrityError:
+            pass
+
+
+class NoopGetOrCreate(Mandate):
+    """The same as it is usually written."""
+
+    result_ttl = 0
+
+    def call(self) -> None:
+        assert self.job is not None
+        with transaction.atomic():
+            _, is_new = Done.objects.get_or_create(job_id=self.job.id)
+            if is_new:
+                work.noop()
 
 
 class Wait50ms(Mandate):

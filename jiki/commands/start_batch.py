@@ -1,6 +1,5 @@
 """Start a new check of all submissions of an exercise."""
 
-from django.db import transaction
 from django.db.models import Count, Max
 
 from jiki.commands.process_batch import ProcessBatch
@@ -12,10 +11,11 @@ from users.models import User
 class StartBatch(Mandate):
     """Create the batch of the current submissions, and defer its first slice. Returns the batch."""
 
+    atomic = True
+
     exercise: Exercise
     user: User
 
-    @transaction.atomic
     def call(self) -> Batch:
         submissions = self.exercise.submissions.aggregate(total=Count("pk"), last=Max("pk"))
         batch = Batch.objects.create(

@@ -41,6 +41,7 @@ class More(NamedTuple):
     context: bytes = b""
     schedule: bytes = b""  # the recurring entry whose run it is
     profile: bytes = b""  # whether its attempts are profiled
+    is_kept: bytes = b""  # whether the outbox has it until it ends
 
 
 NOTHING_MORE = More()

@@ -22,6 +22,11 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Committed(Finished):
+    """Done, by an atomic command: the database says so, even if the job was cancelled meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
 class Retried:
     """Failed, and tried again after `delay` seconds."""
 

@@ -74,6 +74,8 @@ LINKING = "jobs:linking"  # waiting jobs that are not linked to all of their pre
 RELEASING = "jobs:releasing"  # jobs that have ended, whose dependents are not released yet
 PROBE = "jobs:probe"  # written, for a second, to find out whether the server takes writes
 ASIDE = "jobs:aside"  # keys that had another type than they should, by when they were put aside, as `jobs:aside:<key>`
+OUTBOX_ENDED = "jobs:outbox:ended"  # durable jobs that have ended, whose rows in the outbox are still to be deleted
+OUTBOX_PLAIN = "jobs:outbox:plain"  # commands under JOBS["DURABLE"] whose jobs could not be durable, by when that was
 CODE_VERSIONS = "jobs:web"  # `<machine>:<process> <version>` by the time at which it was published
 
 
@@ -119,6 +121,11 @@ def lease(name: str) -> str:
 def gone(job_id: str) -> str:
     """How a job ended that no longer has a record."""
     return f"jobs:gone:{job_id}"
+
+
+def sent(job_id: str) -> str:
+    """Exists for a day after Redis got a durable job: "", or the id of the job whose duplicate it was."""
+    return f"jobs:sent:{job_id}"
 
 
 def waits(job_id: str) -> str:
@@ -258,13 +265,13 @@ def profile(member: str) -> str:
 REGISTRIES = ("wip", "scheduled", "deferred", "finished", "failed", "canceled")  # kinds of `registry`
 
 TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above, in the server's words
-    **dict.fromkeys((QUEUES, WORKERS, PAUSED, LINKING, RELEASING, ENTRIES, retried), "set"),
+    **dict.fromkeys((QUEUES, WORKERS, PAUSED, LINKING, RELEASING, OUTBOX_ENDED, ENTRIES, retried), "set"),
     **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers), "set"),
     **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES, ERRORS), "zset"),
-    **dict.fromkeys((registry, ready, processes_of, doormen), "zset"),
+    **dict.fromkeys((OUTBOX_PLAIN, registry, ready, processes_of, doormen), "zset"),
     **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, RELEASES, job, worker, runs_ended, change, profile), "hash"),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples, error, errors_of), "hash"),
-    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, unique), "string"),
+    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, sent, unique), "string"),
     **dict.fromkeys((queue, runs, bell, recall, activity_of), "list"),
     **dict.fromkeys((removed, searches), "hash"),
     counts_packed: "string",

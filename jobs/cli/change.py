@@ -10,6 +10,8 @@ from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Deed, Output, counted
 from jobs.cli.selection import FILTERS, chosen, why_none
 from jobs.inspection import activity
+from jobs.outbox import rows
+from jobs.outbox.relay import send_all
 
 SLICE = 100  # jobs changed between two updates of the progress bar
 
@@ -71,6 +73,21 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user has no name
         return "somebody"
+
+
+def relay(output: Output, options: dict[str, Any]) -> int:
+    """Send the durable jobs that are unsent. Refused without an outbox, or if some cannot be sent."""
+    sent = send_all()
+    left = rows.backlog().number
+    if output.as_json:
+        output.json({"sent": sent, "left": left})
+    else:
+        output.say(f"{counted(sent, 'job')} {'was' if sent == 1 else 'were'} sent.")
+        if left:
+            output.complain(
+                f"{counted(left, 'job')} {'is' if left == 1 else 'are'} still unsent; jobs_doctor says why."
+            )
+    return REFUSED if left else DONE
 
 
 def pause(output: Output, options: dict[str, Any]) -> int:

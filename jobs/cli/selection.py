@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 from rq.job import Job
 
 from jobs.cli.output import did_you_mean
-from jobs.inspection import JobQuery, find
+from jobs.inspection import JobQuery, find, unsent
 from jobs.inspection.rows import Row
 from jobs.inspection.search import Search, SearchError, moment_of
 from jobs.job import JobState
@@ -57,7 +57,7 @@ def add_filters(parser: argparse.ArgumentParser, *, limit: int | None) -> None:
 def filtered(options: dict[str, Any]) -> Iterator[Row]:
     """Return the jobs that match the filters; without --state, jobs in all states."""
     given = {name: options[name] for name in FILTERS if options.get(name)} | {"q": _search(options)}
-    states = dict.fromkeys(options["state"] or Search.of(given).states or list(JobState))
+    states = dict.fromkeys(options["state"] or Search.of(given).states or unsent.states())
     if JobState.WAITING in states:
         states.pop(JobState.BLOCKED, None)  # blocked jobs are listed as waiting, too: list each job once
     queries = [JobQuery.of(state, given) for state in states]

@@ -13,11 +13,14 @@ from jobs.broker import keys
 from jobs.broker.connections import Word
 from jobs.client import field_types, options
 from jobs.errors import CommandDefinitionError, SerializationError
+from jobs.outbox import rows
 from jobs.record import arguments, payload, registry
 from jobs.record.new_jobs import Lock, NewJob
 from jobs.record.prerequisites import NONE, Prerequisites
 from jobs.record.registry import CommandClass
 from jobs.retries import seconds_of
+
+KEPT = "kept"  # field `durable` of a job whose end is reported to the outbox
 
 
 def new_job(
@@ -43,11 +46,12 @@ def builder(
     context: bytes = b"",
     profile: bool = False,
     is_wait: bool = False,
+    durable: bool = False,
 ) -> Callable[[str, Sequence[Any], Mapping[str, Any], float | None], NewJob]:
     """
     Return a function that builds jobs of a command by id, arguments and `due`. `is_wait` is that of NewJob, `context`
-    the result of `context.capture`, `profile` whether the attempts are profiled. CommandDefinitionError for a command
-    that cannot be deferred.
+    the result of `context.capture`, `profile` whether the attempts are profiled, `durable` the answer of
+    `outbox.hooks.is_durable`. CommandDefinitionError for a command that cannot be deferred.
 
     The function raises TypeError for fields that do not match or have another type than annotated, SerializationError
     for an argument that cannot be serialized.
@@ -56,6 +60,8 @@ def builder(
     if not command.has_call():
         raise CommandDefinitionError(f"{name} cannot be deferred: it has no `call`.")
     further = _further_fields(command, context, profile)
+    if durable:
+        further += ("durable", KEPT, "more", 1) if rows.are_kept() else ("durable", 1)
     is_unique = command.unique_for is not None
     expires_in = None if command.expires_in is None else seconds_of(command.expires_in)
 
@@ -67,7 +73,7 @@ def builder(
         data = payload.build(name, _encoded(command, name, args), _encoded_named(name, fields))
         field_types.check(command, bound, args, fields)
         lock = _lock(command, name, bound, args, fields) if is_unique else None
-        return NewJob(job_id, queue, data, due, further, prerequisites, lock, False, is_wait, expires_in)
+        return NewJob(job_id, queue, data, due, further, prerequisites, lock, False, is_wait, expires_in, durable)
 
     return build
 

@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any
 
 from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
 from jobs import runtime, unrun
@@ -32,6 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "unique_for": None,
     # Whether a job is discarded when a record that its arguments refer to is gone; otherwise it fails.
     "guard_against_deserialization_errors": True,
+    # Whether a job is in the database from `defer` on until Redis has it; needs JOBS["OUTBOX"].
+    "durable": False,
     # Seconds that a finished job and its result are kept; 0: not at all.
     "result_ttl": 500,
     # Whether the last lines that `call` logged are kept for finished jobs, too; for failed jobs they always are.
@@ -42,6 +45,8 @@ DEFAULTS: dict[str, Any] = {
     "strict_types": True,
     # Whether arguments may be shown in logs and on the dashboard.
     "log_arguments": True,
+    # Whether `call` runs in a transaction that commits its effects once: on the default database, or the alias given.
+    "atomic": False,
 }
 
 # The attributes of the mixin, and the parameters of `defer` beside the command's own fields.
@@ -115,12 +120,14 @@ def check_options(command: Any) -> None:
             refuse(option, "a number of seconds above 0, a timedelta, or None")
     if not (_is_number(command.profile_rate) and 0 <= command.profile_rate <= 1):
         refuse("profile_rate", "a number from 0 to 1")
-    for switch in ("keep_log", "log_arguments", "strict_types", "guard_against_deserialization_errors"):
+    if not (type(command.atomic) is bool or (isinstance(command.atomic, str) and command.atomic)):
+        refuse("atomic", "True, False, or the alias of a database")
+    for switch in ("keep_log", "log_arguments", "strict_types", "guard_against_deserialization_errors", "durable"):
         if type(getattr(command, switch)) is not bool:
             refuse(switch, "True or False")
 
 
-def check_methods(command: type) -> None:
+def check_methods(command: Any) -> None:
     """
     Refuse methods whose body would not run when they are called.
 
@@ -132,6 +139,11 @@ def check_methods(command: type) -> None:
     """
     for name in ("call", "on_retry", "on_dead", "on_discard", "unique_key", "__post_init__"):
         kind = unrun.kind_of(inspect.getattr_static(command, name, None))
+        if kind == unrun.COROUTINE and name == "call" and command.atomic:
+            raise CommandDefinitionError(
+                f"{command.__qualname__}.call is {kind}, and atomic = {command.atomic!r}: a transaction belongs to one "
+                "thread. Make it a plain `def`, or put what belongs together into a command of its own."
+            )
         if kind in (unrun.GENERATOR, unrun.ASYNC_GENERATOR):
             advice = "Do the work in it, without `yield`."
         elif kind and name in ("unique_key", "__post_init__"):
@@ -141,6 +153,11 @@ def check_methods(command: type) -> None:
         raise CommandDefinitionError(
             f"{command.__qualname__}.{name} is {kind}: a call would not run its body. {advice}"
         )
+
+
+def database_of(command: Any) -> str:
+    """Return the alias of the database in which an atomic command, or its class, opens its transaction."""
+    return DEFAULT_DB_ALIAS if command.atomic is True else str(command.atomic)
 
 
 def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | None:

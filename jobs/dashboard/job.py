@@ -109,10 +109,10 @@ def job(request: HttpRequest, job_id: str) -> Screen:
             "payload": display.payload(job.data, context) if may(request, "payloads") else None,
             "due": _as_field(due) if due else "",
             "profiles": profiles.of(job.connection, job_id),
-            "can_profile": not is_marked and state not in (JobState.RUNNING, JobState.FINISHED),
+            "can_profile": not is_marked and state not in (JobState.RUNNING, JobState.FINISHED, JobState.UNSENT),
             "activity": of_job(request, job_id),
-            "can_copy": _is_registered(command),
-            "can_edit": can_edit(command, job),
+            "can_copy": state is not JobState.UNSENT and _is_registered(command),
+            "can_edit": state is not JobState.UNSENT and can_edit(command, job),
             "can_retry": state is not None and "retry" in ACTIONS[state],
         },
     )

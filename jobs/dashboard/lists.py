@@ -14,7 +14,7 @@ from jobs.broker.times import HOUR
 from jobs.dashboard import searching, texts
 from jobs.dashboard.activities import of_queue
 from jobs.dashboard.wrappers import Screen
-from jobs.inspection import Count, JobQuery, attempt_counts, samples, workers
+from jobs.inspection import Count, JobQuery, attempt_counts, samples, unsent, workers
 from jobs.inspection.query import SEARCHED
 from jobs.inspection.rows import Row
 from jobs.inspection.search import Search, SearchError
@@ -40,6 +40,7 @@ ACTIONS = {
     JobState.DEAD: ("retry", "delete"),
     JobState.DISCARDED: ("retry", "delete"),
     JobState.CANCELLED: ("retry", "delete"),
+    JobState.UNSENT: (),
 }
 
 
@@ -53,7 +54,7 @@ def jobs(request: HttpRequest, state: str) -> Screen:
         shown = listing(request, query, filters)
     return "jobs", {
         "title": capfirst(_("%(state)s jobs") % {"state": texts.NAMES[state]}),
-        "states": [each.value for each in JobState],
+        "states": [each.value for each in unsent.states()],
         **searching.context(request, Search.of(filters), state),
         "state": state,
         "query": urlencode(filters),

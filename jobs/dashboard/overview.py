@@ -16,7 +16,7 @@ from jobs.dashboard.figures import UNFOLDED, Line, figures
 from jobs.dashboard.format import span as spelt
 from jobs.dashboard.now import PACE, Now, QueueRow, by_queue, current
 from jobs.dashboard.wrappers import Screen
-from jobs.inspection import attempt_counts, digests, samples
+from jobs.inspection import attempt_counts, digests, samples, unsent
 from jobs.job import JobState
 
 WORKERS = 20  # workers listed
@@ -91,6 +91,13 @@ def warnings(now: Now, on_cards: Collection[str] = ()) -> Iterator[str]:
         yield _("No process holds the scheduler's lease: recurring entries do not run.")
     for row in now.rows:
         yield from _of_queue(row, served=bool(row.workers or not now.alive), is_told=row.name in on_cards)
+    if (backlog := unsent.backlog()) and backlog.oldest > MINUTE:
+        text = ngettext(
+            "%(n)s durable job is not in Redis yet, since %(span)s.",
+            "%(n)s durable jobs are not in Redis yet, the oldest since %(span)s.",
+            backlog.number,
+        )
+        yield text % {"n": f"{backlog.number:,}", "span": spelt(backlog.oldest)}
     if of_dead := " ".join(_of_dead(now)):
         yield of_dead
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from jobs import conf, queues, scheduler
 from jobs.broker.connections import get_connection
 from jobs.errors import MissingExtraError
-from jobs.inspection import attempt_counts, samples, workers
+from jobs.inspection import attempt_counts, samples, unsent, workers
 from jobs.inspection.sources import Source, sizes
 
 try:
@@ -30,6 +30,7 @@ class Collector:
         yield from _of_queues()
         yield from _of_workers()
         yield from _of_attempts()
+        yield from _of_outbox()
         lag = GaugeMetricFamily("jobs_scheduler_lag_seconds", "How late the most overdue recurring entry is.")
         lag.add_metric([], scheduler.lag())
         yield lag
@@ -51,6 +52,19 @@ def _of_queues() -> Iterator[Metric]:
     for source, size in sizes(registries).items():
         dead.add_metric([source.queue], size)
     yield from (length, latency, paused, dead)
+
+
+def _of_outbox() -> Iterator[Metric]:
+    backlog = unsent.backlog()
+    if backlog is None:
+        return
+    for name, text, value in (
+        ("jobs_unsent", "Durable jobs that Redis does not have yet.", backlog.number),
+        ("jobs_unsent_oldest_seconds", "How long the oldest of them has been unsent.", backlog.oldest),
+    ):
+        family = GaugeMetricFamily(name, text)
+        family.add_metric([], value)
+        yield family
 
 
 def _of_workers() -> Iterator[Metric]:

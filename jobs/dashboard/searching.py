@@ -10,10 +10,9 @@ from django.utils.translation import gettext as _
 
 from jobs.dashboard.navigation import address
 from jobs.dashboard.wrappers import Done, Screen
-from jobs.inspection import everywhere, find, kept_searches
+from jobs.inspection import everywhere, find, kept_searches, unsent
 from jobs.inspection.rows import Row
 from jobs.inspection.search import Search, SearchError
-from jobs.job import JobState
 
 LOOKED_AT = 2_000  # jobs that the page of all states examines
 LOOKED_AT_FOR_TABS = 700  # and a list of one state, for the numbers of the other states
@@ -56,7 +55,7 @@ def context(request: HttpRequest, search: Search, state: str, counts: Any = None
         "chips": [(str(term), f"{here}?{_query(search.without(term))}") for term in search.terms],
         "tabs": [
             (each.value, counts.get(each), f"{address(request, 'jobs_list', each.value)}?{_query(rest)}")
-            for each in JobState
+            for each in unsent.states()
         ],
         "everywhere": f"{address(request, 'jobs_search')}?{_query(rest)}",
         "search": str(search),

@@ -20,6 +20,7 @@ NAMES = {
     "dead": later("dead"),
     "discarded": later("discarded"),
     "cancelled": later("cancelled"),
+    "unsent": later("unsent"),
     # events of a job, and ends of attempts
     "started": later("started"),
     "failed": later("failed"),
@@ -29,6 +30,7 @@ NAMES = {
     "poisoned": later("poisoned"),
     "expired": later("expired"),
     "rescheduled": later("rescheduled"),
+    "committed": later("committed in the database"),
     "revived": later("set to run by hand"),
     "skipped": later("skipped"),
     "missed": later("missed"),

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from jobs.inspection import query, sources
+from jobs.inspection import query, sources, unsent
 from jobs.inspection.query import Count, JobQuery
 from jobs.inspection.rows import Row
 from jobs.inspection.search import Search
@@ -31,7 +31,7 @@ def find_all(search: Search, most: int) -> Found:
 
     A job whose id is given is found wherever it is. Raises SearchError.
     """
-    states = search.states or list(JobState)
+    states = search.states or unsent.states()
     queries = {state: JobQuery.of(state, {"q": str(search)}) for state in states}
     first = next(iter(queries.values()))
     if first.job_id:
@@ -40,10 +40,11 @@ def find_all(search: Search, most: int) -> Found:
         return Found(named, {state: Count(tallied[state]) for state in states}, len(named), len(named))
     places: dict[str, list[JobState]] = {}
     for state in states:
-        places.setdefault(query.PLACES[state], []).append(state)
+        if state is not JobState.UNSENT:
+            places.setdefault(query.PLACES[state], []).append(state)
     groups = [queries[of_place[0]].sources() for of_place in places.values()]
     sizes = sources.sizes(source for group in groups for source in group)
-    found = sources.newest(groups, most // len(groups))
+    found = sources.newest(groups, most // len(groups)) if groups else []
     read = iter(sources.read([each for group in found for each in group]))
     rows: list[Row] = []
     counts: dict[JobState, Count] = {}
@@ -54,8 +55,12 @@ def find_all(search: Search, most: int) -> Found:
             fitting = [row for row in of_group if queries[state].fits(row)]
             counts[state] = Count(len(fitting), more=more)
             rows += [row for row in fitting if row.state is state]  # a blocked job counts as waiting, too
+    if JobState.UNSENT in states:
+        chunk = list(replace(queries[JobState.UNSENT], newest_first=True).all(min(most, sources.AT_ONCE)))
+        counts[JobState.UNSENT] = Count(len(chunk), more=len(chunk) == sources.AT_ONCE)
+        rows += chunk
     if not first.is_search:
-        counts = query.counts(first.queue)
+        counts = {state: Count(0) for state in states} | query.counts(first.queue)
     rows.sort(key=lambda row: row.at.timestamp() if row.at else 0.0, reverse=True)
     return Found(rows, {state: counts[state] for state in states}, sum(map(len, found)), sum(sizes.values()))
 

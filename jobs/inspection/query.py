@@ -18,7 +18,7 @@ from jobs import conf, queues
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, servers
 from jobs.broker.times import as_text
-from jobs.inspection import cursors
+from jobs.inspection import cursors, unsent
 from jobs.inspection.matching import contains
 from jobs.inspection.rows import Row
 from jobs.inspection.search import Search, SearchError
@@ -109,7 +109,7 @@ class JobQuery:
         wanted, search = JobState(state), Search.of(filters)
         if search.states and wanted not in search.states:
             raise SearchError(f"The search is for {' or '.join(search.states)} jobs, and these are {wanted}.")
-        in_turn = wanted in (JobState.QUEUED, JobState.SCHEDULED)
+        in_turn = wanted in (JobState.QUEUED, JobState.SCHEDULED, JobState.UNSENT)
         return cls(
             state=wanted,
             queue=search.value("queue") or None,
@@ -146,6 +146,8 @@ class JobQuery:
 
     def total(self) -> int:
         """Count the jobs in the lists or registries of this state, in the queue or queues of the query."""
+        if self.state is JobState.UNSENT:
+            return unsent.count(self._queues())
         return sum(sizes(self.sources()).values())
 
     def page(self, cursor: str = "", size: int = 25) -> Page:
@@ -207,8 +209,12 @@ class JobQuery:
 
     def sources(self) -> list[Source]:
         """Return the lists or registries of this state, in the queue or queues of the query."""
-        names = [queues.check(self.queue)] if self.queue else list(conf.queues())
-        return [Source(get_connection(name), PLACES[self.state], name) for name in names]
+        if self.state is JobState.UNSENT:
+            return []
+        return [Source(get_connection(name), PLACES[self.state], name) for name in self._queues()]
+
+    def _queues(self) -> list[str]:
+        return [queues.check(self.queue)] if self.queue else list(conf.queues())
 
     def _chunks(
         self, offsets: Mapping[str, int], most: int, at_once: int = 0
@@ -221,6 +227,13 @@ class JobQuery:
         at_once = at_once or (SEARCHED_AT_ONCE if self.is_search else CHUNK)
         while most > 0:
             wanted = min(most, at_once)
+            if self.state is JobState.UNSENT:
+                rows = unsent.listed(self._queues(), passed.total(), wanted, newest_first=self.newest_first)
+                passed.update(queue for queue, _ in rows)
+                if rows:
+                    yield rows
+                most = most - wanted if len(rows) == wanted else 0
+                continue
             taken = take(sources, passed, wanted, newest_first=self.newest_first)
             if taken:
                 passed.update(each.source.queue for each in taken)
@@ -229,6 +242,9 @@ class JobQuery:
 
     def _named(self) -> Iterator[list[tuple[str, Row | None]]]:
         """Yield the job of that id alone, read without a search."""
+        if self.state is JobState.UNSENT:
+            yield unsent.named(self._queues(), self.job_id)
+            return
         job = find(self.job_id)
         for source in self.sources():
             if job is not None and source.queue == job.origin:
@@ -237,12 +253,12 @@ class JobQuery:
 
 
 def find(job_id: str) -> MandateJob | None:
-    """Return the job of that id, from any of the servers. None if there is no such job."""
+    """Return the job of that id, from any of the servers, or from the outbox. None if there is no such job."""
     for client in servers():
         record: Any = client.hmget(keys.job(job_id), "origin", "data")
         if record[0] is not None:
             return _loaded(client, job_id, *record)
-    return None
+    return unsent.find(job_id)
 
 
 def _loaded(client: Redis, job_id: str, queue: bytes, data: bytes | None) -> MandateJob:
@@ -275,7 +291,8 @@ def counts(queue: str | None = None) -> dict[JobState, Count]:
         more = looked_at < sum(total[source] for source in shared[place])
         states = [state for state, at in PLACES.items() if at == place]
         by_state |= dict(zip(states, _counted(states, tallied, more=more), strict=True))
-    return {state: by_state.get(state, Count(0)) for state in JobState}
+    by_state[JobState.UNSENT] = Count(unsent.count(names))
+    return {state: by_state.get(state, Count(0)) for state in unsent.states()}
 
 
 def _counted(states: Sequence[JobState], tallied: Counter[JobState], *, more: bool) -> list[Count]:

@@ -64,7 +64,7 @@ class Row:
         values = dict(zip(FIELDS, stored, strict=True))
         if not values["status"]:
             return None
-        command, description, call = _call(job_id, queue, client, data, size)
+        command, description, call = called(job_id, queue, client, data, size)
         state = _state(values)
         return cls(
             id=job_id,
@@ -115,7 +115,8 @@ class Row:
         return MandateJob(self.id, connection=self.client)
 
 
-def _call(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tuple[str, str, payload.Call | None]:
+def called(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tuple[str, str, payload.Call | None]:
+    """Return a payload's command, the call as a person may see it, and the call itself if it can be read."""
     if not data:
         return "", f"(a payload of {size:,} bytes)" if size else UNREADABLE, None
     text = payload.listed(data)

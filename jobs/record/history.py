@@ -16,7 +16,7 @@ KEPT_FOR = DAY  # seconds that discarded and cancelled jobs are kept, and the no
 class Event:
     """
     One event: queued, started, finished, failed, retried, requeued, interrupted, poisoned, discarded, expired,
-    rescheduled, cancelled or revived.
+    rescheduled, cancelled, committed (of an atomic command that was cancelled too late) or revived.
     """
 
     name: str

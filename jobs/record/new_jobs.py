@@ -37,6 +37,7 @@ class NewJob(NamedTuple):
     at_front: bool = False  # goes to the head of its queue when it becomes ready
     is_wait: bool = False  # whether `due` is the end of a wait
     expires_in: float | None = None  # seconds from when it is due, after which it may not begin
+    durable: bool = False  # whether the outbox has it until Redis does
 
 
 _stored = payload.stored
@@ -50,7 +51,7 @@ def words(queue: str, jobs: Iterable[NewJob], now: float, many: Mapping[str, int
     result: list[Word] = [keys.RQ, queue, iso(now)]
     for job in jobs:
         fields, links = job.fields, b""
-        if job.lock or job.prerequisites.jobs or job.at_front or job.expires_in is not None:
+        if job.lock or job.prerequisites.jobs or job.at_front or job.expires_in is not None or job.durable:
             links, fields = _links(job, many)
         due = "" if job.due is None else _due(job, now)
         result += (job.id, due, _stored(job.payload), links, len(fields) // 2, *fields)
@@ -74,8 +75,12 @@ def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...
         sure = job.prerequisites.unwritten()
         links |= {"waits": ids, "sure": sure, "any": job.prerequisites.any_end}
         if many.get(job.id):
-            links |= {"waits": sure, "many": many[job.id]}
+            links |= {"waits": [*sure, *job.prerequisites.durable_ids()], "many": many[job.id]}
+        if durable := job.prerequisites.durable_ids():
+            links["durable_waits"] = durable
         fields += ("prereqs", orjson.dumps(ids), "more", 1)
+    if job.durable:
+        links["durable"] = True
     if job.at_front:
         links["front"] = True
         fields += ("front", 1)  # for the promotion, if it is not ready yet

@@ -47,10 +47,14 @@ def listed(text: bytes | str) -> list[str]:
 
 
 class Prerequisites(NamedTuple):
-    """The prerequisites of one new job. `any_end`: a bad end releases it, too."""
+    """
+    The prerequisites of one new job. `any_end`: a bad end releases it, too; `durable`: ids of those that are known to
+    be durable, beside handles that say so.
+    """
 
     jobs: tuple["Job | str", ...] = ()
     any_end: bool = False
+    durable: tuple[str, ...] = ()
 
     def ids(self) -> list[str]:
         """Return their ids. Read when the job is written: by then a unique one may have become another's duplicate."""
@@ -61,10 +65,21 @@ class Prerequisites(NamedTuple):
         Return the ids of those that are certainly not in Redis and have not ended: they wait for a transaction. One
         that was rolled back has ended badly.
         """
+        return [given.id for given in self._unwritten() if not getattr(given, "is_durable", False)]
+
+    def durable_ids(self) -> list[str]:
+        """
+        Return the ids of durable ones that this process has not seen written: without a record, one of them has ended
+        only if Redis has ever had it.
+        """
+        durable = [given.id for given in self._unwritten() if getattr(given, "is_durable", False)]
+        return [*self.durable, *durable] if self.durable else durable
+
+    def _unwritten(self) -> "list[Job]":
         handles = [
             given for given in self.jobs if not isinstance(given, str) and not getattr(given, "is_written", True)
         ]
-        return [given.id for given in handles if not (self.any_end and _is_rolled_back(given))]
+        return [given for given in handles if not (self.any_end and _is_rolled_back(given))]
 
 
 def _is_rolled_back(handle: Job) -> bool:
@@ -75,9 +90,12 @@ def _is_rolled_back(handle: Job) -> bool:
 NONE = Prerequisites()
 
 
-def resolve(given: Given | None, failure: str, client: Redis) -> Prerequisites:
+def resolve(given: Given | None, failure: str, client: Redis, *, is_durable: bool = False) -> Prerequisites:
     """
     Check the arguments `prereq_jobs` and `prereq_failure` of `defer`. Returns the prerequisites.
+
+    A durable job must not need Redis here: whether its prerequisites can finish is decided when it is pushed. One that
+    is neither durable nor written is refused, because it may be lost while the job is not.
 
     Raises PrerequisiteError for a value that is not a job or an id, for a job of another server than `client`'s, and
     for one that was deleted or cancelled; ValueError for an invalid `prereq_failure`; RedisUnavailableError.
@@ -89,6 +107,13 @@ def resolve(given: Given | None, failure: str, client: Redis) -> Prerequisites:
     if isinstance(given, str | bytes | Job) or not isinstance(given, Iterable):
         raise PrerequisiteError(f"prereq_jobs={given!r} is not a list. Give a list of jobs, or of their ids.")
     jobs = tuple({_id(each, client): each for each in given}.values())
+    if is_durable:
+        if plain := Prerequisites(jobs).unwritten():
+            raise PrerequisiteError(
+                f"Job {plain[0]} cannot be a prerequisite of a durable job: it is not durable, and not written yet. "
+                "Defer it with durable=True, or after the transaction."
+            )
+        return Prerequisites(jobs, failure == RUN)
     for job_id, end in _bad_ends(client, [each if isinstance(each, str) else each.id for each in jobs]):
         raise PrerequisiteError(f"Job {job_id} cannot be a prerequisite: it was {end}, so it will never finish.")
     return Prerequisites(jobs, failure == RUN)

@@ -18,6 +18,7 @@ class JobState(StrEnum):
     DEAD = "dead"
     DISCARDED = "discarded"
     CANCELLED = "cancelled"
+    UNSENT = "unsent"  # durable, and not in Redis: it has no record
 
 
 ENDED = frozenset((JobState.FINISHED, JobState.DEAD, JobState.DISCARDED, JobState.CANCELLED))

@@ -242,15 +242,23 @@ def _is_random(expression: object) -> bool:
 
 
 COLLECTOR = "jobs.CollectMetrics"  # which the workers' parents have replaced
+CLEANER = "jobs.CleanUpReceipts"
 
 
 def listed() -> list[Entry]:
     """
-    Return the project's entries: the list whose dotted path is JOBS["SCHEDULE"].
+    Return the project's entries, the list whose dotted path is JOBS["SCHEDULE"], and the package's own.
 
     Raises ScheduleError if there is no such list, or an item is not an Entry.
     """
-    path = conf.get("SCHEDULE")
+    entries = _of_project(conf.get("SCHEDULE"))
+    is_needed = conf.get("CLEAN_UP") and any(command.atomic for command in registry.all_commands().values())  # type: ignore[attr-defined]
+    if is_needed and not any(entry.command in (CLEANER, registry.get(CLEANER)) for entry in entries):
+        entries.append(Entry("clean up receipts", CLEANER, cron="37 * * * *"))
+    return entries
+
+
+def _of_project(path: str | None) -> list[Entry]:
     if path is None:
         return []
     try:

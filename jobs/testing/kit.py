@@ -1,7 +1,10 @@
 """The kit of one test: while it is open, every job of this context is kept in memory, and no server is used."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
+from jobs.outbox.relay import send_all
 from jobs.testing import patches
 from jobs.testing.assertions import Assertions
 
@@ -17,6 +20,23 @@ class Kit(Assertions):
     def __enter__(self) -> Self:
         patches.enter(self)
         return self
+
+    @contextmanager
+    def redis_away(self) -> Iterator[None]:
+        """
+        Until the block ends, Redis does not answer: durable jobs stay in the outbox, which needs a test with a
+        database; `defer` of others raises RedisUnavailableError.
+        """
+        before, self.memory.is_away = self.memory.is_away, True
+        try:
+            yield
+        finally:
+            self.memory.is_away = before
+
+    def relay(self) -> int:
+        """Send the durable jobs that are unsent, as a worker does. Returns how many were sent."""
+        with patches.showing(self):
+            return send_all()
 
     def __exit__(self, *error: object) -> None:
         patches.leave(self)

@@ -5,13 +5,14 @@ Readers of jobs (`job.state`, prerequisites, RQ's own `Job.fetch`) read it as th
 is in `scripts`.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, NoReturn, Self
 
-from jobs import runtime
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 from jobs.broker.connections import Word
+from jobs.testing.server import Server
 
 
 class Memory:
@@ -19,13 +20,8 @@ class Memory:
 
     def __init__(self) -> None:
         self.connection_pool = SimpleNamespace(connection_kwargs={"path": "memory"})
-        self.hashes: dict[str, dict[str, bytes]] = defaultdict(dict)
-        self.lists: dict[str, list[bytes]] = defaultdict(list)  # the queues
-        self.scores: dict[str, dict[bytes, float]] = defaultdict(dict)  # the registries
-        self.sets: dict[str, set[bytes]] = defaultdict(set)
-        self.texts: dict[str, bytes] = {}
-        self.streams: dict[str, list[tuple[bytes, dict[bytes, bytes]]]] = defaultdict(list)
-        self.ends: dict[str, float] = {}  # when a key expires, in seconds since the epoch
+        self._server = Server()
+        self.is_away = False  # whether it answers nothing
 
     def __getattr__(self, command: str) -> NoReturn:
         raise AttributeError(
@@ -37,78 +33,68 @@ class Memory:
         """Django copies the objects that `setUpTestData` has set for each test, jobs too; the server stays the same."""
         return self
 
-    # --- as a client -----------------------------------------------------------------------------
-
     def hget(self, key: Any, field: str) -> bytes | None:
-        return self.hashes.get(self._alive(key), {}).get(field)
+        return self._ask("HGET", key, field)  # type: ignore[no-any-return]
 
     def hmget(self, key: Any, *fields: Any) -> list[bytes | None]:
         names = fields[0] if len(fields) == 1 and not isinstance(fields[0], str) else fields
-        return [self.hget(key, name) for name in names]
+        return self._ask("HMGET", key, *names)  # type: ignore[no-any-return]
 
     def hgetall(self, key: Any) -> dict[bytes, bytes]:
-        return {name.encode(): value for name, value in self.hashes.get(self._alive(key), {}).items()}
+        return _pairs(self._ask("HGETALL", key))
 
     def hexists(self, key: Any, field: str) -> bool:
-        return self.hget(key, field) is not None
+        return bool(self._ask("HEXISTS", key, field))
 
     def exists(self, *keys: Any) -> int:
-        return sum(any(kind.get(self._alive(key)) for kind in self._kinds()) for key in keys)
+        return self._ask("EXISTS", *keys)  # type: ignore[no-any-return]
+
+    def expire(self, key: Any, seconds: int) -> bool:
+        return bool(self._ask("EXPIRE", key, seconds))
 
     def get(self, key: Any) -> bytes | None:
-        return self.texts.get(self._alive(key))
+        return self._ask("GET", key)  # type: ignore[no-any-return]
 
     def smembers(self, key: Any) -> set[bytes]:
-        return set(self.sets.get(text_of(key), ()))
+        return set(self._ask("SMEMBERS", key))
 
     def sunion(self, keys: Sequence[Any]) -> set[bytes]:
-        return set().union(*(self.smembers(key) for key in keys))
+        return set().union(*map(self.smembers, keys))
 
     def sadd(self, key: Any, *members: Word) -> int:
-        before = len(self.sets[text_of(key)])
-        self.sets[text_of(key)].update(map(bytes_of, members))
-        return len(self.sets[text_of(key)]) - before
+        return self._ask("SADD", key, *members)  # type: ignore[no-any-return]
 
     def srem(self, key: Any, *members: Word) -> int:
-        before = len(self.sets[text_of(key)])
-        self.sets[text_of(key)].difference_update(map(bytes_of, members))
-        return before - len(self.sets[text_of(key)])
+        return self._ask("SREM", key, *members)  # type: ignore[no-any-return]
 
     def llen(self, key: Any) -> int:
-        return len(self.lists.get(text_of(key), ()))
+        return self._ask("LLEN", key)  # type: ignore[no-any-return]
 
     def lrange(self, key: Any, first: int, last: int) -> list[bytes]:
-        return self.lists.get(text_of(key), [])[first : None if last == -1 else last + 1]
+        return self._ask("LRANGE", key, first, last)  # type: ignore[no-any-return]
 
     def zcard(self, key: Any) -> int:
-        return len(self.scores.get(text_of(key), ()))
+        return self._ask("ZCARD", key)  # type: ignore[no-any-return]
 
     def zscore(self, key: Any, member: Word) -> float | None:
-        return self.scores.get(text_of(key), {}).get(bytes_of(member))
+        score = self._ask("ZSCORE", key, member)
+        return None if score is None else float(score)
 
     def xrevrange(self, key: Any, last: str = "+", first: str = "-", count: int | None = None) -> list[Any]:
-        return list(reversed(self.streams.get(self._alive(key), [])))[:count]
+        options = () if count is None else ("COUNT", count)
+        return [(entry_id, _pairs(words)) for entry_id, words in self._ask("XREVRANGE", key, last, first, *options)]
 
     def pipeline(self, transaction: bool = True) -> "_Pipeline":
         return _Pipeline(self)
 
-    # --- as a server -----------------------------------------------------------------------------
+    def _ask(self, command: str, *words: Any) -> Any:
+        """Return the answer to a command. Raises redis-py's ResponseError; its ConnectionError while it is away."""
+        self._reach()
+        return self._server.commands[command.encode()](*map(bytes_of, words))
 
-    def forget(self, key: str) -> None:
-        """DEL."""
-        self.ends.pop(key, None)
-        for kind in self._kinds():
-            kind.pop(key, None)
-
-    def _alive(self, key: Any) -> str:
-        """Return the key as text. Deletes it first if it has expired."""
-        name = text_of(key)
-        if name in self.ends and self.ends[name] <= runtime.now():
-            self.forget(name)
-        return name
-
-    def _kinds(self) -> tuple[dict[str, Any], ...]:
-        return self.hashes, self.lists, self.scores, self.sets, self.texts, self.streams
+    def _reach(self) -> None:
+        if self.is_away:
+            raise RedisConnectionError("the test has it away")
 
 
 class _Pipeline:
@@ -132,11 +118,10 @@ class _Pipeline:
         return self._answers
 
 
-def text_of(key: Any) -> str:
-    """Return a key as text."""
-    return key.decode() if isinstance(key, bytes) else str(key)
-
-
-def bytes_of(word: Any) -> bytes:
-    """Return a word of a command as bytes, as the server stores it."""
+def bytes_of(word: Word) -> bytes:
+    """Return a word of a command as bytes, as a client sends it."""
     return word if isinstance(word, bytes) else str(word).encode()
+
+
+def _pairs(words: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(words[::2], words[1::2], strict=True))

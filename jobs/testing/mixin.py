@@ -37,6 +37,8 @@ class JobsTestMixin:
 
     perform_enqueued_jobs = _OfKit(Kit.perform_enqueued_jobs)
     travel = _OfKit(Kit.travel)
+    redis_away = _OfKit(Kit.redis_away)
+    relay = _OfKit(Kit.relay)
     assert_enqueued_with = _OfKit(Kit.assert_enqueued_with)
     assert_enqueued_jobs = _OfKit(Kit.assert_enqueued_jobs)
     assert_no_enqueued_jobs = _OfKit(Kit.assert_no_enqueued_jobs)

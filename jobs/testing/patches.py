@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 from django.db import connections, transaction
 
-from jobs import queues, runtime
+from jobs import runtime
 from jobs.logs import AttemptLog
+from jobs.outbox import hooks
 
 
 class OpenKit(Protocol):
@@ -142,7 +143,7 @@ def _exit_and_write(self: Any, *error: Any) -> None:
     ours: list[Any] = []
     others: list[Any] = []
     for entry in connection.run_on_commit:  # those of a savepoint that was rolled back are gone by now
-        is_ours = getattr(entry[1], "__module__", "") == queues.__name__
+        is_ours = getattr(entry[1], "__module__", "") == hooks.__name__
         # Callbacks of jobs enqueued in the test's own transaction before the kit was opened stay there.
         is_of_block = not set(entry[0]) <= set(connection.savepoint_ids)
         (ours if is_ours and is_of_block else others).append(entry)

@@ -162,7 +162,7 @@ class Performer:
         attempts = 0
         while self._next and self._blocks:
             block, recorded = self._blocks[-1], self._next.popleft()
-            due = self._due(recorded.job.id)  # exact, where `recorded.at` is rounded to microseconds
+            due = self.memory.due(recorded.job.id)  # exact, where `recorded.at` is rounded to microseconds
             if due is not None and block.until and due <= block.until:
                 self._move_to(due)
             try:
@@ -191,7 +191,7 @@ class Performer:
         """Return the jobs in the queues that are not paused, in the order in which a worker takes them."""
         paused = queues.paused()
         names = [name for name in conf.queues() if name not in paused]
-        return [member.decode() for name in names for member in self.memory.lists[keys.queue(name)]]
+        return [member.decode() for name in names for member in self.memory.lrange(keys.queue(name), 0, -1)]
 
     def _perform(self, recorded: Recorded, *, raises: bool) -> int:
         """Make an attempt at a job, if it is in its queue by now. Returns the number of attempts, 0 or 1."""
@@ -222,8 +222,4 @@ class Performer:
 
     def _recorded(self, job_id: str) -> Recorded:
         job = MandateJob.fetch(job_id, connection=self.memory)  # type: ignore[arg-type]
-        return Recorded.of(job, due=self._due(job_id))  # type: ignore[arg-type]
-
-    def _due(self, job_id: str) -> float | None:
-        due = self.memory.hget(keys.job(job_id), "due")
-        return None if due is None else float(due)
+        return Recorded.of(job, due=self.memory.due(job_id))  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from jobs import conf, runtime
 from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import (
+    Committed,
     Dead,
     Discarded,
     Finished,
@@ -52,17 +53,19 @@ class EncodedOutcome(NamedTuple):
     event: str  # lines for the job's history
     entry: bytes  # the recurring entry whose run the job is
     fields: tuple[Word, ...]  # names and values for the job's record
+    is_kept: bytes = b""  # whether the outbox has the job until it ends
 
     def words(self) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
         """The arguments of the script: the words that each outcome has, and the further ones that the last names."""
         more, further = "", _NO_WORDS
-        if self.slow == "1" or self.result_type or self.event or self.entry or self.fields:
+        if self.slow == "1" or self.result_type or self.event or self.entry or self.fields or self.is_kept:
             more, further = self._more()
         return (self.id, self.execution, self.queue, self.kind, self.when, self.label, more), further
 
     def _more(self) -> tuple[str, tuple[Word, ...]]:
         named = {"r": self.result_type, "v": self.result, "b": self.began, "e": self.event, "s": self.entry}
-        letters = ("x" if self.slow == "1" else "") + "".join(letter for letter, word in named.items() if word)
+        letters = ("x" if self.slow == "1" else "") + ("k" if self.is_kept else "")
+        letters += "".join(letter for letter, word in named.items() if word)
         words: tuple[Word, ...] = tuple(word for word in named.values() if word)
         if self.fields:
             letters, words = letters + "f", (*words, len(self.fields) // 2, *self.fields)
@@ -123,6 +126,8 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
     now = runtime.now()
     if isinstance(outcome, Finished):
         kind, when, counted = "F", outcome.ttl, "finished"
+        if type(outcome) is Committed:
+            note = line("committed", now, worker=claim.worker)  # for the case that the job was cancelled meanwhile
         if outcome.ttl:
             result_type = _SUCCESSFUL
             fields = ("log", _bounded(outcome.log)) if outcome.log else ()
@@ -182,6 +187,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         note,
         claim.more.schedule,
         fields,
+        claim.more.is_kept,
     )
 
 

@@ -14,6 +14,9 @@ VARIABLES = {
     "SIGNAL_IN_STEP",
     "STALLED_FETCH",
     "STALLED_MAIN",
+    "STRIKES",
+    "STRIKE_KINDS",
+    "STRIKE_RATE",
 }
 TIMES = {
     "RESTART_DELAY",
@@ -23,6 +26,7 @@ TIMES = {
     "HOOKS",
     "HOPELESS",
     "PATIENCE",
+    "POISON",
     "SILENCE",
     "STALLED",
     "THREADS",

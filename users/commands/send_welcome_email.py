@@ -7,7 +7,13 @@ from users.models import User
 
 
 class SendWelcomeEmail(MailCommand):
-    """Send the welcome mail, once in the life of an account, however often the job runs."""
+    """
+    Send the welcome mail, once in the life of an account, however often the job runs.
+
+    Durable: an account that is saved gets its mail, whatever happens to Redis.
+    """
+
+    durable = True
 
     user: User
 

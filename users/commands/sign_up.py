@@ -1,18 +1,13 @@
 """Create an account without revealing whether the address already has one."""
 
-import logging
-
 from django.contrib.auth.hashers import make_password
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from jobs import Mandate
-from jobs.errors import RedisUnavailableError
 from users.commands.send_already_registered_email import SendAlreadyRegisteredEmail
 from users.models import User
 from users.signals import user_signed_up
-
-logger = logging.getLogger(__name__)
 
 
 class SignUp(Mandate):
@@ -21,7 +16,7 @@ class SignUp(Mandate):
     the mailed link is followed.
 
     The caller cannot distinguish the two: both hash the password, try the insert and defer one mail. The insert also
-    decides between two sign-ups at the same moment.
+    decides between two sign-ups at the same moment. Both mails are durable: no sign-up fails because Redis is away.
     """
 
     log_arguments = False
@@ -30,13 +25,7 @@ class SignUp(Mandate):
     password: str
 
     def call(self) -> None:
-        try:
-            self._sign_up(make_password(self.password))
-        except RedisUnavailableError:
-            # Raised after the commit: the account exists, and only the mail is lost. A new password confirms it, too.
-            logger.exception("A mail of a signup was not deferred. `SendWelcomeEmail.defer(user)` sends it later.")
-
-    def _sign_up(self, password_hash: str) -> None:
+        password_hash = make_password(self.password)
         try:
             with transaction.atomic():
                 user = User.objects.create_with_hash(self.email, password_hash, is_unconfirmed=True)
@@ -45,4 +34,5 @@ class SignUp(Mandate):
             owner = User.objects.with_email(self.email).first()
             if owner is None:
                 raise
-            SendAlreadyRegisteredEmail.defer(owner, timezone.localdate())
+            with transaction.atomic():  # as the other mail
+                SendAlreadyRegisteredEmail.defer(owner, timezone.localdate())

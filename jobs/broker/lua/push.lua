@@ -7,10 +7,12 @@
 --       links  '' or a JSON object: `waits` ids of prerequisites, `sure` those of them that are not written yet,
 --              `many` how many more are in `jobs:unlinked:<id>`, `any` whether they may end badly, `unique` the key of
 --              a lock and `unique_ms` how long it holds, `front` whether it goes to the head of its queue,
---              `expires_in` the seconds after which it may not begin
+--              `expires_in` the seconds after which it may not begin, `durable` whether the outbox has it,
+--              `durable_waits` those of `waits` that are durable, too
 -- Returns position (from 0) and id for each job that was not written because another one holds its lock.
 --
--- A job that exists is left alone, so the script may be sent twice. A lock names a job, and counts while that job is
+-- A job that exists is left alone, so the script may be sent twice. A durable one may be sent again when it has ended:
+-- for a day `jobs:sent:<id>` says that it was here, and whose duplicate it was. A lock names a job, and counts while that job is
 -- unfinished: it cannot outlive it, whatever happens to either.
 local prefix, queue, iso = ARGV[1], ARGV[2], ARGV[3]
 local records = prefix .. 'job:'
@@ -25,6 +27,39 @@ local function holder(lock)
   return type(status) == 'string' and not ENDED[status] and id
 end
 
+-- The answer of the first time, for a durable job that was here before: '' or the id of the job whose duplicate it was.
+local function answered(id)
+  local sent = redis.pcall('GET', 'jobs:sent:' .. id)
+  if type(sent) == 'string' then return sent end
+  return redis.call('EXISTS', 'jobs:gone:' .. id) == 1 and '' or nil
+end
+
+-- A durable prerequisite that was never here is not written yet, and one that was a duplicate stands for the other job.
+local function look_at_durable(links)
+  local is_durable = {}
+  for _, each in ipairs(links.durable_waits) do is_durable[each] = true end
+  for at, each in ipairs(links.waits) do
+    local sent = is_durable[each] and redis.call('EXISTS', records .. each) == 0 and answered(each)
+    if sent == nil then
+      links.sure[#links.sure + 1] = each
+    elseif sent and sent ~= '' then
+      links.waits[at] = sent
+    end
+  end
+end
+
+-- What `defer` would have refused: a prerequisite of a durable job that can never finish.
+local function never_done(waits)
+  for _, each in ipairs(waits) do
+    local how = redis.pcall('GET', 'jobs:gone:' .. each)
+    local job = redis.pcall('HMGET', records .. each, 'status', 'state')
+    if not how and job[1] == 'canceled' and job[2] ~= 'discarded' then how = 'cancelled' end
+    if type(how) == 'string' then
+      return 'Job ' .. each .. ' cannot be a prerequisite: it was ' .. how .. ', so it will never finish.'
+    end
+  end
+end
+
 local begun = nil -- the job that is being written
 
 local function write_jobs()
@@ -36,12 +71,19 @@ local function write_jobs()
       if due ~= '' and string.byte(due) == 43 then due = string.format('%.6f', clock() + tonumber(due)) end -- '+'
       if links ~= '' then
         links = cjson.decode(links)
-        taken = links.unique and holder(links.unique)
-        if taken then
+        taken = links.durable and answered(id)
+        if not taken then
+          taken = links.unique and holder(links.unique)
+          if links.durable then redis.call('SET', 'jobs:sent:' .. id, taken or '', 'EX', 86400) end
+        end
+        if taken == '' then
+          if links.many then redis.call('UNLINK', 'jobs:unlinked:' .. id) end
+        elseif taken then
           duplicates[#duplicates + 1] = { position, taken }
           if links.many then redis.call('UNLINK', 'jobs:unlinked:' .. id) end
         else
           if links.unique then redis.call('SET', links.unique, id, 'PX', links.unique_ms) end
+          if links.durable_waits then look_at_durable(links) end
           waiting = links.waits and link.wait_for(id, links.waits, links.any, links.sure)
           if links.many then
             if redis.call('SCARD', 'jobs:unlinked:' .. id) ~= links.many then
@@ -59,6 +101,10 @@ local function write_jobs()
           redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'deferred', 'data', payload,
             unpack(ARGV, i + 5, i + 4 + 2 * extra))
           if due ~= '' then redis.call('HSET', key, 'due', due) end
+          local reason = links.durable and never_done(links.waits or {})
+          if reason then
+            redis.call('HSET', key, 'history', cjson.encode({ event = 'blocked', at = clock(), reason = reason }))
+          end
         elseif due ~= '' then
           registry, score = KEYS[3], due
           redis.call('HSET', key, 'created_at', iso, 'origin', queue, 'status', 'scheduled', 'data', payload,
@@ -90,7 +136,7 @@ end
 write('SADD', KEYS[1], KEYS[2])
 local written, refusal = pcall(write_jobs)
 if begun then -- no record without a place
-  redis.call('DEL', records .. begun, 'jobs:waits:' .. begun)
+  redis.call('DEL', records .. begun, 'jobs:waits:' .. begun, 'jobs:sent:' .. begun)
   redis.call('UNLINK', 'jobs:unlinked:' .. begun)
   redis.call('SREM', 'jobs:linking', begun)
 end
@@ -99,7 +145,7 @@ for first = 1, #ready, AT_ONCE do
   local ids = #ready <= AT_ONCE and ready or { unpack(ready, first, math.min(first + AT_ONCE - 1, #ready)) }
   local placed, reason = pcall(enqueue.many, 'RPUSH', KEYS[2], ids)
   if not placed then
-    for at = first, #ready do redis.call('DEL', records .. ready[at]) end
+    for at = first, #ready do redis.call('DEL', records .. ready[at], 'jobs:sent:' .. ready[at]) end
     written, refusal = false, reason
     break
   end

@@ -83,6 +83,7 @@ class Command(BaseCommand):
         entries.add_argument("change", nargs="?", default="list", choices=["list", *OF_ENTRIES], help="default: list")
         entries.add_argument("names", nargs="*", metavar="NAME", help="the entries' names")
         entries.add_argument("--header", action="store_true", help="name the columns in piped output, too")
+        add("relay", "send the durable jobs of the outbox now; workers do it by themselves", change.relay)
         run = add("run", "run a command here, or defer it", running.run)
         run.add_argument("name", metavar="COMMAND", help="such as users.SendWelcomeEmail")
         run.add_argument(

@@ -244,6 +244,6 @@ def test_the_last_hour_of_the_command_is_on_the_page(admin_client, worker):
     for days in (1, 2):
         client.hset(f"jobs:digest:{minute // 60 - 24 * days}", "command|sample.Fail", "100 4 1 0.1 0.26 9 0")
     page = text(admin_client, url("job", job.id)).partition("This command, last hour")[2].partition("</section>")[0]
-    assert "<b>Failing 10 %</b> <small>20 attempts, <span class="jobs-nowrap">usually 4 %</span></small>" in page
-    assert "<b>Run time 1 s</b> <small>95th percentile, <span class="jobs-nowrap">usually 260 ms</span></small>" in page
+    assert '<b>Failing 10 %</b> <small>20 attempts, <span class="jobs-nowrap">usually 4 %</span></small>' in page
+    assert '<b>Run time 1 s</b> <small>95th percentile, <span class="jobs-nowrap">usually 260 ms</span></small>' in page
     assert page.count('<svg class="jobs-trend') == 2

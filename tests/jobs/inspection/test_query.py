@@ -5,6 +5,7 @@ import zlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection, transaction
 
 from jobs import control
 from jobs.broker.connections import get_connection
@@ -36,6 +37,9 @@ def one_of_each(worker):
     jobs["cancelled"] = WriteNote.defer("cancelled")
     control.cancel(jobs["cancelled"])
     jobs["queued"] = WriteNote.defer("queued", queue="low")
+    with transaction.atomic():
+        jobs["unsent"] = WriteNote.defer("unsent", durable=True)
+        connection.run_on_commit.clear()  # as if the process ended there
     return jobs
 
 

@@ -421,6 +421,17 @@ def a_chain_of_three_runs_in_order(backend):
 
 
 @scenario
+def a_job_may_have_more_prerequisites_than_are_linked_in_one_call(backend):
+    first = WriteNote.defer("1", wait=30)
+    job = WriteNote.defer("2", prereq_jobs=[first, *(f"never-heard-of-{number}" for number in range(150))])
+    backend.perform()
+    assert (job.state, first.dependents) == ("waiting", {job.id})
+
+    backend.travel(31)
+    assert (job.state, texts()) == ("finished", ["1", "2"])
+
+
+@scenario
 def a_prerequisite_that_is_done_holds_nobody(backend):
     kept, forgotten = WriteNote.defer("1"), WriteNoteSlowly.defer("2")
     backend.perform()

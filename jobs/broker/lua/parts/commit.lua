@@ -33,8 +33,8 @@ local function read_more(letters)
       more.first, more.last = further + 1, further + 2 * ARGV[further]
       further = more.last + 1
     else
-      more[letter] = letter == 'x' or ARGV[further]
-      if letter ~= 'x' then further = further + 1 end
+      more[letter] = letter == 'x' or letter == 'k' or ARGV[further]
+      if letter ~= 'x' and letter ~= 'k' then further = further + 1 end
     end
   end
   return more
@@ -108,7 +108,7 @@ local function rewrite(id, key, kind, time, more)
     fields = { 'status', status }
   end
   for at = more.first or 1, more.last or 0 do fields[#fields + 1] = ARGV[at] end
-  if more.e then fields[#fields + 1], fields[#fields + 2] = 'history', record.noted(key, more.e) end
+  if more.e and kind ~= 'F' then fields[#fields + 1], fields[#fields + 2] = 'history', record.noted(key, more.e) end
   redis.call('HSET', key, unpack(fields))
   if kind == 'F' then
     redis.call('EXPIRE', key, time)
@@ -142,13 +142,16 @@ local function write_outcome(at, position, more)
   if not redis.call('ZSCORE', prefix .. 'wip:' .. queue, member) then
     local read, job = pcall(redis.call, 'HMGET', key, 'worker_name', 'status')
     commit.refused[#commit.refused + 1] = { position, read and job[1] or '', read and job[2] or '' }
+    if kind == 'F' and more.e and read and job[2] == 'canceled' then record.note(key, more.e) end
     if more.x and write('SISMEMBER', 'jobs:plain:' .. queue, member) == 1 then -- RQ's code took the claim
       write_recorded(at, more.s)
     end
     return
   end
   local ends, has_plain = ENDS[kind], false
-  if ends and (is_awaited or more.s) then has_plain = leave.job(id, queue, ends, more.s or '', commit.releasing) end
+  if ends and (is_awaited or more.s or more.k) then
+    has_plain = leave.job(id, queue, ends, more.s or '', commit.releasing, more.k)
+  end
   if kind ~= 'F' or time ~= '0' then
     status = rewrite(id, key, kind, time, more)
   elseif has_plain then -- RQ's code reads the record to release its dependents

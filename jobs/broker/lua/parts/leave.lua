@@ -28,9 +28,10 @@ end
 -- this script and in slices. Until that is done the set of them stands in `jobs:releasing`, which recovery drains.
 -- `followers` wait for any end, `dependents` for a good one; and RQ's own code has dependents.
 --
--- `entry`: the recurring entry whose run it is, or ''; nil: its record says it. `releasing`: a list to which the new
--- members of `jobs:releasing` are added. Returns whether RQ's code has dependents to release.
-function leave.job(id, queue, outcome, entry, releasing)
+-- `entry`: the recurring entry whose run it is, or ''; `kept`: whether the outbox has the job until now; without an
+-- entry the job's record says both. `releasing`: a list to which the new members of `jobs:releasing` are added. Returns
+-- whether RQ's code has dependents to release.
+function leave.job(id, queue, outcome, entry, releasing, kept)
   local key, dependents, followers = prefix .. 'job:' .. id, 'jobs:dependents:' .. id, 'jobs:followers:' .. id
   local plain, has_plain, members = key .. ':dependents', false, {}
   if redis.call('EXISTS', dependents, followers, plain) > 0 then
@@ -43,8 +44,12 @@ function leave.job(id, queue, outcome, entry, releasing)
       if releasing then releasing[#releasing + 1] = member end
     end
   end
-  entry = entry or redis.call('HGET', key, 'schedule')
+  if not entry then
+    local job = redis.call('HMGET', key, 'schedule', 'durable')
+    entry, kept = job[1], job[2] == 'kept'
+  end
   if entry and entry ~= '' then tell(entry, id, outcome) end
+  if kept then write('SADD', 'jobs:outbox:ended', id) end
   return has_plain
 end
 

@@ -1,0 +1,1 @@
+"""One commit: durable jobs in the transaction that defers them, receipts in the transaction of an atomic command."""

@@ -1,0 +1,1 @@
+"""Durable jobs, and receipts of atomic commands, on a real server and database."""
