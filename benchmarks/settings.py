@@ -5,6 +5,8 @@ import os
 from config.settings import *  # noqa: F403
 from config.settings import INSTALLED_APPS, JOBS
 
+JOBS = JOBS | {"OUTBOX": None}  # no command here is durable, and a worker relays for those that are
+
 if batch := os.environ.get("JOBS_BATCH"):
     JOBS = JOBS | {"BATCH": int(batch)}
 

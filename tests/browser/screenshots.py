@@ -19,7 +19,7 @@ PICTURES = {
     "overview-dark": ("overview", (), {"color_scheme": "dark", "viewport": TALL}),
     "overview-phone": ("overview", (), {"viewport": PHONE}),
     "dead": ("list", ("dead",), {"query": "?group=error"}),
-    "job": ("job", ("dead",), {}),
+    "job": ("job", ("dead",), {"viewport": {"width": 1280, "height": 740}}),
     "workers": ("workers", (), {}),
     "recurring": ("recurring", (), {}),
     "commands": ("commands", (), {}),
