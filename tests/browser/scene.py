@@ -3,13 +3,20 @@
 import random
 import time
 from contextlib import suppress
+from datetime import timedelta
+
+from django.utils import timezone
 
 from jobs import control, queues, scheduler
 from jobs.broker.connections import get_connection
+from jobs.client.new_job import new_job
 from jobs.errors import ChangeRefusedError
 from jobs.inspection import activity, counts
 from jobs.inspection.activity import Change
 from jobs.job import JobState
+from jobs.models import Unsent
+from jobs.outbox import rows
+from jobs.record import packed
 from jobs.scheduler import Entry
 from tests.browser.visitor import address
 from tests.courses.commands.lessons import (
@@ -66,12 +73,19 @@ class Scene:
         self.cancelled = ExportProgress.defer(others[0], "xml")
         control.cancel(self.cancelled)
         activity.record(Change("ada", "cancel", f"Job {self.cancelled.id} was cancelled."), [self.cancelled.id])
+        self.unsent()
         wait_until(lambda: self.dead.state == "dead")
         self.blocked = AwardBadge.defer(ada, "out of the maze", prereq_jobs=[self.dead])
         queues.pause("low")
         deleted = Change("ada", "delete", "3 jobs were deleted.", state="dead", filters={"text": "cobol"}, count="3")
         activity.record(deleted, [self.dead.id])
         wait_until(self.is_set)
+
+    def unsent(self):
+        """A durable job in the outbox alone. Its row is an hour ahead, so the worker's relay leaves it there."""
+        new = new_job(RefreshStatistics, (), {}, queue="low", durable=True)
+        rows.insert([rows.NewRow(new.id, "", new.queue, packed.pack(new), None)])
+        Unsent.objects.filter(job_id=new.id).update(created=timezone.now() + timedelta(hours=1))
 
     def is_set(self):
         """Whether every job has come to where it stays."""
