@@ -5,7 +5,8 @@ import os
 from config.settings import *  # noqa: F403
 from config.settings import INSTALLED_APPS, JOBS
 
-JOBS = JOBS | {"OUTBOX": None}  # no command here is durable, and a worker relays for those that are
+JOBS = JOBS | {"OUTBOX": None}  # no command here is durable; a worker would relay for those that are
+SILENCED_SYSTEM_CHECKS = ["jobs.E015"]  # some of the product's are
 
 if batch := os.environ.get("JOBS_BATCH"):
     JOBS = JOBS | {"BATCH": int(batch)}

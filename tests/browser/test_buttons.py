@@ -218,8 +218,8 @@ def test_search_keep(page):
     page.go("search", query="?q=sample")
     page.page.locator(".jobs-kept > summary").click()
     page.page.get_by_label("Name").fill("notes")
-    page.press("Keep this search")
-    assert page.told() == "The search is kept as notes."
+    page.press("Save this search")
+    assert page.told() == "The search was saved as notes."
     page.page.locator(".jobs-kept > summary").click()
     page.follow(page.page.get_by_role("link", name="notes", exact=True))
     assert page.page.url.endswith(address("search") + "?q=sample")
@@ -229,8 +229,8 @@ def test_search_forget(page, admin_user):
     kept_searches.keep(str(admin_user.pk), "notes", "sample")
     page.go("search")
     page.page.locator(".jobs-kept > summary").click()
-    page.press("Forget notes")
-    assert page.told() == "The search notes is no longer kept."
+    page.press("Delete the saved search notes")
+    assert page.told() == "The saved search notes was deleted."
     assert kept_searches.of(str(admin_user.pk)) == []
 
 

@@ -147,6 +147,7 @@ class Server:
             self._valkey.start()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [None, "ended"], ids=["sent", "ended"])
 def test_every_committed_job_runs_and_none_that_was_rolled_back(keep, worker_process, valkey, settings, capsys):
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))

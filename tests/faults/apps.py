@@ -254,8 +254,8 @@ PLAIN_POINTS: dict[str, Callable[[Fault], None]] = {
 
 # For commands that defer others: between the commit of their transaction and that of their own outcome.
 PUSHES: dict[str, Callable[[Fault], None]] = {
-    "before a push": lambda fault: around(queues, "_write", before=lambda *args: fault()),
-    "after a push": lambda fault: around(queues, "_write", after=lambda *args: fault()),
+    "before a push": lambda fault: around(queues, "write", before=lambda *args: fault()),
+    "after a push": lambda fault: around(queues, "write", after=lambda *args: fault()),
 }
 
 # In the transaction of an atomic command, and around its commit.

@@ -184,13 +184,13 @@ def test_a_slice_that_breaks_off_is_undone_and_done_again(batch, worker, monkeyp
 
 def test_redis_that_is_away_at_the_commit_skips_no_slice(batch, worker, monkeypatch):
     job = ProcessBatch.defer(batch.pk, limit=LIMIT)
-    write = queues._write
+    write = queues.write
 
     def away(*args):
-        monkeypatch.setattr(queues, "_write", write)
+        monkeypatch.setattr(queues, "write", write)
         raise RedisUnavailableError("No answer from Redis.")
 
-    monkeypatch.setattr(queues, "_write", away)
+    monkeypatch.setattr(queues, "write", away)
     worker.run()
     assert job.state is JobState.RETRYING
     worker.hurry().run()

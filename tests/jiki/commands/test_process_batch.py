@@ -168,14 +168,14 @@ def test_a_slice_that_breaks_off_leaves_nothing_and_is_done_again(batch, worker,
 
 
 def test_redis_that_is_away_at_the_commit_skips_no_slice(batch, worker, monkeypatch, checked):
-    write = queues._write
+    write = queues.write
 
     def away(*args):
-        monkeypatch.setattr(queues, "_write", write)
+        monkeypatch.setattr(queues, "write", write)
         raise RedisUnavailableError("No answer from Redis.")
 
     job = ProcessBatch.defer(batch.pk, limit=LIMIT)
-    monkeypatch.setattr(queues, "_write", away)
+    monkeypatch.setattr(queues, "write", away)
     worker.run()
     assert job.state is JobState.RETRYING
     worker.hurry().run()

@@ -37,7 +37,7 @@ def test_when_redis_is_away_the_learner_is_told_and_may_submit_again(exercise, l
     def away(*args):
         raise RedisUnavailableError("No answer from Redis.")
 
-    monkeypatch.setattr(queues, "_write", away)
+    monkeypatch.setattr(queues, "write", away)
 
     submission = SubmitCode.run(learner, exercise, {"solution.py": "x"})
 
