@@ -109,10 +109,10 @@ class ScriptedMemory(Memory):
     def promote(self) -> None:
         """Put the jobs that have become due into their queues, in the order of their times."""
         for name in conf.queues():
-            while due := self._in_order("scheduled", name, "-inf", repr(runtime.now())):
-                self._dues.update(due)
-                places = [keys.registry("scheduled", name), keys.queue(name), keys.registry("failed", name)]
-                self._run_script(_PROMOTE, places, [keys.RQ, iso(runtime.now()), PROMOTED])
+            self._dues.update(self._in_order("scheduled", name, "-inf", repr(runtime.now())))
+            places = [keys.registry("scheduled", name), keys.queue(name), keys.registry("failed", name)]
+            while self._run_script(_PROMOTE, places, [keys.RQ, iso(runtime.now()), PROMOTED]) == PROMOTED:
+                pass
 
     def _step(self, lists: Sequence[str], *outcomes: Handed, wanted: int = 0) -> StepAnswer:
         now = runtime.now()

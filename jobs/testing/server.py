@@ -3,7 +3,6 @@ A Redis server in memory, for one test: the commands that the scripts and the re
 """
 
 from collections.abc import Callable, Mapping
-from math import ceil
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -38,7 +37,8 @@ class Server(Lists, SortedSets):
 
     def time(self) -> list[bytes]:
         # Rounded up: what is due at the very moment at which a test's clock stands is due.
-        seconds, microseconds = divmod(ceil(runtime.now() * 1_000_000), 1_000_000)
+        numerator, denominator = runtime.now().as_integer_ratio()  # a product of floats may come out too low
+        seconds, microseconds = divmod(-(-numerator * 1_000_000 // denominator), 1_000_000)
         return [b"%d" % seconds, b"%d" % microseconds]
 
     def publish(self, channel: bytes, message: bytes) -> int:
