@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from django.test import Client
 from playwright.sync_api import expect
+from redis import Redis
 
 from jobs import queues
-from jobs.broker.connections import get_connection
+from jobs.broker import keys
+from jobs.broker.connections import get_connection, new_pool
 from tests.browser.conftest import THREADS
 from tests.browser.visitor import address
 from tests.courses.commands.lessons import AwardBadge, ExportProgress, RunSubmission
@@ -183,6 +185,17 @@ def test_a_deploy_broke_one_command(on_call):
     expect(on_call.page.locator("#jobs-part")).to_contain_text("6 passed, 0 failed, 0 pending")
 
 
+def wait_for_looks(number):
+    """
+    Wait until the worker's parent has asked so many times what is paused. A look may have begun before the pause, and
+    the children know of it when the next one begins.
+    """
+    with Redis(connection_pool=new_pool("default", socket_timeout=20)).monitor() as monitor:
+        looks = (each for each in monitor.listen() if each["command"] == f"EXISTS {keys.SUSPENDED}")
+        for _ in range(number):
+            next(looks)
+
+
 def test_a_queue_starves(on_call, tmp_path):
     for number in range(THREADS):
         patient(tmp_path / str(number))
@@ -195,6 +208,7 @@ def test_a_queue_starves(on_call, tmp_path):
     on_call.knows("background is starved: its first job has waited", reason)
     on_call.press("Pause default")
     on_call.has_cured_it()
+    wait_for_looks(3)
     WriteNote.defer("not now")
     for number in range(THREADS):
         (tmp_path / str(number) / "release").touch()

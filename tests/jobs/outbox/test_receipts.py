@@ -45,20 +45,20 @@ def test_its_effects_its_receipt_and_its_end_are_one(worker):
 
 
 class TestRolledBack:
-    def test_a_failure_leaves_nothing_and_its_retry_happens_once(self, worker, told):
+    def test_a_failure_leaves_nothing_and_its_retry_happens_once(self, worker, calls):
         job = WriteOnce.defer("a", "fail_once")
         worker.run()
         assert_nothing_is_left()
-        assert (job.state, told) == ("retrying", ["on_retry, outside"])
+        assert (job.state, calls) == ("retrying", ["on_retry, outside"])
 
         worker.hurry().run()
         assert (job.state, texts(), Receipt.objects.count()) == ("finished", ["a"], 1)
 
-    def test_a_requeue_leaves_nothing_and_the_next_attempt_happens_once(self, worker, told):
+    def test_a_requeue_leaves_nothing_and_the_next_attempt_happens_once(self, worker, calls):
         job = WriteOnce.defer("a", "requeue")
         assert worker.step()
         assert_nothing_is_left()
-        assert (job.state, told) == ("queued", [])
+        assert (job.state, calls) == ("queued", [])
 
         worker.run()
         assert (job.state, texts(), Receipt.objects.count()) == ("finished", ["a"], 1)
@@ -72,12 +72,12 @@ class TestRolledBack:
             ("mark_for_rollback", "dead", ["on_retry, outside", "on_dead, outside"]),
         ],
     )
-    def test_a_bad_end_leaves_nothing(self, how, state, hooks, worker, told):
+    def test_a_bad_end_leaves_nothing(self, how, state, hooks, worker, calls):
         job = WriteOnce.defer("a", how)
         worker.run()
         worker.hurry().run()
         assert_nothing_is_left()
-        assert (job.state, told) == (state, hooks)
+        assert (job.state, calls) == (state, hooks)
 
     def test_what_it_has_deferred_is_not_written(self, worker):
         job = WriteOnce.defer("a", "defer_another_and_fail")
@@ -106,14 +106,14 @@ class TestRolledBack:
 
 
 class TestCommitted:
-    def test_an_attempt_after_it_finishes_with_its_result_and_runs_nothing(self, worker, told, die_after_commit):
+    def test_an_attempt_after_it_finishes_with_its_result_and_runs_nothing(self, worker, calls, die_after_commit):
         job = WriteOnce.defer("a", "tell_after_the_commit")
         assert isinstance(die_after_commit(), Committed)
-        assert (job.state, texts(), told) == ("queued", ["a"], ["committed"])
+        assert (job.state, texts(), calls) == ("queued", ["a"], ["committed"])
 
         assert worker.run() == 1
         assert (job.state, job.return_value()) == ("finished", {"note": Note.objects.get().pk})
-        assert (texts(), told, Receipt.objects.count()) == (["a"], ["committed"], 1)
+        assert (texts(), calls, Receipt.objects.count()) == (["a"], ["committed"], 1)
 
     def test_an_attempt_that_could_not_be_built_any_more_finishes_too(self, worker, die_after_commit):
         job = Remove.defer(Note.objects.create(text="a"))
@@ -121,18 +121,18 @@ class TestCommitted:
         worker.run()
         assert (job.state, job.return_value(), texts()) == ("finished", "removed", [])
 
-    def test_a_callback_that_raises_after_the_commit_does_not_undo_it(self, worker, told, caplog):
+    def test_a_callback_that_raises_after_the_commit_does_not_undo_it(self, worker, calls, caplog):
         job = WriteOnce.defer("a", "fail_after_the_commit")
         worker.run()
-        assert (job.state, texts(), told) == ("finished", ["a"], [])
+        assert (job.state, texts(), calls) == ("finished", ["a"], [])
         (logged,) = [record for record in caplog.records if record.levelname == "ERROR"]
         assert "it has committed" in logged.message
         assert logged.exc_info[0] is Planned
 
-    def test_what_it_has_deferred_is_written_at_the_commit(self, worker, told):
+    def test_what_it_has_deferred_is_written_at_the_commit(self, worker, calls):
         WriteOnce.defer("a", "defer_another")
         worker.run()
-        assert told == ["None"]
+        assert calls == ["None"]
         assert texts() == ["a", "another", "follows a"]
 
     def test_a_process_that_it_has_forked_commits_nothing(self, worker_process):
@@ -218,7 +218,7 @@ class TestTwoAtOnce:
         second.join()
         del WriteOnce.plans["stall"]
 
-    def test_the_second_waits_and_finishes_with_the_result_of_the_first(self, stalled, told):
+    def test_the_second_waits_and_finishes_with_the_result_of_the_first(self, stalled, calls):
         _, first, second, go_on, _ = stalled
         second.join(0.3)
         assert second.is_alive()
@@ -226,14 +226,15 @@ class TestTwoAtOnce:
         assert isinstance(first.result(), Committed)
         assert isinstance(second.result(), Committed)
         assert second.result().result == first.result().result
-        assert (texts(), Receipt.objects.count(), told) == (["a"], 1, [])
+        assert (texts(), Receipt.objects.count(), calls) == (["a"], 1, [])
 
     def test_the_second_takes_the_place_of_the_first_that_fails(self, stalled):
         _, first, second, go_on, ends = stalled
         ends.append(Planned())
         WriteOnce.plans["stall"] = lambda command: None  # the next time
         go_on.set()
-        assert isinstance(first.result(), Retried)
+        # If the second commits before the first has asked for the receipt, both finish.
+        assert isinstance(first.result(), Retried | Committed)
         assert isinstance(second.result(), Committed)
         assert (texts(), Receipt.objects.count()) == (["a"], 1)
 
