@@ -6,6 +6,7 @@ A digest is a few kilobytes where an hour's counts are hundreds: 300 commands an
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -231,6 +232,7 @@ def _text(digest: Digest) -> str:
     return f"{counts} {' '.join(f'{number:.9g}' for number in numbers)}"
 
 
+@lru_cache(10_000)  # each view of a page reads those of a week again
 def _digest(text: bytes | None) -> Digest:
     attempts, failed, dead, *numbers = [*map(number_of, (text or b"").split()), *[0.0] * 7][:7]
     return Digest(int(attempts), int(failed), int(dead), *numbers)
@@ -240,4 +242,4 @@ def _put(into: tuple[dict[str, Digest], dict[str, Digest]], field: str, text: by
     kind, _, name = field.partition("|")
     if kind in ("command", "queue"):
         by_name = into[kind == "queue"]
-        by_name[name] = by_name.get(name, Digest()) + _digest(text)
+        by_name[name] = by_name[name] + _digest(text) if name in by_name else _digest(text)

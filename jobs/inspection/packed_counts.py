@@ -6,6 +6,7 @@ Whoever reads counts that no longer change packs them for the next reader; a wor
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -33,7 +34,12 @@ def pack(rows: Iterable[Row]) -> bytes:
 
 
 def unpack(value: Any) -> list[Row] | None:
-    """Return the rows of a value; None for what is none."""
+    """Return the rows of a value, which other readers have, too; None for what is none."""
+    return _unpacked(value) if isinstance(value, bytes) else None
+
+
+@lru_cache(128)  # the minutes of an hour and the hours of three days, which each view of a page reads again
+def _unpacked(value: bytes) -> list[Row] | None:
     try:
         rows = orjson.loads(value)
         for queue, command, outcomes, buckets in rows:
