@@ -47,13 +47,13 @@ def check_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
         )
     messages += [
         Error(
-            f"{name} names the queue {command.queue!r}, which does not exist.",  # type: ignore[attr-defined]
+            f"{name} names the queue {command.queue!r}, which does not exist.",
             hint=f"The queues are: {', '.join(map(str, listed))}.",
             obj=command,
             id="jobs.E001",
         )
         for name, command in registry.all_commands().items()
-        if command.queue not in (*listed, conf.DEFAULT_QUEUE)  # type: ignore[attr-defined]
+        if command.queue not in (*listed, conf.DEFAULT_QUEUE)
     ]
     for name in listed:
         try:
@@ -218,13 +218,13 @@ def check_extras(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
         return []
     return [
         Warning(
-            f"{name} has profile_rate = {command.profile_rate}, but no profiler is installed.",  # type: ignore[attr-defined]
+            f"{name} has profile_rate = {command.profile_rate}, but no profiler is installed.",
             hint="pip install 'django-mandate[profile]'",
             obj=command,
             id="jobs.W002",
         )
         for name, command in registry.all_commands().items()
-        if command.profile_rate  # type: ignore[attr-defined]
+        if command.profile_rate
     ]
 
 
@@ -232,13 +232,13 @@ def check_atomic(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     """jobs.E018: an atomic command names a database that DATABASES does not have."""
     return [
         Error(
-            f"{name} has atomic = {command.atomic!r}, but DATABASES has no such alias.",  # type: ignore[attr-defined]
+            f"{name} has atomic = {command.atomic!r}, but DATABASES has no such alias.",
             hint=f"The aliases are: {', '.join(connections)}. True stands for {DEFAULT_DB_ALIAS!r}.",
             obj=command,
             id="jobs.E018",
         )
         for name, command in registry.all_commands().items()
-        if command.atomic and database_of(command) not in connections.settings  # type: ignore[attr-defined]
+        if command.atomic and database_of(command) not in connections.settings
     ]
 
 

@@ -21,5 +21,5 @@ class CleanUpReceipts(Mandate):
     unique_for = timedelta(hours=2)
 
     def call(self) -> int:
-        atomic = [command for command in registry.all_commands().values() if command.atomic]  # type: ignore[attr-defined]
+        atomic = [command for command in registry.all_commands().values() if command.atomic]
         return sum(receipts.clean_up(alias) for alias in sorted({database_of(command) for command in atomic}))

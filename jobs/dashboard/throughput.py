@@ -112,8 +112,8 @@ def _by_name(steps: _Named) -> tuple[list[charts.Bar], _Key]:
     for (start, of_step), tick in zip(steps, charts.ticks([start for start, _of_step in steps]), strict=True):
         parts = [(f"series-{at}", of_step.get(name, 0)) for at, name in enumerate(names)]
         parts.append((f"series-{SERIES}", sum(of_step.values()) - sum(number for _kind, number in parts)))
-        told = ", ".join(f"{name} {of_step.get(name, 0):,}" for name in names if of_step.get(name))
-        bars.append(charts.Bar(f"{clock(start)}: {told or '0'}", parts, tick))
+        text = ", ".join(f"{name} {of_step.get(name, 0):,}" for name in names if of_step.get(name))
+        bars.append(charts.Bar(f"{clock(start)}: {text or '0'}", parts, tick))
     key = [(f"series-{at}", name, f"{total[name]:,}") for at, name in enumerate(names)]
     if (rest := total.total() - sum(total[name] for name in names)) > 0:
         key.append((f"series-{SERIES}", _("others"), f"{rest:,}"))
@@ -134,12 +134,12 @@ def _waits(starts: Sequence[int], sampled: Sequence[Minute]) -> _Lengths:
     """Return the longest waits: of minutes by their samples, of hours by their digests, and the hour's samples."""
     waits = {minute.start: minute.longest for minute in sampled}
     if len(starts) > 1 and starts[1] - starts[0] == HOUR:
-        now = max(wait for start, wait in waits.items() if start >= starts[-1])
+        now = max((wait for start, wait in waits.items() if start >= starts[-1]), default=(0.0, ""))
         of_hours = digests.waits([start // HOUR for start in starts[:-1]])
         waits = {hour * HOUR: wait for hour, wait in of_hours.items()} | {starts[-1]: now}
     text = _("%(span)s in %(queue)s")
-    told = {start: text % {"span": spelt(wait), "queue": queue} for start, (wait, queue) in waits.items() if wait}
-    return {start: wait for start, (wait, _queue) in waits.items()}, told
+    texts = {start: text % {"span": spelt(wait), "queue": queue} for start, (wait, queue) in waits.items() if wait}
+    return {start: wait for start, (wait, _queue) in waits.items()}, texts
 
 
 def _lengths(starts: Sequence[int], seconds: Mapping[int, float], texts: Mapping[int, str]) -> list[charts.Bar]:

@@ -55,8 +55,8 @@ def _unapplied(missing: list[str]) -> Finding:
 
 
 def _receipts(alias: str) -> Iterator[Finding]:
-    atomic = [command for command in registry.all_commands().values() if command.atomic]  # type: ignore[attr-defined]
-    kept = [command.result_ttl for command in atomic if database_of(command) == alias]  # type: ignore[attr-defined]
+    atomic = [command for command in registry.all_commands().values() if command.atomic]
+    kept = [command.result_ttl for command in atomic if database_of(command) == alias]
     if not kept:
         return
     before = timezone.now() - timedelta(seconds=max(kept)) - OVERDUE

@@ -130,8 +130,8 @@ def waits(queues: Sequence[str], minutes: int) -> list[float]:
 
 def lengths_before(minutes: int, sampled: Sequence[Minute] = ()) -> tuple[float, dict[str, int]] | None:
     """
-    Return the age of a sample in seconds, and the length of each queue in it. The sample is `minutes` old, or up to
-    three minutes older. Returns None if there is none. `sampled`: what `last` has just returned.
+    Return the newest sample that is `minutes` old, or up to SPARE minutes older: its age in seconds, and the length of
+    each queue. None without such a sample. `sampled`: what `last` has just returned.
     """
     now = time.time()
     newest = int(now // MINUTE) - minutes

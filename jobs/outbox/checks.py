@@ -27,7 +27,7 @@ def check_outbox(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
                 id="jobs.E016",
             )
         )
-    durable = [name for name, command in registry.all_commands().items() if command.durable]  # type: ignore[attr-defined]
+    durable = [name for name, command in registry.all_commands().items() if command.durable]
     if rows.is_on() or durable or conf.get("DURABLE") or conf.get("OUTBOX_KEEP"):
         try:
             rows.alias()

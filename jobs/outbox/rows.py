@@ -34,7 +34,7 @@ class NewRow(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """The number of unsent jobs, and the seconds since the oldest was deferred, 0.0 if there is none."""
+    """How many jobs are unsent, and how many seconds ago the oldest was deferred: 0.0 without one."""
 
     number: int
     oldest: float

@@ -31,7 +31,7 @@ class CommandClass(Protocol):
 
 
 _waiting: list[type] = []  # defined, but not named yet: a name needs the app registry
-_commands: dict[str, type] = {}
+_commands: dict[str, type[Any]] = {}
 _conflicts: list[tuple[str, type, type]] = []
 
 
@@ -80,7 +80,7 @@ def knows(name: str) -> bool:
     return name in _commands
 
 
-def all_commands() -> dict[str, type]:
+def all_commands() -> dict[str, type[Any]]:
     """Return every registered command by name."""
     _settle()
     return dict(_commands)

@@ -9,12 +9,10 @@ import time
 
 from django.db import DatabaseError, close_old_connections, connections
 from redis import Redis
-from redis.exceptions import RedisError
 
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, run_script
 from jobs.broker.lease import Lease
-from jobs.errors import RedisUnavailableError
 from jobs.outbox import rows
 from jobs.outbox.relay import Relay
 from jobs.safe_logging import safe_logger
@@ -24,8 +22,6 @@ logger = safe_logger("jobs.worker")
 EVERY = 1.0  # seconds between two turns
 LEASE = 5_000  # milliseconds in which the other children leave the work to the one that does it
 SWEEP_EVERY = 60.0  # seconds between two looks at all kept rows
-
-FAILURES = (DatabaseError, RedisError, RedisUnavailableError)
 
 
 def start(queue: str) -> None:
@@ -53,9 +49,7 @@ class Turns:
                 if self._lease.hold():
                     self.turn()
                 self._failing = ""
-            except FAILURES as error:
-                self._log(error)
-            except Exception as error:  # whatever lies in the outbox must not end the thread
+            except Exception as error:  # a server that is away, or whatever lies in the outbox, must not end the thread
                 self._log(error)
             finally:
                 close_old_connections()

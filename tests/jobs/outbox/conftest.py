@@ -43,9 +43,9 @@ def rows() -> Callable[[], list[str]]:
 
 
 @pytest.fixture(autouse=True)
-def told():
-    WriteOnce.told.clear()
-    return WriteOnce.told
+def calls():
+    WriteOnce.calls.clear()
+    return WriteOnce.calls
 
 
 class AttemptInThread(threading.Thread):

@@ -14,7 +14,7 @@ from tests.sample.models import Note
 
 class WhatHappens(JobsTestMixin):
     def setUp(self):
-        WriteOnce.told.clear()
+        WriteOnce.calls.clear()
 
     def texts(self):
         return sorted(Note.objects.values_list("text", flat=True))
@@ -48,7 +48,7 @@ class WhatHappens(JobsTestMixin):
         WriteOnce.defer("a", "defer_another")
         WriteOnce.defer("b", "defer_another_and_fail")
         self.perform_enqueued_jobs()
-        self.assertEqual(WriteOnce.told[0], "None")
+        self.assertEqual(WriteOnce.calls[0], "None")
         self.assert_enqueued_jobs(2, only=WriteNote)
 
     def test_the_test_goes_on_in_its_transaction(self):

@@ -28,7 +28,7 @@ class WriteOnce(Mandate):
     plan: str = ""
 
     plans: ClassVar[dict[str, Callable[["WriteOnce"], Any]]] = {}
-    told: ClassVar[list[str]] = []
+    calls: ClassVar[list[str]] = []
 
     def call(self) -> Any:
         note = Note.objects.create(text=self.text)
@@ -36,16 +36,16 @@ class WriteOnce(Mandate):
         return {"note": note.pk} if result is None else result
 
     def on_retry(self, error: BaseException, attempt: int, delay: float) -> None:
-        self._tell("on_retry")
+        self._note("on_retry")
 
     def on_dead(self, error: BaseException) -> None:
-        self._tell("on_dead")
+        self._note("on_dead")
 
     def on_discard(self, reason: str) -> None:
-        self._tell("on_discard")
+        self._note("on_discard")
 
-    def _tell(self, hook: str) -> None:
-        self.told.append(f"{hook}, {'inside' if connections['default'].in_atomic_block else 'outside'}")
+    def _note(self, hook: str) -> None:
+        self.calls.append(f"{hook}, {'inside' if connections['default'].in_atomic_block else 'outside'}")
 
 
 def plan(function: Callable[[WriteOnce], Any]) -> Callable[[WriteOnce], Any]:
@@ -117,18 +117,18 @@ def fail_after_the_commit(command: WriteOnce) -> None:
         raise Planned("after the commit")
 
     transaction.on_commit(callback)
-    transaction.on_commit(lambda: command.told.append("a later callback"))
+    transaction.on_commit(lambda: command.calls.append("a later callback"))
 
 
 @plan
 def tell_after_the_commit(command: WriteOnce) -> None:
-    transaction.on_commit(lambda: command.told.append("committed"))
+    transaction.on_commit(lambda: command.calls.append("committed"))
 
 
 @plan
 def defer_another(command: WriteOnce) -> None:
     WriteNote.defer(f"follows {command.text}")
-    command.told.append(f"{WriteNote.defer('another').state}")
+    command.calls.append(f"{WriteNote.defer('another').state}")
 
 
 @plan
