@@ -5,7 +5,7 @@ from types import ModuleType
 
 from django.apps import AppConfig, apps
 from django.conf import settings
-from django.core.checks import Tags, register
+from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
 
 BACKEND = "jobs.backends.RQBackend"
@@ -48,7 +48,6 @@ class JobsConfig(AppConfig):
     def ready(self) -> None:
         from jobs import checks
         from jobs.client import tracing
-        from jobs.outbox import checks as outbox_checks
         from jobs.record import registry
 
         _hide_rows_of_django_rq()
@@ -59,4 +58,3 @@ class JobsConfig(AppConfig):
         for check in checks.ALL:
             register(check, checks.TAG)
         register(checks.check_development, checks.TAG, deploy=True)
-        register(outbox_checks.check_outbox_table, Tags.database)

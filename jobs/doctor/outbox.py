@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 
 from jobs import conf, runtime
 from jobs.broker import keys
@@ -16,6 +16,7 @@ from jobs.doctor.finding import Finding, Severity, first_of, manage, some
 from jobs.errors import PayloadError
 from jobs.inspection import workers
 from jobs.inspection.single_flight import NoAnswerError, SingleFlight
+from jobs.models import Unsent
 from jobs.outbox import rows
 from jobs.record import packed
 
@@ -27,7 +28,10 @@ _flight: SingleFlight[list[Finding]] = SingleFlight("outbox", lambda: [*_unsent(
 
 
 def findings() -> Iterator[Finding]:
-    """Report unsent jobs, rows that cannot be read, a relay that does not run, and jobs that were not durable."""
+    """
+    Report a database without the table, unsent jobs, rows that cannot be read, a relay that does not run, and jobs that
+    were not durable.
+    """
     if not rows.is_on():
         return
     _flight.start()
@@ -38,6 +42,15 @@ def findings() -> Iterator[Finding]:
 
 
 def _unsent() -> Iterator[Finding]:
+    using, table = rows.alias(), Unsent._meta.db_table
+    if table not in connections[using].introspection.table_names():
+        yield Finding(
+            Severity.ERROR,
+            f"The outbox's database {using!r} has no table {table}.",
+            "No durable job can be deferred.",
+            manage("migrate", "jobs", "--database", using),
+        )
+        return
     backlog = rows.backlog()
     if backlog.oldest > MINUTE:
         yield Finding(

@@ -6,7 +6,6 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connections
 
 from jobs import conf
 from jobs.outbox import rows
@@ -36,22 +35,3 @@ def check_outbox(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
             hint = f"{who}Name the alias in DATABASES whose transactions defer your jobs."
             messages.append(Error(str(error), hint=hint, id="jobs.E015"))
     return messages
-
-
-def check_outbox_table(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """jobs.E017, of `check --database`: the outbox's database lacks the table of unsent jobs."""
-    using = conf.get("OUTBOX")
-    if using is None or using not in (kwargs.get("databases") or ()):
-        return []
-    try:
-        if "jobs_unsent" in connections[using].introspection.table_names():
-            return []
-    except DatabaseError:  # one that is away is not reported: checks run at build time, too
-        return []
-    return [
-        Error(
-            f"The database {using!r} has no table jobs_unsent, so no durable job can be deferred.",
-            hint=f"python manage.py migrate jobs --database {using}",
-            id="jobs.E017",
-        )
-    ]
