@@ -1,10 +1,11 @@
 """Asks the database to stop the query of an interrupted attempt, and closes the attempt's connections."""
 
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from django.db import connections
+from django.db import Error, connections
 from django.db.backends.utils import CursorWrapper
 from django.db.utils import DatabaseErrorWrapper
 
@@ -105,6 +106,7 @@ def discard() -> None:
             if raw is not None:
                 raw.close()  # Django leaves a connection in a transaction open
             wrapper.in_atomic_block = False
-            wrapper.close()  # returns it to a pool, which notices that it is closed
+            with suppress(Error):  # MySQL's drivers refuse to close it twice
+                wrapper.close()  # returns it to a pool, which notices that it is closed
         except Exception:
             logger.warning("could not close the database connection %r", wrapper.alias, exc_info=True)

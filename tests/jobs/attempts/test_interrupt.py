@@ -92,7 +92,8 @@ class Attempt:
         """Whether it is in the query that does not end."""
         frame = sys._current_frames().get(self._thread.ident)
         names = {each.f_code.co_name for each, _ in traceback.walk_stack(frame)}
-        return "query_for_ever" in names and running_query.awaited(frame) is not None
+        is_connecting = "ensure_connection" in names  # which awaits the database, too
+        return {"query_for_ever", "execute"} <= names and not is_connecting and running_query.awaited(frame) is not None
 
     def persist(self, looks: int = 50) -> None:
         """Interrupt for a while, during which it makes progress."""

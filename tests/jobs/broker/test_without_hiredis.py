@@ -1,5 +1,6 @@
 """redis-py works without hiredis, by a parser of its own, and so do a web process, a worker and the doctor."""
 
+import os
 import subprocess
 import sys
 
@@ -31,7 +32,7 @@ def environment(tmp_path, settings, monkeypatch):
     (folder / "hiredis.py").write_text("raise ImportError('blocked by the test')\n")
     with Server(tmp_path / "server", "appendonly yes") as server:
         server.use(settings, monkeypatch)
-        yield {"PYTHONPATH": str(folder)}
+        yield {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
 
 
 def manage(environment, *words):
