@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from django.http import HttpRequest
 from django.utils import timezone
@@ -18,17 +17,11 @@ from jobs.dashboard import charts
 from jobs.dashboard.paging import has, part
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import attempt_counts
-from jobs.inspection.attempt_counts import FAILED, Tally
+from jobs.inspection.attempt_counts import Tally
+from jobs.inspection.packed_counts import Runs
 
 SPANS = {"hour": (HOUR, MINUTE), "day": (DAY, HOUR), "3days": (3 * DAY, HOUR)}
 SIZE = 50  # commands a page
-
-
-class Step(NamedTuple):
-    """The attempts of one command in one step of time."""
-
-    attempts: int = 0
-    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +35,7 @@ class CommandRow:
     p95: float
     p99: float
     starts: Sequence[int]  # of the steps, in seconds since the epoch
-    over_time: Sequence[Step]
+    over_time: Sequence[Runs]
 
     @property
     def chart(self) -> SafeString:
@@ -113,27 +106,27 @@ def _numbers(commands: Sequence[CommandRow], starts: Sequence[int]) -> SafeStrin
     )
 
 
-def _cell(tally: Step) -> str:
+def _cell(tally: Runs) -> str:
     return f"<td>{tally.attempts:,} ({tally.failed:,})</td>" if tally.failed else f"<td>{tally.attempts:,}</td>"
 
 
 def by_command(span: str, sort: str) -> tuple[list[CommandRow], list[int]]:
     """Return the rows, sorted by `sort`, and the start of each time step of their charts."""
     steps = attempt_counts.rows_by_time(*SPANS[span])
-    over_time: dict[attempt_counts.Labels, tuple[Tally, list[Step]]] = {}
+    over_time: dict[attempt_counts.Labels, tuple[Tally, list[Runs]]] = {}
     for at, (_start, of_step) in enumerate(steps):
         for queue, command, outcomes, buckets in of_step:
             if (queue, command) not in over_time:
-                over_time[queue, command] = Tally(), [Step()] * len(steps)
-            tally, shown = over_time[queue, command]
-            tally.add_all(outcomes, buckets)
-            failed = sum(outcomes.get(outcome, 0) for outcome in FAILED)
-            shown[at] = Step(shown[at].attempts + sum(outcomes.values()), shown[at].failed + failed)
+                over_time[queue, command] = Tally(), [Runs()] * len(steps)
+            over_time[queue, command][0].add_all(outcomes, buckets)
+        for labels, runs in of_step.runs:
+            shown = over_time[labels][1]
+            shown[at] = shown[at].and_(runs) if shown[at].attempts else runs
     starts = [start for start, _of_step in steps]
     rows = [_row(*labels, starts, *counted) for labels, counted in over_time.items()]
     return sorted(rows, key=SORTS[sort], reverse=True), starts
 
 
-def _row(queue: str, command: str, starts: Sequence[int], tally: Tally, steps: Sequence[Step]) -> CommandRow:
+def _row(queue: str, command: str, starts: Sequence[int], tally: Tally, steps: Sequence[Runs]) -> CommandRow:
     p50, p95, p99 = (tally.quantile(part) for part in (0.5, 0.95, 0.99))
     return CommandRow(command, queue, tally, p50, p95, p99, starts, steps)

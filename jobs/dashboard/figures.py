@@ -16,7 +16,7 @@ from jobs.dashboard.format import span as spelt
 from jobs.dashboard.navigation import address
 from jobs.dashboard.now import PACE, Now, QueueRow
 from jobs.inspection import attempt_counts
-from jobs.inspection.attempt_counts import ByMinute, Tally
+from jobs.inspection.attempt_counts import Tally
 from jobs.inspection.digests import Usual, UsualNow
 from jobs.inspection.samples import Minute
 from jobs.job import JobState
@@ -82,17 +82,16 @@ class Line:
 def figures(
     request: HttpRequest,
     now: Now,
-    hour: ByMinute,
+    minutes: Sequence[Tally],
     recent: Mapping[str, Tally],
     sampled: Sequence[Minute],
     usual: UsualNow,
 ) -> Iterator[Figure]:
     """
-    Yield the five large numbers, with what is usual and their course over the last hour. `recent`: the attempts of the
-    last PACE minutes by queue; `sampled`: the samples of the last hour.
+    Yield the five large numbers, with what is usual and their course over the last hour. `minutes`: the attempts of
+    each minute of the last hour; `recent`: those of the last PACE minutes by queue; `sampled`: the hour's samples.
     """
-    minutes, every = [attempt_counts.together(of_step.values()) for _start, of_step in hour], usual.together
-    lately, dead = attempt_counts.together(recent.values()), now.counts[JobState.DEAD]
+    every, lately, dead = usual.together, attempt_counts.together(recent.values()), now.counts[JobState.DEAD]
     finished = [minute.outcomes["finished"] for minute in minutes]
     text = _("%(n)s in the last hour")
     yield Figure(

@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from jobs import conf, queues
+from jobs import conf, inspection, queues
 from jobs.broker.times import HOUR
 from jobs.dashboard import searching, texts
 from jobs.dashboard.activities import of_queue
@@ -48,14 +48,15 @@ def jobs(request: HttpRequest, state: str) -> Screen:
     """A page of jobs in one state that match the filters; with `group`, the number of jobs by error or by command."""
     query, filters = query_of(request.GET, state), _given(request)
     group_by = request.GET.get("group", "")
+    counts = None if query.is_search else inspection.counts(query.queue)
     if query.state in GROUPABLE and group_by in GROUPS:
         shown = _grouped(query, group_by)
     else:
-        shown = listing(request, query, filters)
+        shown = listing(request, query, filters, counts[query.state] if counts else None)
     return "jobs", {
         "title": capfirst(_("%(state)s jobs") % {"state": texts.NAMES[state]}),
         "states": [each.value for each in unsent.states()],
-        **searching.context(request, Search.of(filters), state),
+        **searching.context(request, Search.of(filters), state, counts),
         "state": state,
         "query": urlencode(filters),
         "filters": filters,
@@ -90,14 +91,19 @@ def queue(request: HttpRequest, queue: str) -> Screen:
     }
 
 
-def listing(request: HttpRequest, query: JobQuery, filters: Mapping[str, str]) -> dict[str, Any]:
-    """Return the context of a page of rows. Http404 for an invalid cursor."""
+def listing(
+    request: HttpRequest, query: JobQuery, filters: Mapping[str, str], known: Count | None = None
+) -> dict[str, Any]:
+    """
+    Return the context of a page of rows. `known`: the number of jobs, if it has been read. Http404 for an invalid
+    cursor.
+    """
     try:
         page = query.page(request.GET.get("cursor", ""), SIZE)
     except ValueError as error:
         raise Http404(str(error)) from error
     total = query.total() if query.is_search else 0
-    count = Count(page.matched, more=page.passed < total) if query.is_search else query.count()
+    count = Count(page.matched, more=page.passed < total) if query.is_search else known or query.count()
     more = page.next_cursor and (query.is_search or count.more or page.passed < query_end(query, count))
     return {
         "rows": list(zip(page.rows, _waits(query, page.rows), strict=True)),

@@ -27,21 +27,18 @@ def overview(request: HttpRequest) -> Screen:
     """The problems, five figures, counts by state, a chart, the queues, and the next recurring runs."""
     span = request.GET.get("span", "hour")
     span = span if span in SPANS else "hour"
-    hour, by_command = attempt_counts.last_hour()
-    rows = by_command  # of the hour
-    if span == "hour":
-        steps = [(start, attempt_counts.together(of_step.values())) for start, of_step in hour]
-    elif throughput.needs_rows(request):
+    hour, minutes = attempt_counts.last_hour()
+    rows = minutes
+    if span != "hour" and throughput.needs_rows(request):
         rows = attempt_counts.rows_by_time(*SPANS[span])
-        steps = [
-            (start, attempt_counts.together(of_step.values())) for start, of_step in attempt_counts.of_queues(rows)
-        ]
+    if span == "hour" or rows is not minutes:
+        steps = [(start, of_step.total) for start, of_step in rows]
     else:
         steps = attempt_counts.by_time(*SPANS[span], last_hour=hour)
     upcoming, is_scheduled = scheduler.upcoming()
     usual, sampled = digests.usual_now(runtime.now()), samples.last(HOUR // MINUTE)
     now = current(hour, sampled, is_scheduled=is_scheduled)
-    found = problems.current(by_command, now.rows, now.alive, usual)
+    found = problems.current(minutes, now.rows, now.alive, usual)
     recent = by_queue(hour, PACE)
     lines = [Line(row, recent[row.name]) for row in now.rows]
     idle = [line for line in lines if line.is_idle] if len(lines) > UNFOLDED else []
@@ -56,7 +53,9 @@ def overview(request: HttpRequest) -> Screen:
         "rows": now.rows,
         "shown": [line for line in lines if line not in idle],
         "idle": idle,
-        "figures": list(figures(request, now, hour, recent, sampled, usual)),
+        "figures": list(
+            figures(request, now, [of_minute.total for _start, of_minute in minutes], recent, sampled, usual)
+        ),
         "workers": now.alive[:WORKERS],
         "processes": len(now.alive),
         "busy": sum(worker.busy for worker in now.alive),

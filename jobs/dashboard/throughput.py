@@ -1,7 +1,7 @@
 """The overview's chart: attempts by outcome, queue or command, waits, or run times, over time, with the deploys."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.http import HttpRequest
@@ -14,7 +14,7 @@ from jobs.dashboard.format import clock
 from jobs.dashboard.format import span as spelt
 from jobs.inspection import attempt_counts, digests
 from jobs.inspection.attempt_counts import Tally
-from jobs.inspection.packed_counts import Row
+from jobs.inspection.packed_counts import Rows
 from jobs.inspection.samples import Minute
 
 MEASURES = ("attempts", "wait", "runtime")
@@ -24,7 +24,7 @@ SERIES = 5  # queues or commands with a colour of their own; the rest share one
 Steps = Sequence[tuple[int, Tally]]
 
 
-Read = Sequence[tuple[int, list[Row]]]
+Read = Sequence[tuple[int, Rows]]
 
 
 def needs_rows(request: HttpRequest) -> bool:
@@ -90,17 +90,16 @@ _Named = Sequence[tuple[int, Mapping[str, int]]]  # start of each step, and the 
 
 
 def _named(by: str, rows: Read) -> _Named:
-    if by == "by_command":
-        steps = attempt_counts.of_commands(rows)
-        return [(start, _sum((command, tally) for (_queue, command), tally in of.items())) for start, of in steps]
-    return [(start, _sum(of_step.items())) for start, of_step in attempt_counts.of_queues(rows)]
-
-
-def _sum(tallies: Iterable[tuple[str, Tally]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for name, tally in tallies:
-        total[name] += tally.attempts
-    return total
+    if by == "by_queue":
+        steps = attempt_counts.of_queues(rows)
+        return [(start, {name: tally.attempts for name, tally in of_step.items()}) for start, of_step in steps]
+    named = []
+    for start, of_step in rows:
+        attempts: Counter[str] = Counter()
+        for (_queue, command), runs in of_step.runs:
+            attempts[command] += runs.attempts
+        named.append((start, attempts))
+    return named
 
 
 def _by_name(steps: _Named) -> tuple[list[charts.Bar], _Key]:
@@ -124,7 +123,7 @@ _Lengths = tuple[dict[int, float], dict[int, str]]  # seconds by the start of ea
 
 
 def _run_times(rows: Read) -> _Lengths:
-    steps = attempt_counts.of_commands(rows)
+    steps = attempt_counts.of_queues(rows)
     seconds = {start: attempt_counts.together(of_step.values()).quantile(0.95) for start, of_step in steps}
     text = _("95 %% took less than %(span)s")
     return seconds, {start: text % {"span": spelt(longest)} for start, longest in seconds.items()}

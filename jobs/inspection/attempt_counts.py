@@ -16,7 +16,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, run_script, servers
 from jobs.broker.times import DAY, HOUR, MINUTE, as_text, number_of
 from jobs.inspection import packed_counts
-from jobs.inspection.packed_counts import Row
+from jobs.inspection.packed_counts import Rows
 from jobs.inspection.tallies import FAILED as FAILED
 from jobs.inspection.tallies import Tally as Tally
 from jobs.inspection.tallies import together as together
@@ -46,55 +46,34 @@ def by_time(span: int, step: int, last_hour: ByMinute = ()) -> list[tuple[int, T
     steps = {start: Tally() for start in starts}
     for start, of_minute in last_hour:
         if start >= starts[-1]:
-            steps[starts[-1]] = together([steps[starts[-1]], *of_minute.values()])
+            for tally in of_minute.values():
+                steps[starts[-1]].outcomes.update(tally.outcomes)
     for start, rows in counted:
-        outcomes = steps[start].outcomes
-        for _queue, _command, counts, _buckets in rows:
-            for outcome, count in counts.items():
-                outcomes[outcome] = outcomes.get(outcome, 0) + count
+        steps[start].outcomes.update(rows.total.outcomes)
     return list(steps.items())
 
 
 def by_time_and_queue(span: int, step: int) -> list[tuple[int, dict[str, Tally]]]:
-    """Return the same by queue in each step. Queues without attempts in a step are left out."""
+    """Return the same by queue in each step, with durations. Queues without attempts in a step are left out."""
     return of_queues(rows_by_time(span, step))
 
 
-def of_queues(steps: Iterable[tuple[int, list[Row]]]) -> list[tuple[int, dict[str, Tally]]]:
-    """Return what `rows_by_time` has read by queue, without durations."""
-    by_queue = []
-    for start, rows in steps:
-        of_step = defaultdict[str, Tally](Tally)
-        for queue, _command, counts, _buckets in rows:
-            outcomes = of_step[queue].outcomes
-            for outcome, count in counts.items():
-                outcomes[outcome] = outcomes.get(outcome, 0) + count
-        by_queue.append((start, dict(of_step)))
-    return by_queue
+def of_queues(steps: Iterable[tuple[int, Rows]]) -> list[tuple[int, dict[str, Tally]]]:
+    """Return what `rows_by_time` has read by queue."""
+    return [(start, rows.by_queue) for start, rows in steps]
 
 
-def of_commands(steps: Iterable[tuple[int, list[Row]]]) -> list[tuple[int, dict[Labels, Tally]]]:
-    """Return what `rows_by_time` has read by queue and command, with durations."""
-    by_command = []
-    for start, rows in steps:
-        of_step = defaultdict[Labels, Tally](Tally)
-        for queue, command, outcomes, buckets in rows:
-            of_step[queue, command].add_all(outcomes, buckets)
-        by_command.append((start, dict(of_step)))
-    return by_command
-
-
-def rows_by_time(span: int, step: int) -> list[tuple[int, list[Row]]]:
+def rows_by_time(span: int, step: int) -> list[tuple[int, Rows]]:
     """Return the same as rows, which cost less than tallies. A command may have several in a step."""
     starts, counted = _in_steps(span, step)
-    steps: dict[int, list[Row]] = {start: [] for start in starts}
+    steps = {start: Rows() for start in starts}
     for start, rows in counted:
-        steps[start] += rows
+        steps[start] = Rows([*steps[start], *rows]) if steps[start] else rows
     return list(steps.items())
 
 
-def last_hour() -> tuple[list[tuple[int, dict[str, Tally]]], list[tuple[int, list[Row]]]]:
-    """Return the last hour by the minute: by queue without durations, and as rows. It is read once."""
+def last_hour() -> tuple[list[tuple[int, dict[str, Tally]]], list[tuple[int, Rows]]]:
+    """Return the last hour by the minute: by queue, and as rows. It is read once."""
     minutes = rows_by_time(HOUR, MINUTE)
     return of_queues(minutes), minutes
 
@@ -110,7 +89,7 @@ def of_command(command: str) -> list[tuple[int, dict[str, Tally]]]:
     return [(start, dict(of_step)) for start, of_step in steps.items()]
 
 
-def _in_steps(span: int, step: int, *, but_the_last: bool = False) -> tuple[range, Iterable[tuple[int, list[Row]]]]:
+def _in_steps(span: int, step: int, *, but_the_last: bool = False) -> tuple[range, Iterable[tuple[int, Rows]]]:
     """Return the starts of the steps, and the counts, each with the start of its step."""
     now = int(time.time())
     starts = range((now - span) // step * step + step, now + 1, step)
@@ -187,7 +166,7 @@ def roll_up_on(client: Redis, until: float = inf) -> bool:
 _Counted = list[tuple[tuple[str, str, str, int], int]]
 
 
-def _read(first: int, last: int, step: int) -> Iterable[tuple[int, list[Row]]]:
+def _read(first: int, last: int, step: int) -> Iterable[tuple[int, Rows]]:
     """Yield the counts between two times, by the minute, or by the hour where the step allows it."""
     minutes: list[int] = []
     hours: list[int] = []
@@ -213,7 +192,7 @@ def _read(first: int, last: int, step: int) -> Iterable[tuple[int, list[Row]]]:
         if lacking := [place for place, rows in known.items() if rows is None]:
             known |= _packed(client, lacking)
         for (each, _length), rows in known.items():
-            yield each, rows or []
+            yield each, rows or Rows()
         for each, counted in zip(fresh, answers[len(packed) :], strict=True):
             if counted:
                 yield each, packed_counts.rows_of(parsed(counted))
@@ -230,7 +209,7 @@ def pack_on(client: Redis) -> None:
     _packed(client, lacking)
 
 
-def _packed(client: Redis, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[Row] | None]:
+def _packed(client: Redis, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Rows | None]:
     """Return the counts of these minutes and hours by their start and length, and pack them for the next reader."""
     hours = [start for start, length in places if length == HOUR]
     if hours:
@@ -240,7 +219,7 @@ def _packed(client: Redis, places: Sequence[tuple[int, int]]) -> dict[tuple[int,
         by_hour = {hour: counted or added_up[hour] for hour, counted in zip(hours, sums, strict=True)}
     minutes = [start for start, length in places if length == MINUTE]
     by_minute = dict(zip(minutes, _hash_many(client, [keys.counts(each // MINUTE) for each in minutes]), strict=True))
-    found: dict[tuple[int, int], list[Row] | None] = {}
+    found: dict[tuple[int, int], Rows | None] = {}
     with client.pipeline(transaction=False) as pipeline:
         for start, length in places:
             counted = by_hour[start] if length == HOUR else by_minute[start]

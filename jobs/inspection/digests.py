@@ -4,7 +4,7 @@ What each command and queue did in an hour, in a line each: what is usual for an
 A digest is a few kilobytes where an hour's counts are hundreds: 300 commands and 40 queues take 25 kB an hour.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
@@ -87,9 +87,9 @@ class UsualNow(NamedTuple):
     together: Usual
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Hour:
-    """The digests of one hour, by command and by queue."""
+    """The digests of one hour, by command and by queue. Readers share it, and change nothing."""
 
     commands: Mapping[str, Digest]
     queues: Mapping[str, Digest]
@@ -145,15 +145,15 @@ def _write(client: Redis, hour: int) -> None:
 def read(hours: Iterable[int]) -> dict[int, Hour]:
     """Return the digests of these hours (since the epoch); an hour without one is empty. One round trip a server."""
     wanted = list(hours)
-    found: dict[int, tuple[dict[str, Digest], dict[str, Digest]]] = {hour: ({}, {}) for hour in wanted}
+    found: dict[int, Hour] = {}
     for client in servers():
         with client.pipeline(transaction=False) as pipeline:
             for hour in wanted:
                 pipeline.hgetall(keys.digest(hour))
             for hour, fields in zip(wanted, pipeline.execute(), strict=True):
-                for field, text in fields.items():
-                    _put(found[hour], as_text(field), text)
-    return {hour: Hour(*by_kind) for hour, by_kind in found.items()}
+                of_server = _hour(tuple(fields.items()))
+                found[hour] = _together(found[hour], of_server) if hour in found else of_server
+    return found
 
 
 def series(kind: str, name: str, hours: Iterable[int]) -> list[tuple[int, Digest]]:
@@ -198,9 +198,13 @@ def usual(digests: Iterable[Digest]) -> Usual:
 
 def usual_now(now: float) -> UsualNow:
     """Return what is usual for the hour of `now`. One round trip a server."""
-    hours = read(usual_hours(now)).values()
+    return _usual_of(tuple(read(usual_hours(now)).values()), tuple(conf.queues()))
+
+
+@lru_cache(4)  # it changes once an hour
+def _usual_of(hours: Sequence[Hour], every_queue: Sequence[str]) -> UsualNow:
     commands: dict[str, list[Digest]] = {}
-    queues: dict[str, list[Digest]] = {name: [] for name in conf.queues()}
+    queues: dict[str, list[Digest]] = {name: [] for name in every_queue}
     for hour in hours:
         for name, digest in hour.commands.items():
             commands.setdefault(name, []).append(digest)
@@ -232,14 +236,24 @@ def _text(digest: Digest) -> str:
     return f"{counts} {' '.join(f'{number:.9g}' for number in numbers)}"
 
 
-@lru_cache(10_000)  # each view of a page reads those of a week again
 def _digest(text: bytes | None) -> Digest:
     attempts, failed, dead, *numbers = [*map(number_of, (text or b"").split()), *[0.0] * 7][:7]
     return Digest(int(attempts), int(failed), int(dead), *numbers)
 
 
-def _put(into: tuple[dict[str, Digest], dict[str, Digest]], field: str, text: bytes) -> None:
-    kind, _, name = field.partition("|")
-    if kind in ("command", "queue"):
-        by_name = into[kind == "queue"]
-        by_name[name] = by_name[name] + _digest(text) if name in by_name else _digest(text)
+@lru_cache(64)  # the same hours are read for each view of a page
+def _hour(fields: Iterable[tuple[bytes, bytes]]) -> Hour:
+    of_kind: dict[str, dict[str, Digest]] = {"command": {}, "queue": {}}
+    for field, text in fields:
+        kind, _, name = as_text(field).partition("|")
+        if kind in of_kind:
+            of_kind[kind][name] = _digest(text)
+    return Hour(of_kind["command"], of_kind["queue"])
+
+
+def _together(one: Hour, other: Hour) -> Hour:
+    return Hour(_sum(one.commands, other.commands), _sum(one.queues, other.queues))
+
+
+def _sum(one: Mapping[str, Digest], other: Mapping[str, Digest]) -> dict[str, Digest]:
+    return {**one, **{name: one.get(name, Digest()) + digest for name, digest in other.items()}}

@@ -154,9 +154,10 @@ class JobQuery:
         """Return the page at a cursor: "" for the first, or `next_cursor` of a page. ValueError for an invalid one."""
         offsets = cursors.read(cursor)
         limit = SEARCHED if self.is_search else CHUNK
+        at_once = size if not self.is_search and self.state not in _SHARED else 0  # nearly all of those match
         rows: list[Row] = []
         looked_at = matched = 0
-        for chunk in self._chunks(offsets, limit):
+        for chunk in self._chunks(offsets, limit, at_once):
             looked_at += len(chunk)
             for source, row in chunk:
                 fits = row is not None and self.fits(row)

@@ -1,7 +1,9 @@
 """One job as a list shows it, built from the fields of its record: without another fetch, and without errors."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from redis import Redis
@@ -30,27 +32,39 @@ FIELDS = (
     "fingerprint",
 )
 
+SHOWN = (
+    "id",
+    "queue",
+    "state",
+    "command",
+    "description",
+    "reason",
+    "at",
+    "started_at",
+    "ended_at",
+    "worker",
+    "attempts",
+    "fingerprint",
+)
+
 UNREADABLE = "(unreadable job)"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Row:
-    """A job in a list. `at` is the time that the list is sorted by: when it was enqueued, is due, started or ended."""
+    """
+    A job in a list. A search reads thousands and shows few: what the payload and the fields say is read when asked for.
+    """
 
     id: str
     queue: str
     state: JobState | None
     command: str  # its name; of a plain RQ job the function's path
-    description: str  # the call, as a person may see it
-    reason: str
-    at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime | None
-    worker: str
-    attempts: int
     client: Redis
-    fingerprint: str = ""  # of its last error, by `jobs.inspection.errors`
     call: payload.Call | None = None
+    uncalled: str = ""  # the description, where there is no call
+    stored: Mapping[str, Any] = field(default_factory=dict)  # the values of FIELDS
+    score: float = 0.0
 
     @classmethod
     def of(cls, job_id: str, client: Redis, record: Any, score: float, queue: str) -> "Row | None":
@@ -59,29 +73,60 @@ class Row:
         values of FIELDS; or an error text instead. Returns None if the job no longer exists.
         """
         if not isinstance(record, list):
-            return cls(job_id, queue, None, "", UNREADABLE, _text(record)[:200], None, None, None, "", 0, client)
+            return cls(job_id, queue, None, "", client, uncalled=UNREADABLE, stored={"reason": record})
         size, data, *stored = record
         values = dict(zip(FIELDS, stored, strict=True))
         if not values["status"]:
             return None
-        command, description, call = called(job_id, queue, client, data, size)
-        state = _state(values)
-        return cls(
-            id=job_id,
-            queue=queue,
-            state=state,
-            command=command,
-            description=description,
-            reason=display.text(_text(values["reason"])) if as_text(values["status"]) in WITH_REASON else "",
-            at=_at(state, values, score),
-            started_at=time_of(values["started_at"]),
-            ended_at=time_of(values["ended_at"]),
-            worker=_text(values["worker_name"]),
-            attempts=_attempts(state, values),
-            client=client,
-            fingerprint=_text(values["fingerprint"]),
-            call=call,
-        )
+        command, uncalled, call = called(job_id, queue, client, data, size)
+        return cls(job_id, queue, _state(values), command, client, call, uncalled, values, score)
+
+    @cached_property
+    def description(self) -> str:
+        """The call, as a person may see it."""
+        if self.call is None:
+            return self.uncalled
+        try:
+            return display.call(self.call.name, self.call.args, self.call.kwargs)
+        except Exception:
+            return UNREADABLE
+
+    @cached_property
+    def reason(self) -> str:
+        """Why the job is in its state, as a person may see it; for a record that cannot be read, the error."""
+        text = _text(self.stored.get("reason"))
+        if "status" not in self.stored:
+            return text[:200]
+        return display.text(text) if as_text(self.stored["status"]) in WITH_REASON else ""
+
+    @cached_property
+    def at(self) -> datetime | None:
+        """The time that the list is sorted by: when the job was enqueued, is due, started or ended."""
+        if self.state in (JobState.SCHEDULED, JobState.RETRYING):
+            return moment(self.score)
+        name = {JobState.QUEUED: "enqueued_at", JobState.RUNNING: "started_at"}.get(self.state or JobState.DEAD)
+        return time_of(self.stored.get(name or "ended_at")) or time_of(self.stored.get("created_at"))
+
+    @property
+    def started_at(self) -> datetime | None:
+        return time_of(self.stored.get("started_at"))
+
+    @property
+    def ended_at(self) -> datetime | None:
+        return time_of(self.stored.get("ended_at"))
+
+    @property
+    def worker(self) -> str:
+        return _text(self.stored.get("worker_name"))
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of its last error, by `jobs.inspection.errors`."""
+        return _text(self.stored.get("fingerprint"))
+
+    @property
+    def attempts(self) -> int:
+        return _attempts(self.state, self.stored)
 
     @property
     def error(self) -> str:
@@ -107,7 +152,7 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row for JSON."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("client", "call")}
+        return {name: getattr(self, name) for name in SHOWN}
 
     @property
     def job(self) -> MandateJob:
@@ -116,7 +161,7 @@ class Row:
 
 
 def called(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tuple[str, str, payload.Call | None]:
-    """Return a payload's command, the call as a person may see it, and the call itself if it can be read."""
+    """Return a payload's command, and the call if it can be read, else a description."""
     if not data:
         return "", f"(a payload of {size:,} bytes)" if size else UNREADABLE, None
     text = payload.listed(data)
@@ -124,10 +169,7 @@ def called(job_id: str, queue: str, client: Redis, data: bytes, size: int) -> tu
         return "", f"(a payload of more than {payload.LISTED:,} bytes)", None
     call = payload.peek(text)
     if call is not None:
-        try:
-            return call.name, display.call(call.name, call.args, call.kwargs), call
-        except Exception:
-            return call.name, UNREADABLE, None
+        return call.name, "", call
     try:
         job = MandateJob(job_id, connection=client)
         job.restore({b"data": text, b"origin": queue.encode()})
@@ -143,21 +185,16 @@ def _state(values: dict[str, Any]) -> JobState | None:
         return None
 
 
-def _at(state: JobState | None, values: dict[str, Any], score: float) -> datetime | None:
-    if state in (JobState.SCHEDULED, JobState.RETRYING):
-        return moment(score)
-    name = {JobState.QUEUED: "enqueued_at", JobState.RUNNING: "started_at"}.get(state or JobState.DEAD, "ended_at")
-    return time_of(values[name]) or time_of(values["created_at"])
-
-
-def _attempts(state: JobState | None, values: dict[str, Any]) -> int:
+def _attempts(state: JobState | None, values: Mapping[str, Any]) -> int:
     try:
-        if state == JobState.DEAD and values["attempts"]:
-            return int(number_of(values["attempts"]))  # a dead job's progress is deleted, because a retry begins afresh
-        progress = Progress.load(values["progress"] or b"")
-        counted = progress.attempts + int(number_of(values["interruptions"]))
+        if state == JobState.DEAD and values.get("attempts"):
+            return int(
+                number_of(values.get("attempts"))
+            )  # a dead job's progress is deleted, because a retry begins afresh
+        progress = Progress.load(values.get("progress") or b"")
+        counted = progress.attempts + int(number_of(values.get("interruptions")))
         is_counted = state in (JobState.SCHEDULED, JobState.RETRYING)  # whether `counted` includes the last attempt
-        return counted + (1 if values["started_at"] and not is_counted else 0)
+        return counted + (1 if values.get("started_at") and not is_counted else 0)
     except ValueError:
         return 0
 

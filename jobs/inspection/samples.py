@@ -1,8 +1,9 @@
 """Samples of the queues' lengths and latencies, and of the workers' threads, one a minute."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from redis import Redis
@@ -102,15 +103,25 @@ def last(minutes: int) -> list[Minute]:
             for each in found:
                 pipeline.hgetall(keys.samples(each.start // MINUTE))
             for minute, fields in zip(found, pipeline.execute(), strict=True):
-                for name, text in fields.items():
-                    first, _, second = text.partition(b" ")
-                    if as_text(name) == THREADS:
-                        minute.busy += int(number_of(first))
-                        minute.threads += int(number_of(second))
-                    else:
-                        minute.lengths[as_text(name)] = int(number_of(first))
-                        minute.waits[as_text(name)] = number_of(second)
+                of_server = _parsed(tuple(fields.items()))
+                minute.lengths |= of_server.lengths
+                minute.waits |= of_server.waits
+                minute.busy += of_server.busy
+                minute.threads += of_server.threads
     return found
+
+
+@lru_cache(256)  # each view of a page reads the minutes of the last hour
+def _parsed(fields: Iterable[tuple[bytes, bytes]]) -> Minute:
+    minute = Minute(start=0)
+    for name, text in fields:
+        first, _, second = text.partition(b" ")
+        if as_text(name) == THREADS:
+            minute.busy, minute.threads = int(number_of(first)), int(number_of(second))
+        else:
+            minute.lengths[as_text(name)] = int(number_of(first))
+            minute.waits[as_text(name)] = number_of(second)
+    return minute
 
 
 def waits(queues: Sequence[str], minutes: int) -> list[float]:

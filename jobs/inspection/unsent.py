@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from jobs import conf
 from jobs.broker.connections import get_connection
+from jobs.broker.times import iso
 from jobs.errors import PayloadError
 from jobs.inspection.rows import UNREADABLE, Row, called
 from jobs.job import JobState, MandateJob
@@ -71,10 +72,7 @@ def _payload(row: "Unsent") -> bytes:
 
 def _row(row: "Unsent") -> Row:
     client, data = get_connection(row.queue), _payload(row)
-    command, description, call = (
-        called(row.job_id, row.queue, client, data, len(data)) if data else ("", UNREADABLE, None)
-    )
-    at = row.created if timezone.is_aware(row.created) else timezone.make_aware(row.created)
-    return Row(
-        row.job_id, row.queue, JobState.UNSENT, command, description, "", at, None, None, "", 0, client, call=call
-    )
+    command, uncalled, call = called(row.job_id, row.queue, client, data, len(data)) if data else ("", UNREADABLE, None)
+    created = row.created if timezone.is_aware(row.created) else timezone.make_aware(row.created)
+    stored = {"status": "", "created_at": iso(created.timestamp())}
+    return Row(row.job_id, row.queue, JobState.UNSENT, command, client, call, uncalled, stored)
