@@ -10,6 +10,7 @@ import pytest
 from django.core.cache import cache
 from django.test import TransactionTestCase
 
+from jobs.broker.connections import CLIENT_OPTIONS, _by_server
 from jobs.record import registry
 from tests import environment
 from tests.processes import WorkerProcess
@@ -84,10 +85,16 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def clean_slate(valkey_server: Valkey) -> None:
-    """Nothing of the last test is left in Valkey or in the cache (rate limits, for instance)."""
+def clean_slate(valkey_server: Valkey) -> Iterator[None]:
+    """
+    Nothing of the last test is left in Valkey or in the cache (rate limits, for instance). A test that gives an RQ
+    worker the shared client fails: the worker raises its time-outs to minutes, and a later test would hang.
+    """
     valkey_server.clean()
     cache.clear()
+    yield
+    for client in _by_server.values():
+        assert client.connection_pool.connection_kwargs["socket_timeout"] == CLIENT_OPTIONS["socket_timeout"]
 
 
 @pytest.fixture

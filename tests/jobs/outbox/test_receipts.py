@@ -4,6 +4,7 @@ import asyncio
 import threading
 import uuid
 
+import django_rq
 import pytest
 from django.db import OperationalError, connection, connections, transaction
 
@@ -364,7 +365,7 @@ def test_rqs_own_worker_keeps_the_receipt_too(worker):
     from rq.job import Job
     from rq.serializers import JSONSerializer
 
-    client = get_connection("default")
+    client = django_rq.get_connection("default")  # RQ's worker gives the client it gets time-outs of minutes
     job = WriteOnce.defer("a")
     for _ in range(2):
         SimpleWorker(["default"], connection=client, serializer=JSONSerializer).work(burst=True)
