@@ -17,7 +17,7 @@ from jobs.broker.times import HOUR, MINUTE
 from jobs.dashboard import commands as command_pages
 from jobs.dashboard import problems
 from jobs.dashboard.commands import SPANS
-from jobs.dashboard.errors import SHOWN as ERRORS
+from jobs.dashboard.errors import READ as ERRORS
 from jobs.dashboard.job import LINKS
 from jobs.dashboard.lists import SIZE, query_of, waited_for
 from jobs.dashboard.now import by_queue, current

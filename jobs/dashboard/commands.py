@@ -1,6 +1,6 @@
 """The page of the commands: outcomes of their attempts, durations, and a chart over time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,7 +16,7 @@ from jobs.broker.times import DAY, HOUR, MINUTE
 from jobs.dashboard import charts
 from jobs.dashboard.paging import has, part
 from jobs.dashboard.wrappers import Screen
-from jobs.inspection import attempt_counts
+from jobs.inspection import attempt_counts, packed_counts
 from jobs.inspection.attempt_counts import Tally
 from jobs.inspection.packed_counts import Runs
 
@@ -113,18 +113,24 @@ def _cell(tally: Runs) -> str:
 def by_command(span: str, sort: str) -> tuple[list[CommandRow], list[int]]:
     """Return the rows, sorted by `sort`, and the start of each time step of their charts."""
     steps = attempt_counts.rows_by_time(*SPANS[span])
-    over_time: dict[attempt_counts.Labels, tuple[Tally, list[Runs]]] = {}
+    over_time: dict[attempt_counts.Labels, list[Runs]] = {}
     for at, (_start, of_step) in enumerate(steps):
-        for queue, command, outcomes, buckets in of_step:
-            if (queue, command) not in over_time:
-                over_time[queue, command] = Tally(), [Runs()] * len(steps)
-            over_time[queue, command][0].add_all(outcomes, buckets)
         for labels, runs in of_step.runs:
-            shown = over_time[labels][1]
-            shown[at] = shown[at].and_(runs) if shown[at].attempts else runs
+            if labels not in over_time:
+                over_time[labels] = [Runs()] * len(steps)
+            over_time[labels][at] = runs
     starts = [start for start, _of_step in steps]
-    rows = [_row(*labels, starts, *counted) for labels, counted in over_time.items()]
+    rows = [
+        _row(queue, command, starts, _tally(outcomes, buckets), over_time[queue, command])
+        for queue, command, outcomes, buckets in packed_counts.merged(of_step for _start, of_step in steps)
+    ]
     return sorted(rows, key=SORTS[sort], reverse=True), starts
+
+
+def _tally(outcomes: Mapping[str, int], buckets: Sequence[int]) -> Tally:
+    tally = Tally()
+    tally.add_all(outcomes, buckets)
+    return tally
 
 
 def _row(queue: str, command: str, starts: Sequence[int], tally: Tally, steps: Sequence[Runs]) -> CommandRow:

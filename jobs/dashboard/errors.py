@@ -9,11 +9,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from jobs.dashboard import charts
+from jobs.dashboard.paging import part
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import error_counts
 from jobs.inspection.error_counts import Became, ErrorGroup
 
-SHOWN = 100  # errors, the latest first
+READ = 100  # errors, the latest first
+SIZE = 50  # errors a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,18 @@ class Line:
 def errors(request: HttpRequest) -> Screen:
     """The errors that were seen last; `command` names a command whose errors alone are shown."""
     command = request.GET.get("command", "").strip()
-    lines = list(_lines(command))
-    return "errors", {"title": _("Errors"), "lines": lines, "command": command, "most": SHOWN}
+    shown = part(request, list(_lines(command)), SIZE)
+    return "errors", {
+        "title": _("Errors"),
+        "lines": shown.object_list,
+        "part": shown,
+        "count": shown.paginator.count,
+        "command": command,
+    }
 
 
 def _lines(command: str) -> Iterator[Line]:
-    groups = error_counts.recent(SHOWN)
+    groups = error_counts.recent(READ)
     became = error_counts.became([group.id for group in groups if group.retried_at])
     for group in groups:
         if not command or command == group.command or command in group.commands:

@@ -1,16 +1,18 @@
 """The list from which the user came, and the page to which a change redirects."""
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from django.http import HttpRequest
 from django.urls import Resolver404, get_script_prefix, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from redis.exceptions import RedisError
 
+from jobs.dashboard.converters import NameConverter
 from jobs.errors import JobsError
 from jobs.inspection import find
 
+SAFE = "!$&'()*+,;=/~:@"  # as `reverse` leaves them
 # Pages that link to a job.
 LISTS = ("jobs_list", "jobs_queue", "jobs_recurring", "jobs_workers", "jobs_search", "jobs_command", "jobs_activity")
 
@@ -18,6 +20,11 @@ LISTS = ("jobs_list", "jobs_queue", "jobs_recurring", "jobs_workers", "jobs_sear
 def address(request: HttpRequest, name: str, *args: str) -> str:
     """Return the address of a page of the admin site that serves the request. NoReverseMatch if it has none."""
     return reverse(f"admin:{name}", args=args, current_app=getattr(request, "current_app", None))
+
+
+def below(overview: str, *parts: str) -> str:
+    """Return the address of a page below the overview's address. For tables: `reverse` takes ten times as long."""
+    return overview + "".join(f"{quote(NameConverter().to_url(part), SAFE)}/" for part in parts)
 
 
 def back(request: HttpRequest, field: str = "next") -> str:

@@ -1,7 +1,7 @@
 """The first page: the problems, the figures, a chart, the queues, and what comes next."""
 
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from django.http import HttpRequest
 from django.utils import timezone
@@ -14,6 +14,7 @@ from jobs.dashboard import problems, texts, throughput
 from jobs.dashboard.commands import SPANS
 from jobs.dashboard.figures import UNFOLDED, Line, figures
 from jobs.dashboard.format import span as spelt
+from jobs.dashboard.navigation import address
 from jobs.dashboard.now import PACE, Now, QueueRow, by_queue, current
 from jobs.dashboard.wrappers import Screen
 from jobs.inspection import attempt_counts, digests, samples, unsent
@@ -40,7 +41,8 @@ def overview(request: HttpRequest) -> Screen:
     now = current(hour, sampled, is_scheduled=is_scheduled)
     found = problems.current(minutes, now.rows, now.alive, usual)
     recent = by_queue(hour, PACE)
-    lines = [Line(row, recent[row.name]) for row in now.rows]
+    here = address(request, "jobs_dashboard_changelist")
+    lines = [Line(row, recent[row.name], here) for row in now.rows]
     idle = [line for line in lines if line.is_idle] if len(lines) > UNFOLDED else []
     chart = throughput.chart(request, span, steps, rows, sampled)
     ended = attempt_counts.together(tally for _start, tally in steps)
@@ -60,10 +62,7 @@ def overview(request: HttpRequest) -> Screen:
         "processes": len(now.alive),
         "busy": sum(worker.busy for worker in now.alive),
         "threads": sum(worker.threads for worker in now.alive),
-        "steps": [
-            (datetime.fromtimestamp(start, UTC), tally, chart["texts"].get(start, ""))
-            for start, tally in reversed(steps)
-        ],
+        "numbers": throughput.numbers(steps, chart["title"], chart["texts"]),
         "chart": chart,
         "processed": ended.attempts,
         "failed": ended.failed,

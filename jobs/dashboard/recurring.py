@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 from jobs import scheduler
 from jobs.dashboard.wrappers import Screen
 
-ENTRIES = 50  # entries per page
+ENTRIES = 25  # entries per page
 RUNS = 10  # last runs shown for each entry
 
 

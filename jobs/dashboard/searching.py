@@ -14,7 +14,7 @@ from jobs.inspection import everywhere, find, kept_searches, unsent
 from jobs.inspection.rows import Row
 from jobs.inspection.search import Search, SearchError
 
-LOOKED_AT = 2_000  # jobs that the page of all states examines
+LOOKED_AT = 1_000  # jobs that the page of all states examines
 LOOKED_AT_FOR_TABS = 700  # and a list of one state, for the numbers of the other states
 SHOWN = 50  # rows
 REFINEMENTS = 6  # suggestions of each kind to narrow a search down

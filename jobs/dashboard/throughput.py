@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from jobs.broker.times import HOUR
@@ -70,6 +72,31 @@ def chart(request: HttpRequest, span: str, steps: Steps, rows: Read, sampled: Se
         "breakdowns": BREAKDOWNS if measure == "attempts" else (),
         "by": by,
     }
+
+
+def numbers(steps: Steps, title: str, texts: Mapping[int, str]) -> SafeString:
+    """
+    Return the same as a table, the latest step first. It is made here because a template's loop takes ten times as
+    long.
+    """
+    columns = [_("Processed"), _("Failed")]
+    head = format_html_join("", '<th scope="col" class="jobs-number">{}</th>', ((each,) for each in columns))
+    body = format_html_join(
+        "",
+        '<tr><th scope="row">{}</th><td class="jobs-number">{}</td><td class="jobs-number">{}</td>{}</tr>',
+        (
+            (clock(at), f"{tally.attempts:,}", f"{tally.failed:,}", _cell(texts.get(at, "")) if texts else "")
+            for at, tally in reversed(steps)
+        ),
+    )
+    return format_html(
+        '<table class="jobs-table"><thead><tr><th scope="col">{}</th>{}{}</tr></thead><tbody>{}</tbody></table>',
+        *(_("From"), head, format_html('<th scope="col">{}</th>', title) if texts else "", body),
+    )
+
+
+def _cell(text: str) -> SafeString:
+    return format_html("<td>{}</td>", text)
 
 
 _Key = list[tuple[str, str, str]]  # CSS class, name and number of each series

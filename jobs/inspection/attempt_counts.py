@@ -16,7 +16,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, Word, run_many, run_script, servers
 from jobs.broker.times import DAY, HOUR, MINUTE, as_text, number_of
 from jobs.inspection import packed_counts
-from jobs.inspection.packed_counts import Rows
+from jobs.inspection.packed_counts import Rows, merged
 from jobs.inspection.tallies import FAILED as FAILED
 from jobs.inspection.tallies import Tally as Tally
 from jobs.inspection.tallies import together as together
@@ -64,12 +64,12 @@ def of_queues(steps: Iterable[tuple[int, Rows]]) -> list[tuple[int, dict[str, Ta
 
 
 def rows_by_time(span: int, step: int) -> list[tuple[int, Rows]]:
-    """Return the same as rows, which cost less than tallies. A command may have several in a step."""
+    """Return the same as rows, which cost less than tallies: one for each queue and command in a step."""
     starts, counted = _in_steps(span, step)
-    steps = {start: Rows() for start in starts}
+    steps: dict[int, list[Rows]] = {start: [] for start in starts}
     for start, rows in counted:
-        steps[start] = Rows([*steps[start], *rows]) if steps[start] else rows
-    return list(steps.items())
+        steps[start].append(rows)
+    return [(start, merged(parts)) for start, parts in steps.items()]
 
 
 def last_hour() -> tuple[list[tuple[int, dict[str, Tally]]], list[tuple[int, Rows]]]:
@@ -102,9 +102,8 @@ def by_command(span: int) -> dict[Labels, Tally]:
     """Return the attempts of the last `span` seconds, by queue and command."""
     now, step = int(time.time()), HOUR if span > 2 * HOUR else MINUTE
     tallies: defaultdict[Labels, Tally] = defaultdict(Tally)
-    for _, rows in _read((now - span) // step * step, now, step):
-        for queue, command, outcomes, buckets in rows:
-            tallies[queue, command].add_all(outcomes, buckets)
+    for queue, command, outcomes, buckets in merged(rows for _, rows in _read((now - span) // step * step, now, step)):
+        tallies[queue, command].add_all(outcomes, buckets)
     return dict(tallies)
 
 

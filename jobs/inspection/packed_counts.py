@@ -24,13 +24,17 @@ class Runs(NamedTuple):
     attempts: int = 0
     failed: int = 0
 
-    def and_(self, other: "Runs") -> "Runs":
-        """Add those of another step."""
-        return Runs(self.attempts + other.attempts, self.failed + other.failed)
-
 
 class Rows(list[Row]):
-    """The counts of a minute or an hour, and their sums, each made once. Readers share them, and change nothing."""
+    """
+    The counts of a minute or an hour, and their sums, each made once. Readers share them, and change nothing.
+    `is_kept`: every reader in this process gets the same object.
+    """
+
+    is_kept = False
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
 
     @cached_property
     def by_queue(self) -> dict[str, Tally]:
@@ -65,6 +69,31 @@ def rows_of(labels: Iterable[tuple[Label, int]]) -> Rows:
     )
 
 
+def merged(parts: Iterable[Rows]) -> Rows:
+    """Return the sum of counts: one row for each queue and command."""
+    every = list(parts)
+    if len(every) == 1:
+        return every[0]
+    kept = tuple(each for each in every if each.is_kept)
+    return _summed([_kept_sum(kept), *(each for each in every if not each.is_kept)])
+
+
+@lru_cache(16)
+def _kept_sum(parts: tuple[Rows, ...]) -> Rows:
+    return _summed(parts)
+
+
+def _summed(parts: Iterable[Rows]) -> Rows:
+    tallies: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
+    for rows in parts:
+        for queue, command, outcomes, buckets in rows:
+            tallies[queue, command].add_all(outcomes, buckets)
+    return Rows(
+        (queue, command, dict(tally.outcomes), [number for pair in tally.buckets.items() for number in pair])
+        for (queue, command), tally in tallies.items()
+    )
+
+
 def pack(rows: Iterable[Row]) -> bytes:
     """Return the rows as one value."""
     return orjson.dumps(list(rows))
@@ -75,13 +104,15 @@ def unpack(value: Any) -> Rows | None:
     return _unpacked(value) if isinstance(value, bytes) else None
 
 
-@lru_cache(128)  # the minutes of an hour and the hours of three days, which each view of a page reads again
+@lru_cache(256)  # the minutes of two hours and the hours of three days, which each view of a page reads again
 def _unpacked(value: bytes) -> Rows | None:
     try:
         rows = orjson.loads(value)
         for queue, command, outcomes, buckets in rows:
             if type(queue) is not str or type(command) is not str or not outcomes.keys() or len(buckets) % 2:
                 return None
-        return Rows(rows)
+        kept = Rows(rows)
+        kept.is_kept = True
+        return kept
     except (ValueError, TypeError, AttributeError):
         return None

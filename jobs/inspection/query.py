@@ -27,10 +27,9 @@ from jobs.job import JobState, MandateJob
 from jobs.record import payload
 
 CHUNK = 200  # jobs that are read at once
-SEARCHED = 2_000  # jobs that one page of a search examines, and its count
+SEARCHED = 1_000  # jobs that one page of a search examines, and its count
 SEARCHED_AT_ONCE = 1_000  # of those, so that a search takes few round trips
-# Records that are read to count states that share a registry separately: 10,000 held Redis up for 28 ms.
-COUNTED = 2_000
+COUNTED = 1_000  # records that are read to count states that share a registry separately
 
 # The list or registry of the jobs in each state. States in _SHARED share one with another state.
 PLACES: dict[JobState, str] = {

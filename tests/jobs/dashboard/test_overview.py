@@ -11,6 +11,7 @@ from redis.exceptions import BusyLoadingError, ResponseError
 from jobs import bulk, queues, scheduler
 from jobs.broker.connections import get_connection
 from jobs.dashboard import recurring
+from jobs.dashboard.navigation import below
 from jobs.dashboard.now import PACE
 from jobs.errors import ScheduleError
 from jobs.inspection import Count, samples
@@ -21,6 +22,11 @@ from tests.sample.commands.notes import Fail, WriteNote
 pytestmark = pytest.mark.django_db(transaction=True)
 
 TURN = "rq:scheduler_lock"
+
+
+@pytest.mark.parametrize("name", ["low", "mails/eu", "50 %", "..", "", "~a:b@c,d;e", "日報", "a\\b", "new\nline"])
+def test_an_address_below_the_overview_is_what_reverse_gives(name):
+    assert below(reverse(OVERVIEW), "queue", name, "pause") == reverse("admin:jobs_queue_pause", args=[name])
 
 
 def beat(name="w", **fields):
