@@ -52,7 +52,7 @@ def jobs(request: HttpRequest, state: str) -> Screen:
     if query.state in GROUPABLE and group_by in GROUPS:
         shown = _grouped(query, group_by)
     else:
-        shown = listing(request, query, filters, counts[query.state] if counts else None)
+        shown = listing(request, query, filters, counts.get(query.state) if counts else None)
     return "jobs", {
         "title": capfirst(_("%(state)s jobs") % {"state": texts.NAMES[state]}),
         "states": [each.value for each in unsent.states()],

@@ -146,7 +146,13 @@ def check_the_books(seed, happened, load, client, found, capsys):
     assert {n: str(result)[:80] for n, result in given.items() if result not in expected_results(n)} == {}, (
         "other results"
     )
-    assert set(counts) <= {"finished", "dead"}
+    ended = {"finished", "dead"}
+    left = {
+        n: (state, runs[n], last_seen(load.accepted[n], client, found))
+        for n, state in states.items()
+        if state not in ended
+    }
+    assert left == {}
     assert {job_id: where for job_id, where in found.items() if len(where) > 1} == {}, "in two places"
     assert hashes - found.keys() == set(), "records in no place"
     assert twice - interrupted == set(), "ran twice and was never interrupted"
