@@ -76,8 +76,8 @@ def chart(request: HttpRequest, span: str, steps: Steps, rows: Read, sampled: Se
 
 def numbers(steps: Steps, title: str, texts: Mapping[int, str]) -> SafeString:
     """
-    Return the same as a table, the latest step first. It is made here because a template's loop takes ten times as
-    long.
+    Return the counts of the steps as a table, the latest first, with the chart's `texts` below its `title`. It is made
+    here because a template's loop over so many cells is slow.
     """
     columns = [_("Processed"), _("Failed")]
     head = format_html_join("", '<th scope="col" class="jobs-number">{}</th>', ((each,) for each in columns))

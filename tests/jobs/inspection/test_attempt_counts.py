@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs.broker.connections import get_connection
 from jobs.broker.times import HOUR, MINUTE
-from jobs.inspection import attempt_counts
+from jobs.inspection import attempt_counts, packed_counts
 from jobs.inspection.attempt_counts import Tally
 from tests.sample.commands.notes import Fail, WriteNote
 
@@ -143,3 +143,15 @@ def test_quantiles_are_the_upper_end_of_their_bucket():
 def test_an_invalid_label_is_left_out(label, valkey):
     count(0, label, 5)
     assert attempt_counts.by_command(HOUR) == {}
+
+
+def test_minutes_with_the_same_counts_count_each():
+    """A process keeps one object for equal values, so that two minutes may be the same."""
+    fresh = packed_counts.rows_of([(("low", "a.B", "finished", 10), 5), (("low", "a.B", "dead", 11), 1)])
+    one, other = (packed_counts.unpack(packed_counts.pack(fresh)) for _ in range(2))
+    assert one is other
+    for _ in range(2):  # the second time from what is kept
+        assert packed_counts.merged([one, other, fresh]) == [
+            ("low", "a.B", {"finished": 15, "dead": 3}, [10, 15, 11, 3])
+        ]
+    assert one == [["low", "a.B", {"finished": 5, "dead": 1}, [10, 5, 11, 1]]], "a reader has changed what others share"
