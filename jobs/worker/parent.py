@@ -21,7 +21,7 @@ from jobs.broker.connections import get_connection, new_pool
 from jobs.broker.times import as_text
 from jobs.safe_logging import safe_logger
 from jobs.scheduler import Scheduler
-from jobs.worker import doormen, heartbeat, signals
+from jobs.worker import doormen, heartbeat, lanes, signals
 from jobs.worker.child import GRACE
 from jobs.worker.children import Children
 from jobs.worker.collection import Collection
@@ -166,6 +166,7 @@ class Parent:
         begun, suspects = process.board.begun(), process.suspects()
         for queue in self._queues:
             self._report(queue, *recover(self._wire, queue, only=process.name, begun=begun, suspects=suspects))
+        lanes.free(self._wire, process.name)
         heartbeat.unregister(self._wire, process.name, self._queues)
         self._remote.forget(process.name)
         doormen.vacate(self._wire, process.name, self._queues)
