@@ -15,6 +15,7 @@ from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.broker.times import as_text, number_of, time_of
 from jobs.errors import DurabilityError, PrereqJobNotFinishedError
+from jobs.limits import holders
 from jobs.outbox import rows
 from jobs.record import allowlist, arguments, display, history, payload, prerequisites, registry, webhooks
 from jobs.record.states import WITH_REASON, JobState, state_of
@@ -122,8 +123,10 @@ class MandateJob(Job):
 
     @property
     def reason(self) -> str | None:
-        """Why it is dead, discarded, cancelled, retrying or postponed, in one line; None in other states."""
-        status, reason = self.connection.hmget(self.key, "status", "reason")
+        """Why it is dead, discarded, cancelled, retrying, postponed or limited, in one line; None in other states."""
+        status, reason, lane = self.connection.hmget(self.key, "status", "reason", "lane")
+        if lane and status == JobStatus.DEFERRED.value.encode():
+            return display.text(holders.reason(self.connection, as_text(lane)))
         return display.text(as_text(reason)) if reason and status and as_text(status) in WITH_REASON else None
 
     @property

@@ -28,6 +28,8 @@ from jobs.client.context import Context, capture
 from jobs.client.new_job import builder, new_job
 from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError
 from jobs.job import MandateJob
+from jobs.limits import policy
+from jobs.limits.policy import Concurrency, Rate
 from jobs.outbox import hooks
 from jobs.record import display, registry
 from jobs.record.prerequisites import NONE, Given, resolve
@@ -82,6 +84,7 @@ class Mandate:
     expires_in: ClassVar[float | timedelta | None] = options.DEFAULTS["expires_in"]
     unique_for: ClassVar[float | timedelta | None] = options.DEFAULTS["unique_for"]
     guard_against_deserialization_errors: ClassVar[bool] = options.DEFAULTS["guard_against_deserialization_errors"]
+    limits: ClassVar[Sequence[Concurrency | Rate]] = options.DEFAULTS["limits"]
     durable: ClassVar[bool] = options.DEFAULTS["durable"]
     result_ttl: ClassVar[int] = options.DEFAULTS["result_ttl"]
     keep_log: ClassVar[bool] = options.DEFAULTS["keep_log"]
@@ -99,6 +102,7 @@ class Mandate:
         options.check_options(cls)
         dataclasses.dataclass(eq=False, repr=False, kw_only=kw_only)(cls)
         options.check_methods(cls)
+        policy.check(cls)
         if "is_async" not in vars(cls):
             cls.is_async = unrun.kind_of(inspect.getattr_static(cls, "call")) == unrun.COROUTINE
         if cls.has_call():  # otherwise it is a base class for commands

@@ -21,6 +21,7 @@ from jobs.broker.ids import new_ids as new_ids
 from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.job import MandateJob
+from jobs.limits import values
 from jobs.outbox import hooks, rows
 from jobs.outbox.hooks import on_commit as on_commit
 from jobs.record import payload
@@ -94,6 +95,7 @@ def lengths() -> dict[str, int]:
     return {name: counts[name] for name in conf.queues()}
 
 
+_MORE = {"limits": values.MORE}  # the field `more` of a job that has this field
 _Pair = tuple[NewJob, MandateJob]
 
 
@@ -142,7 +144,7 @@ def copy(job: MandateJob) -> MandateJob:
     Raises ChangeRefusedError for a plain RQ job or a job without a record; UnknownQueueError if its queue no longer
     exists.
     """
-    names = ("data", "timeout", "result_ttl", "context", "durable", "unique", "unique_ms")
+    names = ("data", "timeout", "result_ttl", "context", "durable", "limits", "unique", "unique_ms")
     values: Any = job.connection.hmget(job.key, *names)
     data, *kept, lock, milliseconds = values
     if not payload.is_command(data or b""):
@@ -150,7 +152,7 @@ def copy(job: MandateJob) -> MandateJob:
     fields: tuple[Word, ...] = ()
     for name, value in zip(names[1:], kept, strict=False):
         if value:
-            fields += (name, value) if name in ("timeout", "result_ttl") else (name, value, "more", 1)
+            fields += (name, value) if name in ("timeout", "result_ttl") else (name, value, "more", _MORE.get(name, 1))
     unique = Lock(as_text(lock), int(milliseconds) / 1_000) if lock else None
     new = NewJob(new_id(), check(job.origin), payload.inflated(data), fields=fields, lock=unique)
     (made,) = push([new._replace(durable=rows.is_on() and "durable" in fields)])

@@ -42,6 +42,7 @@ class More(NamedTuple):
     schedule: bytes = b""  # the recurring entry whose run it is
     profile: bytes = b""  # whether its attempts are profiled
     is_kept: bytes = b""  # whether the outbox has it until it ends
+    limits: bytes = b""  # the limits whose slots it owns
 
 
 NOTHING_MORE = More()

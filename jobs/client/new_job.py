@@ -13,6 +13,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Word
 from jobs.client import field_types, options
 from jobs.errors import CommandDefinitionError, SerializationError
+from jobs.limits import values
 from jobs.outbox import rows
 from jobs.record import arguments, payload, registry
 from jobs.record.new_jobs import Lock, NewJob
@@ -73,7 +74,8 @@ def builder(
         data = payload.build(name, _encoded(command, name, args), _encoded_named(name, fields))
         field_types.check(command, bound, args, fields)
         lock = _lock(command, name, bound, args, fields) if is_unique else None
-        return NewJob(job_id, queue, data, due, further, prerequisites, lock, False, is_wait, expires_in, durable)
+        own = further + values.fields(command, name, bound, args, fields) if command.limits else further
+        return NewJob(job_id, queue, data, due, own, prerequisites, lock, False, is_wait, expires_in, durable)
 
     return build
 

@@ -31,6 +31,8 @@ DEFAULTS: dict[str, Any] = {
     "expires_in": None,
     # Seconds, or a timedelta, during which at most one job with the same arguments is unfinished; None: any number.
     "unique_for": None,
+    # Limits on how many jobs run at once or start in a time: `[Concurrency(1, key="shop"), Rate(40, per=60)]`.
+    "limits": (),
     # Whether a job is discarded when a record that its arguments refer to is gone; otherwise it fails.
     "guard_against_deserialization_errors": True,
     # Whether a job is in the database from `defer` on until Redis has it; needs JOBS["OUTBOX"].

@@ -78,7 +78,7 @@ def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...
             links |= {"waits": [*sure, *job.prerequisites.durable_ids()], "many": many[job.id]}
         if durable := job.prerequisites.durable_ids():
             links["durable_waits"] = durable
-        fields += ("prereqs", orjson.dumps(ids), "more", 1)
+        fields = ("more", 1, *fields, "prereqs", orjson.dumps(ids))  # a later `more` says more
     if job.durable:
         links["durable"] = True
     if job.at_front:

@@ -205,10 +205,12 @@ class Performer:
                 f"{recorded} would be performed after {MOST_RUNS} attempts in a row, at itself or at jobs that have "
                 f"enqueued it: that will not end (job {job_id})."
             )
-        self.performed_jobs.append(recorded)
         outer, self._running = self._running, job_id
         try:
             claim = self.memory.claim(job_id)
+            if claim is None:
+                return 0
+            self.performed_jobs.append(recorded)
             outcome, command, seconds = attempt.make(claim)
             self.memory.commit(claim, outcome, command, seconds)
         finally:

@@ -19,6 +19,8 @@ from jobs.record import prerequisites
 from jobs.testing.lua import interpreter
 from jobs.testing.memory import Memory, bytes_of
 from jobs.worker.commit import Handed, encode_outcome, words
+from jobs.worker.lanes import _LANES
+from jobs.worker.lanes import SLICE as LANES
 from jobs.worker.promotion import _PROMOTE
 from jobs.worker.promotion import SLICE as PROMOTED
 from jobs.worker.release import _RELEASE
@@ -59,7 +61,7 @@ class ScriptedMemory(Memory):
             self._note_started(answer[1])
         if script is control._CHANGE:
             _, first, what, *_ = arguments
-            changed = map(str, [first, *arguments[12:]])
+            changed = map(str, [first, *arguments[13:]])
             for changed_id, outcome, status in zip(changed, answer[::2], answer[1::2], strict=True):
                 if what == "queue" and outcome == b"done":
                     due = self._dues.get(changed_id) if status == b"queued" else None
@@ -76,7 +78,9 @@ class ScriptedMemory(Memory):
     def next_due(self, *, after: float) -> float | None:
         """Return when the next job becomes due after that time, in seconds since the epoch; None without one."""
         found = [self._in_order("scheduled", name, f"({after!r}", "+inf", "LIMIT", 0, 1) for name in conf.queues()]
-        return min((score for pairs in found for score in pairs.values()), default=None)
+        lanes = self._ask("ZRANGEBYSCORE", keys.LIMITS_DUE, f"({after!r}", "+inf", "WITHSCORES", "LIMIT", 0, 1)
+        dues = [score for pairs in found for score in pairs.values()] + [float(score) for score in lanes[1::2]]
+        return min(dues, default=None)
 
     def waiting(self) -> Iterator[str]:
         """The jobs that wait for prerequisites."""
@@ -85,15 +89,15 @@ class ScriptedMemory(Memory):
 
     # --- as a worker -----------------------------------------------------------------------------
 
-    def claim(self, job_id: str) -> Claim:
-        """Take a queued job."""
+    def claim(self, job_id: str) -> Claim | None:
+        """Take a queued job; None if its limits do not admit it now: then it waits for them, or is discarded."""
         queue = keys.queue(as_text(self.hget(keys.job(job_id), "origin") or b""))
         if self.lrange(queue, 0, 0) != [job_id.encode()]:  # a worker takes the first
             self._ask("LREM", queue, 1, job_id)
             self._ask("LPUSH", queue, job_id)
         self._ask("ZADD", keys.ALIVE, repr(runtime.now()), WORKER)
-        (row,) = rows(self._step([queue], wanted=1).rows)
-        return Claim(row)
+        row: Any = self._step([queue], wanted=1).rows
+        return Claim(rows(row)[0]) if row else None
 
     def commit(self, claim: Claim, outcome: Outcome, command: str, seconds: float) -> None:
         """Write what an attempt ended as, if the claim is still held. RuntimeError for one that cannot be written."""
@@ -113,11 +117,16 @@ class ScriptedMemory(Memory):
             places = [keys.registry("scheduled", name), keys.queue(name), keys.registry("failed", name)]
             while self._run_script(_PROMOTE, places, [keys.RQ, iso(runtime.now()), PROMOTED]) == PROMOTED:
                 pass
+        looked_at, at = LANES, 0
+        while looked_at == LANES:
+            looked_at, _ = self._run_script(_LANES, [], [keys.RQ, iso(runtime.now()), "", LANES, at])
+            at += looked_at
 
     def _step(self, lists: Sequence[str], *outcomes: Handed, wanted: int = 0) -> StepAnswer:
         now = runtime.now()
         about: list[Word] = [keys.RQ, WORKER, iso(now), repr(now), wanted, self._executions]
         about += (keys.counts(int(now // 60)), COUNTS_KEPT, len(outcomes), UNSEEN, int(conf.get("DEAD_LIMIT")))
+        about += (wanted, 1)
         self._executions += wanted
         return StepAnswer(*self._run_script(_STEP, lists, [*about, *words(outcomes)]))
 

@@ -1,0 +1,1 @@
+"""Limits on how many jobs run at once, and how many start in a time, by a key of their fields."""
