@@ -22,6 +22,7 @@ class CommandClass(Protocol):
     timeout: ClassVar[float | None]
     expires_in: ClassVar[float | timedelta | None]
     unique_for: ClassVar[float | timedelta | None]
+    collapse: ClassVar[Any]  # of jobs.limits, or None
     result_ttl: ClassVar[int]
     unique_key: ClassVar[Callable[..., Any] | None]
 
