@@ -37,7 +37,7 @@ class MandateJob(Job):
     transactions: Transactions | None = None  # of a handle: those that must commit first
     written_at = 0.0  # of a handle: when its record was written, in seconds since the epoch
     is_durable = False  # of a handle: whether the outbox has it until Redis does
-    duplicate = False  # of a handle: whether it refers to an earlier job, because its command is unique
+    duplicate = False  # of a handle: whether it refers to an earlier job: its command is unique, or it has collapsed
 
     # The spelling of the original.
     PreqJobNotFinishedError = PrereqJobNotFinishedError
@@ -65,7 +65,7 @@ class MandateJob(Job):
         return super().create(func, args, kwargs, *others, **options)
 
     def become(self, id: str) -> None:
-        """Refer to an earlier job from now on: this one was its duplicate, and was not written."""
+        """Refer to an earlier job from now on: this one was a duplicate or has collapsed, and was not written."""
         vars(self).update(_id=id, is_written=True, duplicate=True)
 
     @staticmethod
@@ -135,13 +135,15 @@ class MandateJob(Job):
         Its events, the oldest first; at most the last 100 special ones. The full errors of the last 10 attempts are in
         `results()`.
         """
-        fields: Any = self.connection.hmget(self.key, "status", "created_at", "started_at", "ended_at", "history")
-        status, created, started, ended, special = fields
+        names = ("status", "created_at", "started_at", "ended_at", "history", "collapsed")
+        fields: Any = self.connection.hmget(self.key, *names)
+        status, created, started, ended, special, collapsed = fields
         marks = [("queued", created), ("started", started)]
         if status == JobStatus.FINISHED.value.encode():
             marks.append(("finished", ended))
         events = [history.Event(name=name, at=at) for name, text in marks if (at := time_of(text))]
-        return sorted([*events, *history.read(special or b"")], key=lambda event: event.at)
+        events += [*history.collapsed(collapsed or b""), *history.read(special or b"")]
+        return sorted(events, key=lambda event: event.at)
 
     @property
     def progress(self) -> Progress:

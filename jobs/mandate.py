@@ -29,6 +29,7 @@ from jobs.client.new_job import builder, new_job
 from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError
 from jobs.job import MandateJob
 from jobs.limits import policy
+from jobs.limits.collapse import Collapse
 from jobs.limits.policy import Concurrency, Rate
 from jobs.outbox import hooks
 from jobs.record import display, registry
@@ -83,6 +84,7 @@ class Mandate:
     max_requeues: ClassVar[int | None] = options.DEFAULTS["max_requeues"]
     expires_in: ClassVar[float | timedelta | None] = options.DEFAULTS["expires_in"]
     unique_for: ClassVar[float | timedelta | None] = options.DEFAULTS["unique_for"]
+    collapse: ClassVar[Collapse | None] = options.DEFAULTS["collapse"]
     guard_against_deserialization_errors: ClassVar[bool] = options.DEFAULTS["guard_against_deserialization_errors"]
     limits: ClassVar[Sequence[Concurrency | Rate]] = options.DEFAULTS["limits"]
     durable: ClassVar[bool] = options.DEFAULTS["durable"]
@@ -260,14 +262,17 @@ class Mandate:
         until Redis has it.
 
         Returns the job; its `id` is set immediately. With `unique_for`, a duplicate refers to the earlier job, and its
-        `duplicate` is True. Raises TypeError for fields that do not match or have another type than annotated,
-        SerializationError for an argument that cannot be serialized, ValueError for an invalid option,
-        UnknownQueueError, PrerequisiteError, RedisUnavailableError. A durable job raises DurabilityError if a
+        `duplicate` is True; with `collapse`, so is the job of a call that has collapsed into another one, and `wait`,
+        `wait_until` and `prereq_jobs` are a ValueError. Raises TypeError for fields that do not match or have another
+        type than annotated, SerializationError for an argument that cannot be serialized, ValueError for an invalid
+        option, UnknownQueueError, PrerequisiteError, RedisUnavailableError. A durable job raises DurabilityError if a
         transaction of another database is open, DatabaseError if it cannot be inserted, and no RedisUnavailableError.
         """
         queue = queues.check(queue) if queue else queues.of_class(cls.queue)
         durable = _is_durable(cls, durable)
         first = NONE
+        if cls.collapse is not None:
+            options.check_collapse(cls, wait=wait, wait_until=wait_until, prereq_jobs=prereq_jobs)
         if prereq_jobs is not None or prereq_failure != "wait":
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue), is_durable=durable)
         due = options.due(wait, wait_until)
@@ -318,6 +323,8 @@ class Mandate:
         queue = queues.check(queue) if queue else queues.of_class(cls.queue)
         durable = _is_durable(cls, durable)
         rows = list(rows)
+        if cls.collapse is not None:
+            options.check_collapse(cls, wait=wait, wait_until=wait_until, spread=spread, prereq_jobs=prereq_jobs)
         due, step = options.due(wait, wait_until), 0.0
         if spread is not None:
             due, step = due or runtime.now(), options.span("spread", spread) / max(1, len(rows))

@@ -153,6 +153,11 @@ def unique(command: str, digest: str) -> str:
     return f"jobs:unique:{command}:{digest}"
 
 
+def collapse(command: str, digest: str) -> str:
+    """The job of a key into which further pushes collapse until it begins: its id."""
+    return f"jobs:collapse:{command}:{digest}"
+
+
 # --- ours: limits. A place is a limit with one value of its key: `<limit>=<value>` -----------
 
 LIMITED = "jobs:limited"  # places for which jobs wait, by since when
@@ -308,7 +313,8 @@ TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above
     **dict.fromkeys((OUTBOX_PLAIN, registry, ready, processes_of, doormen), "zset"),
     **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, RELEASES, job, worker, runs_ended, change, profile), "hash"),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples, error, errors_of), "hash"),
-    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, sent, unique), "string"),
+    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, sent), "string"),
+    **dict.fromkeys((unique, collapse), "string"),
     **dict.fromkeys((queue, runs, bell, recall, activity_of), "list"),
     **dict.fromkeys((removed, searches, limit, lanes), "hash"),
     **dict.fromkeys((HOLDERS, slots, holds), "set"),
@@ -341,7 +347,7 @@ def shared(queues: Iterable[str]) -> list[str]:
 
 _BEGINNINGS = {registry(kind, ""): TYPES[registry] for kind in REGISTRIES}
 _BEGINNINGS |= {
-    each("", "").removesuffix(":") if each in (unique, lane) else each(""): kind
+    each("", "").removesuffix(":") if each in (unique, collapse, lane) else each(""): kind
     for each, kind in TYPES.items()
     if callable(each) and each is not registry
 }

@@ -41,7 +41,7 @@ class Performer:
     below: patches.OpenKit | None = None  # the kit that this one covers while it is open
 
     def __init__(self) -> None:
-        self.memory = ScriptedMemory(self._pushed)
+        self.memory = ScriptedMemory(self._pushed, self._collapsed)
         self.enqueued_jobs: list[Recorded] = []
         self.performed_jobs: list[Recorded] = []
         self._ahead = 0.0  # seconds by which the clock is ahead
@@ -157,6 +157,13 @@ class Performer:
             if self._running is None:
                 with patches.showing(self):
                     self._perform_next()
+
+    def _collapsed(self, job_id: str) -> None:
+        """Show in the last push of a job what it took from one that has collapsed into it: arguments and time."""
+        for at, recorded in reversed([*enumerate(self.enqueued_jobs)]):
+            if recorded.job.id == job_id:
+                self.enqueued_jobs[at] = self._recorded(job_id)
+                break
 
     def _perform_next(self) -> int:
         attempts = 0

@@ -5,7 +5,7 @@ needs: which jobs were pushed, and when each was due.
 `tests/jobs/testing/test_scenarios.py` runs against the kit and against a server.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from jobs import conf, control, queues, runtime
@@ -39,12 +39,13 @@ class ScriptedMemory(Memory):
     Jobs that can be written, claimed and committed. Raises MissingExtraError without lupa.
 
     `pushed(job id, counts=...)` is called when a job was written, requeued or retried, which counts as a push; and when
-    its prerequisites have released it, or it was put off, which does not.
+    its prerequisites have released it, or it was put off, which does not. `collapsed(job id)` is called when a new job
+    has collapsed into this one.
     """
 
-    def __init__(self, pushed: Pushed) -> None:
+    def __init__(self, pushed: Pushed, collapsed: Callable[[str], None]) -> None:
         super().__init__()
-        self._pushed = pushed
+        self._pushed, self._collapsed = pushed, collapsed
         self._interpreter = interpreter()
         self._executions = 0
         self._dues: dict[str, float] = {}  # when the jobs in the queues were due, in seconds since the epoch
@@ -57,6 +58,10 @@ class ScriptedMemory(Memory):
         for job_id in new:
             if self.exists(keys.job(job_id)):
                 self._note(job_id, counts=True, due=self._wanted(job_id))
+        if script is queues._PUSH:
+            for holder in {as_text(holder) for _, holder in answer}:
+                if self.hexists(keys.job(holder), "collapsed"):
+                    self._collapsed(holder)
         if script is prerequisites._LINK:
             self._note_started(answer[1])
         if script is control._CHANGE:

@@ -278,6 +278,7 @@ local function change(id)
   elseif status ~= 'queued' and not (lane and ARGV[9] ~= '') then -- a fresh budget, and no deadline; one that is moved keeps both
     redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'survived',
       'attempts', 'expires_at', 'due', 'lacked')
+    if ENDED[status] then redis.call('HDEL', key, 'collapse') end -- it may have begun: no push changes its arguments
   end
   if ARGV[6] ~= '' then record.note(key, ARGV[6]) end
   return { 'done', status }
