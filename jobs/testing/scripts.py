@@ -5,7 +5,7 @@ needs: which jobs were pushed, and when each was due.
 `tests/jobs/testing/test_scenarios.py` runs against the kit and against a server.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from jobs import conf, control, queues, runtime
@@ -37,12 +37,14 @@ class ScriptedMemory(Memory):
     Jobs that can be written, claimed and committed. Raises MissingExtraError without lupa.
 
     `pushed(job id, counts=...)` is called when a job was written, requeued or retried, which counts as a push; and when
-    its prerequisites have released it, or it was put off, which does not.
+    its prerequisites have released it, or it was put off, which does not. `perform(job id)` performs what is due until
+    that job has ended, for `job.wait`.
     """
 
-    def __init__(self, pushed: Pushed) -> None:
+    def __init__(self, pushed: Pushed, perform: Callable[[str], None]) -> None:
         super().__init__()
         self._pushed = pushed
+        self.perform_until_ended = perform
         self._interpreter = interpreter()
         self._executions = 0
         self._dues: dict[str, float] = {}  # when the jobs in the queues were due, in seconds since the epoch
