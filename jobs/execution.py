@@ -227,6 +227,6 @@ def _result(value: Any) -> bytes | None:
         if len(data) <= conf.result_limit():
             return data
         logger.warning("a result of %d bytes is over JOBS['RESULT_LIMIT']: only its size is kept", len(data))
-        return orjson.dumps(f"<{type(value).__qualname__} of {len(data):,} bytes, over JOBS['RESULT_LIMIT']>")
+        return arguments.lost(f"<{type(value).__qualname__} of {len(data):,} bytes, over JOBS['RESULT_LIMIT']>")
     except Exception:  # SerializationError, or an error of the value's own code: the work is done all the same
-        return orjson.dumps(f"<{type(value).__qualname__}>")
+        return arguments.lost(f"<{type(value).__qualname__}>")

@@ -71,6 +71,7 @@ class Claim:
         "is_plain",
         "more",
         "queue",
+        "reporter",
         "result_ttl",
         "started",
         "timeout",
@@ -85,6 +86,7 @@ class Claim:
         else:
             self.timeout = self.result_ttl = self.interruptions = b""
             self.is_plain, self.more = 0, NOTHING_MORE
+        self.reporter: Any = None  # of an attempt that reports its progress
         self.started = 0.0  # monotonic seconds
         self.deadline = 0.0
 

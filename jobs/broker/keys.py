@@ -148,6 +148,16 @@ def followers(job_id: str) -> str:
     return f"jobs:followers:{job_id}"
 
 
+def waiters(job_id: str) -> str:
+    """The processes that wait for a job's end, a set; each is noted again while it waits."""
+    return f"jobs:waiters:{job_id}"
+
+
+def woken(process: str) -> str:
+    """The channel on which a process that waits for jobs is woken."""
+    return f"jobs:woken:{process}"
+
+
 def unique(command: str, digest: str) -> str:
     """The lock of a unique command: the id of the job that holds it."""
     return f"jobs:unique:{command}:{digest}"
@@ -308,7 +318,7 @@ REGISTRIES = ("wip", "scheduled", "deferred", "finished", "failed", "canceled") 
 
 TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above, in the server's words
     **dict.fromkeys((QUEUES, WORKERS, PAUSED, LINKING, RELEASING, OUTBOX_ENDED, ENTRIES, retried), "set"),
-    **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers), "set"),
+    **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers, waiters), "set"),
     **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES, ERRORS), "zset"),
     **dict.fromkeys((OUTBOX_PLAIN, registry, ready, processes_of, doormen), "zset"),
     **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, RELEASES, job, worker, runs_ended, change, profile), "hash"),

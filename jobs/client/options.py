@@ -66,6 +66,7 @@ RESERVED = frozenset(
         "defer_many",
         "using",
         "requeue_job",
+        "report",
         "context",
         "unique_key",
         "has_call",

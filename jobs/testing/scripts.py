@@ -40,12 +40,13 @@ class ScriptedMemory(Memory):
 
     `pushed(job id, counts=...)` is called when a job was written, requeued or retried, which counts as a push; and when
     its prerequisites have released it, or it was put off, which does not. `collapsed(job id)` is called when a new job
-    has collapsed into this one.
+    has collapsed into this one. `perform(job id)` performs what is due until that job has ended, for `job.wait`.
     """
 
-    def __init__(self, pushed: Pushed, collapsed: Callable[[str], None]) -> None:
+    def __init__(self, pushed: Pushed, collapsed: Callable[[str], None], perform: Callable[[str], None]) -> None:
         super().__init__()
         self._pushed, self._collapsed = pushed, collapsed
+        self.perform_until_ended = perform
         self._interpreter = interpreter()
         self._executions = 0
         self._dues: dict[str, float] = {}  # when the jobs in the queues were due, in seconds since the epoch

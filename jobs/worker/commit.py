@@ -183,6 +183,8 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         kind, counted = "N", "finished" if outcome.finished else "dead"
     if claim.interruptions and isinstance(outcome, Retried | Requeued):
         fields += ("survived", claim.interruptions)  # this attempt ended by itself: the job is suspected no more
+    if claim.reporter is not None and claim.reporter.unwritten and kind not in ("H", "N") and when != 0:
+        fields += ("report", claim.reporter.unwritten)
     # Histogram buckets double: bucket n counts attempts that took less than 2**n microseconds.
     label = f"{claim.queue_name}|{command}|{counted}|{int(seconds * 1e6).bit_length()}" if counted else ""
     slow = "1" if seconds > SLOW or claim.is_plain else "0"

@@ -34,7 +34,7 @@ WHAT = {  # what a function of keys.py is called with, by the names of its param
     **{"minute": [NOW // 60 + minute for minute in (-60, 0, 1)], "hour": [NOW // 3_600 + hour for hour in (-1, 0)]},
 }
 OWN_NAMES = {"name": {keys.queue: ["low"], keys.worker: ["w1"], keys.lease: ["promotion"]}}
-NO_KEYS = {keys.channel, keys.name_of, keys.type_of, keys.shared}
+NO_KEYS = {keys.channel, keys.woken, keys.name_of, keys.type_of, keys.shared}
 
 
 def called(key):
