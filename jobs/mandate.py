@@ -346,8 +346,8 @@ class Mandate:
         queue = queues.check(queue) if queue else queues.of_class(command.queue)
         durable = _is_durable(command, durable)
         rows = list(rows)
-        if cls.collapse is not None:
-            options.check_collapse(cls, wait=wait, wait_until=wait_until, spread=spread, prereq_jobs=prereq_jobs)
+        if command.collapse is not None:
+            options.check_collapse(command, wait=wait, wait_until=wait_until, spread=spread, prereq_jobs=prereq_jobs)
         due, step = options.due(wait, wait_until), 0.0
         if spread is not None:
             due, step = due or runtime.now(), options.span("spread", spread) / max(1, len(rows))
