@@ -35,7 +35,8 @@ WHAT = {  # what a function of keys.py is called with, by the names of its param
     **{"minute": [NOW // 60 + minute for minute in (-60, 0, 1)], "hour": [NOW // 3_600 + hour for hour in (-1, 0)]},
 }
 OWN_NAMES = {"name": {keys.queue: ["low"], keys.worker: ["w1"], keys.lease: ["promotion"]}}
-OWN_NAMES["place"] = {key: ['sample.OnePerShop:concurrency:shop="a"'] for key in (keys.slots, keys.rate, keys.lane, keys.lanes)}
+OF_PLACES = (keys.slots, keys.rate, keys.lane, keys.lanes)
+OWN_NAMES["place"] = {each: ['sample.OnePerShop:concurrency:shop="a"'] for each in OF_PLACES}
 NO_KEYS = {keys.channel, keys.name_of, keys.type_of, keys.shared}
 
 
