@@ -16,6 +16,7 @@ NAMES = {
     "retrying": later("retrying"),
     "waiting": later("waiting"),
     "blocked": later("blocked"),
+    "limited": later("limited"),
     "finished": later("finished"),
     "dead": later("dead"),
     "discarded": later("discarded"),

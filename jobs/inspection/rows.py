@@ -31,6 +31,7 @@ FIELDS = (
     "attempts",
     "fingerprint",
     "collapsed",
+    "lane",
 )
 
 SHOWN = (
@@ -99,6 +100,8 @@ class Row:
         text = _text(self.stored.get("reason"))
         if "status" not in self.stored:
             return text[:200]
+        if self.state is JobState.LIMITED:
+            return display.text(_text(self.stored.get("lane")))
         return display.text(text) if as_text(self.stored["status"]) in WITH_REASON else ""
 
     @cached_property

@@ -71,10 +71,10 @@ end
 
 -- Some slots of a full limit whose workers are dead are void.
 local function strike_off(limit)
-  if redis.call('EXISTS', 'jobs:silence') == 1 then return end
+  local is_silent = redis.call('EXISTS', 'jobs:silence') == 1
   for _, member in ipairs(redis.pcall('SRANDMEMBER', 'jobs:slots:' .. limit.place, STRUCK_OFF)) do
     local worker = string.match(member, '^[^:]*:(.*)%.%d+$')
-    if not worker or not admit.is_alive(worker) then
+    if not worker or not is_silent and not admit.is_alive(worker) then
       redis.call('SREM', 'jobs:slots:' .. limit.place, member)
       if worker then redis.call('SREM', 'jobs:holds:' .. worker, member .. '\t' .. limit.place) end
     end
