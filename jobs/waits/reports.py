@@ -42,6 +42,20 @@ class Report(NamedTuple):
             return None
         return int(100 * min(1.0, self.done / self.total))
 
+    @property
+    def shown_done(self) -> str:
+        """`done` for readers: "1,200"."""
+        return f"{self.done:,}"
+
+    @property
+    def shown_total(self) -> str:
+        """`total` for readers; "" without one."""
+        return "" if self.total is None else f"{self.total:,}"
+
+    def __str__(self) -> str:
+        amount = f"{self.shown_done} of {self.shown_total} ({self.percent} %)" if self.total else self.shown_done
+        return f"{amount}, {self.text}" if self.text else amount
+
 
 def checked(done: Any, total: Any, text: Any) -> bytes:
     """Return a report as JSON. Raises ValueError for numbers that are impossible, TypeError for a text that is none."""
@@ -56,7 +70,7 @@ def checked(done: Any, total: Any, text: Any) -> bytes:
     return orjson.dumps([done, total, text, runtime.now()])
 
 
-def read(stored: bytes | None) -> Report | None:
+def read(stored: bytes | str | None) -> Report | None:
     """Return the report that lies in a job's record; None if there is none, or it cannot be read."""
     with suppress(ValueError, TypeError, OverflowError, OSError):
         done, total, text, at = orjson.loads(stored or b"")

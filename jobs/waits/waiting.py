@@ -79,6 +79,23 @@ async def await_result(job: Any, timeout: Timeout) -> Any:
             return await sync_to_async(end.value)(job) if end.result else end.value(job)
 
 
+async def change(job: Any, seconds: float) -> None:
+    """Return when the job reports anything or ends, after so many seconds at the latest. Raises nothing."""
+    if _is_in_memory(job):
+        await asyncio.sleep(seconds)
+        return
+    waiter = Waiter(job, reports=True)
+    server = listener.begin(waiter)
+    try:
+        await asyncio.wait_for(asyncio.wrap_future(waiter.future), seconds)
+    except TimeoutError:
+        pass
+    except listener.ERRORS:  # no answer from Redis: not again at once
+        await asyncio.sleep(seconds)
+    finally:
+        server.drop(waiter)
+
+
 def _limit(timeout: Timeout) -> float:
     if timeout is None:
         return inf

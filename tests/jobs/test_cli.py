@@ -30,6 +30,7 @@ from jobs.scheduler import Entry, add
 from tests.processes import ROOT, child_environment
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
 from tests.sample.commands.trouble import TroubleTwice
+from tests.sample.commands.waiting import Measure
 from tests.sample.models import Note
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -217,6 +218,16 @@ def test_a_job_is_shown_with_all_that_happened_to_it(dead):
     assert job["state"] == "dead"
     assert [event["name"] for event in job["history"]] == ["queued", "started", "failed"]
     assert job["traceback"].rstrip().endswith("RuntimeError: first")
+
+
+def test_what_a_job_reported_and_returned_is_shown(worker):
+    job = Measure.defer(3)
+    worker.run()
+    told = jobs("show", job.id)
+    assert "report         3 of 3 (100 %), counting" in told
+    assert "returned       3" in told
+    (shown,) = jobs("show", "--json", job.id)["jobs"]
+    assert (shown["report"], shown["returned"]) == ("3 of 3 (100 %), counting", "3")
 
 
 def test_what_a_job_waits_for_is_shown(dead):

@@ -16,6 +16,7 @@ from jobs.record import display
 from tests.jobs.dashboard.pages import count_trips, text, url
 from tests.sample.commands.collapsing import Save
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
+from tests.sample.commands.waiting import Measure
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
@@ -263,3 +264,19 @@ def test_the_last_hour_of_the_command_is_on_the_page(admin_client, worker):
     assert '<b>Failing 10 %</b> <small>20 attempts, <span class="jobs-nowrap">usually 4 %</span></small>' in page
     assert '<b>Run time 1 s</b> <small>95th percentile, <span class="jobs-nowrap">usually 260 ms</span></small>' in page
     assert page.count('<svg class="jobs-trend') == 2
+
+
+# --- progress --------------------------------------------------------------------------------
+
+
+@pages
+def test_the_last_report_is_shown_with_a_bar(admin_client, worker):
+    job = Measure.defer(1_200)
+    page = url("job", job.id)
+    assert "<h2>Progress</h2>" not in text(admin_client, page)
+    worker.run()
+    shown = text(admin_client, page)
+    assert '<progress class="jobs-progress" max="100" value="100"' in shown
+    assert "1,200 of 1,200 (100 %), counting" in shown
+    get_connection("default").hset(job.key, "report", b"\xff{odd")
+    assert "<h2>Progress</h2>" not in text(admin_client, page)
