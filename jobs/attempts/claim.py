@@ -7,6 +7,7 @@ from jobs.broker.times import DAY, as_text
 from jobs.client.options import DEFAULTS
 from jobs.record.payload import inflated
 from jobs.retries import Progress
+from jobs.steps.checkpoints import Checkpoints
 
 DEFAULT_TIMEOUT: float = DEFAULTS["timeout"]  # seconds
 DEFAULT_TTL: int = DEFAULTS["result_ttl"]  # seconds
@@ -42,6 +43,8 @@ class More(NamedTuple):
     schedule: bytes = b""  # the recurring entry whose run it is
     profile: bytes = b""  # whether its attempts are profiled
     is_kept: bytes = b""  # whether the outbox has it until it ends
+    letters: bytes = b""  # the field `more` itself
+    steps: bytes = b""  # how far its steps have come
 
 
 NOTHING_MORE = More()
@@ -62,6 +65,7 @@ class Claim:
     """
 
     __slots__ = (
+        "checkpoints",
         "data",
         "deadline",
         "execution",
@@ -86,6 +90,13 @@ class Claim:
             self.is_plain, self.more = 0, NOTHING_MORE
         self.started = 0.0  # monotonic seconds
         self.deadline = 0.0
+        self.checkpoints: Checkpoints | None = None  # of this attempt, if it has steps
+
+    def keep_steps(self) -> Checkpoints:
+        """Return the checkpoints of this attempt. Raises StepError if the record's field cannot be read."""
+        if self.checkpoints is None:
+            self.checkpoints = Checkpoints(self)
+        return self.checkpoints
 
     @property
     def progress(self) -> Progress:
@@ -95,7 +106,8 @@ class Claim:
     @property
     def is_expired(self) -> bool:
         """Whether it is too late to begin the job. One that has begun before is not."""
-        return bool(self.more.expires_at) and not self.more.progress and not self.interruptions and self._is_past()
+        has_begun = self.more.progress or self.more.steps or self.interruptions
+        return bool(self.more.expires_at) and not has_begun and self._is_past()
 
     def _is_past(self) -> bool:
         try:

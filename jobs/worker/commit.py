@@ -14,6 +14,7 @@ from jobs.attempts.outcomes import (
     Discarded,
     Finished,
     GivenBack,
+    LeftOff,
     Outcome,
     Postponed,
     Recorded,
@@ -138,17 +139,21 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         counted, began = "retried", now - seconds
         result_type, result = _RETRIED, _b64(outcome.traceback)
         fields = ("state", "retrying", "reason", outcome.reason, "progress", outcome.progress.dump())
-        fields += ("more", 1, "log", _bounded(outcome.log), "fingerprint", outcome.fingerprint)
+        fields += ("more", _letters(claim), "log", _bounded(outcome.log), "fingerprint", outcome.fingerprint)
         note = line("failed", now, worker=claim.worker, reason=outcome.reason)
         note += "\n" + line("retried", now, reason=f"due {iso(now + outcome.delay)}")
     elif isinstance(outcome, Requeued):
         kind, when = _at(now, outcome.delay)
         counted = "requeued"
-        fields = ("state", "", "reason", "", "progress", outcome.progress.dump(), "more", 1)
+        fields = ("state", "", "reason", "", "progress", outcome.progress.dump(), "more", _letters(claim))
         note = line("requeued", now, worker=claim.worker, reason=f"due {iso(now + outcome.delay)}")
+    elif isinstance(outcome, LeftOff):
+        kind = "T" if outcome.at_tail else "H"
+        fields = ("state", "", "reason", "")
+        note = line("resumed", now, worker=claim.worker, reason=outcome.reason)
     elif isinstance(outcome, Postponed):
         kind, when = _at(now, outcome.delay)
-        fields = ("state", "", "reason", outcome.reason, "progress", outcome.progress.dump(), "more", 1)
+        fields = ("state", "", "reason", outcome.reason, "progress", outcome.progress.dump(), "more", _letters(claim))
     elif isinstance(outcome, Waiting):
         kind = "W"
     elif isinstance(outcome, Dead):
@@ -166,7 +171,9 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         kind = "H"
     elif isinstance(outcome, Recorded):
         kind, counted = "N", "finished" if outcome.finished else "dead"
-    if claim.interruptions and isinstance(outcome, Retried | Requeued):
+    if claim.checkpoints is not None and not (kind == "F" and not when):
+        fields += claim.checkpoints.fields()
+    if claim.interruptions and isinstance(outcome, Retried | Requeued | LeftOff):
         fields += ("survived", claim.interruptions)  # this attempt ended by itself: the job is suspected no more
     # Histogram buckets double: bucket n counts attempts that took less than 2**n microseconds.
     label = f"{claim.queue_name}|{command}|{counted}|{int(seconds * 1e6).bit_length()}" if counted else ""
@@ -189,6 +196,11 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         fields,
         claim.more.is_kept,
     )
+
+
+def _letters(claim: Claim) -> Word:
+    """The field `more` of a job that has progress now, with the letters that it has already."""
+    return claim.more.letters or 1
 
 
 def _bounded(log: str) -> str:

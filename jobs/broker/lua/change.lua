@@ -174,7 +174,8 @@ local function change(id)
   end
 
   if what == 'profile' then
-    redis.call('HSET', key, 'profile', 1, 'more', 1)
+    redis.call('HSET', key, 'profile', 1)
+    record.has(key, '1')
     return { 'done', status }
   end
 

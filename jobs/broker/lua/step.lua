@@ -21,7 +21,8 @@
 --       to be released  members of `jobs:releasing`
 --       claims   of each: id, queue, execution, payload, and '' or a list of what few jobs have: timeout, result_ttl,
 --                interruptions, whether RQ's own code made the job; where there are any: progress, expiry, whether
---                prerequisites are lacking, context, recurring entry, whether to profile it, whether the outbox keeps it
+--                prerequisites are lacking, context, recurring entry, whether to profile it, whether the outbox keeps it,
+--                the letters of its field `more` (s: it has steps; any other text: the few), how far its steps have come
 --       trimmed  dead jobs that were too many
 --
 -- It may be sent twice: an outcome is written only while its claim (the wip member `id:execution`) is held, and the

@@ -36,6 +36,8 @@ local function take(queue, id, name, job)
     local waits = few[3] and redis.call('EXISTS', 'jobs:waits:' .. id) or 0
     more[5], more[6], more[7], more[8] = few[1] or '', few[2] or '', waits, few[4] or ''
     more[9], more[10], more[11] = few[5] or '', few[6] or '', few[7] == 'kept' and '1' or ''
+    more[12] = job[6]
+    more[13] = string.find(job[6], 's', 1, true) and redis.call('HGET', key, 'steps') or ''
   end
   local words = claim.words
   if words then
