@@ -57,8 +57,8 @@ def _no_limit(claim: Any, seconds: float | None) -> None: ...
 # Set by a worker's process: why the claim's attempt is to end at its next checkpoint, or ""; and its new time limit.
 asked: Callable[[Any], str] = _nothing
 allow: Callable[[Any, float | None], None] = _no_limit
-# Set by the testing kit: called at each checkpoint, with the claim, its current step and the number of items done.
-watched: Callable[[Any, Current | None, int], None] | None = None
+# Set by the testing kit, which asks at each item of a transaction, too: claim, current step, number of items done.
+struck: Callable[[Any, Current | None, int], str] | None = None
 
 
 class Checkpoints:
@@ -108,9 +108,9 @@ class Checkpoints:
         self._look(now)
 
     def passed(self, done: int) -> None:
-        """An item of a transaction is through: the testing kit may want to know."""
-        if watched is not None:
-            watched(self._claim, self.state.current, done)
+        """An item of a transaction is through: the testing kit may strike there."""
+        if struck is not None:
+            self._strike(done)
 
     def keep_result(self, number: int, result: bytes) -> None:
         """Have the result of a step, as JSON, written with the next write."""
@@ -144,13 +144,18 @@ class Checkpoints:
         return ("steps", self.state.dump(), "more", letters if "s" in letters else letters + "s", *results)
 
     def _look(self, now: float) -> None:
-        if watched is not None and self._yielded is None:
-            watched(self._claim, self.state.current, self.state.current.done if self.state.current else 0)
+        if struck is not None and self._yielded is None:
+            self._strike(self.state.current.done if self.state.current else 0)
         if self._yielded is None and (reason := asked(self._claim)):
             self._yielded = Yielded(reason)
         if self._yielded is None and self.has_advanced and now - self._claim.started > (self.max_runtime or inf):
             self._yielded = Yielded(f"it has run for its {self.max_runtime:g} s", at_tail=True)
         if self._yielded is not None:
+            raise self._yielded
+
+    def _strike(self, done: int) -> None:
+        if struck is not None and (reason := struck(self._claim, self.state.current, done)):
+            self._yielded = Yielded(reason)
             raise self._yielded
 
     def _write(self, now: float) -> bool:
