@@ -112,6 +112,17 @@ class ResultUnavailableError(JobsError):
     """
 
 
+class StepError(JobsError, RuntimeError):
+    """
+    Raised by `step` and `each`: a name is used twice, a step begins inside another one, a release has changed the order
+    of the steps, or something cannot be recorded.
+    """
+
+
+class CheckpointError(JobsError, RuntimeError):
+    """Raised by `step` and `each` inside an open transaction, and so in an atomic command."""
+
+
 class ChangeRefusedError(JobsError):
     """Raised for a change that a job's state does not allow. The message names both."""
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import (
@@ -27,7 +27,7 @@ from jobs.broker.connections import get_connection
 from jobs.client import options, tracing
 from jobs.client.context import Context, capture
 from jobs.client.new_job import builder, new_job
-from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError
+from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError, StepError
 from jobs.job import MandateJob
 from jobs.limits import policy
 from jobs.limits.collapse import Collapse
@@ -37,10 +37,13 @@ from jobs.record import display, registry
 from jobs.record.prerequisites import NONE, Given, resolve
 from jobs.retries import RetryOn
 from jobs.runtime import passage
+from jobs.steps.handle import Unkept
+from jobs.steps.run import Steps
 from jobs.waits.reports import Number, Reporter, checked
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
+T = TypeVar("T")
 Row = Sequence[Any] | Mapping[str, Any]
 PrereqFailure = Literal["wait", "run"]
 
@@ -96,6 +99,9 @@ class Mandate:
     strict_types: ClassVar[bool] = options.DEFAULTS["strict_types"]
     log_arguments: ClassVar[bool] = options.DEFAULTS["log_arguments"]
     atomic: ClassVar[bool | str] = options.DEFAULTS["atomic"]
+    max_runtime: ClassVar[float | None] = options.DEFAULTS["max_runtime"]
+    resume_limit: ClassVar[int | None] = options.DEFAULTS["resume_limit"]
+    steps_renamed: ClassVar[Mapping[str, str]] = options.DEFAULTS["steps_renamed"]
 
     context: ClassVar[Context] = Context()  # values sent with every job deferred while they are set
     is_async: ClassVar[bool] = False  # whether `call` is a coroutine function
@@ -131,6 +137,95 @@ class Mandate:
 
     def on_discard(self, reason: str) -> None:
         """Called when an error of `discard_on` has dropped the job."""
+
+    @passage
+    def step(
+        self,
+        function: Callable[..., T],
+        *,
+        name: str | None = None,
+        start: Any = None,
+        isolated: bool = False,
+    ) -> T:
+        """
+        Run a step of this job, once: `function()`, a method or any function. An attempt that finds it ended passes over
+        it. Returns what the function returned, now or then; its result is recorded before the next line runs.
+
+        A function with an argument gets a `jobs.steps.handle.Step`: `cursor` says where to go on (at first `start`),
+        `set(cursor)` records what is done, `checkpoint()` lets the job be stopped there. `name` is the function's by
+        default, and must stay the same in later releases. With `isolated`, the step has an attempt to itself, with all
+        of `timeout`.
+
+        Raises StepError for a name that is used twice, a step inside a step, an order that a release has changed (see
+        `steps_renamed`), a result or cursor that cannot be recorded or is over 64 kB; CheckpointError inside an open
+        transaction; what the function raises. Where no worker runs the command, the function is just called.
+        """
+        return self._in_steps().step(function, name, start, isolated)  # type: ignore[no-any-return]
+
+    @overload
+    def each(
+        self,
+        items: Iterable[T],
+        *,
+        name: str = ...,
+        by: str = ...,
+        total: int | None = ...,
+        atomic: Literal[False] = ...,
+    ) -> Iterator[T]: ...
+    @overload
+    def each(
+        self,
+        items: Iterable[T],
+        body: Callable[[T], object],
+        *,
+        name: str = ...,
+        by: str = ...,
+        total: int | None = ...,
+        chunk: int = ...,
+        atomic: bool | str = ...,
+    ) -> None: ...
+    @passage
+    def each(
+        self,
+        items: Any,
+        body: Callable[[Any], object] | None = None,
+        *,
+        name: str = "each",
+        by: str = "pk",
+        total: int | None = None,
+        chunk: int = 100,
+        atomic: bool | str | None = None,
+    ) -> Any:
+        """
+        Loop over a queryset or another iterable, as one step: `for item in self.each(items)`. An attempt that is not
+        the first goes on after the last item that was recorded as done. A queryset is walked in the order of `by`, a
+        field that is never null; an iterable must yield the same items again. `total`, their number, is for the bar.
+
+        With a `body`, `self.each(items, body)` calls `body(item)` for each, `chunk` items in a transaction that commits
+        the place in the loop, too: each item's effects on that database happen exactly once. `atomic` is the database's
+        alias; True, the one that the queryset writes to; False, no transaction.
+
+        Raises what `step` raises, and StepError for a queryset that cannot be walked by key.
+        """
+        steps = self._in_steps()
+        if body is None and atomic:
+            raise StepError("`each` with atomic=True needs a body: self.each(items, body). A loop cannot roll back.")
+        if body is not None and (kind := unrun.kind_of(body)):
+            raise StepError(f"The body of the step {name!r} is {kind}: a call would not run it. Make it a plain `def`.")
+        if body is None:
+            return steps.loop(items, name, by, total)
+        if atomic is False:
+            for item in steps.loop(items, name, by, total):
+                body(item)
+        else:
+            steps.chunks(items, body, name, by, total, chunk, True if atomic is None else atomic)
+        return None
+
+    def _in_steps(self) -> Steps:
+        own = vars(self)
+        if "_steps" not in own:
+            own["_steps"] = Steps(self, own["_claim"].keep_steps() if "_claim" in own else Unkept())
+        return own["_steps"]  # type: ignore[no-any-return]
 
     def requeue_job(self, wait: float | timedelta) -> NoReturn:
         """

@@ -9,9 +9,10 @@ from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
 
 from jobs import conf, retries, runtime, unrun
+from jobs.attempts import resumption
 from jobs.attempts.current import Attempt
 from jobs.attempts.interrupt import Stopped, TimedOut
-from jobs.attempts.outcomes import Amended, Dead, Discarded, Outcome, Postponed, Requeued, Retried, Waiting
+from jobs.attempts.outcomes import Amended, Dead, Discarded, LeftOff, Outcome, Postponed, Requeued, Retried, Waiting
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.broker.times import DAY, iso
@@ -23,6 +24,7 @@ from jobs.mandate import Mandate, RequeueRequested
 from jobs.record import display, registry
 from jobs.retries import Progress
 from jobs.safe_logging import safe_logger
+from jobs.steps.record import Yielded
 
 logger = safe_logger("jobs")
 
@@ -35,10 +37,8 @@ UNKNOWN_AT_MOST = 600.0  # seconds between two attempts at it
 
 def outcome(error: BaseException, attempt: Attempt, command: Mandate | None) -> Outcome:
     """
-    Return the outcome of an attempt that raised `error`. Logs it, and calls the command's hooks and the project's
-    handlers.
-
-    `command` is None if it was not built, because its arguments could not be loaded.
+    Return the outcome of an attempt that raised `error`. Logs it, and calls the command's hooks and the handlers.
+    `command` is None if its arguments could not be loaded.
     """
     try:
         return _outcome(error, attempt, command)
@@ -63,6 +63,8 @@ def _outcome(error: BaseException, attempt: Attempt, command: Mandate | None) ->
         return _requeued(error, attempt, command, progress)
     if isinstance(error, Stopped):
         return _stopped(error, attempt, command)
+    if isinstance(error, Yielded) and command is not None:
+        return _left_off(error, attempt, command)
     if command is None:
         if isinstance(error, UnknownCommandError | NewerPayloadError):
             return _unknown(error, attempt, progress)
@@ -128,8 +130,7 @@ def leaves(error: BaseException) -> list[BaseException]:
 
 def _meant(error: BaseException, attempt: Attempt) -> BaseException:
     """
-    Return the interruption or the requeue in a group of errors: a TaskGroup wraps what its tasks raise.
-
+    Return the interruption, the requeue or the end at a checkpoint in a group of errors, as a TaskGroup raises it.
     An interruption always takes precedence. A requeue counts only beside other requeues and cancellations; the first
     one sets the delay. Beside any other error the attempt has failed, with the group.
     """
@@ -142,9 +143,9 @@ def _meant(error: BaseException, attempt: Attempt) -> BaseException:
         late = timed_out(attempt.claim.limit).with_traceback(error.__traceback__)
         late.add_note(f"It came in a group: {reason_of(error)}")
         return late
-    requeues = [each for each in members if isinstance(each, RequeueRequested)]
-    others = [each for each in members if not isinstance(each, RequeueRequested | CancelledError)]
-    return requeues[0] if requeues and not others else error
+    asked = [each for each in members if isinstance(each, RequeueRequested | Yielded)]
+    others = [each for each in members if not isinstance(each, RequeueRequested | Yielded | CancelledError)]
+    return asked[0] if asked and not others else error
 
 
 # --- outcomes --------------------------------------------------------------------------------
@@ -178,6 +179,13 @@ def _requeued(error: RequeueRequested, attempt: Attempt, command: Mandate, progr
     )
 
 
+def _left_off(error: Yielded, attempt: Attempt, command: Mandate) -> Outcome:
+    if not error.is_refused and (refused := resumption.refused(attempt.claim, command)):
+        return _dead(error, attempt, command, f"{refused}: {error}")
+    logger.info("left off %s: %s", attempt, error, extra=attempt.fields())
+    return LeftOff(error.reason, error.at_tail)
+
+
 def _unknown(error: PayloadError, attempt: Attempt, progress: Progress) -> Outcome:
     """Retry a job that a newer release may have written: its deployment may be under way."""
     now, what = runtime.now(), "unknown command" if isinstance(error, UnknownCommandError) else "newer payload"
@@ -202,12 +210,15 @@ def _recheck(error: MissingRecordError, attempt: Attempt, progress: Progress) ->
 
 
 def _failed(error: BaseException, attempt: Attempt, command: Mandate | None, progress: Progress) -> Outcome:
-    verdict = retries.decide(error, _policy(attempt, command), progress)
+    policy, reason = _policy(attempt, command), reason_of(error)
+    verdict = retries.decide(error, policy, resumption.afresh(progress, attempt.claim))
+    if isinstance(verdict, retries.Retry) and (refused := resumption.refused_after_error(attempt.claim, policy)):
+        verdict, reason = retries.GiveUp(), f"{refused}: {reason}"
     if isinstance(verdict, retries.Drop):
         return _discarded(reason_of(error), attempt, command)
     _notify("ON_FAILURE", attempt, error)
     if isinstance(verdict, retries.GiveUp):
-        return _dead(error, attempt, command, reason_of(error))
+        return _dead(error, attempt, command, reason)
     logger.warning(
         "retrying %s in %.0f s due to %s",
         *(attempt, verdict.delay, reason_of(error)),
@@ -216,7 +227,7 @@ def _failed(error: BaseException, attempt: Attempt, command: Mandate | None, pro
     _hook(command, "on_retry", error, attempt.number, verdict.delay)
     log = "\n".join(attempt.lines)
     traceback, fingerprint = _traceback(error), _fingerprint(error, attempt)
-    return Retried(verdict.delay, reason_of(error), traceback, verdict.progress, log, fingerprint)
+    return Retried(verdict.delay, reason, traceback, verdict.progress, log, fingerprint)
 
 
 def _dead(error: BaseException, attempt: Attempt, command: Mandate | None, reason: str) -> Dead:
