@@ -9,9 +9,10 @@ from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
 
 from jobs import conf, retries, runtime, unrun
+from jobs.attempts import slowing
 from jobs.attempts.current import Attempt
 from jobs.attempts.interrupt import Stopped, TimedOut
-from jobs.attempts.outcomes import Amended, Dead, Discarded, Outcome, Postponed, Requeued, Retried, Waiting
+from jobs.attempts.outcomes import Dead, Discarded, Outcome, Postponed, Requeued, Retried, Waiting
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.broker.times import DAY, iso
@@ -59,6 +60,8 @@ def _outcome(error: BaseException, attempt: Attempt, command: Mandate | None) ->
         progress = attempt.claim.progress
     except ValueError as unreadable:
         return _dead(unreadable, attempt, command, f"unreadable progress: {unreadable}")
+    if slowed := slowing.outcome(error, attempt, command, progress):
+        return slowed
     if isinstance(error, RequeueRequested) and command is not None:
         return _requeued(error, attempt, command, progress)
     if isinstance(error, Stopped):
@@ -79,12 +82,6 @@ def not_yet(attempt: Attempt) -> Waiting:
     """Return the outcome of a job that was put into its queue before its prerequisites were done."""
     logger.info("waiting: %s has unfinished prerequisites", attempt, extra=attempt.fields())
     return Waiting()
-
-
-def amended(attempt: Attempt, fields: tuple[Any, ...]) -> Amended:
-    """Return the outcome of a job that was deferred without the limits that its command declares."""
-    logger.info("handed back: %s was deferred before its limits were declared", attempt, extra=attempt.fields())
-    return Amended(fields)
 
 
 def expired(attempt: Attempt) -> Discarded:

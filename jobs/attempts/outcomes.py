@@ -47,6 +47,15 @@ class Requeued:
 
 
 @dataclass(frozen=True, slots=True)
+class SlowedDown:
+    """Ended by the command itself: these of its limits, by their numbers from 1, admit nothing for `seconds`."""
+
+    seconds: float
+    numbers: tuple[int, ...]
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
 class Postponed:
     """Could not begin yet, for that reason, and tried again after `delay` seconds. Not a failure: nothing was run."""
 
@@ -98,7 +107,9 @@ class Recorded:
     finished: bool
 
 
-Outcome = Finished | Retried | Requeued | Postponed | Waiting | Dead | Discarded | GivenBack | Amended | Recorded
+Outcome = (
+    Finished | Retried | Requeued | SlowedDown | Postponed | Waiting | Dead | Discarded | GivenBack | Amended | Recorded
+)
 
 
 class Ended(NamedTuple):

@@ -33,6 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "unique_for": None,
     # Limits on how many jobs run at once or start in a time: `[Concurrency(1, key="shop"), Rate(40, per=60)]`.
     "limits": (),
+    # Errors after which the command's limits pause: `{TooManyRequests: lambda error: error.retry_after}`, or seconds.
+    "limit_on": {},
     # Whether a job is discarded when a record that its arguments refer to is gone; otherwise it fails.
     "guard_against_deserialization_errors": True,
     # Whether a job is in the database from `defer` on until Redis has it; needs JOBS["OUTBOX"].
@@ -63,6 +65,7 @@ RESERVED = frozenset(
         "defer_many",
         "using",
         "requeue_job",
+        "slow_down",
         "context",
         "unique_key",
         "has_call",
