@@ -73,6 +73,17 @@ class DurabilityError(JobsError, RuntimeError):
     """Raised at `defer` of a durable job that would not be durable: a transaction of another database is open, too."""
 
 
+class OverLimitError(JobsError):
+    """
+    Raised by `limit` if its block would be delayed for too long. `seconds`: when it may begin. A job that raises it
+    runs again at that time, without using a retry.
+    """
+
+    def __init__(self, name: str, seconds: float) -> None:
+        super().__init__(f"The rate of {name!r} admits nothing for {seconds:.3g} s. Wait so long, or raise its `wait`.")
+        self.name, self.seconds = name, seconds
+
+
 class PrereqJobNotFinishedError(JobsError):
     """Raised if a job is run before a prerequisite of it has finished: "Unfinished job: <id>"."""
 
