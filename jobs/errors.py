@@ -73,6 +73,10 @@ class DurabilityError(JobsError, RuntimeError):
     """Raised at `defer` of a durable job that would not be durable: a transaction of another database is open, too."""
 
 
+class LimitError(JobsError, ValueError):
+    """Raised for a limit that no command declares, and for a change that it does not take. The message names it."""
+
+
 class OverLimitError(JobsError):
     """
     Raised by `limit` if its block would be delayed for too long. `seconds`: when it may begin. A job that raises it

@@ -97,7 +97,7 @@ end
 function admit.has_room(limit)
   look_up(limit)
   if limit.until_ and limit.until_ > server_time() then
-    limit.due = limit.until_ < math.huge and limit.until_ or nil
+    limit.due = limit.until_ < 1e14 and limit.until_ or nil
     return false
   elseif limit.until_ then
     redis.call('HDEL', 'jobs:limit:' .. limit.id, 'until=' .. limit.value)
