@@ -23,7 +23,7 @@ from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.job import MandateJob
 from jobs.outbox import hooks, rows
 from jobs.outbox.hooks import on_commit as on_commit
-from jobs.record import payload
+from jobs.record import more, payload
 from jobs.record.new_jobs import Lock, NewJob, words
 from jobs.record.prerequisites import LINKED_AT_ONCE, announce, link_all
 from jobs.runtime import Transactions
@@ -142,15 +142,19 @@ def copy(job: MandateJob) -> MandateJob:
     Raises ChangeRefusedError for a plain RQ job or a job without a record; UnknownQueueError if its queue no longer
     exists.
     """
-    names = ("data", "timeout", "result_ttl", "context", "durable", "unique", "unique_ms")
+    names = ("data", "timeout", "result_ttl", "context", "durable", "unique", "unique_ms", more.FIELD)
     values: Any = job.connection.hmget(job.key, *names)
-    data, *kept, lock, milliseconds = values
+    data, *kept, lock, milliseconds, letters = values
     if not payload.is_command(data or b""):
         raise ChangeRefusedError(f"Job {job.id} cannot be copied: it has no record, or it is a plain RQ job.")
     fields: tuple[Word, ...] = ()
     for name, value in zip(names[1:], kept, strict=False):
         if value:
-            fields += (name, value) if name in ("timeout", "result_ttl") else (name, value, "more", 1)
+            fields += (name, value)
+            if name not in ("timeout", "result_ttl"):
+                fields = more.added(fields, more.FEW)
+    if more.ASYNC in as_text(letters or b""):
+        fields = more.added(fields, more.ASYNC)
     unique = Lock(as_text(lock), int(milliseconds) / 1_000) if lock else None
     new = NewJob(new_id(), check(job.origin), payload.inflated(data), fields=fields, lock=unique)
     (made,) = push([new._replace(durable=rows.is_on() and "durable" in fields)])

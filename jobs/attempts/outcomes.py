@@ -81,7 +81,12 @@ class Discarded:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """Claimed, but not begun: returned to the head of its queue, as if it had never been taken."""
+    """
+    Claimed, but not begun: returned to the head of its queue, as if it had never been taken. `more`: what its record's
+    field of that name is to be, where a worker has found that it says too little; "": as it is.
+    """
+
+    more: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class CommandClass(Protocol):
     unique_for: ClassVar[float | timedelta | None]
     result_ttl: ClassVar[int]
     unique_key: ClassVar[Callable[..., Any] | None]
+    is_async: ClassVar[bool]
 
     @classmethod
     def has_call(cls) -> bool:

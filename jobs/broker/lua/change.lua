@@ -174,7 +174,7 @@ local function change(id)
   end
 
   if what == 'profile' then
-    redis.call('HSET', key, 'profile', 1, 'more', 1)
+    redis.call('HSET', key, 'profile', 1, 'more', '1' .. string.gsub(redis.call('HGET', key, 'more') or '', '1', ''))
     return { 'done', status }
   end
 

@@ -1,7 +1,8 @@
 -- Commit what a worker has done and claim what it does next, in one atomic step.
 --
 -- KEYS  the queue lists to claim from, in the order to try them
--- ARGV  1 RQ's key prefix ('rq:')   2 worker name   3 now (ISO)   4 now (seconds)   5 jobs wanted
+-- ARGV  1 RQ's key prefix ('rq:')   2 worker name   3 now (ISO)   4 now (seconds)
+--       5 jobs wanted; or two numbers: for threads, and for the event loop
 --       6 number of the first execution to hand out   7 key of this minute's counts   8 seconds to keep those
 --       9 number of outcomes   10 seconds without a beat after which a worker is dead   11 dead jobs that a queue keeps
 --       12... seven words of each outcome: id, execution, queue, kind, time, label, letters of what it has more
@@ -20,16 +21,19 @@
 --       failed   position and error of outcomes that could not be written; their claims are still held
 --       to be released  members of `jobs:releasing`
 --       claims   of each: id, queue, execution, payload, and '' or a list of what few jobs have: timeout, result_ttl,
---                interruptions, whether RQ's own code made the job; where there are any: progress, expiry, whether
---                prerequisites are lacking, context, recurring entry, whether to profile it, whether the outbox keeps it
---       trimmed  dead jobs that were too many
+--                interruptions, whether RQ's own code made the job, the letters of `more`; where there are any: progress,
+--                expiry, whether prerequisites are lacking, context, recurring entry, whether to profile it, whether
+--                the outbox keeps it
+--       trimmed  dead jobs that were too many; and, if two numbers are wanted, whether jobs of a kind without room
+--                were left in place
 --
 -- It may be sent twice: an outcome is written only while its claim (the wip member `id:execution`) is held, and the
 -- claim goes last. Each job is written by itself (pcall): a key of a wrong type or a full server stops nothing else.
 local prefix, worker, iso, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local want, execution, dead_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[11])
+local execution, dead_limit = tonumber(ARGV[6]), tonumber(ARGV[11])
 local outcomes, further = 12, 12 + 7 * ARGV[9] -- where the words of outcomes begin, and the next of the further ones
--- Parts: commit, claim
+-- Parts: commit, claim, kinds
+local want, room = kinds.wanted(ARGV[5])
 
 for position = 0, ARGV[9] - 1 do commit.one(position) end
 commit.finish(ARGV[7], ARGV[8])
@@ -45,6 +49,10 @@ end
 for _, key in ipairs(KEYS) do
   local queue = string.sub(key, #prefix + 7) -- 'rq:' .. 'queue:'
   local left = want - claim.number
+  if room and left > 0 then
+    left = 0
+    if not kinds.some(queue, key, room, execution + claim.number) then want = 0 end -- the server refuses to write
+  end
   while left > 0 do
     local listed, ids = pcall(redis.call, 'LRANGE', key, 0, math.min(left, claim.AT_ONCE) - 1)
     if not listed or #ids == 0 then break end
@@ -54,4 +62,5 @@ for _, key in ipairs(KEYS) do
     left = want - claim.number
   end
 end
-return { commit.refused, commit.failed, commit.releasing, claim.words or {}, registered and 1 or 0, commit.trimmed }
+return { commit.refused, commit.failed, commit.releasing, claim.words or {}, registered and 1 or 0, commit.trimmed,
+  kinds.left }
