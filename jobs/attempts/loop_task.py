@@ -40,7 +40,7 @@ class LoopTask:
         self.task: asyncio.Task[None] | None = None
         self.children: set[asyncio.Task[Any]] = set()  # tasks that the command has created, with those of libraries
         self.lent: set[Lent] = set()
-        self.is_dropped = False  # whether it is cancelled because the process ends: its job goes back to its queue
+        self.is_dropped = False  # whether it is cancelled because the process ends
         self.is_armed = False  # whether `call` runs: only that may be interrupted
         self._interrupt: Interrupt | None = None
 
@@ -109,7 +109,7 @@ class LoopTask:
                 each.interruptible.interrupt(claim, kind)
         elif interrupt.is_due:
             interrupt.sent_at = time.monotonic()
-            self.cancel()
+            self._on_loop(self._cancel_if_armed)
         return is_first
 
     def decide(self, claim: object) -> None:
@@ -117,11 +117,23 @@ class LoopTask:
         if self.claim is claim and self._interrupt is not None:
             self._interrupt.decides = True
 
-    def cancel(self) -> None:
-        """Cancel the task. Any thread may call it; does nothing once the loop is closed."""
+    def drop(self) -> None:
+        """Cancel the task, whatever it does, because the process ends: its job goes back to its queue."""
+        self.is_dropped = True
+        self._on_loop(self._cancel)
+
+    def _on_loop(self, call: Callable[[], object]) -> None:
         if self.task is not None:
-            with contextlib.suppress(RuntimeError):
-                self.task.get_loop().call_soon_threadsafe(self.task.cancel)
+            with contextlib.suppress(RuntimeError):  # it is closed
+                self.task.get_loop().call_soon_threadsafe(call)
+
+    def _cancel_if_armed(self) -> None:
+        if self.is_armed:  # the call may have ended meanwhile, and what follows it must not be cancelled
+            self._cancel()
+
+    def _cancel(self) -> None:
+        assert self.task is not None  # noqa: S101
+        self.task.cancel()
 
 
 running: ContextVar[LoopTask | None] = ContextVar("jobs_loop_task", default=None)

@@ -258,6 +258,8 @@ class Child:
         if self._loop is not None:
             self._loop.end()
         self._commit_the_rest()
+        if self._loop is not None and self._loop.failure is not None:
+            raise self._loop.failure  # an end that is no proper one: the parent gives back what still runs
         if self._fetch.held:
             try:
                 self._fetch.put_back_running()

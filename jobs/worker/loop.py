@@ -87,8 +87,7 @@ class Loop(threading.Thread):
         """Cancel every task, and start none. The jobs of those that end by it go back to their queues."""
         self._drops = True
         for task in list(self.running):
-            task.is_dropped = True
-            task.cancel()
+            task.drop()
 
     def leave(self, seconds: float) -> None:
         """Leave the lifespan, and end; wait at most that long."""
@@ -101,7 +100,7 @@ class Loop(threading.Thread):
     # --- in its thread ---------------------------------------------------------------------------
 
     def run(self) -> None:
-        lent = LentThreads(max(1, self._board.threads))
+        self.lent = lent = LentThreads(max(1, self._board.threads))
         self.loop.set_default_executor(lent)
         AsyncToSync.loop_thread_executors[self.loop] = lent  # type: ignore[assignment]  # any executor does
         self.loop.set_task_factory(self._new_task)

@@ -9,6 +9,7 @@ from jobs import execution
 from jobs.attempts.claim import Claim
 from jobs.attempts.loop_task import LoopTask
 from jobs.attempts.outcomes import Outcome
+from jobs.errors import JobsError
 from jobs.safe_logging import safe_logger
 from jobs.worker.attempt import task_maker
 from jobs.worker.both import FetchForBoth
@@ -28,6 +29,7 @@ class LoopSide:
 
     def __init__(self, board: Board, wake: Callable[[], object]) -> None:
         """`wake()` wakes the main thread."""
+        self.failure: JobsError | None = None  # if any of its tasks may have broken the loop: all are suspect
         self._board, self._wake = board, wake
         self.thread = Loop(board, task_maker(), self._done, wake)
         self._watchdog = Watchdog(self.thread, board)
@@ -65,15 +67,18 @@ class LoopSide:
         self._fetch.is_late = self._watchdog.lag > BLOCKED
         if not stands_still:
             return ""
+        reason = f"the event loop has been standing still for {self._watchdog.lag:.0f} s"
         if not self.thread.is_alive():
-            return f"the event loop has ended: {self.thread.error!r}"
+            reason = f"the event loop has ended: {self.thread.error!r}"
         claim = self._watchdog.blocker()
-        if claim is not None and claim.execution in self._fetch.held:
+        if claim is None or claim.execution not in self._fetch.held:
+            self.failure = JobsError(reason)
+        else:
             seconds = time.monotonic() - claim.started
             outcome, command = execution.blocked(claim, STANDS_STILL)
             self._fetch.commits.add(claim, outcome, command, seconds)
             self._fetch.flush()
-        return f"the event loop has been standing still for {self._watchdog.lag:.0f} s"
+        return reason
 
     def end(self) -> None:
         """Cancel the tasks that still run, whose jobs go back to their queues, and leave the lifespan."""

@@ -30,12 +30,14 @@ from jobs.worker import (
     fetch,
     heartbeat,
     interruptions,
+    loop_side,
     pace,
     recovery,
     rq_jobs,
     stall,
     steps,
     threads,
+    watchdog,
 )
 
 
@@ -161,6 +163,7 @@ TIMES = {
     "POISON": [recovery],
     "SILENCE": [heartbeat, recovery, lists],
     "STALLED": [stall],
+    "STANDS_STILL": [watchdog, loop_side],
     "THREADS": [ending],
     "UNSEEN": [steps, children, recovery],
 }

@@ -5,6 +5,7 @@ import pytest
 
 from jobs import control
 from jobs.broker.connections import get_connection
+from jobs.inspection import workers
 from tests.jobs.worker import eventually
 from tests.sample import functions
 from tests.sample.commands.notes import WriteNote
@@ -13,6 +14,7 @@ from tests.sample.commands.on_loop import (
     Await,
     AwaitFile,
     AwaitLate,
+    Block,
     CancelThread,
     EndLoop,
     FailAsync,
@@ -208,3 +210,47 @@ def test_a_worker_without_a_loop_runs_async_commands_in_threads(worker_process):
     assert worker_process("default", burst=True).wait() == 0
 
     assert job.state == "finished"
+
+
+# --- a loop that is blocked ---------------------------------------------------------------------
+
+
+def test_what_blocks_the_loop_is_named_while_the_worker_beats(loop_process):
+    block = Block.defer(1.5)
+    worker = loop_process(env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "EVERY": "0.2"})
+    eventually(lambda: "the event loop has been blocked for" in worker.output)
+    (name,) = worker.names
+    seen = get_connection("default").hget(f"rq:worker:{name}", "last_heartbeat")
+    eventually(lambda: get_connection("default").hget(f"rq:worker:{name}", "last_heartbeat") != seen)
+
+    assert block.state == "running"
+    assert f"by sample.Block (job {block.id}" in worker.output
+    assert "time.sleep(self.seconds)" in worker.output
+    assert workers.get(name)[0].loop_lag > 0.25
+    eventually(lambda: block.state == "finished")
+    assert "takes no more jobs" not in worker.output
+
+
+def test_a_loop_that_stands_still_costs_its_process_and_loses_nothing(loop_process, tmp_path):
+    others = [AwaitFile.defer(str(tmp_path / f"begun-{n}"), str(tmp_path / "release")) for n in range(3)]
+    env = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "STANDS_STILL": "1", "GRACE": "1", "EVERY": "1"}
+    worker = loop_process(env=env)
+    eventually(lambda: all((tmp_path / f"begun-{n}").exists() for n in range(3)))
+    block = Block.defer(60)
+    eventually(lambda: block.state == "dead")
+    (tmp_path / "release").touch()
+    eventually(lambda: all(job.state == "finished" for job in others))
+
+    assert block.reason.startswith("LoopBlockedError: It has blocked the event loop")
+    assert "the event loop has been standing still" in worker.output
+
+
+def test_a_loop_that_dies_costs_its_process_and_is_not_tried_for_ever(loop_process):
+    job, other = EndLoop.defer("break"), WriteNote.defer("x")
+    env = {"DJANGO_SETTINGS_MODULE": "tests.faulty", "GRACE": "0", "EVERY": "1", "RESTART_DELAY": "0"}
+    worker = loop_process(env=env)
+    eventually(lambda: job.state == "dead")
+
+    assert job.reason == "poison"
+    assert other.state == "finished"
+    assert "the event loop has ended" in worker.output

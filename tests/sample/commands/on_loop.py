@@ -3,10 +3,13 @@
 import asyncio
 import threading
 import time
+from contextvars import ContextVar
 from pathlib import Path
+from typing import ClassVar
 
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
+from django.utils import translation
 
 from jobs import Mandate
 from jobs.attempts.current import current
@@ -247,3 +250,21 @@ class LateRelease(Mandate):
 
     async def call(self) -> str:
         return threading.current_thread().name
+
+
+shared: list[str] = []  # what a lifespan makes
+
+
+class InContext(Mandate):
+    """Says in which context it runs, and changes it."""
+
+    language: str = ""
+    variable: ClassVar[ContextVar[str]]
+
+    async def call(self) -> list[object]:
+        if self.language:
+            translation.activate(self.language)
+        await asyncio.sleep(0.01)
+        found = [self.variable.get(), translation.get_language(), len(shared)]
+        self.variable.set("changed")
+        return found
