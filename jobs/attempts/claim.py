@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from jobs import runtime
 from jobs.broker.times import DAY, as_text
 from jobs.client.options import DEFAULTS
+from jobs.record import more
 from jobs.record.payload import inflated
 from jobs.retries import Progress
 
@@ -30,6 +31,7 @@ class Rare(NamedTuple):
     result_ttl: bytes = b""
     interruptions: bytes = b""
     is_plain: int = 0  # whether RQ's own code made the job
+    letters: bytes = b""  # its field `more`
 
 
 class More(NamedTuple):
@@ -69,6 +71,7 @@ class Claim:
         "id",
         "interruptions",
         "is_plain",
+        "letters",
         "more",
         "queue",
         "reporter",
@@ -79,13 +82,14 @@ class Claim:
 
     def __init__(self, row: list[Any]) -> None:
         """`row`: the items of a Row."""
-        self.id, self.queue, self.execution, self.data, more = row
-        if more:
-            self.timeout, self.result_ttl, self.interruptions, self.is_plain = more[:RARE_LENGTH]
-            self.more = More(*more[RARE_LENGTH:])
+        self.id, self.queue, self.execution, self.data, rare = row
+        if rare:
+            self.timeout, self.result_ttl, self.interruptions, self.is_plain, letters = rare[:RARE_LENGTH]
+            self.letters = as_text(letters)
+            self.more = More(*rare[RARE_LENGTH:])
         else:
             self.timeout = self.result_ttl = self.interruptions = b""
-            self.is_plain, self.more = 0, NOTHING_MORE
+            self.is_plain, self.letters, self.more = 0, "", NOTHING_MORE
         self.reporter: Any = None  # of an attempt that reports its progress
         self.started = 0.0  # monotonic seconds
         self.deadline = 0.0
@@ -94,6 +98,11 @@ class Claim:
     def progress(self) -> Progress:
         """What the job has been through before. ValueError when somebody has tampered with it."""
         return Progress.load(self.more.progress)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether its record says that the command's `call` is a coroutine function."""
+        return more.ASYNC in self.letters
 
     @property
     def is_expired(self) -> bool:

@@ -177,7 +177,7 @@ local function change(id)
 
   if what == 'profile' then
     redis.call('HSET', key, 'profile', 1)
-    redis.call('HSETNX', key, 'more', 1)
+    record.has(key, '1')
     return { 'done', status }
   end
 
