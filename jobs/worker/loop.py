@@ -55,6 +55,7 @@ class Loop(threading.Thread):
         super().__init__(name="jobs-loop", daemon=True)
         self.loop: asyncio.AbstractEventLoop = new_event_loop()
         self.running: set[LoopTask] = set()  # the tasks that have a claim
+        # Whose code a task runs that is not of a claim itself.
         self.owners: weakref.WeakKeyDictionary[asyncio.Task[Any], LoopTask] = weakref.WeakKeyDictionary()
         self.finished = self.failed = 0
         self.working = 0.0  # seconds, of all tasks together
@@ -82,6 +83,14 @@ class Loop(threading.Thread):
     def run_for(self, claim: Claim, call: Callable[[], Coroutine[Any, Any, Any]]) -> "Waiting":
         """Begin to run a coroutine function as a task, in the caller's context, for a thread that waits for it."""
         return Waiting(self, claim, call)
+
+    def blocker(self) -> Claim | None:
+        """Return the claim whose code the loop's thread runs now; None if it is none of a command's."""
+        current = asyncio.current_task(self.loop)
+        if current is None:
+            return None
+        owner = self.owners.get(current) or next((each for each in list(self.running) if each.task is current), None)
+        return owner.claim if owner is not None else None
 
     def drop(self) -> None:
         """Cancel every task, and start none. The jobs of those that end by it go back to their queues."""
@@ -149,7 +158,6 @@ class Loop(threading.Thread):
             self._board.start(task.number, claim.started, claim.deadline, claim.id, claim.execution, claim.queue)
             self.running.add(task)
             task.task = asyncio.Task(self._perform(claim, task), loop=self.loop, context=self._context.copy())
-            self.owners[task.task] = task
 
     async def _perform(self, claim: Claim, task: LoopTask) -> None:
         running.set(task)

@@ -70,7 +70,7 @@ class LoopSide:
         reason = f"the event loop has been standing still for {self._watchdog.lag:.0f} s"
         if not self.thread.is_alive():
             reason = f"the event loop has ended: {self.thread.error!r}"
-        claim = self._watchdog.blocker()
+        claim = self.thread.blocker()
         if claim is None or claim.execution not in self._fetch.held:
             self.failure = JobsError(reason)
         else:

@@ -1,6 +1,5 @@
 """Measures how long an event loop keeps ready tasks waiting, and names the command that blocks it."""
 
-import asyncio
 import sys
 import time
 import traceback
@@ -50,12 +49,6 @@ class Watchdog:
                 return True
         return self.lag > STANDS_STILL or not self._loop.is_alive()
 
-    def blocker(self) -> Claim | None:
-        """Return the claim whose code the loop's thread runs now; None if it is none of a command's."""
-        task = asyncio.current_task(self._loop.loop)
-        owner = self._loop.owners.get(task) if task is not None else None
-        return owner.claim if owner is not None else None
-
     def _answer(self) -> None:
         self._answered = time.monotonic()
 
@@ -66,7 +59,7 @@ class Watchdog:
         self._board.show_lag(max(self._longest, self._longest_before))
 
     def _log(self) -> None:
-        frame, claim = sys._current_frames().get(self._loop.ident or 0), self.blocker()
+        frame, claim = sys._current_frames().get(self._loop.ident or 0), self._loop.blocker()
         stack = "".join(traceback.format_stack(frame)[-15:]) if frame is not None else "(its thread has ended)"
         what, fields = "code of no command", {}
         if claim is not None:

@@ -23,7 +23,7 @@ from jobs.worker import databases
 from jobs.worker.loop import Loop
 from jobs.worker.scoreboard import Board
 from tests.jobs.worker import eventually
-from tests.sample.commands.lending import Lend
+from tests.sample.commands.lending import LendOut
 from tests.sample.commands.on_loop import Await, InContext
 from tests.sample.commands.on_loop import shared as shared_by_jobs
 
@@ -70,13 +70,13 @@ def inline():
 def test_concurrent_commands_share_few_connections_and_no_transaction(inline):
     """A hundred at once, with random awaits, errors, cancellations and transactions that are left open."""
     databases.prepare()
-    Lend.in_use.clear(), Lend.faults.clear()
-    Lend.most = 0
+    LendOut.in_use.clear(), LendOut.faults.clear()
+    LendOut.most = 0
     opened = Counter()
     connection_created.connect(count := lambda connection, **_: opened.update([threading.get_ident()]), weak=False)
     runner, dice = inline(threads=3, tasks=100), random.Random(7)
     try:
-        ids = [runner.run("sample.Lend", seed)[0] for seed in range(100)]
+        ids = [runner.run("sample.LendOut", seed)[0] for seed in range(100)]
         while len(runner.outcomes) < len(ids):  # as the main thread does, of some
             time.sleep(0.01)
             for task in list(runner.loop.running):
@@ -85,8 +85,8 @@ def test_concurrent_commands_share_few_connections_and_no_transaction(inline):
     finally:
         connection_created.disconnect(count)
 
-    assert Lend.faults == []
-    assert 1 < Lend.most <= 3
+    assert LendOut.faults == []
+    assert 1 < LendOut.most <= 3
     assert len(opened) <= 3  # threads that have opened any
     assert {type(outcome) for outcome in runner.outcomes.values()} == {Finished, Dead}
     reasons = Counter(outcome.reason.partition(":")[0] for outcome in runner.outcomes.values() if type(outcome) is Dead)

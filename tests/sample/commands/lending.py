@@ -12,7 +12,7 @@ from jobs import Mandate
 from tests.sample.models import Note
 
 
-class Lend(Mandate):
+class LendOut(Mandate):
     """Each step is an await, a call that may leave anything behind, or an end by an error."""
 
     retries = 0
