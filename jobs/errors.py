@@ -138,6 +138,17 @@ class CheckpointError(JobsError, RuntimeError):
     """Raised by `step` and `each` inside an open transaction, and so in an atomic command."""
 
 
+class ConnectionAcrossCallsError(JobsError, RuntimeError):
+    """
+    Raised on a worker's event loop by a call of `sync_to_async` that leaves a transaction open, or uses the database
+    connection of an earlier call. Put what needs one connection into one sync function.
+    """
+
+
+class LoopBlockedError(JobsError, RuntimeError):
+    """The failure of an async command that has kept a worker's event loop, and all its other jobs, for too long."""
+
+
 class ChangeRefusedError(JobsError):
     """Raised for a change that a job's state does not allow. The message names both."""
 
