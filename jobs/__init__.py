@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 from jobs.compat import import_paths
 
 if TYPE_CHECKING:
+    from jobs.batches.batch import Batch
     from jobs.job import MandateJob
     from jobs.mandate import Mandate
     from jobs.retries import Deadlock, RetryOn
 
-__all__ = ["Deadlock", "Mandate", "MandateJob", "RetryOn"]
+__all__ = ["Batch", "Deadlock", "Mandate", "MandateJob", "RetryOn"]
 
 __version__ = "0.1.0"  # of the distribution, django-mandate
 
-_HOMES = {"Deadlock": "retries", "Mandate": "mandate", "MandateJob": "job", "RetryOn": "retries"}
+_HOMES = {"Batch": "batches.batch", "Deadlock": "retries", "Mandate": "mandate", "MandateJob": "job"}
+_HOMES |= {"RetryOn": "retries"}
 
 import_paths.install()
 

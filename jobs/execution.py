@@ -22,6 +22,7 @@ from jobs.attempts.claim import Claim
 from jobs.attempts.current import Attempt, begin, end
 from jobs.attempts.interrupt import Interruptible, JobInterrupt, TimedOut
 from jobs.attempts.outcomes import Committed, Ended, Finished
+from jobs.batches.record import within
 from jobs.broker.connections import get_connection
 from jobs.client.context import restored
 from jobs.errors import (
@@ -82,7 +83,10 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
             return Ended(failures.not_yet(current), current.command)
         if more.expires_at and claim.is_expired:
             return Ended(failures.expired(current), current.command)
-        with restored(more.context) if more.context else _AS_IT_IS:
+        with (
+            restored(more.context) if more.context else _AS_IT_IS,
+            within(more.batches) if more.batches else _AS_IT_IS,
+        ):
             command = _build(*call)
             vars(command)["_claim"] = claim
             is_logged = logger.isEnabledFor(logging.INFO)

@@ -13,6 +13,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from jobs import conf, runtime
+from jobs.batches.record import opened as opened_batch
 from jobs.broker import keys
 from jobs.broker.ahead import Call, run_ahead
 from jobs.broker.connections import Script, Word, by_server, get_connection, reaching, run_script
@@ -59,12 +60,7 @@ def of_class(name: str) -> str:
 
 def get_queue(name: str) -> Queue:
     """Return RQ's Queue, for reading: its length, its job ids, its registries."""
-    return Queue(
-        check(name),
-        connection=get_connection(name),
-        job_class=MandateJob,
-        serializer=JSONSerializer,
-    )
+    return Queue(check(name), connection=get_connection(name), job_class=MandateJob, serializer=JSONSerializer)
 
 
 def pause(name: str) -> None:
@@ -111,13 +107,23 @@ def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
     or none: durable ones wait for the outbox's transaction alone, and are in the outbox if Redis does not answer.
 
     One rollback, even of a savepoint, drops all of them. Returns a handle for each job; the write updates the handles:
-    the job is written, or it is a duplicate.
+    the job is written, or it is a duplicate. The block of a batch takes the jobs, and writes them when it ends.
 
     Raises RedisUnavailableError, here or where the transaction ends, if Redis does not answer; for durable ones
     DatabaseError, if they cannot be inserted.
     """
+    block = opened_batch.get()
+    return push_with_handles(jobs, handles_of(jobs)) if block is None else block.take(jobs)
+
+
+def handles_of(jobs: Sequence[NewJob]) -> list[MandateJob]:
+    """Return a handle for each job."""
     clients = {queue: get_connection(queue) for queue in {job.queue for job in jobs}}
-    handles = [MandateJob.handle(job.id, job.queue, job.payload, clients[job.queue]) for job in jobs]
+    return [MandateJob.handle(job.id, job.queue, job.payload, clients[job.queue]) for job in jobs]
+
+
+def push_with_handles(jobs: Sequence[NewJob], handles: list[MandateJob]) -> list[MandateJob]:
+    """`push` jobs that have handles, whether or not a batch is open."""
     opened = runtime.open_transactions()
     if jobs and jobs[0].durable:
         opened = hooks.begin(jobs, handles, opened, write)

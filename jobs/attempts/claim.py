@@ -42,6 +42,8 @@ class More(NamedTuple):
     schedule: bytes = b""  # the recurring entry whose run it is
     profile: bytes = b""  # whether its attempts are profiled
     is_kept: bytes = b""  # whether the outbox has it until it ends
+    batches: bytes = b""  # the ids of the batches whose member it is, with spaces
+    callback: bytes = b""  # the batch that it calls back for
 
 
 NOTHING_MORE = More()

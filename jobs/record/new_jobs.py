@@ -11,7 +11,7 @@ from jobs.broker.connections import Word
 from jobs.broker.times import iso
 from jobs.errors import PrerequisiteError
 from jobs.record import payload
-from jobs.record.prerequisites import NONE, Prerequisites
+from jobs.record.prerequisites import BATCH_EVENT, NONE, Prerequisites
 
 
 class Lock(NamedTuple):
@@ -38,6 +38,7 @@ class NewJob(NamedTuple):
     is_wait: bool = False  # whether `due` is the end of a wait
     expires_in: float | None = None  # seconds from when it is due, after which it may not begin
     durable: bool = False  # whether the outbox has it until Redis does
+    batch: str = ""  # the batch whose member it becomes; a callback of a child, once it is released
 
 
 _stored = payload.stored
@@ -51,7 +52,7 @@ def words(queue: str, jobs: Iterable[NewJob], now: float, many: Mapping[str, int
     result: list[Word] = [keys.RQ, queue, iso(now)]
     for job in jobs:
         fields, links = job.fields, b""
-        if job.lock or job.prerequisites.jobs or job.at_front or job.expires_in is not None or job.durable:
+        if job.lock or job.prerequisites.jobs or job.at_front or job.expires_in is not None or job.durable or job.batch:
             links, fields = _links(job, many)
         due = "" if job.due is None else _due(job, now)
         result += (job.id, due, _stored(job.payload), links, len(fields) // 2, *fields)
@@ -81,6 +82,11 @@ def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...
         fields += ("prereqs", orjson.dumps(ids), "more", 1)
     if job.durable:
         links["durable"] = True
+    if job.batch:
+        links["batch"] = job.batch
+        if ids and ids[0].startswith(BATCH_EVENT):
+            links["released"] = True
+        fields += ("batch", job.batch, "more", 1)
     if job.at_front:
         links["front"] = True
         fields += ("front", 1)  # for the promotion, if it is not ready yet

@@ -28,6 +28,8 @@ def pack(job: NewJob, durable: Iterable[str] = ()) -> bytes:
         packed["front"] = True
     if job.expires_in is not None:
         packed["expires_in"] = job.expires_in
+    if job.batch:
+        packed["batch"] = job.batch
     return payload.stored(orjson.dumps(packed))
 
 
@@ -59,6 +61,7 @@ def unpack(job_id: str, queue: str, data: bytes) -> NewJob:
             is_wait=packed.get("is_wait", False),
             expires_in=packed.get("expires_in"),
             durable=True,
+            batch=packed.get("batch", ""),
         )
     except NewerPayloadError:
         raise

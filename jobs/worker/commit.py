@@ -54,16 +54,26 @@ class EncodedOutcome(NamedTuple):
     entry: bytes  # the recurring entry whose run the job is
     fields: tuple[Word, ...]  # names and values for the job's record
     is_kept: bytes = b""  # whether the outbox has the job until it ends
+    batches: bytes = b""  # ids of the batches whose member the job is
 
     def words(self) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
         """The arguments of the script: the words that each outcome has, and the further ones that the last names."""
         more, further = "", _NO_WORDS
-        if self.slow == "1" or self.result_type or self.event or self.entry or self.fields or self.is_kept:
+        if (
+            self.slow == "1"
+            or self.result_type
+            or self.event
+            or self.entry
+            or self.fields
+            or self.is_kept
+            or self.batches
+        ):
             more, further = self._more()
         return (self.id, self.execution, self.queue, self.kind, self.when, self.label, more), further
 
     def _more(self) -> tuple[str, tuple[Word, ...]]:
         named = {"r": self.result_type, "v": self.result, "b": self.began, "e": self.event, "s": self.entry}
+        named["g"] = self.batches
         letters = ("x" if self.slow == "1" else "") + ("k" if self.is_kept else "")
         letters += "".join(letter for letter, word in named.items() if word)
         words: tuple[Word, ...] = tuple(word for word in named.values() if word)
@@ -188,6 +198,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         claim.more.schedule,
         fields,
         claim.more.is_kept,
+        claim.more.batches,
     )
 
 

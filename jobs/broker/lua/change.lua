@@ -156,7 +156,7 @@ end
 local function change(id)
   local key = prefix .. 'job:' .. id
   local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name', 'unique_ms', 'lacked',
-    'started_at')
+    'started_at', 'batch')
   local status, queue, prerequisites, lock, worker, lacked = job[1], job[2], job[3], job[4], job[5], job[7]
   if not status then return { 'missing', '' } end
   if not possible(status) then return { 'status', status } end
@@ -261,6 +261,7 @@ local function change(id)
     end
   end
   if what == 'delete' then return { 'done', status } end
+  if what == 'queue' and ENDED[status] and job[9] then batch.revive(job[9], id) end
   if what == 'cancel' then
     redis.call('HDEL', key, 'state')
     redis.call('EXPIRE', key, keep)

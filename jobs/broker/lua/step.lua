@@ -12,6 +12,7 @@
 --         x (no word) the attempt ran long enough for a beat to have written RQ's execution record; and for plain jobs
 --         k (no word) the outbox has the job until it ends
 --         r type of the result that is kept   v the result   b when the attempt began (seconds), for a failed one
+--         g ids of the batches whose member the job is, with spaces
 --         e event for the job's history, for F only of a job that was cancelled meanwhile   s the recurring entry whose run this is
 --         f number of fields of the job's record, their names and values
 -- Returns { outcomes refused, outcomes that failed, what is to be released, claims, registered, trimmed }:
@@ -21,7 +22,8 @@
 --       to be released  members of `jobs:releasing`
 --       claims   of each: id, queue, execution, payload, and '' or a list of what few jobs have: timeout, result_ttl,
 --                interruptions, whether RQ's own code made the job; where there are any: progress, expiry, whether
---                prerequisites are lacking, context, recurring entry, whether to profile it, whether the outbox keeps it
+--                prerequisites are lacking, context, recurring entry, whether to profile it, whether the outbox keeps it, ids
+--                of the batches whose member it is, the batch that it calls back for
 --       trimmed  dead jobs that were too many
 --
 -- It may be sent twice: an outcome is written only while its claim (the wip member `id:execution`) is held, and the
