@@ -252,12 +252,15 @@ class Batch:
 
     def cancel(self) -> int:
         """
-        Cancel its members and those of its children, running ones too; nothing more can be added. Its `on_complete` is
-        enqueued. Returns how many jobs were cancelled. Raises BatchNotFoundError, RedisUnavailableError.
+        Cancel its members and those of its children, running ones too; nothing more can be added. Callbacks are not
+        cancelled: `on_complete` is enqueued. Returns how many jobs were cancelled.
+
+        Raises BatchNotFoundError, RedisUnavailableError.
         """
         record.cancel(self._server(), self.id)
         number = sum(child.cancel() for child in self.children())
-        for some in members.slices(list(members.job_ids(self._server(), self.id, MemberState.PENDING))):
+        pending = list(members.job_ids(self._server(), self.id, MemberState.PENDING))
+        for some in members.slices(each for each in pending if not record.is_callback(each)):
             number += control.change_all("cancel", list(members.handles(self._server(), some))).count(None)
         record.sweep(self._server(), self.id, members.SLICE)  # those that had ended otherwise
         return number

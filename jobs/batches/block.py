@@ -186,6 +186,9 @@ class Block:
             block.client = block.client or client
 
     def _begin(self) -> None:
+        if isinstance(self._around, Block):  # with `flush` this one is written before that one
+            self._around.client = self._around.client or self.client
+            self._around._begin()
         if not self._is_begun:
             self.opening.begin(self._server())
             self._is_begun = True

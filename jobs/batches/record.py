@@ -87,6 +87,11 @@ def callback_id(batch_id: str, event: str) -> str:
     return f"{batch_id}-{event}"
 
 
+def is_callback(job_id: str) -> bool:
+    """Whether `callback_id` has made this id: no other job's ends so."""
+    return job_id.rpartition("-")[2] in EVENTS
+
+
 def callback_of(batch_id: str, event: str, prepared: Prepared, parent: str) -> NewJob:
     """
     Return the job that a batch enqueues at an event: without the lock of a unique command, and from the event on a

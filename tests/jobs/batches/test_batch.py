@@ -64,6 +64,7 @@ def test_a_death_calls_back_once_and_a_retry_may_still_succeed(worker):
 
     control.retry(jobs[0])
     assert not batch.has_ended and batch.counts["pending"] == 1
+    assert {worker.client.ttl(key) for key in record.keys_of(batch.id)} <= {-1, -2}  # they expire no more
     run(worker)  # dies again
     Note.objects.filter(text="bad").delete()
     assert batch.retry_dead() == 2

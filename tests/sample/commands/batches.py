@@ -1,5 +1,8 @@
 """Members and callbacks of batches. Each leaves a note."""
 
+from collections.abc import Callable
+from typing import ClassVar
+
 from jobs import Batch, Mandate
 from tests.sample.models import Note
 
@@ -98,3 +101,26 @@ class OpenChild(Mandate):
     def call(self) -> None:
         with Batch(self.name, on_success=Say.prepare("done")):
             Part.defer_many([(name,) for name in self.names])
+
+
+class Live(Mandate):
+    """A member of which a test decides what it does: see `tests/jobs/batches/test_random_lives.py`."""
+
+    queue = "low"
+    retries = 0
+    discard_on = [Refused]
+
+    number: int
+    acts: ClassVar[dict[int, Callable[["Live"], None]]] = {}
+
+    def call(self) -> None:
+        self.acts.get(self.number, _nothing)(self)
+
+
+class LiveOnce(Live):
+    unique_for = 3600
+    result_ttl = 0
+
+
+def _nothing(member: Live) -> None:
+    pass

@@ -179,7 +179,7 @@ function batch.outcome(member, is_reported)
   if not job[1] then
     if redis.call('EXISTS', 'jobs:gone:' .. member) == 1 then return 'deleted' end
     if is_reported then return 'finished' end
-    return redis.call('EXISTS', 'jobs:followers:' .. member) == 0 and 'deleted' or nil -- else it is being released
+    return write('SISMEMBER', 'jobs:releasing', 'jobs:followers:' .. member) == 0 and 'deleted' or nil
   end
   local OUTCOMES = { finished = 'finished', failed = 'dead', stopped = 'dead', canceled = 'cancelled' }
   return job[2] == 'discarded' and job[1] == 'canceled' and 'discarded' or OUTCOMES[job[1]]
