@@ -8,15 +8,25 @@ from jobs.compat import import_paths
 if TYPE_CHECKING:
     from jobs.batches.batch import Batch
     from jobs.job import MandateJob
+    from jobs.limits.collapse import Collapse
+    from jobs.limits.policy import Concurrency, Rate
     from jobs.mandate import Mandate
     from jobs.retries import Deadlock, RetryOn
 
-__all__ = ["Batch", "Deadlock", "Mandate", "MandateJob", "RetryOn"]
+__all__ = ["Batch", "Collapse", "Concurrency", "Deadlock", "Mandate", "MandateJob", "Rate", "RetryOn"]
 
 __version__ = "0.1.0"  # of the distribution, django-mandate
 
-_HOMES = {"Batch": "batches.batch", "Deadlock": "retries", "Mandate": "mandate", "MandateJob": "job"}
-_HOMES |= {"RetryOn": "retries"}
+_HOMES = {
+    "Batch": "batches.batch",
+    "Collapse": "limits.collapse",
+    "Concurrency": "limits.policy",
+    "Rate": "limits.policy",
+    "Deadlock": "retries",
+    "Mandate": "mandate",
+    "MandateJob": "job",
+    "RetryOn": "retries",
+}
 
 import_paths.install()
 

@@ -42,6 +42,7 @@ class More(NamedTuple):
     schedule: bytes = b""  # the recurring entry whose run it is
     profile: bytes = b""  # whether its attempts are profiled
     is_kept: bytes = b""  # whether the outbox has it until it ends
+    limits: bytes = b""  # the limits whose slots it owns
     batches: bytes = b""  # the ids of the batches whose member it is, with spaces
     callback: bytes = b""  # the batch that it calls back for
 
@@ -72,6 +73,7 @@ class Claim:
         "is_plain",
         "more",
         "queue",
+        "reporter",
         "result_ttl",
         "started",
         "timeout",
@@ -86,6 +88,7 @@ class Claim:
         else:
             self.timeout = self.result_ttl = self.interruptions = b""
             self.is_plain, self.more = 0, NOTHING_MORE
+        self.reporter: Any = None  # of an attempt that reports its progress
         self.started = 0.0  # monotonic seconds
         self.deadline = 0.0
 

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from jobs import conf, retries, runtime, unrun
 from jobs.attempts.current import Attempt
 from jobs.attempts.interrupt import Stopped, TimedOut
-from jobs.attempts.outcomes import Dead, Discarded, Outcome, Postponed, Requeued, Retried, Waiting
+from jobs.attempts.outcomes import Amended, Dead, Discarded, Outcome, Postponed, Requeued, Retried, Waiting
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.broker.times import DAY, iso
@@ -79,6 +79,12 @@ def not_yet(attempt: Attempt) -> Waiting:
     """Return the outcome of a job that was put into its queue before its prerequisites were done."""
     logger.info("waiting: %s has unfinished prerequisites", attempt, extra=attempt.fields())
     return Waiting()
+
+
+def amended(attempt: Attempt, fields: tuple[Any, ...]) -> Amended:
+    """Return the outcome of a job that was deferred without the limits that its command declares."""
+    logger.info("handed back: %s was deferred before its limits were declared", attempt, extra=attempt.fields())
+    return Amended(fields)
 
 
 def expired(attempt: Attempt) -> Discarded:

@@ -221,8 +221,8 @@ def _write_now(blocks: Sequence[Block], jobs: Sequence[NewJob], handles: Sequenc
 def _durable(job: NewJob) -> NewJob:
     if job.durable:
         return job
-    kept = ("durable", "kept", "more", 1) if rows.are_kept() else ("durable", 1)
+    fields = ("more", 1, *job.fields, "durable", "kept") if rows.are_kept() else (*job.fields, "durable", 1)
     prerequisites = job.prerequisites
     if prerequisites.jobs and str(prerequisites.jobs[0]).startswith(record.CHILD):
         prerequisites = prerequisites._replace(durable=tuple(map(str, prerequisites.jobs)))
-    return job._replace(durable=True, fields=(*job.fields, *kept), prerequisites=prerequisites)
+    return job._replace(durable=True, fields=fields, prerequisites=prerequisites)

@@ -94,15 +94,16 @@ def is_callback(job_id: str) -> bool:
 
 def callback_of(batch_id: str, event: str, prepared: Prepared, parent: str) -> NewJob:
     """
-    Return the job that a batch enqueues at an event: without the lock of a unique command, and from the event on a
+    Return the job that a batch enqueues at an event: it neither is unique nor collapses, and from the event on it is a
     member of the parent.
     """
     first, job = f"{CHILD}{batch_id}:{event}", prepared.job
     return job._replace(
         id=callback_id(batch_id, event),
-        fields=(*job.fields, "callback", batch_id, "more", 1),
+        fields=("more", 1, *job.fields, "callback", batch_id),
         prerequisites=Prerequisites((first,), durable=(first,) if job.durable else ()),
         lock=None,
+        collapse=None,
         batch=parent,
     )
 

@@ -12,7 +12,17 @@ from jobs.job import JobState, MandateJob
 from jobs.worker.batches import BatchSweep
 from jobs.worker.connection import Wire
 from jobs.worker.release import release
-from tests.sample.commands.batches import AddParts, AddToParent, OnePart, OpenChild, Part, Say
+from tests.jobs.conftest import InlineWorker
+from tests.sample.commands.batches import (
+    AddParts,
+    AddToParent,
+    CollapsingPart,
+    LimitedPart,
+    OnePart,
+    OpenChild,
+    Part,
+    Say,
+)
 from tests.sample.models import Note
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -345,3 +355,27 @@ def test_the_parent_cancels_callbacks_of_batches_that_are_forgotten(worker):
 
 def jobs_of(batch):
     return [MandateJob.fetch(record.callback_id(batch.id, "success"), connection=batch._server())]
+
+
+def test_a_job_that_takes_the_arguments_of_others_is_a_member_in_their_place(worker):
+    before = CollapsingPart.defer("key", "before")
+    with Batch("b", on_success=Say.prepare("success")) as batch:
+        later = [CollapsingPart.defer("key", name) for name in ("one", "two")]
+    assert {job.id for job in later} == {before.id} and batch.total == 1
+    worker.hurry()
+    run(worker)
+
+    assert notes() == ["success b", "two"] and batch.has_succeeded
+
+
+def test_a_member_that_waits_for_a_limit_is_pending(worker):
+    with Batch("b", on_success=Say.prepare("success")) as batch:
+        first, second = LimitedPart.defer("one"), LimitedPart.defer("two")
+    claim = worker.claim()
+    other = InlineWorker("other")
+    assert other.claim() is None and second.state == JobState.LIMITED and batch.counts["pending"] == 2
+    other.close()
+    worker.fetch.commits.add(claim, Finished(None, 0), "sample.LimitedPart", 0.1)
+    run(worker)
+
+    assert batch.has_succeeded and notes() == ["success b", "two"] and first.id == claim.job_id

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import ClassVar
 
-from jobs import Batch, Mandate
+from jobs import Batch, Collapse, Concurrency, Mandate
 from tests.sample.models import Note
 
 
@@ -124,3 +124,28 @@ class LiveOnce(Live):
 
 def _nothing(member: Live) -> None:
     pass
+
+
+class CollapsingPart(Mandate):
+    """A member of which several become one."""
+
+    queue = "low"
+    collapse = Collapse(wait=60, key="key")
+
+    key: str
+    name: str
+
+    def call(self) -> None:
+        Note.objects.create(text=self.name)
+
+
+class LimitedPart(Mandate):
+    """A member of which one at a time runs."""
+
+    queue = "low"
+    limits = [Concurrency(1)]
+
+    name: str
+
+    def call(self) -> None:
+        Note.objects.create(text=self.name)
