@@ -411,7 +411,7 @@ class Mandate:
     ) -> Prepared:
         """
         Return a job that is not deferred yet: a callback of a batch. Takes the command's fields, and of the options of
-        `defer` `wait`, `queue`, `profile` and `durable`. `unique_for` and `collapse` do not apply: each batch has its own callbacks.
+        `defer` `wait`, `queue`, `profile` and `durable`. `unique_for` and `collapse` do not apply to it.
 
         Raises the errors of `defer` for fields and options.
         """
