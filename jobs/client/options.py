@@ -66,6 +66,8 @@ DEFAULTS: dict[str, Any] = {
 RESERVED = frozenset(
     (
         "job",
+        "batch",
+        "prepare",
         "call",
         "run",
         "arun",

@@ -59,6 +59,7 @@ class EncodedOutcome(NamedTuple):
     fields: tuple[Word, ...]  # names and values for the job's record
     is_kept: bytes = b""  # whether the outbox has the job until it ends
     limits: bytes = b""  # what the attempt held, after `f`, or `r` if it was not begun
+    batches: bytes = b""  # ids of the batches whose member the job is
 
     def words(self) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
         """The arguments of the script: the words that each outcome has, and the further ones that the last names."""
@@ -71,13 +72,14 @@ class EncodedOutcome(NamedTuple):
             or self.fields
             or self.is_kept
             or self.limits
+            or self.batches
         ):
             more, further = self._more()
         return (self.id, self.execution, self.queue, self.kind, self.when, self.label, more), further
 
     def _more(self) -> tuple[str, tuple[Word, ...]]:
         named: dict[str, Word] = {"r": self.result_type, "v": self.result, "b": self.began, "e": self.event}
-        named |= {"s": self.entry, "l": self.limits}
+        named |= {"s": self.entry, "l": self.limits, "g": self.batches}
         letters = ("x" if self.slow == "1" else "") + ("k" if self.is_kept else "")
         letters += "".join(letter for letter, word in named.items() if word)
         words: tuple[Word, ...] = tuple(word for word in named.values() if word)
@@ -219,6 +221,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         fields,
         claim.more.is_kept,
         _held(claim, outcome) if claim.more.limits else b"",
+        claim.more.batches,
     )
 
 

@@ -156,7 +156,7 @@ end
 local function change(id)
   local key = prefix .. 'job:' .. id
   local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name', 'unique_ms', 'lacked',
-    'started_at', 'limits', 'woken', 'lane', 'collapse', 'progress', 'interruptions')
+    'started_at', 'limits', 'woken', 'lane', 'collapse', 'progress', 'interruptions', 'batch')
   local status, queue, prerequisites, lock, worker, lacked = job[1], job[2], job[3], job[4], job[5], job[7]
   if not status then return { 'missing', '' } end
   local lane, woken = status == 'deferred' and job[11] or nil, status == 'queued' and job[10] or nil
@@ -271,6 +271,7 @@ local function change(id)
     end
   end
   if what == 'delete' then return { 'done', status } end
+  if what == 'queue' and ENDED[status] and job[15] then batch.revive(job[15], id) end
   if what == 'cancel' then
     redis.call('HDEL', key, 'state')
     redis.call('EXPIRE', key, keep)

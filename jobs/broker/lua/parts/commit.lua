@@ -155,8 +155,8 @@ local function write_outcome(at, position, more)
     return false
   end
   local ends, has_plain = ENDS[kind], false
-  if ends and (is_awaited or more.s or more.k) then
-    has_plain = leave.job(id, queue, ends, more.s or '', commit.releasing, more.k)
+  if ends and (is_awaited or more.s or more.k or more.g) then
+    has_plain = leave.job(id, queue, ends, more.s or '', commit.releasing, more.k, more.g)
   end
   if kind ~= 'F' or time ~= '0' then
     status = rewrite(id, queue, key, kind, time, more)
