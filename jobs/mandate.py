@@ -29,7 +29,7 @@ from jobs.client.new_job import builder, new_job
 from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError
 from jobs.job import MandateJob
 from jobs.limits import policy
-from jobs.limits.policy import Concurrency, Pause, Rate
+from jobs.limits.policy import Concurrency, Pause, Rate, Share
 from jobs.outbox import hooks
 from jobs.record import display, registry
 from jobs.record.prerequisites import NONE, Given, resolve
@@ -93,6 +93,7 @@ class Mandate:
     unique_for: ClassVar[float | timedelta | None] = options.DEFAULTS["unique_for"]
     guard_against_deserialization_errors: ClassVar[bool] = options.DEFAULTS["guard_against_deserialization_errors"]
     limits: ClassVar[Sequence[Concurrency | Rate]] = options.DEFAULTS["limits"]
+    share: ClassVar[Share] = options.DEFAULTS["share"]
     limit_on: ClassVar[Mapping[type[BaseException], Pause]] = options.DEFAULTS["limit_on"]
     durable: ClassVar[bool] = options.DEFAULTS["durable"]
     result_ttl: ClassVar[int] = options.DEFAULTS["result_ttl"]
@@ -113,6 +114,7 @@ class Mandate:
         options.check_methods(cls)
         policy.check(cls)
         policy.check_errors(cls)
+        policy.check_share(cls)
         if "is_async" not in vars(cls):
             cls.is_async = unrun.kind_of(inspect.getattr_static(cls, "call")) == unrun.COROUTINE
         if cls.has_call():  # otherwise it is a base class for commands

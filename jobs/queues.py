@@ -145,8 +145,8 @@ def copy(job: MandateJob) -> MandateJob:
     exists.
     """
     names = ("data", "timeout", "result_ttl", "context", "durable", "limits", "unique", "unique_ms")
-    values: Any = job.connection.hmget(job.key, *names)
-    data, *kept, lock, milliseconds = values
+    stored: Any = job.connection.hmget(job.key, *names)
+    data, *kept, lock, milliseconds = stored
     if not payload.is_command(data or b""):
         raise ChangeRefusedError(f"Job {job.id} cannot be copied: it has no record, or it is a plain RQ job.")
     fields: tuple[Word, ...] = ()
@@ -155,7 +155,8 @@ def copy(job: MandateJob) -> MandateJob:
             fields += (name, value) if name in ("timeout", "result_ttl") else (name, value, "more", _MORE.get(name, 1))
     unique = Lock(as_text(lock), int(milliseconds) / 1_000) if lock else None
     new = NewJob(new_id(), check(job.origin), payload.inflated(data), fields=fields, lock=unique)
-    (made,) = push([new._replace(durable=rows.is_on() and "durable" in fields)])
+    turn = values.share_of(fields)
+    (made,) = push([new._replace(durable=rows.is_on() and "durable" in fields, share=turn)])
     return made
 
 

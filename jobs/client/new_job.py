@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from jobs import queues
+from jobs import conf, queues
 from jobs.broker import keys
 from jobs.broker.connections import Word
 from jobs.client import field_types, options
@@ -64,6 +64,8 @@ def builder(
     if durable:
         further += ("durable", KEPT, "more", 1) if rows.are_kept() else ("durable", 1)
     is_unique = command.unique_for is not None
+    is_shared = command.share is not None or conf.get("SHARE") is not None
+    is_limited = is_shared or bool(command.limits)
     expires_in = None if command.expires_in is None else seconds_of(command.expires_in)
 
     def build(job_id: str, args: Sequence[Any], fields: Mapping[str, Any], due: float | None) -> NewJob:
@@ -74,8 +76,13 @@ def builder(
         data = payload.build(name, _encoded(command, name, args), _encoded_named(name, fields))
         field_types.check(command, bound, args, fields)
         lock = _lock(command, name, bound, args, fields) if is_unique else None
-        own = further + values.fields(command, name, bound, args, fields) if command.limits else further
-        return NewJob(job_id, queue, data, due, own, prerequisites, lock, False, is_wait, expires_in, durable)
+        own = further
+        if is_limited:
+            limits = values.fields(command, name, bound, args, fields) if command.limits else ()
+            share = values.share(command, name, bound, args, fields) if is_shared else ()
+            own += values.together(limits, share)
+        new = NewJob(job_id, queue, data, due, own, prerequisites, lock, False, is_wait, expires_in, durable)
+        return new._replace(share=share[1]) if is_shared and share else new
 
     return build
 

@@ -33,6 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "unique_for": None,
     # Limits on how many jobs run at once or start in a time: `[Concurrency(1, key="shop"), Rate(40, per=60)]`.
     "limits": (),
+    # By what its jobs take turns in their queue: a field, or a static method that returns a key, or `(key, weight)`.
+    "share": None,
     # Errors after which the command's limits pause: `{TooManyRequests: lambda error: error.retry_after}`, or seconds.
     "limit_on": {},
     # Whether a job is discarded when a record that its arguments refer to is gone; otherwise it fails.

@@ -38,6 +38,7 @@ class NewJob(NamedTuple):
     is_wait: bool = False  # whether `due` is the end of a wait
     expires_in: float | None = None  # seconds from when it is due, after which it may not begin
     durable: bool = False  # whether the outbox has it until Redis does
+    share: str = ""  # the line of its share: it takes turns with others
 
 
 _stored = payload.stored
@@ -51,7 +52,7 @@ def words(queue: str, jobs: Iterable[NewJob], now: float, many: Mapping[str, int
     result: list[Word] = [keys.RQ, queue, iso(now)]
     for job in jobs:
         fields, links = job.fields, b""
-        if job.lock or job.prerequisites.jobs or job.at_front or job.expires_in is not None or job.durable:
+        if job.lock or job.prerequisites.jobs or job.at_front or job.expires_in is not None or job.durable or job.share:
             links, fields = _links(job, many)
         due = "" if job.due is None else _due(job, now)
         result += (job.id, due, _stored(job.payload), links, len(fields) // 2, *fields)
@@ -81,6 +82,8 @@ def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...
         fields = ("more", 1, *fields, "prereqs", orjson.dumps(ids))  # a later `more` says more
     if job.durable:
         links["durable"] = True
+    if job.share:
+        links["share"] = job.share
     if job.at_front:
         links["front"] = True
         fields += ("front", 1)  # for the promotion, if it is not ready yet

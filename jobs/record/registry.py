@@ -23,6 +23,7 @@ class CommandClass(Protocol):
     expires_in: ClassVar[float | timedelta | None]
     unique_for: ClassVar[float | timedelta | None]
     limits: ClassVar[Sequence[Any]]
+    share: ClassVar[str | Callable[..., Any] | None]
     result_ttl: ClassVar[int]
     unique_key: ClassVar[Callable[..., Any] | None]
 
