@@ -126,3 +126,18 @@ class OneTurn(Mandate):
 
     def call(self) -> None:
         pass
+
+
+class Plain(Mandate):
+    result_ttl = 0
+
+    def call(self) -> None:
+        pass
+
+
+class Wide(Mandate):
+    result_ttl = 0
+    limits = [Concurrency(1000)]
+
+    def call(self) -> None:
+        pass

@@ -49,12 +49,15 @@ function admit.read(text)
   return limits
 end
 
+local holding = {} -- by place: the values that hold now, read once a script
+
 -- Take the values that hold now in the place of a job's own.
 local function look_up(limit)
   if limit.is_known then return end
   limit.is_known = true
-  local known = redis.pcall('HMGET', 'jobs:limit:' .. limit.id, 'n', 'own_n', 'paused', 'until=' .. limit.value, 'per',
+  local known = holding[limit.place] or redis.pcall('HMGET', 'jobs:limit:' .. limit.id, 'n', 'own_n', 'paused', 'until=' .. limit.value, 'per',
     'burst', 'own_per', 'own_burst')
+  holding[limit.place] = known
   if known.err then return end
   limit.n = tonumber(known[2] or known[1] or '') or limit.n
   limit.until_ = known[3] and math.huge or tonumber(known[4] or '')
@@ -102,7 +105,7 @@ function admit.has_room(limit)
     return false
   elseif limit.until_ then
     redis.call('HDEL', 'jobs:limit:' .. limit.id, 'until=' .. limit.value)
-    limit.until_ = nil
+    limit.until_, holding[limit.place] = nil, nil
   end
   if limit.kind == 'r' then
     local due, at = next_start(limit)
@@ -198,6 +201,7 @@ function admit.slow_down(limits, which, seconds)
   for number in string.gmatch(which, '%d+') do
     local limit = limits[tonumber(number)]
     if limit then
+      holding[limit.place] = nil
       local key, field, at = 'jobs:limit:' .. limit.id, 'until=' .. limit.value, server_time() + seconds
       if (tonumber(write('HGET', key, field) or '') or 0) < at then redis.call('HSET', key, field, string.format('%.6f', at)) end
     end
