@@ -5,6 +5,7 @@ import time
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.urls import reverse
 
 from jobs import Concurrency, Mandate
 from jobs.broker import keys
@@ -148,7 +149,7 @@ def test_the_doctor_names_what_does_not_move(new_fetch):
     assert finding.what == f"The limit {ONE} is paused, and 2 jobs wait for it."
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_the_metrics(new_fetch):
     OneAtATime.defer_many([(number,) for number in range(3)])
     claim_all(new_fetch("w1"))
@@ -174,3 +175,26 @@ def test_the_checks(settings, own_commands, valkey):
     (error,) = check_limits(None)
     assert error.id == "jobs.E022"
     assert "sample.Elsewhere" in error.msg
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_page_shows_limits_and_changes_them(new_fetch, admin_client):
+    jobs = OneAtATime.defer_many([(number,) for number in range(3)])
+    claim_all(new_fetch("w1"))
+    page = admin_client.get(reverse("admin:jobs_limits")).content.decode()
+    assert ONE in page
+    assert "2 wait" in page
+    assert reverse("admin:jobs_job", args=[jobs[0].id]) in page
+
+    admin_client.post(reverse("admin:jobs_limit_pause", args=[ONE]))
+    admin_client.post(reverse("admin:jobs_limit_override", args=[ONE]), {"n": "7"})
+    (one,) = [each for each in usage() if each.id == ONE]
+    assert (one.n, one.is_overridden, one.is_paused) == (7, True, True)
+
+    admin_client.post(reverse("admin:jobs_limit_resume", args=[ONE]))
+    admin_client.post(reverse("admin:jobs_limit_override", args=[ONE]), {"n": ""})
+    answer = {"n": "many", "next": reverse("admin:jobs_limits")}
+    refused = admin_client.post(reverse("admin:jobs_limit_override", args=[ONE]), answer, follow=True)
+    assert [str(each) for each in refused.context["messages"]][-1:] == ["many is no whole number."]
+    (one,) = [each for each in usage() if each.id == ONE]
+    assert (one.n, one.is_overridden, one.is_paused) == (1, False, False)
