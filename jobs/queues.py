@@ -22,6 +22,7 @@ from jobs.broker.ids import new_ids as new_ids
 from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.job import MandateJob
+from jobs.limits import values
 from jobs.outbox import hooks, rows
 from jobs.outbox.hooks import on_commit as on_commit
 from jobs.record import more, payload
@@ -33,6 +34,7 @@ from jobs.safe_logging import safe_logger
 logger = safe_logger("jobs")
 
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to block Redis
+SLICE_TURNS = 200  # of jobs that take turns, each of which costs as much as five others
 SLICE_BYTES = 262_144  # of payloads a round trip, unless one job alone has more: a slow link must not time out
 SLICE_LINKS = LINKED_AT_ONCE  # prerequisites a round trip; a job with more is linked to them once it is written
 LINES = 10  # jobs of a slice that are logged one by one; more share a line
@@ -146,8 +148,8 @@ def copy(job: MandateJob) -> MandateJob:
     Raises ChangeRefusedError for a plain RQ job or a job without a record; UnknownQueueError.
     """
     names = ("data", "timeout", "result_ttl", "context", "durable", "limits", "unique", "unique_ms", more.FIELD)
-    values: Any = job.connection.hmget(job.key, *names)
-    data, *kept, lock, milliseconds, letters = values
+    stored: Any = job.connection.hmget(job.key, *names)
+    data, *kept, lock, milliseconds, letters = stored
     if not payload.is_command(data or b""):
         raise ChangeRefusedError(f"Job {job.id} cannot be copied: it has no record, or it is a plain RQ job.")
     pairs = [(name, value) for name, value in zip(names[1:], kept, strict=False) if value]
@@ -156,7 +158,8 @@ def copy(job: MandateJob) -> MandateJob:
     fields: tuple[Word, ...] = tuple(chain.from_iterable(pairs))
     unique = Lock(as_text(lock), int(milliseconds) / 1_000) if lock else None
     new = NewJob(new_id(), check(job.origin), payload.inflated(data), fields=fields, lock=unique)
-    (made,) = push([new._replace(durable=rows.is_on() and "durable" in fields)])
+    turn = values.share_of(fields)
+    (made,) = push([new._replace(durable=rows.is_on() and "durable" in fields, share=turn)])
     return made
 
 
@@ -188,7 +191,7 @@ def _slices(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
         size += len(job.payload)
         links += len(job.prerequisites.jobs)
         if of_slice and (
-            len(of_slice) == SLICE
+            len(of_slice) == (SLICE_TURNS if job.share else SLICE)
             or size > SLICE_BYTES
             or links > SLICE_LINKS
             or job.queue != of_slice[0][0].queue

@@ -52,6 +52,7 @@ class NewJob(NamedTuple):
     durable: bool = False  # whether the outbox has it until Redis does
     collapse: Collapsing | None = None  # decides when it is due
     batch: str = ""  # the batch whose member it becomes; a callback of a child, once it is released
+    share: str = ""  # the line of its share: it takes turns with others
 
 
 _stored = payload.stored
@@ -73,6 +74,7 @@ def words(queue: str, jobs: Iterable[NewJob], now: float, many: Mapping[str, int
             or job.durable
             or job.collapse
             or job.batch
+            or job.share
         ):
             links, fields = _links(job, many)
         due = "" if job.due is None else _due(job, now)
@@ -108,6 +110,8 @@ def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...
         if ids and ids[0].startswith(BATCH_EVENT):
             links["released"] = True
         fields = more.added((*fields, "batch", job.batch), more.FEW)
+    if job.share:
+        links["share"] = job.share
     if job.at_front:
         links["front"] = True
         fields += ("front", 1)  # for the promotion, if it is not ready yet
