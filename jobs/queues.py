@@ -21,10 +21,9 @@ from jobs.broker.ids import new_ids as new_ids
 from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.job import MandateJob
-from jobs.limits import values
 from jobs.outbox import hooks, rows
 from jobs.outbox.hooks import on_commit as on_commit
-from jobs.record import payload
+from jobs.record import more, payload
 from jobs.record.new_jobs import Lock, NewJob, words
 from jobs.record.prerequisites import LINKED_AT_ONCE, announce, link_all
 from jobs.runtime import Transactions
@@ -95,7 +94,7 @@ def lengths() -> dict[str, int]:
     return {name: counts[name] for name in conf.queues()}
 
 
-_MORE = {"limits": values.MORE}  # the field `more` of a job that has this field
+_LETTERS = {"limits": more.LIMITS}  # the letter of a job whose record has this field
 _Pair = tuple[NewJob, MandateJob]
 
 
@@ -144,15 +143,19 @@ def copy(job: MandateJob) -> MandateJob:
     Raises ChangeRefusedError for a plain RQ job or a job without a record; UnknownQueueError if its queue no longer
     exists.
     """
-    names = ("data", "timeout", "result_ttl", "context", "durable", "limits", "unique", "unique_ms")
+    names = ("data", "timeout", "result_ttl", "context", "durable", "limits", "unique", "unique_ms", more.FIELD)
     values: Any = job.connection.hmget(job.key, *names)
-    data, *kept, lock, milliseconds = values
+    data, *kept, lock, milliseconds, letters = values
     if not payload.is_command(data or b""):
         raise ChangeRefusedError(f"Job {job.id} cannot be copied: it has no record, or it is a plain RQ job.")
     fields: tuple[Word, ...] = ()
     for name, value in zip(names[1:], kept, strict=False):
         if value:
-            fields += (name, value) if name in ("timeout", "result_ttl") else (name, value, "more", _MORE.get(name, 1))
+            fields += (name, value)
+            if name not in ("timeout", "result_ttl"):
+                fields = more.added(fields, _LETTERS.get(name, more.FEW))
+    if more.ASYNC in as_text(letters or b""):
+        fields = more.added(fields, more.ASYNC)
     unique = Lock(as_text(lock), int(milliseconds) / 1_000) if lock else None
     new = NewJob(new_id(), check(job.origin), payload.inflated(data), fields=fields, lock=unique)
     (made,) = push([new._replace(durable=rows.is_on() and "durable" in fields)])

@@ -1,5 +1,7 @@
 """The jobs of `benchmarks.work` as commands, results not kept unless the name says so."""
 
+import asyncio
+
 from django.db import IntegrityError, transaction
 
 from benchmarks import work
@@ -113,3 +115,27 @@ class ImportRow(Mandate):
 
     def call(self) -> None:
         work.noop()
+
+
+class Await50ms(Mandate):
+    """On an event loop: the ways of `benchmarks.loop`."""
+
+    result_ttl = 0
+
+    async def call(self) -> None:
+        await asyncio.sleep(0.05)
+
+
+class AwaitNothing(Mandate):
+    result_ttl = 0
+
+    async def call(self) -> None:
+        """Only the engine's own cost."""
+
+
+class AwaitLong(Mandate):
+    timeout = 600
+    result_ttl = 0
+
+    async def call(self) -> None:
+        await asyncio.sleep(60)

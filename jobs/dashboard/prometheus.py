@@ -77,6 +77,18 @@ def _of_workers() -> Iterator[Metric]:
         family = GaugeMetricFamily(name, text)
         family.add_metric([], value)
         yield family
+    loops = [worker for worker in alive if worker.tasks]
+    if loops:
+        lag = GaugeMetricFamily(
+            "jobs_loop_lag_seconds", "How late the worker's event loop was, at most, in ten seconds.", labels=["worker"]
+        )
+        for worker in loops:
+            lag.add_metric([worker.name], worker.loop_lag)
+        places = GaugeMetricFamily("jobs_tasks", "Async commands that event loops run at once, at most.")
+        places.add_metric([], sum(worker.tasks for worker in loops))
+        running = GaugeMetricFamily("jobs_tasks_running", "Async commands that ran on them at the last beat.")
+        running.add_metric([], sum(worker.tasks_running for worker in loops))
+        yield from (lag, places, running)
 
 
 def _of_attempts() -> Iterator[Metric]:

@@ -15,9 +15,6 @@ from jobs.limits import policy
 from jobs.limits.policy import Concurrency, Rate
 from jobs.record import arguments, registry
 
-LETTER = "l"  # in the field `more` of a job with limits
-MORE = f"1{LETTER}"
-
 LONGEST = 100  # bytes of a value; a digest stands for a longer one
 
 
@@ -25,15 +22,15 @@ def fields(
     command: Any, name: str, bound: Any, args: Sequence[Any], named: Mapping[str, Any]
 ) -> tuple[str | bytes | int | float, ...]:
     """
-    Return the fields of the record of a job of a command with limits: names and values, alternating. `bound` is the
-    command with these arguments, positional and named.
+    Return the fields that the record of a job has for the limits of its command: names and values, alternating.
+    `bound` is the command with these arguments, positional and named.
 
     Raises SerializationError if the value of a key cannot be serialized, and what a key's own function raises.
     """
     lines = []
     for limit, limit_id in zip(command.limits, policy.ids(command, name), strict=True):
         lines.append(line(limit, limit_id, _value(name, limit, bound, args, named)))
-    return ("limits", "\n".join(lines), "more", MORE)
+    return ("limits", "\n".join(lines))
 
 
 def line(limit: Concurrency | Rate, limit_id: str, value: str) -> str:

@@ -10,7 +10,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Word
 from jobs.broker.times import iso
 from jobs.errors import PrerequisiteError
-from jobs.record import payload
+from jobs.record import more, payload
 from jobs.record.prerequisites import NONE, Prerequisites
 
 
@@ -98,7 +98,7 @@ def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...
             links |= {"waits": [*sure, *job.prerequisites.durable_ids()], "many": many[job.id]}
         if durable := job.prerequisites.durable_ids():
             links["durable_waits"] = durable
-        fields = ("more", 1, *fields, "prereqs", orjson.dumps(ids))  # a later `more` says more
+        fields = more.added((*fields, "prereqs", orjson.dumps(ids)), more.FEW)
     if job.durable:
         links["durable"] = True
     if job.at_front:

@@ -26,6 +26,7 @@ class CommandClass(Protocol):
     collapse: ClassVar[Any]  # of jobs.limits, or None
     result_ttl: ClassVar[int]
     unique_key: ClassVar[Callable[..., Any] | None]
+    is_async: ClassVar[bool]
 
     @classmethod
     def has_call(cls) -> bool:

@@ -19,7 +19,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, Word, get_connection, run_script
 from jobs.broker.times import as_text
 from jobs.errors import CheckpointError
-from jobs.record import arguments
+from jobs.record import arguments, more
 from jobs.safe_logging import safe_logger
 from jobs.steps.record import RESULT, Current, State, Yielded
 
@@ -138,11 +138,11 @@ class Checkpoints:
 
     def fields(self) -> tuple[Word, ...]:
         """Return the fields of the record that go with the attempt's outcome."""
-        letters = self._claim.letters or "1"
+        letters = more.with_letter(self._claim.letters or more.FEW, more.STEPS)
         results: tuple[Word, ...] = ()
         for number, result in self._unwritten.items():
             results += (RESULT + str(number), result)
-        return ("steps", self.state.dump(), "more", letters if "s" in letters else letters + "s", *results)
+        return ("steps", self.state.dump(), more.FIELD, letters, *results)
 
     def _look(self, now: float) -> None:
         if struck is not None and self._yielded is None:

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.cli import AWAY, REFUSED, change, show
+from jobs.cli import limits as limited
 from jobs.cli import run as running
 from jobs.cli import stats as live
 from jobs.cli.exits import end, quietly
@@ -83,6 +84,7 @@ class Command(BaseCommand):
         entries.add_argument("change", nargs="?", default="list", choices=["list", *OF_ENTRIES], help="default: list")
         entries.add_argument("names", nargs="*", metavar="NAME", help="the entries' names")
         entries.add_argument("--header", action="store_true", help="name the columns in piped output, too")
+        limited.add_arguments(add("limits", "list limits and their use, or pause, resume and set them", limited.limits))
         add("relay", "send the durable jobs of the outbox now; workers do it by themselves", change.relay)
         run = add("run", "run a command here, or defer it", running.run)
         run.add_argument("name", metavar="COMMAND", help="such as users.SendWelcomeEmail")

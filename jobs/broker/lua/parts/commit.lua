@@ -113,7 +113,6 @@ local function rewrite(id, queue, key, kind, time, more)
   end
   if more.e and kind ~= 'F' then fields[#fields + 1], fields[#fields + 2] = 'history', record.noted(key, more.e) end
   redis.call('HSET', key, unpack(fields))
-  if kind == 'S' or kind == 'T' then redis.call('HSETNX', key, 'more', 1) end -- it has progress now
   if kind == 'F' then
     redis.call('EXPIRE', key, time)
   elseif kind == 'D' then
