@@ -5,7 +5,7 @@ from typing import Any
 
 from django.utils import translation
 
-from jobs import Collapse, Mandate
+from jobs import Collapse, Concurrency, Mandate
 from tests.sample.models import Note
 
 
@@ -60,6 +60,19 @@ class SaveByInitial(Mandate):
     collapse = Collapse(wait=60, key=initial)
     name: str
     text: str = ""
+
+    def call(self) -> None:
+        Note.objects.create(text=self.text)
+
+
+class SaveLimited(Mandate):
+    """One at a time of each shop; the calls of a user collapse."""
+
+    limits = [Concurrency(1, key="shop")]
+    collapse = Collapse(wait=0, key="user")
+    user: int
+    shop: str
+    text: str
 
     def call(self) -> None:
         Note.objects.create(text=self.text)
