@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
+from typing import Any
 
 from redis import Redis
 from rq.job import Job, JobStatus
@@ -16,10 +17,11 @@ from jobs.errors import ChangeRefusedError
 from jobs.record.history import KEPT_FOR, line
 from jobs.record.prerequisites import link
 from jobs.retries import CENTURY
+from jobs.steps.record import State
 
 SLICE = 25  # jobs that one step changes, or deletes when a queue is cleared: some milliseconds of the server's time
 
-_CHANGE, _CLEAR = Script("change.lua"), Script("clear.lua")
+_CHANGE, _CLEAR, _REWIND = Script("change.lua"), Script("clear.lua"), Script("rewind.lua")
 
 _ENDED = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 _AHEAD = (JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED)
@@ -37,6 +39,7 @@ class _Change:
     at_front: bool = False
     queue: str = ""
     due: float | None = None
+    is_forced: bool = False  # goes past the limits of the job
 
 
 _RETRY = _Change("queue", (*_ENDED, JobStatus.SCHEDULED), "retried", event="revived")
@@ -44,6 +47,7 @@ _RUN_NOW = _Change("queue", (JobStatus.SCHEDULED, JobStatus.DEFERRED), "run now"
 _CANCEL = _Change("cancel", (*_AHEAD, JobStatus.STARTED), "cancelled", event="cancelled", reason="cancelled")
 _DELETE = _Change("delete", (*_ENDED, *_AHEAD, JobStatus.STARTED, JobStatus.FINISHED), "deleted", reason="deleted")
 _MOVE = _Change("queue", (JobStatus.QUEUED,), "moved")
+_REWOUND = _Change("rewind", (*_ENDED, *_AHEAD), "begun anew")
 _NAMED = {"retry": _RETRY, "run_now": _RUN_NOW, "cancel": _CANCEL, "delete": _DELETE, "move": _MOVE}
 
 
@@ -57,13 +61,14 @@ def retry(job: Job, *, at_front: bool = False, queue: str = "") -> None:
     _change(job, replace(_RETRY, at_front=at_front, queue=queue))
 
 
-def run_now(job: Job) -> None:
+def run_now(job: Job, *, force: bool = False) -> None:
     """
-    Run a scheduled job before it is due, or a waiting job without its prerequisites. Its deadline is removed.
+    Run a scheduled job before it is due, or a waiting job without its prerequisites. Its deadline is removed. With
+    `force`, it goes past its command's limits, too, and counts towards them.
 
-    Raises ChangeRefusedError in any other state.
+    Raises ChangeRefusedError in any other state, and for a limited job without `force`.
     """
-    _change(job, _RUN_NOW)
+    _change(job, replace(_RUN_NOW, is_forced=force))
 
 
 def cancel(job: Job, reason: str = "cancelled") -> None:
@@ -77,7 +82,8 @@ def cancel(job: Job, reason: str = "cancelled") -> None:
 
 def move(job: Job, queue: str) -> None:
     """
-    Move a queued job to the tail of another queue, of the same server. It keeps its retry budget and deadline.
+    Move a queued or limited job to the tail of another queue, of the same server. It keeps its retry budget and
+    deadline.
 
     Raises ChangeRefusedError in any other state, and for a queue of another server.
     """
@@ -106,6 +112,30 @@ def profile(job: Job) -> None:
     _change(job, _Change("profile", (*_AHEAD, *_ENDED), "profiled"))
 
 
+def begin_anew(job: Job, step: str = "") -> None:
+    """
+    Have a job do its steps anew, from that one on, or all of them. A dead, discarded, cancelled or retrying job is
+    retried.
+
+    Raises ChangeRefusedError while the job runs, and if it has finished; StepError for a step that it has not begun.
+    """
+    reason = f"from the step {step!r}" if step else "from the first step"
+    statuses = f",{','.join(status.value for status in (*_ENDED, *_AHEAD))},"
+    outcome = "changed"
+    while outcome == "changed":  # by an attempt that has begun and ended meanwhile
+        with reaching(job.connection):
+            text: Any = job.connection.hget(job.key, "steps")
+            known = as_text(text or b"")
+            anew = State.load(known).without(step).dump()
+            words = [keys.RQ, job.id, statuses, known, anew, line("rewound", runtime.now(), reason=reason)]
+            outcome, status = map(as_text, run_script(job.connection, _REWIND, [], words))
+    if refused := _refusal(job.id, _REWOUND, outcome, status):
+        raise refused
+    state: Any = job.connection.hget(job.key, "state")
+    if status in _ENDED or (status == JobStatus.SCHEDULED and as_text(state or b"") == "retrying"):
+        retry(job)
+
+
 def delete(job: Job) -> None:
     """
     Delete a job in any state. Its dependents stay blocked; for a day its id is refused as a prerequisite.
@@ -127,7 +157,7 @@ def clear(queue: str, until: datetime) -> Iterator[int]:
     gone = 1
     while gone:
         with reaching(client):
-            deleted, gone = run_script(client, _CLEAR, [keys.queue(queue)], words)
+            deleted, gone = run_script(client, _CLEAR, [keys.queue(queue)], [*words, iso(runtime.now())])
         yield deleted
 
 
@@ -191,6 +221,8 @@ def _refusal(job_id: str, change: _Change, outcome: str, detail: str) -> ChangeR
             why = f"it is {detail}."
         case "held":
             why = f"its command is unique, and job {detail} is in its place."
+        case "limited":
+            why = f"it waits for the limit {detail}. Use run_now(job, force=True) to go past it."
         case _:
             why = f"the server said {detail!r}."
     return ChangeRefusedError(f"Job {job_id} cannot be {change.verb}: {why}")
@@ -207,7 +239,7 @@ def _made(client: Redis, ids: Sequence[str], change: _Change, searched: str) -> 
     words: list[Word] = [
         *(keys.RQ, first, change.what, statuses, KEPT_FOR, note, change.reason),
         *("LPUSH" if change.at_front else "RPUSH", change.queue, "" if change.due is None else repr(change.due)),
-        *(iso(runtime.now()), searched),
+        *(iso(runtime.now()), searched, int(change.is_forced)),
     ]
     with reaching(client):
         answers = [as_text(each) for each in run_script(client, _CHANGE, [], [*words, *others])]

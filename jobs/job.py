@@ -15,6 +15,7 @@ from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.broker.times import as_text, number_of, time_of
 from jobs.errors import DurabilityError, PrereqJobNotFinishedError
+from jobs.limits import holders
 from jobs.outbox import rows
 from jobs.record import allowlist, arguments, display, history, payload, prerequisites, registry, webhooks
 from jobs.record.states import WITH_REASON, JobState, state_of
@@ -48,7 +49,7 @@ class MandateJob(Job, Generic[T]):
     transactions: Transactions | None = None  # of a handle: those that must commit first
     written_at = 0.0  # of a handle: when its record was written, in seconds since the epoch
     is_durable = False  # of a handle: whether the outbox has it until Redis does
-    duplicate = False  # of a handle: whether it refers to an earlier job, because its command is unique
+    duplicate = False  # of a handle: whether it refers to an earlier job: its command is unique, or it has collapsed
 
     # The spelling of the original.
     PreqJobNotFinishedError = PrereqJobNotFinishedError
@@ -76,7 +77,7 @@ class MandateJob(Job, Generic[T]):
         return super().create(func, args, kwargs, *others, **options)
 
     def become(self, id: str) -> None:
-        """Refer to an earlier job from now on: this one was its duplicate, and was not written."""
+        """Refer to an earlier job from now on: this one was a duplicate or has collapsed, and was not written."""
         vars(self).update(_id=id, is_written=True, duplicate=True)
 
     @staticmethod
@@ -134,8 +135,10 @@ class MandateJob(Job, Generic[T]):
 
     @property
     def reason(self) -> str | None:
-        """Why it is dead, discarded, cancelled, retrying or postponed, in one line; None in other states."""
-        status, reason = self.connection.hmget(self.key, "status", "reason")
+        """Why it is dead, discarded, cancelled, retrying, postponed or limited, in one line; None in other states."""
+        status, reason, lane = self.connection.hmget(self.key, "status", "reason", "lane")
+        if lane and status == JobStatus.DEFERRED.value.encode():
+            return display.text(holders.reason(self.connection, as_text(lane)))
         return display.text(as_text(reason)) if reason and status and as_text(status) in WITH_REASON else None
 
     @property
@@ -144,13 +147,15 @@ class MandateJob(Job, Generic[T]):
         Its events, the oldest first; at most the last 100 special ones. The full errors of the last 10 attempts are in
         `results()`.
         """
-        fields: Any = self.connection.hmget(self.key, "status", "created_at", "started_at", "ended_at", "history")
-        status, created, started, ended, special = fields
+        names = ("status", "created_at", "started_at", "ended_at", "history", "collapsed")
+        fields: Any = self.connection.hmget(self.key, *names)
+        status, created, started, ended, special, collapsed = fields
         marks = [("queued", created), ("started", started)]
         if status == JobStatus.FINISHED.value.encode():
             marks.append(("finished", ended))
         events = [history.Event(name=name, at=at) for name, text in marks if (at := time_of(text))]
-        return sorted([*events, *history.read(special or b"")], key=lambda event: event.at)
+        events += [*history.collapsed(collapsed or b""), *history.read(special or b"")]
+        return sorted(events, key=lambda event: event.at)
 
     @property
     def progress(self) -> Progress:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible
@@ -47,6 +47,23 @@ class Requeued:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOff:
+    """Ended at a checkpoint, and goes on from there: at the head of its queue, or at the tail. Not a failure."""
+
+    reason: str
+    at_tail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SlowedDown:
+    """Ended by the command itself: these of its limits, by their numbers from 1, admit nothing for `seconds`."""
+
+    seconds: float
+    numbers: tuple[int, ...]
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
 class Postponed:
     """Could not begin yet, for that reason, and tried again after `delay` seconds. Not a failure: nothing was run."""
 
@@ -85,13 +102,33 @@ class GivenBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Amended:
+    """Claimed, but its record lacks what its command declares in this release: written, and handed back, not begun."""
+
+    fields: tuple[Any, ...]  # names and values, alternating
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """A plain RQ job: RQ's own code has already written its outcome."""
 
     finished: bool
 
 
-Outcome = Finished | Retried | Requeued | Postponed | Waiting | Dead | Discarded | GivenBack | Recorded
+Outcome = (
+    Finished
+    | Retried
+    | Requeued
+    | SlowedDown
+    | LeftOff
+    | Postponed
+    | Waiting
+    | Dead
+    | Discarded
+    | GivenBack
+    | Amended
+    | Recorded
+)
 
 
 class Ended(NamedTuple):

@@ -196,6 +196,8 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "due",
         "schedule",
         "unique",
+        "collapse",
+        "latest",
         "context",
         "profile",
         "result_ttl",
@@ -223,7 +225,7 @@ def _progress(state: JobState | None, attempts: str, progress: str) -> Progress:
 def _field(name: str, value: bytes) -> Any:
     text = value.decode(errors="replace")
     try:
-        if name in ("expires_at", "due"):
+        if name in ("expires_at", "due", "latest"):
             return moment(float(text))
         if name in ("created_at", "enqueued_at"):
             return str_to_date(value)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from jobs.worker import doormen, heartbeat
+from jobs.worker import doormen, heartbeat, lanes
 from jobs.worker.connection import Wire
 from jobs.worker.process import Process
 from jobs.worker.recovery import Held, recover
@@ -48,6 +48,7 @@ class Settling:
         begun, suspects = process.board.begun(), process.suspects()
         for queue in self._queues:
             self._report(queue, *recover(self._wire, queue, only=process.name, begun=begun, suspects=suspects))
+        lanes.free(self._wire, process.name)
         doormen.vacate(self._wire, process.name, self._queues)
         self._forget(process.name)
         heartbeat.unregister(self._wire, process.name, self._queues)

@@ -14,6 +14,7 @@ from jobs.inspection.timeline import Step
 from jobs.job import JobState
 from jobs.record import display
 from tests.jobs.dashboard.pages import count_trips, text, url
+from tests.sample.commands.collapsing import Save
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
 from tests.sample.commands.waiting import Measure
 
@@ -231,6 +232,21 @@ def test_a_job_takes_at_most_15_round_trips(state, admin_client, worker, monkeyp
     made = count_trips(monkeypatch)
     text(admin_client, page)
     assert len(made) <= 15
+
+
+@pages
+def test_a_job_that_others_have_collapsed_into_says_so_on_its_page_and_in_lists(admin_client, worker):
+    job = Save.defer(7, "x")
+    assert "collapsed" not in text(admin_client, url("list", "scheduled"))
+    Save.defer_many([(7, str(number)) for number in range(14)])
+
+    page = text(admin_client, url("job", job.id))
+    assert "collapsed" in page and "14 times" in page
+    assert "Put off until, at most" in page and "jobs:collapse:sample.Save:" in page
+    assert "14 more jobs collapsed into it" in text(admin_client, url("list", "scheduled"))
+    assert admin_client.get(url("api_job", job.id)).json()["history"][1]["reason"] == "14 times"
+    worker.hurry().run()
+    assert "14 times" in text(admin_client, url("job", job.id))
 
 
 @pages
