@@ -86,6 +86,12 @@ def profile_job(request: HttpRequest, job_id: str) -> Done:
     return Done(_("The next attempt at job %(id)s will be profiled.") % {"id": job_id})
 
 
+def begin_anew(request: HttpRequest, job_id: str) -> Done:
+    """Have a job do its steps anew, from the one that the form names or all of them."""
+    control.begin_anew(_changeable(request, job_id), request.POST.get("step", ""))
+    return Done(_("Job %(id)s begins anew.") % {"id": job_id})
+
+
 def copy_job(request: HttpRequest, job_id: str) -> Done:
     """Enqueue a copy of a job."""
     copy_id = queues.copy(_changeable(request, job_id)).id
