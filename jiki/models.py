@@ -176,15 +176,8 @@ class Batch(models.Model):
         """Return whether the next slice begins after this key."""
         return self.reached == key and self.state != self.State.FINISHED
 
-    def remaining(self) -> models.QuerySet[Submission]:
-        """Return the submissions that are still to be checked."""
-        return self._after(self.reached)
-
-    def slice(self, after: int, limit: int) -> list[Submission]:
-        """Return the submissions after the key `after`, at most `limit`."""
-        return list(self._after(after).order_by("pk")[:limit])
-
-    def _after(self, key: int) -> models.QuerySet[Submission]:
+    def after(self, key: int) -> models.QuerySet[Submission]:
+        """Return the submissions after that key."""
         submissions = Submission.objects.filter(exercise_id=self.exercise_id, pk__gt=key, pk__lte=self.last)
         return submissions.prefetch_related("files")
 
@@ -253,6 +246,13 @@ class DataExport(models.Model):
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="exports")
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    job_id = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",  # so that the previous release can add rows during the rollout
+        help_text="Of the job that prepares it.",
+    )
     asked_at = models.DateTimeField(default=timezone.now)
     ready_at = models.DateTimeField(null=True, blank=True, db_index=True)
 

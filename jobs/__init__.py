@@ -7,14 +7,24 @@ from jobs.compat import import_paths
 
 if TYPE_CHECKING:
     from jobs.job import MandateJob
+    from jobs.limits.collapse import Collapse
+    from jobs.limits.policy import Concurrency, Rate
     from jobs.mandate import Mandate
     from jobs.retries import Deadlock, RetryOn
 
-__all__ = ["Deadlock", "Mandate", "MandateJob", "RetryOn"]
+__all__ = ["Collapse", "Concurrency", "Deadlock", "Mandate", "MandateJob", "Rate", "RetryOn"]
 
 __version__ = "0.1.0"  # of the distribution, django-mandate
 
-_HOMES = {"Deadlock": "retries", "Mandate": "mandate", "MandateJob": "job", "RetryOn": "retries"}
+_HOMES = {
+    "Collapse": "limits.collapse",
+    "Concurrency": "limits.policy",
+    "Rate": "limits.policy",
+    "Deadlock": "retries",
+    "Mandate": "mandate",
+    "MandateJob": "job",
+    "RetryOn": "retries",
+}
 
 import_paths.install()
 

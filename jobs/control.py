@@ -39,6 +39,7 @@ class _Change:
     at_front: bool = False
     queue: str = ""
     due: float | None = None
+    is_forced: bool = False  # goes past the limits of the job
 
 
 _RETRY = _Change("queue", (*_ENDED, JobStatus.SCHEDULED), "retried", event="revived")
@@ -60,13 +61,14 @@ def retry(job: Job, *, at_front: bool = False, queue: str = "") -> None:
     _change(job, replace(_RETRY, at_front=at_front, queue=queue))
 
 
-def run_now(job: Job) -> None:
+def run_now(job: Job, *, force: bool = False) -> None:
     """
-    Run a scheduled job before it is due, or a waiting job without its prerequisites. Its deadline is removed.
+    Run a scheduled job before it is due, or a waiting job without its prerequisites. Its deadline is removed. With
+    `force`, it goes past its command's limits, too, and counts towards them.
 
-    Raises ChangeRefusedError in any other state.
+    Raises ChangeRefusedError in any other state, and for a limited job without `force`.
     """
-    _change(job, _RUN_NOW)
+    _change(job, replace(_RUN_NOW, is_forced=force))
 
 
 def cancel(job: Job, reason: str = "cancelled") -> None:
@@ -80,7 +82,8 @@ def cancel(job: Job, reason: str = "cancelled") -> None:
 
 def move(job: Job, queue: str) -> None:
     """
-    Move a queued job to the tail of another queue, of the same server. It keeps its retry budget and deadline.
+    Move a queued or limited job to the tail of another queue, of the same server. It keeps its retry budget and
+    deadline.
 
     Raises ChangeRefusedError in any other state, and for a queue of another server.
     """
@@ -154,7 +157,7 @@ def clear(queue: str, until: datetime) -> Iterator[int]:
     gone = 1
     while gone:
         with reaching(client):
-            deleted, gone = run_script(client, _CLEAR, [keys.queue(queue)], words)
+            deleted, gone = run_script(client, _CLEAR, [keys.queue(queue)], [*words, iso(runtime.now())])
         yield deleted
 
 
@@ -218,6 +221,8 @@ def _refusal(job_id: str, change: _Change, outcome: str, detail: str) -> ChangeR
             why = f"it is {detail}."
         case "held":
             why = f"its command is unique, and job {detail} is in its place."
+        case "limited":
+            why = f"it waits for the limit {detail}. Use run_now(job, force=True) to go past it."
         case _:
             why = f"the server said {detail!r}."
     return ChangeRefusedError(f"Job {job_id} cannot be {change.verb}: {why}")
@@ -234,7 +239,7 @@ def _made(client: Redis, ids: Sequence[str], change: _Change, searched: str) -> 
     words: list[Word] = [
         *(keys.RQ, first, change.what, statuses, KEPT_FOR, note, change.reason),
         *("LPUSH" if change.at_front else "RPUSH", change.queue, "" if change.due is None else repr(change.due)),
-        *(iso(runtime.now()), searched),
+        *(iso(runtime.now()), searched, int(change.is_forced)),
     ]
     with reaching(client):
         answers = [as_text(each) for each in run_script(client, _CHANGE, [], [*words, *others])]

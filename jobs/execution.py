@@ -17,12 +17,13 @@ from django.db import DatabaseError
 from rq.job import get_current_job
 
 from jobs import conf
-from jobs.attempts import failures, forks, profiles
+from jobs.attempts import failures, forks, profiles, unbegun
 from jobs.attempts.claim import Claim
 from jobs.attempts.current import Attempt, begin, end
 from jobs.attempts.interrupt import Interruptible, JobInterrupt, TimedOut
 from jobs.attempts.outcomes import Committed, Ended, Finished
 from jobs.broker.connections import get_connection
+from jobs.broker.times import as_text
 from jobs.client.context import restored
 from jobs.errors import (
     ForbiddenFunctionError,
@@ -32,6 +33,7 @@ from jobs.errors import (
     PrereqJobNotFinishedError,
 )
 from jobs.job import MandateJob
+from jobs.limits import values
 from jobs.mandate import Mandate, finished, invoke
 from jobs.outbox import receipts
 from jobs.record import arguments, display, payload, prerequisites, registry
@@ -79,11 +81,14 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
         current.command = call.name
         more = claim.more
         if more.has_prerequisites and prerequisites.lacking(get_connection(claim.queue_name), claim.job_id):
-            return Ended(failures.not_yet(current), current.command)
+            return Ended(unbegun.not_yet(current), current.command)
         if more.expires_at and claim.is_expired:
-            return Ended(failures.expired(current), current.command)
+            return Ended(unbegun.expired(current), current.command)
         with restored(more.context) if more.context else _AS_IT_IS:
-            command = _build(*call)
+            built = _build(*call)
+            if built.limits and values.lacks(type(built), as_text(more.limits)):
+                return Ended(unbegun.amended(current, _limits(built, call)), current.command)
+            command = built
             vars(command)["_claim"] = claim
             is_logged = logger.isEnabledFor(logging.INFO)
             if is_logged:
@@ -137,6 +142,14 @@ def _receipt(
         message = "finished %s: it has committed, and this came after that, or in another attempt"
         logger.error(message, attempt, exc_info=error, extra=attempt.fields())
     return receipt
+
+
+def _limits(command: Mandate, call: payload.Call) -> tuple[Any, ...]:
+    args, kwargs = call.args, call.kwargs
+    if call.is_tagged:
+        args, named = arguments.decode([args, {"": kwargs}])
+        kwargs = named[""]
+    return values.of_job(command, args, kwargs)
 
 
 def given_up(claim: Claim, kind: type[JobInterrupt]) -> Ended:
@@ -214,6 +227,6 @@ def _result(value: Any) -> bytes | None:
         if len(data) <= conf.result_limit():
             return data
         logger.warning("a result of %d bytes is over JOBS['RESULT_LIMIT']: only its size is kept", len(data))
-        return orjson.dumps(f"<{type(value).__qualname__} of {len(data):,} bytes, over JOBS['RESULT_LIMIT']>")
+        return arguments.lost(f"<{type(value).__qualname__} of {len(data):,} bytes, over JOBS['RESULT_LIMIT']>")
     except Exception:  # SerializationError, or an error of the value's own code: the work is done all the same
-        return orjson.dumps(f"<{type(value).__qualname__}>")
+        return arguments.lost(f"<{type(value).__qualname__}>")

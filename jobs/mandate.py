@@ -14,6 +14,7 @@ from typing import (
     ParamSpec,
     Protocol,
     TypeVar,
+    cast,
     dataclass_transform,
     overload,
 )
@@ -28,6 +29,9 @@ from jobs.client.context import Context, capture
 from jobs.client.new_job import builder, new_job
 from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError, StepError
 from jobs.job import MandateJob
+from jobs.limits import policy
+from jobs.limits.collapse import Collapse
+from jobs.limits.policy import Concurrency, Rate
 from jobs.outbox import hooks
 from jobs.record import display, registry
 from jobs.record.prerequisites import NONE, Given, resolve
@@ -35,6 +39,7 @@ from jobs.retries import RetryOn
 from jobs.runtime import passage
 from jobs.steps.handle import Unkept
 from jobs.steps.run import Steps
+from jobs.waits.reports import Number, Reporter, checked
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -84,7 +89,9 @@ class Mandate:
     max_requeues: ClassVar[int | None] = options.DEFAULTS["max_requeues"]
     expires_in: ClassVar[float | timedelta | None] = options.DEFAULTS["expires_in"]
     unique_for: ClassVar[float | timedelta | None] = options.DEFAULTS["unique_for"]
+    collapse: ClassVar[Collapse | None] = options.DEFAULTS["collapse"]
     guard_against_deserialization_errors: ClassVar[bool] = options.DEFAULTS["guard_against_deserialization_errors"]
+    limits: ClassVar[Sequence[Concurrency | Rate]] = options.DEFAULTS["limits"]
     durable: ClassVar[bool] = options.DEFAULTS["durable"]
     result_ttl: ClassVar[int] = options.DEFAULTS["result_ttl"]
     keep_log: ClassVar[bool] = options.DEFAULTS["keep_log"]
@@ -105,6 +112,7 @@ class Mandate:
         options.check_options(cls)
         dataclasses.dataclass(eq=False, repr=False, kw_only=kw_only)(cls)
         options.check_methods(cls)
+        policy.check(cls)
         if "is_async" not in vars(cls):
             cls.is_async = unrun.kind_of(inspect.getattr_static(cls, "call")) == unrun.COROUTINE
         if cls.has_call():  # otherwise it is a base class for commands
@@ -232,6 +240,19 @@ class Mandate:
             )
         raise RequeueRequested(options.span("wait", wait))
 
+    def report(self, done: Number, total: Number | None = None, text: str = "") -> None:
+        """
+        Report how far the job is: `done` of `total` (None: unknown), and a few words on what it does. The job's page,
+        `job.report` and `{% job_progress job %}` show the last report. It may be called in a tight loop: at most two a
+        second are written, and the last one with the outcome. Does nothing if no worker runs the command.
+
+        Raises ValueError for a number that is negative or endless, TypeError for a text that is no str.
+        """
+        report = checked(done, total, text)
+        if (claim := vars(self).get("_claim")) is not None:
+            claim.reporter = claim.reporter or Reporter(claim)
+            claim.reporter.add(report)
+
     @property
     def job(self) -> MandateJob | None:
         """The job that is running this command; None if it was called with `run`."""
@@ -281,11 +302,14 @@ class Mandate:
 
     @overload
     @classmethod
-    def defer(cls: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> MandateJob: ...
+    def defer(cls: Callable[P, _CallsAsync[R]], *args: P.args, **kwargs: P.kwargs) -> MandateJob[R]: ...
     @overload
     @classmethod
-    def defer(
-        cls,
+    def defer(cls: Callable[P, _Calls[R]], *args: P.args, **kwargs: P.kwargs) -> MandateJob[R]: ...
+    @overload
+    @classmethod
+    def defer(  # type: ignore[overload-cannot-match]  # mypy cannot see that options are never fields
+        cls: Callable[..., _Calls[R]],
         *args: Any,
         wait: float | timedelta,
         queue: str = ...,
@@ -294,11 +318,11 @@ class Mandate:
         profile: bool = ...,
         durable: bool = ...,
         **fields: Any,
-    ) -> MandateJob: ...
+    ) -> MandateJob[R]: ...
     @overload
     @classmethod
-    def defer(
-        cls,
+    def defer(  # type: ignore[overload-cannot-match]  # mypy cannot see that options are never fields
+        cls: Callable[..., _Calls[R]],
         *args: Any,
         wait_until: datetime,
         queue: str = ...,
@@ -307,11 +331,11 @@ class Mandate:
         profile: bool = ...,
         durable: bool = ...,
         **fields: Any,
-    ) -> MandateJob: ...
+    ) -> MandateJob[R]: ...
     @overload
     @classmethod
-    def defer(
-        cls,
+    def defer(  # type: ignore[overload-cannot-match]  # mypy cannot see that options are never fields
+        cls: Callable[..., _Calls[R]],
         *args: Any,
         prereq_jobs: Given | None,
         prereq_failure: PrereqFailure = ...,
@@ -319,17 +343,21 @@ class Mandate:
         profile: bool = ...,
         durable: bool = ...,
         **fields: Any,
-    ) -> MandateJob: ...
+    ) -> MandateJob[R]: ...
     @overload
     @classmethod
-    def defer(cls, *args: Any, queue: str, profile: bool = ..., durable: bool = ..., **fields: Any) -> MandateJob: ...
+    def defer(  # type: ignore[overload-cannot-match]  # mypy cannot see that options are never fields
+        cls: Callable[..., _Calls[R]], *args: Any, queue: str, profile: bool = ..., durable: bool = ..., **fields: Any
+    ) -> MandateJob[R]: ...
     @overload
     @classmethod
-    def defer(cls, *args: Any, profile: bool, durable: bool = ..., **fields: Any) -> MandateJob: ...
+    def defer(  # type: ignore[overload-cannot-match]  # mypy cannot see that options are never fields
+        cls: Callable[..., _Calls[R]], *args: Any, profile: bool, durable: bool = ..., **fields: Any
+    ) -> MandateJob[R]: ...
     @overload
     @classmethod
-    def defer(cls, *args: Any, durable: bool, **fields: Any) -> MandateJob: ...
-    @classmethod  # type: ignore[misc]  # mypy cannot see that options are never fields
+    def defer(cls: Callable[..., _Calls[R]], *args: Any, durable: bool, **fields: Any) -> MandateJob[R]: ...  # type: ignore[overload-cannot-match]
+    @classmethod  # type: ignore[misc]
     def defer(
         cls,
         *args: Any,
@@ -351,14 +379,17 @@ class Mandate:
         until Redis has it.
 
         Returns the job; its `id` is set immediately. With `unique_for`, a duplicate refers to the earlier job, and its
-        `duplicate` is True. Raises TypeError for fields that do not match or have another type than annotated,
-        SerializationError for an argument that cannot be serialized, ValueError for an invalid option,
-        UnknownQueueError, PrerequisiteError, RedisUnavailableError. A durable job raises DurabilityError if a
+        `duplicate` is True; with `collapse`, so is the job of a call that has collapsed into another one, and `wait`,
+        `wait_until` and `prereq_jobs` are a ValueError. Raises TypeError for fields that do not match or have another
+        type than annotated, SerializationError for an argument that cannot be serialized, ValueError for an invalid
+        option, UnknownQueueError, PrerequisiteError, RedisUnavailableError. A durable job raises DurabilityError if a
         transaction of another database is open, DatabaseError if it cannot be inserted, and no RedisUnavailableError.
         """
         queue = queues.check(queue) if queue else queues.of_class(cls.queue)
         durable = _is_durable(cls, durable)
         first = NONE
+        if cls.collapse is not None:
+            options.check_collapse(cls, wait=wait, wait_until=wait_until, prereq_jobs=prereq_jobs)
         if prereq_jobs is not None or prereq_failure != "wait":
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue), is_durable=durable)
         due = options.due(wait, wait_until)
@@ -381,13 +412,13 @@ class Mandate:
             return queues.push((new,))[0]
 
     @classmethod
-    async def adefer(cls, *args: Any, **fields_and_options: Any) -> MandateJob:
+    async def adefer(cls: Callable[..., _Calls[R]], *args: Any, **fields_and_options: Any) -> MandateJob[R]:
         """`defer` for async code."""
-        return await sync_to_async(cls.defer)(*args, **fields_and_options)
+        return await sync_to_async(cast(Any, cls).defer)(*args, **fields_and_options)  # type: ignore[no-any-return]
 
     @classmethod
     def defer_many(
-        cls,
+        cls: Callable[..., _Calls[R]],
         rows: Iterable[Row],
         *,
         wait: float | timedelta | None = None,
@@ -398,7 +429,7 @@ class Mandate:
         prereq_failure: PrereqFailure = "wait",
         profile: bool = False,
         durable: bool | None = None,
-    ) -> list[MandateJob]:
+    ) -> list[MandateJob[R]]:
         """
         Enqueue a job for each row, 1,000 a round trip. A row is a tuple of positional fields or a dict of named ones.
 
@@ -406,19 +437,22 @@ class Mandate:
         other options and the errors are those of `defer`. All rows are checked before any is written. Returns the jobs
         in order.
         """
-        queue = queues.check(queue) if queue else queues.of_class(cls.queue)
-        durable = _is_durable(cls, durable)
+        command = cast(type[Mandate], cls)
+        queue = queues.check(queue) if queue else queues.of_class(command.queue)
+        durable = _is_durable(command, durable)
         rows = list(rows)
+        if command.collapse is not None:
+            options.check_collapse(command, wait=wait, wait_until=wait_until, spread=spread, prereq_jobs=prereq_jobs)
         due, step = options.due(wait, wait_until), 0.0
         if spread is not None:
             due, step = due or runtime.now(), options.span("spread", spread) / max(1, len(rows))
         first = NONE
         if prereq_jobs is not None or prereq_failure != "wait":
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue), is_durable=durable)
-        with tracing.sending(cls, queue) if tracing.is_on else tracing.UNTRACED as note:
+        with tracing.sending(command, queue) if tracing.is_on else tracing.UNTRACED as note:
             shared: dict[str, Any] = {"queue": queue, "prerequisites": first, "context": capture()}
             shared |= {"profile": options.switch("profile", profile), "is_wait": wait_until is None, "durable": durable}
-            build, new_jobs = builder(cls, **shared), []
+            build, new_jobs = builder(command, **shared), []
             for number, (row, job_id) in enumerate(zip(rows, queues.new_ids(len(rows)), strict=True)):
                 is_named = not isinstance(row, tuple) and isinstance(row, Mapping)
                 given: Any = ((), row) if is_named else (row, {})
@@ -433,7 +467,7 @@ class Mandate:
 
     @classmethod
     def using(
-        cls: Callable[P, object],
+        cls: Callable[P, _Calls[R]],
         *,
         wait: float | timedelta | None = None,
         wait_until: datetime | None = None,
@@ -442,7 +476,7 @@ class Mandate:
         prereq_failure: PrereqFailure = "wait",
         profile: bool = False,
         durable: bool | None = None,
-    ) -> "Deferral[P]":
+    ) -> "Deferral[P, R]":
         """Bind the options of `defer` first, so that a type checker still checks the fields: `.using(...).defer(7)`."""
         bound = {"wait": wait, "wait_until": wait_until, "queue": queue, "prereq_jobs": prereq_jobs}
         bound |= {"prereq_failure": prereq_failure, "profile": profile, "durable": durable}
@@ -456,13 +490,13 @@ def _is_durable(command: type[Mandate], given: bool | None) -> bool:
     return options.switch("durable", given) and hooks.is_durable(command, given)
 
 
-class Deferral(Generic[P]):
+class Deferral(Generic[P, R]):
     """A command with bound options of `defer`; returned by `using`."""
 
-    def __init__(self, defer: Callable[..., MandateJob]) -> None:
+    def __init__(self, defer: Callable[..., MandateJob[R]]) -> None:
         self._defer = defer
 
-    def defer(self, *args: P.args, **kwargs: P.kwargs) -> MandateJob:
+    def defer(self, *args: P.args, **kwargs: P.kwargs) -> MandateJob[R]:
         """Call `Command.defer` with the options given to `using`. Takes the command's fields."""
         return self._defer(*args, **kwargs)
 

@@ -21,6 +21,7 @@ from jobs.broker.ids import new_ids as new_ids
 from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError, PrerequisiteError, UnknownQueueError
 from jobs.job import MandateJob
+from jobs.limits import values
 from jobs.outbox import hooks, rows
 from jobs.outbox.hooks import on_commit as on_commit
 from jobs.record import payload
@@ -94,6 +95,7 @@ def lengths() -> dict[str, int]:
     return {name: counts[name] for name in conf.queues()}
 
 
+_MORE = {"limits": values.MORE}  # the field `more` of a job that has this field
 _Pair = tuple[NewJob, MandateJob]
 
 
@@ -142,7 +144,7 @@ def copy(job: MandateJob) -> MandateJob:
     Raises ChangeRefusedError for a plain RQ job or a job without a record; UnknownQueueError if its queue no longer
     exists.
     """
-    names = ("data", "timeout", "result_ttl", "context", "durable", "unique", "unique_ms")
+    names = ("data", "timeout", "result_ttl", "context", "durable", "limits", "unique", "unique_ms")
     values: Any = job.connection.hmget(job.key, *names)
     data, *kept, lock, milliseconds = values
     if not payload.is_command(data or b""):
@@ -150,7 +152,7 @@ def copy(job: MandateJob) -> MandateJob:
     fields: tuple[Word, ...] = ()
     for name, value in zip(names[1:], kept, strict=False):
         if value:
-            fields += (name, value) if name in ("timeout", "result_ttl") else (name, value, "more", 1)
+            fields += (name, value) if name in ("timeout", "result_ttl") else (name, value, "more", _MORE.get(name, 1))
     unique = Lock(as_text(lock), int(milliseconds) / 1_000) if lock else None
     new = NewJob(new_id(), check(job.origin), payload.inflated(data), fields=fields, lock=unique)
     (made,) = push([new._replace(durable=rows.is_on() and "durable" in fields)])
@@ -200,7 +202,7 @@ def _slices(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
 
 def _waits_for_unique(job: NewJob, pairs: Sequence[_Pair]) -> bool:
     ids = set(job.prerequisites.ids())
-    return any(other.lock and other.id in ids for other, _ in pairs)
+    return any((other.lock or other.collapse) and other.id in ids for other, _ in pairs)
 
 
 def _is_alone(pairs: Sequence[_Pair]) -> bool:
@@ -274,7 +276,7 @@ def _log(pairs: Sequence[_Pair]) -> None:
     """Log a line for each job, or one for all if there are over LINES, as in a slice of `defer_many`."""
     if len(pairs) > LINES:
         job, duplicates = pairs[0][0], sum(handle.duplicate for _, handle in pairs)
-        besides = f", {duplicates} of them duplicates" if duplicates else ""
+        besides = f", {duplicates} of them {'collapsed' if job.collapse else 'duplicates'}" if duplicates else ""
         names = ", ".join(sorted({str(handle.command_name) for _, handle in pairs}))
         logger.info(
             "enqueued to %s: %d jobs of %s%s", job.queue, len(pairs), names, besides, extra={"queue": job.queue}
@@ -282,7 +284,8 @@ def _log(pairs: Sequence[_Pair]) -> None:
         return
     for job, handle in pairs:
         when = "" if job.due is None else f", due {iso(job.due)}"
-        what = f"duplicate of job {handle.id}" if handle.duplicate else f"enqueued to {job.queue}{when}"
+        kind = "collapsed into" if job.collapse else "duplicate of"
+        what = f"{kind} job {handle.id}" if handle.duplicate else f"enqueued to {job.queue}{when}"
         fields = {"job_id": handle.id, "command": handle.command_name, "queue": job.queue}
         logger.info("%s: %s (job %s)", what, handle.description, job.id, extra=fields)
 

@@ -43,6 +43,7 @@ class More(NamedTuple):
     schedule: bytes = b""  # the recurring entry whose run it is
     profile: bytes = b""  # whether its attempts are profiled
     is_kept: bytes = b""  # whether the outbox has it until it ends
+    limits: bytes = b""  # the limits whose slots it owns
     letters: bytes = b""  # the field `more` itself
     steps: bytes = b""  # how far its steps have come
 
@@ -74,6 +75,7 @@ class Claim:
         "is_plain",
         "more",
         "queue",
+        "reporter",
         "result_ttl",
         "started",
         "timeout",
@@ -88,6 +90,7 @@ class Claim:
         else:
             self.timeout = self.result_ttl = self.interruptions = b""
             self.is_plain, self.more = 0, NOTHING_MORE
+        self.reporter: Any = None  # of an attempt that reports its progress
         self.started = 0.0  # monotonic seconds
         self.deadline = 0.0
         self.checkpoints: Checkpoints | None = None  # of this attempt, if it has steps

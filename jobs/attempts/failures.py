@@ -12,10 +12,10 @@ from jobs import conf, retries, runtime, unrun
 from jobs.attempts import resumption
 from jobs.attempts.current import Attempt
 from jobs.attempts.interrupt import Stopped, TimedOut
-from jobs.attempts.outcomes import Dead, Discarded, LeftOff, Outcome, Postponed, Requeued, Retried, Waiting
+from jobs.attempts.outcomes import Dead, Discarded, LeftOff, Outcome, Postponed, Requeued, Retried
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
-from jobs.broker.times import DAY, iso
+from jobs.broker.times import DAY
 from jobs.errors import MissingRecordError, NewerPayloadError, PayloadError, UnknownCommandError
 from jobs.inspection import error_counts, fingerprints
 from jobs.inspection.version import release
@@ -75,19 +75,6 @@ def _outcome(error: BaseException, attempt: Attempt, command: Mandate | None) ->
         if isinstance(error, MissingRecordError) and _policy(attempt, command).guard_against_deserialization_errors:
             return _discarded(str(error), attempt, command)
     return _failed(error, attempt, command, progress)
-
-
-def not_yet(attempt: Attempt) -> Waiting:
-    """Return the outcome of a job that was put into its queue before its prerequisites were done."""
-    logger.info("waiting: %s has unfinished prerequisites", attempt, extra=attempt.fields())
-    return Waiting()
-
-
-def expired(attempt: Attempt) -> Discarded:
-    """Return the outcome of a job that no worker has begun in time."""
-    reason = f"expired: not begun by {iso(float(attempt.claim.more.expires_at))}"
-    logger.warning("discarded %s: %s", attempt, reason, extra=attempt.fields())
-    return Discarded(reason, expired=True)
 
 
 def timed_out(limit: float | None) -> TimedOut:

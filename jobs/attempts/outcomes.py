@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible
@@ -93,13 +93,22 @@ class GivenBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Amended:
+    """Claimed, but its record lacks what its command declares in this release: written, and handed back, not begun."""
+
+    fields: tuple[Any, ...]  # names and values, alternating
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """A plain RQ job: RQ's own code has already written its outcome."""
 
     finished: bool
 
 
-Outcome = Finished | Retried | Requeued | LeftOff | Postponed | Waiting | Dead | Discarded | GivenBack | Recorded
+Outcome = (
+    Finished | Retried | Requeued | LeftOff | Postponed | Waiting | Dead | Discarded | GivenBack | Amended | Recorded
+)
 
 
 class Ended(NamedTuple):

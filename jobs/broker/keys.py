@@ -148,9 +148,61 @@ def followers(job_id: str) -> str:
     return f"jobs:followers:{job_id}"
 
 
+def waiters(job_id: str) -> str:
+    """The processes that wait for a job's end, a set; each is noted again while it waits."""
+    return f"jobs:waiters:{job_id}"
+
+
+def woken(process: str) -> str:
+    """The channel on which a process that waits for jobs is woken."""
+    return f"jobs:woken:{process}"
+
+
 def unique(command: str, digest: str) -> str:
     """The lock of a unique command: the id of the job that holds it."""
     return f"jobs:unique:{command}:{digest}"
+
+
+def collapse(command: str, digest: str) -> str:
+    """The job of a key into which further pushes collapse until it begins: its id."""
+    return f"jobs:collapse:{command}:{digest}"
+
+
+# --- ours: limits. A place is a limit with one value of its key: `<limit>=<value>` -----------
+
+LIMITED = "jobs:limited"  # places for which jobs wait, by since when
+LIMITS_DUE = "jobs:limits:due"  # places whose rate admits the next job, by when
+HOLDERS = "jobs:holders"  # workers that own slots, a set
+
+
+def limit(limit_id: str) -> str:
+    """The values of a limit that hold now: the newest release's, and an operator's; a hash."""
+    return f"jobs:limit:{limit_id}"
+
+
+def slots(place: str) -> str:
+    """The executions that own a slot of a place, a set of `<job>:<execution>`."""
+    return f"jobs:slots:{place}"
+
+
+def holds(worker: str) -> str:
+    """The slots that a worker's executions own, a set of `<job>:<execution>`, a tab, and the place."""
+    return f"jobs:holds:{worker}"
+
+
+def rate(place: str) -> str:
+    """When a rate is as if nothing had ever started, in seconds since the epoch."""
+    return f"jobs:rate:{place}"
+
+
+def lane(place: str, queue: str) -> str:
+    """The jobs of a queue that wait for a place, a list whose head is the next one."""
+    return f"jobs:lane:{place}:{queue}"
+
+
+def lanes(place: str) -> str:
+    """The queues that have a lane for a place, a hash: the job that was woken in each, or ""."""
+    return f"jobs:lanes:{place}"
 
 
 # --- ours: recurring entries -----------------------------------------------------------------
@@ -266,14 +318,19 @@ REGISTRIES = ("wip", "scheduled", "deferred", "finished", "failed", "canceled") 
 
 TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above, in the server's words
     **dict.fromkeys((QUEUES, WORKERS, PAUSED, LINKING, RELEASING, OUTBOX_ENDED, ENTRIES, retried), "set"),
-    **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers), "set"),
+    **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers, waiters), "set"),
     **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES, ERRORS), "zset"),
     **dict.fromkeys((OUTBOX_PLAIN, registry, ready, processes_of, doormen), "zset"),
     **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, RELEASES, job, worker, runs_ended, change, profile), "hash"),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples, error, errors_of), "hash"),
-    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, sent, unique), "string"),
+    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, sent), "string"),
+    **dict.fromkeys((unique, collapse), "string"),
     **dict.fromkeys((queue, runs, bell, recall, activity_of), "list"),
-    **dict.fromkeys((removed, searches), "hash"),
+    **dict.fromkeys((removed, searches, limit, lanes), "hash"),
+    **dict.fromkeys((HOLDERS, slots, holds), "set"),
+    **dict.fromkeys((LIMITED, LIMITS_DUE), "zset"),
+    lane: "list",
+    rate: "string",
     counts_packed: "string",
     **dict.fromkeys((results, ACTIVITY), "stream"),
 }
@@ -300,7 +357,7 @@ def shared(queues: Iterable[str]) -> list[str]:
 
 _BEGINNINGS = {registry(kind, ""): TYPES[registry] for kind in REGISTRIES}
 _BEGINNINGS |= {
-    unique("", "").removesuffix(":") if each is unique else each(""): kind
+    each("", "").removesuffix(":") if each in (unique, collapse, lane) else each(""): kind
     for each, kind in TYPES.items()
     if callable(each) and each is not registry
 }

@@ -72,7 +72,9 @@ def _defer(
             connection.commit()
     fields = {"id": job.id, "queue": job.origin, "duplicate": job.duplicate}
     if not options["follow"]:
-        kind = "Already enqueued (the command is unique): job" if job.duplicate else "Enqueued: job"
+        kind = "Enqueued: job"
+        if job.duplicate:
+            kind = "Collapsed into job" if command.collapse else "Already enqueued (the command is unique): job"
         output.json({**fields, "state": job.state}) if output.as_json else output.say(f"{kind} {job.id}.")
         return DONE
     state = _end_of(output, job, inf if timeout is None else timeout)

@@ -9,7 +9,8 @@ from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
 from jobs.cli.selection import filtered, why_none
 from jobs.inspection import find, job_steps, timeline
-from jobs.job import MandateJob
+from jobs.inspection.results import returned
+from jobs.job import JobState, MandateJob
 from jobs.record import display, prerequisites
 
 COLUMNS = ("id", "state", "queue", "at", "attempts", "description", "reason")
@@ -68,6 +69,8 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "dependents": sorted(job.dependents),
         "steps": job_steps.as_dict(job),
         "history": [asdict(event) for event in job.history],
+        "report": str(job.report or ""),
+        "returned": returned(job) if job.state is JobState.FINISHED else None,
         "log": job.call_log,
         "traceback": _last_traceback(job),
     }

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from jobs import runtime, unrun
 from jobs.errors import CommandDefinitionError
+from jobs.limits.collapse import Collapse
 from jobs.retries import CENTURY, RetryOn, seconds_of
 
 DEFAULTS: dict[str, Any] = {
@@ -31,6 +32,10 @@ DEFAULTS: dict[str, Any] = {
     "expires_in": None,
     # Seconds, or a timedelta, during which at most one job with the same arguments is unfinished; None: any number.
     "unique_for": None,
+    # Limits on how many jobs run at once or start in a time: `[Concurrency(1, key="shop"), Rate(40, per=60)]`.
+    "limits": (),
+    # When further jobs of one key collapse into the job that has not begun: `Collapse(wait=5, key="user")`.
+    "collapse": None,
     # Whether a job is discarded when a record that its arguments refer to is gone; otherwise it fails.
     "guard_against_deserialization_errors": True,
     # Whether a job is in the database from `defer` on until Redis has it; needs JOBS["OUTBOX"].
@@ -69,6 +74,7 @@ RESERVED = frozenset(
         "requeue_job",
         "step",
         "each",
+        "report",
         "context",
         "unique_key",
         "has_call",
@@ -133,6 +139,10 @@ def check_options(command: Any) -> None:
     for option in ("expires_in", "unique_for"):
         if getattr(command, option) is not None and not seconds_of(getattr(command, option)) > 0:
             refuse(option, "a number of seconds above 0, a timedelta, or None")
+    if command.collapse is not None and not isinstance(command.collapse, Collapse):
+        refuse("collapse", "Collapse(wait=..., key=...), or None")
+    if command.collapse is not None and command.unique_for is not None:
+        refuse("unique_for", "None beside collapse, which keeps one job of a key that has not begun")
     if not (_is_number(command.profile_rate) and 0 <= command.profile_rate <= 1):
         refuse("profile_rate", "a number from 0 to 1")
     if not (type(command.atomic) is bool or (isinstance(command.atomic, str) and command.atomic)):
@@ -144,7 +154,7 @@ def check_options(command: Any) -> None:
 
 def check_methods(command: Any) -> None:
     """
-    Refuse methods whose body would not run when they are called.
+    Refuse methods whose body would not run when they are called, and a key of `collapse` that is no field.
 
     `call` and the hooks may be coroutine functions, which are run to completion. `unique_key` and `__post_init__` may
     not: `defer` calls them, and could not await them.
@@ -168,6 +178,8 @@ def check_methods(command: Any) -> None:
         raise CommandDefinitionError(
             f"{command.__qualname__}.{name} is {kind}: a call would not run its body. {advice}"
         )
+    if command.collapse is not None and command.has_call():
+        command.collapse.check(command)
 
 
 def database_of(command: Any) -> str:
@@ -205,6 +217,19 @@ def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | 
         return None
     delay = span("wait", wait)
     return runtime.now() + delay if delay else None
+
+
+def check_collapse(command: Any, **given: object) -> None:
+    """
+    Refuse the options of `defer` that say when a job runs, for a command whose `collapse` says so: a push that
+    collapses into another job would run before its own time, or before its own prerequisites. Raises ValueError.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}={value!r} is impossible for {command.__qualname__}: its {command.collapse!r} decides when its "
+                f"jobs run. Leave {name} out, or defer a command without `collapse`."
+            )
 
 
 def bounded(name: str, at: datetime) -> float:

@@ -36,6 +36,7 @@ ACTIONS = {
     JobState.RETRYING: ("retry", "cancel", "delete"),
     JobState.WAITING: ("run_now", "cancel", "delete"),
     JobState.BLOCKED: ("run_now", "cancel", "delete"),
+    JobState.LIMITED: ("cancel", "delete"),
     JobState.FINISHED: ("delete",),
     JobState.DEAD: ("retry", "delete"),
     JobState.DISCARDED: ("retry", "delete"),

@@ -39,13 +39,13 @@ PLACES: dict[JobState, str] = {
     JobState.RETRYING: "scheduled",
     JobState.WAITING: "deferred",
     JobState.BLOCKED: "deferred",
+    JobState.LIMITED: "deferred",
     JobState.FINISHED: "finished",
     JobState.DEAD: "failed",
     JobState.DISCARDED: "canceled",
     JobState.CANCELLED: "canceled",
 }
-_SHARED = {JobState.SCHEDULED, JobState.RETRYING, JobState.WAITING, JobState.BLOCKED}
-_SHARED |= {JobState.DISCARDED, JobState.CANCELLED}
+_SHARED = {state for state, place in PLACES.items() if place in ("scheduled", "deferred", "canceled")}
 
 
 @dataclass(frozen=True, slots=True)

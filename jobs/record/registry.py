@@ -4,7 +4,7 @@ strands no job. A payload can run only commands that are registered here.
 """
 
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from importlib import import_module
 from typing import Any, ClassVar, Protocol
@@ -22,6 +22,8 @@ class CommandClass(Protocol):
     timeout: ClassVar[float | None]
     expires_in: ClassVar[float | timedelta | None]
     unique_for: ClassVar[float | timedelta | None]
+    limits: ClassVar[Sequence[Any]]
+    collapse: ClassVar[Any]  # of jobs.limits, or None
     result_ttl: ClassVar[int]
     unique_key: ClassVar[Callable[..., Any] | None]
 

@@ -14,6 +14,7 @@ class JobState(StrEnum):
     RETRYING = "retrying"
     WAITING = "waiting"
     BLOCKED = "blocked"
+    LIMITED = "limited"  # waits for a limit of its command
     FINISHED = "finished"
     DEAD = "dead"
     DISCARDED = "discarded"
@@ -45,6 +46,8 @@ def state_of(status: str, state: str) -> JobState:
     """Return a job's state by the fields of its record. WAITING includes blocked: that depends on its prerequisites."""
     if state == "retrying" and status == JobStatus.SCHEDULED.value:
         return JobState.RETRYING
+    if state == "limited" and status == JobStatus.DEFERRED.value:
+        return JobState.LIMITED
     if state == "discarded" and status == JobStatus.CANCELED.value:
         return JobState.DISCARDED
     return _STATES[JobStatus(status)]

@@ -84,6 +84,7 @@ class Steps:
                 current.cursor = walk.encoded(after, current.name)
                 current.done += 1
                 keeper.has_advanced = True
+                self._report(current)
                 keeper.reach()
             is_through = True
         finally:
@@ -126,10 +127,15 @@ class Steps:
             if number:
                 current.cursor, current.done = walk.encoded(chunks.after, name), chunks.done
                 keeper.has_advanced = True
+                self._report(current)
                 keeper.reach()
             if number < size:
                 break
         self._end(None)
+
+    def _report(self, current: Current) -> None:
+        if current.total is not None:
+            self._command.report(current.done, current.total, current.name)
 
     # --- one after the other ---------------------------------------------------------------------
 

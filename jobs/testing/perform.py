@@ -16,6 +16,7 @@ from jobs import conf, queues
 from jobs.attempts.outcomes import Dead, Retried
 from jobs.broker import keys
 from jobs.job import MandateJob
+from jobs.record.states import ENDED
 from jobs.testing import attempt, patches
 from jobs.testing.matching import aware
 from jobs.testing.recorded import Chosen, Recorded, Wanted
@@ -42,7 +43,7 @@ class Performer:
     below: patches.OpenKit | None = None  # the kit that this one covers while it is open
 
     def __init__(self) -> None:
-        self.memory = ScriptedMemory(self._pushed)
+        self.memory = ScriptedMemory(self._pushed, self._collapsed, self._perform_until_ended)
         self.enqueued_jobs: list[Recorded] = []
         self.performed_jobs: list[Recorded] = []
         self._ahead = 0.0  # seconds by which the clock is ahead
@@ -160,6 +161,13 @@ class Performer:
                 with patches.showing(self):
                     self._perform_next()
 
+    def _collapsed(self, job_id: str) -> None:
+        """Show in the last push of a job what it took from one that has collapsed into it: arguments and time."""
+        for at, recorded in reversed([*enumerate(self.enqueued_jobs)]):
+            if recorded.job.id == job_id:
+                self.enqueued_jobs[at] = self._recorded(job_id)
+                break
+
     def _perform_next(self) -> int:
         attempts = 0
         while self._next and self._blocks:
@@ -189,6 +197,17 @@ class Performer:
                     attempts += self._perform(recorded, raises=raises) + self._perform_next()
         return attempts
 
+    def _perform_until_ended(self, job_id: str) -> None:
+        """Perform the queued and due jobs, again and again, until this one has ended or none is left."""
+        with patches.showing(self):
+            for _ in range(MOST_RUNS):  # a job that always puts itself back never ends
+                if self._has_ended(job_id) or not self._perform_all(Wanted()):
+                    break
+
+    def _has_ended(self, job_id: str) -> bool:
+        state = MandateJob(job_id, connection=self.memory).state  # type: ignore[arg-type]
+        return state is not None and state in ENDED
+
     def _queued(self) -> list[str]:
         """Return the jobs in the queues that are not paused, in the order in which a worker takes them."""
         paused = queues.paused()
@@ -207,10 +226,12 @@ class Performer:
                 f"{recorded} would be performed after {MOST_RUNS} attempts in a row, at itself or at jobs that have "
                 f"enqueued it: that will not end (job {job_id})."
             )
-        self.performed_jobs.append(recorded)
         outer, self._running = self._running, job_id
         try:
             claim = self.memory.claim(job_id)
+            if claim is None:
+                return 0
+            self.performed_jobs.append(recorded)
             outcome, command, seconds = attempt.make(claim)
             if self.strikes.is_killed:
                 self.strikes.is_killed = False

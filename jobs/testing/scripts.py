@@ -5,7 +5,7 @@ needs: which jobs were pushed, and when each was due.
 `tests/jobs/testing/test_scenarios.py` runs against the kit and against a server.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from jobs import conf, control, queues, runtime
@@ -19,6 +19,8 @@ from jobs.record import prerequisites
 from jobs.testing.lua import interpreter
 from jobs.testing.memory import Memory, bytes_of
 from jobs.worker.commit import Handed, encode_outcome, words
+from jobs.worker.lanes import _LANES
+from jobs.worker.lanes import SLICE as LANES
 from jobs.worker.promotion import _PROMOTE
 from jobs.worker.promotion import SLICE as PROMOTED
 from jobs.worker.recovery import recover
@@ -38,12 +40,14 @@ class ScriptedMemory(Memory):
     Jobs that can be written, claimed and committed. Raises MissingExtraError without lupa.
 
     `pushed(job id, counts=...)` is called when a job was written, requeued or retried, which counts as a push; and when
-    its prerequisites have released it, or it was put off, which does not.
+    its prerequisites have released it, or it was put off, which does not. `collapsed(job id)` is called when a new job
+    has collapsed into this one. `perform(job id)` performs what is due until that job has ended, for `job.wait`.
     """
 
-    def __init__(self, pushed: Pushed) -> None:
+    def __init__(self, pushed: Pushed, collapsed: Callable[[str], None], perform: Callable[[str], None]) -> None:
         super().__init__()
-        self._pushed = pushed
+        self._pushed, self._collapsed = pushed, collapsed
+        self.perform_until_ended = perform
         self._interpreter = interpreter()
         self._executions = 0
         self._dues: dict[str, float] = {}  # when the jobs in the queues were due, in seconds since the epoch
@@ -56,11 +60,15 @@ class ScriptedMemory(Memory):
         for job_id in new:
             if self.exists(keys.job(job_id)):
                 self._note(job_id, counts=True, due=self._wanted(job_id))
+        if script is queues._PUSH:
+            for holder in {as_text(holder) for _, holder in answer}:
+                if self.hexists(keys.job(holder), "collapsed"):
+                    self._collapsed(holder)
         if script is prerequisites._LINK:
             self._note_started(answer[1])
         if script is control._CHANGE:
             _, first, what, *_ = arguments
-            changed = map(str, [first, *arguments[12:]])
+            changed = map(str, [first, *arguments[13:]])
             for changed_id, outcome, status in zip(changed, answer[::2], answer[1::2], strict=True):
                 if what == "queue" and outcome == b"done":
                     due = self._dues.get(changed_id) if status == b"queued" else None
@@ -77,7 +85,9 @@ class ScriptedMemory(Memory):
     def next_due(self, *, after: float) -> float | None:
         """Return when the next job becomes due after that time, in seconds since the epoch; None without one."""
         found = [self._in_order("scheduled", name, f"({after!r}", "+inf", "LIMIT", 0, 1) for name in conf.queues()]
-        return min((score for pairs in found for score in pairs.values()), default=None)
+        lanes = self._ask("ZRANGEBYSCORE", keys.LIMITS_DUE, f"({after!r}", "+inf", "WITHSCORES", "LIMIT", 0, 1)
+        dues = [score for pairs in found for score in pairs.values()] + [float(score) for score in lanes[1::2]]
+        return min(dues, default=None)
 
     def waiting(self) -> Iterator[str]:
         """The jobs that wait for prerequisites."""
@@ -86,15 +96,15 @@ class ScriptedMemory(Memory):
 
     # --- as a worker -----------------------------------------------------------------------------
 
-    def claim(self, job_id: str) -> Claim:
-        """Take a queued job."""
+    def claim(self, job_id: str) -> Claim | None:
+        """Take a queued job; None if its limits do not admit it now: then it waits for them, or is discarded."""
         queue = keys.queue(as_text(self.hget(keys.job(job_id), "origin") or b""))
         if self.lrange(queue, 0, 0) != [job_id.encode()]:  # a worker takes the first
             self._ask("LREM", queue, 1, job_id)
             self._ask("LPUSH", queue, job_id)
         self._ask("ZADD", keys.ALIVE, repr(runtime.now()), WORKER)
-        (row,) = rows(self._step([queue], wanted=1).rows)
-        return Claim(row)
+        row: Any = self._step([queue], wanted=1).rows
+        return Claim(rows(row)[0]) if row else None
 
     def commit(self, claim: Claim, outcome: Outcome, command: str, seconds: float) -> None:
         """Write what an attempt ended as, if the claim is still held. RuntimeError for one that cannot be written."""
@@ -119,11 +129,16 @@ class ScriptedMemory(Memory):
             places = [keys.registry("scheduled", name), keys.queue(name), keys.registry("failed", name)]
             while self._run_script(_PROMOTE, places, [keys.RQ, iso(runtime.now()), PROMOTED]) == PROMOTED:
                 pass
+        looked_at, at = LANES, 0
+        while looked_at == LANES:
+            looked_at, _ = self._run_script(_LANES, [], [keys.RQ, iso(runtime.now()), "", LANES, at])
+            at += looked_at
 
     def _step(self, lists: Sequence[str], *outcomes: Handed, wanted: int = 0) -> StepAnswer:
         now = runtime.now()
         about: list[Word] = [keys.RQ, WORKER, iso(now), repr(now), wanted, self._executions]
         about += (keys.counts(int(now // 60)), COUNTS_KEPT, len(outcomes), UNSEEN, int(conf.get("DEAD_LIMIT")))
+        about += (wanted, 1)
         self._executions += wanted
         return StepAnswer(*self._run_script(_STEP, lists, [*about, *words(outcomes)]))
 

@@ -27,7 +27,7 @@ from jobs.client import tracing
 from jobs.logs import AttemptLog
 from jobs.safe_logging import safe_logger
 from jobs.steps import checkpoints
-from jobs.worker import breath, databases, outbox, pace, signals, stacks
+from jobs.worker import breath, databases, outbox, pace, signals, stacks, waits
 from jobs.worker.attempt import maker
 from jobs.worker.connection import CONNECTION_ERRORS
 from jobs.worker.fetch import Fetch
@@ -96,6 +96,7 @@ class Child:
         logging.getLogger().addHandler(AttemptLog())
         breath.start(self._board)
         outbox.start(next(iter(self._settings.queues)))
+        waits.watch(self._settings.queues)
         if self._is_born_quiet:  # before a thread could claim
             self._quiet()
         for thread in self._threads:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from jobs import conf, runtime
 from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import (
+    Amended,
     Committed,
     Dead,
     Discarded,
@@ -55,16 +56,26 @@ class EncodedOutcome(NamedTuple):
     entry: bytes  # the recurring entry whose run the job is
     fields: tuple[Word, ...]  # names and values for the job's record
     is_kept: bytes = b""  # whether the outbox has the job until it ends
+    limits: bytes = b""  # what the attempt held, after `f`, or `r` if it was not begun
 
     def words(self) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
         """The arguments of the script: the words that each outcome has, and the further ones that the last names."""
         more, further = "", _NO_WORDS
-        if self.slow == "1" or self.result_type or self.event or self.entry or self.fields or self.is_kept:
+        if (
+            self.slow == "1"
+            or self.result_type
+            or self.event
+            or self.entry
+            or self.fields
+            or self.is_kept
+            or self.limits
+        ):
             more, further = self._more()
         return (self.id, self.execution, self.queue, self.kind, self.when, self.label, more), further
 
     def _more(self) -> tuple[str, tuple[Word, ...]]:
-        named = {"r": self.result_type, "v": self.result, "b": self.began, "e": self.event, "s": self.entry}
+        named: dict[str, Word] = {"r": self.result_type, "v": self.result, "b": self.began, "e": self.event}
+        named |= {"s": self.entry, "l": self.limits}
         letters = ("x" if self.slow == "1" else "") + ("k" if self.is_kept else "")
         letters += "".join(letter for letter, word in named.items() if word)
         words: tuple[Word, ...] = tuple(word for word in named.values() if word)
@@ -105,9 +116,13 @@ class Commits:
     def __bool__(self) -> bool:
         return bool(self._done)
 
-    def add(self, claim: Claim, outcome: Outcome, command: str, seconds: float) -> None:
-        """Hand an outcome over. `command` and `seconds` (what the attempt took) are what it is counted under."""
-        self._done.append(Handed(claim, encode_outcome(claim, outcome, command, seconds)))
+    def add(self, claim: Claim, outcome: Outcome, command: str, seconds: float, *, has_returned: bool = True) -> None:
+        """
+        Hand an outcome over. `command` and `seconds` (what the attempt took) are what it is counted under. An attempt
+        whose body has not returned keeps the slots of its limits.
+        """
+        encoded = encode_outcome(claim, outcome, command, seconds)
+        self._done.append(Handed(claim, encoded if has_returned else encoded._replace(limits=b"")))
 
     def take(self) -> list[Handed]:
         """All that is there now."""
@@ -139,13 +154,13 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         counted, began = "retried", now - seconds
         result_type, result = _RETRIED, _b64(outcome.traceback)
         fields = ("state", "retrying", "reason", outcome.reason, "progress", outcome.progress.dump())
-        fields += ("more", _letters(claim), "log", _bounded(outcome.log), "fingerprint", outcome.fingerprint)
+        fields += ("log", _bounded(outcome.log), "fingerprint", outcome.fingerprint)
         note = line("failed", now, worker=claim.worker, reason=outcome.reason)
         note += "\n" + line("retried", now, reason=f"due {iso(now + outcome.delay)}")
     elif isinstance(outcome, Requeued):
         kind, when = _at(now, outcome.delay)
         counted = "requeued"
-        fields = ("state", "", "reason", "", "progress", outcome.progress.dump(), "more", _letters(claim))
+        fields = ("state", "", "reason", "", "progress", outcome.progress.dump())
         note = line("requeued", now, worker=claim.worker, reason=f"due {iso(now + outcome.delay)}")
     elif isinstance(outcome, LeftOff):
         kind = "T" if outcome.at_tail else "H"
@@ -153,7 +168,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         note = line("resumed", now, worker=claim.worker, reason=outcome.reason)
     elif isinstance(outcome, Postponed):
         kind, when = _at(now, outcome.delay)
-        fields = ("state", "", "reason", outcome.reason, "progress", outcome.progress.dump(), "more", _letters(claim))
+        fields = ("state", "", "reason", outcome.reason, "progress", outcome.progress.dump())
     elif isinstance(outcome, Waiting):
         kind = "W"
     elif isinstance(outcome, Dead):
@@ -167,14 +182,16 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         fields = ("state", "discarded", "reason", outcome.reason)
         name = "expired" if outcome.expired else "discarded"
         note = line(name, now, worker=claim.worker, reason=outcome.reason)
-    elif isinstance(outcome, GivenBack):
-        kind = "H"
+    elif isinstance(outcome, GivenBack | Amended):
+        kind, fields = "H", outcome.fields if isinstance(outcome, Amended) else ()
     elif isinstance(outcome, Recorded):
         kind, counted = "N", "finished" if outcome.finished else "dead"
     if claim.checkpoints is not None and not (kind == "F" and not when):
         fields += claim.checkpoints.fields()
     if claim.interruptions and isinstance(outcome, Retried | Requeued | LeftOff):
         fields += ("survived", claim.interruptions)  # this attempt ended by itself: the job is suspected no more
+    if claim.reporter is not None and claim.reporter.unwritten and _is_over(outcome) and when != 0:
+        fields += ("report", claim.reporter.unwritten)
     # Histogram buckets double: bucket n counts attempts that took less than 2**n microseconds.
     label = f"{claim.queue_name}|{command}|{counted}|{int(seconds * 1e6).bit_length()}" if counted else ""
     slow = "1" if seconds > SLOW or claim.is_plain else "0"
@@ -195,12 +212,19 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         claim.more.schedule,
         fields,
         claim.more.is_kept,
+        _held(claim, outcome) if claim.more.limits else b"",
     )
 
 
-def _letters(claim: Claim) -> Word:
-    """The field `more` of a job that has progress now, with the letters that it has already."""
-    return claim.more.letters or 1
+def _held(claim: Claim, outcome: Outcome) -> bytes:
+    """The limits of an attempt that is over, and whether it had begun: a start that was none does not count."""
+    is_begun = not isinstance(outcome, GivenBack | Amended | Waiting) and not getattr(outcome, "expired", False)
+    return (b"f" if is_begun else b"r") + claim.more.limits
+
+
+def _is_over(outcome: Outcome) -> bool:
+    """Whether an attempt had begun, and its record is still to be written."""
+    return not isinstance(outcome, GivenBack | Amended | Recorded)
 
 
 def _bounded(log: str) -> str:

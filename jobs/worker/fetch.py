@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from threading import get_ident
 
 from redis.exceptions import ResponseError
@@ -22,7 +23,7 @@ from jobs.worker.steps import Steps
 
 logger = safe_logger("jobs.worker")
 
-LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most
+LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most; soon while a queue is paused: its resume rings nobody
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
 OVERDUE = 0.001  # seconds after which a leader's job no longer keeps the next thread waiting
 
@@ -104,6 +105,7 @@ class Fetch:
             self._board.turn()
             if self._ready:
                 return True
+            due = self._steps.lanes_due
             try:
                 releasing = self._receive()
                 if not self._ready:
@@ -114,8 +116,8 @@ class Fetch:
             if self._burst and self._steps.may_claim and not self.held and not releasing:
                 self.stop()
             self._choose_leader()
-            found = bool(self._ready) or self._steps.has_more
-        if found and self._at_the_door.locked():
+            found = bool(self._ready) or self._steps.has_more or not self._steps.until_due
+        if (found or self._steps.lanes_due < due) and self._at_the_door.locked():
             self._doorbell.ring()
         self._leave_door_if_busy()
         for member in releasing:
@@ -128,8 +130,7 @@ class Fetch:
                 return
             try:
                 queues = self._order()
-                # Nobody rings when a queue is resumed: while one is paused, look again soon.
-                limit = LONG if len(queues) == len(self._queues) else SOON
+                limit = min(LONG if len(queues) == len(self._queues) else SOON, self._steps.until_due)
                 self._doorbell.wait(queues, limit, claims=self._steps.may_claim)
                 self._doorbell_pause = 0.0
             except CONNECTION_ERRORS as error:
@@ -212,10 +213,10 @@ class Fetch:
             self._stopped.wait(0.25)
         return answer.releasing
 
-    def _room(self, done: int) -> int:
-        """How many jobs to claim: no more than threads are idle, or what a batch lacks while jobs are short."""
+    def _room(self, done: int) -> tuple[int, int]:
+        """How many jobs to claim, as threads are idle or a batch of short ones lacks, and how many threads are idle."""
         idle = self._threads - (len(self.held) - done)
-        return max(idle, self.pace.batch - len(self._ready)) if self.pace.batch > 1 else idle
+        return (max(idle, self.pace.batch - len(self._ready)) if self.pace.batch > 1 else idle), idle
 
     def _order(self) -> list[str]:
         if self._quiet:
@@ -245,12 +246,9 @@ class Fetch:
     def give_back(self) -> None:
         """Return the claims that no thread has begun to the heads of their queues, those of an unread answer too."""
         self._commit(self._receive)
-        while self._ready:
-            try:
-                claim = self._ready.pop()  # the last first, so that the first ends at the head
-            except IndexError:
-                break
-            self.commits.add(claim, GivenBack(), "", 0.0)
+        with suppress(IndexError):
+            while True:  # the last first, so that the first ends at the head
+                self.commits.add(self._ready.pop(), GivenBack(), "", 0.0)
         self.flush()
 
     def forget(self, job_id: str, execution: str = "") -> set[Claim]:
@@ -258,7 +256,10 @@ class Fetch:
         Drop a claim that no thread has begun: the job was cancelled, and Redis has forgotten the claim, too. Returns
         those that a thread has begun. Without an execution: whichever of the job is here.
         """
-        return self._steps.forget(job_id, execution)
+        begun = self._steps.forget(job_id, execution)
+        if self.commits:  # the slots of what was dropped
+            self._doorbell.ring()
+        return begun
 
     def flush(self) -> bool:
         """Commit what is done, claim nothing. Whether all of it is written now."""

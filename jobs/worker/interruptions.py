@@ -87,7 +87,7 @@ class Interruptions:
         self.lost.add(thread)
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         outcome, command = execution.given_up(claim, kind)
-        self._fetch.commits.add(claim, outcome, command, time.monotonic() - claim.started)
+        self._fetch.commits.add(claim, outcome, command, time.monotonic() - claim.started, has_returned=False)
         self._fetch.flush()
         self._board.end(self._threads.index(thread))  # the parent must not judge a job that is over
         return f"job {claim.job_id} did not come back {INTERRUPT_GRACE:g} s after its interrupt"

@@ -1,4 +1,7 @@
-"""Promotes due jobs from the scheduled registries to their queues. One worker at a time does it; any worker may."""
+"""
+Promotes due jobs from the scheduled registries to their queues, and wakes the lanes of limits that are due or have
+room. One worker at a time does it; any worker may.
+"""
 
 import time
 from collections.abc import Iterable
@@ -8,6 +11,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Script
 from jobs.broker.lease import Lease
 from jobs.broker.times import iso
+from jobs.worker import lanes
 from jobs.worker.connection import Wire
 
 LEASE = 5_000  # milliseconds without promotion after the worker that promotes has died
@@ -22,10 +26,14 @@ class Promotion:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._lane = 0  # the lane that is looked at next
         self._lease = Lease(keys.lease("promotion"), LEASE, wire.run)
 
     def run(self, queues: Iterable[str]) -> int:
-        """Promote due jobs, if this worker holds the lease. Returns the number of jobs. Raises redis-py's errors."""
+        """
+        Promote due jobs and wake lanes, if this worker holds the lease. Returns the number of promoted jobs. Raises
+        redis-py's errors.
+        """
         if not self._lease.hold():
             return 0
         promoted, until = 0, time.monotonic() + LONGEST
@@ -37,6 +45,7 @@ class Promotion:
                 promoted += moved
                 if time.monotonic() > until:  # each queue gets one slice at the least
                     break
+        self._lane = lanes.look(self._wire, self._lane)
         return promoted
 
     def end(self) -> None:

@@ -11,10 +11,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, NamedTuple
 
 from jobs import conf, runtime
 from jobs.attempts.claim import Claim, rows
+from jobs.attempts.outcomes import GivenBack
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
 from jobs.broker.times import UNSEEN, as_text, iso
@@ -41,6 +43,7 @@ class StepAnswer(NamedTuple):
     rows: list[list[Any]]  # the new claims
     is_registered: int  # whether this worker counts as alive
     trimmed: int  # dead jobs over DEAD_LIMIT that were removed
+    due: bytes  # seconds until the next lane is due; 0 to be asked again at once; empty: not looked at
 
 
 class _Flight(NamedTuple):
@@ -67,6 +70,7 @@ class Steps:
         self.jobs_left = max_jobs
         self.may_claim = True  # whether the last step found us among the living
         self.has_more = False  # whether more is done than went into the last step
+        self.lanes_due = inf  # when the next lane of a limit is due, as far as this worker knows (monotonic seconds)
         self.is_full = False  # whether the last step brought as many claims as it wanted: the queues have more
         self._worker, self._wire, self._queues = worker, wire, queues
         self._dead_limit = int(conf.get("DEAD_LIMIT"))
@@ -91,22 +95,30 @@ class Steps:
         return not self._in_doubt and self._wire.is_open and time.monotonic() < self._reconcile_at
 
     @property
+    def until_due(self) -> float:
+        """Seconds until the next lane of a limit is due, as far as this worker knows."""
+        return max(0.0, self.lanes_due - time.monotonic())
+
+    @property
     def is_all_written(self) -> bool:
         return not self._unsent and not self.commits
 
     # --- there -----------------------------------------------------------------------------------
 
-    def send(self, order: Sequence[str], room: Callable[[int], int], *, only_to_claim: bool = False) -> None:
+    def send(
+        self, order: Sequence[str], room: Callable[[int], tuple[int, int]], *, only_to_claim: bool = False
+    ) -> None:
         """
         Send what is done, and ask for as many claims as there is `room` for when that many outcomes are committed, from
-        the queues in this order. Nothing is in flight. With `only_to_claim`, send nothing if there is no room.
+        the queues in this order; `room` tells how many, and for how many of them a thread is idle. Nothing is in
+        flight. With `only_to_claim`, send nothing if there is no room.
         """
         self._is_sending = False
         if self._in_doubt or time.monotonic() > self._reconcile_at:
             self._reconcile()
         waiting = self._unsent + self.commits.take()
         outcomes = self._parcels.fill(waiting)
-        wanted = room(len(outcomes)) if order else 0
+        wanted, idle = room(len(outcomes)) if order else (0, 0)
         if self.jobs_left is not None:
             wanted = min(wanted, self.jobs_left)
         if wanted <= 0 and only_to_claim:
@@ -116,6 +128,7 @@ class Steps:
         now = runtime.now()
         about: list[Word] = [self._worker, iso(now), repr(now), wanted, self._executions]
         about += (keys.counts(int(now // 60)), COUNTS_KEPT, len(outcomes), UNSEEN, self._dead_limit)
+        about += (max(idle, 0), int(not self.until_due))
         flight = _Flight(outcomes, self._again, wanted, self._executions)
         self._unsent, self._is_sending, self._in_doubt = waiting, True, True  # until the answer is here
         self._again = self._again | {handed.claim.execution for handed in outcomes}
@@ -156,12 +169,19 @@ class Steps:
             self._take_in([Claim(row) for row in answer.rows])
             self._in_doubt = False
         self.may_claim = bool(answer.is_registered)
+        self._note_due(answer.due)
         self.is_full = 0 < flight.wanted == len(answer.rows)
         if any(error.startswith(b"READONLY") for _, error in answer.failed):
             self._wire.close()  # Sentinel may know a better server by now
         if answer.trimmed:
             logger.warning("%d dead jobs were too many (JOBS['DEAD_LIMIT']): the oldest are gone", answer.trimmed)
         return answer
+
+    def _note_due(self, due: bytes) -> None:
+        if due:
+            self.lanes_due = time.monotonic() + float(due)
+        elif not self.until_due:
+            self.lanes_due = inf
 
     def _settle(self, flight: _Flight, answer: StepAnswer) -> None:
         """Forget the outcomes that are written or refused, and keep those that failed for the next step."""
@@ -185,7 +205,10 @@ class Steps:
 
     def _take_in(self, claims: list[Claim]) -> None:
         if self._forgotten:
-            claims = [claim for claim in claims if not any(_is_of(claim, *asked) for asked in self._forgotten)]
+            dropped = [claim for claim in claims if any(_is_of(claim, *asked) for asked in self._forgotten)]
+            claims = [claim for claim in claims if claim not in dropped]
+            for claim in dropped:
+                self._free(claim)
         for claim in claims:
             self.held[claim.execution] = claim
             self.ready.append(claim)
@@ -238,9 +261,15 @@ class Steps:
                 try:
                     self.ready.remove(claim)
                     self.held.pop(claim.execution, None)
+                    self._free(claim)
                 except ValueError:  # a thread has it
                     begun.add(claim)
             return begun
+
+    def _free(self, claim: Claim) -> None:
+        """Free the slots of a claim that is dropped, by an outcome that is refused."""
+        if claim.more.limits:
+            self.commits.add(claim, GivenBack(), "", 0.0)
 
 
 def _is_of(claim: Claim, job_id: str, execution: str) -> bool:

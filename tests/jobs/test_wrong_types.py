@@ -21,6 +21,7 @@ from jobs.worker.parent import Parent
 from jobs.worker.process import Process
 from jobs.worker.scoreboard import Board
 from jobs.worker.settings import WorkerSettings
+from tests.sample.commands.limited import OnePerShop
 from tests.sample.commands.notes import WriteNote
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -28,13 +29,15 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 NOW = int(time.time())
 WHAT = {  # what a function of keys.py is called with, by the names of its parameters
     **{"queue": ["low"], "worker": ["w1"], "kind": keys.REGISTRIES, "entry_id": ["entry-e"], "list_id": ["list"]},
-    "group": ["default,low"],
+    **{"group": ["default,low"], "limit_id": ["sample.OnePerShop:concurrency:shop"]},
     **{"job_id": ["victim", "entry-e"], "command": ["sample.Once"], "digest": ["d"], "member": ["victim:1"]},
     **{"fingerprint": ["0123456789ab"], "user": ["1"], "step": [NOW // 600], "place": [f"{NOW // 60 * 60 - 600}:60"]},
     **{"minute": [NOW // 60 + minute for minute in (-60, 0, 1)], "hour": [NOW // 3_600 + hour for hour in (-1, 0)]},
 }
 OWN_NAMES = {"name": {keys.queue: ["low"], keys.worker: ["w1"], keys.lease: ["promotion"]}}
-NO_KEYS = {keys.channel, keys.name_of, keys.type_of, keys.shared}
+OF_PLACES = (keys.slots, keys.rate, keys.lane, keys.lanes)
+OWN_NAMES["place"] = {each: ['sample.OnePerShop:concurrency:shop="a"'] for each in OF_PLACES}
+NO_KEYS = {keys.channel, keys.woken, keys.name_of, keys.type_of, keys.shared}
 
 
 def called(key):
@@ -136,6 +139,7 @@ class Round:
         self._of_the_parent()
         low = WriteNote.using(queue="low")
         jobs = [WriteNote.defer("x"), WriteNote.defer("x", wait=60), low.defer("x")]
+        jobs += [OnePerShop.using(queue="low").defer("a") for _ in range(2)]
         jobs.append(WriteNote.defer("x", prereq_jobs=[WriteNote.defer("y"), *jobs]))
         worker.hurry().run()
         self._parent._release()

@@ -4,16 +4,16 @@
 --       4 the statuses from which that is possible, each between commas   5 seconds that what is left of it is kept
 --       6 an event for its history, or ''   7 reason   8 LPUSH or RPUSH, for the head or the tail of its queue
 --       9 another queue, or ''   10 for due: when it runs (seconds since the epoch)   11 now (ISO)   12 what `later` said
---       of these jobs before, or ''   13... ids of further jobs
+--       of these jobs before, or ''   13 '1' to go past limits   14... ids of further jobs
 -- Returns { what happened, further } of each job, one after the other: done; missing; status and the job's status, if it
---       is not among those; held and the id of the job that holds its lock; linking, if it is not linked to all of its
+--       is not among those; limited, if it waits for a limit that only `forced` passes; held and the id of the job that holds its lock; linking, if it is not linked to all of its
 --       prerequisites yet (link.lua); error and what the server said; later, where it needs another call: it stands far
 --       from the others in a long list, they had many links, or its claim is searched for in slices, and this is how far
 --       (score and queue).
 --
 -- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is notified.
-local prefix, what, keep, iso = ARGV[1], ARGV[3], tonumber(ARGV[5]), ARGV[11]
--- Parts: server, move, enqueue, ended, record, link, unlink, leave
+local prefix, what, keep, iso, is_forced = ARGV[1], ARGV[3], tonumber(ARGV[5]), ARGV[11], ARGV[13] == '1'
+-- Parts: server, move, enqueue, ended, record, link, unlink, leave, admit
 
 local OFF = '\0off' -- no job's id: it replaces in a list the ids that are about to be removed
 local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
@@ -75,7 +75,7 @@ end
 -- Search claims of a queue, once for all jobs of this call, from the last one or from where the last call ended.
 local function search(queue)
   local wip, by_id, upper = prefix .. 'wip:' .. queue, { [ARGV[2]] = {} }, '+inf'
-  for i = 13, #ARGV do by_id[ARGV[i]] = {} end
+  for i = 14, #ARGV do by_id[ARGV[i]] = {} end
   local score, searched = string.match(ARGV[12], '^(%S+) (.*)$')
   if searched == queue then upper = '(' .. score end
   local some, ended_at = write('ZREVRANGEBYSCORE', wip, upper, '-inf', 'LIMIT', 0, CLAIMS_LOOKED_AT), nil
@@ -156,10 +156,12 @@ end
 local function change(id)
   local key = prefix .. 'job:' .. id
   local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name', 'unique_ms', 'lacked',
-    'started_at')
+    'started_at', 'limits', 'woken', 'lane')
   local status, queue, prerequisites, lock, worker, lacked = job[1], job[2], job[3], job[4], job[5], job[7]
   if not status then return { 'missing', '' } end
-  if not possible(status) then return { 'status', status } end
+  local lane, woken = status == 'deferred' and job[11] or nil, status == 'queued' and job[10] or nil
+  if not possible(lane and what == 'queue' and ARGV[9] ~= '' and 'queued' or status) then return { 'status', status } end
+  if lane and what == 'queue' and ARGV[9] == '' and not is_forced then return { 'limited', lane } end
   if status == 'queued' and standing[id] == LATER or links > MANY then return { 'later', '' } end
   if prerequisites and status ~= 'canceled' and redis.call('EXISTS', 'jobs:unlinked:' .. id) == 1 then
     return { 'linking', '' }
@@ -175,7 +177,7 @@ local function change(id)
 
   if what == 'profile' then
     redis.call('HSET', key, 'profile', 1)
-    record.has(key, '1')
+    redis.call('HSETNX', key, 'more', 1)
     return { 'done', status }
   end
 
@@ -251,6 +253,13 @@ local function change(id)
     leaving[list] = leaving[list] or {}
     table.insert(leaving[list], id)
   end
+  if what == 'queue' and job[9] then
+    if is_forced then redis.call('HSET', key, 'woken', 'forced') else redis.call('HDEL', key, 'woken') end
+  end
+  if lane or woken then
+    if what ~= 'delete' then redis.call('HDEL', key, 'lane', 'state') end
+    admit.off(queue, id, lane, woken)
+  end
   if not linked_anew then
     redis.call('UNLINK', waits)
     if lacks > 0 then links = links + unlink.all(id, prerequisites) end
@@ -266,9 +275,10 @@ local function change(id)
     redis.call('HDEL', key, 'state')
     redis.call('EXPIRE', key, keep)
     redis.call('EXPIRE', prefix .. 'results:' .. id, keep)
-  elseif status ~= 'queued' then -- a fresh budget, and no deadline; one that is moved keeps both
+  elseif status ~= 'queued' and not (lane and ARGV[9] ~= '') then -- a fresh budget, and no deadline; one that is moved keeps both
     redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'survived',
       'attempts', 'expires_at', 'due', 'lacked')
+    if ENDED[status] then redis.call('HDEL', key, 'collapse') end -- it may have begun: no push changes its arguments
   end
   if ARGV[6] ~= '' then record.note(key, ARGV[6]) end
   return { 'done', status }
@@ -276,7 +286,7 @@ end
 
 allow_writes_when_full() -- a person frees memory by it
 local ids, queued = { ARGV[2] }, {}
-for at = 13, #ARGV do ids[#ids + 1] = ARGV[at] end
+for at = 14, #ARGV do ids[#ids + 1] = ARGV[at] end
 for _, id in ipairs(ids) do
   local read, job = pcall(redis.call, 'HMGET', prefix .. 'job:' .. id, 'status', 'origin')
   if read and job[1] == 'queued' and job[2] and possible('queued') then
@@ -304,5 +314,6 @@ for list, some in pairs(leaving) do
     redis.call('LREM', list, 0, OFF)
   end
 end
+admit.wake_marked()
 if failure and #ids == 1 then error(failure, 0) end
 return answers

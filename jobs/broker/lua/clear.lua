@@ -2,25 +2,27 @@
 --
 -- KEYS  the queue's list
 -- ARGV  1 RQ's key prefix   2 the most jobs to look at   3 the time (ISO)   4 seconds that what is left of each is kept
+--       5 now (ISO)
 -- Returns how many jobs were deleted, and how many ids are gone from the list.
 --
 -- The list goes on from its head, so a step costs the same however long it is. Jobs that stay keep their order. It may
 -- be sent twice: what is deleted is deleted.
-local prefix, most, until_, keep = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local prefix, most, until_, keep, iso = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local queue = string.sub(KEYS[1], #prefix + 7) -- 'rq:' .. 'queue:'
--- Parts: server, record, unlink, leave
+-- Parts: server, record, unlink, leave, admit
 
 local OFF = '\0off' -- as in change.lua
 
 local function forget(id)
   local key = prefix .. 'job:' .. id
-  local read, job = pcall(redis.call, 'HMGET', key, 'status', 'prereqs', 'enqueued_at')
+  local read, job = pcall(redis.call, 'HMGET', key, 'status', 'prereqs', 'enqueued_at', 'woken')
   if not read then return redis.call('TYPE', key).ok == 'hash' and 'stays' or 'gone' end
   if not job[1] then return 'gone' end -- there is no job: only its id is here
   if job[3] and job[3] > until_ then return 'stays' end
   if redis.call('EXISTS', 'jobs:waits:' .. id) == 1 then unlink.all(id, job[2]) end
   leave.job(id, queue, 'deleted')
   record.forget(id, 'deleted', keep) -- last: until then it is in its place
+  if job[4] then admit.off(queue, id, nil, job[4]) end
   return 'deleted'
 end
 
@@ -41,4 +43,5 @@ elseif gone > 0 then
   end
   redis.call('LREM', KEYS[1], gone, OFF)
 end
+admit.wake_marked()
 return { deleted, gone }

@@ -17,9 +17,12 @@
 -- An interruption that is not suspect is counted as survived at once: `interruptions - survived` is the suspicion.
 --
 -- Who runs it does not matter, nor how many at once: a claim is there once, and goes in the same step.
+-- The slots of limits are freed with the claims of a dead worker and those not begun. A worker that gives back what it has
+-- begun may still run it; its parent frees them once it has ended (lanes.lua).
+--
 -- Claims of stock RQ workers have no dot in their execution id, and are RQ's own to clean up.
 local prefix, queue, iso, only = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
--- Parts: server, silence, move, enqueue, record, leave
+-- Parts: server, silence, move, enqueue, record, leave, admit
 
 local begun, before = tonumber(ARGV[9]), tonumber(ARGV[10])
 allow_writes_when_full()
@@ -67,6 +70,9 @@ local function give_back(undo, key, id, member, worker, execution, number)
     undo[#undo + 1] = by and { 'HSET', key, 'interrupted_by', by } or { 'HDEL', key, 'interrupted_by' }
   end
   local is_poison = suspicion >= tonumber(ARGV[5])
+  local text = redis.call('HGET', key, 'limits')
+  local limits = text and admit.read(text)
+  if limits and not is_poison then redis.call('HSET', key, 'woken', admit.back(queue, id, limits)) end
   if is_poison then
     move.into(undo, KEYS[3], forget_at, id)
     leave.job(id, queue, 'dead')
@@ -74,6 +80,7 @@ local function give_back(undo, key, id, member, worker, execution, number)
     enqueue.one(undo, 'LPUSH', KEYS[2], id)
   end
   move.out_of(undo, KEYS[1], member)
+  if limits and (only == '' or number > begun) then admit.give(limits, member, worker, number > begun) end
   if is_poison then
     local read, progress = pcall(cjson.decode, redis.call('HGET', key, 'progress') or '{}')
     local attempts = read and type(progress) == 'table' and tonumber(progress.attempts) or 0
@@ -118,7 +125,10 @@ if passed == 0 then
 end
 local members = redis.pcall('ZREVRANGE', KEYS[1], passed, passed + LOOKED_AT - 1) -- another type holds no claims
 for i = 1, #members do -- the last first, so that the first ends at the head
-  if removed == GIVEN_BACK then return { back, dead, passed + i - 1 - removed } end
+  if removed == GIVEN_BACK then
+    admit.wake_marked()
+    return { back, dead, passed + i - 1 - removed }
+  end
   local id, execution, worker = string.match(members[i], '^([^:]*):((.*)%.%d+)$') -- no job's id has a colon
   local number = tonumber(string.match(members[i], '%d+$'))
   if worker and number < before and is_dead(worker) and not kept[execution] then
@@ -139,4 +149,5 @@ for i = 1, #members do -- the last first, so that the first ends at the head
     end
   end
 end
+admit.wake_marked()
 return { back, dead, #members < LOOKED_AT and -1 or passed + #members - removed }

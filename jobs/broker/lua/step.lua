@@ -4,7 +4,8 @@
 -- ARGV  1 RQ's key prefix ('rq:')   2 worker name   3 now (ISO)   4 now (seconds)   5 jobs wanted
 --       6 number of the first execution to hand out   7 key of this minute's counts   8 seconds to keep those
 --       9 number of outcomes   10 seconds without a beat after which a worker is dead   11 dead jobs that a queue keeps
---       12... seven words of each outcome: id, execution, queue, kind, time, label, letters of what it has more
+--       12 threads that are idle: jobs with limits are claimed for these   13 '1' to wake the lanes that are due
+--       14... seven words of each outcome: id, execution, queue, kind, time, label, letters of what it has more
 --         kind   F finished (time: result_ttl)  S scheduled (time: due)  H, T head or tail of its queue
 --                D dead  C discarded (time: when to forget it, for both)  W waiting  N written by RQ's own code
 --         label  under which the attempt is counted, or ''
@@ -13,27 +14,32 @@
 --         k (no word) the outbox has the job until it ends
 --         r type of the result that is kept   v the result   b when the attempt began (seconds), for a failed one
 --         e event for the job's history, for F only of a job that was cancelled meanwhile   s the recurring entry whose run this is
+--         l `f` or, of an attempt that was not begun, `r`; then the limits that the attempt held (part `admit`)
 --         f number of fields of the job's record, their names and values
--- Returns { outcomes refused, outcomes that failed, what is to be released, claims, registered, trimmed }:
+-- Returns { outcomes refused, outcomes that failed, what is to be released, claims, registered, trimmed, due }:
 --       refused  position (from 0) of each outcome whose claim this worker no longer holds, who took the job over, and
 --                the job's status
 --       failed   position and error of outcomes that could not be written; their claims are still held
 --       to be released  members of `jobs:releasing`
 --       claims   of each: id, queue, execution, payload, and '' or a list of what few jobs have: timeout, result_ttl,
 --                interruptions, whether RQ's own code made the job; where there are any: progress, expiry, whether
---                prerequisites are lacking, context, recurring entry, whether to profile it, whether the outbox keeps it,
---                the letters of its field `more` (s: it has steps; any other text: the few), how far its steps have come
+--                prerequisites are lacking, context, recurring entry, whether to profile it, whether the outbox keeps it, limits,
+--                the letters of its field `more` (s: it has steps), how far its steps have come
 --       trimmed  dead jobs that were too many
+--       due      seconds until the next lane is due, 0 to be asked again at once, '' if this step has not looked
 --
 -- It may be sent twice: an outcome is written only while its claim (the wip member `id:execution`) is held, and the
 -- claim goes last. Each job is written by itself (pcall): a key of a wrong type or a full server stops nothing else.
 local prefix, worker, iso, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local want, execution, dead_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[11])
-local outcomes, further = 12, 12 + 7 * ARGV[9] -- where the words of outcomes begin, and the next of the further ones
+local idle = tonumber(ARGV[12])
+local outcomes, further = 14, 14 + 7 * ARGV[9] -- where the words of outcomes begin, and the next of the further ones
 -- Parts: commit, claim
 
 for position = 0, ARGV[9] - 1 do commit.one(position) end
 commit.finish(ARGV[7], ARGV[8])
+if ARGV[13] == '1' then admit.wake_due(100) end
+admit.wake_marked()
 
 -- A worker that others may declare dead (its parent has not beaten for long) must not claim: they would take the new
 -- claims for old ones.
@@ -47,12 +53,16 @@ for _, key in ipairs(KEYS) do
   local queue = string.sub(key, #prefix + 7) -- 'rq:' .. 'queue:'
   local left = want - claim.number
   while left > 0 do
-    local listed, ids = pcall(redis.call, 'LRANGE', key, 0, math.min(left, claim.AT_ONCE) - 1)
+    local looks_at = admit.moved > 0 and math.max(left, 50) or left -- many of them may have to wait for their limits
+    local listed, ids = pcall(redis.call, 'LRANGE', key, 0, math.min(looks_at, claim.AT_ONCE) - 1)
     if not listed or #ids == 0 then break end
-    local taken = claim.some(queue, ids, execution + claim.number)
+    local taken = claim.some(queue, ids, execution + claim.number, left)
     if taken > 0 then redis.call('LTRIM', key, taken, -1) end
-    if taken < #ids then want = 0 end -- the server refuses to write
+    admit.wake_marked()
     left = want - claim.number
+    if taken < #ids and left > 0 then claim.is_over = true end -- the server refuses to write, or no thread is idle
+    if claim.is_over or admit.moved >= admit.AT_ONCE then want, left = 0, 0 end
   end
 end
-return { commit.refused, commit.failed, commit.releasing, claim.words or {}, registered and 1 or 0, commit.trimmed }
+return { commit.refused, commit.failed, commit.releasing, claim.words or {}, registered and 1 or 0, commit.trimmed,
+  admit.moved >= admit.AT_ONCE and '0' or (admit.is_used or ARGV[13] == '1') and admit.next_due() or '' }

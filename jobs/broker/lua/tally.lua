@@ -1,4 +1,4 @@
--- Count the jobs of one kind of registry by their state, for a kind that holds jobs of two.
+-- Count the jobs of one kind of registry by their state, for a kind that holds jobs of several.
 --
 -- KEYS  the registries
 -- ARGV  RQ's key prefix, the most records to read (and at most a hundred more)
@@ -22,7 +22,7 @@ local function state_of(id)
   local status, state = job[1], job[2]
   if status == 'scheduled' then return state == 'retrying' and 'retrying' or 'scheduled' end
   if status == 'canceled' then return state == 'discarded' and 'discarded' or 'cancelled' end
-  if status == 'deferred' then return is_blocked(id) and 'blocked' or 'waiting' end
+  if status == 'deferred' then return state == 'limited' and state or is_blocked(id) and 'blocked' or 'waiting' end
 end
 
 local function look(registry)

@@ -11,6 +11,7 @@ from jobs import control
 from jobs.broker.connections import get_connection
 from jobs.inspection import JobQuery, counts
 from jobs.job import JobState
+from tests.sample.commands.limited import OneAtATime
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
 from tests.sample.commands.trouble import Again, Ruled, TroubleTwice
 
@@ -28,8 +29,11 @@ def one_of_each(worker):
     retrying = TroubleTwice.defer(times=1)
     worker.run()
     jobs = {"finished": finished, "dead": dead, "discarded": discarded, "retrying": retrying}
-    jobs["running"] = WriteNote.defer("running")
     worker.client.zadd("jobs:workers", {"inline": time.time()})
+    worker.client.sadd("jobs:slots:sample.OneAtATime:concurrency:=", "another:inline.99")
+    jobs["limited"] = OneAtATime.defer()
+    worker.fetch._step(claims=True)
+    jobs["running"] = WriteNote.defer("running")
     worker.fetch._step(claims=True)
     jobs["scheduled"] = WriteNote.defer("later", wait=60)
     jobs["waiting"] = WriteNote.defer("waiting", prereq_jobs=[jobs["scheduled"]])

@@ -1,6 +1,6 @@
--- Parts: server, record, leave, commit
--- Claims jobs. Of the script: `prefix`, `worker`, `iso`, `now`.
-local claim = { words = false, number = 0, some = 0, AT_ONCE = 500 } -- AT_ONCE: jobs in one call of `some`, as in `commit`
+-- Parts: server, record, leave, commit, admit
+-- Claims jobs. Of the script: `prefix`, `worker`, `iso`, `now`, `idle`, `dead_limit`.
+local claim = { words = false, number = 0, some = 0, is_over = false, AT_ONCE = 500 } -- AT_ONCE: jobs in one call of `some`, as in `commit`
 
 -- A wip score that no clean-up reaches, since heartbeats alone decide that a claim is dead; the order of claims is
 -- kept in it, because recovery gives them back in that order.
@@ -35,9 +35,9 @@ local function take(queue, id, name, job)
     local few = redis.call('HMGET', key, 'progress', 'expires_at', 'prereqs', 'context', 'schedule', 'profile', 'durable')
     local waits = few[3] and redis.call('EXISTS', 'jobs:waits:' .. id) or 0
     more[5], more[6], more[7], more[8] = few[1] or '', few[2] or '', waits, few[4] or ''
-    more[9], more[10], more[11] = few[5] or '', few[6] or '', few[7] == 'kept' and '1' or ''
-    more[12] = job[6]
-    more[13] = string.find(job[6], 's', 1, true) and redis.call('HGET', key, 'steps') or ''
+    more[9], more[10], more[11], more[12] = few[5] or '', few[6] or '', few[7] == 'kept' and '1' or '', job.limited or ''
+    more[13] = job[6]
+    more[14] = string.find(job[6], 's', 1, true) and redis.call('HGET', key, 'steps') or ''
   end
   local words = claim.words
   if words then
@@ -49,27 +49,92 @@ local function take(queue, id, name, job)
   claim.number = claim.number + 1
 end
 
--- Claim the first jobs of a list, with executions from that number on. Returns how many ids may leave the list, which
--- are not all when the server refuses to write. Nothing is popped before all of it is written.
-function claim.some(queue, ids, execution)
-  local wip, before, jobs, words = prefix .. 'wip:' .. queue, claim.number, {}, {}
+-- Whether the limits of a job let this execution begin; if so, it has taken them. Notes in `job` what stands in the way.
+-- Returns nothing if no thread is idle for it: it stays where it is.
+local function admits(queue, id, job, member, number)
+  local read = redis.call('HMGET', prefix .. 'job:' .. id, 'limits', 'woken', 'lane')
+  if not read[1] then return true end
+  job.limited, job.woken, job.lane = read[1], read[2], read[3]
+  job.limits = admit.read(job.limited)
+  job.refusal, job.is_behind = admit.refused_by(queue, job.limits, job.woken)
+  if job.refusal then return false end
+  if number >= idle then return nil end
+  admit.take(job.limits, member, worker)
+  return true
+end
+
+-- What a job noted while it waited for its limits is void now: it has begun.
+local function begin_limited(queue, id, job)
+  if job.lane or job.woken then
+    redis.call('HDEL', prefix .. 'job:' .. id, 'lane', 'state', 'woken')
+    if job.lane then redis.call('ZREM', prefix .. 'deferred:' .. queue, id) end -- it was in the list twice
+    admit.unmark(queue, id, job.woken)
+  end
+end
+
+-- A job whose limit is full, and that is not to wait.
+local function discard(queue, id, job)
+  local key, keep, reason = prefix .. 'job:' .. id, 86400, 'limited: ' .. job.refusal.place .. ' is full'
+  write('ZADD', prefix .. 'canceled:' .. queue, math.floor(now) + keep, id)
+  leave.job(id, queue, 'discarded', nil, commit.releasing)
+  redis.call('HSET', key, 'status', 'canceled', 'state', 'discarded', 'ended_at', iso, 'reason', reason)
+  record.note(key, cjson.encode({ event = 'discarded', at = tonumber(now), worker = worker, reason = reason }))
+  redis.call('HDEL', key, 'woken', 'lane')
+  redis.call('EXPIRE', key, keep)
+  redis.call('EXPIRE', prefix .. 'results:' .. id, keep)
+  if job.woken then admit.unmark(queue, id, job.woken) end
+end
+
+local function refuse(queue, id, job)
+  if job.refusal.on_full == 'discard' then return discard(queue, id, job) end
+  admit.hold_back(queue, id, job.refusal, job.woken)
+  if job.is_behind then admit.look_again(job.refusal.place) end
+end
+
+-- Claim the first jobs of a list, with executions from that number on, `left` at the most. Returns how many ids may leave
+-- the list, which are not all when the server refuses to write, or a job has to wait for an idle thread. Nothing is popped
+-- before all of it is written.
+function claim.some(queue, ids, execution, left)
+  local wip, before, jobs, words, most = prefix .. 'wip:' .. queue, claim.number, {}, {}, #ids
   for at, id in ipairs(ids) do
+    if #words == 2 * left then
+      most = at - 1
+      break
+    end
     local job = redis.pcall('HMGET', prefix .. 'job:' .. id, 'data', 'timeout', 'result_ttl', 'interruptions',
       'success_callback_name', 'more')
     jobs[at] = job
-    if job[1] then
-      words[#words + 1] = string.format('%.6f', FAR + (before + #words / 2) / 100000)
-      words[#words + 1] = id .. ':' .. worker .. '.' .. execution
-      execution = execution + 1
+    local is_admitted = job[1] ~= false and not job.err
+    if is_admitted then
+      local member = id .. ':' .. worker .. '.' .. execution
+      if job[6] and string.find(job[6], 'l', 1, true) then
+        local done, answer = pcall(admits, queue, id, job, member, before + #words / 2)
+        if not done or answer == nil then
+          if not done and job.limits then admit.give(job.limits, member, worker, false) end
+          most, claim.is_over = at - 1, true
+          break
+        end
+        is_admitted = answer
+      end
+      if is_admitted then
+        words[#words + 1] = string.format('%.6f', FAR + (before + #words / 2) / 100000)
+        words[#words + 1] = member
+        execution = execution + 1
+      end
     end
   end
-  if #words > 0 and not pcall(write, 'ZADD', wip, unpack(words)) then return 0 end
   local member, taken = 2, 0
-  for at, id in ipairs(ids) do
-    local job, done = jobs[at], nil
-    if job[1] then
+  local is_written = #words == 0 or pcall(write, 'ZADD', wip, unpack(words))
+  for at = 1, is_written and most or 0 do
+    local id, job, done = ids[at], jobs[at], nil
+    if job.refusal then
+      done = pcall(refuse, queue, id, job)
+    elseif job[1] then
       done = pcall(take, queue, id, string.sub(words[member], #id + 2), job)
-      if done then member = member + 2 end
+      if done then
+        member = member + 2
+        if job.limits then begin_limited(queue, id, job) end
+      end
     elseif job.err then -- its key is no hash
       done = pcall(leave.broken, {}, queue, id)
     else
@@ -78,9 +143,14 @@ function claim.some(queue, ids, execution)
     if not done then break end
     taken = at
   end
-  for at = member, #words, 2 do
-    redis.call('ZREM', wip, words[at])
-    write('SREM', 'jobs:plain:' .. queue, words[at])
+  for at = taken + 1, most do
+    local job = jobs[at]
+    if job[1] and not job.refusal then
+      redis.call('ZREM', wip, words[member])
+      write('SREM', 'jobs:plain:' .. queue, words[member])
+      if job.limits then admit.give(job.limits, words[member], worker, true) end
+      member = member + 2
+    end
   end
   return taken
 end

@@ -1,4 +1,4 @@
--- Parts: server, move, enqueue, record, leave
+-- Parts: server, move, enqueue, record, leave, admit
 -- Writes outcomes. Of the script: `prefix`, `worker`, `iso`, `now`, `dead_limit`, `outcomes`, `further`.
 --
 -- The record of each job is written by itself. What is written for each to the same key follows in one command for all
@@ -98,7 +98,7 @@ local function write_recorded(at, entry)
 end
 
 -- Write the record of a job that is kept. Returns its new status.
-local function rewrite(id, key, kind, time, more)
+local function rewrite(id, queue, key, kind, time, more)
   local status, fields = STATUS[kind], nil
   if kind == 'W' and redis.call('EXISTS', 'jobs:waits:' .. id) == 0 then
     status, fields = 'queued', { 'status', 'queued', 'enqueued_at', iso } -- the last has ended since this was decided
@@ -108,8 +108,12 @@ local function rewrite(id, key, kind, time, more)
     fields = { 'status', status }
   end
   for at = more.first or 1, more.last or 0 do fields[#fields + 1] = ARGV[at] end
+  if more.l and kind == 'H' then
+    fields[#fields + 1], fields[#fields + 2] = 'woken', admit.back(queue, id, admit.read(string.sub(more.l, 2)))
+  end
   if more.e and kind ~= 'F' then fields[#fields + 1], fields[#fields + 2] = 'history', record.noted(key, more.e) end
   redis.call('HSET', key, unpack(fields))
+  if kind == 'S' or kind == 'T' then redis.call('HSETNX', key, 'more', 1) end -- it has progress now
   if kind == 'F' then
     redis.call('EXPIRE', key, time)
   elseif kind == 'D' then
@@ -137,7 +141,10 @@ end
 
 local function write_outcome(at, position, more)
   local id, execution, queue, kind, time = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  if kind == 'N' then return write_recorded(at, more.s) end
+  if kind == 'N' then
+    write_recorded(at, more.s)
+    return false
+  end
   local member, key, status = id .. ':' .. execution, prefix .. 'job:' .. id, nil
   if not redis.call('ZSCORE', prefix .. 'wip:' .. queue, member) then
     local read, job = pcall(redis.call, 'HMGET', key, 'worker_name', 'status')
@@ -146,18 +153,18 @@ local function write_outcome(at, position, more)
     if more.x and write('SISMEMBER', 'jobs:plain:' .. queue, member) == 1 then -- RQ's code took the claim
       write_recorded(at, more.s)
     end
-    return
+    return false
   end
   local ends, has_plain = ENDS[kind], false
   if ends and (is_awaited or more.s or more.k) then
     has_plain = leave.job(id, queue, ends, more.s or '', commit.releasing, more.k)
   end
   if kind ~= 'F' or time ~= '0' then
-    status = rewrite(id, key, kind, time, more)
+    status = rewrite(id, queue, key, kind, time, more)
   elseif has_plain then -- RQ's code reads the record to release its dependents
     time = '60'
     redis.call('EXPIRE', prefix .. 'results:' .. id, time)
-    status = rewrite(id, key, kind, time, more)
+    status = rewrite(id, queue, key, kind, time, more)
   end
   if more.x then forget_execution(id, execution, queue) end
 
@@ -173,13 +180,19 @@ local function write_outcome(at, position, more)
   if not status then
     add(batch, 'forgotten', key, prefix .. 'results:' .. id)
   elseif status == 'queued' then
-    local ids = kind == 'H' and batch.heads or batch.tails
-    ids[#ids + 1] = id
+    if kind == 'H' then
+      batch.heads[#batch.heads + 1] = { id, tonumber(string.match(execution, '%d+$')) or 0 }
+    else
+      batch.tails[#batch.tails + 1] = id
+    end
   else
     add(batch.places, status, kind == 'F' and now + time or kind == 'W' and now or time, id)
   end
   size = size + 1
+  return true
 end
+
+local function last_first(one, other) return one[2] > other[2] end
 
 local function settle(undo, queue, batch)
   for status, words in pairs(batch.places) do write('ZADD', prefix .. status .. ':' .. queue, unpack(words)) end
@@ -188,7 +201,8 @@ local function settle(undo, queue, batch)
   end
   if batch.forgotten then redis.call('DEL', unpack(batch.forgotten)) end
   local list = prefix .. 'queue:' .. queue -- a list may hold a job twice, so this is undone if the claims do not go
-  for _, id in ipairs(batch.heads) do enqueue.one(undo, 'LPUSH', list, id) end
+  if #batch.heads > 1 then table.sort(batch.heads, last_first) end -- so that the first claimed ends at the head
+  for _, head in ipairs(batch.heads) do enqueue.one(undo, 'LPUSH', list, head[1]) end
   for _, id in ipairs(batch.tails) do enqueue.one(undo, 'RPUSH', list, id) end
   redis.call('ZREM', prefix .. 'wip:' .. queue, unpack(batch.members))
 end
@@ -212,6 +226,10 @@ function commit.one(position)
   if not done then
     pcall(give_up, ARGV[at], ARGV[at + 1], ARGV[at + 2])
     fail(position, answer)
+  end
+  if more.l then -- the body has returned, whether or not its outcome counts
+    local is_returned = done and answer and string.sub(more.l, 1, 1) == 'r'
+    pcall(admit.give, admit.read(string.sub(more.l, 2)), ARGV[at] .. ':' .. ARGV[at + 1], worker, is_returned)
   end
   if size == AT_ONCE then settle_all() end
 end

@@ -1,0 +1,1 @@
+"""Limits, pauses, fairness, debounce: what decides when a job may start."""

@@ -1,0 +1,29 @@
+"""Why a job is limited: who holds the place that it waits for, or when the next may start."""
+
+from typing import Any
+
+from redis import Redis
+
+from jobs.broker import keys
+from jobs.broker.times import as_text, iso, number_of
+
+NAMED = 3  # jobs that own a slot, and are named
+
+
+def reason(client: Redis, place: str) -> str:
+    """Return why the jobs in the lanes of a place wait, in one line. Raises redis-py's errors."""
+    slots, due = keys.slots(place), keys.LIMITS_DUE
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.scard(slots)
+        pipeline.srandmember(slots, NAMED)
+        pipeline.zscore(due, place)
+        number, members, at = answers = pipeline.execute(raise_on_error=False)
+    if any(isinstance(answer, Exception) for answer in answers):
+        return place
+    if number:
+        return f"{place}: {number} in use by {_jobs(members)}{', ...' if number > NAMED else ''}"
+    return f"{place}: the next may start at {iso(number_of(at))}" if at else place
+
+
+def _jobs(members: Any) -> str:
+    return ", ".join(sorted(f"job {as_text(member).partition(':')[0]}" for member in members))

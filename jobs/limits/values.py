@@ -1,0 +1,84 @@
+"""
+The field `limits` of a job's record, which `parts/admit.lua` reads: a line for each limit of its command, with the
+value of its key for this job. It is computed where the job is deferred, because only there are the arguments known; a
+job that was deferred without it gets it from the first worker that takes it.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from jobs.errors import PayloadError, SerializationError
+from jobs.limits import policy
+from jobs.limits.policy import Rate
+from jobs.record import arguments, registry
+
+LETTER = "l"  # in the field `more` of a job with limits
+MORE = f"1{LETTER}"
+
+LONGEST = 100  # bytes of a value; a digest stands for a longer one
+
+
+def fields(
+    command: Any, name: str, bound: Any, args: Sequence[Any], named: Mapping[str, Any]
+) -> tuple[str | bytes | int | float, ...]:
+    """
+    Return the fields of the record of a job of a command with limits: names and values, alternating. `bound` is the
+    command with these arguments, positional and named.
+
+    Raises SerializationError if the value of a key cannot be serialized, and what a key's own function raises.
+    """
+    lines = []
+    for limit, limit_id in zip(command.limits, policy.ids(command, name), strict=True):
+        value = _value(name, limit, bound, args, named)
+        if isinstance(limit, Rate):
+            lines.append(f"r\t{limit_id}\t{value}\t{limit.n}\t{_number(limit.seconds)}\t{limit.most}\t{limit.cost}")
+        else:
+            lines.append(f"c\t{limit_id}\t{value}\t{limit.n}\t{limit.on_full}")
+    return ("limits", "\n".join(lines), "more", MORE)
+
+
+def lacks(command: Any, text: str) -> bool:
+    """Whether the field `limits` of a job, or "", has not all that its command's class declares in this release."""
+    known = {line.split("\t", 2)[1] for line in text.split("\n") if line.count("\t") > 1}
+    return not known.issuperset(policy.ids(command, registry.name_of(command)))
+
+
+def of_job(bound: Any, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
+    """
+    Return the fields of a job that was deferred without them, of the command `bound` with these arguments. Raises
+    PayloadError if a key's value cannot be computed: the job can never run.
+    """
+    name = registry.name_of(type(bound))
+    try:
+        return fields(type(bound), name, bound, args, named)
+    except Exception as error:
+        raise PayloadError(
+            f"The limits of {name} cannot be computed for this job: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _number(seconds: float) -> str:
+    """Write seconds without an exponent."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+
+
+def _value(name: str, limit: Any, bound: Any, args: Sequence[Any], named: Mapping[str, Any]) -> str:
+    if limit.function is not None:
+        given = limit.function(*args, **named)
+    elif limit.names:
+        given = [getattr(bound, each) for each in limit.names]
+        given = given[0] if len(given) == 1 else given
+    else:
+        return ""
+    try:
+        text = orjson.dumps(arguments.encode(given), option=orjson.OPT_SORT_KEYS)
+    except SerializationError as error:
+        raise SerializationError(
+            f"{name} cannot be deferred: the key {limit.key!r} of its limit, or something in it, {error}."
+        ) from None
+    if len(text) > LONGEST:
+        return f"sha1:{hashlib.sha1(text, usedforsecurity=False).hexdigest()}"
+    return text.decode()

@@ -1,0 +1,32 @@
+"""Wakes lanes that are due or have room, and frees the slots of ended workers. To do it twice does no harm."""
+
+from jobs import runtime
+from jobs.broker import keys
+from jobs.broker.connections import Script
+from jobs.broker.times import iso
+from jobs.worker.connection import Wire
+
+SLICE = 50  # lanes, workers and slots per call: a few milliseconds of the server's time
+
+_LANES = Script("lanes.lua")
+
+
+def look(wire: Wire, at: int) -> int:
+    """
+    Wake the lanes that are due, look at some of all lanes, from number `at` on, and at some workers that own slots.
+    Returns the number of the next lane. Raises redis-py's errors.
+    """
+    looked_at, _ = _call(wire, "", at)
+    return at + looked_at if looked_at == SLICE else 0
+
+
+def free(wire: Wire, worker: str) -> None:
+    """Free the slots of a worker whose process has ended. Raises redis-py's errors."""
+    freed = SLICE
+    while freed == SLICE:
+        _, freed = _call(wire, worker, 0)
+
+
+def _call(wire: Wire, worker: str, at: int) -> tuple[int, int]:
+    looked_at, freed = wire.run(_LANES, [], keys.RQ, iso(runtime.now()), worker, SLICE, at)
+    return looked_at, freed
