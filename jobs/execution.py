@@ -17,7 +17,7 @@ from django.db import DatabaseError
 from rq.job import get_current_job
 
 from jobs import conf
-from jobs.attempts import failures, forks, profiles, unbegun
+from jobs.attempts import failures, forks, profiles, slowing
 from jobs.attempts.claim import Claim
 from jobs.attempts.current import Attempt, begin, end
 from jobs.attempts.interrupt import Interruptible, JobInterrupt, TimedOut
@@ -81,13 +81,13 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
         current.command = call.name
         more = claim.more
         if more.has_prerequisites and prerequisites.lacking(get_connection(claim.queue_name), claim.job_id):
-            return Ended(unbegun.not_yet(current), current.command)
+            return Ended(failures.not_yet(current), current.command)
         if more.expires_at and claim.is_expired:
-            return Ended(unbegun.expired(current), current.command)
+            return Ended(failures.expired(current), current.command)
         with restored(more.context) if more.context else _AS_IT_IS:
             built = _build(*call)
             if built.limits and values.lacks(type(built), as_text(more.limits)):
-                return Ended(unbegun.amended(current, _limits(built, call)), current.command)
+                return Ended(slowing.amended(current, _limits(built, call)), current.command)
             command = built
             vars(command)["_claim"] = claim
             is_logged = logger.isEnabledFor(logging.INFO)

@@ -31,7 +31,7 @@ from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationE
 from jobs.job import MandateJob
 from jobs.limits import policy
 from jobs.limits.collapse import Collapse
-from jobs.limits.policy import Concurrency, Rate
+from jobs.limits.policy import Concurrency, Pause, Rate
 from jobs.outbox import hooks
 from jobs.record import display, registry
 from jobs.record.prerequisites import NONE, Given, resolve
@@ -54,6 +54,14 @@ class RequeueRequested(BaseException):
     def __init__(self, delay: float) -> None:
         super().__init__(f"requeue after {delay:g} s")
         self.delay = delay
+
+
+class SlowDownRequested(RequeueRequested):
+    """Raised by `slow_down`, and for an error of `limit_on`. `numbers` are those of the limits, from 1."""
+
+    def __init__(self, delay: float, numbers: Sequence[int]) -> None:
+        super().__init__(delay)
+        self.numbers = tuple(numbers)
 
 
 class _Calls(Protocol[R]):
@@ -92,6 +100,7 @@ class Mandate:
     collapse: ClassVar[Collapse | None] = options.DEFAULTS["collapse"]
     guard_against_deserialization_errors: ClassVar[bool] = options.DEFAULTS["guard_against_deserialization_errors"]
     limits: ClassVar[Sequence[Concurrency | Rate]] = options.DEFAULTS["limits"]
+    limit_on: ClassVar[Mapping[type[BaseException], Pause]] = options.DEFAULTS["limit_on"]
     durable: ClassVar[bool] = options.DEFAULTS["durable"]
     result_ttl: ClassVar[int] = options.DEFAULTS["result_ttl"]
     keep_log: ClassVar[bool] = options.DEFAULTS["keep_log"]
@@ -113,6 +122,7 @@ class Mandate:
         dataclasses.dataclass(eq=False, repr=False, kw_only=kw_only)(cls)
         options.check_methods(cls)
         policy.check(cls)
+        policy.check_errors(cls)
         if "is_async" not in vars(cls):
             cls.is_async = unrun.kind_of(inspect.getattr_static(cls, "call")) == unrun.COROUTINE
         if cls.has_call():  # otherwise it is a base class for commands
@@ -239,6 +249,18 @@ class Mandate:
                 f"{type(self).__qualname__} cannot be requeued: no worker runs it, so there is no job to run again."
             )
         raise RequeueRequested(options.span("wait", wait))
+
+    def slow_down(self, seconds: float | timedelta, *, group: str = "") -> NoReturn:
+        """
+        Stop here, and start no job for `seconds` (or a timedelta) that has the limits of this one, with the same values
+        of their keys; with `group`, those of this group alone. This job is the first to run then. Not a failure.
+
+        Raises NotInWorkerError if no worker is running the command, ValueError for invalid `seconds` and for a group of
+        which the command has no limit.
+        """
+        if "_claim" not in vars(self):
+            raise NotInWorkerError(f"{type(self).__qualname__} cannot slow down: no worker runs it.")
+        raise SlowDownRequested(options.span("seconds", seconds), policy.numbers(self, group))
 
     def report(self, done: Number, total: Number | None = None, text: str = "") -> None:
         """

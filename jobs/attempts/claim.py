@@ -31,6 +31,7 @@ class Rare(NamedTuple):
     result_ttl: bytes = b""
     interruptions: bytes = b""
     is_plain: int = 0  # whether RQ's own code made the job
+    letters: bytes = b""  # its field `more`
 
 
 class More(NamedTuple):
@@ -44,7 +45,6 @@ class More(NamedTuple):
     profile: bytes = b""  # whether its attempts are profiled
     is_kept: bytes = b""  # whether the outbox has it until it ends
     limits: bytes = b""  # the limits whose slots it owns
-    letters: bytes = b""  # the field `more` itself
     steps: bytes = b""  # how far its steps have come
 
 
@@ -73,6 +73,7 @@ class Claim:
         "id",
         "interruptions",
         "is_plain",
+        "letters",
         "more",
         "queue",
         "reporter",
@@ -83,13 +84,14 @@ class Claim:
 
     def __init__(self, row: list[Any]) -> None:
         """`row`: the items of a Row."""
-        self.id, self.queue, self.execution, self.data, more = row
-        if more:
-            self.timeout, self.result_ttl, self.interruptions, self.is_plain = more[:RARE_LENGTH]
-            self.more = More(*more[RARE_LENGTH:])
+        self.id, self.queue, self.execution, self.data, rare = row
+        if rare:
+            self.timeout, self.result_ttl, self.interruptions, self.is_plain, letters = rare[:RARE_LENGTH]
+            self.letters = as_text(letters)
+            self.more = More(*rare[RARE_LENGTH:])
         else:
             self.timeout = self.result_ttl = self.interruptions = b""
-            self.is_plain, self.more = 0, NOTHING_MORE
+            self.is_plain, self.letters, self.more = 0, "", NOTHING_MORE
         self.reporter: Any = None  # of an attempt that reports its progress
         self.started = 0.0  # monotonic seconds
         self.deadline = 0.0

@@ -9,13 +9,14 @@ from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
 
 from jobs import conf, retries, runtime, unrun
-from jobs.attempts import resumption
+from jobs.attempts import resumption, slowing
 from jobs.attempts.current import Attempt
 from jobs.attempts.interrupt import Stopped, TimedOut
-from jobs.attempts.outcomes import Dead, Discarded, LeftOff, Outcome, Postponed, Requeued, Retried
+from jobs.attempts.outcomes import Dead, Discarded, LeftOff, Outcome, Postponed, Requeued, Retried, Waiting
+from jobs.attempts.reasons import REASON_LENGTH, leaves, reason_of
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
-from jobs.broker.times import DAY
+from jobs.broker.times import DAY, iso
 from jobs.errors import MissingRecordError, NewerPayloadError, PayloadError, UnknownCommandError
 from jobs.inspection import error_counts, fingerprints
 from jobs.inspection.version import release
@@ -28,7 +29,6 @@ from jobs.steps.record import Yielded
 
 logger = safe_logger("jobs")
 
-REASON_LENGTH = 500  # characters
 RECHECK_FOR = 5.0  # seconds in which a missing record may still arrive: replicas lag
 RECHECK_EVERY = 1.0  # seconds
 UNKNOWN_FOR = float(DAY)  # seconds that an unknown command or a newer payload waits for a newer release
@@ -59,6 +59,8 @@ def _outcome(error: BaseException, attempt: Attempt, command: Mandate | None) ->
         progress = attempt.claim.progress
     except ValueError as unreadable:
         return _dead(unreadable, attempt, command, f"unreadable progress: {unreadable}")
+    if slowed := slowing.outcome(error, attempt, command, progress):
+        return slowed
     if isinstance(error, RequeueRequested) and command is not None:
         return _requeued(error, attempt, command, progress)
     if isinstance(error, Stopped):
@@ -77,43 +79,28 @@ def _outcome(error: BaseException, attempt: Attempt, command: Mandate | None) ->
     return _failed(error, attempt, command, progress)
 
 
+def not_yet(attempt: Attempt) -> Waiting:
+    """Return the outcome of a job that was put into its queue before its prerequisites were done."""
+    logger.info("waiting: %s has unfinished prerequisites", attempt, extra=attempt.fields())
+    return Waiting()
+
+
+def expired(attempt: Attempt) -> Discarded:
+    """Return the outcome of a job that no worker has begun in time."""
+    reason = f"expired: not begun by {iso(float(attempt.claim.more.expires_at))}"
+    logger.warning("discarded %s: %s", attempt, reason, extra=attempt.fields())
+    return Discarded(reason, expired=True)
+
+
 def timed_out(limit: float | None) -> TimedOut:
     """Build the error of an attempt that was interrupted at its time-out, or that the interrupt could not end."""
     return TimedOut(f"The attempt took longer than its {limit or 0:g} seconds.")
 
 
-def reason_of(error: BaseException) -> str:
-    """Describe an error in one line: its class and text, and the members of a group at any depth."""
-    try:
-        text = _members(error) if isinstance(error, BaseExceptionGroup) else str(error)
-    except BaseException:
-        text = "(its text cannot be read)"
-    return f"{type(error).__qualname__}: {text}"[:REASON_LENGTH]
-
-
-def _members(group: BaseExceptionGroup[BaseException]) -> str:
-    members = leaves(group)
-    shown = "; ".join(reason_of(member) for member in members[:REASON_LENGTH])
-    return f"{group.message} ({len(members)}): {shown}"
-
-
-def leaves(error: BaseException) -> list[BaseException]:
-    """Return the errors of a group at any depth, in their order; the error itself if it is not a group."""
-    errors, left = [], [error]
-    while left:
-        each = left.pop()
-        if isinstance(each, BaseExceptionGroup):
-            left += reversed(each.exceptions)
-        else:
-            errors.append(each)
-    return errors
-
-
 def _meant(error: BaseException, attempt: Attempt) -> BaseException:
     """
-    Return the interruption, the requeue or the end at a checkpoint in a group of errors, as a TaskGroup raises it.
-    An interruption always takes precedence. A requeue counts only beside other requeues and cancellations; the first
-    one sets the delay. Beside any other error the attempt has failed, with the group.
+    Return what a group of errors means. An interruption always takes precedence. Requeues and ends at checkpoints count
+    beside one another and cancellations alone; the first counts. Beside any other error the attempt has failed.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error

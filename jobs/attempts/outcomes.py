@@ -55,6 +55,15 @@ class LeftOff:
 
 
 @dataclass(frozen=True, slots=True)
+class SlowedDown:
+    """Ended by the command itself: these of its limits, by their numbers from 1, admit nothing for `seconds`."""
+
+    seconds: float
+    numbers: tuple[int, ...]
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
 class Postponed:
     """Could not begin yet, for that reason, and tried again after `delay` seconds. Not a failure: nothing was run."""
 
@@ -107,7 +116,18 @@ class Recorded:
 
 
 Outcome = (
-    Finished | Retried | Requeued | LeftOff | Postponed | Waiting | Dead | Discarded | GivenBack | Amended | Recorded
+    Finished
+    | Retried
+    | Requeued
+    | SlowedDown
+    | LeftOff
+    | Postponed
+    | Waiting
+    | Dead
+    | Discarded
+    | GivenBack
+    | Amended
+    | Recorded
 )
 
 

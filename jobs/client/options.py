@@ -36,6 +36,8 @@ DEFAULTS: dict[str, Any] = {
     "limits": (),
     # When further jobs of one key collapse into the job that has not begun: `Collapse(wait=5, key="user")`.
     "collapse": None,
+    # Errors after which the command's limits pause: `{TooManyRequests: lambda error: error.retry_after}`, or seconds.
+    "limit_on": {},
     # Whether a job is discarded when a record that its arguments refer to is gone; otherwise it fails.
     "guard_against_deserialization_errors": True,
     # Whether a job is in the database from `defer` on until Redis has it; needs JOBS["OUTBOX"].
@@ -72,9 +74,10 @@ RESERVED = frozenset(
         "defer_many",
         "using",
         "requeue_job",
+        "report",
         "step",
         "each",
-        "report",
+        "slow_down",
         "context",
         "unique_key",
         "has_call",

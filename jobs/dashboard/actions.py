@@ -28,7 +28,7 @@ from jobs.job import MandateJob
 MOST_AT_ONCE = 500  # jobs that a request changes itself; a job changes more than that
 
 # The permission that each change of a job requires.
-NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy", "profile"), "retry")
+NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy", "profile", "anew"), "retry")
 NEEDS |= {"cancel": "cancel", "delete": "delete"}
 
 # --- one job ---------------------------------------------------------------------------------

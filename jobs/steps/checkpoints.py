@@ -37,6 +37,7 @@ class Held(Protocol):
 
     id: Any
     execution: Any
+    letters: str
     more: Any
     started: float
     deadline: float
@@ -137,7 +138,7 @@ class Checkpoints:
 
     def fields(self) -> tuple[Word, ...]:
         """Return the fields of the record that go with the attempt's outcome."""
-        letters = as_text(self._claim.more.letters) or "1"
+        letters = self._claim.letters or "1"
         results: tuple[Word, ...] = ()
         for number, result in self._unwritten.items():
             results += (RESULT + str(number), result)

@@ -21,6 +21,7 @@ from jobs.attempts.outcomes import (
     Recorded,
     Requeued,
     Retried,
+    SlowedDown,
     Waiting,
 )
 from jobs.broker.connections import Word
@@ -166,6 +167,10 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         kind = "T" if outcome.at_tail else "H"
         fields = ("state", "", "reason", "")
         note = line("resumed", now, worker=claim.worker, reason=outcome.reason)
+    elif isinstance(outcome, SlowedDown):
+        kind, counted = "H", "requeued"
+        fields = ("state", "", "reason", "", "progress", outcome.progress.dump())
+        note = line("requeued", now, worker=claim.worker, reason=f"slowed down for {outcome.seconds:g} s")
     elif isinstance(outcome, Postponed):
         kind, when = _at(now, outcome.delay)
         fields = ("state", "", "reason", outcome.reason, "progress", outcome.progress.dump())
@@ -219,7 +224,10 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
 def _held(claim: Claim, outcome: Outcome) -> bytes:
     """The limits of an attempt that is over, and whether it had begun: a start that was none does not count."""
     is_begun = not isinstance(outcome, GivenBack | Amended | Waiting) and not getattr(outcome, "expired", False)
-    return (b"f" if is_begun else b"r") + claim.more.limits
+    first = b"f" if is_begun else b"r"
+    if isinstance(outcome, SlowedDown):
+        first = f"s{outcome.seconds:.6f} {','.join(map(str, outcome.numbers))}".encode()
+    return first + b"\n" + claim.more.limits
 
 
 def _is_over(outcome: Outcome) -> bool:
