@@ -5,7 +5,7 @@ import re
 from io import StringIO
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from jobs import doctor
 from jobs.broker.connections import get_connection
@@ -86,6 +86,17 @@ def test_the_api_and_the_command_line_say_the_same(admin_client, job):
     output = StringIO()
     call_command("jobs", "show", job.id, stdout=output)
     assert "each: not ended, 3 of 1,000 items" in output.getvalue()
+
+
+def test_the_command_line_has_jobs_begin_anew(job, worker, did):
+    errors = StringIO()
+    with pytest.raises(CommandError) as raised:
+        call_command("jobs", "begin-anew", job.id, "nothing", "--step", "each", stdout=StringIO(), stderr=errors)
+    assert raised.value.returncode == 1 and "There is no record of job nothing." in errors.getvalue()
+    assert (job.state, state_of(job).life) == ("queued", 1)
+    del did[:]
+    worker.run()
+    assert did == [0, 1, 2, 3]
 
 
 def test_cursors_of_private_arguments_are_not_shown(admin_client, job, monkeypatch):

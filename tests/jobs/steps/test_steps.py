@@ -9,6 +9,7 @@ from jobs import control, execution
 from jobs.attempts.interrupt import Interruptible
 from jobs.broker.connections import get_connection
 from jobs.errors import CommandDefinitionError
+from jobs.limits.policy import Concurrency
 from jobs.mandate import Mandate
 from jobs.steps import checkpoints
 from jobs.steps.record import State
@@ -179,6 +180,21 @@ def test_after_max_runtime_the_job_goes_to_the_tail(worker, plan, did, monkeypat
     behind.delete()
     worker.run()
     assert (job.state, did) == ("finished", ["one", "two"])
+
+
+def test_a_job_that_leaves_off_frees_the_slot_of_its_limit_and_takes_it_again(worker, plan, did, orders, monkeypatch):
+    monkeypatch.setattr(Plan, "limits", [Concurrency(1)])
+
+    @plan
+    def visit(command):
+        for number in command.each(range(4)):
+            did.append(number)
+            if did == [0, 1]:
+                orders.reason = "the worker stops"
+
+    job, behind = Plan.defer("visit"), Plan.defer("visit")
+    worker.run()
+    assert (job.state, behind.state, did) == ("finished", "finished", [0, 1, 2, 3, 0, 1, 2, 3])
 
 
 class TestFailures:
