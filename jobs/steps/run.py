@@ -143,7 +143,7 @@ class Steps:
         """Come to a step. Returns whether it has ended before; if not, it is the current step from here on."""
         self._keeper.check()
         self._close_left(name)
-        self._check(name)
+        self._check(name, total)
         state, at = self._state, len(self._met)
         if at < len(state.ended):
             if state.ended[at].name != name:
@@ -184,8 +184,10 @@ class Steps:
             )
         self._end(None, write=False)
 
-    def _check(self, name: Any) -> None:
-        if not isinstance(name, str) or not name or name == "<lambda>" or len(name) > LONGEST_NAME:
+    def _check(self, name: Any, total: Any) -> None:
+        if total is not None and not (type(total) is int and total >= 0):
+            raise StepError(f"total={total!r} is impossible. Give the number of items, or None if it is not known.")
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME or name[0] == "<":
             raise StepError(
                 f"{name!r} is no name of a step. Give name=..., a text of {LONGEST_NAME} characters at most that stays "
                 "the same in later releases."

@@ -324,6 +324,21 @@ class TestRefused:
 
         assert "'<lambda>' is no name of a step" in reason(nameless)
 
+    @pytest.mark.parametrize("name", ["", "x" * 101, 7, "\ud800", "a\nb"])
+    def test_a_name_that_is_none(self, reason, name):
+        def nameless(command):
+            command.step(command.one, name=name)
+
+        assert "is no name of a step" in reason(nameless)
+
+    @pytest.mark.parametrize("total", [-1, 1.5, "many", object()])
+    def test_a_total_that_is_none(self, reason, total):
+        def countless(command):
+            for _ in command.each(range(2), total=total):
+                pass
+
+        assert "is impossible. Give the number of items" in reason(countless)
+
     def test_a_coroutine_function(self, reason):
         async def sleep():
             pass
@@ -454,6 +469,16 @@ class TestReleases:
 
         job = self.change(worker, plan, before, lambda command: command.step(self.walk, name="each"))
         assert "is at a cursor of the kind 'count', and this release walks 'step'" in job.reason
+
+    def test_a_result_that_is_gone_is_refused(self, worker, plan):
+        def before(command):
+            command.step(command.one)
+            get_connection("default").hset(command.job.key, "step:0", "")
+
+        job = self.change(worker, plan, before, lambda command: command.step(command.one))
+        get_connection("default").hdel(job.key, "step:0")
+        worker.hurry().run()
+        assert "The result of the step 'one' is gone" in job.reason
 
     def test_a_field_that_nobody_has_written_is_refused(self, worker, plan):
         @plan
