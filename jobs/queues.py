@@ -158,9 +158,8 @@ def copy(job: MandateJob) -> MandateJob:
     fields: tuple[Word, ...] = tuple(chain.from_iterable(pairs))
     unique = Lock(as_text(lock), int(milliseconds) / 1_000) if lock else None
     new = NewJob(new_id(), check(job.origin), payload.inflated(data), fields=fields, lock=unique)
-    turn = values.share_of(fields)
-    (made,) = push([new._replace(durable=rows.is_on() and "durable" in fields, share=turn)])
-    return made
+    durable, turn = rows.is_on() and "durable" in fields, values.share_of(fields)
+    return push([new._replace(durable=durable, share=turn)])[0]
 
 
 def write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:

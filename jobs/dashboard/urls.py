@@ -79,6 +79,11 @@ def patterns(site: AdminSite) -> list[URLPattern]:
             name="jobs_job_reschedule",
         ),
         path("job/<any:job_id>/profile/", action(site, "retry", actions.profile_job), name="jobs_job_profile"),
+        path(
+            "job/<any:job_id>/anew/",
+            action(site, "retry", actions.begin_anew, questions.ask_anew),
+            name="jobs_job_anew",
+        ),
         path("job/<any:job_id>/edited/", action(site, "retry", edit.make), name="jobs_job_edited"),
         path("job/<any:job_id>/copy/", action(site, "retry", actions.copy_job), name="jobs_job_copy"),
         path("queue/<any:queue>/pause/", action(site, "pause", actions.pause_queue), name="jobs_queue_pause"),

@@ -198,7 +198,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         fields += claim.checkpoints.fields()
     if claim.interruptions and isinstance(outcome, Retried | Requeued | LeftOff):
         fields += ("survived", claim.interruptions)  # this attempt ended by itself: the job is suspected no more
-    if claim.reporter is not None and claim.reporter.unwritten and kind not in ("H", "N") and when != 0:
+    if claim.reporter is not None and claim.reporter.unwritten and _is_over(outcome) and when != 0:
         fields += ("report", claim.reporter.unwritten)
     # Histogram buckets double: bucket n counts attempts that took less than 2**n microseconds.
     label = f"{claim.queue_name}|{command}|{counted}|{int(seconds * 1e6).bit_length()}" if counted else ""
@@ -237,6 +237,11 @@ def _held(claim: Claim, outcome: Outcome) -> bytes:
 def _few(claim: Claim) -> str:
     """The record's `more` once it has fields that few jobs have."""
     return more.with_letter(claim.letters, more.FEW)
+
+
+def _is_over(outcome: Outcome) -> bool:
+    """Whether an attempt had begun, and its record is still to be written."""
+    return not isinstance(outcome, GivenBack | Amended | Recorded)
 
 
 def _bounded(log: str) -> str:
