@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 from django.utils import translation
 
-from jobs import Mandate
+from jobs import Concurrency, Mandate
 from jobs.attempts.current import current
 from tests.sample.models import Note
 
@@ -268,3 +268,10 @@ class InContext(Mandate):
         found = [self.variable.get(), translation.get_language(), len(shared)]
         self.variable.set("changed")
         return found
+
+
+class OneAwaited(Mandate):
+    limits = [Concurrency(1)]
+
+    async def call(self) -> None:
+        await asyncio.sleep(0)
