@@ -88,6 +88,18 @@ class OverLimitError(JobsError):
         self.name, self.seconds = name, seconds
 
 
+class BatchError(JobsError, ValueError):
+    """Raised for a batch that is invalid: too deep, on two servers, with a callback that is not prepared."""
+
+
+class BatchEndedError(BatchError):
+    """Raised for jobs that are added to a batch which has ended or was cancelled."""
+
+
+class BatchNotFoundError(BatchError, LookupError):
+    """Raised for the id of a batch that was never written, or is forgotten."""
+
+
 class PrereqJobNotFinishedError(JobsError):
     """Raised if a job is run before a prerequisite of it has finished: "Unfinished job: <id>"."""
 

@@ -24,6 +24,7 @@ from jobs.attempts.current import Attempt, begin, end
 from jobs.attempts.interrupt import Interruptible, JobInterrupt, TimedOut
 from jobs.attempts.loop_task import LoopTask
 from jobs.attempts.outcomes import Committed, Ended, Finished, GivenBack
+from jobs.batches.record import within
 from jobs.broker.connections import get_connection
 from jobs.client.context import restored
 from jobs.errors import (
@@ -85,7 +86,10 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
             return Ended(failures.not_yet(current), current.command)
         if few.expires_at and claim.is_expired:
             return Ended(failures.expired(current), current.command)
-        with restored(few.context) if few.context else _AS_IT_IS:
+        with (
+            restored(few.context) if few.context else _AS_IT_IS,
+            within(few.batches) if few.batches else _AS_IT_IS,
+        ):
             built = _build(*call)
             if built.is_async and thread.loop is not None and not (claim.is_async or claim.is_plain):
                 return Ended(amending.kind(claim, is_async=True), current.command)

@@ -47,6 +47,8 @@ class More(NamedTuple):
     is_kept: bytes = b""  # whether the outbox has it until it ends
     limits: bytes = b""  # the limits whose slots it owns
     steps: bytes = b""  # how far its steps have come
+    batches: bytes = b""  # the ids of the batches whose member it is, with spaces
+    callback: bytes = b""  # the batch that it calls back for
 
 
 NOTHING_MORE = More()

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from jobs import queues
+from jobs import conf, queues
 from jobs.broker import keys
 from jobs.broker.connections import Word
 from jobs.client import field_types, options
@@ -65,6 +65,8 @@ def builder(
         further = more.added((*further, "durable", KEPT), more.FEW) if rows.are_kept() else (*further, "durable", 1)
     for_loop = more.added(further, more.ASYNC)
     is_unique, collapses = command.unique_for is not None, command.collapse is not None
+    is_shared = command.share is not None or conf.get("SHARE") is not None
+    is_limited = is_shared or bool(command.limits)
     expires_in = None if command.expires_in is None else seconds_of(command.expires_in)
 
     def build(job_id: str, args: Sequence[Any], fields: Mapping[str, Any], due: float | None) -> NewJob:
@@ -75,11 +77,14 @@ def builder(
         data = payload.build(name, _encoded(command, name, args), _encoded_named(name, fields))
         field_types.check(command, bound, args, fields)
         lock = _lock(command, name, bound, args, fields) if is_unique else None
-        own = for_loop if bound.is_async else further
-        if command.limits:
-            own = more.added(own + values.fields(command, name, bound, args, fields), more.LIMITS)
+        own, share = for_loop if bound.is_async else further, ()
+        if is_limited:
+            limits = values.fields(command, name, bound, args, fields) if command.limits else ()
+            share = values.share(command, name, bound, args, fields) if is_shared else ()
+            own = more.added(own + together, more.LIMITS) if (together := values.together(limits, share)) else own
         into = _collapsing(command, name, bound, args, fields) if collapses else None
-        return NewJob(job_id, queue, data, due, own, prerequisites, lock, False, is_wait, expires_in, durable, into)
+        new = NewJob(job_id, queue, data, due, own, prerequisites, lock, False, is_wait, expires_in, durable, into)
+        return new._replace(share=share[1]) if share else new
 
     return build
 

@@ -7,6 +7,7 @@ from jobs.broker.connections import get_connection
 from jobs.errors import MissingExtraError
 from jobs.inspection import attempt_counts, samples, unsent, workers
 from jobs.inspection.sources import Source, sizes
+from jobs.limits.usage import usage
 
 try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -31,6 +32,7 @@ class Collector:
         yield from _of_workers()
         yield from _of_attempts()
         yield from _of_outbox()
+        yield from _of_limits()
         lag = GaugeMetricFamily("jobs_scheduler_lag_seconds", "How late the most overdue recurring entry is.")
         lag.add_metric([], scheduler.lag())
         yield lag
@@ -65,6 +67,18 @@ def _of_outbox() -> Iterator[Metric]:
         family = GaugeMetricFamily(name, text)
         family.add_metric([], value)
         yield family
+
+
+def _of_limits() -> Iterator[Metric]:
+    in_use = GaugeMetricFamily("jobs_limit_in_use", "Slots of the limit that are owned.", labels=["limit"])
+    waiting = GaugeMetricFamily("jobs_limit_waiting", "Jobs that wait for the limit.", labels=["limit"])
+    waited = GaugeMetricFamily("jobs_limit_waited_seconds", "How long any has waited for it.", labels=["limit"])
+    limits = usage()
+    for each in limits:
+        in_use.add_metric([each.id], each.in_use)
+        waiting.add_metric([each.id], each.waiting)
+        waited.add_metric([each.id], each.longest_wait)
+    yield from (in_use, waiting, waited) if limits else ()
 
 
 def _of_workers() -> Iterator[Metric]:

@@ -26,6 +26,7 @@ class Place:
     waiting: int = 0
     since: float = 0.0  # seconds since the epoch; 0 if nothing waits
     due: float = 0.0  # when a rate admits the next one, if that is known
+    is_woken: bool = False  # whether any of them is about to be claimed, in some queue
 
 
 @dataclass(slots=True)
@@ -55,8 +56,11 @@ class Usage:
     @property
     def longest_wait(self) -> float:
         """Seconds since when any has waited; 0 if none does."""
-        since = [place.since for place in self.places if place.since]
-        return max(0.0, runtime.now() - min(since)) if since else 0.0
+        return max((self.wait_of(place) for place in self.places), default=0.0)
+
+    def wait_of(self, place: Place) -> float:
+        """Seconds since when any job has waited for a place; 0 if none does."""
+        return max(0.0, runtime.now() - place.since) if place.since else 0.0
 
     @property
     def next_due(self) -> float:
@@ -116,28 +120,26 @@ def _add_places(client: Redis, found: dict[str, Usage]) -> None:
         for worker in workers:
             pipeline.smembers(keys.holds(as_text(worker)))
         for text, _ in waiting:
-            pipeline.hkeys(keys.lanes(as_text(text)))
+            pipeline.hgetall(keys.lanes(as_text(text)))
         answers = pipeline.execute(raise_on_error=False)
     for held in answers[: len(workers)]:
         for member in held if isinstance(held, set) else ():
             job, _, text = as_text(member).partition("\t")
             if place := place_of(text):
                 place.holders.append(job.partition(":")[0])
-    lengths = _lengths(client, waiting, answers[len(workers) :])
-    for member, since in waiting:
+    woken = [answer if isinstance(answer, dict) else {} for answer in answers[len(workers) :]]
+    lengths = _lengths(client, waiting, woken)
+    for (member, since), queues in zip(waiting, woken, strict=True):
         if place := place_of(as_text(member)):
+            place.is_woken = place.is_woken or any(queues.values())
             place.waiting += lengths[member]
             place.since = since if not place.since else min(place.since, since)
             place.due = number_of(dues.get(member))
 
 
-def _lengths(client: Redis, waiting: Any, queues: list[Any]) -> Counter[bytes]:
+def _lengths(client: Redis, waiting: Any, queues: list[dict[Any, Any]]) -> Counter[bytes]:
     """Return how many jobs wait for each place; what has gone otherwise is counted until it is passed over."""
-    lanes = [
-        (member, as_text(queue))
-        for (member, _), names in zip(waiting, queues, strict=True)
-        for queue in (names if isinstance(names, list) else ())
-    ]
+    lanes = [(member, as_text(queue)) for (member, _), names in zip(waiting, queues, strict=True) for queue in names]
     counted: Counter[bytes] = Counter()
     with client.pipeline(transaction=False) as pipeline:
         for member, queue in lanes:

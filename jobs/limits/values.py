@@ -9,18 +9,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+from django.utils.module_loading import import_string
 
+from jobs import conf
+from jobs.broker.times import as_text
 from jobs.errors import PayloadError, SerializationError
 from jobs.limits import policy
 from jobs.limits.policy import Concurrency, Rate
 from jobs.record import arguments, registry
 
+HEAVIEST = 100  # the largest weight of a share
 LONGEST = 100  # bytes of a value; a digest stands for a longer one
 
 
-def fields(
-    command: Any, name: str, bound: Any, args: Sequence[Any], named: Mapping[str, Any]
-) -> tuple[str | bytes | int | float, ...]:
+def fields(command: Any, name: str, bound: Any, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
     """
     Return the fields that the record of a job has for the limits of its command: names and values, alternating.
     `bound` is the command with these arguments, positional and named.
@@ -33,11 +35,54 @@ def fields(
     return ("limits", "\n".join(lines))
 
 
+def share(command: Any, name: str, bound: Any, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
+    """
+    Return the fields of a job of a command whose jobs take turns, with the line of its share; nothing if it has no
+    share: without a `share`, and where the field that JOBS["SHARE"] names is missing or None.
+
+    Raises SerializationError if the key cannot be serialized, ValueError for an impossible weight, and what the
+    function raises.
+    """
+    by: Any = command.share or conf.get("SHARE")
+    if isinstance(by, str) and "." in by:
+        given = import_string(by)(bound)
+    elif callable(by):
+        given = by(*args, **named)
+    else:
+        given = getattr(bound, by, None)
+    key, weight = given if isinstance(given, tuple) and len(given) == 2 else (given, 1)
+    if key is None:
+        return ()
+    if not (type(weight) is int and 1 <= weight <= HEAVIEST):
+        raise ValueError(
+            f"{name}: the weight {weight!r} of its share is impossible. Give a number from 1 to {HEAVIEST}."
+        )
+    try:
+        return ("limits", f"s\t{text(key)}\t{weight}")
+    except SerializationError as error:
+        raise SerializationError(
+            f"{name} cannot be deferred: the key of its share, or something in it, {error}."
+        ) from None
+
+
 def line(limit: Concurrency | Rate, limit_id: str, value: str) -> str:
     """Return the line of one limit."""
     if isinstance(limit, Rate):
         return f"r\t{limit_id}\t{value}\t{limit.n}\t{_number(limit.seconds)}\t{limit.most}\t{limit.cost}"
     return f"c\t{limit_id}\t{value}\t{limit.n}\t{limit.on_full}"
+
+
+def share_of(fields: Sequence[Any]) -> str:
+    """Return the line of the share in the fields of a job; "" if there is none."""
+    stored = as_text(fields[fields.index("limits") + 1]) if "limits" in fields else ""
+    return next((each for each in stored.split("\n") if each.startswith("s\t")), "")
+
+
+def together(limits: tuple[Any, ...], share: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the fields of a job with limits, or a share, or both."""
+    if not limits or not share:
+        return limits or share
+    return ("limits", f"{limits[1]}\n{share[1]}")
 
 
 def lacks(command: Any, stored: str) -> bool:

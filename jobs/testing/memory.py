@@ -67,6 +67,15 @@ class Memory:
     def srem(self, key: Any, *members: Word) -> int:
         return self._ask("SREM", key, *members)  # type: ignore[no-any-return]
 
+    def scard(self, key: Any) -> int:
+        return self._ask("SCARD", key)  # type: ignore[no-any-return]
+
+    def sismember(self, key: Any, member: Word) -> int:
+        return self._ask("SISMEMBER", key, member)  # type: ignore[no-any-return]
+
+    def sscan(self, key: Any, cursor: int = 0, count: int | None = None) -> tuple[int, list[bytes]]:
+        return 0, self._ask("SMEMBERS", key)
+
     def llen(self, key: Any) -> int:
         return self._ask("LLEN", key)  # type: ignore[no-any-return]
 
@@ -75,6 +84,9 @@ class Memory:
 
     def zcard(self, key: Any) -> int:
         return self._ask("ZCARD", key)  # type: ignore[no-any-return]
+
+    def zrevrange(self, key: Any, first: int, last: int) -> list[bytes]:
+        return self._ask("ZREVRANGE", key, first, last)  # type: ignore[no-any-return]
 
     def zscore(self, key: Any, member: Word) -> float | None:
         score = self._ask("ZSCORE", key, member)

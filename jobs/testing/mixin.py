@@ -48,6 +48,8 @@ class JobsTestMixin:
     assert_performed_jobs = _OfKit(Kit.assert_performed_jobs)
     assert_no_performed_jobs = _OfKit(Kit.assert_no_performed_jobs)
 
+    assert_batch = _OfKit(Kit.assert_batch)
+
     @property
     def enqueued_jobs(self) -> list[Recorded]:
         """Every push of this test."""

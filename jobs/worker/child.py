@@ -41,7 +41,7 @@ from jobs.worker.orders import Orders
 from jobs.worker.release import release
 from jobs.worker.scoreboard import ANOTHER, NO_MORE, Board
 from jobs.worker.settings import WorkerSettings
-from jobs.worker.threads import JobThread
+from jobs.worker.threads import JobThread, allow
 from jobs.worker.tracing import flush as flush_spans
 
 logger = safe_logger("jobs.worker")
@@ -68,7 +68,6 @@ class Child:
     ) -> None:
         self._settings, self._board, self._name = settings, board, name
         self._orders = Orders(control)
-        self._positions = {queue: at for at, queue in enumerate(settings.queues)}
         self._loop = LoopSide(board, self._orders.wake) if settings.async_concurrency else None
         make_fetch = Fetch if self._loop is None else self._loop.fetch
         self._fetch = make_fetch(
@@ -88,8 +87,7 @@ class Child:
         if self._loop is not None:
             self._loop.serve(self._threads)
         self._leave_by: float | None = None  # monotonic seconds; None unless it stops
-        self._retires = False
-        self._follows = NO_MORE
+        self._retires, self._follows = False, NO_MORE
         self._busy_at = time.monotonic()
         self._looked_at_memory = 0.0
         self._interruptions = Interruptions(self._fetch, board, self._running)
@@ -122,9 +120,8 @@ class Child:
         return self._threads if self._loop is None else [*self._threads, *self._loop.tasks()]
 
     def _is_at_work(self) -> bool:
-        if self._loop is not None and self._loop.is_at_work():
-            return True
-        return any(thread.is_alive() for thread in self._threads if thread not in self._interruptions.lost)
+        is_alive = any(thread.is_alive() for thread in self._threads if thread not in self._interruptions.lost)
+        return is_alive or (self._loop is not None and self._loop.is_at_work())
 
     def _wait(self, seconds: float) -> None:
         """Wait for a signal, the parent or a thread, at most this long, and obey."""
@@ -177,15 +174,15 @@ class Child:
     def _allow(self, claim: Claim, seconds: float | None) -> None:
         if seconds is None:
             self._interruptions.serve(claim)
-        for thread in self._threads:
-            if thread.claim is claim:
-                thread.allow(seconds)
+        for each in self._running():
+            if each.claim is claim:
+                allow(self._board, each.number, claim, seconds)
 
     def _asked(self, claim: Claim) -> str:
         """Why an attempt is to end at its next checkpoint; "" if it may go on."""
         if self._leave_by is not None:
             return f"the worker {self._name} stops"
-        at = self._positions[claim.queue_name]
+        at = list(self._settings.queues).index(claim.queue_name)
         return f"the queue {claim.queue_name} is paused" if self._board.is_paused(at) else ""
 
     def _recycle_if_due(self, now: float) -> None:
@@ -204,12 +201,11 @@ class Child:
             if (used := resident_megabytes(os.getpid())) > most:
                 self._retire(f"{used:.0f} MB in use, over the {most} of --max-memory")
 
-    # --- orders ----------------------------------------------------------------------------------
-
-    def _let_go_in_fork(self) -> None:
-        """Release, in a process that a job has forked, what makes this one a worker."""
+    def _let_go_in_fork(self) -> None:  # what makes this process a worker
         self._board.detach()
         self._orders.let_go()
+
+    # --- orders ----------------------------------------------------------------------------------
 
     def _obey(self) -> None:
         orders = self._orders.heard()

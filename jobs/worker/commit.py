@@ -59,6 +59,7 @@ class EncodedOutcome(NamedTuple):
     fields: tuple[Word, ...]  # names and values for the job's record
     is_kept: bytes = b""  # whether the outbox has the job until it ends
     limits: bytes = b""  # what the attempt held, after `f`, or `r` if it was not begun
+    batches: bytes = b""  # ids of the batches whose member the job is
 
     def words(self) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
         """The arguments of the script: the words that each outcome has, and the further ones that the last names."""
@@ -71,13 +72,14 @@ class EncodedOutcome(NamedTuple):
             or self.fields
             or self.is_kept
             or self.limits
+            or self.batches
         ):
             more, further = self._more()
         return (self.id, self.execution, self.queue, self.kind, self.when, self.label, more), further
 
     def _more(self) -> tuple[str, tuple[Word, ...]]:
         named: dict[str, Word] = {"r": self.result_type, "v": self.result, "b": self.began, "e": self.event}
-        named |= {"s": self.entry, "l": self.limits}
+        named |= {"s": self.entry, "l": self.limits, "g": self.batches}
         letters = ("x" if self.slow == "1" else "") + ("k" if self.is_kept else "")
         letters += "".join(letter for letter, word in named.items() if word)
         words: tuple[Word, ...] = tuple(word for word in named.values() if word)
@@ -196,7 +198,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         fields += claim.checkpoints.fields()
     if claim.interruptions and isinstance(outcome, Retried | Requeued | LeftOff):
         fields += ("survived", claim.interruptions)  # this attempt ended by itself: the job is suspected no more
-    if claim.reporter is not None and claim.reporter.unwritten and kind not in ("H", "N") and when != 0:
+    if claim.reporter is not None and claim.reporter.unwritten and _is_over(outcome) and when != 0:
         fields += ("report", claim.reporter.unwritten)
     # Histogram buckets double: bucket n counts attempts that took less than 2**n microseconds.
     label = f"{claim.queue_name}|{command}|{counted}|{int(seconds * 1e6).bit_length()}" if counted else ""
@@ -219,6 +221,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         fields,
         claim.more.is_kept,
         _held(claim, outcome) if claim.more.limits else b"",
+        claim.more.batches,
     )
 
 
@@ -234,6 +237,11 @@ def _held(claim: Claim, outcome: Outcome) -> bytes:
 def _few(claim: Claim) -> str:
     """The record's `more` once it has fields that few jobs have."""
     return more.with_letter(claim.letters, more.FEW)
+
+
+def _is_over(outcome: Outcome) -> bool:
+    """Whether an attempt had begun, and its record is still to be written."""
+    return not isinstance(outcome, GivenBack | Amended | Recorded)
 
 
 def _bounded(log: str) -> str:

@@ -41,7 +41,7 @@ class Load:
     def __init__(self, chance):
         self.accepted, self.unknown, self.rude = {}, set(), {}
         self._chance, self._ended = chance, threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)  # a test that fails does not hold the process
         self._thread.start()
 
     def _run(self):

@@ -14,6 +14,7 @@
 --         x (no word) the attempt ran long enough for a beat to have written RQ's execution record; and for plain jobs
 --         k (no word) the outbox has the job until it ends
 --         r type of the result that is kept   v the result   b when the attempt began (seconds), for a failed one
+--         g ids of the batches whose member the job is, with spaces
 --         e event for the job's history, for F only of a job that was cancelled meanwhile   s the recurring entry whose run this is
 --         l a line: `f`; of an attempt that was not begun `r`; `s`, seconds and the numbers of limits that pause so long;
 --           then the limits that the attempt held (part `admit`)
@@ -26,7 +27,8 @@
 --       claims   of each: id, queue, execution, payload, and '' or a list of what few jobs have: timeout, result_ttl,
 --                interruptions, whether RQ's own code made the job, the letters of `more`; where there are any: progress,
 --                expiry, whether prerequisites are lacking, context, recurring entry, whether to profile it, whether
---                the outbox keeps it, limits, how far its steps have come
+--                the outbox keeps it, limits, how far its steps have come, ids of the batches whose
+--                member it is, the batch that it calls back for
 --       trimmed  dead jobs that were too many
 --       due      seconds until the next lane is due, 0 to be asked again at once, '' if this step has not looked
 --       left     1 if two numbers are wanted, and jobs of a kind without room were left in place

@@ -75,6 +75,11 @@ class Command(BaseCommand):
         moved = add("move", "move queued jobs to another queue of their server", change.move)
         self._add_change(moved)
         moved.add_argument("--to", required=True, metavar="QUEUE", help="the target queue")
+        anew = add(
+            "begin-anew", "have jobs do their steps anew, those that are dead or retrying at once", change.begin_anew
+        )
+        anew.add_argument("ids", nargs="+", metavar="ID")
+        anew.add_argument("--step", default="", metavar="STEP", help="go on from this step, instead of the first one")
         for name, help, action in (
             ("pause", "stop taking jobs from queues", change.pause),
             ("resume", "take jobs from queues again", change.resume),

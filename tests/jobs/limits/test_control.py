@@ -5,11 +5,16 @@ import time
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.urls import reverse
 
+from jobs import Concurrency, Mandate
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
+from jobs.dashboard import prometheus
+from jobs.doctor import limits
 from jobs.errors import LimitError
 from jobs.limits import control
+from jobs.limits.checks import check_limits
 from jobs.limits.usage import usage
 from jobs.worker.connection import Wire
 from jobs.worker.promotion import Promotion
@@ -122,3 +127,74 @@ def test_the_use_of_limits(new_fetch, capsys):
     call_command("jobs", "limits", "reset", ONE)
     with pytest.raises(CommandError, match="Unknown limit"):
         call_command("jobs", "limits", "pause", "nobody")
+
+
+def test_the_doctor_names_what_does_not_move(new_fetch):
+    OneAtATime.defer_many([(number,) for number in range(3)])
+    fetch = new_fetch("w1")
+    claims = claim_all(fetch)
+    client, place = get_connection("default"), f"{ONE}="
+    client.zadd(keys.LIMITED, {place: time.time() - 7_200})
+
+    (finding,) = [each for each in limits.findings() if ONE in each.what]
+    assert finding.what == f"2 jobs wait for the limit {ONE} of all, since 2.0 h."
+    assert claims[0].job_id in finding.why
+
+    client.delete(keys.slots(place), keys.holds("w1"))  # a lost wake-up, which must not be
+    (finding,) = [each for each in limits.findings() if ONE in each.what]
+    assert finding.what == f"The limit {ONE} has room for all, and 2 wait for it."
+
+    control.pause(ONE)
+    (finding,) = [each for each in limits.findings() if ONE in each.what]
+    assert finding.what == f"The limit {ONE} is paused, and 2 jobs wait for it."
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_metrics(new_fetch):
+    OneAtATime.defer_many([(number,) for number in range(3)])
+    claim_all(new_fetch("w1"))
+
+    text = prometheus.text().decode()
+
+    assert f'jobs_limit_in_use{{limit="{ONE}"}} 1.0' in text
+    assert f'jobs_limit_waiting{{limit="{ONE}"}} 2.0' in text
+    assert f'jobs_limit_waited_seconds{{limit="{ONE}"}} ' in text
+
+
+def test_the_checks(settings, own_commands, valkey):
+    assert check_limits(None) == []
+    settings.JOBS = settings.JOBS | {"SHARE": "no.such.function"}
+    (error,) = check_limits(None)
+    assert (error.id, "no.such.function" in error.msg) == ("jobs.E023", True)
+
+    settings.JOBS = settings.JOBS | {"SHARE": "tenant"}
+    other = settings.RQ_QUEUES["low"] | {"URL": "redis://localhost:1/5"}
+    settings.RQ_QUEUES = settings.RQ_QUEUES | {"low": {"URL": other["URL"]}}
+    body = {"limits": [Concurrency(1, group="a")], "queue": "low", "call": lambda self: None}
+    type("Elsewhere", (Mandate,), body | {"__module__": "tests.sample.commands.limited"})
+    (error,) = check_limits(None)
+    assert error.id == "jobs.E022"
+    assert "sample.Elsewhere" in error.msg
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_page_shows_limits_and_changes_them(new_fetch, admin_client):
+    jobs = OneAtATime.defer_many([(number,) for number in range(3)])
+    claim_all(new_fetch("w1"))
+    page = admin_client.get(reverse("admin:jobs_limits")).content.decode()
+    assert ONE in page
+    assert "2 wait" in page
+    assert reverse("admin:jobs_job", args=[jobs[0].id]) in page
+
+    admin_client.post(reverse("admin:jobs_limit_pause", args=[ONE]))
+    admin_client.post(reverse("admin:jobs_limit_override", args=[ONE]), {"n": "7"})
+    (one,) = [each for each in usage() if each.id == ONE]
+    assert (one.n, one.is_overridden, one.is_paused) == (7, True, True)
+
+    admin_client.post(reverse("admin:jobs_limit_resume", args=[ONE]))
+    admin_client.post(reverse("admin:jobs_limit_override", args=[ONE]), {"n": ""})
+    answer = {"n": "many", "next": reverse("admin:jobs_limits")}
+    refused = admin_client.post(reverse("admin:jobs_limit_override", args=[ONE]), answer, follow=True)
+    assert [str(each) for each in refused.context["messages"]][-1:] == ["many is no whole number."]
+    (one,) = [each for each in usage() if each.id == ONE]
+    assert (one.n, one.is_overridden, one.is_paused) == (1, False, False)

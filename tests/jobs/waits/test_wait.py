@@ -11,6 +11,7 @@ from asgiref.sync import async_to_sync
 from django.db import transaction
 
 from jobs import MandateJob, control
+from jobs.attempts.outcomes import Finished
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.errors import (
@@ -82,13 +83,16 @@ def test_several_waits_for_one_job_and_for_several(worker, waiting):
     assert [wait.result(5) for wait in waits] == [0, 0, 1, 1, 2, 2]
 
 
-def test_the_jobs_of_one_step_are_told_of_one_by_one(worker, waiting):
+def test_of_the_jobs_that_end_in_one_step_those_that_are_waited_for_wake_their_waits(worker, waiting):
     jobs = [Echo.defer(number) for number in range(5)]
     wait = waiting(jobs[3])
-    worker.client.zadd("jobs:workers", {worker.name: 9e12})
-    for _ in jobs:
-        worker.step()
-    assert wait.result(5) == 3
+    worker.fetch._threads = len(jobs)
+    claims = [worker.claim(), *worker.fetch._ready]
+    for claim in claims:
+        worker.fetch.commits.add(claim, Finished(b'"together"', 500), "sample.Echo", 0.0)
+    worker.fetch._step(claims=False)
+    assert len(claims) == len(jobs)
+    assert wait.result(5) == "together"
 
 
 @pytest.mark.parametrize(

@@ -96,3 +96,48 @@ class AsksInside(Mandate):
     def call(self) -> None:
         with limit("api", Rate(1, per=60), wait=0):
             pass
+
+
+class Turn(Mandate):
+    share = "tenant"
+    tenant: str
+    number: int = 0
+
+    def call(self) -> None:
+        pass
+
+
+class WeightedTurn(Mandate):
+    tenant: str
+    number: int = 0
+
+    @staticmethod
+    def share(tenant: str, number: int = 0) -> tuple[str, int]:
+        return tenant, 3 if tenant == "a" else 1
+
+    def call(self) -> None:
+        pass
+
+
+class OneTurn(Mandate):
+    share = "tenant"
+    limits = [Concurrency(1)]
+    tenant: str
+
+    def call(self) -> None:
+        pass
+
+
+class Plain(Mandate):
+    result_ttl = 0
+
+    def call(self) -> None:
+        pass
+
+
+class Wide(Mandate):
+    result_ttl = 0
+    limits = [Concurrency(1000)]
+
+    def call(self) -> None:
+        pass

@@ -1,4 +1,4 @@
--- Parts: server, record, leave, commit, admit, kinds
+-- Parts: server, record, leave, commit, admit, kinds, turns
 -- Claims jobs. Of the script: `prefix`, `worker`, `iso`, `now`, `idle`, `dead_limit`.
 local claim = { words = false, number = 0, some = 0, is_over = false, AT_ONCE = 500 } -- AT_ONCE: jobs in one call of `some`, as in `commit`
 
@@ -32,11 +32,13 @@ local function take(queue, id, name, job)
     more = { job[2] or '', job[3] or '', job[4] or '', job[5] and 1 or 0, job[6] or '' }
   end
   if job[6] and string.find(job[6], '[^a]') then -- what few jobs have is read only of those
-    local few = redis.call('HMGET', key, 'progress', 'expires_at', 'prereqs', 'context', 'schedule', 'profile', 'durable')
+    local few = redis.call('HMGET', key, 'progress', 'expires_at', 'prereqs', 'context', 'schedule', 'profile', 'durable',
+      'batch', 'callback')
     local waits = few[3] and redis.call('EXISTS', 'jobs:waits:' .. id) or 0
     more[6], more[7], more[8], more[9] = few[1] or '', few[2] or '', waits, few[4] or ''
     more[10], more[11], more[12], more[13] = few[5] or '', few[6] or '', few[7] == 'kept' and '1' or '', job.limited or ''
     more[14] = string.find(job[6], 's', 1, true) and redis.call('HGET', key, 'steps') or ''
+    more[15], more[16] = few[8] or '', few[9] or ''
   end
   local words = claim.words
   if words then
@@ -51,19 +53,28 @@ end
 -- Whether the limits of a job let this execution begin; if so, it has taken them. Notes in `job` what stands in the way.
 -- Returns nothing if no thread is idle for it: it stays where it is.
 local function admits(queue, id, job, member, is_idle)
-  local read = redis.call('HMGET', prefix .. 'job:' .. id, 'limits', 'woken', 'lane')
+  local read = redis.call('HMGET', prefix .. 'job:' .. id, 'limits', 'woken', 'lane', 'turn')
   if not read[1] then return true end
-  job.limited, job.woken, job.lane = read[1], read[2], read[3]
+  job.limited, job.woken, job.lane, job.turn = read[1], read[2], read[3], read[4]
   job.limits = admit.read(job.limited)
   job.refusal, job.is_behind = admit.refused_by(queue, job.limits, job.woken)
   if job.refusal then return false end
-  if not is_idle then return nil end
+  if not is_idle and #job.limits > 0 then return nil end
   admit.take(job.limits, member, worker)
   return true
 end
 
+-- It was a job's turn: the next of its kind is to be appended.
+local function end_turn(queue, id, job)
+  if job.turn then
+    redis.call('HDEL', prefix .. 'job:' .. id, 'turn')
+    admit.unmark(queue, id, job.turn)
+  end
+end
+
 -- What a job noted while it waited for its limits is void now: it has begun.
 local function begin_limited(queue, id, job)
+  end_turn(queue, id, job)
   if job.lane or job.woken then
     redis.call('HDEL', prefix .. 'job:' .. id, 'lane', 'state', 'woken')
     if job.lane then redis.call('ZREM', prefix .. 'deferred:' .. queue, id) end -- it was in the list twice
@@ -85,8 +96,10 @@ local function discard(queue, id, job)
 end
 
 local function refuse(queue, id, job)
+  end_turn(queue, id, job)
   if job.refusal.on_full == 'discard' then return discard(queue, id, job) end
   admit.hold_back(queue, id, job.refusal, job.woken)
+  admit.moved = admit.moved + 1
   if job.is_behind then admit.look_again(job.refusal.place) end
 end
 

@@ -1,4 +1,4 @@
--- Parts: server, move, enqueue, record, leave, admit
+-- Parts: server, move, enqueue, record, leave, admit, turns
 -- Writes outcomes. Of the script: `prefix`, `worker`, `iso`, `now`, `dead_limit`, `outcomes`, `further`.
 --
 -- The record of each job is written by itself. What is written for each to the same key follows in one command for all
@@ -155,8 +155,8 @@ local function write_outcome(at, position, more)
     return false
   end
   local ends, has_plain = ENDS[kind], false
-  if ends and (is_awaited or more.s or more.k) then
-    has_plain = leave.job(id, queue, ends, more.s or '', commit.releasing, more.k)
+  if ends and (is_awaited or more.s or more.k or more.g) then
+    has_plain = leave.job(id, queue, ends, more.s or '', commit.releasing, more.k, more.g)
   end
   if kind ~= 'F' or time ~= '0' then
     status = rewrite(id, queue, key, kind, time, more)
@@ -182,7 +182,7 @@ local function write_outcome(at, position, more)
     if kind == 'H' then
       batch.heads[#batch.heads + 1] = { id, tonumber(string.match(execution, '%d+$')) or 0 }
     else
-      batch.tails[#batch.tails + 1] = id
+      batch.tails[#batch.tails + 1] = { id, more.l }
     end
   else
     add(batch.places, status, kind == 'F' and now + time or kind == 'W' and now or time, id)
@@ -202,7 +202,7 @@ local function settle(undo, queue, batch)
   local list = prefix .. 'queue:' .. queue -- a list may hold a job twice, so this is undone if the claims do not go
   if #batch.heads > 1 then table.sort(batch.heads, last_first) end -- so that the first claimed ends at the head
   for _, head in ipairs(batch.heads) do enqueue.one(undo, 'LPUSH', list, head[1]) end
-  for _, id in ipairs(batch.tails) do enqueue.one(undo, 'RPUSH', list, id) end
+  for _, tail in ipairs(batch.tails) do turns.arrive(undo, 'RPUSH', queue, tail[1], tail[2]) end
   redis.call('ZREM', prefix .. 'wip:' .. queue, unpack(batch.members))
 end
 
