@@ -8,12 +8,13 @@ from jobs.compat import import_paths
 if TYPE_CHECKING:
     from jobs.batches.batch import Batch
     from jobs.job import MandateJob
+    from jobs.limits.code import limit
     from jobs.limits.collapse import Collapse
     from jobs.limits.policy import Concurrency, Rate
     from jobs.mandate import Mandate
     from jobs.retries import Deadlock, RetryOn
 
-__all__ = ["Batch", "Collapse", "Concurrency", "Deadlock", "Mandate", "MandateJob", "Rate", "RetryOn"]
+__all__ = ["Batch", "Collapse", "Concurrency", "Deadlock", "Mandate", "MandateJob", "Rate", "RetryOn", "limit"]
 
 __version__ = "0.1.0"  # of the distribution, django-mandate
 
@@ -22,6 +23,7 @@ _HOMES = {
     "Collapse": "limits.collapse",
     "Concurrency": "limits.policy",
     "Rate": "limits.policy",
+    "limit": "limits.code",
     "Deadlock": "retries",
     "Mandate": "mandate",
     "MandateJob": "job",

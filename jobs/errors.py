@@ -85,6 +85,17 @@ class BatchNotFoundError(BatchError, LookupError):
     """Raised for the id of a batch that was never written, or is forgotten."""
 
 
+class OverLimitError(JobsError):
+    """
+    Raised by `limit` if its block would be delayed for too long. `seconds`: when it may begin. A job that raises it
+    runs again at that time, without using a retry.
+    """
+
+    def __init__(self, name: str, seconds: float) -> None:
+        super().__init__(f"The rate of {name!r} admits nothing for {seconds:.3g} s. Wait so long, or raise its `wait`.")
+        self.name, self.seconds = name, seconds
+
+
 class PrereqJobNotFinishedError(JobsError):
     """Raised if a job is run before a prerequisite of it has finished: "Unfinished job: <id>"."""
 
@@ -122,6 +133,17 @@ class ResultUnavailableError(JobsError):
     Raised by `job.wait` and `job.await_result` for a job that has finished, and whose result is not kept: it has
     expired, was over JOBS["RESULT_LIMIT"], or cannot be serialized.
     """
+
+
+class StepError(JobsError, RuntimeError):
+    """
+    Raised by `step` and `each`: a name is used twice, a step begins inside another one, a release has changed the order
+    of the steps, or something cannot be recorded.
+    """
+
+
+class CheckpointError(JobsError, RuntimeError):
+    """Raised by `step` and `each` inside an open transaction, and so in an atomic command."""
 
 
 class ChangeRefusedError(JobsError):

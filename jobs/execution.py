@@ -17,7 +17,7 @@ from django.db import DatabaseError
 from rq.job import get_current_job
 
 from jobs import conf
-from jobs.attempts import failures, forks, profiles
+from jobs.attempts import failures, forks, profiles, slowing
 from jobs.attempts.claim import Claim
 from jobs.attempts.current import Attempt, begin, end
 from jobs.attempts.interrupt import Interruptible, JobInterrupt, TimedOut
@@ -91,7 +91,7 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
         ):
             built = _build(*call)
             if built.limits and values.lacks(type(built), as_text(more.limits)):
-                return Ended(failures.amended(current, _limits(built, call)), current.command)
+                return Ended(slowing.amended(current, _limits(built, call)), current.command)
             command = built
             vars(command)["_claim"] = claim
             is_logged = logger.isEnabledFor(logging.INFO)

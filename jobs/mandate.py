@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import (
@@ -30,20 +30,23 @@ from jobs.broker.times import as_text
 from jobs.client import options, tracing
 from jobs.client.context import Context, capture
 from jobs.client.new_job import builder, new_job
-from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError
+from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError, StepError
 from jobs.job import MandateJob
 from jobs.limits import policy
 from jobs.limits.collapse import Collapse
-from jobs.limits.policy import Concurrency, Rate
+from jobs.limits.policy import Concurrency, Pause, Rate
 from jobs.outbox import hooks
 from jobs.record import display, registry
 from jobs.record.prerequisites import NONE, Given, resolve
 from jobs.retries import RetryOn
 from jobs.runtime import passage
+from jobs.steps.handle import Unkept
+from jobs.steps.run import Steps
 from jobs.waits.reports import Number, Reporter, checked
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
+T = TypeVar("T")
 Row = Sequence[Any] | Mapping[str, Any]
 PrereqFailure = Literal["wait", "run"]
 
@@ -54,6 +57,14 @@ class RequeueRequested(BaseException):
     def __init__(self, delay: float) -> None:
         super().__init__(f"requeue after {delay:g} s")
         self.delay = delay
+
+
+class SlowDownRequested(RequeueRequested):
+    """Raised by `slow_down`, and for an error of `limit_on`. `numbers` are those of the limits, from 1."""
+
+    def __init__(self, delay: float, numbers: Sequence[int]) -> None:
+        super().__init__(delay)
+        self.numbers = tuple(numbers)
 
 
 class _Calls(Protocol[R]):
@@ -92,6 +103,7 @@ class Mandate:
     collapse: ClassVar[Collapse | None] = options.DEFAULTS["collapse"]
     guard_against_deserialization_errors: ClassVar[bool] = options.DEFAULTS["guard_against_deserialization_errors"]
     limits: ClassVar[Sequence[Concurrency | Rate]] = options.DEFAULTS["limits"]
+    limit_on: ClassVar[Mapping[type[BaseException], Pause]] = options.DEFAULTS["limit_on"]
     durable: ClassVar[bool] = options.DEFAULTS["durable"]
     result_ttl: ClassVar[int] = options.DEFAULTS["result_ttl"]
     keep_log: ClassVar[bool] = options.DEFAULTS["keep_log"]
@@ -99,6 +111,9 @@ class Mandate:
     strict_types: ClassVar[bool] = options.DEFAULTS["strict_types"]
     log_arguments: ClassVar[bool] = options.DEFAULTS["log_arguments"]
     atomic: ClassVar[bool | str] = options.DEFAULTS["atomic"]
+    max_runtime: ClassVar[float | None] = options.DEFAULTS["max_runtime"]
+    resume_limit: ClassVar[int | None] = options.DEFAULTS["resume_limit"]
+    steps_renamed: ClassVar[Mapping[str, str]] = options.DEFAULTS["steps_renamed"]
 
     context: ClassVar[Context] = Context()  # values sent with every job deferred while they are set
     is_async: ClassVar[bool] = False  # whether `call` is a coroutine function
@@ -110,6 +125,7 @@ class Mandate:
         dataclasses.dataclass(eq=False, repr=False, kw_only=kw_only)(cls)
         options.check_methods(cls)
         policy.check(cls)
+        policy.check_errors(cls)
         if "is_async" not in vars(cls):
             cls.is_async = unrun.kind_of(inspect.getattr_static(cls, "call")) == unrun.COROUTINE
         if cls.has_call():  # otherwise it is a base class for commands
@@ -135,6 +151,95 @@ class Mandate:
     def on_discard(self, reason: str) -> None:
         """Called when an error of `discard_on` has dropped the job."""
 
+    @passage
+    def step(
+        self,
+        function: Callable[..., T],
+        *,
+        name: str | None = None,
+        start: Any = None,
+        isolated: bool = False,
+    ) -> T:
+        """
+        Run a step of this job, once: `function()`, a method or any function. An attempt that finds it ended passes over
+        it. Returns what the function returned, now or then; its result is recorded before the next line runs.
+
+        A function with an argument gets a `jobs.steps.handle.Step`: `cursor` says where to go on (at first `start`),
+        `set(cursor)` records what is done, `checkpoint()` lets the job be stopped there. `name` is the function's by
+        default, and must stay the same in later releases. With `isolated`, the step has an attempt to itself, with all
+        of `timeout`.
+
+        Raises StepError for a name that is used twice, a step inside a step, an order that a release has changed (see
+        `steps_renamed`), a result or cursor that cannot be recorded or is over 64 kB; CheckpointError inside an open
+        transaction; what the function raises. Where no worker runs the command, the function is just called.
+        """
+        return self._in_steps().step(function, name, start, isolated)  # type: ignore[no-any-return]
+
+    @overload
+    def each(
+        self,
+        items: Iterable[T],
+        *,
+        name: str = ...,
+        by: str = ...,
+        total: int | None = ...,
+        atomic: Literal[False] = ...,
+    ) -> Iterator[T]: ...
+    @overload
+    def each(
+        self,
+        items: Iterable[T],
+        body: Callable[[T], object],
+        *,
+        name: str = ...,
+        by: str = ...,
+        total: int | None = ...,
+        chunk: int = ...,
+        atomic: bool | str = ...,
+    ) -> None: ...
+    @passage
+    def each(
+        self,
+        items: Any,
+        body: Callable[[Any], object] | None = None,
+        *,
+        name: str = "each",
+        by: str = "pk",
+        total: int | None = None,
+        chunk: int = 100,
+        atomic: bool | str | None = None,
+    ) -> Any:
+        """
+        Loop over a queryset or another iterable, as one step: `for item in self.each(items)`. An attempt that is not
+        the first goes on after the last item that was recorded as done. A queryset is walked in the order of `by`, a
+        field that is never null; an iterable must yield the same items again. `total`, their number, is for the bar.
+
+        With a `body`, `self.each(items, body)` calls `body(item)` for each, `chunk` items in a transaction that commits
+        the place in the loop, too: each item's effects on that database happen exactly once. `atomic` is the database's
+        alias; True, the one that the queryset writes to; False, no transaction.
+
+        Raises what `step` raises, and StepError for a queryset that cannot be walked by key.
+        """
+        steps = self._in_steps()
+        if body is None and atomic:
+            raise StepError("`each` with atomic=True needs a body: self.each(items, body). A loop cannot roll back.")
+        if body is not None and (kind := unrun.kind_of(body)):
+            raise StepError(f"The body of the step {name!r} is {kind}: a call would not run it. Make it a plain `def`.")
+        if body is None:
+            return steps.loop(items, name, by, total)
+        if atomic is False:
+            for item in steps.loop(items, name, by, total):
+                body(item)
+        else:
+            steps.chunks(items, body, name, by, total, chunk, True if atomic is None else atomic)
+        return None
+
+    def _in_steps(self) -> Steps:
+        own = vars(self)
+        if "_steps" not in own:
+            own["_steps"] = Steps(self, own["_claim"].keep_steps() if "_claim" in own else Unkept())
+        return own["_steps"]  # type: ignore[no-any-return]
+
     def requeue_job(self, wait: float | timedelta) -> NoReturn:
         """
         Stop here and run this job again after `wait` seconds (or a timedelta), with the same id and arguments. It does
@@ -147,6 +252,18 @@ class Mandate:
                 f"{type(self).__qualname__} cannot be requeued: no worker runs it, so there is no job to run again."
             )
         raise RequeueRequested(options.span("wait", wait))
+
+    def slow_down(self, seconds: float | timedelta, *, group: str = "") -> NoReturn:
+        """
+        Stop here, and start no job for `seconds` (or a timedelta) that has the limits of this one, with the same values
+        of their keys; with `group`, those of this group alone. This job is the first to run then. Not a failure.
+
+        Raises NotInWorkerError if no worker is running the command, ValueError for invalid `seconds` and for a group of
+        which the command has no limit.
+        """
+        if "_claim" not in vars(self):
+            raise NotInWorkerError(f"{type(self).__qualname__} cannot slow down: no worker runs it.")
+        raise SlowDownRequested(options.span("seconds", seconds), policy.numbers(self, group))
 
     def report(self, done: Number, total: Number | None = None, text: str = "") -> None:
         """

@@ -47,6 +47,23 @@ class Requeued:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOff:
+    """Ended at a checkpoint, and goes on from there: at the head of its queue, or at the tail. Not a failure."""
+
+    reason: str
+    at_tail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SlowedDown:
+    """Ended by the command itself: these of its limits, by their numbers from 1, admit nothing for `seconds`."""
+
+    seconds: float
+    numbers: tuple[int, ...]
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
 class Postponed:
     """Could not begin yet, for that reason, and tried again after `delay` seconds. Not a failure: nothing was run."""
 
@@ -98,7 +115,20 @@ class Recorded:
     finished: bool
 
 
-Outcome = Finished | Retried | Requeued | Postponed | Waiting | Dead | Discarded | GivenBack | Amended | Recorded
+Outcome = (
+    Finished
+    | Retried
+    | Requeued
+    | SlowedDown
+    | LeftOff
+    | Postponed
+    | Waiting
+    | Dead
+    | Discarded
+    | GivenBack
+    | Amended
+    | Recorded
+)
 
 
 class Ended(NamedTuple):

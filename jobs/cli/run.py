@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 from rq.results import Result
 
 from jobs import queues, runtime
-from jobs.attempts import failures
+from jobs.attempts import reasons
 from jobs.broker.times import UNSEEN
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
@@ -45,7 +45,7 @@ def run(output: Output, options: dict[str, Any]) -> int:
     except Exception as error:
         if options["traceback"]:
             raise
-        raise CommandError(f"{name} failed: {failures.reason_of(error)}") from error
+        raise CommandError(f"{name} failed: {reasons.reason_of(error)}") from error
     if output.as_json:
         output.json({"command": name, "result": _sendable(result)})
     else:

@@ -17,6 +17,7 @@ from jobs.retries import seconds_of
 
 Key = str | Sequence[str] | Callable[..., Any] | None
 OnFull = Literal["wait", "discard"]
+Pause = float | timedelta | Callable[[Any], float | timedelta | None]  # of an error
 
 MOST = 1_000_000  # slots, starts, cost: a larger number is a mistake
 NAME_LENGTH = 100  # characters of a group
@@ -165,6 +166,54 @@ def check(command: Any) -> None:
             raise CommandDefinitionError(
                 f"{command.__qualname__}: key={limit.key!r} of its limit is a coroutine function. Use a plain `def`."
             )
+
+
+def check_errors(command: Any) -> None:
+    """
+    Refuse what a command declares as `limit_on`, unless it maps errors to pauses and the command has limits.
+
+    Raises:
+        CommandDefinitionError: names the command, the value and the remedy.
+    """
+    declared = command.limit_on
+    fits = isinstance(declared, dict) and all(
+        isinstance(kind, type) and issubclass(kind, Exception) and (callable(pause) or seconds_of(pause) >= 0)
+        for kind, pause in declared.items()
+    )
+    if not fits or (declared and not command.limits):
+        raise CommandDefinitionError(
+            f"{command.__qualname__}: limit_on = {declared!r} is impossible. It must be a dict of exception classes "
+            "and seconds, or functions of the error that return them; and the command needs `limits`."
+        )
+
+
+def pause_after(command: Any, error: BaseException) -> float | None:
+    """
+    Return the seconds for which a command's limits pause after an error, by its `limit_on`; the errors that caused it
+    count, too. None if it has no pause for it, or if the function for it returns none or raises.
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        for kind in type(cause).__mro__:
+            if kind in command.limit_on:
+                pause = command.limit_on[kind]
+                seconds = seconds_of(pause(cause) if callable(pause) else pause)
+                return seconds if seconds >= 0 else None
+        cause = cause.__cause__
+    return None
+
+
+def numbers(command: Any, group: str) -> list[int]:
+    """
+    Return the numbers, from 1, of a command's limits of that group; of all, for "". Raises ValueError if it has none.
+    """
+    found = [number for number, limit in enumerate(command.limits, 1) if group in ("", limit.group)]
+    if not found:
+        which = f"no limit of group={group!r}" if group else "no limits"
+        raise ValueError(f"{type(command).__qualname__} has {which}. Declare it in `limits`.")
+    return found
 
 
 def ids(command: Any, name: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import orjson
 
 from jobs.errors import PayloadError, SerializationError
 from jobs.limits import policy
-from jobs.limits.policy import Rate
+from jobs.limits.policy import Concurrency, Rate
 from jobs.record import arguments, registry
 
 LETTER = "l"  # in the field `more` of a job with limits
@@ -32,17 +32,20 @@ def fields(
     """
     lines = []
     for limit, limit_id in zip(command.limits, policy.ids(command, name), strict=True):
-        value = _value(name, limit, bound, args, named)
-        if isinstance(limit, Rate):
-            lines.append(f"r\t{limit_id}\t{value}\t{limit.n}\t{_number(limit.seconds)}\t{limit.most}\t{limit.cost}")
-        else:
-            lines.append(f"c\t{limit_id}\t{value}\t{limit.n}\t{limit.on_full}")
+        lines.append(line(limit, limit_id, _value(name, limit, bound, args, named)))
     return ("limits", "\n".join(lines), "more", MORE)
 
 
-def lacks(command: Any, text: str) -> bool:
+def line(limit: Concurrency | Rate, limit_id: str, value: str) -> str:
+    """Return the line of one limit."""
+    if isinstance(limit, Rate):
+        return f"r\t{limit_id}\t{value}\t{limit.n}\t{_number(limit.seconds)}\t{limit.most}\t{limit.cost}"
+    return f"c\t{limit_id}\t{value}\t{limit.n}\t{limit.on_full}"
+
+
+def lacks(command: Any, stored: str) -> bool:
     """Whether the field `limits` of a job, or "", has not all that its command's class declares in this release."""
-    known = {line.split("\t", 2)[1] for line in text.split("\n") if line.count("\t") > 1}
+    known = {each.split("\t", 2)[1] for each in stored.split("\n") if each.count("\t") > 1}
     return not known.issuperset(policy.ids(command, registry.name_of(command)))
 
 
@@ -74,11 +77,16 @@ def _value(name: str, limit: Any, bound: Any, args: Sequence[Any], named: Mappin
     else:
         return ""
     try:
-        text = orjson.dumps(arguments.encode(given), option=orjson.OPT_SORT_KEYS)
+        return text(given)
     except SerializationError as error:
         raise SerializationError(
             f"{name} cannot be deferred: the key {limit.key!r} of its limit, or something in it, {error}."
         ) from None
-    if len(text) > LONGEST:
-        return f"sha1:{hashlib.sha1(text, usedforsecurity=False).hexdigest()}"
-    return text.decode()
+
+
+def text(value: object) -> str:
+    """Return the text of a key's value, its JSON or a digest. Raises SerializationError if it has no JSON."""
+    encoded = orjson.dumps(arguments.encode(value), option=orjson.OPT_SORT_KEYS)
+    if len(encoded) > LONGEST:
+        return f"sha1:{hashlib.sha1(encoded, usedforsecurity=False).hexdigest()}"
+    return encoded.decode()

@@ -16,7 +16,8 @@ KEPT_FOR = DAY  # seconds that discarded and cancelled jobs are kept, and the no
 class Event:
     """
     One event: queued, started, finished, failed, retried, requeued, interrupted, poisoned, discarded, expired,
-    rescheduled, collapsed, cancelled, committed (of an atomic command that was cancelled too late) or revived.
+    rescheduled, collapsed, cancelled, committed (of an atomic command that was cancelled too late), revived, resumed
+    (ended at a checkpoint, to go on from there) or rewound (a person has its steps done anew).
     """
 
     name: str

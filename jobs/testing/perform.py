@@ -21,6 +21,7 @@ from jobs.testing import attempt, patches
 from jobs.testing.matching import aware
 from jobs.testing.recorded import Chosen, Recorded, Wanted
 from jobs.testing.scripts import ScriptedMemory
+from jobs.testing.strikes import Strikes
 from jobs.testing.with_statement import caller, is_entered
 
 MOST_RUNS = 100  # attempts in a row, at one job or at jobs that enqueue one another: more is work that will not end
@@ -50,6 +51,7 @@ class Performer:
         self._blocks: list[AtOnce] = []  # the innermost last; it decides which jobs are performed at once
         self._next: deque[Recorded] = deque()  # to be performed at once, when the attempt that is running is over
         self._running: str | None = None  # the id of the job whose attempt is running
+        self.strikes = Strikes()
         self._runs: Counter[str] = Counter()  # how many attempts in a row have led to a job
 
     def perform_enqueued_jobs(
@@ -231,7 +233,11 @@ class Performer:
                 return 0
             self.performed_jobs.append(recorded)
             outcome, command, seconds = attempt.make(claim)
-            self.memory.commit(claim, outcome, command, seconds)
+            if self.strikes.is_killed:
+                self.strikes.is_killed = False
+                self.memory.lose(claim)
+            else:
+                self.memory.commit(claim, outcome, command, seconds)
         finally:
             self._running = outer
         if raises and isinstance(outcome, Retried | Dead):

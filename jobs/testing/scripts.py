@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from jobs import conf, control, queues, runtime
 from jobs.attempts.claim import Claim, rows
-from jobs.attempts.outcomes import Outcome, Postponed, Requeued, Retried
+from jobs.attempts.outcomes import LeftOff, Outcome, Postponed, Requeued, Retried
 from jobs.batches import record as batches
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
@@ -24,6 +24,7 @@ from jobs.worker.lanes import _LANES
 from jobs.worker.lanes import SLICE as LANES
 from jobs.worker.promotion import _PROMOTE
 from jobs.worker.promotion import SLICE as PROMOTED
+from jobs.worker.recovery import recover
 from jobs.worker.release import _RELEASE
 from jobs.worker.release import SLICE as RELEASED
 from jobs.worker.steps import _STEP, StepAnswer
@@ -115,9 +116,14 @@ class ScriptedMemory(Memory):
             raise RuntimeError(f"The outcome of job {claim.job_id} cannot be written: {as_text(answer.failed[0][1])}")
         if answer.refused:
             return  # it was cancelled while it ran
-        if isinstance(outcome, Retried | Requeued | Postponed):
-            self._note(claim.job_id, counts=not isinstance(outcome, Postponed))
+        if isinstance(outcome, Retried | Requeued | Postponed | LeftOff):
+            self._note(claim.job_id, counts=not isinstance(outcome, Postponed | LeftOff))
         self._release()
+
+    def lose(self, claim: Claim) -> None:
+        """Give a claim back as that of a worker that has died."""
+        recover(_AsWire(self), claim.queue_name, only=WORKER)  # type: ignore[arg-type]
+        self._note(claim.job_id, counts=False)
 
     def promote(self) -> None:
         """Put the jobs that have become due into their queues, in the order of their times."""
@@ -191,3 +197,14 @@ class ScriptedMemory(Memory):
     def _run_script(self, script: Script, places: Sequence[Word], arguments: Sequence[Word]) -> Any:
         keys, words = list(map(bytes_of, places)), list(map(bytes_of, arguments))
         return self._interpreter.run(script, self._server.commands, keys, words)
+
+
+class _AsWire:
+    """The part of a worker's wire that recovery uses."""
+
+    def __init__(self, memory: ScriptedMemory) -> None:
+        self._memory = memory
+
+    def run(self, script: Script, places: Sequence[Word], *arguments: Word) -> Any:
+        """Run a script, as `Wire.run` does."""
+        return self._memory._run_script(script, places, arguments)

@@ -150,28 +150,29 @@ class Listener(threading.Thread):
             connection.read_response(disable_decoding=True)
 
     def _listen(self) -> None:
-        """Look at all jobs; then at each that is new or of which a message comes, until nobody waits for long."""
+        """
+        Look at all jobs, some at a time; before those, at each that is new or of which a message comes. Until nobody
+        waits for long.
+        """
         poll = select.poll()
         poll.register(self._inside, select.POLLIN)
         poll.register(self._connection._sock.fileno(), select.POLLIN)
-        looked_at, busy_at = 0.0, time.monotonic()
+        next_at, busy_at, due = 0.0, time.monotonic(), deque[str]()
         while not self._is_over:
             now = time.monotonic()
-            if now >= looked_at + LOOK_EVERY:
+            if now >= next_at:
                 self._ping()
-                self._new.clear()
-                self._look(self._awaited())
-                looked_at = now
-            self._look(self._take_new())
+                due, next_at = deque(self._awaited()), now + LOOK_EVERY
+            self._look(self._woken() | self._take_new())
+            self._look([due.popleft() for _ in range(min(AT_ONCE, len(due)))])
             if self._waiters:
                 busy_at = time.monotonic()
             elif time.monotonic() >= busy_at + IDLE_FOR:
                 self._end(None)
                 break
-            until = looked_at + LOOK_EVERY if self._waiters else busy_at + IDLE_FOR
-            poll.poll(1_000 * max(0.0, until - time.monotonic()))
+            until = next_at if self._waiters else busy_at + IDLE_FOR
+            poll.poll(0 if due else 1_000 * max(0.0, until - time.monotonic()))
             self._drain()
-            self._look(self._woken())
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -210,14 +211,9 @@ class Listener(threading.Thread):
         ids = [job_id for job_id in ids if job_id in self._waiters]
         for first in range(0, len(ids), AT_ONCE):
             some = ids[first : first + AT_ONCE]
-            try:
-                with reaching(self._client):
-                    answers = run_many(
-                        self._client, READ, [(places(each), words(each, self._process)) for each in some]
-                    )
-            except ERRORS:
-                self._new.extend(ids[first:])
-                raise
+            calls = [(places(each), words(each, self._process)) for each in some]
+            with reaching(self._client):
+                answers = run_many(self._client, READ, calls)
             for job_id, answer in zip(some, answers, strict=True):
                 end = End(*answer)
                 for waiter in self._of(job_id):

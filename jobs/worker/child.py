@@ -26,6 +26,7 @@ from jobs.broker.connections import get_connection
 from jobs.client import tracing
 from jobs.logs import AttemptLog
 from jobs.safe_logging import safe_logger
+from jobs.steps import checkpoints
 from jobs.worker import breath, databases, outbox, pace, signals, stacks, waits
 from jobs.worker.attempt import maker
 from jobs.worker.connection import CONNECTION_ERRORS
@@ -63,6 +64,7 @@ class Child:
     ) -> None:
         self._settings, self._board, self._name = settings, board, name
         self._orders = Orders(control)
+        self._positions = {queue: at for at, queue in enumerate(settings.queues)}
         self._fetch = Fetch(
             name,
             settings.queues,
@@ -89,6 +91,7 @@ class Child:
         """Run until the process is to end. Returns NO_MORE, or ANOTHER if a process is to take its place."""
         self._orders.listen(show_stacks=self._dump_stacks)
         forks.watch(self._let_go_in_fork, signals.HANDLED)
+        checkpoints.asked, checkpoints.allow = self._asked, self._allow
         databases.prepare()
         logging.getLogger().addHandler(AttemptLog())
         breath.start(self._board)
@@ -155,6 +158,13 @@ class Child:
         for thread in self._threads:
             if thread.claim is claim:
                 thread.allow(seconds)
+
+    def _asked(self, claim: Claim) -> str:
+        """Why an attempt is to end at its next checkpoint; "" if it may go on."""
+        if self._leave_by is not None:
+            return f"the worker {self._name} stops"
+        at = self._positions[claim.queue_name]
+        return f"the queue {claim.queue_name} is paused" if self._board.is_paused(at) else ""
 
     def _recycle_if_due(self, now: float) -> None:
         if self._retires or self._leave_by is not None:

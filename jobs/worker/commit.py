@@ -15,11 +15,13 @@ from jobs.attempts.outcomes import (
     Discarded,
     Finished,
     GivenBack,
+    LeftOff,
     Outcome,
     Postponed,
     Recorded,
     Requeued,
     Retried,
+    SlowedDown,
     Waiting,
 )
 from jobs.broker.connections import Word
@@ -163,6 +165,14 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         counted = "requeued"
         fields = ("state", "", "reason", "", "progress", outcome.progress.dump())
         note = line("requeued", now, worker=claim.worker, reason=f"due {iso(now + outcome.delay)}")
+    elif isinstance(outcome, LeftOff):
+        kind = "T" if outcome.at_tail else "H"
+        fields = ("state", "", "reason", "")
+        note = line("resumed", now, worker=claim.worker, reason=outcome.reason)
+    elif isinstance(outcome, SlowedDown):
+        kind, counted = "H", "requeued"
+        fields = ("state", "", "reason", "", "progress", outcome.progress.dump())
+        note = line("requeued", now, worker=claim.worker, reason=f"slowed down for {outcome.seconds:g} s")
     elif isinstance(outcome, Postponed):
         kind, when = _at(now, outcome.delay)
         fields = ("state", "", "reason", outcome.reason, "progress", outcome.progress.dump())
@@ -183,7 +193,9 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         kind, fields = "H", outcome.fields if isinstance(outcome, Amended) else ()
     elif isinstance(outcome, Recorded):
         kind, counted = "N", "finished" if outcome.finished else "dead"
-    if claim.interruptions and isinstance(outcome, Retried | Requeued):
+    if claim.checkpoints is not None and not (kind == "F" and not when):
+        fields += claim.checkpoints.fields()
+    if claim.interruptions and isinstance(outcome, Retried | Requeued | LeftOff):
         fields += ("survived", claim.interruptions)  # this attempt ended by itself: the job is suspected no more
     if claim.reporter is not None and claim.reporter.unwritten and kind not in ("H", "N") and when != 0:
         fields += ("report", claim.reporter.unwritten)
@@ -215,7 +227,10 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
 def _held(claim: Claim, outcome: Outcome) -> bytes:
     """The limits of an attempt that is over, and whether it had begun: a start that was none does not count."""
     is_begun = not isinstance(outcome, GivenBack | Amended | Waiting) and not getattr(outcome, "expired", False)
-    return (b"f" if is_begun else b"r") + claim.more.limits
+    first = b"f" if is_begun else b"r"
+    if isinstance(outcome, SlowedDown):
+        first = f"s{outcome.seconds:.6f} {','.join(map(str, outcome.numbers))}".encode()
+    return first + b"\n" + claim.more.limits
 
 
 def _bounded(log: str) -> str:

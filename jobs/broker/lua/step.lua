@@ -15,7 +15,8 @@
 --         r type of the result that is kept   v the result   b when the attempt began (seconds), for a failed one
 --         g ids of the batches whose member the job is, with spaces
 --         e event for the job's history, for F only of a job that was cancelled meanwhile   s the recurring entry whose run this is
---         l `f` or, of an attempt that was not begun, `r`; then the limits that the attempt held (part `admit`)
+--         l a line: `f`; of an attempt that was not begun `r`; `s`, seconds and the numbers of limits that pause so long;
+--           then the limits that the attempt held (part `admit`)
 --         f number of fields of the job's record, their names and values
 -- Returns { outcomes refused, outcomes that failed, what is to be released, claims, registered, trimmed, due }:
 --       refused  position (from 0) of each outcome whose claim this worker no longer holds, who took the job over, and
@@ -23,9 +24,9 @@
 --       failed   position and error of outcomes that could not be written; their claims are still held
 --       to be released  members of `jobs:releasing`
 --       claims   of each: id, queue, execution, payload, and '' or a list of what few jobs have: timeout, result_ttl,
---                interruptions, whether RQ's own code made the job; where there are any: progress, expiry, whether
---                prerequisites are lacking, context, recurring entry, whether to profile it, whether the outbox keeps it, limits,
---                ids of the batches whose member it is, the batch that it calls back for
+--                interruptions, whether RQ's own code made the job, the letters of `more` (s: it has steps; any: the few); progress, expiry, whether
+--                prerequisites are lacking, context, recurring entry, whether to profile it, whether the outbox keeps it,
+--                limits, how far its steps have come, ids of the batches whose member it is, the batch that it calls back for
 --       trimmed  dead jobs that were too many
 --       due      seconds until the next lane is due, 0 to be asked again at once, '' if this step has not looked
 --

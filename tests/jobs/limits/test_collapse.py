@@ -218,6 +218,12 @@ def revived(job, worker):
     assert job.state == "queued"
 
 
+def retried_by_a_person(job, worker):
+    retrying(job, worker)
+    control.retry(job)
+    assert (job.state, field(job, "progress")) == ("queued", None)
+
+
 def requeued_by_rq(job, worker):
     dead(job, worker)
     job.connection.hset(job.key, "status", "queued")
@@ -230,7 +236,7 @@ def retried_while_it_waits(job, worker):
     assert job.state == "queued"
 
 
-LEFT_ALONE = (begun, retrying, interrupted, dead, revived, requeued_by_rq, retried_while_it_waits)
+LEFT_ALONE = (begun, retrying, interrupted, dead, revived, retried_by_a_person, requeued_by_rq, retried_while_it_waits)
 
 
 @pytest.mark.parametrize("happens", LEFT_ALONE, ids=lambda each: each.__name__)

@@ -8,6 +8,7 @@ from jobs import queues
 from jobs.models import Unsent
 from jobs.outbox import rows as outbox
 from jobs.outbox.relay import relays
+from jobs.record import packed
 from tests.sample.commands.collapsing import SaveDurably
 from tests.sample.commands.durable import KeepRow
 from tests.sample.models import Note
@@ -85,12 +86,14 @@ def test_those_deferred_while_redis_was_away_collapse_when_they_are_sent(valkey,
     assert sorted(texts()) == ["b", "c", "later"]
 
 
-def test_a_row_keeps_how_its_job_collapses(rows):
+def test_a_row_keeps_how_its_job_collapses():
     with transaction.atomic():
-        save("a")
+        job = save("a")
         row = Unsent.objects.get()
-        assert row.due is None
-        assert b"jobs:collapse:sample.SaveDurably:" in bytes(row.packed) or len(row.packed) > 0
+    unpacked = packed.unpack(row.job_id, row.queue, bytes(row.packed))
+    assert unpacked.collapse.key.startswith("jobs:collapse:sample.SaveDurably:")
+    assert unpacked.collapse[1:] == (60, 600, "last")
+    assert job.connection.hget(job.key, "collapse") == unpacked.collapse.key.encode()
 
 
 @pytest.mark.usefixtures("keep")

@@ -1,18 +1,21 @@
 """Limits in the scripts: slots, lanes and rates, each step by itself on a server."""
 
+import time
+
 import pytest
 from django.utils import timezone
 
-from jobs import control, execution
+from jobs import Rate, control, execution, limit
 from jobs.attempts.interrupt import Interruptible
 from jobs.attempts.outcomes import Amended, Finished, GivenBack, Retried
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, run_script
 from jobs.broker.times import iso
-from jobs.errors import ChangeRefusedError
+from jobs.errors import ChangeRefusedError, OverLimitError
 from jobs.retries import Progress
 from jobs.worker.lanes import _LANES
 from tests.sample.commands.limited import (
+    AsksInside,
     ByMethod,
     NeedsA,
     NeedsB,
@@ -20,6 +23,7 @@ from tests.sample.commands.limited import (
     OneAtATime,
     OnePerShop,
     Rated,
+    SlowsDown,
     TwoOrNone,
 )
 from tests.sample.commands.notes import WriteNote
@@ -335,3 +339,49 @@ def test_one_step_moves_so_many_to_lanes_and_is_asked_again(new_fetch):
     assert claim_all(fetch) == []
     assert ids(claim_all(fetch)) == [other.id]
     assert client.llen(keys.lane(ONE, "default")) == 1_199
+
+
+def attempt(fetch, claim):
+    claim.started = 0.0
+    ended = execution.attempt(claim, Interruptible())
+    fetch.commits.add(claim, *ended, 0.001)
+
+
+@pytest.mark.parametrize(("how", "seconds"), [("slow_down", 30), ("limit_on", 40)])
+def test_a_job_slows_its_limits_down_and_is_the_first_to_run_then(how, seconds, new_fetch):
+    first, second = SlowsDown.defer_many([("a", how), ("a", how)])
+    other = SlowsDown.defer("b", "no")
+    fetch = new_fetch("w1", threads=1)
+    (claim,) = claim_all(fetch)
+    attempt(fetch, claim)
+
+    assert ids(claim_all(fetch)) == ([other.id] if how == "slow_down" else [])
+    assert (first.state, second.state) == ("limited", "limited")
+    assert first.progress.failures == {}
+    assert seconds - 1 < fetch._steps.until_due <= seconds
+
+    client = get_connection("default")
+    place = 'api:rate:shop="a"' if how == "slow_down" else "sample.SlowsDown:concurrency:="
+    for limit_id, value in [("api:rate:shop", '"a"'), ("sample.SlowsDown:concurrency:", "")]:
+        client.hset(keys.limit(limit_id), f"until={value}", 1)  # the time passes
+    client.zadd(keys.LIMITS_DUE, {place: 1, 'api:rate:shop="a"': 1})
+    fetch._steps.lanes_due = 0
+    fetch._threads = 5
+    assert [job_id for job_id in ids(claim_all(fetch)) if job_id != other.id] == [first.id, second.id]
+    assert client.exists(keys.limit("api:rate:shop")) == 0
+
+
+def test_a_rate_in_the_body_of_a_job_and_in_a_view(new_fetch):
+    with limit("api", Rate(1, per=60), wait=0):
+        pass
+    with pytest.raises(OverLimitError, match="admits nothing for 60 s"), limit("api", Rate(1, per=60), wait=1):
+        pytest.fail("the block has begun")
+
+    job = AsksInside.defer()
+    fetch = new_fetch("w1")
+    (claim,) = claim_all(fetch)
+    attempt(fetch, claim)
+    fetch._step(claims=False)
+
+    assert (job.state, job.progress.failures) == ("scheduled", {})
+    assert 58 < get_connection("default").zscore("rq:scheduled:default", job.id) - time.time() < 61

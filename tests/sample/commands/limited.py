@@ -1,4 +1,4 @@
-from jobs import Concurrency, Mandate, Rate
+from jobs import Concurrency, Mandate, Rate, limit
 
 
 class OneAtATime(Mandate):
@@ -66,3 +66,33 @@ class ByMethod(Mandate):
 
     def call(self) -> None:
         pass
+
+
+class TwoAtOnce(Mandate):
+    limits = [Concurrency(2)]
+
+    def call(self) -> None:
+        pass
+
+
+class TooManyError(Exception):
+    pass
+
+
+class SlowsDown(Mandate):
+    limits = [Rate(100, per=1, key="shop", group="api"), Concurrency(5)]
+    limit_on = {TooManyError: lambda error: error.args[0]}
+    shop: str
+    how: str = "slow_down"
+
+    def call(self) -> None:
+        if self.how == "slow_down":
+            self.slow_down(30, group="api")
+        if self.how == "limit_on":
+            raise TooManyError(40)
+
+
+class AsksInside(Mandate):
+    def call(self) -> None:
+        with limit("api", Rate(1, per=60), wait=0):
+            pass

@@ -13,7 +13,7 @@
 --   jobs:limited               places with lanes, by since when; jobs:limits:due  those that a rate lets go on, by when
 -- A woken job is at the head of its queue as a hint and holds nothing: its record's field `woken` names the places.
 local admit = { read = 0, is_alive = 0, has_room = 0, refused_by = 0, take = 0, give = 0, back = 0, hold_back = 0, unmark = 0, off = 0,
-  wake = 0, wake_marked = 0, wake_due = 0, look_again = 0, next_due = 0, is_used = false, is_holder = false, moved = 0,
+  wake = 0, wake_marked = 0, wake_due = 0, look_again = 0, next_due = 0, wait_for = 0, slow_down = 0, is_used = false, is_holder = false, moved = 0,
   AT_ONCE = 500 } -- jobs that one step moves to lanes
 
 local STRUCK_OFF = 10 -- members of a full limit whose workers are looked at
@@ -88,12 +88,20 @@ local function next_start(limit)
   return at - interval * limit.burst, at
 end
 
+local function keep_rate(limit, at)
+  redis.call('SET', 'jobs:rate:' .. limit.place, string.format('%.6f', at), 'PX',
+    math.max(1, math.ceil((at - server_time()) * 1000)))
+end
+
 -- Whether a limit admits one more.
 function admit.has_room(limit)
   look_up(limit)
   if limit.until_ and limit.until_ > server_time() then
     limit.due = limit.until_ < math.huge and limit.until_ or nil
     return false
+  elseif limit.until_ then
+    redis.call('HDEL', 'jobs:limit:' .. limit.id, 'until=' .. limit.value)
+    limit.until_ = nil
   end
   if limit.kind == 'r' then
     local due, at = next_start(limit)
@@ -105,6 +113,18 @@ function admit.has_room(limit)
   if write('SCARD', slots) < limit.n then return true end
   strike_off(limit)
   return redis.call('SCARD', slots) < limit.n
+end
+
+-- The seconds until a rate admits one more. Up to `most` the start is taken.
+function admit.wait_for(limit, most)
+  local seconds, at = 0, nil
+  look_up(limit)
+  if limit.until_ then seconds = math.max(0, limit.until_ - server_time()) end
+  local due
+  due, at = next_start(limit)
+  seconds = math.max(seconds, due - server_time())
+  if seconds <= most then keep_rate(limit, at) end
+  return seconds
 end
 
 -- The first limit that refuses a job, if any does. One that was woken does not wait behind others.
@@ -129,8 +149,7 @@ function admit.take(limits, member, worker)
       admit.is_holder = true
     else
       local _, at = next_start(limit)
-      redis.call('SET', 'jobs:rate:' .. limit.place, string.format('%.6f', at),
-        'PX', math.max(1, math.ceil((at - server_time()) * 1000)))
+      keep_rate(limit, at)
     end
   end
 end
@@ -171,6 +190,17 @@ function admit.unmark(queue, id, woken)
   end
 end
 
+-- No more starts of these limits for so many seconds. `which`: their numbers, between commas.
+function admit.slow_down(limits, which, seconds)
+  for number in string.gmatch(which, '%d+') do
+    local limit = limits[tonumber(number)]
+    if limit then
+      local key, field, at = 'jobs:limit:' .. limit.id, 'until=' .. limit.value, server_time() + seconds
+      if (tonumber(write('HGET', key, field) or '') or 0) < at then redis.call('HSET', key, field, string.format('%.6f', at)) end
+    end
+  end
+end
+
 -- Give the slots of an execution free; with `tokens`, what it took of rates, too: it was not begun. With `id`, its job
 -- goes back to the head of that queue, and is the first to have them.
 function admit.give(limits, member, worker, tokens)
@@ -180,11 +210,9 @@ function admit.give(limits, member, worker, tokens)
       if write('SREM', 'jobs:slots:' .. limit.place, member) == 1 then mark(limit.place) end
     elseif tokens then
       look_up(limit)
-      local key = 'jobs:rate:' .. limit.place
-      local at = tonumber(redis.pcall('GET', key))
+      local at = tonumber(redis.pcall('GET', 'jobs:rate:' .. limit.place))
       if at then
-        at = at - limit.per / limit.n * limit.cost
-        redis.call('SET', key, string.format('%.6f', at), 'PX', math.max(1, math.ceil((at - server_time()) * 1000)))
+        keep_rate(limit, at - limit.per / limit.n * limit.cost)
         mark(limit.place)
       end
     end

@@ -109,7 +109,7 @@ local function rewrite(id, queue, key, kind, time, more)
   end
   for at = more.first or 1, more.last or 0 do fields[#fields + 1] = ARGV[at] end
   if more.l and kind == 'H' then
-    fields[#fields + 1], fields[#fields + 2] = 'woken', admit.back(queue, id, admit.read(string.sub(more.l, 2)))
+    fields[#fields + 1], fields[#fields + 2] = 'woken', admit.back(queue, id, admit.read(more.l))
   end
   if more.e and kind ~= 'F' then fields[#fields + 1], fields[#fields + 2] = 'history', record.noted(key, more.e) end
   redis.call('HSET', key, unpack(fields))
@@ -228,8 +228,9 @@ function commit.one(position)
     fail(position, answer)
   end
   if more.l then -- the body has returned, whether or not its outcome counts
-    local is_returned = done and answer and string.sub(more.l, 1, 1) == 'r'
-    pcall(admit.give, admit.read(string.sub(more.l, 2)), ARGV[at] .. ':' .. ARGV[at + 1], worker, is_returned)
+    local limits, seconds, which = admit.read(more.l), string.match(more.l, '^s([%d.]+) ([%d,]*)\n')
+    if seconds and done and answer then pcall(admit.slow_down, limits, which, tonumber(seconds)) end
+    pcall(admit.give, limits, ARGV[at] .. ':' .. ARGV[at + 1], worker, done and answer and string.sub(more.l, 1, 1) == 'r')
   end
   if size == AT_ONCE then settle_all() end
 end
