@@ -87,7 +87,7 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
             return Ended(failures.expired(current), current.command)
         with (
             restored(more.context) if more.context else _AS_IT_IS,
-            within(more.batches) if more.batches else _AS_IT_IS,
+            within(more.batches, claim.id) if more.batches else _AS_IT_IS,
         ):
             built = _build(*call)
             if built.limits and values.lacks(type(built), as_text(more.limits)):

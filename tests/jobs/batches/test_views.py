@@ -101,7 +101,7 @@ def test_the_metrics_count_batches_by_state(batch):
 
 
 def test_the_doctor_names_a_batch_that_nobody_seals(worker):
-    record.create(worker.client, "b", "forgotten", [], 1, "")
+    record.create(worker.client, "b", record.NewHeader("forgotten", (), 1, ""))
     assert not [finding for finding in doctor.examine() if "forgotten" in finding.what]
     worker.client.hset(keys.batch("b"), "created", 1)
     (finding,) = [finding for finding in doctor.examine() if "forgotten" in finding.what]
