@@ -88,7 +88,7 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
             return Ended(failures.expired(current), current.command)
         with (
             restored(few.context) if few.context else _AS_IT_IS,
-            within(few.batches) if few.batches else _AS_IT_IS,
+            within(few.batches, claim.id) if few.batches else _AS_IT_IS,
         ):
             built = _build(*call)
             if built.is_async and thread.loop is not None and not (claim.is_async or claim.is_plain):

@@ -11,7 +11,7 @@ from jobs import control
 from jobs.batches import members, record
 from jobs.batches.block import Block
 from jobs.batches.openings import Addition, NewBatch
-from jobs.batches.record import EVENTS, Header, MemberState, Prepared
+from jobs.batches.record import EVENTS, Header, MemberState, NewHeader, Prepared
 from jobs.broker import keys
 from jobs.broker.connections import servers
 from jobs.broker.ids import new_id
@@ -28,6 +28,7 @@ class _Around(NamedTuple):
     batch_id: str = ""
     depth: int = 0
     client: Redis | None = None
+    step: str = ""  # the job that opens it
 
 
 class _Members:
@@ -62,6 +63,8 @@ class Batch:
     The batch is *complete* when its last member has ended in any way, and *successful* when every member has finished.
     Each callback is enqueued once.
     """
+
+    _is_flow, _lock = False, ""
 
     def __init__(
         self,
@@ -150,7 +153,8 @@ class Batch:
                 f"Batch {self._name!r} would be the {around.depth + 1}th in one another, and {record.DEEPEST} are the "
                 "most. Open it with parent=None."
             )
-        opening = NewBatch(self.id, self._name, self._tags, around.depth + 1, around.batch_id)
+        header = NewHeader(self._name, self._tags, around.depth + 1, around.batch_id, around.step)
+        opening = NewBatch(self.id, header._replace(is_flow=self._is_flow, lock=self._lock))
         callbacks = [
             record.callback_of(self.id, event, prepared, around.batch_id)
             for event, prepared in self._callbacks.items()
@@ -166,8 +170,9 @@ class Batch:
             return _around(self._parent)
         if isinstance(block := record.opened.get(), Block):
             return _Around(block.opening.batch_id, block.opening.depth, block.client)
-        if batch_id := record.member_of.get():
-            return _around(Batch.get(batch_id))
+        batch_id, job_id = record.member_of.get()
+        if batch_id:
+            return _around(Batch.get(batch_id))._replace(step=job_id)
         return _Around()
 
     def add(self) -> _Members:

@@ -48,8 +48,8 @@ class Opening(Protocol):
     def holds_first(self) -> bool:
         """Whether `begin` comes before the write of durable jobs, too."""
 
-    def begin(self, client: Redis) -> None:
-        """Write the batch, or hold it open."""
+    def begin(self, client: Redis) -> str:
+        """Write the batch, or hold it open. Returns the id of the unique flow that exists already, or ""."""
 
     def end(self, client: Redis) -> None:
         """All jobs are written."""
@@ -72,6 +72,7 @@ class Block:
         self._id, self._callbacks, self._flush = opening.batch_id, callbacks, flush
         self._taken: list[_Taken] = []
         self._number, self._is_begun = 0, False
+        self.stands_for = ""  # the id of the unique flow that exists already: nothing is written
         self._around: Any = None
         self._token: Token[Any]
         for job in callbacks:
@@ -146,13 +147,13 @@ class Block:
         blocks = list(self._blocks())
         self._share_client(blocks)
         jobs = [job for block in blocks for job in block._jobs()]
-        handles = [handle for block in blocks for handle in block._handles()]
         if any(job.durable for job in jobs):
-            self._write_durable(blocks, jobs, handles)
+            self._write_durable(blocks, jobs)
         else:
-            hooks.on_commit(lambda: _write_now(blocks, jobs, handles))
+            hooks.on_commit(lambda: _write_now(blocks))
 
-    def _write_durable(self, blocks: "Sequence[Block]", jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
+    def _write_durable(self, blocks: "Sequence[Block]", jobs: Sequence[NewJob]) -> None:
+        handles = [handle for block in blocks for handle in block._handles()]
         for block in blocks:
             if block.opening.holds_first:
                 hooks.on_commit(block._begin)
@@ -191,7 +192,7 @@ class Block:
             self._around.client = self._around.client or self.client
             self._around._begin()
         if not self._is_begun:
-            self.opening.begin(self._server())
+            self.stands_for = self.opening.begin(self._server())
             self._is_begun = True
 
     def _server(self) -> Redis:
@@ -211,10 +212,12 @@ class Block:
         return [*children, *(job.id for taken in alive for job in taken.jobs)]
 
 
-def _write_now(blocks: Sequence[Block], jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
+def _write_now(blocks: Sequence[Block]) -> None:
     for block in blocks:
         block._begin()
-    queues.write(jobs, handles)
+    blocks = [block for block in blocks if not block.stands_for]
+    jobs = [job for block in blocks for job in block._jobs()]
+    queues.write(jobs, [handle for block in blocks for handle in block._handles()])
     for block in reversed(blocks):
         block.opening.end(block._server())
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 from jobs.batches import record
+from jobs.batches.record import NewHeader
 from jobs.client.new_job import new_job
 from jobs.record import registry
 from jobs.record.new_jobs import NewJob
@@ -16,15 +17,17 @@ class NewBatch(NamedTuple):
     """A batch that is written with its jobs."""
 
     batch_id: str
-    name: str
-    tags: tuple[str, ...]
-    depth: int
-    parent: str
+    header: NewHeader
     holds_first: bool = False
 
-    def begin(self, client: Redis) -> None:
-        """Write the batch. Raises BatchEndedError, BatchNotFoundError of the parent, RedisUnavailableError."""
-        record.create(client, self.batch_id, self.name, self.tags, self.depth, self.parent)
+    @property
+    def depth(self) -> int:
+        """1 for a batch without a parent."""
+        return self.header.depth
+
+    def begin(self, client: Redis) -> str:
+        """Write the batch. Returns the answer of `record.create`, and raises its errors."""
+        return record.create(client, self.batch_id, self.header)
 
     def end(self, client: Redis) -> None:
         """All jobs are written."""
@@ -32,8 +35,7 @@ class NewBatch(NamedTuple):
 
     def sealer(self, expected: list[str], queue: str) -> NewJob:
         """Return the job that writes the batch, and seals it once the expected members are there."""
-        header = {"name": self.name, "tags": list(self.tags), "depth": self.depth, "parent": self.parent}
-        return _sealer(queue, self.batch_id, record.CREATOR, expected, header)
+        return _sealer(queue, self.batch_id, record.CREATOR, expected, self.header._asdict())
 
 
 class Addition(NamedTuple):
@@ -44,9 +46,10 @@ class Addition(NamedTuple):
     depth: int
     holds_first: bool = True
 
-    def begin(self, client: Redis) -> None:
+    def begin(self, client: Redis) -> str:
         """Hold the batch open. Raises BatchEndedError, BatchNotFoundError, RedisUnavailableError."""
         record.hold(client, self.batch_id, self.holder)
+        return ""
 
     def end(self, client: Redis) -> None:
         """Hold it open no longer."""

@@ -50,13 +50,15 @@ class Takes(Protocol):
 
 
 opened: ContextVar[Takes | None] = ContextVar("jobs_batch", default=None)
-member_of: ContextVar[str] = ContextVar("jobs_member_of", default="")  # the batch of the job that runs
+member_of: ContextVar[tuple[str, str]] = ContextVar(
+    "jobs_member_of", default=("", "")
+)  # the batch, and the job that runs
 
 
 @contextmanager
-def within(batches: bytes) -> Iterator[None]:
+def within(batches: bytes, job_id: bytes) -> Iterator[None]:
     """Run a member of these batches: a batch that it opens is a child of the first."""
-    token = member_of.set(as_text(batches).partition(" ")[0])
+    token = member_of.set((as_text(batches).partition(" ")[0], as_text(job_id)))
     try:
         yield
     finally:
@@ -77,6 +79,7 @@ class Header(NamedTuple):
     parent: str  # the id of the batch around it, or ""
     depth: int  # 1 for a batch without a parent
     is_cancelled: bool
+    is_flow: bool
     created: float  # seconds since the epoch, as are the next three; 0.0: not yet
     complete: float
     success: float
@@ -112,16 +115,30 @@ def callback_of(batch_id: str, event: str, prepared: Prepared, parent: str) -> N
 # --- writing ---------------------------------------------------------------------------------
 
 
-def create(
-    client: Redis, batch_id: str, name: str, tags: Sequence[str], depth: int, parent: str, *, later: bool = False
-) -> None:
+class NewHeader(NamedTuple):
+    """What is written of a new batch. `step`: the member that opens it; `lock`: the key of a unique flow's lock."""
+
+    name: str
+    tags: tuple[str, ...]
+    depth: int
+    parent: str
+    step: str = ""
+    is_flow: bool = False
+    lock: str = ""
+
+
+def create(client: Redis, batch_id: str, new: NewHeader, *, later: bool = False) -> str:
     """
-    Write a batch, held open by its creator. `later`: the parent may be written later.
+    Write a batch, held open by its creator. `later`: the parent may be written later. Returns the id of the flow that
+    holds the lock, if there is one: then nothing is written; else "".
 
     Raises BatchEndedError if the parent has ended, BatchNotFoundError if it is gone, RedisUnavailableError.
     """
-    about: list[Word] = ["name", name, "tags", orjson.dumps(list(tags)), "depth", depth]
-    _ask(client, batch_id, "open", parent, "later" if later else "", CREATOR, *about, refused=parent)
+    about: list[Word] = ["name", new.name, "tags", orjson.dumps(list(new.tags)), "depth", new.depth]
+    about += ("flow", "1") if new.is_flow else ()
+    words = (new.parent, "later" if later else "", CREATOR, new.step, new.lock)
+    answer = _ask(client, batch_id, "open", *words, *about, refused=new.parent)
+    return answer.removeprefix("held ") if answer.startswith("held ") else ""
 
 
 def hold(client: Redis, batch_id: str, holder: str) -> None:
@@ -148,7 +165,7 @@ def sweep(client: Redis, batch_id: str, most: int) -> int:
         return int(run_script(client, _BATCH, [], [keys.RQ, batch_id, "sweep", most], is_repeatable=True))
 
 
-def _ask(client: Redis, batch_id: str, what: str, *words: Word, refused: str) -> None:
+def _ask(client: Redis, batch_id: str, what: str, *words: Word, refused: str) -> str:
     with reaching(client):
         answer = as_text(run_script(client, _BATCH, [], [keys.RQ, batch_id, what, *words], is_repeatable=True))
     if answer == "ended":
@@ -157,6 +174,7 @@ def _ask(client: Redis, batch_id: str, what: str, *words: Word, refused: str) ->
         )
     if answer == "missing":
         raise not_found(refused)
+    return answer
 
 
 def not_found(batch_id: str) -> BatchNotFoundError:
@@ -227,9 +245,8 @@ def _header(record: Mapping[Any, Any]) -> Header | None:
     times = [number_of(text.get(each)) for each in ("created", COMPLETE, SUCCESS, DEAD)]
     depth = int(number_of(text.get("depth"))) or 1
     is_cancelled = text.get("cancelled") == "1"
-    return Header(
-        text.get("name", ""), _tags(text.get("tags", "")), text.get("parent", ""), depth, is_cancelled, *times
-    )
+    about = (text.get("name", ""), _tags(text.get("tags", "")), text.get("parent", ""), depth, is_cancelled)
+    return Header(*about, text.get("flow") == "1", *times)
 
 
 def _tags(text: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from jobs import conf
 from jobs.batches import record
+from jobs.batches.record import NewHeader
 from jobs.broker.connections import get_connection
 from jobs.errors import BatchEndedError
 from jobs.mandate import Mandate
@@ -27,11 +28,12 @@ class SealBatch(Mandate):
         job = self.job
         client = get_connection(job.origin if job else self.queue)
         if self.header is not None:
+            header = NewHeader(**self.header)
             try:
-                record.create(client, self.batch_id, **self.header, later=True)
+                record.create(client, self.batch_id, header, later=True)
             except BatchEndedError as error:  # its jobs run all the same
                 logger.error("batch %s has no parent: %s", self.batch_id, error)
-                record.create(client, self.batch_id, **{**self.header, "parent": ""})
+                record.create(client, self.batch_id, header._replace(parent=""))
         if not record.have_arrived(client, self.batch_id, self.expected):
             self.requeue_job(1)
         record.seal(client, self.batch_id, self.holder)

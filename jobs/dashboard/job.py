@@ -69,7 +69,7 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     came = came_from(request)
     path = f"{request.path}?{urlencode({'list': came})}" if came else request.path
     listed = came or address(request, "jobs_list", (state or JobState.QUEUED).value)
-    needed = prerequisites.listed(fields.pop("prereqs", ""))
+    needed = prerequisites.jobs_of(prerequisites.listed(fields.pop("prereqs", "")))
     dependents, waiting = prerequisites.some_dependents(job.connection, job_id, LINKS)
     named = (job_id, command, state)
     graph = dependencies.around(job.connection, job.origin, named, needed[:LINKS], dependents)
@@ -205,6 +205,8 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "result_ttl",
         "attempts",
         "progress",
+        "batch",
+        "callback",
         "edited_from",
         "log",
         "prereqs",

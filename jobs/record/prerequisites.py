@@ -229,7 +229,7 @@ def blocked(client: Redis, ids: Sequence[str]) -> set[str]:
     with client.pipeline(transaction=False) as pipeline:
         for job_id in ids:
             pipeline.srandmember(keys.waits(job_id), 100)
-        waits = {job_id: _jobs_of(lacked) for job_id, lacked in zip(ids, pipeline.execute(), strict=True)}
+        waits = {job_id: jobs_of(lacked) for job_id, lacked in zip(ids, pipeline.execute(), strict=True)}
         for lacked in waits.values():
             for each in lacked:
                 pipeline.hget(keys.job(as_text(each)), "status")
@@ -237,9 +237,9 @@ def blocked(client: Redis, ids: Sequence[str]) -> set[str]:
     return {job_id for job_id, lacked in waits.items() if _bad_among(statuses, len(lacked))}
 
 
-def _jobs_of(lacked: Iterable[bytes | str]) -> list[bytes | str]:
-    """Leave out the events of batches: `batch:<id>:<event>` among the prerequisites of a callback."""
-    return [each for each in lacked if not as_text(each).startswith(BATCH_EVENT)]
+def jobs_of(lacked: Iterable[bytes | str]) -> list[str]:
+    """Return the ids without the events of batches: `batch:<id>:<event>` among the prerequisites of a callback."""
+    return [each for each in map(as_text, lacked) if not each.startswith(BATCH_EVENT)]
 
 
 def _bad_among(statuses: Iterator[Any], count: int) -> bool:
@@ -255,7 +255,7 @@ def blocking(client: Redis, job_id: str) -> list[str]:
     Return the prerequisites that a job waits for and that will not finish by themselves: dead, discarded, cancelled, or
     without a record (deleted, or rolled back).
     """
-    ids = sorted(map(as_text, _jobs_of(lacking(client, job_id))))
+    ids = sorted(jobs_of(lacking(client, job_id)))
     with client.pipeline(transaction=False) as pipeline:
         for each in ids:
             pipeline.hget(keys.job(each), "status")

@@ -2,13 +2,13 @@
 --
 -- ARGV  1 RQ's key prefix   2 the batch's id   3 what:
 --         open   write its record. 4 the parent's id or ''   5 'later' if the parent may be written later   6 who holds it
---                open   7... names and values of its record
+--                open   7 the step that opens it, or ''   8 the key of its lock, or ''   9... names and values of its record
 --         hold   keep it open: 4 who. Refused once it has ended
 --         seal   4 who no longer keeps it open; '' for nobody who does
 --         cancel mark it as cancelled: nothing more is added, and nobody keeps it open
 --         sweep  end members of which nothing is left, or that ended otherwise than by a script of ours. 4 the most to look
 --                at. Returns how many are pending, -1 if there is no such batch
--- Returns 'done', 'missing' or 'ended'; for `sweep` a number.
+-- Returns 'done', 'missing', 'ended' or, to open, 'held' and the id of the flow that holds its lock; for `sweep` a number.
 --
 -- It may be sent twice.
 local prefix, id, what = ARGV[1], ARGV[2], ARGV[3]
@@ -22,9 +22,34 @@ local function has_ended(of)
   return header.success or header.complete and write('SCARD', place('pending', of)) == 0
 end
 
+-- The flow that holds a lock: one that has not ended.
+local function holder(lock)
+  local of = redis.pcall('GET', lock)
+  if type(of) ~= 'string' or of == id or not read(of).is_written then return nil end
+  if redis.call('EXISTS', place('holds', of), place('pending', of)) > 0 then return of end
+end
+
+-- What waits for the step of a flow waits for the batch that the step opens, too.
+local function extend(step)
+  for kind, event in pairs({ dependents = 'success', followers = 'complete' }) do
+    local prerequisite = 'batch:' .. id .. ':' .. event
+    for _, each in ipairs(write('SMEMBERS', 'jobs:' .. kind .. ':' .. step)) do
+      if string.sub(each, 1, 6) ~= 'batch:' then
+        write('SADD', 'jobs:waits:' .. each, prerequisite)
+        write('SADD', 'jobs:dependents:' .. prerequisite, each)
+      end
+    end
+  end
+end
+
 local function open()
-  local parent, may_come_later = ARGV[4], ARGV[5] == 'later'
+  local parent, may_come_later, step, lock = ARGV[4], ARGV[5] == 'later', ARGV[7], ARGV[8]
   if read(id).is_written then return 'done' end
+  if lock ~= '' then
+    local other = holder(lock)
+    if other then return 'held ' .. other end
+    redis.call('SET', lock, id, 'EX', 366 * 86400)
+  end
   if parent ~= '' then
     if not read(parent).is_written and not may_come_later then return 'missing' end
     if has_ended(parent) then return 'ended' end
@@ -32,7 +57,8 @@ local function open()
   end
   write('ZADD', 'jobs:batches', clock(), id)
   write('SADD', place('holds', id), ARGV[6])
-  write('HSET', key, 'created', string.format('%.6f', clock()), unpack(ARGV, 7))
+  write('HSET', key, 'created', string.format('%.6f', clock()), unpack(ARGV, 9))
+  if step ~= '' and redis.pcall('HGET', 'jobs:batch:' .. parent, 'flow') == '1' then extend(step) end
   if parent ~= '' then redis.call('HSET', key, 'parent', parent) end
   return 'done'
 end

@@ -298,7 +298,7 @@ def test_what_is_left_expires(worker):
 def test_a_script_sent_twice_changes_nothing(worker):
     batch = batch_of("one")
     record.seal(worker.client, batch.id)
-    record.create(worker.client, batch.id, "again", [], 1, "")
+    record.create(worker.client, batch.id, record.NewHeader("again", (), 1, ""))
     assert batch.name == "b"
     run(worker)
     record.seal(worker.client, batch.id)
