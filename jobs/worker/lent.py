@@ -10,11 +10,11 @@ never more connections than threads.
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
-from types import TracebackType
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.utils import DatabaseErrorWrapper
@@ -25,6 +25,7 @@ from jobs.attempts.loop_task import LoopTask, running
 from jobs.errors import ConnectionAcrossCallsError
 from jobs.worker.surroundings import Surroundings
 
+CLOSING = 1.0  # seconds that threads have to return at the end
 _NO_CLAIM = Claim(list(Row(b"(no job: of the loop's lifespan)", b"", b"", b"", b"")))
 
 
@@ -34,9 +35,25 @@ class LentThreads(ThreadPoolExecutor):
     def __init__(self, most: int) -> None:
         super().__init__(most, "jobs-lent", initializer=self._begin)
         self._here = threading.local()
+        self._number = 0  # of the threads that have begun
 
     def _begin(self) -> None:
         self._here.thread = _LentThread()
+        self._number += 1
+
+    def close(self) -> None:
+        """Close the database connections of all threads that return soon, and end the threads."""
+        all_here = threading.Barrier(self._number) if self._number else None
+
+        def close() -> None:
+            self._here.thread.close()
+            if all_here is not None:
+                with suppress(threading.BrokenBarrierError):  # so that each thread takes one of these calls
+                    all_here.wait(CLOSING)
+
+        for _ in range(self._number):
+            super().submit(close)
+        self.shutdown(wait=False)
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         call = partial(function, *args, **kwargs) if args or kwargs else function
@@ -52,6 +69,10 @@ class _LentThread:
         self.native_id = threading.current_thread().native_id
         self._surroundings = Surroundings()
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._surroundings.close()
+
     def run(self, task: LoopTask | None, call: Callable[[], Any]) -> Any:
         """Make a call for a task, then give the connections back. Raises ConnectionAcrossCallsError, and its errors."""
         claim = task.claim if task is not None else None
@@ -63,8 +84,8 @@ class _LentThread:
             if task is not None:
                 _check_transactions()
             return result
-        except (DatabaseError, InterfaceError) as error:
-            if _is_of_earlier_call(error.__traceback__):
+        except Exception as error:
+            if _is_of_earlier_call(error):
                 text = f"The call uses the database connection of an earlier call. {_ADVICE}"
                 raise ConnectionAcrossCallsError(text) from error
             raise
@@ -88,17 +109,19 @@ def _check_transactions() -> None:
             )
 
 
-def _is_of_earlier_call(trace: TracebackType | None) -> bool:
-    """Whether an error comes from a connection, or its cursor, that is not this thread's current one."""
-    while trace is not None:
-        owner = trace.tb_frame.f_locals.get("self")
-        if isinstance(owner, CursorWrapper):
-            owner = owner.db
-        elif isinstance(owner, DatabaseErrorWrapper):
-            owner = owner.wrapper  # type: ignore[attr-defined]
-        if isinstance(owner, BaseDatabaseWrapper) and connections[owner.alias] is not owner:
-            return True
-        trace = trace.tb_next
+def _is_of_earlier_call(error: BaseException) -> bool:
+    """Whether an error, or the one before it, comes from a connection or a cursor that is not this thread's own now."""
+    for each in (error, error.__context__):
+        trace = each.__traceback__ if each is not None else None
+        while trace is not None:
+            owner = trace.tb_frame.f_locals.get("self")
+            if isinstance(owner, CursorWrapper):
+                owner = owner.db
+            elif isinstance(owner, DatabaseErrorWrapper):
+                owner = owner.wrapper  # type: ignore[attr-defined]
+            if isinstance(owner, BaseDatabaseWrapper) and connections[owner.alias] is not owner:
+                return True
+            trace = trace.tb_next
     return False
 
 

@@ -109,7 +109,7 @@ class Loop(threading.Thread):
     # --- in its thread ---------------------------------------------------------------------------
 
     def run(self) -> None:
-        self.lent = lent = LentThreads(max(1, self._board.threads))
+        lent = LentThreads(max(1, self._board.threads))
         self.loop.set_default_executor(lent)
         AsyncToSync.loop_thread_executors[self.loop] = lent  # type: ignore[assignment]  # any executor does
         self.loop.set_task_factory(self._new_task)
@@ -129,6 +129,10 @@ class Loop(threading.Thread):
             self.error = error
         finally:
             self._is_begun.set()
+            del AsyncToSync.loop_thread_executors[self.loop]
+            lent.close()
+            with contextlib.suppress(Exception):  # a command has broken it
+                self.loop.close()
             self._ended()
 
     async def _live(self) -> None:

@@ -64,7 +64,6 @@ def inline():
     yield start
     for each in loops:
         each.loop.leave(5)
-        each.loop.lent.shutdown()
 
 
 def test_concurrent_commands_share_few_connections_and_no_transaction(inline):

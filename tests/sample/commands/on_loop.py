@@ -211,7 +211,10 @@ class AcrossCalls(Mandate):
             await sync_to_async(transaction.atomic().__enter__)()
         elif self.how == "cursor":
             cursor = await sync_to_async(self.cursor)()
-            await sync_to_async(cursor.fetchone)()
+            await sync_to_async(cursor.execute)("SELECT 2")
+        elif self.how == "iterator":
+            await Note.objects.abulk_create([Note(text=str(number)) for number in range(500)])
+            return len([note async for note in Note.objects.aiterator(chunk_size=100)])
         return 0
 
     def cursor(self) -> object:
