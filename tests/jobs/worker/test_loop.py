@@ -1,14 +1,20 @@
 """Async commands on the event loop of a worker's process."""
 
+import json
+import re
+
 import django_rq
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 
 from jobs import control
+from jobs.attempts import profiles
 from jobs.broker.connections import get_connection
 from jobs.inspection import workers
 from tests.jobs.worker import eventually
 from tests.sample import functions
+from tests.sample.commands.busy import ComputeAsync
 from tests.sample.commands.notes import WriteNote
 from tests.sample.commands.on_loop import (
     AcrossCalls,
@@ -26,6 +32,7 @@ from tests.sample.commands.on_loop import (
     SpinInThread,
     Swallow,
     SwallowAll,
+    TalkAsync,
     WriteAsync,
 )
 from tests.sample.models import Note
@@ -215,6 +222,35 @@ def test_a_worker_without_a_loop_runs_async_commands_in_threads(worker_process):
     assert worker_process("default", burst=True).wait() == 0
 
     assert job.state == "finished"
+
+
+def test_spans_log_lines_and_profiles_are_those_of_the_job(loop_process, tmp_path):
+    jobs = {name: TalkAsync.defer(name) for name in ("ada", "bea", "cora")}
+    profiled = ComputeAsync.defer(0.05, profile=True)
+    env = {
+        "DJANGO_SETTINGS_MODULE": "tests.observed",
+        "TRACES": str(tmp_path / "traces"),
+        "REPORTS": str(tmp_path / "r"),
+    }
+    worker = loop_process(burst=True, env=env)
+    assert worker.wait() == 0, worker.output
+
+    client = get_connection("default")
+    for name, job in jobs.items():
+        said = re.findall(r"I am .*", client.hget(job.key, "log").decode())
+        assert said == [f"I am {name}"] * 3 + [f"I am {name} in a thread"]
+    spans = [json.loads(line)["attributes"] for line in (tmp_path / "traces").read_text().splitlines()]
+    assert {(span["messaging.message.id"], span["jobs.outcome"]) for span in spans} == {
+        (job.id, "finished") for job in (*jobs.values(), profiled)
+    }
+    (profile,) = profiles.of(client, profiled.id)
+    assert (profile.ended, "compute" in profile.summary) == ("finished", True)
+
+
+@pytest.mark.parametrize("number", ["-1", "100001"])
+def test_an_impossible_number_of_tasks_is_refused(number):
+    with pytest.raises(CommandError, match=f"--async-concurrency {number} is impossible: it must be 0"):
+        call_command("rqworker", "default", "--async-concurrency", number)
 
 
 # --- a loop that is blocked ---------------------------------------------------------------------

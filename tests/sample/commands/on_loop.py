@@ -1,6 +1,7 @@
 """Async commands, for the event loop of a worker."""
 
 import asyncio
+import logging
 import threading
 import time
 from contextvars import ContextVar
@@ -14,6 +15,8 @@ from django.utils import translation
 from jobs import Concurrency, Mandate
 from jobs.attempts.current import current
 from tests.sample.models import Note
+
+logger = logging.getLogger("tests")
 
 
 class Await(Mandate):
@@ -278,3 +281,16 @@ class OneAwaited(Mandate):
 
     async def call(self) -> None:
         await asyncio.sleep(0)
+
+
+class TalkAsync(Mandate):
+    """Logs who it is, before and after it awaits."""
+
+    keep_log = True
+    name: str
+
+    async def call(self) -> None:
+        for _ in range(3):
+            logger.warning("I am %s", self.name)
+            await asyncio.sleep(0.02)
+        await sync_to_async(logger.warning)("I am %s in a thread", self.name)
