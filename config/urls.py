@@ -7,4 +7,5 @@ urlpatterns = [
     path("", include("jiki.urls")),
     path("", include("users.urls")),
     path("admin/", admin.site.urls),
+    path("jobs/", include("jobs.live.urls")),
 ]

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -27,9 +28,9 @@ class ArchiveTooLargeError(Exception):
     """Raised when the ZIP has more than MOST bytes."""
 
 
-def write(user: User, file: IO[bytes]) -> None:
+def write(user: User, file: IO[bytes], report: Callable[[int, int], None] = lambda done, total: None) -> None:
     """
-    Write the ZIP of all data about a user into a seekable file.
+    Write the ZIP of all data about a user into a seekable file. `report` is called after each submission.
 
     Holds one file at a time in memory. Raises ArchiveTooLargeError.
     """
@@ -37,8 +38,11 @@ def write(user: User, file: IO[bytes]) -> None:
         archive.writestr("README.txt", README)
         archive.writestr("account.json", _json(_account(user)))
         archive.writestr("statistics.json", _json(_statistics(user)))
-        for submission in user.submissions.select_related("exercise").order_by("pk").iterator(chunk_size=100):
+        submissions = user.submissions.select_related("exercise").order_by("pk")
+        total = submissions.count()
+        for number, submission in enumerate(submissions.iterator(chunk_size=100), start=1):
             _write_submission(archive, submission)
+            report(number, max(number, total))
             if file.tell() > MOST:
                 raise ArchiveTooLargeError(f"The export of users.User:{user.pk} has more than {MOST:,} bytes.")
 

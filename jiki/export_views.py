@@ -21,13 +21,16 @@ logger = logging.getLogger(__name__)
 
 
 class YourData(LoginRequiredMixin, View):
-    """The state of her request; for htmx only the changing part, every two seconds until the request is done."""
+    """The state of her request. While it is open, the page follows its job, and is loaded anew at its end."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.htmx:  # type: ignore[attr-defined]  # an open page of the last release asks for a part
+            return HttpResponseClientRefresh()
+        return super().dispatch(request, *args, **kwargs)
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        is_part = request.htmx  # type: ignore[attr-defined]
-        page = render(request, "jiki/export.html" if is_part else "jiki/your_data.html", _about(request))
+        page = render(request, "jiki/your_data.html", _about(request))
         page["Cache-Control"] = "no-store"  # the browser's "back" must not show an old state
-        page["Vary"] = "HX-Request"
         return page
 
     def post(self, request: HttpRequest) -> HttpResponse:
@@ -38,12 +41,6 @@ class YourData(LoginRequiredMixin, View):
             logger.exception("A request for an export was not stored.")
             return render(request, "jiki/your_data.html", {**_about(request), "is_away": True}, status=503)
         return redirect("your_data")
-
-    def handle_no_permission(self) -> Any:
-        """After a log-out, show the login page as a page of its own, not as a part of this one."""
-        if self.request.htmx:  # type: ignore[attr-defined]
-            return HttpResponseClientRefresh()
-        return super().handle_no_permission()
 
 
 class Export(LoginRequiredMixin, View):

@@ -246,6 +246,13 @@ class DataExport(models.Model):
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="exports")
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    job_id = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",  # so that the previous release can add rows during the rollout
+        help_text="Of the job that prepares it.",
+    )
     asked_at = models.DateTimeField(default=timezone.now)
     ready_at = models.DateTimeField(null=True, blank=True, db_index=True)
 

@@ -8,15 +8,17 @@ from jobs.compat import import_paths
 if TYPE_CHECKING:
     from jobs.job import MandateJob
     from jobs.limits.code import limit
+    from jobs.limits.collapse import Collapse
     from jobs.limits.policy import Concurrency, Rate
     from jobs.mandate import Mandate
     from jobs.retries import Deadlock, RetryOn
 
-__all__ = ["Concurrency", "Deadlock", "Mandate", "MandateJob", "Rate", "RetryOn", "limit"]
+__all__ = ["Collapse", "Concurrency", "Deadlock", "Mandate", "MandateJob", "Rate", "RetryOn", "limit"]
 
 __version__ = "0.1.0"  # of the distribution, django-mandate
 
 _HOMES = {
+    "Collapse": "limits.collapse",
     "Concurrency": "limits.policy",
     "Rate": "limits.policy",
     "limit": "limits.code",

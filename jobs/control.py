@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
+from typing import Any
 
 from redis import Redis
 from rq.job import Job, JobStatus
@@ -16,10 +17,11 @@ from jobs.errors import ChangeRefusedError
 from jobs.record.history import KEPT_FOR, line
 from jobs.record.prerequisites import link
 from jobs.retries import CENTURY
+from jobs.steps.record import State
 
 SLICE = 25  # jobs that one step changes, or deletes when a queue is cleared: some milliseconds of the server's time
 
-_CHANGE, _CLEAR = Script("change.lua"), Script("clear.lua")
+_CHANGE, _CLEAR, _REWIND = Script("change.lua"), Script("clear.lua"), Script("rewind.lua")
 
 _ENDED = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 _AHEAD = (JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED)
@@ -45,6 +47,7 @@ _RUN_NOW = _Change("queue", (JobStatus.SCHEDULED, JobStatus.DEFERRED), "run now"
 _CANCEL = _Change("cancel", (*_AHEAD, JobStatus.STARTED), "cancelled", event="cancelled", reason="cancelled")
 _DELETE = _Change("delete", (*_ENDED, *_AHEAD, JobStatus.STARTED, JobStatus.FINISHED), "deleted", reason="deleted")
 _MOVE = _Change("queue", (JobStatus.QUEUED,), "moved")
+_REWOUND = _Change("rewind", (*_ENDED, *_AHEAD), "begun anew")
 _NAMED = {"retry": _RETRY, "run_now": _RUN_NOW, "cancel": _CANCEL, "delete": _DELETE, "move": _MOVE}
 
 
@@ -107,6 +110,30 @@ def profile(job: Job) -> None:
     Raises ChangeRefusedError if the job is running or has finished.
     """
     _change(job, _Change("profile", (*_AHEAD, *_ENDED), "profiled"))
+
+
+def begin_anew(job: Job, step: str = "") -> None:
+    """
+    Have a job do its steps anew, from that one on, or all of them. A dead, discarded, cancelled or retrying job is
+    retried.
+
+    Raises ChangeRefusedError while the job runs, and if it has finished; StepError for a step that it has not begun.
+    """
+    reason = f"from the step {step!r}" if step else "from the first step"
+    statuses = f",{','.join(status.value for status in (*_ENDED, *_AHEAD))},"
+    outcome = "changed"
+    while outcome == "changed":  # by an attempt that has begun and ended meanwhile
+        with reaching(job.connection):
+            text: Any = job.connection.hget(job.key, "steps")
+            known = as_text(text or b"")
+            anew = State.load(known).without(step).dump()
+            words = [keys.RQ, job.id, statuses, known, anew, line("rewound", runtime.now(), reason=reason)]
+            outcome, status = map(as_text, run_script(job.connection, _REWIND, [], words))
+    if refused := _refusal(job.id, _REWOUND, outcome, status):
+        raise refused
+    state: Any = job.connection.hget(job.key, "state")
+    if status in _ENDED or (status == JobStatus.SCHEDULED and as_text(state or b"") == "retrying"):
+        retry(job)
 
 
 def delete(job: Job) -> None:

@@ -96,6 +96,48 @@ class NotInWorkerError(JobsError, RuntimeError):
     """Raised by `requeue_job` if no worker is running the command."""
 
 
+class WaitRefusedError(JobsError, RuntimeError):
+    """
+    Raised at once by `job.wait` and `job.await_result` if there is nothing to wait for: the transaction that enqueues
+    the job has not committed, or was rolled back, or its command has `result_ttl = 0`.
+    """
+
+
+class WaitTimeoutError(JobsError, TimeoutError):
+    """Raised by `job.wait` and `job.await_result` if the job has not ended in time. The job goes on."""
+
+
+class JobFailedError(JobsError):
+    """
+    Raised by `job.wait` and `job.await_result` for a job that has not finished and never will.
+
+    `job_id`; `state`: "dead", "discarded", "cancelled" or "deleted"; `reason`: the last error in one line, or who
+    cancelled it.
+    """
+
+    def __init__(self, message: str, job_id: str = "", state: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.job_id, self.state, self.reason = job_id, state, reason
+
+
+class ResultUnavailableError(JobsError):
+    """
+    Raised by `job.wait` and `job.await_result` for a job that has finished, and whose result is not kept: it has
+    expired, was over JOBS["RESULT_LIMIT"], or cannot be serialized.
+    """
+
+
+class StepError(JobsError, RuntimeError):
+    """
+    Raised by `step` and `each`: a name is used twice, a step begins inside another one, a release has changed the order
+    of the steps, or something cannot be recorded.
+    """
+
+
+class CheckpointError(JobsError, RuntimeError):
+    """Raised by `step` and `each` inside an open transaction, and so in an atomic command."""
+
+
 class ChangeRefusedError(JobsError):
     """Raised for a change that a job's state does not allow. The message names both."""
 

@@ -87,7 +87,7 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
         with restored(more.context) if more.context else _AS_IT_IS:
             built = _build(*call)
             if built.limits and values.lacks(type(built), as_text(more.limits)):
-                return Ended(slowing.amended(current, _limits(built, call)), current.command)
+                return Ended(slowing.amended(current, _limits(built, call, claim)), current.command)
             command = built
             vars(command)["_claim"] = claim
             is_logged = logger.isEnabledFor(logging.INFO)
@@ -144,12 +144,12 @@ def _receipt(
     return receipt
 
 
-def _limits(command: Mandate, call: payload.Call) -> tuple[Any, ...]:
+def _limits(command: Mandate, call: payload.Call, claim: Claim) -> tuple[Any, ...]:
     args, kwargs = call.args, call.kwargs
     if call.is_tagged:
         args, named = arguments.decode([args, {"": kwargs}])
         kwargs = named[""]
-    return values.of_job(command, args, kwargs)
+    return values.of_job(command, args, kwargs, as_text(claim.more.limits), claim.letters)
 
 
 def given_up(claim: Claim, kind: type[JobInterrupt]) -> Ended:
@@ -227,6 +227,6 @@ def _result(value: Any) -> bytes | None:
         if len(data) <= conf.result_limit():
             return data
         logger.warning("a result of %d bytes is over JOBS['RESULT_LIMIT']: only its size is kept", len(data))
-        return orjson.dumps(f"<{type(value).__qualname__} of {len(data):,} bytes, over JOBS['RESULT_LIMIT']>")
+        return arguments.lost(f"<{type(value).__qualname__} of {len(data):,} bytes, over JOBS['RESULT_LIMIT']>")
     except Exception:  # SerializationError, or an error of the value's own code: the work is done all the same
-        return orjson.dumps(f"<{type(value).__qualname__}>")
+        return arguments.lost(f"<{type(value).__qualname__}>")

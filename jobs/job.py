@@ -1,9 +1,9 @@
 """MandateJob: an rq Job with the command it runs, its state, and a check of the functions it may call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from inspect import signature
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 from redis import Redis
 from rq import Queue
@@ -21,13 +21,25 @@ from jobs.record import allowlist, arguments, display, history, payload, prerequ
 from jobs.record.states import WITH_REASON, JobState, state_of
 from jobs.retries import Progress
 from jobs.runtime import Transactions
+from jobs.waits import reports, waiting
+from jobs.waits.waiting import Timeout
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any, covariant=True)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+V = TypeVar("V")
 
 __all__ = ["JobState", "MandateJob"]
 
 
-class MandateJob(Job):
+class MandateJob(Job, Generic[T]):
     """
-    One deferred run of a command, with one id for life.
+    One deferred run of a command, with one id for life. `MandateJob[T]`: its `call` returns a T.
 
     `defer` returns it before anything is in Redis, so inside a transaction it has an id but no record yet. It is an
     rq Job, and can be used as one.
@@ -37,7 +49,7 @@ class MandateJob(Job):
     transactions: Transactions | None = None  # of a handle: those that must commit first
     written_at = 0.0  # of a handle: when its record was written, in seconds since the epoch
     is_durable = False  # of a handle: whether the outbox has it until Redis does
-    duplicate = False  # of a handle: whether it refers to an earlier job, because its command is unique
+    duplicate = False  # of a handle: whether it refers to an earlier job: its command is unique, or it has collapsed
 
     # The spelling of the original.
     PreqJobNotFinishedError = PrereqJobNotFinishedError
@@ -65,7 +77,7 @@ class MandateJob(Job):
         return super().create(func, args, kwargs, *others, **options)
 
     def become(self, id: str) -> None:
-        """Refer to an earlier job from now on: this one was its duplicate, and was not written."""
+        """Refer to an earlier job from now on: this one was a duplicate or has collapsed, and was not written."""
         vars(self).update(_id=id, is_written=True, duplicate=True)
 
     @staticmethod
@@ -135,13 +147,15 @@ class MandateJob(Job):
         Its events, the oldest first; at most the last 100 special ones. The full errors of the last 10 attempts are in
         `results()`.
         """
-        fields: Any = self.connection.hmget(self.key, "status", "created_at", "started_at", "ended_at", "history")
-        status, created, started, ended, special = fields
+        names = ("status", "created_at", "started_at", "ended_at", "history", "collapsed")
+        fields: Any = self.connection.hmget(self.key, *names)
+        status, created, started, ended, special, collapsed = fields
         marks = [("queued", created), ("started", started)]
         if status == JobStatus.FINISHED.value.encode():
             marks.append(("finished", ended))
         events = [history.Event(name=name, at=at) for name, text in marks if (at := time_of(text))]
-        return sorted([*events, *history.read(special or b"")], key=lambda event: event.at)
+        events += [*history.collapsed(collapsed or b""), *history.read(special or b"")]
+        return sorted(events, key=lambda event: event.at)
 
     @property
     def progress(self) -> Progress:
@@ -154,6 +168,34 @@ class MandateJob(Job):
             return Progress.load(self._field("progress"))
         except ValueError:
             return Progress()
+
+    @overload
+    def wait(self: "MandateJob[Coroutine[Any, Any, V]]", timeout: Timeout = None) -> V: ...
+    @overload
+    def wait(self, timeout: Timeout = None) -> T: ...
+    def wait(self, timeout: Timeout = None) -> Any:
+        """
+        Wait until the job has ended, and return what `call` has returned. `timeout`: seconds, or a timedelta, at most;
+        None: as long as it takes. The script that ends the job wakes the wait; nothing polls.
+
+        Raises JobFailedError if it is dead, discarded, cancelled or deleted; WaitTimeoutError if it has not ended in
+        time; ResultUnavailableError if its result is not kept; WaitRefusedError where it could never end;
+        RedisUnavailableError; ValueError for an impossible `timeout`.
+        """
+        return waiting.wait(self, timeout)
+
+    @overload
+    async def await_result(self: "MandateJob[Coroutine[Any, Any, V]]", timeout: Timeout = None) -> V: ...
+    @overload
+    async def await_result(self, timeout: Timeout = None) -> T: ...
+    async def await_result(self, timeout: Timeout = None) -> Any:
+        """`wait` for async code: thousands of coroutines may await jobs over one connection of the process."""
+        return await waiting.await_result(self, timeout)
+
+    @property
+    def report(self) -> reports.Report | None:
+        """How far it was when it last said so with `self.report`; None if it has not."""
+        return reports.read(self._field("report"))
 
     @property
     def prerequisites(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import (
@@ -14,6 +14,7 @@ from typing import (
     ParamSpec,
     Protocol,
     TypeVar,
+    cast,
     dataclass_transform,
     overload,
 )
@@ -26,18 +27,23 @@ from jobs.broker.connections import get_connection
 from jobs.client import options, tracing
 from jobs.client.context import Context, capture
 from jobs.client.new_job import builder, new_job
-from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError
+from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationError, StepError
 from jobs.job import MandateJob
 from jobs.limits import policy
+from jobs.limits.collapse import Collapse
 from jobs.limits.policy import Concurrency, Pause, Rate, Share
 from jobs.outbox import hooks
 from jobs.record import display, registry
 from jobs.record.prerequisites import NONE, Given, resolve
 from jobs.retries import RetryOn
 from jobs.runtime import passage
+from jobs.steps.handle import Unkept
+from jobs.steps.run import Steps
+from jobs.waits.reports import Number, Reporter, checked
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
+T = TypeVar("T")
 Row = Sequence[Any] | Mapping[str, Any]
 PrereqFailure = Literal["wait", "run"]
 
@@ -91,6 +97,7 @@ class Mandate:
     max_requeues: ClassVar[int | None] = options.DEFAULTS["max_requeues"]
     expires_in: ClassVar[float | timedelta | None] = options.DEFAULTS["expires_in"]
     unique_for: ClassVar[float | timedelta | None] = options.DEFAULTS["unique_for"]
+    collapse: ClassVar[Collapse | None] = options.DEFAULTS["collapse"]
     guard_against_deserialization_errors: ClassVar[bool] = options.DEFAULTS["guard_against_deserialization_errors"]
     limits: ClassVar[Sequence[Concurrency | Rate]] = options.DEFAULTS["limits"]
     share: ClassVar[Share] = options.DEFAULTS["share"]
@@ -102,6 +109,9 @@ class Mandate:
     strict_types: ClassVar[bool] = options.DEFAULTS["strict_types"]
     log_arguments: ClassVar[bool] = options.DEFAULTS["log_arguments"]
     atomic: ClassVar[bool | str] = options.DEFAULTS["atomic"]
+    max_runtime: ClassVar[float | None] = options.DEFAULTS["max_runtime"]
+    resume_limit: ClassVar[int | None] = options.DEFAULTS["resume_limit"]
+    steps_renamed: ClassVar[Mapping[str, str]] = options.DEFAULTS["steps_renamed"]
 
     context: ClassVar[Context] = Context()  # values sent with every job deferred while they are set
     is_async: ClassVar[bool] = False  # whether `call` is a coroutine function
@@ -140,6 +150,95 @@ class Mandate:
     def on_discard(self, reason: str) -> None:
         """Called when an error of `discard_on` has dropped the job."""
 
+    @passage
+    def step(
+        self,
+        function: Callable[..., T],
+        *,
+        name: str | None = None,
+        start: Any = None,
+        isolated: bool = False,
+    ) -> T:
+        """
+        Run a step of this job, once: `function()`, a method or any function. An attempt that finds it ended passes over
+        it. Returns what the function returned, now or then; its result is recorded before the next line runs.
+
+        A function with an argument gets a `jobs.steps.handle.Step`: `cursor` says where to go on (at first `start`),
+        `set(cursor)` records what is done, `checkpoint()` lets the job be stopped there. `name` is the function's by
+        default, and must stay the same in later releases. With `isolated`, the step has an attempt to itself, with all
+        of `timeout`.
+
+        Raises StepError for a name that is used twice, a step inside a step, an order that a release has changed (see
+        `steps_renamed`), a result or cursor that cannot be recorded or is over 64 kB; CheckpointError inside an open
+        transaction; what the function raises. Where no worker runs the command, the function is just called.
+        """
+        return self._in_steps().step(function, name, start, isolated)  # type: ignore[no-any-return]
+
+    @overload
+    def each(
+        self,
+        items: Iterable[T],
+        *,
+        name: str = ...,
+        by: str = ...,
+        total: int | None = ...,
+        atomic: Literal[False] = ...,
+    ) -> Iterator[T]: ...
+    @overload
+    def each(
+        self,
+        items: Iterable[T],
+        body: Callable[[T], object],
+        *,
+        name: str = ...,
+        by: str = ...,
+        total: int | None = ...,
+        chunk: int = ...,
+        atomic: bool | str = ...,
+    ) -> None: ...
+    @passage
+    def each(
+        self,
+        items: Any,
+        body: Callable[[Any], object] | None = None,
+        *,
+        name: str = "each",
+        by: str = "pk",
+        total: int | None = None,
+        chunk: int = 100,
+        atomic: bool | str | None = None,
+    ) -> Any:
+        """
+        Loop over a queryset or another iterable, as one step: `for item in self.each(items)`. An attempt that is not
+        the first goes on after the last item that was recorded as done. A queryset is walked in the order of `by`, a
+        field that is never null; an iterable must yield the same items again. `total`, their number, is for the bar.
+
+        With a `body`, `self.each(items, body)` calls `body(item)` for each, `chunk` items in a transaction that commits
+        the place in the loop, too: each item's effects on that database happen exactly once. `atomic` is the database's
+        alias; True, the one that the queryset writes to; False, no transaction.
+
+        Raises what `step` raises, and StepError for a queryset that cannot be walked by key.
+        """
+        steps = self._in_steps()
+        if body is None and atomic:
+            raise StepError("`each` with atomic=True needs a body: self.each(items, body). A loop cannot roll back.")
+        if body is not None and (kind := unrun.kind_of(body)):
+            raise StepError(f"The body of the step {name!r} is {kind}: a call would not run it. Make it a plain `def`.")
+        if body is None:
+            return steps.loop(items, name, by, total)
+        if atomic is False:
+            for item in steps.loop(items, name, by, total):
+                body(item)
+        else:
+            steps.chunks(items, body, name, by, total, chunk, True if atomic is None else atomic)
+        return None
+
+    def _in_steps(self) -> Steps:
+        own = vars(self)
+        if "_steps" not in own:
+            own["_steps"] = Steps(self, own["_claim"].keep_steps() if "_claim" in own else Unkept())
+        return own["_steps"]  # type: ignore[no-any-return]
+
     def requeue_job(self, wait: float | timedelta) -> NoReturn:
         """
         Stop here and run this job again after `wait` seconds (or a timedelta), with the same id and arguments. It does
@@ -164,6 +263,19 @@ class Mandate:
         if "_claim" not in vars(self):
             raise NotInWorkerError(f"{type(self).__qualname__} cannot slow down: no worker runs it.")
         raise SlowDownRequested(options.span("seconds", seconds), policy.numbers(self, group))
+
+    def report(self, done: Number, total: Number | None = None, text: str = "") -> None:
+        """
+        Report how far the job is: `done` of `total` (None: unknown), and a few words on what it does. The job's page,
+        `job.report` and `{% job_progress job %}` show the last report. It may be called in a tight loop: at most two a
+        second are written, and the last one with the outcome. Does nothing if no worker runs the command.
+
+        Raises ValueError for a number that is negative or endless, TypeError for a text that is no str.
+        """
+        report = checked(done, total, text)
+        if (claim := vars(self).get("_claim")) is not None:
+            claim.reporter = claim.reporter or Reporter(claim)
+            claim.reporter.add(report)
 
     @property
     def job(self) -> MandateJob | None:
@@ -214,11 +326,14 @@ class Mandate:
 
     @overload
     @classmethod
-    def defer(cls: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> MandateJob: ...
+    def defer(cls: Callable[P, _CallsAsync[R]], *args: P.args, **kwargs: P.kwargs) -> MandateJob[R]: ...
     @overload
     @classmethod
-    def defer(
-        cls,
+    def defer(cls: Callable[P, _Calls[R]], *args: P.args, **kwargs: P.kwargs) -> MandateJob[R]: ...
+    @overload
+    @classmethod
+    def defer(  # type: ignore[overload-cannot-match]  # mypy cannot see that options are never fields
+        cls: Callable[..., _Calls[R]],
         *args: Any,
         wait: float | timedelta,
         queue: str = ...,
@@ -227,11 +342,11 @@ class Mandate:
         profile: bool = ...,
         durable: bool = ...,
         **fields: Any,
-    ) -> MandateJob: ...
+    ) -> MandateJob[R]: ...
     @overload
     @classmethod
-    def defer(
-        cls,
+    def defer(  # type: ignore[overload-cannot-match]  # mypy cannot see that options are never fields
+        cls: Callable[..., _Calls[R]],
         *args: Any,
         wait_until: datetime,
         queue: str = ...,
@@ -240,11 +355,11 @@ class Mandate:
         profile: bool = ...,
         durable: bool = ...,
         **fields: Any,
-    ) -> MandateJob: ...
+    ) -> MandateJob[R]: ...
     @overload
     @classmethod
-    def defer(
-        cls,
+    def defer(  # type: ignore[overload-cannot-match]  # mypy cannot see that options are never fields
+        cls: Callable[..., _Calls[R]],
         *args: Any,
         prereq_jobs: Given | None,
         prereq_failure: PrereqFailure = ...,
@@ -252,17 +367,21 @@ class Mandate:
         profile: bool = ...,
         durable: bool = ...,
         **fields: Any,
-    ) -> MandateJob: ...
+    ) -> MandateJob[R]: ...
     @overload
     @classmethod
-    def defer(cls, *args: Any, queue: str, profile: bool = ..., durable: bool = ..., **fields: Any) -> MandateJob: ...
+    def defer(  # type: ignore[overload-cannot-match]  # mypy cannot see that options are never fields
+        cls: Callable[..., _Calls[R]], *args: Any, queue: str, profile: bool = ..., durable: bool = ..., **fields: Any
+    ) -> MandateJob[R]: ...
     @overload
     @classmethod
-    def defer(cls, *args: Any, profile: bool, durable: bool = ..., **fields: Any) -> MandateJob: ...
+    def defer(  # type: ignore[overload-cannot-match]  # mypy cannot see that options are never fields
+        cls: Callable[..., _Calls[R]], *args: Any, profile: bool, durable: bool = ..., **fields: Any
+    ) -> MandateJob[R]: ...
     @overload
     @classmethod
-    def defer(cls, *args: Any, durable: bool, **fields: Any) -> MandateJob: ...
-    @classmethod  # type: ignore[misc]  # mypy cannot see that options are never fields
+    def defer(cls: Callable[..., _Calls[R]], *args: Any, durable: bool, **fields: Any) -> MandateJob[R]: ...  # type: ignore[overload-cannot-match]
+    @classmethod  # type: ignore[misc]
     def defer(
         cls,
         *args: Any,
@@ -284,14 +403,17 @@ class Mandate:
         until Redis has it.
 
         Returns the job; its `id` is set immediately. With `unique_for`, a duplicate refers to the earlier job, and its
-        `duplicate` is True. Raises TypeError for fields that do not match or have another type than annotated,
-        SerializationError for an argument that cannot be serialized, ValueError for an invalid option,
-        UnknownQueueError, PrerequisiteError, RedisUnavailableError. A durable job raises DurabilityError if a
+        `duplicate` is True; with `collapse`, so is the job of a call that has collapsed into another one, and `wait`,
+        `wait_until` and `prereq_jobs` are a ValueError. Raises TypeError for fields that do not match or have another
+        type than annotated, SerializationError for an argument that cannot be serialized, ValueError for an invalid
+        option, UnknownQueueError, PrerequisiteError, RedisUnavailableError. A durable job raises DurabilityError if a
         transaction of another database is open, DatabaseError if it cannot be inserted, and no RedisUnavailableError.
         """
         queue = queues.check(queue) if queue else queues.of_class(cls.queue)
         durable = _is_durable(cls, durable)
         first = NONE
+        if cls.collapse is not None:
+            options.check_collapse(cls, wait=wait, wait_until=wait_until, prereq_jobs=prereq_jobs)
         if prereq_jobs is not None or prereq_failure != "wait":
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue), is_durable=durable)
         due = options.due(wait, wait_until)
@@ -314,13 +436,13 @@ class Mandate:
             return queues.push((new,))[0]
 
     @classmethod
-    async def adefer(cls, *args: Any, **fields_and_options: Any) -> MandateJob:
+    async def adefer(cls: Callable[..., _Calls[R]], *args: Any, **fields_and_options: Any) -> MandateJob[R]:
         """`defer` for async code."""
-        return await sync_to_async(cls.defer)(*args, **fields_and_options)
+        return await sync_to_async(cast(Any, cls).defer)(*args, **fields_and_options)  # type: ignore[no-any-return]
 
     @classmethod
     def defer_many(
-        cls,
+        cls: Callable[..., _Calls[R]],
         rows: Iterable[Row],
         *,
         wait: float | timedelta | None = None,
@@ -331,7 +453,7 @@ class Mandate:
         prereq_failure: PrereqFailure = "wait",
         profile: bool = False,
         durable: bool | None = None,
-    ) -> list[MandateJob]:
+    ) -> list[MandateJob[R]]:
         """
         Enqueue a job for each row, 1,000 a round trip. A row is a tuple of positional fields or a dict of named ones.
 
@@ -339,19 +461,22 @@ class Mandate:
         other options and the errors are those of `defer`. All rows are checked before any is written. Returns the jobs
         in order.
         """
-        queue = queues.check(queue) if queue else queues.of_class(cls.queue)
-        durable = _is_durable(cls, durable)
+        command = cast(type[Mandate], cls)
+        queue = queues.check(queue) if queue else queues.of_class(command.queue)
+        durable = _is_durable(command, durable)
         rows = list(rows)
+        if command.collapse is not None:
+            options.check_collapse(command, wait=wait, wait_until=wait_until, spread=spread, prereq_jobs=prereq_jobs)
         due, step = options.due(wait, wait_until), 0.0
         if spread is not None:
             due, step = due or runtime.now(), options.span("spread", spread) / max(1, len(rows))
         first = NONE
         if prereq_jobs is not None or prereq_failure != "wait":
             first = resolve(prereq_jobs, prereq_failure, get_connection(queue), is_durable=durable)
-        with tracing.sending(cls, queue) if tracing.is_on else tracing.UNTRACED as note:
+        with tracing.sending(command, queue) if tracing.is_on else tracing.UNTRACED as note:
             shared: dict[str, Any] = {"queue": queue, "prerequisites": first, "context": capture()}
             shared |= {"profile": options.switch("profile", profile), "is_wait": wait_until is None, "durable": durable}
-            build, new_jobs = builder(cls, **shared), []
+            build, new_jobs = builder(command, **shared), []
             for number, (row, job_id) in enumerate(zip(rows, queues.new_ids(len(rows)), strict=True)):
                 is_named = not isinstance(row, tuple) and isinstance(row, Mapping)
                 given: Any = ((), row) if is_named else (row, {})
@@ -366,7 +491,7 @@ class Mandate:
 
     @classmethod
     def using(
-        cls: Callable[P, object],
+        cls: Callable[P, _Calls[R]],
         *,
         wait: float | timedelta | None = None,
         wait_until: datetime | None = None,
@@ -375,7 +500,7 @@ class Mandate:
         prereq_failure: PrereqFailure = "wait",
         profile: bool = False,
         durable: bool | None = None,
-    ) -> "Deferral[P]":
+    ) -> "Deferral[P, R]":
         """Bind the options of `defer` first, so that a type checker still checks the fields: `.using(...).defer(7)`."""
         bound = {"wait": wait, "wait_until": wait_until, "queue": queue, "prereq_jobs": prereq_jobs}
         bound |= {"prereq_failure": prereq_failure, "profile": profile, "durable": durable}
@@ -389,13 +514,13 @@ def _is_durable(command: type[Mandate], given: bool | None) -> bool:
     return options.switch("durable", given) and hooks.is_durable(command, given)
 
 
-class Deferral(Generic[P]):
+class Deferral(Generic[P, R]):
     """A command with bound options of `defer`; returned by `using`."""
 
-    def __init__(self, defer: Callable[..., MandateJob]) -> None:
+    def __init__(self, defer: Callable[..., MandateJob[R]]) -> None:
         self._defer = defer
 
-    def defer(self, *args: P.args, **kwargs: P.kwargs) -> MandateJob:
+    def defer(self, *args: P.args, **kwargs: P.kwargs) -> MandateJob[R]:
         """Call `Command.defer` with the options given to `using`. Takes the command's fields."""
         return self._defer(*args, **kwargs)
 

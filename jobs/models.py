@@ -1,7 +1,7 @@
 """
 The models. Jobs live in Redis: `Dashboard` has no table, it gives the dashboard its place in the admin, and its
 permissions. `Unsent` is the outbox: durable jobs that Redis does not have yet. `Receipt` is what an atomic command
-leaves in the database.
+leaves in the database, `Cursor` how far an atomic loop has come.
 """
 
 from django.db import models
@@ -81,3 +81,27 @@ class Receipt(models.Model):
 
     def __str__(self) -> str:
         return f"receipt of job {self.id if self.other_id is None else bytes(self.other_id)!r}"
+
+
+class Cursor(models.Model):
+    """
+    How far a loop with atomic=True has come: committed with each chunk of its items. See `jobs.steps.chunks`.
+
+    `version` counts the chunks; each begins with an UPDATE of the version that its attempt has read. `forgotten_at` is
+    that of `Receipt`.
+    """
+
+    id = models.UUIDField(primary_key=True)  # a digest of job, step and life
+    other_id = models.BinaryField()  # of the job
+    step = models.CharField(max_length=100)
+    cursor = models.BinaryField(null=True)  # JSON: the key of the last item that is done, or the number of items
+    done = models.BigIntegerField(default=0)  # items
+    version = models.BigIntegerField(default=0)
+    created_at = models.DateTimeField(default=timezone.now)
+    forgotten_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"cursor of job {bytes(self.other_id)!r}, step {self.step!r}"

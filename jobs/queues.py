@@ -204,7 +204,7 @@ def _slices(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
 
 def _waits_for_unique(job: NewJob, pairs: Sequence[_Pair]) -> bool:
     ids = set(job.prerequisites.ids())
-    return any(other.lock and other.id in ids for other, _ in pairs)
+    return any((other.lock or other.collapse) and other.id in ids for other, _ in pairs)
 
 
 def _is_alone(pairs: Sequence[_Pair]) -> bool:
@@ -278,7 +278,7 @@ def _log(pairs: Sequence[_Pair]) -> None:
     """Log a line for each job, or one for all if there are over LINES, as in a slice of `defer_many`."""
     if len(pairs) > LINES:
         job, duplicates = pairs[0][0], sum(handle.duplicate for _, handle in pairs)
-        besides = f", {duplicates} of them duplicates" if duplicates else ""
+        besides = f", {duplicates} of them {'collapsed' if job.collapse else 'duplicates'}" if duplicates else ""
         names = ", ".join(sorted({str(handle.command_name) for _, handle in pairs}))
         logger.info(
             "enqueued to %s: %d jobs of %s%s", job.queue, len(pairs), names, besides, extra={"queue": job.queue}
@@ -286,7 +286,8 @@ def _log(pairs: Sequence[_Pair]) -> None:
         return
     for job, handle in pairs:
         when = "" if job.due is None else f", due {iso(job.due)}"
-        what = f"duplicate of job {handle.id}" if handle.duplicate else f"enqueued to {job.queue}{when}"
+        kind = "collapsed into" if job.collapse else "duplicate of"
+        what = f"{kind} job {handle.id}" if handle.duplicate else f"enqueued to {job.queue}{when}"
         fields = {"job_id": handle.id, "command": handle.command_name, "queue": job.queue}
         logger.info("%s: %s (job %s)", what, handle.description, job.id, extra=fields)
 

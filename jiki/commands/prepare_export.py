@@ -24,7 +24,7 @@ class PrepareExport(Mandate):
             return  # an earlier run has prepared it, and died afterwards
         self._update(state=DataExport.State.PREPARING)
         with TemporaryFile() as file:
-            archive.write(self.export.user, file)
+            archive.write(self.export.user, file, self.report)
             file.seek(0)
             content = file.read()
         with transaction.atomic():

@@ -1,7 +1,5 @@
 """Check all submissions of an exercise again, slice by slice."""
 
-from datetime import timedelta
-
 from django.db import transaction
 
 from jiki import sandbox
@@ -13,7 +11,7 @@ class ProcessBatch(Mandate):
     """Check the slice after the key `after`, then defer the next one. How: docs/howto/check-submissions.md."""
 
     queue = "background"
-    unique_for = timedelta(hours=1)
+    unique_for = 3_600
     retry_on = [RetryOn(sandbox.BrokenChecksError, attempts=1)]
     discard_on = [Batch.DoesNotExist]
 
@@ -23,6 +21,7 @@ class ProcessBatch(Mandate):
 
     def call(self) -> None:
         batch = Batch.objects.select_related("exercise").get(pk=self.batch_id)
+        self.report(batch.done, batch.total, "checked")
         reports = None
         if batch.is_at(self.after):  # otherwise an earlier attempt has checked this slice, and died afterwards
             slice = batch.slice(self.after, self.limit)

@@ -1,13 +1,14 @@
 """Check a submission."""
 
 from jiki import sandbox
+from jiki.commands.send_passed_email import SendPassedEmail
 from jiki.models import Submission
 from jobs import Mandate, RetryOn
 
 
 class ProcessSubmission(Mandate):
     """
-    Run the exercise's checks against the code, and store their results.
+    Run the exercise's checks against the code, and store their results. If it passed, defer the mail about it.
 
     Whatever the code does is a result, not a failure of the job. A second run stores the results again.
     """
@@ -22,9 +23,12 @@ class ProcessSubmission(Mandate):
     submission_id: int
 
     def call(self) -> None:
-        submission = Submission.objects.select_related("exercise").get(pk=self.submission_id)
+        submission = Submission.objects.select_related("exercise", "user").get(pk=self.submission_id)
         Submission.objects.filter(pk=submission.pk).update(state=Submission.State.CHECKING)
-        submission.settle(sandbox.check(submission.sources(), submission.exercise.checks))
+        report = sandbox.check(submission.sources(), submission.exercise.checks)
+        submission.settle(report)
+        if report.passed:
+            SendPassedEmail.defer(submission.user, submission.pk)
 
     def on_dead(self, error: BaseException) -> None:
         Submission(pk=self.submission_id).give_up()

@@ -29,7 +29,9 @@ class RequestExport(Mandate):
                 if not self.user.exports.filter(asked_at__gt=recent).exists():
                     export = DataExport.objects.create(user=self.user)
                     # Old statistics are better than no export, so it runs however the refresh ends.
-                    PrepareExport.defer(export, prereq_jobs=[RefreshStatistics.defer()], prereq_failure="run")
+                    refresh = RefreshStatistics.defer()
+                    export.job_id = PrepareExport.defer(export, prereq_jobs=[refresh], prereq_failure="run").id
+                    export.save(update_fields=["job_id"])
         except RedisUnavailableError:
             if export:
                 export.delete()

@@ -7,6 +7,7 @@ from jobs.broker.times import DAY, as_text
 from jobs.client.options import DEFAULTS
 from jobs.record.payload import inflated
 from jobs.retries import Progress
+from jobs.steps.checkpoints import Checkpoints
 
 DEFAULT_TIMEOUT: float = DEFAULTS["timeout"]  # seconds
 DEFAULT_TTL: int = DEFAULTS["result_ttl"]  # seconds
@@ -30,6 +31,7 @@ class Rare(NamedTuple):
     result_ttl: bytes = b""
     interruptions: bytes = b""
     is_plain: int = 0  # whether RQ's own code made the job
+    letters: bytes = b""  # its field `more`
 
 
 class More(NamedTuple):
@@ -43,6 +45,7 @@ class More(NamedTuple):
     profile: bytes = b""  # whether its attempts are profiled
     is_kept: bytes = b""  # whether the outbox has it until it ends
     limits: bytes = b""  # the limits whose slots it owns
+    steps: bytes = b""  # how far its steps have come
 
 
 NOTHING_MORE = More()
@@ -63,14 +66,17 @@ class Claim:
     """
 
     __slots__ = (
+        "checkpoints",
         "data",
         "deadline",
         "execution",
         "id",
         "interruptions",
         "is_plain",
+        "letters",
         "more",
         "queue",
+        "reporter",
         "result_ttl",
         "started",
         "timeout",
@@ -78,15 +84,24 @@ class Claim:
 
     def __init__(self, row: list[Any]) -> None:
         """`row`: the items of a Row."""
-        self.id, self.queue, self.execution, self.data, more = row
-        if more:
-            self.timeout, self.result_ttl, self.interruptions, self.is_plain = more[:RARE_LENGTH]
-            self.more = More(*more[RARE_LENGTH:])
+        self.id, self.queue, self.execution, self.data, rare = row
+        if rare:
+            self.timeout, self.result_ttl, self.interruptions, self.is_plain, letters = rare[:RARE_LENGTH]
+            self.letters = as_text(letters)
+            self.more = More(*rare[RARE_LENGTH:])
         else:
             self.timeout = self.result_ttl = self.interruptions = b""
-            self.is_plain, self.more = 0, NOTHING_MORE
+            self.is_plain, self.letters, self.more = 0, "", NOTHING_MORE
+        self.reporter: Any = None  # of an attempt that reports its progress
         self.started = 0.0  # monotonic seconds
         self.deadline = 0.0
+        self.checkpoints: Checkpoints | None = None  # of this attempt, if it has steps
+
+    def keep_steps(self) -> Checkpoints:
+        """Return the checkpoints of this attempt. Raises StepError if the record's field cannot be read."""
+        if self.checkpoints is None:
+            self.checkpoints = Checkpoints(self)
+        return self.checkpoints
 
     @property
     def progress(self) -> Progress:
@@ -96,7 +111,8 @@ class Claim:
     @property
     def is_expired(self) -> bool:
         """Whether it is too late to begin the job. One that has begun before is not."""
-        return bool(self.more.expires_at) and not self.more.progress and not self.interruptions and self._is_past()
+        has_begun = self.more.progress or self.more.steps or self.interruptions
+        return bool(self.more.expires_at) and not has_begun and self._is_past()
 
     def _is_past(self) -> bool:
         try:

@@ -9,10 +9,11 @@ from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
 
 from jobs import conf, retries, runtime, unrun
-from jobs.attempts import slowing
+from jobs.attempts import resumption, slowing
 from jobs.attempts.current import Attempt
 from jobs.attempts.interrupt import Stopped, TimedOut
-from jobs.attempts.outcomes import Dead, Discarded, Outcome, Postponed, Requeued, Retried, Waiting
+from jobs.attempts.outcomes import Dead, Discarded, LeftOff, Outcome, Postponed, Requeued, Retried, Waiting
+from jobs.attempts.reasons import REASON_LENGTH, leaves, reason_of
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.broker.times import DAY, iso
@@ -24,10 +25,10 @@ from jobs.mandate import Mandate, RequeueRequested
 from jobs.record import display, registry
 from jobs.retries import Progress
 from jobs.safe_logging import safe_logger
+from jobs.steps.record import Yielded
 
 logger = safe_logger("jobs")
 
-REASON_LENGTH = 500  # characters
 RECHECK_FOR = 5.0  # seconds in which a missing record may still arrive: replicas lag
 RECHECK_EVERY = 1.0  # seconds
 UNKNOWN_FOR = float(DAY)  # seconds that an unknown command or a newer payload waits for a newer release
@@ -36,10 +37,8 @@ UNKNOWN_AT_MOST = 600.0  # seconds between two attempts at it
 
 def outcome(error: BaseException, attempt: Attempt, command: Mandate | None) -> Outcome:
     """
-    Return the outcome of an attempt that raised `error`. Logs it, and calls the command's hooks and the project's
-    handlers.
-
-    `command` is None if it was not built, because its arguments could not be loaded.
+    Return the outcome of an attempt that raised `error`. Logs it, and calls the command's hooks and the handlers.
+    `command` is None if its arguments could not be loaded.
     """
     try:
         return _outcome(error, attempt, command)
@@ -66,6 +65,8 @@ def _outcome(error: BaseException, attempt: Attempt, command: Mandate | None) ->
         return _requeued(error, attempt, command, progress)
     if isinstance(error, Stopped):
         return _stopped(error, attempt, command)
+    if isinstance(error, Yielded) and command is not None:
+        return _left_off(error, attempt, command)
     if command is None:
         if isinstance(error, UnknownCommandError | NewerPayloadError):
             return _unknown(error, attempt, progress)
@@ -96,39 +97,10 @@ def timed_out(limit: float | None) -> TimedOut:
     return TimedOut(f"The attempt took longer than its {limit or 0:g} seconds.")
 
 
-def reason_of(error: BaseException) -> str:
-    """Describe an error in one line: its class and text, and the members of a group at any depth."""
-    try:
-        text = _members(error) if isinstance(error, BaseExceptionGroup) else str(error)
-    except BaseException:
-        text = "(its text cannot be read)"
-    return f"{type(error).__qualname__}: {text}"[:REASON_LENGTH]
-
-
-def _members(group: BaseExceptionGroup[BaseException]) -> str:
-    members = leaves(group)
-    shown = "; ".join(reason_of(member) for member in members[:REASON_LENGTH])
-    return f"{group.message} ({len(members)}): {shown}"
-
-
-def leaves(error: BaseException) -> list[BaseException]:
-    """Return the errors of a group at any depth, in their order; the error itself if it is not a group."""
-    errors, left = [], [error]
-    while left:
-        each = left.pop()
-        if isinstance(each, BaseExceptionGroup):
-            left += reversed(each.exceptions)
-        else:
-            errors.append(each)
-    return errors
-
-
 def _meant(error: BaseException, attempt: Attempt) -> BaseException:
     """
-    Return the interruption or the requeue in a group of errors: a TaskGroup wraps what its tasks raise.
-
-    An interruption always takes precedence. A requeue counts only beside other requeues and cancellations; the first
-    one sets the delay. Beside any other error the attempt has failed, with the group.
+    Return what a group of errors means. An interruption always takes precedence. Requeues and ends at checkpoints count
+    beside one another and cancellations alone; the first counts. Beside any other error the attempt has failed.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error
@@ -139,9 +111,9 @@ def _meant(error: BaseException, attempt: Attempt) -> BaseException:
         late = timed_out(attempt.claim.limit).with_traceback(error.__traceback__)
         late.add_note(f"It came in a group: {reason_of(error)}")
         return late
-    requeues = [each for each in members if isinstance(each, RequeueRequested)]
-    others = [each for each in members if not isinstance(each, RequeueRequested | CancelledError)]
-    return requeues[0] if requeues and not others else error
+    asked = [each for each in members if isinstance(each, RequeueRequested | Yielded)]
+    others = [each for each in members if not isinstance(each, RequeueRequested | Yielded | CancelledError)]
+    return asked[0] if asked and not others else error
 
 
 # --- outcomes --------------------------------------------------------------------------------
@@ -175,6 +147,13 @@ def _requeued(error: RequeueRequested, attempt: Attempt, command: Mandate, progr
     )
 
 
+def _left_off(error: Yielded, attempt: Attempt, command: Mandate) -> Outcome:
+    if not error.is_refused and (refused := resumption.refused(attempt.claim, command)):
+        return _dead(error, attempt, command, f"{refused}: {error}")
+    logger.info("left off %s: %s", attempt, error, extra=attempt.fields())
+    return LeftOff(error.reason, error.at_tail)
+
+
 def _unknown(error: PayloadError, attempt: Attempt, progress: Progress) -> Outcome:
     """Retry a job that a newer release may have written: its deployment may be under way."""
     now, what = runtime.now(), "unknown command" if isinstance(error, UnknownCommandError) else "newer payload"
@@ -199,12 +178,15 @@ def _recheck(error: MissingRecordError, attempt: Attempt, progress: Progress) ->
 
 
 def _failed(error: BaseException, attempt: Attempt, command: Mandate | None, progress: Progress) -> Outcome:
-    verdict = retries.decide(error, _policy(attempt, command), progress)
+    policy, reason = _policy(attempt, command), reason_of(error)
+    verdict = retries.decide(error, policy, resumption.afresh(progress, attempt.claim))
+    if isinstance(verdict, retries.Retry) and (refused := resumption.refused_after_error(attempt.claim, policy)):
+        verdict, reason = retries.GiveUp(), f"{refused}: {reason}"
     if isinstance(verdict, retries.Drop):
         return _discarded(reason_of(error), attempt, command)
     _notify("ON_FAILURE", attempt, error)
     if isinstance(verdict, retries.GiveUp):
-        return _dead(error, attempt, command, reason_of(error))
+        return _dead(error, attempt, command, reason)
     logger.warning(
         "retrying %s in %.0f s due to %s",
         *(attempt, verdict.delay, reason_of(error)),
@@ -213,7 +195,7 @@ def _failed(error: BaseException, attempt: Attempt, command: Mandate | None, pro
     _hook(command, "on_retry", error, attempt.number, verdict.delay)
     log = "\n".join(attempt.lines)
     traceback, fingerprint = _traceback(error), _fingerprint(error, attempt)
-    return Retried(verdict.delay, reason_of(error), traceback, verdict.progress, log, fingerprint)
+    return Retried(verdict.delay, reason, traceback, verdict.progress, log, fingerprint)
 
 
 def _dead(error: BaseException, attempt: Attempt, command: Mandate | None, reason: str) -> Dead:

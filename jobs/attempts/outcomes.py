@@ -47,6 +47,14 @@ class Requeued:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOff:
+    """Ended at a checkpoint, and goes on from there: at the head of its queue, or at the tail. Not a failure."""
+
+    reason: str
+    at_tail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SlowedDown:
     """Ended by the command itself: these of its limits, by their numbers from 1, admit nothing for `seconds`."""
 
@@ -108,7 +116,18 @@ class Recorded:
 
 
 Outcome = (
-    Finished | Retried | Requeued | SlowedDown | Postponed | Waiting | Dead | Discarded | GivenBack | Amended | Recorded
+    Finished
+    | Retried
+    | Requeued
+    | SlowedDown
+    | LeftOff
+    | Postponed
+    | Waiting
+    | Dead
+    | Discarded
+    | GivenBack
+    | Amended
+    | Recorded
 )
 
 

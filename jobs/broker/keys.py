@@ -148,9 +148,24 @@ def followers(job_id: str) -> str:
     return f"jobs:followers:{job_id}"
 
 
+def waiters(job_id: str) -> str:
+    """The processes that wait for a job's end, a set; each is noted again while it waits."""
+    return f"jobs:waiters:{job_id}"
+
+
+def woken(process: str) -> str:
+    """The channel on which a process that waits for jobs is woken."""
+    return f"jobs:woken:{process}"
+
+
 def unique(command: str, digest: str) -> str:
     """The lock of a unique command: the id of the job that holds it."""
     return f"jobs:unique:{command}:{digest}"
+
+
+def collapse(command: str, digest: str) -> str:
+    """The job of a key into which further pushes collapse until it begins: its id."""
+    return f"jobs:collapse:{command}:{digest}"
 
 
 # --- ours: limits. A place is a limit with one value of its key: `<limit>=<value>` -----------
@@ -303,12 +318,13 @@ REGISTRIES = ("wip", "scheduled", "deferred", "finished", "failed", "canceled") 
 
 TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above, in the server's words
     **dict.fromkeys((QUEUES, WORKERS, PAUSED, LINKING, RELEASING, OUTBOX_ENDED, ENTRIES, retried), "set"),
-    **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers), "set"),
+    **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers, waiters), "set"),
     **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES, ERRORS), "zset"),
     **dict.fromkeys((OUTBOX_PLAIN, registry, ready, processes_of, doormen), "zset"),
     **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, RELEASES, job, worker, runs_ended, change, profile), "hash"),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples, error, errors_of), "hash"),
-    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, sent, unique), "string"),
+    **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, sent), "string"),
+    **dict.fromkeys((unique, collapse), "string"),
     **dict.fromkeys((queue, runs, bell, recall, activity_of), "list"),
     **dict.fromkeys((removed, searches, limit, lanes), "hash"),
     **dict.fromkeys((HOLDERS, slots, holds), "set"),
@@ -341,7 +357,7 @@ def shared(queues: Iterable[str]) -> list[str]:
 
 _BEGINNINGS = {registry(kind, ""): TYPES[registry] for kind in REGISTRIES}
 _BEGINNINGS |= {
-    each("", "").removesuffix(":") if each in (unique, lane) else each(""): kind
+    each("", "").removesuffix(":") if each in (unique, collapse, lane) else each(""): kind
     for each, kind in TYPES.items()
     if callable(each) and each is not registry
 }

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 from rq.results import Result
 
 from jobs import queues, runtime
-from jobs.attempts import failures
+from jobs.attempts import reasons
 from jobs.broker.times import UNSEEN
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
@@ -45,7 +45,7 @@ def run(output: Output, options: dict[str, Any]) -> int:
     except Exception as error:
         if options["traceback"]:
             raise
-        raise CommandError(f"{name} failed: {failures.reason_of(error)}") from error
+        raise CommandError(f"{name} failed: {reasons.reason_of(error)}") from error
     if output.as_json:
         output.json({"command": name, "result": _sendable(result)})
     else:
@@ -72,7 +72,9 @@ def _defer(
             connection.commit()
     fields = {"id": job.id, "queue": job.origin, "duplicate": job.duplicate}
     if not options["follow"]:
-        kind = "Already enqueued (the command is unique): job" if job.duplicate else "Enqueued: job"
+        kind = "Enqueued: job"
+        if job.duplicate:
+            kind = "Collapsed into job" if command.collapse else "Already enqueued (the command is unique): job"
         output.json({**fields, "state": job.state}) if output.as_json else output.say(f"{kind} {job.id}.")
         return DONE
     state = _end_of(output, job, inf if timeout is None else timeout)

@@ -9,7 +9,8 @@ from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
 from jobs.cli.selection import filtered, why_none
 from jobs.inspection import find, timeline
-from jobs.job import MandateJob
+from jobs.inspection.results import returned
+from jobs.job import JobState, MandateJob
 from jobs.record import display, prerequisites
 
 COLUMNS = ("id", "state", "queue", "at", "attempts", "description", "reason")
@@ -67,6 +68,8 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "blocked_by": prerequisites.blocking(job.connection, job.id),
         "dependents": sorted(job.dependents),
         "history": [asdict(event) for event in job.history],
+        "report": str(job.report or ""),
+        "returned": returned(job) if job.state is JobState.FINISHED else None,
         "log": job.call_log,
         "traceback": _last_traceback(job),
     }

@@ -16,7 +16,7 @@ from jobs.errors import CommandDefinitionError, SerializationError
 from jobs.limits import values
 from jobs.outbox import rows
 from jobs.record import arguments, payload, registry
-from jobs.record.new_jobs import Lock, NewJob
+from jobs.record.new_jobs import Collapsing, Lock, NewJob
 from jobs.record.prerequisites import NONE, Prerequisites
 from jobs.record.registry import CommandClass
 from jobs.retries import seconds_of
@@ -63,7 +63,7 @@ def builder(
     further = _further_fields(command, context, profile)
     if durable:
         further += ("durable", KEPT, "more", 1) if rows.are_kept() else ("durable", 1)
-    is_unique = command.unique_for is not None
+    is_unique, collapses = command.unique_for is not None, command.collapse is not None
     is_shared = command.share is not None or conf.get("SHARE") is not None
     is_limited = is_shared or bool(command.limits)
     expires_in = None if command.expires_in is None else seconds_of(command.expires_in)
@@ -76,12 +76,13 @@ def builder(
         data = payload.build(name, _encoded(command, name, args), _encoded_named(name, fields))
         field_types.check(command, bound, args, fields)
         lock = _lock(command, name, bound, args, fields) if is_unique else None
+        into = _collapsing(command, name, bound, args, fields) if collapses else None
         own = further
         if is_limited:
             limits = values.fields(command, name, bound, args, fields) if command.limits else ()
             share = values.share(command, name, bound, args, fields) if is_shared else ()
             own += values.together(limits, share)
-        new = NewJob(job_id, queue, data, due, own, prerequisites, lock, False, is_wait, expires_in, durable)
+        new = NewJob(job_id, queue, data, due, own, prerequisites, lock, False, is_wait, expires_in, durable, into)
         return new._replace(share=share[1]) if is_shared and share else new
 
     return build
@@ -109,12 +110,25 @@ def _lock(command: type[CommandClass], name: str, bound: Any, args: Sequence[Any
         same = command.unique_key(*args, **fields)
     else:
         same = [getattr(bound, field.name) for field in dataclasses.fields(bound) if field.init]
+    return Lock(keys.unique(name, _digest(name, "unique_key", same)), seconds_of(command.unique_for))
+
+
+def _collapsing(
+    command: type[CommandClass], name: str, bound: Any, args: Sequence[Any], fields: Mapping[str, Any]
+) -> Collapsing:
+    """Return how a push of these arguments collapses."""
+    collapse = command.collapse
+    key = keys.collapse(name, _digest(name, "collapse", collapse.value_of(bound, args, fields)))
+    return Collapsing(key, collapse.seconds, collapse.seconds_at_most, collapse.keep)
+
+
+def _digest(name: str, option: str, value: Any) -> str:
+    """Return a digest of a value that identifies jobs of a command. SerializationError, naming the option."""
     try:
-        text = orjson.dumps([name, _in_order(arguments.encode(same))], option=orjson.OPT_SORT_KEYS)
+        text = orjson.dumps([name, _in_order(arguments.encode(value))], option=orjson.OPT_SORT_KEYS)
     except SerializationError as error:
-        raise _unsendable(name, "unique_key", error) from None
-    digest = hashlib.sha1(text, usedforsecurity=False).hexdigest()
-    return Lock(keys.unique(name, digest), seconds_of(command.unique_for))
+        raise _unsendable(name, option, error) from None
+    return hashlib.sha1(text, usedforsecurity=False).hexdigest()
 
 
 def _in_order(encoded: Any) -> Any:

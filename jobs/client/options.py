@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from jobs import runtime, unrun
 from jobs.errors import CommandDefinitionError
+from jobs.limits.collapse import Collapse
 from jobs.retries import CENTURY, RetryOn, seconds_of
 
 DEFAULTS: dict[str, Any] = {
@@ -35,6 +36,8 @@ DEFAULTS: dict[str, Any] = {
     "limits": (),
     # By what its jobs take turns in their queue: a field, or a static method that returns a key, or `(key, weight)`.
     "share": None,
+    # When further jobs of one key collapse into the job that has not begun: `Collapse(wait=5, key="user")`.
+    "collapse": None,
     # Errors after which the command's limits pause: `{TooManyRequests: lambda error: error.retry_after}`, or seconds.
     "limit_on": {},
     # Whether a job is discarded when a record that its arguments refer to is gone; otherwise it fails.
@@ -49,6 +52,12 @@ DEFAULTS: dict[str, Any] = {
     "profile_rate": 0.0,
     # Whether `defer` refuses arguments that have another type than their field's annotation.
     "strict_types": True,
+    # Seconds that a job with steps may run at a stretch; then others get a turn: it goes to the tail of its queue.
+    "max_runtime": None,
+    # How often a job may go on from a checkpoint, after a stop or an error; None: without end.
+    "resume_limit": None,
+    # Names of steps in earlier releases, and their names in this one: `{"freeze": "lock"}`.
+    "steps_renamed": {},
     # Whether arguments may be shown in logs and on the dashboard.
     "log_arguments": True,
     # Whether `call` runs in a transaction that commits its effects once: on the default database, or the alias given.
@@ -67,6 +76,9 @@ RESERVED = frozenset(
         "defer_many",
         "using",
         "requeue_job",
+        "report",
+        "step",
+        "each",
         "slow_down",
         "context",
         "unique_key",
@@ -122,9 +134,20 @@ def check_options(command: Any) -> None:
         refuse("discard_on", f"free of what retry_on has: {', '.join(kind.__name__ for kind in both)}")
     if command.max_requeues is not None and not (type(command.max_requeues) is int and command.max_requeues >= 0):
         refuse("max_requeues", "a whole number, 0 or more, or None for no limit")
+    if command.max_runtime is not None and not (_is_number(command.max_runtime) and command.max_runtime > 0):
+        refuse("max_runtime", "a number of seconds above 0, or None for no limit")
+    if command.resume_limit is not None and not (type(command.resume_limit) is int and command.resume_limit >= 0):
+        refuse("resume_limit", "a whole number, 0 or more, or None for no limit")
+    names = command.steps_renamed
+    if not (isinstance(names, dict) and all(isinstance(name, str) for pair in names.items() for name in pair)):
+        refuse("steps_renamed", "a dict of names of steps: {'the old one': 'the new one'}")
     for option in ("expires_in", "unique_for"):
         if getattr(command, option) is not None and not seconds_of(getattr(command, option)) > 0:
             refuse(option, "a number of seconds above 0, a timedelta, or None")
+    if command.collapse is not None and not isinstance(command.collapse, Collapse):
+        refuse("collapse", "Collapse(wait=..., key=...), or None")
+    if command.collapse is not None and command.unique_for is not None:
+        refuse("unique_for", "None beside collapse, which keeps one job of a key that has not begun")
     if not (_is_number(command.profile_rate) and 0 <= command.profile_rate <= 1):
         refuse("profile_rate", "a number from 0 to 1")
     if not (type(command.atomic) is bool or (isinstance(command.atomic, str) and command.atomic)):
@@ -136,7 +159,7 @@ def check_options(command: Any) -> None:
 
 def check_methods(command: Any) -> None:
     """
-    Refuse methods whose body would not run when they are called.
+    Refuse methods whose body would not run when they are called, and a key of `collapse` that is no field.
 
     `call` and the hooks may be coroutine functions, which are run to completion. `unique_key` and `__post_init__` may
     not: `defer` calls them, and could not await them.
@@ -160,11 +183,19 @@ def check_methods(command: Any) -> None:
         raise CommandDefinitionError(
             f"{command.__qualname__}.{name} is {kind}: a call would not run its body. {advice}"
         )
+    if command.collapse is not None and command.has_call():
+        command.collapse.check(command)
 
 
 def database_of(command: Any) -> str:
     """Return the alias of the database in which an atomic command, or its class, opens its transaction."""
     return DEFAULT_DB_ALIAS if command.atomic is True else str(command.atomic)
+
+
+def leaves_rows(command: Any) -> bool:
+    """Return whether the command's jobs leave receipts or cursors in a database: it is atomic, or may call `each`."""
+    codes = [getattr(value, "__code__", None) for base in command.__mro__[:-1] for value in vars(base).values()]
+    return bool(command.atomic) or any(code and "each" in code.co_names for code in codes)
 
 
 def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | None:
@@ -191,6 +222,19 @@ def due(wait: float | timedelta | None, wait_until: datetime | None) -> float | 
         return None
     delay = span("wait", wait)
     return runtime.now() + delay if delay else None
+
+
+def check_collapse(command: Any, **given: object) -> None:
+    """
+    Refuse the options of `defer` that say when a job runs, for a command whose `collapse` says so: a push that
+    collapses into another job would run before its own time, or before its own prerequisites. Raises ValueError.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}={value!r} is impossible for {command.__qualname__}: its {command.collapse!r} decides when its "
+                f"jobs run. Leave {name} out, or defer a command without `collapse`."
+            )
 
 
 def bounded(name: str, at: datetime) -> float:

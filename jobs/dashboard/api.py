@@ -27,8 +27,10 @@ from jobs.dashboard.recurring import ENTRIES, RUNS
 from jobs.dashboard.searching import LOOKED_AT
 from jobs.errors import JobsError
 from jobs.inspection import attempt_counts, digests, error_counts, everywhere, find, timeline, workers
+from jobs.inspection.results import returned
 from jobs.inspection.rows import Row
 from jobs.inspection.search import Search
+from jobs.job import JobState
 from jobs.record import prerequisites
 
 
@@ -151,14 +153,17 @@ def job(request: HttpRequest, job_id: str) -> dict[str, Any]:
     if job is None:
         raise Http404(f"There is no record of job {job_id}.")
     dependents, waiting = prerequisites.some_dependents(job.connection, job_id, LINKS)
+    state, report = job.state, job.report
     return {
         "id": job_id,
-        "state": job.state,
+        "state": state,
         "queue": job.origin,
         "description": job.description,
         "reason": job.reason,
         "history": [asdict(event) for event in job.history],
         "timeline": [timeline.as_dict(step) for step in timeline.of(job)],
+        "report": report and report._asdict(),
+        "returned": returned(job) if state is JobState.FINISHED else None,
         "attempts": job.progress.attempts,
         "requeues": job.progress.requeues,
         "prerequisites": job.prerequisites,

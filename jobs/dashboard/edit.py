@@ -88,7 +88,8 @@ def make(request: HttpRequest, job_id: str) -> Done:
         with translation.override(settings.LANGUAGE_CODE), timezone.override(None), restored(context or b"{}"):
             queue = queues.check(job.origin)
             new = new_job(command, (), values, queue=queue, context=capture())
-            (made,) = queues.push([new._replace(fields=(*new.fields, "edited_from", job_id))])
+            new = new._replace(fields=(*new.fields, "edited_from", job_id), collapse=None)  # a person wants it now
+            (made,) = queues.push([new])
     except (TypeError, ValueError) as error:
         raise ChangeRefusedError(str(error)) from error
     names = {"id": job_id, "new": made.id}

@@ -29,10 +29,12 @@ from jobs.dashboard.permissions import may
 from jobs.dashboard.wrappers import Screen
 from jobs.errors import JobsError
 from jobs.inspection import find, timeline
+from jobs.inspection.results import returned
 from jobs.inspection.timeline import Step
 from jobs.job import JobState, MandateJob
 from jobs.record import display, prerequisites, registry
 from jobs.retries import Progress
+from jobs.waits import reports
 
 LINKS = 50  # linked jobs shown, in each direction
 BRIEF = ("0", "1", "2", "3", "4", "5")  # values of `result_ttl`, in seconds, after which the page is soon gone
@@ -89,7 +91,8 @@ def job(request: HttpRequest, job_id: str) -> Screen:
             "fields": fields,
             "reason": reason,
             "arguments": _arguments(request, job),
-            "returned": _returned(job, command) if state is JobState.FINISHED else None,
+            "returned": returned(job) if state is JobState.FINISHED else None,
+            "report": reports.read(fields.pop("report", "")),
             "options": options_of(command),
             "last_hour": last_hour.of_command(command) if command else [],
             "timeline": steps,
@@ -135,16 +138,6 @@ def _running(job: MandateJob, steps: Sequence[Step]) -> Running | None:
     parts = as_text(stacks or b"").split("\nThread ")
     mine = next((part for part in parts if f", job {job.id} in " in part.partition("\n")[0]), "")
     return Running(last.at, last.worker, display.text(mine and f"{parts[0].partition(chr(10))[0]}\n{mine}"))
-
-
-def _returned(job: MandateJob, command: str) -> str | None:
-    """Return what `call` returned, as it may be shown; None if nothing is kept."""
-    try:
-        result = job.latest_result()
-        value = result.return_value if result else None
-        return None if value is None else display.result(command, value)
-    except Exception:  # RQ cannot read it
-        return display.UNREADABLE
 
 
 def _in_local_time(step: Step) -> Step:
@@ -203,6 +196,8 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "due",
         "schedule",
         "unique",
+        "collapse",
+        "latest",
         "context",
         "profile",
         "result_ttl",
@@ -211,6 +206,7 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "edited_from",
         "log",
         "prereqs",
+        "report",
     )
     values: Any = job.connection.hmget(job.key, *names)
     return {name: _field(name, value) for name, value in zip(names, values, strict=True) if value}
@@ -229,7 +225,7 @@ def _progress(state: JobState | None, attempts: str, progress: str) -> Progress:
 def _field(name: str, value: bytes) -> Any:
     text = value.decode(errors="replace")
     try:
-        if name in ("expires_at", "due"):
+        if name in ("expires_at", "due", "latest"):
             return moment(float(text))
         if name in ("created_at", "enqueued_at"):
             return str_to_date(value)

@@ -31,6 +31,7 @@ NAMES = {
     "poisoned": later("poisoned"),
     "expired": later("expired"),
     "rescheduled": later("rescheduled"),
+    "collapsed": later("collapsed"),
     "committed": later("committed in the database"),
     "revived": later("set to run by hand"),
     "skipped": later("skipped"),
@@ -79,6 +80,8 @@ NAMES = {
     "due": later("Due"),
     "schedule": later("Recurring entry"),
     "unique": later("Lock"),
+    "collapse": later("Key of the jobs that collapse"),
+    "latest": later("Put off until, at most"),
     "context": later("Context"),
     "edited_from": later("Edited from"),
 }

@@ -11,7 +11,7 @@ from redis import Redis
 from jobs.broker.times import as_text, moment, number_of, time_of
 from jobs.inspection.matching import is_argument
 from jobs.job import JobState, MandateJob
-from jobs.record import display, payload
+from jobs.record import display, history, payload
 from jobs.record.states import WITH_REASON, state_of
 from jobs.retries import Progress
 
@@ -30,6 +30,7 @@ FIELDS = (
     "interruptions",
     "attempts",
     "fingerprint",
+    "collapsed",
     "lane",
 )
 
@@ -46,6 +47,7 @@ SHOWN = (
     "worker",
     "attempts",
     "fingerprint",
+    "collapsed",
 )
 
 UNREADABLE = "(unreadable job)"
@@ -126,6 +128,11 @@ class Row:
     def fingerprint(self) -> str:
         """The fingerprint of its last error, by `jobs.inspection.errors`."""
         return _text(self.stored.get("fingerprint"))
+
+    @property
+    def collapsed(self) -> int:
+        """How many jobs have collapsed into it."""
+        return max(0, history.collapses(self.stored.get("collapsed") or b"")[0])
 
     @property
     def attempts(self) -> int:

@@ -11,7 +11,8 @@ from jobs.record import display
 from jobs.record.history import Event
 
 # The events of the history that can end an attempt.
-ENDS = ("finished", "failed", "requeued", "interrupted", "poisoned", "discarded", "expired", "cancelled")
+ENDS = ("finished", "failed", "requeued", "resumed", "interrupted", "poisoned", "discarded", "expired", "cancelled")
+_MARKED = ("failed", "requeued", "resumed", "interrupted")  # an attempt of which only the end may be recorded
 ROUNDING = timedelta(seconds=1)  # recovery records whole seconds
 
 
@@ -106,7 +107,12 @@ def build(
 def _others(events: Sequence[Event], used: set[int]) -> Iterator[Step]:
     for at, event in enumerate(events):
         if at not in used and event.name != "started":
-            ended = event.name in ("failed", "requeued", "interrupted")  # an attempt of which only the end is recorded
+            ended = event.name in (
+                "failed",
+                "requeued",
+                "resumed",
+                "interrupted",
+            )  # an attempt of which only the end is recorded
             yield Step(name=event.name, at=event.at, is_attempt=ended, worker=event.worker, reason=event.reason)
 
 

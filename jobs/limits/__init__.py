@@ -1,1 +1,1 @@
-"""Limits on how many jobs run at once, and how many start in a time, by a key of their fields."""
+"""Limits, pauses, fairness, debounce: what decides when a job may start."""

@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import cache, wraps
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.apps import apps
@@ -23,6 +22,7 @@ from django.utils import timezone
 
 from jobs.broker import keys
 from jobs.broker.connections import servers
+from jobs.broker.ids import key_of
 from jobs.broker.times import as_text
 from jobs.client.options import database_of
 from jobs.mandate import Mandate, finished
@@ -86,18 +86,19 @@ def find(command: Mandate | type[Mandate], job_id: bytes) -> Found | None:
     return next((Found(None if result is None else bytes(result)) for result in results), None)
 
 
-def clean_up(alias: str) -> int:
+def clean_up(alias: str, model: str = "Receipt") -> int:
     """
-    Delete the receipts in a database whose jobs Redis has forgotten KEPT_FOR ago. Returns their number.
+    Delete the receipts in a database, or the rows of `Cursor`, whose jobs Redis has forgotten KEPT_FOR ago. Returns
+    their number.
 
     When a job is forgotten no server says, so the first call that finds no record of it notes the time. Raises
     redis-py's errors, if a server does not answer: then no receipt of that slice is touched.
     """
     deleted = 0
-    for some in _slices(alias):
+    receipts = _rows(alias, model)
+    for some in _slices(receipts):
         now = timezone.now()
         known = _known([_job_id(row) for row in some])
-        receipts = _receipts(alias)
         gone = [row for row, is_known in zip(some, known, strict=True) if not is_known]
         back = [row.pk for row, is_known in zip(some, known, strict=True) if is_known and row.forgotten_at]
         over = [row.pk for row in gone if row.forgotten_at and row.forgotten_at <= now - KEPT_FOR]
@@ -105,21 +106,6 @@ def clean_up(alias: str) -> int:
         receipts.filter(pk__in=[row.pk for row in gone if row.forgotten_at is None]).update(forgotten_at=now)
         deleted += receipts.filter(pk__in=over).delete()[0]
     return deleted
-
-
-def key_of(job_id: bytes) -> uuid.UUID:
-    """
-    Return the primary key of a job's receipt: its id if that is a UUID as `defer` makes them, else a digest of it.
-
-    MariaDB does not find UUIDs of other versions again, and two texts of one UUID are two jobs.
-    """
-    try:
-        key = uuid.UUID(job_id.decode())
-    except ValueError:
-        key = None
-    if key is not None and key.version == 4 and str(key).encode() == job_id:
-        return key
-    return uuid.UUID(bytes=sha256(job_id).digest()[:16], version=5)
 
 
 # --- statements ------------------------------------------------------------------------------
@@ -133,6 +119,10 @@ def _model() -> Any:
 
 def _receipts(alias: str) -> "QuerySet[Receipt]":
     return _model().objects.using(alias)  # type: ignore[no-any-return]
+
+
+def _rows(alias: str, model: str) -> "QuerySet[Any]":
+    return apps.get_model("jobs", model)._default_manager.using(alias)  # type: ignore[no-any-return]
 
 
 @cache
@@ -174,16 +164,16 @@ def _write_result(alias: str, key: uuid.UUID, result: bytes | None) -> bool:
 # --- clean-up --------------------------------------------------------------------------------
 
 
-def _slices(alias: str) -> Iterator[Sequence["Receipt"]]:
-    """Yield all receipts without their results, in the order of their keys."""
-    receipts = _receipts(alias).order_by("pk").only("pk", "other_id", "forgotten_at")
+def _slices(rows: "QuerySet[Any]") -> Iterator[Sequence[Any]]:
+    """Yield all rows without their results or cursors, in the order of their keys."""
+    receipts = rows.order_by("pk").only("pk", "other_id", "forgotten_at")
     some = list(receipts[:SLICE])
     while some:
         yield some
         some = list(receipts.filter(pk__gt=some[-1].pk)[:SLICE])
 
 
-def _job_id(receipt: "Receipt") -> bytes:
+def _job_id(receipt: Any) -> bytes:
     return str(receipt.pk).encode() if receipt.other_id is None else bytes(receipt.other_id)
 
 

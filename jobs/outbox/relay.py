@@ -6,7 +6,7 @@ Sending and deleting may be repeated, and done by several at once: `push.lua` le
 only saves work, and no row is locked.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 from jobs import conf, queues
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, reaching, same_server
-from jobs.broker.times import as_text
+from jobs.broker.times import DAY, as_text
 from jobs.errors import PayloadError
 from jobs.job import MandateJob
 from jobs.outbox import rows
@@ -31,6 +31,7 @@ logger = safe_logger("jobs")
 
 AFTER = 2.0  # seconds that a row is left to the process that inserted it
 DRAINED = 500  # ids of ended jobs in one turn's step
+UNFINISHED = (b"queued", b"scheduled", b"deferred", b"started")  # RQ's statuses of jobs that have not ended
 
 
 class Relay:
@@ -96,7 +97,30 @@ class Relay:
             has_record, traces, is_reported = next(answers), next(answers), next(answers)
             if not has_record and not is_reported:
                 (ended if traces else lost).add(job_id)
-        return lost, ended
+        return lost, ended - self._collapsed(ended) if ended else ended
+
+    def _collapsed(self, ids: Collection[str]) -> set[str]:
+        """
+        Return those that have collapsed into a job that has not ended. Their rows have its arguments, so they are kept
+        as long as that job, and so is the trace that says which job it is.
+        """
+        with self._client.pipeline(transaction=False) as pipeline:
+            for job_id in ids:
+                pipeline.get(keys.sent(job_id))
+            traces = pipeline.execute(raise_on_error=False)  # a key of another type names no job
+        others = {job_id: each for job_id, each in zip(ids, traces, strict=True) if isinstance(each, bytes) and each}
+        with self._client.pipeline(transaction=False) as pipeline:
+            for other in others.values():
+                pipeline.hmget(keys.job(as_text(other)), "collapse", "status")
+            records = pipeline.execute(raise_on_error=False)
+        waiting = {
+            job_id
+            for job_id, record in zip(others, records, strict=True)
+            if isinstance(record, list) and record[0] and record[1] in UNFINISHED
+        }
+        for job_id in waiting:
+            self._client.expire(keys.sent(job_id), DAY)
+        return waiting
 
     def _send(self, some: "Sequence[Unsent]", *, is_again: bool = False) -> list[str]:
         """Send rows. Returns the ids of the jobs that Redis has now."""

@@ -311,7 +311,16 @@ def _subclass_of(value: list[Any]) -> Any:
     return instance
 
 
+LOST = "$lost"  # the tag of a result that could not be kept: text that says what it was
+
+
+def lost(text: str) -> bytes:
+    """Return what is kept in place of a result that cannot be kept, as JSON."""
+    return orjson.dumps({LOST: text})
+
+
 _DECODERS: dict[str, Callable[[Any], Any]] = {
+    LOST: str,
     "$int": lambda value: int(value, 16),
     "$dict": dict,
     "$tuple": tuple,

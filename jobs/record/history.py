@@ -6,7 +6,7 @@ from datetime import datetime
 
 import orjson
 
-from jobs.broker.times import DAY, moment, sendable
+from jobs.broker.times import DAY, moment, number_of, sendable
 from jobs.record import display
 
 KEPT_FOR = DAY  # seconds that discarded and cancelled jobs are kept, and the note that a job was deleted
@@ -16,7 +16,8 @@ KEPT_FOR = DAY  # seconds that discarded and cancelled jobs are kept, and the no
 class Event:
     """
     One event: queued, started, finished, failed, retried, requeued, interrupted, poisoned, discarded, expired,
-    rescheduled, cancelled, committed (of an atomic command that was cancelled too late) or revived.
+    rescheduled, collapsed, cancelled, committed (of an atomic command that was cancelled too late), revived, resumed
+    (ended at a checkpoint, to go on from there) or rewound (a person has its steps done anew).
     """
 
     name: str
@@ -44,3 +45,16 @@ def read(text: bytes) -> Iterator[Event]:
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue
+
+
+def collapsed(text: bytes) -> Iterator[Event]:
+    """Yield the event of a job into which others have collapsed, from the field `collapsed` of its record."""
+    number, at = collapses(text)
+    if number > 0:
+        yield Event(name="collapsed", at=at, reason=f"{number} times" if number > 1 else "once")
+
+
+def collapses(text: bytes) -> tuple[int, datetime]:
+    """Return how many jobs have collapsed into one, and when the last did; 0 for a text that no script wrote."""
+    number, _, others = text.partition(b" ")
+    return int(number_of(number)), moment(number_of(others.partition(b" ")[0]))

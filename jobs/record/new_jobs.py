@@ -21,6 +21,18 @@ class Lock(NamedTuple):
     seconds: float
 
 
+class Collapsing(NamedTuple):
+    """
+    How a push collapses: into the job that this key in Redis names, if that has not begun. `wait`, `at_most`: seconds
+    from this push, and from the first one; `keep`: whose arguments the job has, "first" or "last".
+    """
+
+    key: str
+    wait: float
+    at_most: float
+    keep: str
+
+
 class NewJob(NamedTuple):
     """
     A job about to be written. `due` is None for now, else seconds since the epoch: an absolute time, or the end of a
@@ -38,6 +50,7 @@ class NewJob(NamedTuple):
     is_wait: bool = False  # whether `due` is the end of a wait
     expires_in: float | None = None  # seconds from when it is due, after which it may not begin
     durable: bool = False  # whether the outbox has it until Redis does
+    collapse: Collapsing | None = None  # decides when it is due
     share: str = ""  # the line of its share: it takes turns with others
 
 
@@ -52,7 +65,15 @@ def words(queue: str, jobs: Iterable[NewJob], now: float, many: Mapping[str, int
     result: list[Word] = [keys.RQ, queue, iso(now)]
     for job in jobs:
         fields, links = job.fields, b""
-        if job.lock or job.prerequisites.jobs or job.at_front or job.expires_in is not None or job.durable or job.share:
+        if (
+            job.lock
+            or job.prerequisites.jobs
+            or job.at_front
+            or job.expires_in is not None
+            or job.durable
+            or job.collapse
+            or job.share
+        ):
             links, fields = _links(job, many)
         due = "" if job.due is None else _due(job, now)
         result += (job.id, due, _stored(job.payload), links, len(fields) // 2, *fields)
@@ -67,7 +88,7 @@ def _due(job: NewJob, now: float) -> str:
 
 
 def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...]]:
-    """Return the links that `push.lua` reads (prerequisites, place, lock), and the fields of the record."""
+    """Return the links that `push.lua` reads (prerequisites, place, lock, key), and the fields of the record."""
     links: dict[str, object] = {}
     fields = job.fields
     if ids := job.prerequisites.ids():
@@ -93,4 +114,7 @@ def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...
         milliseconds = max(1, int(job.lock.seconds * 1_000))
         links |= {"unique": job.lock.key, "unique_ms": milliseconds}
         fields += ("unique", job.lock.key, "unique_ms", milliseconds)
+    if job.collapse:
+        links["collapse"] = job.collapse._asdict()
+        fields += ("collapse", job.collapse.key)
     return orjson.dumps(links), fields

@@ -7,7 +7,7 @@ import orjson
 
 from jobs.errors import NewerPayloadError, PayloadError
 from jobs.record import payload
-from jobs.record.new_jobs import Lock, NewJob
+from jobs.record.new_jobs import Collapsing, Lock, NewJob
 from jobs.record.prerequisites import Prerequisites
 
 VERSION = 1  # the newest that this release reads
@@ -24,6 +24,8 @@ def pack(job: NewJob, durable: Iterable[str] = ()) -> bytes:
         packed["durable"] = list(dict.fromkeys((*job.prerequisites.durable_ids(), *durable)))
     if job.lock:
         packed["lock"] = list(job.lock)
+    if job.collapse:
+        packed["collapse"] = list(job.collapse)
     if job.at_front:
         packed["front"] = True
     if job.expires_in is not None:
@@ -59,6 +61,7 @@ def unpack(job_id: str, queue: str, data: bytes) -> NewJob:
             is_wait=packed.get("is_wait", False),
             expires_in=packed.get("expires_in"),
             durable=True,
+            collapse=Collapsing(*packed["collapse"]) if "collapse" in packed else None,
         )
     except NewerPayloadError:
         raise

@@ -24,6 +24,7 @@ class CommandClass(Protocol):
     unique_for: ClassVar[float | timedelta | None]
     limits: ClassVar[Sequence[Any]]
     share: ClassVar[str | Callable[..., Any] | None]
+    collapse: ClassVar[Any]  # of jobs.limits, or None
     result_ttl: ClassVar[int]
     unique_key: ClassVar[Callable[..., Any] | None]
 

@@ -21,7 +21,7 @@ from django.utils.module_loading import import_string
 
 from jobs import conf, queues
 from jobs.broker.times import sendable
-from jobs.client import new_job
+from jobs.client import new_job, options
 from jobs.errors import JobsError, ScheduleError
 from jobs.record import registry
 from jobs.record.new_jobs import NewJob
@@ -252,7 +252,7 @@ def listed() -> list[Entry]:
     Raises ScheduleError if there is no such list, or an item is not an Entry.
     """
     entries = _of_project(conf.get("SCHEDULE"))
-    is_needed = conf.get("CLEAN_UP") and any(command.atomic for command in registry.all_commands().values())
+    is_needed = conf.get("CLEAN_UP") and any(map(options.leaves_rows, registry.all_commands().values()))
     if is_needed and not any(entry.command in (CLEANER, registry.get(CLEANER)) for entry in entries):
         entries.append(Entry("clean up receipts", CLEANER, cron="37 * * * *"))
     return entries

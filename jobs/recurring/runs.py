@@ -86,7 +86,8 @@ def push_run(client: Redis, entry_id: str) -> str:
         kept: dict[Any, Any] = {name: value for name, value in fields.items() if name not in _OWN}
         if expires_in := fields.get("expires_in"):
             kept["expires_at"] = repr(client.time()[0] + float(expires_in))
-        kept |= {"status": "queued", "created_at": iso(now), "enqueued_at": iso(now), "schedule": entry_id, "more": 1}
+        kept |= {"status": "queued", "created_at": iso(now), "enqueued_at": iso(now), "schedule": entry_id}
+        kept.setdefault("more", 1)
         queue = as_text(fields["origin"])
         pipeline.multi()
         pipeline.hset(keys.job(run_id), mapping=kept)

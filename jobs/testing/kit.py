@@ -38,5 +38,24 @@ class Kit(Assertions):
         with patches.showing(self):
             return send_all()
 
-    def __exit__(self, *error: object) -> None:
+    def interrupt(self, command: type, *, at: str | None = None, after: int = 0) -> None:
+        """
+        Have the next attempt of a command end at a checkpoint, as when its worker stops: that of the step `at` at which
+        `after` items or more are done; without `at`, the first one. The job is queued again, and the next
+        `perform_enqueued_jobs` goes on from there.
+
+        Raises TypeError for what is no command. When the kit is closed, AssertionError if no attempt has come there.
+        """
+        self.strikes.add(command, at, after, kills=False)
+
+    def kill(self, command: type, *, at: str | None = None, after: int = 0) -> None:
+        """
+        `interrupt`, as when its worker is killed with -9: what was not written is lost. That is what the attempt has
+        done in its last second, and the chunk that it is in.
+        """
+        self.strikes.add(command, at, after, kills=True)
+
+    def __exit__(self, kind: object = None, *error: object) -> None:
         patches.leave(self)
+        if kind is None:
+            self.strikes.assert_none_left()

@@ -39,6 +39,8 @@ class JobsTestMixin:
     travel = _OfKit(Kit.travel)
     redis_away = _OfKit(Kit.redis_away)
     relay = _OfKit(Kit.relay)
+    interrupt = _OfKit(Kit.interrupt)
+    kill = _OfKit(Kit.kill)
     assert_enqueued_with = _OfKit(Kit.assert_enqueued_with)
     assert_enqueued_jobs = _OfKit(Kit.assert_enqueued_jobs)
     assert_no_enqueued_jobs = _OfKit(Kit.assert_no_enqueued_jobs)

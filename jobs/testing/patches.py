@@ -19,6 +19,7 @@ from django.db import connections, transaction
 from jobs import runtime
 from jobs.logs import AttemptLog
 from jobs.outbox import hooks
+from jobs.steps import checkpoints
 
 
 class OpenKit(Protocol):
@@ -26,6 +27,8 @@ class OpenKit(Protocol):
 
     below: "OpenKit | None"  # the kit that this one covers
     memory: Any  # stands in for every server
+
+    strikes: Any  # what the test does to attempts at their checkpoints
 
     def now(self) -> float:
         """Return the time of the kit's clock, in seconds since the epoch."""
@@ -107,12 +110,14 @@ def is_test_transaction(connection: Any) -> bool:
 def _set_up() -> None:
     runtime.now, runtime.stand_in, runtime.open_transactions = _now, _stand_in, _open_in_test
     transaction.Atomic.__exit__ = _exit_and_write  # type: ignore[method-assign]
+    checkpoints.struck = _struck
     logging.getLogger().addHandler(_log)
 
 
 def _take_down() -> None:
     runtime.now, runtime.stand_in, runtime.open_transactions = _SEAMS
     transaction.Atomic.__exit__ = _exit  # type: ignore[method-assign]
+    checkpoints.struck = None
     logging.getLogger().removeHandler(_log)
 
 
@@ -122,6 +127,10 @@ def _now() -> float:
 
 def _stand_in() -> Any:
     return current().memory
+
+
+def _struck(claim: Any, step: Any, done: int) -> str:
+    return str(current().strikes.at(claim, step, done))
 
 
 def _open_in_test() -> list[Any]:

@@ -16,10 +16,12 @@ from jobs import conf, queues
 from jobs.attempts.outcomes import Dead, Retried
 from jobs.broker import keys
 from jobs.job import MandateJob
+from jobs.record.states import ENDED
 from jobs.testing import attempt, patches
 from jobs.testing.matching import aware
 from jobs.testing.recorded import Chosen, Recorded, Wanted
 from jobs.testing.scripts import ScriptedMemory
+from jobs.testing.strikes import Strikes
 from jobs.testing.with_statement import caller, is_entered
 
 MOST_RUNS = 100  # attempts in a row, at one job or at jobs that enqueue one another: more is work that will not end
@@ -41,7 +43,7 @@ class Performer:
     below: patches.OpenKit | None = None  # the kit that this one covers while it is open
 
     def __init__(self) -> None:
-        self.memory = ScriptedMemory(self._pushed)
+        self.memory = ScriptedMemory(self._pushed, self._collapsed, self._perform_until_ended)
         self.enqueued_jobs: list[Recorded] = []
         self.performed_jobs: list[Recorded] = []
         self._ahead = 0.0  # seconds by which the clock is ahead
@@ -49,6 +51,7 @@ class Performer:
         self._blocks: list[AtOnce] = []  # the innermost last; it decides which jobs are performed at once
         self._next: deque[Recorded] = deque()  # to be performed at once, when the attempt that is running is over
         self._running: str | None = None  # the id of the job whose attempt is running
+        self.strikes = Strikes()
         self._runs: Counter[str] = Counter()  # how many attempts in a row have led to a job
 
     def perform_enqueued_jobs(
@@ -158,6 +161,13 @@ class Performer:
                 with patches.showing(self):
                     self._perform_next()
 
+    def _collapsed(self, job_id: str) -> None:
+        """Show in the last push of a job what it took from one that has collapsed into it: arguments and time."""
+        for at, recorded in reversed([*enumerate(self.enqueued_jobs)]):
+            if recorded.job.id == job_id:
+                self.enqueued_jobs[at] = self._recorded(job_id)
+                break
+
     def _perform_next(self) -> int:
         attempts = 0
         while self._next and self._blocks:
@@ -187,6 +197,17 @@ class Performer:
                     attempts += self._perform(recorded, raises=raises) + self._perform_next()
         return attempts
 
+    def _perform_until_ended(self, job_id: str) -> None:
+        """Perform the queued and due jobs, again and again, until this one has ended or none is left."""
+        with patches.showing(self):
+            for _ in range(MOST_RUNS):  # a job that always puts itself back never ends
+                if self._has_ended(job_id) or not self._perform_all(Wanted()):
+                    break
+
+    def _has_ended(self, job_id: str) -> bool:
+        state = MandateJob(job_id, connection=self.memory).state  # type: ignore[arg-type]
+        return state is not None and state in ENDED
+
     def _queued(self) -> list[str]:
         """Return the jobs in the queues that are not paused, in the order in which a worker takes them."""
         paused = queues.paused()
@@ -212,7 +233,11 @@ class Performer:
                 return 0
             self.performed_jobs.append(recorded)
             outcome, command, seconds = attempt.make(claim)
-            self.memory.commit(claim, outcome, command, seconds)
+            if self.strikes.is_killed:
+                self.strikes.is_killed = False
+                self.memory.lose(claim)
+            else:
+                self.memory.commit(claim, outcome, command, seconds)
         finally:
             self._running = outer
         if raises and isinstance(outcome, Retried | Dead):

@@ -5,12 +5,12 @@ needs: which jobs were pushed, and when each was due.
 `tests/jobs/testing/test_scenarios.py` runs against the kit and against a server.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from jobs import conf, control, queues, runtime
 from jobs.attempts.claim import Claim, rows
-from jobs.attempts.outcomes import Outcome, Postponed, Requeued, Retried
+from jobs.attempts.outcomes import LeftOff, Outcome, Postponed, Requeued, Retried
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
 from jobs.broker.times import UNSEEN, as_text, iso
@@ -23,6 +23,7 @@ from jobs.worker.lanes import _LANES
 from jobs.worker.lanes import SLICE as LANES
 from jobs.worker.promotion import _PROMOTE
 from jobs.worker.promotion import SLICE as PROMOTED
+from jobs.worker.recovery import recover
 from jobs.worker.release import _RELEASE
 from jobs.worker.release import SLICE as RELEASED
 from jobs.worker.steps import _STEP, StepAnswer
@@ -39,12 +40,14 @@ class ScriptedMemory(Memory):
     Jobs that can be written, claimed and committed. Raises MissingExtraError without lupa.
 
     `pushed(job id, counts=...)` is called when a job was written, requeued or retried, which counts as a push; and when
-    its prerequisites have released it, or it was put off, which does not.
+    its prerequisites have released it, or it was put off, which does not. `collapsed(job id)` is called when a new job
+    has collapsed into this one. `perform(job id)` performs what is due until that job has ended, for `job.wait`.
     """
 
-    def __init__(self, pushed: Pushed) -> None:
+    def __init__(self, pushed: Pushed, collapsed: Callable[[str], None], perform: Callable[[str], None]) -> None:
         super().__init__()
-        self._pushed = pushed
+        self._pushed, self._collapsed = pushed, collapsed
+        self.perform_until_ended = perform
         self._interpreter = interpreter()
         self._executions = 0
         self._dues: dict[str, float] = {}  # when the jobs in the queues were due, in seconds since the epoch
@@ -57,6 +60,10 @@ class ScriptedMemory(Memory):
         for job_id in new:
             if self.exists(keys.job(job_id)):
                 self._note(job_id, counts=True, due=self._wanted(job_id))
+        if script is queues._PUSH:
+            for holder in {as_text(holder) for _, holder in answer}:
+                if self.hexists(keys.job(holder), "collapsed"):
+                    self._collapsed(holder)
         if script is prerequisites._LINK:
             self._note_started(answer[1])
         if script is control._CHANGE:
@@ -106,9 +113,14 @@ class ScriptedMemory(Memory):
             raise RuntimeError(f"The outcome of job {claim.job_id} cannot be written: {as_text(answer.failed[0][1])}")
         if answer.refused:
             return  # it was cancelled while it ran
-        if isinstance(outcome, Retried | Requeued | Postponed):
-            self._note(claim.job_id, counts=not isinstance(outcome, Postponed))
+        if isinstance(outcome, Retried | Requeued | Postponed | LeftOff):
+            self._note(claim.job_id, counts=not isinstance(outcome, Postponed | LeftOff))
         self._release()
+
+    def lose(self, claim: Claim) -> None:
+        """Give a claim back as that of a worker that has died."""
+        recover(_AsWire(self), claim.queue_name, only=WORKER)  # type: ignore[arg-type]
+        self._note(claim.job_id, counts=False)
 
     def promote(self) -> None:
         """Put the jobs that have become due into their queues, in the order of their times."""
@@ -176,3 +188,14 @@ class ScriptedMemory(Memory):
     def _run_script(self, script: Script, places: Sequence[Word], arguments: Sequence[Word]) -> Any:
         keys, words = list(map(bytes_of, places)), list(map(bytes_of, arguments))
         return self._interpreter.run(script, self._server.commands, keys, words)
+
+
+class _AsWire:
+    """The part of a worker's wire that recovery uses."""
+
+    def __init__(self, memory: ScriptedMemory) -> None:
+        self._memory = memory
+
+    def run(self, script: Script, places: Sequence[Word], *arguments: Word) -> Any:
+        """Run a script, as `Wire.run` does."""
+        return self._memory._run_script(script, places, arguments)

@@ -26,7 +26,8 @@ from jobs.broker.connections import get_connection
 from jobs.client import tracing
 from jobs.logs import AttemptLog
 from jobs.safe_logging import safe_logger
-from jobs.worker import breath, databases, outbox, pace, signals, stacks
+from jobs.steps import checkpoints
+from jobs.worker import breath, databases, outbox, pace, signals, stacks, waits
 from jobs.worker.attempt import maker
 from jobs.worker.connection import CONNECTION_ERRORS
 from jobs.worker.fetch import Fetch
@@ -63,6 +64,7 @@ class Child:
     ) -> None:
         self._settings, self._board, self._name = settings, board, name
         self._orders = Orders(control)
+        self._positions = {queue: at for at, queue in enumerate(settings.queues)}
         self._fetch = Fetch(
             name,
             settings.queues,
@@ -89,10 +91,12 @@ class Child:
         """Run until the process is to end. Returns NO_MORE, or ANOTHER if a process is to take its place."""
         self._orders.listen(show_stacks=self._dump_stacks)
         forks.watch(self._let_go_in_fork, signals.HANDLED)
+        checkpoints.asked, checkpoints.allow = self._asked, self._allow
         databases.prepare()
         logging.getLogger().addHandler(AttemptLog())
         breath.start(self._board)
         outbox.start(next(iter(self._settings.queues)))
+        waits.watch(self._settings.queues)
         if self._is_born_quiet:  # before a thread could claim
             self._quiet()
         for thread in self._threads:
@@ -154,6 +158,13 @@ class Child:
         for thread in self._threads:
             if thread.claim is claim:
                 thread.allow(seconds)
+
+    def _asked(self, claim: Claim) -> str:
+        """Why an attempt is to end at its next checkpoint; "" if it may go on."""
+        if self._leave_by is not None:
+            return f"the worker {self._name} stops"
+        at = self._positions[claim.queue_name]
+        return f"the queue {claim.queue_name} is paused" if self._board.is_paused(at) else ""
 
     def _recycle_if_due(self, now: float) -> None:
         if self._retires or self._leave_by is not None:

@@ -30,8 +30,8 @@ class Children:
     """
     `register(process)` is called before a fork, because nothing may be claimed under a name that is not registered. It
     returns whether it succeeded. `settle(process)` is called when a child is gone, while its claims are still in its
-    name. `forked()` is called in each child, to release the parent's resources. `has_work()`: whether a burst has work
-    left.
+    name; it returns whether neither its claims nor those of a child before it were left there. `forked()` is called in
+    each child, to release the parent's resources. `has_work()`: whether a burst has work left.
 
     A child that retires lives on beside its successor, under its own name, until its running jobs have ended.
     """
@@ -40,7 +40,7 @@ class Children:
         self,
         settings: WorkerSettings,
         register: Callable[[Process], bool],
-        settle: Callable[[Process], object],
+        settle: Callable[[Process], bool],
         forked: Callable[[], object],
         has_work: Callable[[], bool],
     ) -> None:
@@ -160,14 +160,18 @@ class Children:
             self._count_failed_start(process, how)
             failed_in_burst = self._settings.burst and bool(words)  # it could not start, or our own code failed
             self.failed = self.failed or failed_in_burst
-        self._settle(process)
-        if not failed_in_burst and self._is_missed(process, follows):
+        is_settled = self._settle(process)
+        if not failed_in_burst and self._is_missed(process, follows, is_settled):
             soon = time.monotonic() - process.started_at < RESTART_DELAY
             self._to_start.append((time.monotonic() + (RESTART_DELAY if soon else 0.0), process.number))
 
-    def _is_missed(self, process: Process, follows: int | None) -> bool:
+    def _is_missed(self, process: Process, follows: int | None, is_settled: bool) -> bool:
         """Whether another child is to replace one that is gone."""
-        if self._stopping or (process.ended_properly and follows != ANOTHER):
+        if self._stopping:
+            return False
+        if self._settings.burst and not is_settled:  # the jobs of those claims are work that no queue has yet
+            return not any(each.number == process.number for each in self._alive)
+        if process.ended_properly and follows != ANOTHER:
             return False
         if not self._settings.burst:
             return not process.has_successor

@@ -15,6 +15,7 @@ from jobs.attempts.outcomes import (
     Discarded,
     Finished,
     GivenBack,
+    LeftOff,
     Outcome,
     Postponed,
     Recorded,
@@ -162,6 +163,10 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         counted = "requeued"
         fields = ("state", "", "reason", "", "progress", outcome.progress.dump())
         note = line("requeued", now, worker=claim.worker, reason=f"due {iso(now + outcome.delay)}")
+    elif isinstance(outcome, LeftOff):
+        kind = "T" if outcome.at_tail else "H"
+        fields = ("state", "", "reason", "")
+        note = line("resumed", now, worker=claim.worker, reason=outcome.reason)
     elif isinstance(outcome, SlowedDown):
         kind, counted = "H", "requeued"
         fields = ("state", "", "reason", "", "progress", outcome.progress.dump())
@@ -186,8 +191,12 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         kind, fields = "H", outcome.fields if isinstance(outcome, Amended) else ()
     elif isinstance(outcome, Recorded):
         kind, counted = "N", "finished" if outcome.finished else "dead"
-    if claim.interruptions and isinstance(outcome, Retried | Requeued):
+    if claim.checkpoints is not None and not (kind == "F" and not when):
+        fields += claim.checkpoints.fields()
+    if claim.interruptions and isinstance(outcome, Retried | Requeued | LeftOff):
         fields += ("survived", claim.interruptions)  # this attempt ended by itself: the job is suspected no more
+    if claim.reporter is not None and claim.reporter.unwritten and kind not in ("H", "N") and when != 0:
+        fields += ("report", claim.reporter.unwritten)
     # Histogram buckets double: bucket n counts attempts that took less than 2**n microseconds.
     label = f"{claim.queue_name}|{command}|{counted}|{int(seconds * 1e6).bit_length()}" if counted else ""
     slow = "1" if seconds > SLOW or claim.is_plain else "0"

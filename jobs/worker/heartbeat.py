@@ -88,12 +88,20 @@ def take_name(wire: Wire, name: str) -> str:
 def unregister(wire: Wire, worker: str | bytes, queues: Iterable[str]) -> None:
     """
     Remove a worker from the lists. The claims that it still holds count as a dead worker's from here on. The name is
-    bytes if it was read from the server.
+    bytes if it was read from the server. Its record goes first and its name, which others may take then, last.
     """
     key = keys.worker(as_text(worker))
-    wire.call("ZREM", keys.ALIVE, worker)
-    wire.run(_LISTED, [keys.WORKERS, *map(keys.workers_of, queues)], "SREM", key)
     wire.call("DEL", key, f"{key}:executions")
+    wire.run(_LISTED, [keys.WORKERS, *map(keys.workers_of, queues)], "SREM", key)
+    wire.call("ZREM", keys.ALIVE, worker)
+
+
+def is_recorded(wire: Wire, worker: str, born: float) -> bool:
+    """
+    Whether the record of a worker is there, and of this life of its name. Then `unregister` has not begun, so the name
+    is no other worker's. Raises redis-py's errors.
+    """
+    return bool(wire.call("HGET", keys.worker(worker), "birth") == iso(born).encode())
 
 
 def forgotten(wire: Wire) -> list[bytes]:

@@ -23,7 +23,7 @@ from jobs.inspection.version import release
 from jobs.limits import control as limits
 from jobs.safe_logging import safe_logger
 from jobs.scheduler import Scheduler
-from jobs.worker import doormen, heartbeat, lanes, signals
+from jobs.worker import heartbeat, signals
 from jobs.worker.child import GRACE
 from jobs.worker.children import Children
 from jobs.worker.collection import Collection
@@ -39,6 +39,7 @@ from jobs.worker.release import release_the_left
 from jobs.worker.remote_commands import Remote
 from jobs.worker.rq_maintenance import RqMaintenance
 from jobs.worker.settings import WorkerSettings
+from jobs.worker.settling import Settling
 from jobs.worker.strangers import Strangers
 from jobs.worker.supervision import Supervision
 
@@ -74,6 +75,7 @@ class Parent:
             forked=lambda: self._supervision.close(),
             has_work=self._has_work,
         )
+        self._settling = Settling(self._wire, self._queues, self._report, self._remote.forget)
         self._strangers = Strangers()
         self._health = Health(self._children, settings.processes)
         self._supervision = Supervision(self._health, settings.health_port)
@@ -160,19 +162,9 @@ class Parent:
         self._beat_for(process)
         heartbeat.register(self._wire, process.name, self._queues)
 
-    def _settle(self, process: Process) -> None:
-        # If the server is away now, recovery, here or in another worker, finds the worker dead in time.
-        self._duties.one(lambda: self._settle_now(process))
-
-    def _settle_now(self, process: Process) -> None:
-        """Give back a child's claims. Claims not begun do not count as interrupted; ended ones are not suspect."""
-        begun, suspects = process.board.begun(), process.suspects()
-        for queue in self._queues:
-            self._report(queue, *recover(self._wire, queue, only=process.name, begun=begun, suspects=suspects))
-        lanes.free(self._wire, process.name)
-        heartbeat.unregister(self._wire, process.name, self._queues)
-        self._remote.forget(process.name)
-        doormen.vacate(self._wire, process.name, self._queues)
+    def _settle(self, process: Process) -> bool:
+        was_done = self._settling.is_done
+        return self._duties.one(lambda: self._settling.settle(process)) and was_done
 
     def _has_work(self) -> bool:
         """Whether a burst has work left, also jobs that have just become due; True if the server does not answer."""

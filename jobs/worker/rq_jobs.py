@@ -19,7 +19,7 @@ from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
 
 from jobs import conf, execution
-from jobs.attempts import failures
+from jobs.attempts import reasons
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible, Stopped
 from jobs.attempts.outcomes import Dead, Ended, GivenBack, Recorded
@@ -97,7 +97,7 @@ class PlainRunner(SimpleWorker):
         except BaseException as error:
             logger.error("dead: %s (job %s): %s", name, claim.job_id, error, exc_info=not isinstance(error, JobsError))
             counted = name if name == display.UNREADABLE or _is_allowed(name) else display.UNKNOWN
-            return Ended(Dead(failures.reason_of(error), traceback.format_exc()), counted)
+            return Ended(Dead(reasons.reason_of(error), traceback.format_exc()), counted)
         return Ended(Recorded(finished=bool(ok)), name if ok or _is_allowed(name) else display.UNKNOWN)
 
     # --- RQ's writes -----------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class PlainRunner(SimpleWorker):
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         super().handle_exception(job, *exc_info)
-        reason = failures.reason_of(exc_info[1])  # for the dashboard, which groups by it; RQ keeps only the traceback
+        reason = reasons.reason_of(exc_info[1])  # for the dashboard, which groups by it; RQ keeps only the traceback
         self._patiently(lambda: self.connection.eval(_NOTE_REASON, 1, job.key, sendable(reason)))
 
     def handle_job_success(self, job: Job, *args: Any, **kwargs: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.db.backends.base.base import BaseDatabaseWrapper
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue
 
 from jobs import queues, runtime
@@ -33,6 +34,7 @@ from jobs.worker import (
     pace,
     recovery,
     rq_jobs,
+    settling,
     stall,
     steps,
     threads,
@@ -63,6 +65,8 @@ def arm(command: rqworker.Command, *args: Any) -> None:
         around(fetch.Fetch, "_step", before=be_told_in_a_step)
     if "FAILING_FORKS" in os.environ:
         children.os.fork = failing(os.fork, int(os.environ["FAILING_FORKS"]))
+    if "FAILING_SETTLING" in os.environ:
+        settling.recover = unanswered(settling.recover, int(os.environ["FAILING_SETTLING"]))
     if "INHERITED_FOLDER" in os.environ:
         command.folder = tempfile.TemporaryDirectory()  # the parent's: it ends with that
         Path(os.environ["INHERITED_FOLDER"]).write_text(command.folder.name)
@@ -203,6 +207,19 @@ def failing(fork: Callable[[], int], times: int) -> Callable[[], int]:
         return fork()
 
     return fail_or_fork
+
+
+def unanswered(call: Callable[..., Any], times: int) -> Callable[..., Any]:
+    """A call of the server, which does not answer the first few times."""
+    left = [times]
+
+    def fail_or_call(*args: Any, **options: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise RedisTimeoutError("Timeout reading from socket")
+        return call(*args, **options)
+
+    return fail_or_call
 
 
 def fail_at_start(process: child.Child) -> None:

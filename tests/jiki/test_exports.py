@@ -23,6 +23,7 @@ from jiki.commands.request_export import RequestExport
 from jiki.commands.send_export_email import SendExportEmail
 from jiki.links import export_token
 from jiki.models import DataExport, DataExportFile, ExerciseStatistics
+from jobs import inspection
 from jobs.testing import assert_idempotent
 from tests.processes import wait_until
 from users.models import User
@@ -198,8 +199,8 @@ def test_the_page_shows_each_state(pupil, page, jobs):
     assert "Ask for your data" in page()
     export = DataExport.objects.create(user=pupil)
     for state, shown in (
-        ("queued", "Waiting for its turn"),
-        ("preparing", "Being prepared"),
+        ("queued", "You need not wait here"),
+        ("preparing", "You need not wait here"),
         ("failed", "It could not be prepared"),
     ):
         DataExport.objects.update(state=state)
@@ -215,19 +216,31 @@ def test_the_page_shows_each_state(pupil, page, jobs):
     assert "Ask for your data" in page()
 
 
-def test_it_is_looked_at_anew_only_while_there_is_something_to_come(pupil, page):
-    export = DataExport.objects.create(user=pupil)
-    part = page(HX_Request="true")
-    assert 'hx-trigger="every 2s"' in part
-    assert "<html" not in part
-    DataExport.objects.filter(pk=export.pk).update(state="ready", ready_at=timezone.now())
+def test_the_page_follows_the_job_while_there_is_something_to_come(client, pupil, page, jobs):
+    RequestExport.run(pupil)
+    shown = page()
+    assert "Waiting for other work" in shown  # the statistics
+    follow = re.search(r'hx-get="([^"]+)"', shown)[1]
+    assert "HX-Refresh" not in client.get(follow)
 
-    assert "hx-trigger" not in page(HX_Request="true")
+    finish(jobs)
+    assert client.get(follow)["HX-Refresh"] == "true"
+    assert "hx-get" not in page()
 
 
-def test_who_was_logged_out_meanwhile_gets_the_login_as_a_page_of_its_own(client):
-    answer = client.get(reverse("your_data"), headers={"HX-Request": "true"})
-    assert answer["HX-Refresh"] == "true"
+def test_the_job_reports_each_submission(pupil, loops, hand_in, jobs):
+    for _ in range(3):
+        hand_in(pupil, loops)
+    export = RequestExport.run(pupil)
+    finish(jobs)
+    assert inspection.find(export.job_id).report[:2] == (3, 3)
+
+
+def test_a_page_of_the_last_release_is_loaded_anew(client, pupil):
+    client.force_login(pupil)
+    for _ in range(2):
+        assert client.get(reverse("your_data"), headers={"HX-Request": "true"})["HX-Refresh"] == "true"
+        client.logout()
 
 
 def test_asking_leads_back_to_the_page(client, pupil, jobs):

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from jobs.scheduler import Entry, add
 from tests.processes import ROOT, child_environment
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
 from tests.sample.commands.trouble import TroubleTwice
+from tests.sample.commands.waiting import Measure
 from tests.sample.models import Note
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -167,7 +169,7 @@ def test_the_shape_of_a_list_in_json(dead):
 
     assert list(job) == [
         *("id", "queue", "state", "command", "description", "reason", "at", "started_at", "ended_at", "worker"),
-        *("attempts", "fingerprint"),
+        *("attempts", "fingerprint", "collapsed"),
     ]
     assert job["description"] == "sample.Fail('third')"
 
@@ -216,6 +218,16 @@ def test_a_job_is_shown_with_all_that_happened_to_it(dead):
     assert job["state"] == "dead"
     assert [event["name"] for event in job["history"]] == ["queued", "started", "failed"]
     assert job["traceback"].rstrip().endswith("RuntimeError: first")
+
+
+def test_what_a_job_reported_and_returned_is_shown(worker):
+    job = Measure.defer(3)
+    worker.run()
+    told = jobs("show", job.id)
+    assert "report         3 of 3 (100 %), counting" in told
+    assert "returned       3" in told
+    (shown,) = jobs("show", "--json", job.id)["jobs"]
+    assert (shown["report"], shown["returned"]) == ("3 of 3 (100 %), counting", "3")
 
 
 def test_what_a_job_waits_for_is_shown(dead):
@@ -378,6 +390,18 @@ def test_a_command_is_deferred(valkey):
     assert {**made, "id": ""} == {"id": "", "queue": "low", "duplicate": False, "state": "scheduled"}
     assert find(made["id"]).command_args == ["x"]
     assert "Enqueued: job" in jobs("run", "sample.WriteNote", "--args", '["x"]', "--defer")
+
+
+def test_jobs_that_collapse_say_so_in_show_and_run(valkey):
+    words = ("run", "sample.Save", "--args", '[7, "x"]', "--defer")
+    made = jobs(*words, "--json")
+    assert jobs(*words) == f"Collapsed into job {made['id']}.\n"
+    assert re.search(r"^history +\S+ \S+ collapsed once$", jobs("show", made["id"]), re.MULTILINE)
+    (shown,) = jobs("show", made["id"], "--json")["jobs"]
+    assert [event["name"] for event in shown["history"]] == ["queued", "collapsed"]
+    (row,) = jobs("list", "--state", "scheduled", "--json")["jobs"]
+    assert row["collapsed"] == 1
+    assert "its Collapse(wait=60" in refused(*words, "--wait", "5")
 
 
 @pytest.mark.parametrize(("command", "end", "code"), [(WriteNote, "finished", 0), (Fail, "dead", 1)])

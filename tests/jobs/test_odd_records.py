@@ -29,6 +29,7 @@ FIELDS = [
     *("status", "state", "reason", "data", "origin", "created_at", "enqueued_at", "started_at", "ended_at"),
     *("worker_name", "timeout", "result_ttl", "ttl", "meta", "progress", "interruptions", "survived", "attempts"),
     *("expires_at", "due", "prereqs", "context", "schedule", "profile", "history", "log", "unique", "unique_ms"),
+    *("collapse", "collapsed", "latest"),
     *("follows", "lacked", "front", "interrupted_by", "description", "success_callback_name", "retries_left"),
     *("retry_intervals", "dependency_ids", "group_id", "serialized_webhooks", "last_heartbeat", "enqueue_at_front"),
 ]

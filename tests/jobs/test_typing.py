@@ -34,8 +34,15 @@ class Again(Greet):
 
 
 text: str = Greet.run(7)
+number: int = Greet.run(7)  # refused: assignment
 data: bytes = Fetch.run("x")
 job: MandateJob = Greet.defer(7, greeting="hi")
+greeted: MandateJob[str] = Greet.defer(7)
+text = greeted.wait(5)
+data = Fetch.defer("x").wait()
+data = Fetch.using(queue="low").defer("x").wait()
+wrong: MandateJob[int] = Greet.defer(7)  # refused: assignment
+number = Greet.defer(7).wait()  # refused: assignment
 Greet.defer(7, wait=5)
 Greet.defer(7, wait=timedelta(minutes=5), queue="low")
 Greet.using(queue="low", wait=60).defer(7, greeting="hi")
@@ -43,7 +50,6 @@ Again.run(7, "hi", 3)
 Greet.run("seven")  # refused: arg-type
 Greet.run()  # refused: call-arg
 Greet.run(7, greetin="x")  # refused: call-arg
-number: int = Greet.run(7)  # refused: assignment
 Greet.defer("seven")  # refused: call-overload
 Greet.defer()  # refused: call-overload
 Greet.using(queue="low").defer("seven")  # refused: arg-type

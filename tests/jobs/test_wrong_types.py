@@ -37,7 +37,7 @@ WHAT = {  # what a function of keys.py is called with, by the names of its param
 OWN_NAMES = {"name": {keys.queue: ["low"], keys.worker: ["w1"], keys.lease: ["promotion"]}}
 OF_PLACES = (keys.slots, keys.rate, keys.lane, keys.lanes)
 OWN_NAMES["place"] = {each: ['sample.OnePerShop:concurrency:shop="a"'] for each in OF_PLACES}
-NO_KEYS = {keys.channel, keys.name_of, keys.type_of, keys.shared}
+NO_KEYS = {keys.channel, keys.woken, keys.name_of, keys.type_of, keys.shared}
 
 
 def called(key):

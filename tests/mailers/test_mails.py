@@ -7,7 +7,7 @@ import pytest
 from django.core import mail
 from django.core.mail import EmailMultiAlternatives
 
-from mailers import already_registered, data_export, password_reset, progress, welcome
+from mailers import already_registered, data_export, passed, password_reset, progress, welcome
 from users.models import User
 
 LOGIN, RESET = "https://jiki.io/login", "https://jiki.io/password-reset/MQ/a-b/?x=1&y=2"
@@ -36,8 +36,13 @@ MAILS: list[tuple[Send, str, list[str]]] = [
         "Your week on Jiki",
         [LOGIN, STOP],
     ),
+    (
+        lambda user: passed.send(user, first=7, titles=["Loops & more"], home_url=LOGIN, stop_url=STOP),
+        "You passed Loops & more",
+        [LOGIN, STOP],
+    ),
 ]
-KINDS = ["welcome", "already_registered", "password_reset", "data_export", "progress"]
+KINDS = ["welcome", "already_registered", "password_reset", "data_export", "progress", "passed"]
 
 
 @pytest.mark.django_db

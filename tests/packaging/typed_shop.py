@@ -32,18 +32,19 @@ def results(order: Order) -> None:
 
 
 def fields(order: Order) -> None:
-    assert_type(SendReceipt.defer(order), MandateJob)
-    assert_type(CancelStaleOrders.defer(days=3), MandateJob)
-    assert_type(SendReceipt.defer(order, wait=timedelta(minutes=5), queue="default"), MandateJob)
-    assert_type(SendReceipt.defer_many([(order,), {"order": order}], spread=60), list[MandateJob])
+    assert_type(SendReceipt.defer(order), MandateJob[str])
+    assert_type(CancelStaleOrders.defer(days=3), MandateJob[int])
+    assert_type(FetchInvoice.defer(7), MandateJob[bytes])
+    assert_type(SendReceipt.defer(order, wait=timedelta(minutes=5), queue="default"), MandateJob[str])
+    assert_type(SendReceipt.defer_many([(order,), {"order": order}], spread=60), list[MandateJob[str]])
     SendReceipt.defer("lamp")  # type: ignore[call-overload]
     SendReceipt.defer()  # type: ignore[call-overload]
     CancelStaleOrders.defer(day=3)  # type: ignore[call-overload]
 
 
 def options(order: Order) -> None:
-    assert_type(SendReceipt.using(wait=60).defer(order), MandateJob)
-    assert_type(CancelStaleOrders.using(queue="default").defer(days=3), MandateJob)
+    assert_type(SendReceipt.using(wait=60).defer(order), MandateJob[str])
+    assert_type(CancelStaleOrders.using(queue="default").defer(days=3), MandateJob[int])
     SendReceipt.using(wait=60).defer("lamp")  # type: ignore[arg-type]
     CancelStaleOrders.using(wait=60).defer(day=3)  # type: ignore[call-arg]
     SendReceipt.using(queue=7)  # type: ignore[arg-type]
@@ -55,5 +56,16 @@ def jobs(job: MandateJob) -> None:
     SendReceipt.using(prereq_failure="runs")  # type: ignore[arg-type]
 
 
+def waits(order: Order) -> None:
+    assert_type(SendReceipt.defer(order).wait(5), str)
+    assert_type(SendReceipt.using(wait=60).defer(order).wait(timedelta(minutes=2)), str)
+    assert_type(FetchInvoice.defer(7).wait(), bytes)
+    assert_type(FetchInvoice.defer(7, queue="default").wait(), bytes)
+    assert_type([job.wait() for job in FetchInvoice.defer_many([(7,)])], list[bytes])
+    SendReceipt.defer(order).wait("soon")  # type: ignore[arg-type]
+
+
 async def from_async_code(order: Order) -> None:
-    assert_type(await SendReceipt.adefer(order, wait=60), MandateJob)
+    assert_type(await SendReceipt.adefer(order, wait=60), MandateJob[str])
+    assert_type(await (await SendReceipt.adefer(order)).await_result(5), str)
+    assert_type(await (await FetchInvoice.adefer(7)).await_result(), bytes)

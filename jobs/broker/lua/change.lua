@@ -156,7 +156,7 @@ end
 local function change(id)
   local key = prefix .. 'job:' .. id
   local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name', 'unique_ms', 'lacked',
-    'started_at', 'limits', 'woken', 'lane', 'turn')
+    'started_at', 'limits', 'woken', 'lane', 'collapse', 'progress', 'interruptions', 'turn')
   local status, queue, prerequisites, lock, worker, lacked = job[1], job[2], job[3], job[4], job[5], job[7]
   if not status then return { 'missing', '' } end
   local lane, woken = status == 'deferred' and job[11] or nil, status == 'queued' and job[10] or nil
@@ -177,7 +177,7 @@ local function change(id)
 
   if what == 'profile' then
     redis.call('HSET', key, 'profile', 1)
-    redis.call('HSETNX', key, 'more', 1)
+    record.has(key, '1')
     return { 'done', status }
   end
 
@@ -192,9 +192,9 @@ local function change(id)
   local now, waits, unlinked, linked_anew = clock(), 'jobs:waits:' .. id, 'jobs:unlinked:' .. id, false
   local is_limited = false
   local lacks = write('SCARD', waits)
-  if job[12] then -- it is no longer in the ring of its queue
+  if job[15] then -- it is no longer in the ring of its queue
     redis.call('HDEL', key, 'turn')
-    admit.unmark(queue, id, job[12])
+    admit.unmark(queue, id, job[15])
   end
 
   move.all_or_none(function(undo)
@@ -288,6 +288,9 @@ local function change(id)
   elseif status ~= 'queued' and not (lane and ARGV[9] ~= '') then -- a fresh budget, and no deadline; one that is moved keeps both
     redis.call('HDEL', key, 'ended_at', 'started_at', 'reason', 'state', 'progress', 'interruptions', 'survived',
       'attempts', 'expires_at', 'due', 'lacked')
+    if job[12] and (ENDED[status] or job[13] or job[14]) then
+      redis.call('HDEL', key, 'collapse') -- it has begun: no push changes its arguments
+    end
   end
   if is_limited then redis.call('HSET', key, 'state', 'limited') end
   if ARGV[6] ~= '' then record.note(key, ARGV[6]) end

@@ -8,15 +8,17 @@
 --              `many` how many more are in `jobs:unlinked:<id>`, `any` whether they may end badly, `unique` the key of
 --              a lock and `unique_ms` how long it holds, `front` whether it goes to the head of its queue,
 --              `expires_in` the seconds after which it may not begin, `durable` whether the outbox has it,
---              `durable_waits` those of `waits` that are durable, too, `share` the line of its share (part `turns`)
--- Returns position (from 0) and id for each job that was not written because another one holds its lock.
+--              `durable_waits` those of `waits` that are durable, too, `share` the line of its share (part `turns`),
+--              `collapse` how it collapses (the part `collapse`)
+-- Returns position (from 0) and id for each job that was not written because another one holds its lock, or has taken
+-- its arguments.
 --
 -- A job that exists is left alone, so the script may be sent twice. A durable one may be sent again when it has ended:
--- for a day `jobs:sent:<id>` says that it was here, and whose duplicate it was. A lock names a job, and counts while that job is
+-- for a day `jobs:sent:<id>` says that it was here, and which job it is instead. A lock names a job, and counts while that job is
 -- unfinished: it cannot outlive it, whatever happens to either.
 local prefix, queue, iso = ARGV[1], ARGV[2], ARGV[3]
 local records = prefix .. 'job:'
--- Parts: server, enqueue, ended, link, turns
+-- Parts: server, enqueue, ended, link, collapse, turns
 
 local AT_ONCE = 1000 -- jobs in one command: `unpack` fills Lua's stack, which holds a few thousand values
 local ready, duplicates, i, position = {}, {}, 4, 0
@@ -74,6 +76,7 @@ local function write_jobs()
         taken = links.durable and answered(id)
         if not taken then
           taken = links.unique and holder(links.unique)
+            or links.collapse and collapse.into(links.collapse, id, payload, links.expires_in, i + 5, i + 4 + 2 * extra)
           if links.durable then redis.call('SET', 'jobs:sent:' .. id, taken or '', 'EX', 86400) end
         end
         if taken == '' then
@@ -83,6 +86,7 @@ local function write_jobs()
           if links.many then redis.call('UNLINK', 'jobs:unlinked:' .. id) end
         else
           if links.unique then redis.call('SET', links.unique, id, 'PX', links.unique_ms) end
+          if links.collapse then due = collapse.due(links.collapse) end
           if links.durable_waits then look_at_durable(links) end
           waiting = links.waits and link.wait_for(id, links.waits, links.any, links.sure)
           if links.many then
@@ -119,6 +123,7 @@ local function write_jobs()
           local from = tonumber(due) or clock()
           redis.call('HSET', key, 'expires_at', string.format('%.6f', from + links.expires_in))
         end
+        if links ~= '' and links.collapse then collapse.begin(links.collapse, id) end
         if registry then
           write('ZADD', registry, score, id)
         elseif links ~= '' and links.front then

@@ -23,8 +23,9 @@
 --       failed   position and error of outcomes that could not be written; their claims are still held
 --       to be released  members of `jobs:releasing`
 --       claims   of each: id, queue, execution, payload, and '' or a list of what few jobs have: timeout, result_ttl,
---                interruptions, whether RQ's own code made the job; where there are any: progress, expiry, whether
---                prerequisites are lacking, context, recurring entry, whether to profile it, whether the outbox keeps it, limits
+--                interruptions, whether RQ's own code made the job, the letters of `more` (s: it has steps; any: the few); progress, expiry, whether
+--                prerequisites are lacking, context, recurring entry, whether to profile it, whether the outbox keeps it,
+--                limits, how far its steps have come
 --       trimmed  dead jobs that were too many
 --       due      seconds until the next lane is due, 0 to be asked again at once, '' if this step has not looked
 --

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from jobs import control
-from jobs.attempts.failures import reason_of
+from jobs.attempts.reasons import reason_of
 from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError, NotInWorkerError
 from jobs.inspection import JobQuery

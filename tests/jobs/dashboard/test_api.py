@@ -13,6 +13,7 @@ from jobs.inspection import Count, attempt_counts
 from jobs.scheduler import Entry
 from tests.jobs.dashboard.pages import staff
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
+from tests.sample.commands.waiting import Measure
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -134,6 +135,17 @@ def test_one_job_with_its_history(client, worker):
     assert [step["name"] for step in found["timeline"]] == ["queued", "failed"]
     assert "RuntimeError: bad luck" in found["timeline"][1]["traceback"]
     assert get(client, "api_job", "x").status_code == 404
+
+
+def test_what_a_job_reported_and_returned(client, worker):
+    job, failed = Measure.defer(3), Fail.defer()
+    assert get(client, "api_job", job.id).json()["report"] is None
+    worker.run()
+    found = get(client, "api_job", job.id).json()
+    assert found["returned"] == "3"
+    report = found["report"]
+    assert (report["done"], report["total"], report["text"]) == (3, 3, "counting")
+    assert get(client, "api_job", failed.id).json()["returned"] is None
 
 
 def test_private_arguments_are_not_there(client):

@@ -14,7 +14,9 @@ from jobs.inspection.timeline import Step
 from jobs.job import JobState
 from jobs.record import display
 from tests.jobs.dashboard.pages import count_trips, text, url
+from tests.sample.commands.collapsing import Save
 from tests.sample.commands.notes import Fail, KeepSecret, WriteNote
+from tests.sample.commands.waiting import Measure
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
@@ -233,6 +235,21 @@ def test_a_job_takes_at_most_15_round_trips(state, admin_client, worker, monkeyp
 
 
 @pages
+def test_a_job_that_others_have_collapsed_into_says_so_on_its_page_and_in_lists(admin_client, worker):
+    job = Save.defer(7, "x")
+    assert "collapsed" not in text(admin_client, url("list", "scheduled"))
+    Save.defer_many([(7, str(number)) for number in range(14)])
+
+    page = text(admin_client, url("job", job.id))
+    assert "collapsed" in page and "14 times" in page
+    assert "Put off until, at most" in page and "jobs:collapse:sample.Save:" in page
+    assert "14 more jobs collapsed into it" in text(admin_client, url("list", "scheduled"))
+    assert admin_client.get(url("api_job", job.id)).json()["history"][1]["reason"] == "14 times"
+    worker.hurry().run()
+    assert "14 times" in text(admin_client, url("job", job.id))
+
+
+@pages
 def test_the_last_hour_of_the_command_is_on_the_page(admin_client, worker):
     job = Fail.defer("x")
     assert "This command, last hour" not in text(admin_client, url("job", job.id))
@@ -247,3 +264,19 @@ def test_the_last_hour_of_the_command_is_on_the_page(admin_client, worker):
     assert '<b>Failing 10 %</b> <small>20 attempts, <span class="jobs-nowrap">usually 4 %</span></small>' in page
     assert '<b>Run time 1 s</b> <small>95th percentile, <span class="jobs-nowrap">usually 260 ms</span></small>' in page
     assert page.count('<svg class="jobs-trend') == 2
+
+
+# --- progress --------------------------------------------------------------------------------
+
+
+@pages
+def test_the_last_report_is_shown_with_a_bar(admin_client, worker):
+    job = Measure.defer(1_200)
+    page = url("job", job.id)
+    assert "<h2>Progress</h2>" not in text(admin_client, page)
+    worker.run()
+    shown = text(admin_client, page)
+    assert '<progress class="jobs-progress" max="100" value="100"' in shown
+    assert "1,200 of 1,200 (100 %), counting" in shown
+    get_connection("default").hset(job.key, "report", b"\xff{odd")
+    assert "<h2>Progress</h2>" not in text(admin_client, page)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jobs import bulk
-from jobs.attempts.failures import reason_of
+from jobs.attempts.reasons import reason_of
 from jobs.broker.connections import get_connection
 from jobs.broker.times import HOUR
 from jobs.inspection import Count, JobQuery, error_counts, fingerprints

@@ -79,7 +79,7 @@ class ServerBackend:
             return not any(pipeline.execute())
 
     def _age(self, key: bytes, seconds: float) -> None:
-        for field in ("due", "expires_at"):
+        for field in ("due", "expires_at", "latest"):
             if value := self._client.hget(key, field):
                 self._client.hset(key, field, repr(float(value) - seconds))
         if value := self._client.hget(key, "progress"):

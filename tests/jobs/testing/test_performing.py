@@ -11,6 +11,7 @@ from django.utils import timezone, translation
 from jobs import Mandate, control, queues
 from jobs.errors import NotInWorkerError, UnknownQueueError
 from jobs.queues import get_queue
+from tests.sample.commands.collapsing import Save, SaveAtOnce
 from tests.sample.commands.limits import Guarded, Once, TellContext
 from tests.sample.commands.notes import Fail, ShoutNote, WriteNote
 from tests.sample.commands.original import MyCommand
@@ -504,3 +505,34 @@ def test_performing_counts_the_queries_of_the_jobs_alone(jobs, django_assert_num
     WriteNote.defer("x")
     with django_assert_num_queries(1):
         jobs.perform_enqueued_jobs()
+
+
+# --- jobs that collapse ----------------------------------------------------------------------
+
+
+def test_jobs_that_collapse_are_one_push_with_the_last_arguments(jobs):
+    first, second = Save.defer(7, "a"), Save.defer(7, "b")
+
+    assert second.id == first.id
+    jobs.assert_enqueued_jobs(1)
+    jobs.assert_enqueued_with(Save, args=(7, "b"), at=timezone.now() + timedelta(seconds=60))
+    with jobs.assert_no_enqueued_jobs():
+        Save.defer(7, "c")
+    assert (jobs.travel(59), jobs.travel(2), texts()) == (0, 1, ["c"])
+
+
+def test_each_push_moves_the_job_on_the_clock_of_the_test_until_at_most(jobs):
+    Save.defer(7, "0")
+    for number in range(1, 20):
+        jobs.travel(50)
+        Save.defer(7, str(number))
+    jobs.travel(600)
+
+    assert texts() == ["11", "19"]  # the first job ran 600 s after its first push, the second began after that
+
+
+def test_without_a_wait_jobs_collapse_while_one_is_queued(jobs):
+    first = SaveAtOnce.defer(7, "a")
+    assert SaveAtOnce.defer(7, "b").id == first.id
+    assert (jobs.perform_enqueued_jobs(), texts()) == (1, ["b"])
+    assert SaveAtOnce.defer(7, "c").id != first.id

@@ -16,6 +16,7 @@ from jobs.errors import ChangeRefusedError, PrerequisiteError
 from jobs.record import registry
 from tests.jobs.testing.backends import Backend, KitBackend, ServerBackend
 from tests.processes import WorkerProcess
+from tests.sample.commands.collapsing import Save, SaveFirst
 from tests.sample.commands.groups import InGroup, InTaskGroup, RequeueOnFlaky
 from tests.sample.commands.limits import DeferWithContext, Fresh, Guarded, Once, TellContext, Unguarded
 from tests.sample.commands.long import Exit
@@ -608,6 +609,39 @@ def a_unique_jobs_lock_ends_with_its_time(backend):
 
     assert not Once.defer(7).duplicate
     assert first.state == "scheduled"
+
+
+# --- jobs that collapse ----------------------------------------------------------------------
+
+
+@scenario
+def jobs_of_a_key_collapse_until_one_begins(backend):
+    first, second, other = Save.defer(7, "a"), Save.defer(7, "b"), Save.defer(8, "c")
+    assert (second.id, second.duplicate, other.duplicate) == (first.id, True, False)
+    backend.travel(61)
+    third = Save.defer(7, "d")
+
+    assert sorted(texts()) == ["b", "c"]
+    assert (first.state, third.duplicate) == ("finished", False)
+    assert names(first) == ["queued", "collapsed", "started", "finished"]
+
+
+@scenario
+def a_job_that_is_retried_takes_no_further_arguments(backend):
+    first = Save.defer(7, "a", fails=True)
+    backend.travel(61)
+    second = Save.defer(7, "b")
+
+    assert (first.state, second.duplicate) == ("retrying", False)
+    assert Save.defer(7, "c").id == second.id
+
+
+@scenario
+def with_keep_first_the_first_arguments_stay(backend):
+    SaveFirst.defer(7, "a")
+    SaveFirst.defer(7, "b")
+    backend.travel(61)
+    assert texts() == ["a"]
 
 
 # --- transactions ----------------------------------------------------------------------------

@@ -42,6 +42,17 @@ def test_no_exit_code_that_a_job_chooses_ends_a_burst(worker_process):
     assert (job.reason, after.state) == ("poison", "finished")
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_burst_does_not_leave_the_claims_of_its_own_child(times, worker_process):
+    """The server did not answer when the parent wanted to give them back."""
+    job, after = ExitAtOnce.defer(0), WriteNote.defer("after")
+    worker = worker_process("default", concurrency=1, burst=True, env=FAULTY | {"FAILING_SETTLING": str(times)})
+
+    assert worker.wait() == 0, worker.output
+    assert (job.reason, after.state) == ("poison", "finished")
+    assert get_connection("default").zrange("jobs:workers", 0, -1) == []
+
+
 def test_a_mark_counts_only_from_the_process_itself():
     board = Board(1)
     assert board.ended(os.getpid()) is None

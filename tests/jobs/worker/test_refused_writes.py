@@ -26,6 +26,7 @@ from jobs.worker.connection import Wire
 from jobs.worker.promotion import _PROMOTE, Promotion
 from jobs.worker.steps import _STEP
 from tests.sample import functions
+from tests.sample.commands.collapsing import SaveDurably
 from tests.sample.commands.limits import OncePerNumber
 from tests.sample.commands.notes import WriteNote
 
@@ -286,6 +287,7 @@ SCENARIOS = {
     "push": pushing(),
     "push scheduled": pushing(wait=60),
     "push unique": pushing(OncePerNumber, ((1,), (2,))),
+    "push collapsing": pushing(SaveDurably, ((1, "a"), (1, "b"), (2, "c")), durable=False),
     "push waiting": pushing(prereq_failure="run"),
     "push many": pushing_many(_PUSH),
     "link many": pushing_many(prerequisites._LINK),

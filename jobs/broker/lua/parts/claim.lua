@@ -29,13 +29,14 @@ local function take(queue, id, name, job)
   redis.call('HSET', key, 'status', 'started', 'started_at', iso, 'worker_name', worker)
   local more = ''
   if job[2] or job[3] or job[4] or job[5] or job[6] then
-    more = { job[2] or '', job[3] or '', job[4] or '', job[5] and 1 or 0 }
+    more = { job[2] or '', job[3] or '', job[4] or '', job[5] and 1 or 0, job[6] or '' }
   end
   if job[6] then -- what few jobs have is read only of those
     local few = redis.call('HMGET', key, 'progress', 'expires_at', 'prereqs', 'context', 'schedule', 'profile', 'durable')
     local waits = few[3] and redis.call('EXISTS', 'jobs:waits:' .. id) or 0
-    more[5], more[6], more[7], more[8] = few[1] or '', few[2] or '', waits, few[4] or ''
-    more[9], more[10], more[11], more[12] = few[5] or '', few[6] or '', few[7] == 'kept' and '1' or '', job.limited or ''
+    more[6], more[7], more[8], more[9] = few[1] or '', few[2] or '', waits, few[4] or ''
+    more[10], more[11], more[12], more[13] = few[5] or '', few[6] or '', few[7] == 'kept' and '1' or '', job.limited or ''
+    more[14] = string.find(job[6], 's', 1, true) and redis.call('HGET', key, 'steps') or ''
   end
   local words = claim.words
   if words then

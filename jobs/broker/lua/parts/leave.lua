@@ -1,4 +1,4 @@
--- Parts: server, move, ended, record
+-- Parts: server, move, ended, record, waiters
 -- The end of a job. No other code tells those that wait for it. Of the script: `prefix`.
 local leave = { is_awaited = 0, job = 0, as_recorded = 0, broken = 0, trim = 0 }
 
@@ -10,31 +10,35 @@ local function tell(entry, id, outcome)
   if left > 0 then redis.call('PEXPIRE', key, left) end
 end
 
--- Whether any of some jobs has others that wait for it. One look for all of them.
+-- Whether anything waits for any of some jobs: other jobs, or processes. One look for all of them.
 function leave.is_awaited(ids)
   for first = 1, #ids, 500 do -- `unpack` fills Lua's stack, which holds a few thousand values
     local keys = {}
     for at = first, math.min(first + 499, #ids) do
       local id, n = ids[at], #keys
       keys[n + 1], keys[n + 2] = 'jobs:dependents:' .. id, 'jobs:followers:' .. id
-      keys[n + 3] = prefix .. 'job:' .. id .. ':dependents'
+      keys[n + 3], keys[n + 4] = prefix .. 'job:' .. id .. ':dependents', 'jobs:waiters:' .. id
     end
     if redis.call('EXISTS', unpack(keys)) > 0 then return true end
   end
   return false
 end
 
--- A job has ended: finished, dead, discarded, cancelled or deleted. Those that wait for it are to be released, after
--- this script and in slices. Until that is done the set of them stands in `jobs:releasing`, which recovery drains.
--- `followers` wait for any end, `dependents` for a good one; and RQ's own code has dependents.
+-- A job has ended: finished, dead, discarded, cancelled or deleted. Processes that wait for it are woken: by the time that
+-- they read its record, this script is over. Jobs that wait for it are to be released, after this script and in slices.
+-- Until that is done the set of them stands in `jobs:releasing`, which recovery drains. `followers` wait for any end, `dependents` for a good one; and RQ's own code has dependents.
 --
 -- `entry`: the recurring entry whose run it is, or ''; `kept`: whether the outbox has the job until now; without an
 -- entry the job's record says both. `releasing`: a list to which the new members of `jobs:releasing` are added. Returns
 -- whether RQ's code has dependents to release.
 function leave.job(id, queue, outcome, entry, releasing, kept)
   local key, dependents, followers = prefix .. 'job:' .. id, 'jobs:dependents:' .. id, 'jobs:followers:' .. id
-  local plain, has_plain, members = key .. ':dependents', false, {}
-  if redis.call('EXISTS', dependents, followers, plain) > 0 then
+  local plain, has_plain, members, waiting = key .. ':dependents', false, {}, 'jobs:waiters:' .. id
+  if redis.call('EXISTS', dependents, followers, plain, waiting) > 0 then
+    if redis.call('EXISTS', waiting) == 1 then
+      waiters.wake('end', id)
+      redis.call('DEL', waiting)
+    end
     if outcome == 'finished' and redis.call('EXISTS', dependents) == 1 then members[1] = dependents end
     if redis.call('EXISTS', followers) == 1 then members[#members + 1] = followers end
     has_plain = outcome == 'finished' and redis.call('EXISTS', plain) == 1

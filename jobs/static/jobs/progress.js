@@ -1,0 +1,10 @@
+// Follows jobs by server-sent events, where the project serves ASGI: {% job_progress %} loads this file.
+for (const place of document.querySelectorAll("[data-jobs-events]")) {
+  const source = new EventSource(place.dataset.jobsEvents);
+  delete place.dataset.jobsEvents; // the file may be loaded once more
+  source.addEventListener("part", (event) => { place.innerHTML = event.data; });
+  source.addEventListener("end", (event) => {
+    source.close();
+    if (event.data === "refresh") location.reload();
+  });
+}

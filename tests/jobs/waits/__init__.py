@@ -1,0 +1,1 @@
+"""`job.wait`, `job.await_result` and `self.report`, on a real server."""
