@@ -34,6 +34,6 @@ def limits(attempt: Attempt, command: Any, call: payload.Call) -> Amended:
     if call.is_tagged:
         args, named = arguments.decode([args, {"": kwargs}])
         kwargs = named[""]
-    fields = values.of_job(command, args, kwargs)
+    fields = values.of_job(command, args, kwargs, as_text(attempt.claim.more.limits))
     logger.info("handed back: %s was deferred before its limits were declared", attempt, extra=attempt.fields())
     return Amended(more.added((*fields, more.FIELD, attempt.claim.letters), more.LIMITS))

@@ -91,18 +91,20 @@ def lacks(command: Any, stored: str) -> bool:
     return not known.issuperset(policy.ids(command, registry.name_of(command)))
 
 
-def of_job(bound: Any, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
+def of_job(bound: Any, args: Sequence[Any], named: Mapping[str, Any], stored: str) -> tuple[Any, ...]:
     """
-    Return the fields of a job that was deferred without them, of the command `bound` with these arguments. Raises
-    PayloadError if a key's value cannot be computed: the job can never run.
+    Return the fields of a job that was deferred without them, of the command `bound` with these arguments. `stored`: its
+    field `limits`, whose share is kept. Raises PayloadError if a key's value cannot be computed: the job can never run.
     """
     name = registry.name_of(type(bound))
     try:
-        return fields(type(bound), name, bound, args, named)
+        text = fields(type(bound), name, bound, args, named)[1]
     except Exception as error:
         raise PayloadError(
             f"The limits of {name} cannot be computed for this job: {type(error).__name__}: {error}"
         ) from error
+    turn = share_of(("limits", stored))
+    return ("limits", f"{text}\n{turn}" if turn else text)
 
 
 def _number(seconds: float) -> str:

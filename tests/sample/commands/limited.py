@@ -1,4 +1,10 @@
+import os
+import signal
+import time
+from pathlib import Path
+
 from jobs import Concurrency, Mandate, Rate, limit
+from tests.sample.models import Note
 
 
 class OneAtATime(Mandate):
@@ -141,3 +147,33 @@ class Wide(Mandate):
 
     def call(self) -> None:
         pass
+
+
+class Stubborn(Mandate):
+    """Writes when it enters and when it leaves; the first one does not obey an interrupt at once."""
+
+    limits = [Concurrency(1)]
+    name: str
+
+    def call(self) -> None:
+        Note.objects.create(text=f"{self.name} enters")
+        until = time.monotonic() + (1.5 if self.name == "first" else 0)
+        while time.monotonic() < until:
+            try:
+                time.sleep(0.01)
+            except BaseException:
+                Note.objects.create(text="interrupted")
+        Note.objects.create(text=f"{self.name} leaves")
+
+
+class KillsItsWorker(Mandate):
+    limits = [Concurrency(1)]
+    path: str
+    number: int
+
+    def call(self) -> None:
+        Note.objects.create(text=f"{self.number} enters")
+        if self.number == 0 and not Path(self.path).exists():
+            Path(self.path).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        Note.objects.create(text=f"{self.number} leaves")
