@@ -314,6 +314,16 @@ def test_a_lost_message_is_made_good_by_the_next_look(worker, monkeypatch):
     assert result == {"value": 1}
 
 
+def test_a_process_that_died_while_it_waited_leaves_nothing_but_a_note_until_the_end(worker):
+    job = Echo.defer(1)
+    client = get_connection("default")
+    client.sadd(keys.waiters(job.id), "a-process-that-died")
+    worker.run()
+    assert job.state == "finished"
+    assert not client.exists(keys.waiters(job.id))
+    assert job.wait(5) == 1
+
+
 def test_a_connection_that_is_cut_is_opened_again(worker, waiting):
     wait = waiting(Echo.defer(1))
     client = get_connection("default")
