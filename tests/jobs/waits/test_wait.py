@@ -149,6 +149,20 @@ def test_a_wait_ends_at_its_time(worker):
     assert job.wait(0.5) == 1
 
 
+def test_without_time_a_wait_reads_once(worker):
+    listener._listeners.clear()
+    job = Echo.defer([1])
+    with pytest.raises(WaitTimeoutError):
+        job.wait(0)
+    with pytest.raises(WaitTimeoutError):
+        async_to_sync(job.await_result)(0)
+    worker.run()
+    listener._listeners.clear()
+    assert job.wait(0) == [1]
+    assert async_to_sync(job.await_result)(0) == [1]
+    assert not listener._listeners  # an end that is there needs no thread
+
+
 @pytest.mark.parametrize("timeout", [-1, float("nan"), float("-inf"), "soon"])
 def test_an_impossible_time_is_refused(timeout):
     with pytest.raises(ValueError, match="timeout=.* is impossible"):
@@ -312,6 +326,16 @@ def test_a_lost_message_is_made_good_by_the_next_look(worker, monkeypatch):
     worker.run()
     thread.join(20)
     assert result == {"value": 1}
+
+
+def test_a_process_that_died_while_it_waited_leaves_nothing_but_a_note_until_the_end(worker):
+    job = Echo.defer(1)
+    client = get_connection("default")
+    client.sadd(keys.waiters(job.id), "a-process-that-died")
+    worker.run()
+    assert job.state == "finished"
+    assert not client.exists(keys.waiters(job.id))
+    assert job.wait(5) == 1
 
 
 def test_a_connection_that_is_cut_is_opened_again(worker, waiting):
