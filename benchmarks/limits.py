@@ -70,19 +70,28 @@ class Bench:
             pipeline.zcard("rq:deferred:default")
             return sum(pipeline.execute())
 
-    def drain(self, fill: Callable[[int], object], before: Callable[[], object] | None = None) -> tuple[float, float]:
-        """Fill the queue, and run what was added. Returns jobs a second, and microseconds of processors a job."""
+    def use(self) -> None:
+        """Make the server that of this process, and of workers that start from now on."""
+        from django.conf import settings
+
+        from config.queues import rq_queues
+
+        os.environ["REDIS_URL"] = self.server.url
+        settings.RQ_QUEUES = rq_queues(self.server.url)
+
+    def drain(self, command: Any, row: Callable[[int], tuple[Any, ...]] = lambda at: ()) -> tuple[float, float]:
+        """
+        Enqueue jobs beside those that wait in lanes, and run them. Returns jobs a second, and microseconds of
+        processors a job.
+        """
         from jobs import queues
 
-        self.client.flushall()
+        self.use()
+        waiting, jobs = self.left(), self.sizes.jobs
+        queues.pause("default")
         with self.working() as process:
-            if before:
-                before()
-            waiting = self.left()
-            queues.pause("default")
-            time.sleep(1.5)  # every child knows it
-            jobs = self.sizes.jobs
-            fill(jobs)
+            command.defer_many([row(at) for at in range(jobs)])
+            time.sleep(1.5)  # every child knows of the pause, and has none of its own start to do
             queues.resume("default")
             wait_for(lambda: self.left() < waiting + jobs, PATIENCE, "it begins", process, every=0.002)
             begun, used = time.perf_counter(), cpu_seconds(process, self.server)
@@ -126,26 +135,29 @@ def place() -> str:
 def cost(bench: Bench) -> None:
     from benchmarks.app.commands import Noop, NoopLimited
 
-    limited = lambda: bench.drain(lambda n: NoopLimited.defer_many([()] * n))  # noqa: E731
-    bench.pairs("one limit : none (target 0.8)", limited, lambda: bench.drain(lambda n: Noop.defer_many([()] * n)))
+    bench.pairs("one limit : none (target 0.8)", lambda: bench.drain(NoopLimited), lambda: bench.drain(Noop))
 
 
 def lanes(bench: Bench) -> None:
     from benchmarks.app.commands import Noop, NoopOfKey
 
     many = bench.sizes.keys
-    keyed = lambda: bench.drain(lambda n: NoopOfKey.defer_many([(at % many,) for at in range(n)]))  # noqa: E731
-    bench.pairs(f"{many:,} keys : no limit", keyed, lambda: bench.drain(lambda n: Noop.defer_many([()] * n)))
-    left = sorted(key.decode() for key in bench.client.scan_iter("jobs:lane*"))
-    print(f"keys of lanes left at the end: {len(left)}", flush=True)
+    keyed = lambda: bench.drain(NoopOfKey, lambda at: (at % many,))  # noqa: E731
+    bench.pairs(f"{many:,} keys : no limit", keyed, lambda: bench.drain(Noop))
+    print(f"keys of lanes left at the end: {len(list(bench.client.scan_iter('jobs:lane*')))}", flush=True)
 
 
 def beside(bench: Bench) -> None:
     from benchmarks.app.commands import Noop
 
-    fill = lambda n: Noop.defer_many([()] * n)  # noqa: E731
-    with_lane = lambda: bench.drain(fill, before=bench.fill_lane)  # noqa: E731
-    bench.pairs(f"beside a lane of {bench.sizes.lane:,} : without (target 0.95)", with_lane, lambda: bench.drain(fill))
+    folder = bench.folder / "other"
+    folder.mkdir()
+    with bench.working():
+        bench.fill_lane()
+    with Valkey(folder, os.environ) as server:
+        other = Bench(folder, server, bench.sizes)
+        title = f"beside a lane of {bench.sizes.lane:,} : without (target 0.95)"
+        bench.pairs(title, lambda: bench.drain(Noop), lambda: other.drain(Noop))
 
 
 def rate(bench: Bench) -> None:
@@ -345,23 +357,15 @@ def main() -> int:
             "REDIS_URL": "redis://replaced-below",
             "DATABASE_URL": f"sqlite:///{folder / 'database'}",
         }
+        import django
+
+        django.setup()
         for part in chosen:
             with Valkey(folder, os.environ) as server:
-                os.environ["REDIS_URL"] = server.url
-                started(part, folder, server, SMALL if small else Sizes())
+                bench = Bench(folder, server, SMALL if small else Sizes())
+                bench.use()
+                PARTS[part](bench)
     return 0
-
-
-def started(part: str, folder: Path, server: Valkey, sizes: Sizes) -> None:
-    import django
-
-    from config.queues import rq_queues
-
-    django.setup()
-    from django.conf import settings
-
-    settings.RQ_QUEUES = rq_queues(server.url)
-    PARTS[part](Bench(folder, server, sizes))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone, translation
 
-from jobs import Collapse, Mandate, control, queues
+from jobs import Batch, Collapse, Mandate, control, queues
 from jobs.attempts.outcomes import Finished, GivenBack
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
@@ -18,6 +18,7 @@ from jobs.job import JobState
 from jobs.scheduler import Entry, add, run_now
 from jobs.worker.connection import Wire
 from jobs.worker.recovery import recover
+from jobs.worker.release import release
 from tests.jobs.conftest import InlineWorker
 from tests.sample.commands.collapsing import (
     Save,
@@ -26,6 +27,7 @@ from tests.sample.commands.collapsing import (
     SaveByInitial,
     SaveFirst,
     SaveInTime,
+    SaveInTurn,
     SaveLimited,
 )
 from tests.sample.commands.notes import WriteNote
@@ -365,6 +367,33 @@ def test_a_queued_job_takes_the_limits_of_the_last_call(worker):
     assert [key.decode() for key in job.connection.keys("jobs:slots:*")] == [
         'jobs:slots:sample.SaveLimited:concurrency:shop="b"'
     ]
+
+
+def test_a_job_with_calls_of_two_batches_is_a_member_of_both(worker):
+    jobs = []
+    for text_ in ("one", "two"):
+        with Batch(on_success=WriteNote.prepare(f"after {text_}")):
+            jobs.append(save(text=text_))
+    save(text="three")
+    worker.hurry().run()
+    while left := worker.client.smembers("jobs:releasing"):
+        for member in left:
+            release(worker.client, member)
+        worker.run()
+
+    assert jobs[0].id == jobs[1].id
+    assert sorted(texts()) == ["after one", "after two", "three"]
+
+
+def test_a_job_that_waits_for_its_turn_takes_calls_of_its_tenant(worker):
+    SaveInTurn.defer(1, "a", "first")
+    job = SaveInTurn.defer(2, "a", "old")
+    assert job.state == JobState.LIMITED
+    assert SaveInTurn.defer(2, "a", "new").id == job.id
+    assert not SaveInTurn.defer(2, "b", "other").duplicate
+    worker.run()
+    assert texts() == ["first", "other", "new"]
+    assert job.connection.keys("jobs:lane*") == []
 
 
 # --- the key ---------------------------------------------------------------------------------

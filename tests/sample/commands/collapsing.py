@@ -76,3 +76,10 @@ class SaveLimited(Mandate):
 
     def call(self) -> None:
         Note.objects.create(text=self.text)
+
+
+class SaveInTurn(SaveLimited):
+    """Shops take turns; the calls of a user collapse."""
+
+    limits = []
+    share = "shop"

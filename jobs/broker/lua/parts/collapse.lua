@@ -35,7 +35,7 @@ function collapse.into(by, id, payload, expires_in, first, last)
   for at = first, last, 2 do
     if ARGV[at] == 'more' then
       letters = letters .. ARGV[at + 1]
-    else
+    elseif ARGV[at] ~= 'batch' then -- which the job joins beside its own: batch.stand_for
       own[#own + 1], own[#own + 2] = ARGV[at], ARGV[at + 1]
     end
     if ARGV[at] == 'limits' then limits = ARGV[at + 1] end
