@@ -77,6 +77,10 @@ class BatchError(JobsError, ValueError):
     """Raised for a batch that is invalid: too deep, on two servers, with a callback that is not prepared."""
 
 
+class FlowError(BatchError):
+    """Raised by `flow.add` for a step that cannot be: after a step of another flow, with a result that there is not."""
+
+
 class BatchEndedError(BatchError):
     """Raised for jobs that are added to a batch which has ended or was cancelled."""
 

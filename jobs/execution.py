@@ -17,7 +17,7 @@ from django.db import DatabaseError
 from rq.job import get_current_job
 
 from jobs import conf
-from jobs.attempts import failures, forks, profiles, slowing
+from jobs.attempts import failures, forks, profiles, slowing, upstream
 from jobs.attempts.claim import Claim
 from jobs.attempts.current import Attempt, begin, end
 from jobs.attempts.interrupt import Interruptible, JobInterrupt, TimedOut
@@ -37,7 +37,7 @@ from jobs.job import MandateJob
 from jobs.limits import values
 from jobs.mandate import Mandate, finished, invoke
 from jobs.outbox import receipts
-from jobs.record import arguments, display, payload, prerequisites, registry
+from jobs.record import arguments, display, payload, prerequisites, references, registry
 from jobs.safe_logging import safe_logger
 
 logger = safe_logger("jobs")
@@ -83,12 +83,16 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
         more = claim.more
         if more.has_prerequisites and prerequisites.lacking(get_connection(claim.queue_name), claim.job_id):
             return Ended(failures.not_yet(current), current.command)
+        if more.on_failure == b"cancel" and (ended := upstream.bad_end(current)):
+            return Ended(ended, current.command)
         if more.expires_at and claim.is_expired:
             return Ended(failures.expired(current), current.command)
         with (
             restored(more.context) if more.context else _AS_IT_IS,
             within(more.batches, claim.id) if more.batches else _AS_IT_IS,
         ):
+            if more.batches and call.is_tagged:
+                call = _with_results(claim, call)
             built = _build(*call)
             if built.limits and values.lacks(type(built), as_text(more.limits)):
                 return Ended(slowing.amended(current, _limits(built, call)), current.command)
@@ -199,6 +203,11 @@ def _with_text(error: TimedOut, claim: Claim) -> TimedOut:
     worded.__cause__, worded.__context__ = error.__cause__, error.__context__
     worded.__suppress_context__ = error.__suppress_context__
     return worded
+
+
+def _with_results(claim: Claim, call: payload.Call) -> payload.Call:
+    args, kwargs = references.filled(get_connection(claim.queue_name), [call.args, call.kwargs])
+    return call._replace(args=args, kwargs=kwargs)
 
 
 def _log_begin(attempt: Attempt, call: payload.Call) -> None:
