@@ -7,6 +7,7 @@ from jobs.compat import import_paths
 
 if TYPE_CHECKING:
     from jobs.batches.batch import Batch
+    from jobs.batches.workflow import Workflow
     from jobs.job import MandateJob
     from jobs.limits.code import limit
     from jobs.limits.collapse import Collapse
@@ -14,7 +15,18 @@ if TYPE_CHECKING:
     from jobs.mandate import Mandate
     from jobs.retries import Deadlock, RetryOn
 
-__all__ = ["Batch", "Collapse", "Concurrency", "Deadlock", "Mandate", "MandateJob", "Rate", "RetryOn", "limit"]
+__all__ = [
+    "Batch",
+    "Collapse",
+    "Concurrency",
+    "Deadlock",
+    "Mandate",
+    "MandateJob",
+    "Rate",
+    "RetryOn",
+    "Workflow",
+    "limit",
+]
 
 __version__ = "0.1.0"  # of the distribution, django-mandate
 
@@ -28,6 +40,7 @@ _HOMES = {
     "Mandate": "mandate",
     "MandateJob": "job",
     "RetryOn": "retries",
+    "Workflow": "batches.workflow",
 }
 
 import_paths.install()

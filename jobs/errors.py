@@ -77,6 +77,22 @@ class LimitError(JobsError, ValueError):
     """Raised for a limit that no command declares, and for a change that it does not take. The message names it."""
 
 
+class BatchError(JobsError, ValueError):
+    """Raised for a batch that is invalid: too deep, on two servers, with a callback that is not prepared."""
+
+
+class FlowError(BatchError):
+    """Raised by `flow.add` for a step that cannot be: after a step of another flow, with a result that there is not."""
+
+
+class BatchEndedError(BatchError):
+    """Raised for jobs that are added to a batch which has ended or was cancelled."""
+
+
+class BatchNotFoundError(BatchError, LookupError):
+    """Raised for the id of a batch that was never written, or is forgotten."""
+
+
 class OverLimitError(JobsError):
     """
     Raised by `limit` if its block would be delayed for too long. `seconds`: when it may begin. A job that raises it
@@ -86,18 +102,6 @@ class OverLimitError(JobsError):
     def __init__(self, name: str, seconds: float) -> None:
         super().__init__(f"The rate of {name!r} admits nothing for {seconds:.3g} s. Wait so long, or raise its `wait`.")
         self.name, self.seconds = name, seconds
-
-
-class BatchError(JobsError, ValueError):
-    """Raised for a batch that is invalid: too deep, on two servers, with a callback that is not prepared."""
-
-
-class BatchEndedError(BatchError):
-    """Raised for jobs that are added to a batch which has ended or was cancelled."""
-
-
-class BatchNotFoundError(BatchError, LookupError):
-    """Raised for the id of a batch that was never written, or is forgotten."""
 
 
 class PrereqJobNotFinishedError(JobsError):

@@ -18,7 +18,7 @@ from django.db import DatabaseError
 from rq.job import get_current_job
 
 from jobs import conf
-from jobs.attempts import amending, failures, forks, profiles
+from jobs.attempts import amending, failures, forks, profiles, upstream
 from jobs.attempts.claim import Claim
 from jobs.attempts.current import Attempt, begin, end
 from jobs.attempts.interrupt import Interruptible, JobInterrupt, TimedOut
@@ -38,7 +38,7 @@ from jobs.errors import (
 from jobs.job import MandateJob
 from jobs.mandate import Mandate, finished, invoke
 from jobs.outbox import receipts
-from jobs.record import arguments, display, payload, prerequisites, registry
+from jobs.record import arguments, display, payload, prerequisites, references, registry
 from jobs.safe_logging import safe_logger
 
 logger = safe_logger("jobs")
@@ -84,12 +84,16 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
         few = claim.more
         if few.has_prerequisites and prerequisites.lacking(get_connection(claim.queue_name), claim.job_id):
             return Ended(failures.not_yet(current), current.command)
+        if few.on_failure == b"cancel" and (ended := upstream.bad_end(current)):
+            return Ended(ended, current.command)
         if few.expires_at and claim.is_expired:
             return Ended(failures.expired(current), current.command)
         with (
             restored(few.context) if few.context else _AS_IT_IS,
             within(few.batches, claim.id) if few.batches else _AS_IT_IS,
         ):
+            if few.batches and call.is_tagged:
+                call = _with_results(claim, call)
             built = _build(*call)
             if built.is_async and thread.loop is not None and not (claim.is_async or claim.is_plain):
                 return Ended(amending.kind(claim, is_async=True), current.command)
@@ -253,6 +257,11 @@ def _with_text(error: TimedOut, claim: Claim) -> TimedOut:
     worded.__cause__, worded.__context__ = error.__cause__, error.__context__
     worded.__suppress_context__ = error.__suppress_context__
     return worded
+
+
+def _with_results(claim: Claim, call: payload.Call) -> payload.Call:
+    args, kwargs = references.filled(get_connection(claim.queue_name), [call.args, call.kwargs])
+    return call._replace(args=args, kwargs=kwargs)
 
 
 def _log_begin(attempt: Attempt, call: payload.Call) -> None:

@@ -49,6 +49,7 @@ class More(NamedTuple):
     steps: bytes = b""  # how far its steps have come
     batches: bytes = b""  # the ids of the batches whose member it is, with spaces
     callback: bytes = b""  # the batch that it calls back for
+    on_failure: bytes = b""  # of the step of a flow: `run` or `cancel`, if a step before it did not finish
 
 
 NOTHING_MORE = More()

@@ -1,7 +1,6 @@
 """A batch: written with the jobs of its block, then read, extended, cancelled or retried by its id."""
 
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from asgiref.sync import sync_to_async
@@ -9,7 +8,7 @@ from redis import Redis
 
 from jobs import control
 from jobs.batches import members, record
-from jobs.batches.block import Block
+from jobs.batches.block import Block, Members
 from jobs.batches.openings import Addition, NewBatch
 from jobs.batches.record import EVENTS, Header, MemberState, NewHeader, Prepared
 from jobs.broker import keys
@@ -29,28 +28,6 @@ class _Around(NamedTuple):
     depth: int = 0
     client: Redis | None = None
     step: str = ""  # the job that opens it
-
-
-class _Members:
-    """A `with` whose jobs become members of a batch."""
-
-    def __init__(self, block: Block) -> None:
-        self._block = block
-
-    def __enter__(self) -> Self:
-        self._block.enter()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._block.close()
-        self._block.finish(is_failed=kind is not None)
-
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: Any, tb: Any) -> None:
-        self._block.close()
-        await sync_to_async(self._block.finish)(is_failed=kind is not None)
 
 
 class Batch:
@@ -84,7 +61,7 @@ class Batch:
 
         Raises BatchError for a callback that is not prepared, an impossible `flush`, or a name that is not a text.
         """
-        self.id = new_id()
+        self._id = new_id()
         self._callbacks = dict(zip(EVENTS, (on_success, on_complete, on_dead), strict=True))
         for event, given in self._callbacks.items():
             if given is not None and not isinstance(given, Prepared):
@@ -101,7 +78,7 @@ class Batch:
         self._job_id = ""
 
     @classmethod
-    def get(cls, batch_id: str) -> "Batch":
+    def get(cls, batch_id: str) -> Self:
         """Return the batch of that id. Raises BatchNotFoundError, RedisUnavailableError."""
         for client in servers():
             if record.read(client, batch_id) is not None:
@@ -109,14 +86,19 @@ class Batch:
         raise record.not_found(batch_id)
 
     @classmethod
-    def handle(cls, batch_id: str, client: Redis, job_id: str = "") -> "Batch":
+    def handle(cls, batch_id: str, client: Redis, job_id: str = "") -> Self:
         """Return a handle to a batch on that server, without a call to it. `job_id`: the member that asks, if any."""
         batch = cls()
-        batch.id, batch._client, batch._job_id = batch_id, client, job_id
+        batch._id, batch._client, batch._job_id = batch_id, client, job_id
         return batch
 
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return (self._block and self._block.stands_for) or self._id
+
     def __repr__(self) -> str:
-        return f"<Batch {self.id}>"
+        return f"<{type(self).__name__} {self.id}>"
 
     # --- the block -------------------------------------------------------------------------------
 
@@ -131,14 +113,14 @@ class Batch:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        _Members(self._opened()).__exit__(*error)
+        Members(self._opened()).__exit__(*error)
 
     async def __aenter__(self) -> Self:
         (await sync_to_async(self._new_block)()).enter()
         return self
 
     async def __aexit__(self, *error: Any) -> None:
-        await _Members(self._opened()).__aexit__(*error)
+        await Members(self._opened()).__aexit__(*error)
 
     def _opened(self) -> Block:
         assert self._block is not None  # noqa: S101
@@ -175,7 +157,7 @@ class Batch:
             return _around(Batch.get(batch_id))._replace(step=job_id)
         return _Around()
 
-    def add(self) -> _Members:
+    def add(self) -> Members:
         """
         Return a block whose jobs are added to this batch: `with self.batch.add():` in a member, or from anywhere while
         the batch has not ended.
@@ -186,7 +168,7 @@ class Batch:
         if header.success or header.is_cancelled or (header.complete and self.has_ended):
             raise BatchEndedError(f"Batch {self.id} has ended. Add the jobs to a new batch.")
         opening = Addition(self.id, self._job_id or new_id(), header.depth)
-        return _Members(Block(opening, client=self._server()))
+        return Members(Block(opening, client=self._server()))
 
     # --- reading ---------------------------------------------------------------------------------
 

@@ -3,10 +3,12 @@ Collects the jobs of a `with` and writes them when it ends, as members of a batc
 one is open, and nothing if the block raises.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextvars import Token
-from typing import Any, NamedTuple, Protocol
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self
 
+from asgiref.sync import sync_to_async
 from redis import Redis
 
 from jobs import conf, queues, runtime
@@ -71,7 +73,7 @@ class Block:
         self.opening, self.client = opening, client
         self._id, self._callbacks, self._flush = opening.batch_id, callbacks, flush
         self._taken: list[_Taken] = []
-        self._number, self._is_begun = 0, False
+        self._number, self._is_begun, self._is_open = 0, False, False
         self.stands_for = ""  # the id of the unique flow that exists already: nothing is written
         self._around: Any = None
         self._token: Token[Any]
@@ -82,9 +84,16 @@ class Block:
         """Take the jobs that are deferred in the calling context from here on."""
         self._around = record.opened.get()
         self._token = record.opened.set(self)
+        self._is_open = True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes jobs: between `enter` and `close`."""
+        return self._is_open
 
     def close(self) -> None:
         """Take no more jobs."""
+        self._is_open = False
         record.opened.reset(self._token)
 
     def finish(self, *, is_failed: bool) -> None:
@@ -158,7 +167,8 @@ class Block:
             if block.opening.holds_first:
                 hooks.on_commit(block._begin)
         sealers = [block.opening.sealer(block._expected(), jobs[0].queue) for block in reversed(blocks)]
-        all_jobs = [_durable(job) for job in [*jobs, *sealers]]
+        members = {job.id for job in jobs}
+        all_jobs = [_durable(job, members) for job in [*jobs, *sealers]]
         queues.push_with_handles(all_jobs, [*handles, *queues.handles_of(sealers)])
 
     def _write_some(self) -> None:
@@ -212,6 +222,28 @@ class Block:
         return [*children, *(job.id for taken in alive for job in taken.jobs)]
 
 
+class Members:
+    """A `with` whose jobs become members of a batch."""
+
+    def __init__(self, block: Block) -> None:
+        self._block = block
+
+    def __enter__(self) -> Self:
+        self._block.enter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._block.close()
+        self._block.finish(is_failed=kind is not None)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: Any, tb: Any) -> None:
+        self._block.close()
+        await sync_to_async(self._block.finish)(is_failed=kind is not None)
+
+
 def _write_now(blocks: Sequence[Block]) -> None:
     for block in blocks:
         block._begin()
@@ -222,11 +254,12 @@ def _write_now(blocks: Sequence[Block]) -> None:
         block.opening.end(block._server())
 
 
-def _durable(job: NewJob) -> NewJob:
+def _durable(job: NewJob, members: Collection[str]) -> NewJob:
+    """Make a job durable, if it is not. What it waits for among the members is durable, too, and events of batches."""
+    first = job.prerequisites
+    waits = tuple(each for each in first.ids() if each in members or each.startswith(record.CHILD))
+    job = job._replace(prerequisites=first._replace(durable=(*first.durable, *waits))) if waits else job
     if job.durable:
         return job
     fields = more.added((*job.fields, "durable", "kept"), more.FEW) if rows.are_kept() else (*job.fields, "durable", 1)
-    prerequisites = job.prerequisites
-    if prerequisites.jobs and str(prerequisites.jobs[0]).startswith(record.CHILD):
-        prerequisites = prerequisites._replace(durable=tuple(map(str, prerequisites.jobs)))
-    return job._replace(durable=True, fields=fields, prerequisites=prerequisites)
+    return job._replace(durable=True, fields=fields)

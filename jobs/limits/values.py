@@ -93,8 +93,8 @@ def lacks(command: Any, stored: str) -> bool:
 
 def of_job(bound: Any, args: Sequence[Any], named: Mapping[str, Any], stored: str) -> tuple[Any, ...]:
     """
-    Return the fields of a job that was deferred without them, of the command `bound` with these arguments. `stored`: its
-    field `limits`, whose share is kept. Raises PayloadError if a key's value cannot be computed: the job can never run.
+    Return the fields of a job that was deferred without them, of the command `bound` with these arguments. The share in
+    `stored`, its field `limits`, is kept. Raises PayloadError if a key's value cannot be computed: it can never run.
     """
     name = registry.name_of(type(bound))
     try:

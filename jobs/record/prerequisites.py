@@ -250,6 +250,17 @@ def _is_bad(status: Any) -> bool:
     return not isinstance(status, bytes) or status in _BAD_ENDS
 
 
+def badly_ended(client: Redis, ids: Sequence[str]) -> list[str]:
+    """Return which of these jobs ended without finishing, deleted ones too; one round trip."""
+    with client.pipeline(transaction=False) as pipeline:
+        for each in ids:
+            pipeline.hget(keys.job(each), "status")
+            pipeline.exists(keys.gone(each))
+        answers = pipeline.execute()
+    pairs = zip(ids, answers[::2], answers[1::2], strict=True)
+    return [each for each, status, is_gone in pairs if status in _BAD_ENDS or (status is None and is_gone)]
+
+
 def blocking(client: Redis, job_id: str) -> list[str]:
     """
     Return the prerequisites that a job waits for and that will not finish by themselves: dead, discarded, cancelled, or

@@ -1,10 +1,11 @@
-"""Finds the batch that a test expects."""
+"""Finds the batch or the flow that a test expects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from jobs.batches import record
+from jobs.batches import members, record
 from jobs.batches.batch import Batch
+from jobs.batches.workflow import Workflow
 from jobs.testing.matching import ANYTHING
 from jobs.testing.recorded import Recorded, command_name
 from jobs.testing.scripts import ScriptedMemory
@@ -40,6 +41,29 @@ def find_batch(
         others.append("\n    ".join([f"{header.name!r}, {total} jobs", *(differences if header.name == name else ())]))
     found = "\n  ".join(others)
     raise AssertionError(f"Expected a batch {name!r}. " + (f"There was:\n  {found}" if others else "There was none."))
+
+
+def find_flow(memory: ScriptedMemory, name: str, steps: Mapping[str, Collection[str]]) -> Workflow:
+    """Return the flow of that name with these steps. AssertionError, with what there is, if there is none."""
+    client: Any = memory
+    others = []
+    for batch_id in record.listed(client, 0, LISTED):
+        header = record.read(client, batch_id)
+        if header is None or not header.is_flow:
+            continue
+        flow = Workflow.handle(batch_id, client)
+        graph = flow.graph()
+        names = {job.id: str(job.command_name).rpartition(".")[2] for job in members.handles(client, list(graph))}
+        actual: dict[str, set[str]] = {}
+        for job_id, before in graph.items():
+            actual.setdefault(names[job_id], set()).update(names[each] for each in before)
+        if header.name == name and actual == {each: set(before) for each, before in steps.items()}:
+            return flow
+        others.append(f"{header.name!r}: {actual}")
+    found = "\n  ".join(others)
+    raise AssertionError(
+        f"Expected a flow {name!r}: {steps}. " + (f"There was:\n  {found}" if others else "There was none.")
+    )
 
 
 def _name(command: Any) -> str | None:

@@ -51,6 +51,7 @@ class JobsTestMixin:
     assert_no_performed_jobs = _OfKit(Kit.assert_no_performed_jobs)
 
     assert_batch = _OfKit(Kit.assert_batch)
+    assert_flow = _OfKit(Kit.assert_flow)
 
     @property
     def enqueued_jobs(self) -> list[Recorded]:

@@ -9,7 +9,7 @@ from typing import Any
 from redis import Redis
 
 from jobs import control, runtime
-from jobs.batches import record
+from jobs.batches import members, record
 from jobs.broker import keys
 from jobs.broker.lease import Lease
 from jobs.broker.times import DAY, as_text
@@ -49,9 +49,27 @@ class BatchSweep:
         for member, score in zip(listed[::2], listed[1::2], strict=True):
             batch_id = as_text(member)
             is_written = record.sweep(self._client, batch_id, MEMBERS) >= 0
+            if is_written and self._is_to_be_freed(batch_id):
+                self._free(batch_id)
             if not is_written and float(score) < runtime.now() - DAY:
                 forgotten += self._forget(batch_id)
         self._place = self._place + BATCHES - forgotten if len(listed) == 2 * BATCHES else 0
+
+    def _is_to_be_freed(self, batch_id: str) -> bool:
+        values: Any = self._client.hmget(keys.batch(batch_id), "flow", "success", "freed")
+        return bool(values[0] and values[1] and not values[2])
+
+    def _free(self, batch_id: str) -> None:
+        """Keep the results of a successful flow for a day more: no step takes them any longer."""
+        forget_at = int(runtime.now()) + DAY
+        for some in members.slices(members.job_ids(self._client, batch_id, "finished")):
+            with self._client.pipeline(transaction=False) as pipeline:
+                for job in members.handles(self._client, some):
+                    pipeline.expireat(keys.job(job.id), forget_at)
+                    pipeline.expireat(keys.results(job.id), forget_at)
+                    pipeline.zadd(keys.registry("finished", job.origin), {job.id: forget_at}, xx=True)
+                pipeline.execute()
+        self._client.hset(keys.batch(batch_id), "freed", 1)
 
     def _forget(self, batch_id: str) -> bool:
         """

@@ -28,7 +28,7 @@
 --                interruptions, whether RQ's own code made the job, the letters of `more`; where there are any: progress,
 --                expiry, whether prerequisites are lacking, context, recurring entry, whether to profile it, whether
 --                the outbox keeps it, limits, how far its steps have come, ids of the batches whose
---                member it is, the batch that it calls back for
+--                member it is, the batch that it calls back for, what it does if a step before it ends badly
 --       trimmed  dead jobs that were too many
 --       due      seconds until the next lane is due, 0 to be asked again at once, '' if this step has not looked
 --       left     1 if two numbers are wanted, and jobs of a kind without room were left in place

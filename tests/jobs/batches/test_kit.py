@@ -2,9 +2,10 @@
 
 import pytest
 
-from jobs import Batch
+from jobs import Batch, Workflow
 from tests.jobs.batches.test_batch import notes
 from tests.sample.commands.batches import AddParts, OpenChild, Part, Say
+from tests.sample.commands.flows import Add, Fetch, Tell
 from tests.sample.models import Note
 
 pytestmark = pytest.mark.django_db
@@ -53,3 +54,18 @@ def test_a_batch_is_cancelled_and_retried(jobs):
     jobs.perform_enqueued_jobs()
 
     assert notes() == ["bad", "dead b"]
+
+
+def test_a_flow_is_asserted_and_performed(jobs):
+    with pytest.raises(AssertionError, match="There was none"):
+        jobs.assert_flow("f", {})
+    with Workflow("f", on_success=Say.prepare("success")):
+        pass
+    with Workflow("g") as flow:
+        added = flow.add(Add, flow.add(Fetch, 4).result)
+        flow.add(Tell, added.result)
+    assert jobs.assert_flow("g", {"Fetch": (), "Add": {"Fetch"}, "Tell": {"Add"}}).id == flow.id
+    with pytest.raises(AssertionError, match="'g': {'Fetch': set"):
+        jobs.assert_flow("g", {"Fetch": ()})
+    jobs.perform_enqueued_jobs()
+    assert notes() == ["6", "success f"] and flow.has_succeeded

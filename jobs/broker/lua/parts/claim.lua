@@ -33,12 +33,12 @@ local function take(queue, id, name, job)
   end
   if job[6] and string.find(job[6], '[^a]') then -- what few jobs have is read only of those
     local few = redis.call('HMGET', key, 'progress', 'expires_at', 'prereqs', 'context', 'schedule', 'profile', 'durable',
-      'batch', 'callback')
+      'batch', 'callback', 'on_failure')
     local waits = few[3] and redis.call('EXISTS', 'jobs:waits:' .. id) or 0
     more[6], more[7], more[8], more[9] = few[1] or '', few[2] or '', waits, few[4] or ''
     more[10], more[11], more[12], more[13] = few[5] or '', few[6] or '', few[7] == 'kept' and '1' or '', job.limited or ''
     more[14] = string.find(job[6], 's', 1, true) and redis.call('HGET', key, 'steps') or ''
-    more[15], more[16] = few[8] or '', few[9] or ''
+    more[15], more[16], more[17] = few[8] or '', few[9] or '', few[10] or ''
   end
   local words = claim.words
   if words then
