@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from jobs.compat import import_paths
 
 if TYPE_CHECKING:
+    from jobs.batches.batch import Batch
+    from jobs.batches.workflow import Workflow
     from jobs.job import MandateJob
     from jobs.limits.code import limit
     from jobs.limits.collapse import Collapse
@@ -13,11 +15,23 @@ if TYPE_CHECKING:
     from jobs.mandate import Mandate
     from jobs.retries import Deadlock, RetryOn
 
-__all__ = ["Collapse", "Concurrency", "Deadlock", "Mandate", "MandateJob", "Rate", "RetryOn", "limit"]
+__all__ = [
+    "Batch",
+    "Collapse",
+    "Concurrency",
+    "Deadlock",
+    "Mandate",
+    "MandateJob",
+    "Rate",
+    "RetryOn",
+    "Workflow",
+    "limit",
+]
 
 __version__ = "0.1.0"  # of the distribution, django-mandate
 
 _HOMES = {
+    "Batch": "batches.batch",
     "Collapse": "limits.collapse",
     "Concurrency": "limits.policy",
     "Rate": "limits.policy",
@@ -26,6 +40,7 @@ _HOMES = {
     "Mandate": "mandate",
     "MandateJob": "job",
     "RetryOn": "retries",
+    "Workflow": "batches.workflow",
 }
 
 import_paths.install()

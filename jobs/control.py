@@ -46,6 +46,7 @@ _RETRY = _Change("queue", (*_ENDED, JobStatus.SCHEDULED), "retried", event="revi
 _RUN_NOW = _Change("queue", (JobStatus.SCHEDULED, JobStatus.DEFERRED), "run now", event="revived")
 _CANCEL = _Change("cancel", (*_AHEAD, JobStatus.STARTED), "cancelled", event="cancelled", reason="cancelled")
 _DELETE = _Change("delete", (*_ENDED, *_AHEAD, JobStatus.STARTED, JobStatus.FINISHED), "deleted", reason="deleted")
+_AGAIN = _Change("queue", (*_ENDED, JobStatus.FINISHED), "run again", event="revived")
 _MOVE = _Change("queue", (JobStatus.QUEUED,), "moved")
 _REWOUND = _Change("rewind", (*_ENDED, *_AHEAD), "begun anew")
 _NAMED = {"retry": _RETRY, "run_now": _RUN_NOW, "cancel": _CANCEL, "delete": _DELETE, "move": _MOVE}
@@ -59,6 +60,14 @@ def retry(job: Job, *, at_front: bool = False, queue: str = "") -> None:
     Raises ChangeRefusedError in any other state, and if another job holds the lock of its unique command.
     """
     _change(job, replace(_RETRY, at_front=at_front, queue=queue))
+
+
+def run_again(job: Job) -> bool:
+    """
+    Run an ended step of a flow again, a finished one too; what its record says that it `lacked` it waits for. Returns
+    False in any other state.
+    """
+    return _changed([job], _AGAIN) == [None]
 
 
 def run_now(job: Job, *, force: bool = False) -> None:

@@ -23,7 +23,10 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 
 from jobs import conf, queues, runtime, unrun
+from jobs.batches.batch import Batch
+from jobs.batches.record import Prepared
 from jobs.broker.connections import get_connection
+from jobs.broker.times import as_text
 from jobs.client import options, tracing
 from jobs.client.context import Context, capture
 from jobs.client.new_job import builder, new_job
@@ -278,6 +281,18 @@ class Mandate:
             claim.reporter.add(report)
 
     @property
+    def batch(self) -> Batch | None:
+        """
+        The batch whose member this job is, or whose callback: the first, if it is the member of several. None for any
+        other job, and if the command was called with `run`.
+        """
+        claim = vars(self).get("_claim")
+        if claim is None or not (claim.more.callback or claim.more.batches):
+            return None
+        batch_id = as_text(claim.more.callback or claim.more.batches.split()[0])
+        return Batch.handle(batch_id, get_connection(claim.queue_name), claim.job_id)
+
+    @property
     def job(self) -> MandateJob | None:
         """The job that is running this command; None if it was called with `run`."""
         own = vars(self)
@@ -488,6 +503,41 @@ class Mandate:
                     raise
             note(new_jobs)
             return queues.push(new_jobs)
+
+    @overload
+    @classmethod
+    def prepare(cls: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Prepared: ...
+    @overload
+    @classmethod
+    def prepare(
+        cls,
+        *args: Any,
+        wait: float | timedelta = ...,
+        queue: str = ...,
+        profile: bool = ...,
+        durable: bool = ...,
+        **fields: Any,
+    ) -> Prepared: ...
+    @classmethod  # type: ignore[misc]  # as for `defer`
+    def prepare(
+        cls,
+        *args: Any,
+        wait: float | timedelta | None = None,
+        queue: str | None = None,
+        profile: bool = False,
+        durable: bool | None = None,
+        **fields: Any,
+    ) -> Prepared:
+        """
+        Return a job that is not deferred yet: a callback of a batch. Takes the command's fields, and of the options of
+        `defer` `wait`, `queue`, `profile` and `durable`. `unique_for` and `collapse` do not apply to it.
+
+        Raises the errors of `defer` for fields and options.
+        """
+        queue = queues.check(queue) if queue else queues.of_class(cls.queue)
+        shared: dict[str, Any] = {"queue": queue, "context": capture(), "durable": _is_durable(cls, durable)}
+        shared |= {"profile": options.switch("profile", profile), "is_wait": wait is not None}
+        return Prepared(new_job(cls, args, fields, due=options.due(wait, None), **shared))
 
     @classmethod
     def using(

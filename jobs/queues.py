@@ -5,7 +5,7 @@ recurring entries are copies of the entry's record, made by `occur.lua` and `rec
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 from redis import Redis
@@ -13,6 +13,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from jobs import conf, runtime
+from jobs.batches.record import opened as opened_batch
 from jobs.broker import keys
 from jobs.broker.ahead import Call, run_ahead
 from jobs.broker.connections import Script, Word, by_server, get_connection, reaching, run_script
@@ -24,7 +25,7 @@ from jobs.job import MandateJob
 from jobs.limits import values
 from jobs.outbox import hooks, rows
 from jobs.outbox.hooks import on_commit as on_commit
-from jobs.record import payload
+from jobs.record import more, payload
 from jobs.record.new_jobs import Lock, NewJob, words
 from jobs.record.prerequisites import LINKED_AT_ONCE, announce, link_all
 from jobs.runtime import Transactions
@@ -38,7 +39,6 @@ SLICE_BYTES = 262_144  # of payloads a round trip, unless one job alone has more
 SLICE_LINKS = LINKED_AT_ONCE  # prerequisites a round trip; a job with more is linked to them once it is written
 LINES = 10  # jobs of a slice that are logged one by one; more share a line
 
-_PAUSED = keys.PAUSED
 _PUSH = Script("push.lua")
 
 
@@ -61,28 +61,23 @@ def of_class(name: str) -> str:
 
 def get_queue(name: str) -> Queue:
     """Return RQ's Queue, for reading: its length, its job ids, its registries."""
-    return Queue(
-        check(name),
-        connection=get_connection(name),
-        job_class=MandateJob,
-        serializer=JSONSerializer,
-    )
+    return Queue(check(name), connection=get_connection(name), job_class=MandateJob, serializer=JSONSerializer)
 
 
 def pause(name: str) -> None:
     """Stop taking jobs from this queue; every worker sees it within a second. Running jobs continue."""
-    get_connection(check(name)).sadd(_PAUSED, name)
+    get_connection(check(name)).sadd(keys.PAUSED, name)
 
 
 def resume(name: str) -> None:
     """Start taking jobs from this queue again."""
-    get_connection(check(name)).srem(_PAUSED, name)
+    get_connection(check(name)).srem(keys.PAUSED, name)
 
 
 def paused() -> set[str]:
     """Return the names of the paused queues."""
     clients = {id(client): client for client in map(get_connection, conf.queues())}
-    return {as_text(name) for client in clients.values() for name in client.smembers(_PAUSED)}
+    return {as_text(name) for client in clients.values() for name in client.smembers(keys.PAUSED)}
 
 
 def lengths() -> dict[str, int]:
@@ -96,7 +91,6 @@ def lengths() -> dict[str, int]:
     return {name: counts[name] for name in conf.queues()}
 
 
-_MORE = {"limits": values.MORE}  # the field `more` of a job that has this field
 _Pair = tuple[NewJob, MandateJob]
 
 
@@ -114,13 +108,22 @@ def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
     or none: durable ones wait for the outbox's transaction alone, and are in the outbox if Redis does not answer.
 
     One rollback, even of a savepoint, drops all of them. Returns a handle for each job; the write updates the handles:
-    the job is written, or it is a duplicate.
-
+    the job is written, or it is a duplicate. The block of a batch takes the jobs, and writes them when it ends.
     Raises RedisUnavailableError, here or where the transaction ends, if Redis does not answer; for durable ones
     DatabaseError, if they cannot be inserted.
     """
+    block = opened_batch.get()
+    return push_with_handles(jobs, handles_of(jobs)) if block is None else block.take(jobs)
+
+
+def handles_of(jobs: Sequence[NewJob]) -> list[MandateJob]:
+    """Return a handle for each job."""
     clients = {queue: get_connection(queue) for queue in {job.queue for job in jobs}}
-    handles = [MandateJob.handle(job.id, job.queue, job.payload, clients[job.queue]) for job in jobs]
+    return [MandateJob.handle(job.id, job.queue, job.payload, clients[job.queue]) for job in jobs]
+
+
+def push_with_handles(jobs: Sequence[NewJob], handles: list[MandateJob]) -> list[MandateJob]:
+    """`push` jobs that have handles, whether or not a batch is open."""
     opened = runtime.open_transactions()
     if jobs and jobs[0].durable:
         opened = hooks.begin(jobs, handles, opened, write)
@@ -141,24 +144,22 @@ def copy(job: MandateJob) -> MandateJob:
     """
     Enqueue a copy of `job`, which may be in any state, to run now, in the same queue.
 
-    Prerequisites and the deadline are not copied; the lock of a unique command is. Returns the handle of the copy.
-    Raises ChangeRefusedError for a plain RQ job or a job without a record; UnknownQueueError if its queue no longer
-    exists.
+    Prerequisites, batches and the deadline are not copied; the lock of a unique command is. Returns the copy's handle.
+    Raises ChangeRefusedError for a plain RQ job or a job without a record; UnknownQueueError.
     """
-    names = ("data", "timeout", "result_ttl", "context", "durable", "limits", "unique", "unique_ms")
+    names = ("data", "timeout", "result_ttl", "context", "durable", "limits", "unique", "unique_ms", more.FIELD)
     stored: Any = job.connection.hmget(job.key, *names)
-    data, *kept, lock, milliseconds = stored
+    data, *kept, lock, milliseconds, letters = stored
     if not payload.is_command(data or b""):
         raise ChangeRefusedError(f"Job {job.id} cannot be copied: it has no record, or it is a plain RQ job.")
-    fields: tuple[Word, ...] = ()
-    for name, value in zip(names[1:], kept, strict=False):
-        if value:
-            fields += (name, value) if name in ("timeout", "result_ttl") else (name, value, "more", _MORE.get(name, 1))
+    pairs = [(name, value) for name, value in zip(names[1:], kept, strict=False) if value]
+    if letters:  # its steps, and how far they have come, are not the copy's
+        pairs.append((more.FIELD, more.without(as_text(letters), more.STEPS) or more.FEW))
+    fields: tuple[Word, ...] = tuple(chain.from_iterable(pairs))
     unique = Lock(as_text(lock), int(milliseconds) / 1_000) if lock else None
     new = NewJob(new_id(), check(job.origin), payload.inflated(data), fields=fields, lock=unique)
-    turn = values.share_of(fields)
-    (made,) = push([new._replace(durable=rows.is_on() and "durable" in fields, share=turn)])
-    return made
+    durable, turn = rows.is_on() and "durable" in fields, values.share_of(fields)
+    return push([new._replace(durable=durable, share=turn)])[0]
 
 
 def write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:

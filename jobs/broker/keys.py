@@ -205,6 +205,32 @@ def lanes(place: str) -> str:
     return f"jobs:lanes:{place}"
 
 
+# --- ours: batches ---------------------------------------------------------------------------
+
+BATCHES = "jobs:batches"  # the ids of batches by when they were written
+BATCH_STATES = ("pending", "finished", "dead", "discarded", "cancelled", "deleted")  # states of members
+
+
+def batch(batch_id: str) -> str:
+    """The record of a batch, a hash."""
+    return f"jobs:batch:{batch_id}"
+
+
+def batch_members(state: str, batch_id: str) -> str:
+    """The members of a batch in one of BATCH_STATES, a set of ids of jobs, and of children as `batch:<id>`."""
+    return f"jobs:batch:{state}:{batch_id}"
+
+
+def batch_holds(batch_id: str) -> str:
+    """Who still adds jobs to a batch, which is open until then, a set."""
+    return f"jobs:batch:holds:{batch_id}"
+
+
+def batch_duplicates(batch_id: str) -> str:
+    """Jobs that were not written because another job, which is a member of the batch, stands for them, a set."""
+    return f"jobs:batch:duplicates:{batch_id}"
+
+
 # --- ours: recurring entries -----------------------------------------------------------------
 
 ENTRIES = "jobs:schedule"  # a set of the ids of all entries
@@ -319,9 +345,10 @@ REGISTRIES = ("wip", "scheduled", "deferred", "finished", "failed", "canceled") 
 TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above, in the server's words
     **dict.fromkeys((QUEUES, WORKERS, PAUSED, LINKING, RELEASING, OUTBOX_ENDED, ENTRIES, retried), "set"),
     **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers, waiters), "set"),
+    **dict.fromkeys((batch_members, batch_holds, batch_duplicates), "set"),
     **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES, ERRORS), "zset"),
-    **dict.fromkeys((OUTBOX_PLAIN, registry, ready, processes_of, doormen), "zset"),
-    **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, RELEASES, job, worker, runs_ended, change, profile), "hash"),
+    **dict.fromkeys((OUTBOX_PLAIN, BATCHES, registry, ready, processes_of, doormen), "zset"),
+    **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, RELEASES, job, worker, batch, runs_ended, change, profile), "hash"),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples, error, errors_of), "hash"),
     **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, sent), "string"),
     **dict.fromkeys((unique, collapse), "string"),
@@ -356,8 +383,9 @@ def shared(queues: Iterable[str]) -> list[str]:
 
 
 _BEGINNINGS = {registry(kind, ""): TYPES[registry] for kind in REGISTRIES}
+_BEGINNINGS |= {batch_members(state, ""): TYPES[batch_members] for state in BATCH_STATES}
 _BEGINNINGS |= {
     each("", "").removesuffix(":") if each in (unique, collapse, lane) else each(""): kind
     for each, kind in TYPES.items()
-    if callable(each) and each is not registry
+    if callable(each) and each not in (registry, batch_members)
 }

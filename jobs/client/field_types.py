@@ -23,7 +23,7 @@ from django.apps import apps
 from django.db import models
 from django.utils.functional import LazyObject, Promise
 
-from jobs.record import arguments, display
+from jobs.record import arguments, display, references
 
 Fits = Callable[[Any], bool]
 
@@ -59,6 +59,9 @@ def check(command: type, bound: Any, args: Sequence[Any], given: Mapping[str, An
 def _check(each: FieldCheck, command: Any, values: Mapping[str, Any], args: Sequence[Any], fields: Any) -> None:
     if not command.strict_types or each.name not in values or each.fits(values[each.name]):
         return
+    if references.within(values[each.name]):
+        _check_result(each, command, values[each.name])
+        return
     passed = inspect.signature(command).bind(*args, **fields).arguments
     if each.name not in passed or each.fits(passed[each.name]):
         return
@@ -68,6 +71,21 @@ def _check(each: FieldCheck, command: Any, values: Mapping[str, Any], args: Sequ
         f"{command.__qualname__} cannot be deferred: its field {each.name!r} is annotated {_named(each.wanted)}, "
         f"but was given {shown}, of type {type(value).__qualname__}. "
         "Give a value of that type, or set `strict_types = False` on the command."
+    )
+
+
+def _check_result(each: FieldCheck, command: Any, value: Any) -> None:
+    """Compare what a step returns with the field's annotation, where both are classes; else nothing can be said."""
+    if type(value) is not references.Result:
+        return
+    returns, wanted = value.returns, each.wanted
+    if not isinstance(returns, type) or not isinstance(wanted, type) or get_args(returns) or get_args(wanted):
+        return
+    if issubclass(returns, wanted) or (returns is int and wanted in (float, bool)):
+        return
+    raise TypeError(
+        f"{command.__qualname__} cannot be added: its field {each.name!r} is annotated {_named(wanted)}, but the step "
+        f"before returns {_named(returns)}."
     )
 
 

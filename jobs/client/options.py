@@ -34,10 +34,10 @@ DEFAULTS: dict[str, Any] = {
     "unique_for": None,
     # Limits on how many jobs run at once or start in a time: `[Concurrency(1, key="shop"), Rate(40, per=60)]`.
     "limits": (),
-    # By what its jobs take turns in their queue: a field, or a static method that returns a key, or `(key, weight)`.
-    "share": None,
     # When further jobs of one key collapse into the job that has not begun: `Collapse(wait=5, key="user")`.
     "collapse": None,
+    # By what its jobs take turns in their queue: a field, or a static method that returns a key, or `(key, weight)`.
+    "share": None,
     # Errors after which the command's limits pause: `{TooManyRequests: lambda error: error.retry_after}`, or seconds.
     "limit_on": {},
     # Whether a job is discarded when a record that its arguments refer to is gone; otherwise it fails.
@@ -68,6 +68,8 @@ DEFAULTS: dict[str, Any] = {
 RESERVED = frozenset(
     (
         "job",
+        "batch",
+        "prepare",
         "call",
         "run",
         "arun",

@@ -1,8 +1,10 @@
 """The metrics in Prometheus' format, read from Redis. MissingExtraError without the extra `dashboard`."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from jobs import conf, queues, scheduler
+from jobs.batches import rows
 from jobs.broker.connections import get_connection
 from jobs.errors import MissingExtraError
 from jobs.inspection import attempt_counts, samples, unsent, workers
@@ -16,6 +18,7 @@ except ImportError as error:
     raise MissingExtraError("The page of metrics", "prometheus-client", "dashboard") from error
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+BATCHES = 200  # batches of which each scrape reads the state
 
 
 def text() -> bytes:
@@ -33,6 +36,7 @@ class Collector:
         yield from _of_attempts()
         yield from _of_outbox()
         yield from _of_limits()
+        yield from _of_batches()
         lag = GaugeMetricFamily("jobs_scheduler_lag_seconds", "How late the most overdue recurring entry is.")
         lag.add_metric([], scheduler.lag())
         yield lag
@@ -81,6 +85,16 @@ def _of_limits() -> Iterator[Metric]:
     yield from (in_use, waiting, waited) if limits else ()
 
 
+def _of_batches() -> Iterator[Metric]:
+    """Counts among the newest; a server that never had a batch has no such metric."""
+    if not (listed := rows.listed(0, BATCHES)):
+        return
+    family = GaugeMetricFamily("jobs_batches", f"Batches by state, of the newest {BATCHES}.", labels=["state"])
+    for state, number in Counter(row.state for row in listed).items():
+        family.add_metric([state], number)
+    yield family
+
+
 def _of_workers() -> Iterator[Metric]:
     alive = workers.listed(jobs=0)
     for name, text, value in (
@@ -91,6 +105,18 @@ def _of_workers() -> Iterator[Metric]:
         family = GaugeMetricFamily(name, text)
         family.add_metric([], value)
         yield family
+    loops = [worker for worker in alive if worker.tasks]
+    if loops:
+        lag = GaugeMetricFamily(
+            "jobs_loop_lag_seconds", "How late the worker's event loop was, at most, in ten seconds.", labels=["worker"]
+        )
+        for worker in loops:
+            lag.add_metric([worker.name], worker.loop_lag)
+        places = GaugeMetricFamily("jobs_tasks", "Async commands that event loops run at once, at most.")
+        places.add_metric([], sum(worker.tasks for worker in loops))
+        running = GaugeMetricFamily("jobs_tasks_running", "Async commands that ran on them at the last beat.")
+        running.add_metric([], sum(worker.tasks_running for worker in loops))
+        yield from (lag, places, running)
 
 
 def _of_attempts() -> Iterator[Metric]:

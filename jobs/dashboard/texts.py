@@ -27,6 +27,9 @@ NAMES = {
     "failed": later("failed"),
     "retried": later("to be retried"),
     "requeued": later("requeued"),
+    "resumed": later("left off, to go on"),
+    "rewound": later("steps to be done anew"),
+    "anew": later("Begin anew"),
     "interrupted": later("interrupted"),
     "poisoned": later("poisoned"),
     "expired": later("expired"),
@@ -38,6 +41,13 @@ NAMES = {
     "missed": later("missed"),
     "unfinished": later("unfinished"),
     "deleted": later("deleted"),
+    # batches, their members and events
+    "open": later("open: jobs are being added"),
+    "successful": later("successful"),
+    "unsuccessful": later("unsuccessful"),
+    "pending": later("pending"),
+    "complete": later("complete"),
+    "success": later("success"),
     # workers
     "busy": later("busy"),
     "idle": later("idle"),
@@ -83,6 +93,8 @@ NAMES = {
     "collapse": later("Key of the jobs that collapse"),
     "latest": later("Put off until, at most"),
     "context": later("Context"),
+    "batch": later("batch"),
+    "callback": later("callback of"),
     "edited_from": later("Edited from"),
 }
 

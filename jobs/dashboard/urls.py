@@ -8,6 +8,8 @@ from jobs.dashboard import (
     actions,
     activities,
     api,
+    batches,
+    batches_api,
     changes,
     command,
     commands,
@@ -45,6 +47,8 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("recurring/", page(site, recurring.recurring), name="jobs_recurring"),
         path("limits/", page(site, limits.limits), name="jobs_limits"),
         path("commands/", page(site, commands.commands), name="jobs_commands"),
+        path("batches/", page(site, batches.batches), name="jobs_batches"),
+        path("batches/<any:batch_id>/", page(site, batches.batch), name="jobs_batch"),
         path("search/", page(site, searching.search), name="jobs_search"),
         path("errors/", page(site, errors.errors), name="jobs_errors"),
         path("activity/", page(site, activities.activities), name="jobs_activity"),
@@ -63,6 +67,8 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("api/workers/<any:name>/", api.endpoint(api.worker), name="jobs_api_worker"),
         path("api/recurring/", api.endpoint(api.recurring), name="jobs_api_recurring"),
         path("api/commands/", api.endpoint(api.commands), name="jobs_api_commands"),
+        path("api/batches/", api.endpoint(batches_api.batches), name="jobs_api_batches"),
+        path("api/batches/<any:batch_id>/", api.endpoint(batches_api.batch), name="jobs_api_batch"),
         path("api/changes/", api.endpoint(api.changes), name="jobs_api_changes"),
         path("api/changes/<any:job_id>/", api.endpoint(api.change), name="jobs_api_change"),
         path("metrics/", metrics.metrics, name="jobs_metrics"),
@@ -79,6 +85,11 @@ def patterns(site: AdminSite) -> list[URLPattern]:
             name="jobs_job_reschedule",
         ),
         path("job/<any:job_id>/profile/", action(site, "retry", actions.profile_job), name="jobs_job_profile"),
+        path(
+            "job/<any:job_id>/anew/",
+            action(site, "retry", actions.begin_anew, questions.ask_anew),
+            name="jobs_job_anew",
+        ),
         path("job/<any:job_id>/edited/", action(site, "retry", edit.make), name="jobs_job_edited"),
         path("job/<any:job_id>/copy/", action(site, "retry", actions.copy_job), name="jobs_job_copy"),
         path("queue/<any:queue>/pause/", action(site, "pause", actions.pause_queue), name="jobs_queue_pause"),
@@ -101,6 +112,10 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         many = action(site, actions.NEEDS[name], actions.change_many(name), questions.ask_many(name))
         posts.append(path(f"job/<any:job_id>/{name}/", one, name=f"jobs_job_{name}"))
         posts.append(path(f"jobs/<str:state>/{name}/", many, name=f"jobs_many_{name}"))
+    for name, needed in batches.CHANGES.items():
+        asks = batches.ask_cancel if name == "cancel" else None
+        view = action(site, needed, batches.change_batch(name), asks)
+        posts.append(path(f"batches/<any:batch_id>/{name}/", view, name=f"jobs_batch_{name}"))
     for order in ("quiet", "stop", "stacks", "profile"):
         view = action(site, "workers", actions.send_to_workers(order), actions.ask_worker(order))
         posts.append(path(f"workers/<any:name>/{order}/", view, name=f"jobs_worker_{order}"))

@@ -18,24 +18,21 @@ from jobs.limits import policy
 from jobs.limits.policy import Concurrency, Rate
 from jobs.record import arguments, registry
 
-LETTER = "l"  # in the field `more` of a job with limits
-MORE = f"1{LETTER}"
-
 HEAVIEST = 100  # the largest weight of a share
 LONGEST = 100  # bytes of a value; a digest stands for a longer one
 
 
 def fields(command: Any, name: str, bound: Any, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
     """
-    Return the fields of the record of a job of a command with limits: names and values, alternating. `bound` is the
-    command with these arguments, positional and named.
+    Return the fields that the record of a job has for the limits of its command: names and values, alternating.
+    `bound` is the command with these arguments, positional and named.
 
     Raises SerializationError if the value of a key cannot be serialized, and what a key's own function raises.
     """
     lines = []
     for limit, limit_id in zip(command.limits, policy.ids(command, name), strict=True):
         lines.append(line(limit, limit_id, _value(name, limit, bound, args, named)))
-    return ("limits", "\n".join(lines), "more", MORE)
+    return ("limits", "\n".join(lines))
 
 
 def share(command: Any, name: str, bound: Any, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -61,7 +58,7 @@ def share(command: Any, name: str, bound: Any, args: Sequence[Any], named: Mappi
             f"{name}: the weight {weight!r} of its share is impossible. Give a number from 1 to {HEAVIEST}."
         )
     try:
-        return ("limits", f"s\t{text(key)}\t{weight}", "more", MORE)
+        return ("limits", f"s\t{text(key)}\t{weight}")
     except SerializationError as error:
         raise SerializationError(
             f"{name} cannot be deferred: the key of its share, or something in it, {error}."
@@ -85,7 +82,7 @@ def together(limits: tuple[Any, ...], share: tuple[Any, ...]) -> tuple[Any, ...]
     """Return the fields of a job with limits, or a share, or both."""
     if not limits or not share:
         return limits or share
-    return ("limits", f"{limits[1]}\n{share[1]}", "more", MORE)
+    return ("limits", f"{limits[1]}\n{share[1]}")
 
 
 def lacks(command: Any, stored: str) -> bool:
@@ -94,11 +91,10 @@ def lacks(command: Any, stored: str) -> bool:
     return not known.issuperset(policy.ids(command, registry.name_of(command)))
 
 
-def of_job(bound: Any, args: Sequence[Any], named: Mapping[str, Any], stored: str, letters: str) -> tuple[Any, ...]:
+def of_job(bound: Any, args: Sequence[Any], named: Mapping[str, Any], stored: str) -> tuple[Any, ...]:
     """
-    Return the fields of a job that was deferred without them, of the command `bound` with these arguments. `stored` and
-    `letters` are its fields `limits` and `more`. Raises PayloadError if a key's value cannot be computed: the job can
-    never run.
+    Return the fields of a job that was deferred without them, of the command `bound` with these arguments. The share in
+    `stored`, its field `limits`, is kept. Raises PayloadError if a key's value cannot be computed: it can never run.
     """
     name = registry.name_of(type(bound))
     try:
@@ -108,8 +104,7 @@ def of_job(bound: Any, args: Sequence[Any], named: Mapping[str, Any], stored: st
             f"The limits of {name} cannot be computed for this job: {type(error).__name__}: {error}"
         ) from error
     turn = share_of(("limits", stored))
-    more = letters if LETTER in letters else (letters or "1") + LETTER
-    return ("limits", f"{text}\n{turn}" if turn else text, "more", more)
+    return ("limits", f"{text}\n{turn}" if turn else text)
 
 
 def _number(seconds: float) -> str:

@@ -119,6 +119,53 @@ class Hook:
         send(self.jobs, self.handles, self._write)
 
 
+class Mark:
+    """Shows whether the level of a transaction in which it was made has been rolled back since."""
+
+    def __init__(self, opened: Sequence[Any]) -> None:
+        self._waiting = {connection.alias: connection for connection in opened}
+        for connection in opened:
+            runtime.on_commit(connection, _Passed(self, connection.alias))
+
+    def committed(self, alias: str) -> None:
+        """The transaction of that database has been committed."""
+        self._waiting.pop(alias, None)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it was committed, or still may be."""
+        return all(
+            any(_mark_of(entry) is self for entry in connection.run_on_commit) for connection in self._waiting.values()
+        )
+
+
+class _Passed:
+    def __init__(self, mark: Mark, alias: str) -> None:
+        self.mark, self._alias = mark, alias
+
+    def __call__(self) -> None:
+        self.mark.committed(self._alias)
+
+
+def _mark_of(entry: Any) -> Mark | None:
+    call = getattr(entry[1], "call", entry[1])
+    return call.mark if type(call) is _Passed else None
+
+
+def mark(opened: Sequence[Any]) -> Mark | None:
+    """
+    Return a mark for the transactions that are open, in the level in which they are; None without one. The last mark of
+    the same level will do again.
+    """
+    if not opened:
+        return None
+    if len(opened) == 1 and (waiting := opened[0].run_on_commit):
+        last = _mark_of(waiting[-1])
+        if last is not None and waiting[-1][0] == set(opened[0].savepoint_ids):
+            return last
+    return Mark(opened)
+
+
 def at_commit(connection: Any, jobs: Sequence[NewJob], handles: Handles, write: Write) -> None:
     """
     Write jobs when the connection's open transaction is committed: with those of the last hook, if it is ours and of

@@ -22,7 +22,7 @@ from django.db import DEFAULT_DB_ALIAS, models
 from django.utils.functional import LazyObject, Promise, empty
 
 from jobs.errors import NewerPayloadError, PayloadError, SerializationError
-from jobs.record import records, registry
+from jobs.record import records, references, registry
 
 # orjson refuses more than 254 levels, and a tag makes up to three levels of one.
 MAX_NESTING = 80
@@ -192,6 +192,7 @@ _ENCODERS: dict[type, Callable[[Any, int], Any]] = {
     timedelta: lambda value, _: {"$timedelta": [value.days, value.seconds, value.microseconds]},
     Decimal: _decimal,
     UUID: lambda value, _: {"$uuid": value.hex},
+    references.Result: references.encode,
     range: lambda value, depth: {"$range": _items((value.start, value.stop, value.step), depth)},
 }
 
@@ -338,4 +339,5 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "$subclass": _subclass_of,
     "$model": records.model_of,
     "$command": registry.get,
+    references.TAG: references.Result,  # a step that begins has had it filled in
 }

@@ -10,8 +10,8 @@ from jobs.broker import keys
 from jobs.broker.connections import Word
 from jobs.broker.times import iso
 from jobs.errors import PrerequisiteError
-from jobs.record import payload
-from jobs.record.prerequisites import NONE, Prerequisites
+from jobs.record import more, payload
+from jobs.record.prerequisites import BATCH_EVENT, NONE, Prerequisites
 
 
 class Lock(NamedTuple):
@@ -51,6 +51,7 @@ class NewJob(NamedTuple):
     expires_in: float | None = None  # seconds from when it is due, after which it may not begin
     durable: bool = False  # whether the outbox has it until Redis does
     collapse: Collapsing | None = None  # decides when it is due
+    batch: str = ""  # the batch whose member it becomes; a callback of a child, once it is released
     share: str = ""  # the line of its share: it takes turns with others
 
 
@@ -72,6 +73,7 @@ def words(queue: str, jobs: Iterable[NewJob], now: float, many: Mapping[str, int
             or job.expires_in is not None
             or job.durable
             or job.collapse
+            or job.batch
             or job.share
         ):
             links, fields = _links(job, many)
@@ -100,9 +102,14 @@ def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...
             links |= {"waits": [*sure, *job.prerequisites.durable_ids()], "many": many[job.id]}
         if durable := job.prerequisites.durable_ids():
             links["durable_waits"] = durable
-        fields = ("more", 1, *fields, "prereqs", orjson.dumps(ids))  # a later `more` says more
+        fields = more.added((*fields, "prereqs", orjson.dumps(ids)), more.FEW)
     if job.durable:
         links["durable"] = True
+    if job.batch:
+        links["batch"] = job.batch
+        if ids and ids[0].startswith(BATCH_EVENT):
+            links["released"] = True
+        fields = more.added((*fields, "batch", job.batch), more.FEW)
     if job.share:
         links["share"] = job.share
     if job.at_front:

@@ -30,6 +30,8 @@ def pack(job: NewJob, durable: Iterable[str] = ()) -> bytes:
         packed["front"] = True
     if job.expires_in is not None:
         packed["expires_in"] = job.expires_in
+    if job.batch:
+        packed["batch"] = job.batch
     return payload.stored(orjson.dumps(packed))
 
 
@@ -62,6 +64,7 @@ def unpack(job_id: str, queue: str, data: bytes) -> NewJob:
             expires_in=packed.get("expires_in"),
             durable=True,
             collapse=Collapsing(*packed["collapse"]) if "collapse" in packed else None,
+            batch=packed.get("batch", ""),
         )
     except NewerPayloadError:
         raise

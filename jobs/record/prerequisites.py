@@ -35,6 +35,7 @@ READ_AT_ONCE = 1_000  # prerequisites whose records a round trip reads
 
 _LINK = Script("link.lua")
 
+BATCH_EVENT = "batch:"  # begins the prerequisite that stands for the event of a batch
 WAIT, RUN = "wait", "run"  # what a job does if one of its prerequisites ends badly
 
 
@@ -228,12 +229,17 @@ def blocked(client: Redis, ids: Sequence[str]) -> set[str]:
     with client.pipeline(transaction=False) as pipeline:
         for job_id in ids:
             pipeline.srandmember(keys.waits(job_id), 100)
-        waits = dict(zip(ids, pipeline.execute(), strict=True))
+        waits = {job_id: jobs_of(lacked) for job_id, lacked in zip(ids, pipeline.execute(), strict=True)}
         for lacked in waits.values():
             for each in lacked:
                 pipeline.hget(keys.job(as_text(each)), "status")
         statuses = iter(pipeline.execute(raise_on_error=False))  # a key may be no hash
     return {job_id for job_id, lacked in waits.items() if _bad_among(statuses, len(lacked))}
+
+
+def jobs_of(lacked: Iterable[bytes | str]) -> list[str]:
+    """Return the ids without the events of batches: `batch:<id>:<event>` among the prerequisites of a callback."""
+    return [each for each in map(as_text, lacked) if not each.startswith(BATCH_EVENT)]
 
 
 def _bad_among(statuses: Iterator[Any], count: int) -> bool:
@@ -244,12 +250,23 @@ def _is_bad(status: Any) -> bool:
     return not isinstance(status, bytes) or status in _BAD_ENDS
 
 
+def badly_ended(client: Redis, ids: Sequence[str]) -> list[str]:
+    """Return which of these jobs ended without finishing, deleted ones too; one round trip."""
+    with client.pipeline(transaction=False) as pipeline:
+        for each in ids:
+            pipeline.hget(keys.job(each), "status")
+            pipeline.exists(keys.gone(each))
+        answers = pipeline.execute()
+    pairs = zip(ids, answers[::2], answers[1::2], strict=True)
+    return [each for each, status, is_gone in pairs if status in _BAD_ENDS or (status is None and is_gone)]
+
+
 def blocking(client: Redis, job_id: str) -> list[str]:
     """
     Return the prerequisites that a job waits for and that will not finish by themselves: dead, discarded, cancelled, or
     without a record (deleted, or rolled back).
     """
-    ids = sorted(lacking(client, job_id))
+    ids = sorted(jobs_of(lacking(client, job_id)))
     with client.pipeline(transaction=False) as pipeline:
         for each in ids:
             pipeline.hget(keys.job(each), "status")

@@ -23,10 +23,11 @@ class CommandClass(Protocol):
     expires_in: ClassVar[float | timedelta | None]
     unique_for: ClassVar[float | timedelta | None]
     limits: ClassVar[Sequence[Any]]
-    share: ClassVar[str | Callable[..., Any] | None]
     collapse: ClassVar[Any]  # of jobs.limits, or None
+    share: ClassVar[str | Callable[..., Any] | None]
     result_ttl: ClassVar[int]
     unique_key: ClassVar[Callable[..., Any] | None]
+    is_async: ClassVar[bool]
 
     @classmethod
     def has_call(cls) -> bool:

@@ -1,11 +1,15 @@
 """The assertions about jobs. Each one is a call; in a `with`, it considers only the jobs that its block adds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from jobs.batches.batch import Batch
+from jobs.batches.workflow import Workflow
 from jobs.job import MandateJob
+from jobs.testing import patches
+from jobs.testing.batches import find_batch, find_flow
 from jobs.testing.matching import ANYTHING, Expected, listed
 from jobs.testing.perform import Performer
 from jobs.testing.recorded import Chosen, Recorded, Wanted
@@ -82,6 +86,34 @@ class Assertions(Performer):
         wanted = Wanted(only, exclude, queue)
         look = _counted(0, wanted, "performed")
         return _asserted(caller(), self.performed_jobs, look, self._at_once(wanted))
+
+    def assert_batch(
+        self,
+        name: str,
+        *,
+        jobs: Any = ANYTHING,
+        on_success: Any = ANYTHING,
+        on_complete: Any = ANYTHING,
+        on_dead: Any = ANYTHING,
+    ) -> Batch:
+        """
+        Assert that a batch of that name was written, with so many members and these commands as its callbacks; None: no
+        callback. Only the given parameters are compared. Returns the batch: `has_succeeded`, `counts`.
+        """
+        expected = {"success": on_success, "complete": on_complete, "dead": on_dead}
+        with patches.showing(self):
+            return find_batch(self.memory, name, jobs, expected, self.enqueued_jobs)
+
+    def assert_flow(self, name: str, steps: Mapping[str, Collection[str]]) -> Workflow:
+        """
+        Assert that a flow of that name was written with these steps: names of commands, each with those before it.
+
+            jobs.assert_flow("onboard", {"Fetch": (), "Parse": {"Fetch"}, "Report": {"Parse"}})
+
+        A name is that of the class; steps of one command count as one. Returns the flow.
+        """
+        with patches.showing(self):
+            return find_flow(self.memory, name, steps)
 
 
 class Block:

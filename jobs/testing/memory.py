@@ -79,6 +79,12 @@ class Memory:
     def srandmember(self, key: Any, count: int) -> list[bytes]:
         return self._ask("SRANDMEMBER", key, count)  # type: ignore[no-any-return]
 
+    def sismember(self, key: Any, member: Word) -> int:
+        return self._ask("SISMEMBER", key, member)  # type: ignore[no-any-return]
+
+    def sscan(self, key: Any, cursor: int = 0, count: int | None = None) -> tuple[int, list[bytes]]:
+        return 0, self._ask("SMEMBERS", key)
+
     def llen(self, key: Any) -> int:
         return self._ask("LLEN", key)  # type: ignore[no-any-return]
 
@@ -87,6 +93,9 @@ class Memory:
 
     def zcard(self, key: Any) -> int:
         return self._ask("ZCARD", key)  # type: ignore[no-any-return]
+
+    def zrevrange(self, key: Any, first: int, last: int) -> list[bytes]:
+        return self._ask("ZREVRANGE", key, first, last)  # type: ignore[no-any-return]
 
     def zscore(self, key: Any, member: Word) -> float | None:
         score = self._ask("ZSCORE", key, member)

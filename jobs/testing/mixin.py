@@ -36,7 +36,9 @@ class JobsTestMixin:
     jobs: Kit
 
     perform_enqueued_jobs = _OfKit(Kit.perform_enqueued_jobs)
+    aperform_enqueued_jobs = _OfKit(Kit.aperform_enqueued_jobs)
     travel = _OfKit(Kit.travel)
+    atravel = _OfKit(Kit.atravel)
     redis_away = _OfKit(Kit.redis_away)
     relay = _OfKit(Kit.relay)
     interrupt = _OfKit(Kit.interrupt)
@@ -47,6 +49,9 @@ class JobsTestMixin:
     assert_performed_with = _OfKit(Kit.assert_performed_with)
     assert_performed_jobs = _OfKit(Kit.assert_performed_jobs)
     assert_no_performed_jobs = _OfKit(Kit.assert_no_performed_jobs)
+
+    assert_batch = _OfKit(Kit.assert_batch)
+    assert_flow = _OfKit(Kit.assert_flow)
 
     @property
     def enqueued_jobs(self) -> list[Recorded]:

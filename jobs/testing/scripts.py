@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from jobs import conf, control, queues, runtime
 from jobs.attempts.claim import Claim, rows
 from jobs.attempts.outcomes import LeftOff, Outcome, Postponed, Requeued, Retried
+from jobs.batches import record as batches
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
 from jobs.broker.times import UNSEEN, as_text, iso
@@ -73,6 +74,8 @@ class ScriptedMemory(Memory):
                 if what == "queue" and outcome == b"done":
                     due = self._dues.get(changed_id) if status == b"queued" else None
                     self._note(changed_id, counts=True, due=due)
+            self._release()
+        if script is batches._BATCH:
             self._release()
         return answer
 
@@ -144,15 +147,21 @@ class ScriptedMemory(Memory):
 
     def _release(self) -> None:
         """Release the jobs that waited for those that have ended."""
-        for member in self._ask("SMEMBERS", keys.RELEASING):
-            prerequisite, before = member.rpartition(b":")[2], None
-            while True:
-                about = [keys.RQ, prerequisite, RELEASED, iso(runtime.now())]
-                left, started = self._run_script(_RELEASE, [member], about)
-                self._note_started(started)
-                if left in (0, before):
-                    break
-                before = left
+        seen: set[bytes] = set()
+        while members := [each for each in self._ask("SMEMBERS", keys.RELEASING) if each not in seen]:
+            for member in members:  # a batch may complete by one, and release more
+                seen.add(member)
+                self._release_one(member)
+
+    def _release_one(self, member: bytes) -> None:
+        prerequisite, before = member.split(b":", 2)[2], None
+        while True:
+            about: list[Word] = [keys.RQ, prerequisite, RELEASED, iso(runtime.now())]
+            left, started = self._run_script(_RELEASE, [member], about)
+            self._note_started(started)
+            if left in (0, before):
+                break
+            before = left
 
     # --- notes -----------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from jobs.limits import control as limits
 from jobs.safe_logging import safe_logger
 from jobs.scheduler import Scheduler
 from jobs.worker import heartbeat, signals
+from jobs.worker.batches import BatchSweep
 from jobs.worker.child import GRACE
 from jobs.worker.children import Children
 from jobs.worker.collection import Collection
@@ -64,6 +65,7 @@ class Parent:
         self._wire = Wire(self._queues[0], timeout=2)
         self._promotion = Promotion(self._wire)
         self._collection = Collection(self._queues[0], self._wire)
+        self._batches = BatchSweep(self._wire, get_connection(self._queues[0]))
         self._remote = Remote(self._queues[0])
         self._maintenance = RqMaintenance(self._queues[0])
         client = Redis(connection_pool=new_pool(self._queues[0], socket_timeout=2, socket_connect_timeout=2))
@@ -90,6 +92,7 @@ class Parent:
             self._release,
             self._obey_remote,
             self._collection.run,
+            self._batches.run,
         )
 
     def run(self) -> int:

@@ -11,7 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.urls import reverse
 
-from jobs import bulk, doctor, queues, scheduler
+from jobs import Batch, bulk, doctor, queues, scheduler
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.doctor.servers import SHOWN
@@ -30,6 +30,7 @@ NOW = int(time.time())
 WHAT = {  # what a function of keys.py is called with, by the names of its parameters
     **{"queue": ["low"], "worker": ["w1"], "kind": keys.REGISTRIES, "entry_id": ["entry-e"], "list_id": ["list"]},
     **{"group": ["default,low"], "limit_id": ["sample.OnePerShop:concurrency:shop"]},
+    **{"batch_id": ["b"], "state": keys.BATCH_STATES},
     **{"job_id": ["victim", "entry-e"], "command": ["sample.Once"], "digest": ["d"], "member": ["victim:1"]},
     **{"fingerprint": ["0123456789ab"], "user": ["1"], "step": [NOW // 600], "place": [f"{NOW // 60 * 60 - 600}:60"]},
     **{"minute": [NOW // 60 + minute for minute in (-60, 0, 1)], "hour": [NOW // 3_600 + hour for hour in (-1, 0)]},
@@ -130,6 +131,10 @@ def before():
         client.zadd(keys.SCHEDULED_BY_RQ_SCHEDULER, {f"entry-{name}": NOW - 1})
     record = {"status": "queued", "origin": "low", "created_at": "2026-01-01T00:00:00.000000Z", "more": 1}
     record |= {"data": '["jobs.execution.perform", null, ["sample.WriteNote", "x"], {}]', "prereqs": '["first"]'}
+    record["batch"] = "b"
+    client.hset(keys.batch("b"), mapping={"name": "b", "created": NOW})
+    client.zadd(keys.BATCHES, {"b": NOW})
+    client.sadd(keys.batch_members("pending", "b"), "victim")
     client.hset(keys.job("victim"), mapping=record)
     client.rpush(keys.queue("low"), "victim")
     client.zadd(keys.PROFILES, {"victim:1": NOW})
@@ -147,8 +152,11 @@ class Round:
         jobs = [WriteNote.defer("x"), WriteNote.defer("x", wait=60), low.defer("x")]
         jobs += [OnePerShop.using(queue="low").defer("a") for _ in range(2)]
         jobs.append(WriteNote.defer("x", prereq_jobs=[WriteNote.defer("y"), *jobs]))
+        with Batch("of the round", on_complete=WriteNote.prepare("complete")):
+            jobs.append(WriteNote.defer("x"))
         worker.hurry().run()
         self._parent._release()
+        self._parent._batches.turn()
         worker.run()
         self.bad |= {f"job {at}": str(job.state) for at, job in enumerate(jobs) if job.state != "finished"}
         self._of_the_pages(admin_client)

@@ -156,7 +156,7 @@ end
 local function change(id)
   local key = prefix .. 'job:' .. id
   local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name', 'unique_ms', 'lacked',
-    'started_at', 'limits', 'woken', 'lane', 'collapse', 'progress', 'interruptions', 'turn')
+    'started_at', 'limits', 'woken', 'lane', 'collapse', 'progress', 'interruptions', 'batch', 'turn')
   local status, queue, prerequisites, lock, worker, lacked = job[1], job[2], job[3], job[4], job[5], job[7]
   if not status then return { 'missing', '' } end
   local lane, woken = status == 'deferred' and job[11] or nil, status == 'queued' and job[10] or nil
@@ -192,9 +192,9 @@ local function change(id)
   local now, waits, unlinked, linked_anew = clock(), 'jobs:waits:' .. id, 'jobs:unlinked:' .. id, false
   local is_limited = false
   local lacks = write('SCARD', waits)
-  if job[15] then -- it is no longer in the ring of its queue
+  if job[16] then -- it is no longer in the ring of its queue
     redis.call('HDEL', key, 'turn')
-    admit.unmark(queue, id, job[15])
+    admit.unmark(queue, id, job[16])
   end
 
   move.all_or_none(function(undo)
@@ -281,6 +281,7 @@ local function change(id)
     end
   end
   if what == 'delete' then return { 'done', status } end
+  if what == 'queue' and ENDED[status] and job[15] then batch.revive(job[15], id) end
   if what == 'cancel' then
     redis.call('HDEL', key, 'state')
     redis.call('EXPIRE', key, keep)

@@ -25,14 +25,16 @@ end
 local OWN = { entry = 1, paused = 1, last_run = 1, runs_written = 1, created_at = 1, enqueued_at = 1, status = 1,
   expires_in = 1 }
 local fields, queue, last, expires_in = { 'created_at', iso, 'enqueued_at', iso, 'status', 'queued', 'schedule', entry,
-  'more', 1 }, nil, nil, nil
-local limits = nil
+  'more', '1' }, nil, nil, nil
+local letters, limits = #fields, nil
 for i = 1, #record, 2 do
   if record[i] == 'origin' then queue = record[i + 1] end
   if record[i] == 'last_run' then last = record[i + 1] end
   if record[i] == 'limits' then limits = record[i + 1] end
   if record[i] == 'expires_in' then expires_in = tonumber(record[i + 1]) end
-  if not OWN[record[i]] then
+  if record[i] == 'more' then
+    fields[letters] = '1' .. string.gsub(record[i + 1], '1', '')
+  elseif not OWN[record[i]] then
     fields[#fields + 1] = record[i]
     fields[#fields + 1] = record[i + 1]
   end

@@ -8,8 +8,8 @@
 --              `many` how many more are in `jobs:unlinked:<id>`, `any` whether they may end badly, `unique` the key of
 --              a lock and `unique_ms` how long it holds, `front` whether it goes to the head of its queue,
 --              `expires_in` the seconds after which it may not begin, `durable` whether the outbox has it,
---              `durable_waits` those of `waits` that are durable, too, `share` the line of its share (part `turns`),
---              `collapse` how it collapses (the part `collapse`)
+--              `durable_waits` those of `waits` that are durable, too, `collapse` how it collapses (the part `collapse`),
+--              `batch` the batch whose member it becomes, `released` whether only once its prerequisites are done, `share` the line of its share (part `turns`)
 -- Returns position (from 0) and id for each job that was not written because another one holds its lock, or has taken
 -- its arguments.
 --
@@ -18,7 +18,7 @@
 -- unfinished: it cannot outlive it, whatever happens to either.
 local prefix, queue, iso = ARGV[1], ARGV[2], ARGV[3]
 local records = prefix .. 'job:'
--- Parts: server, enqueue, ended, link, collapse, turns
+-- Parts: server, enqueue, ended, link, collapse, batch, turns
 
 local AT_ONCE = 1000 -- jobs in one command: `unpack` fills Lua's stack, which holds a few thousand values
 local ready, duplicates, i, position = {}, {}, 4, 0
@@ -63,6 +63,7 @@ local function never_done(waits)
 end
 
 local begun = nil -- the job that is being written
+local joined = {} -- by job: the batch whose member it has become
 
 local function write_jobs()
   while i <= #ARGV do
@@ -82,6 +83,7 @@ local function write_jobs()
         if taken == '' then
           if links.many then redis.call('UNLINK', 'jobs:unlinked:' .. id) end
         elseif taken then
+          if links.batch then batch.stand_for(links.batch, id, taken) end
           duplicates[#duplicates + 1] = { position, taken }
           if links.many then redis.call('UNLINK', 'jobs:unlinked:' .. id) end
         else
@@ -124,6 +126,10 @@ local function write_jobs()
           redis.call('HSET', key, 'expires_at', string.format('%.6f', from + links.expires_in))
         end
         if links ~= '' and links.collapse then collapse.begin(links.collapse, id) end
+        if links ~= '' and links.batch and not (waiting and links.released) then
+          joined[id] = links.batch
+          batch.join(links.batch, id)
+        end
         if registry then
           write('ZADD', registry, score, id)
         elseif links ~= '' and links.front then
@@ -146,13 +152,17 @@ if begun then -- no record without a place
   redis.call('DEL', records .. begun, 'jobs:waits:' .. begun, 'jobs:sent:' .. begun)
   redis.call('UNLINK', 'jobs:unlinked:' .. begun)
   redis.call('SREM', 'jobs:linking', begun)
+  if joined[begun] then batch.withdraw(joined[begun], begun) end
 end
 -- Those before it are whole.
 for first = 1, #ready, AT_ONCE do
   local ids = #ready <= AT_ONCE and ready or { unpack(ready, first, math.min(first + AT_ONCE - 1, #ready)) }
   local placed, reason = pcall(enqueue.many, 'RPUSH', KEYS[2], ids)
   if not placed then
-    for at = first, #ready do redis.call('DEL', records .. ready[at], 'jobs:sent:' .. ready[at]) end
+    for at = first, #ready do
+      redis.call('DEL', records .. ready[at], 'jobs:sent:' .. ready[at])
+      if joined[ready[at]] then batch.withdraw(joined[ready[at]], ready[at]) end
+    end
     written, refusal = false, reason
     break
   end

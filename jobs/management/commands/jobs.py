@@ -14,6 +14,8 @@ from jobs.cli import AWAY, REFUSED, change, show
 from jobs.cli import limits as limited
 from jobs.cli import run as running
 from jobs.cli import stats as live
+from jobs.cli.batches import CHANGES as OF_BATCHES
+from jobs.cli.batches import batches
 from jobs.cli.exits import end, quietly
 from jobs.cli.output import Output, did_you_mean
 from jobs.cli.recurring import CHANGES as OF_ENTRIES
@@ -75,6 +77,11 @@ class Command(BaseCommand):
         moved = add("move", "move queued jobs to another queue of their server", change.move)
         self._add_change(moved)
         moved.add_argument("--to", required=True, metavar="QUEUE", help="the target queue")
+        anew = add(
+            "begin-anew", "have jobs do their steps anew, those that are dead or retrying at once", change.begin_anew
+        )
+        anew.add_argument("ids", nargs="+", metavar="ID")
+        anew.add_argument("--step", default="", metavar="STEP", help="go on from this step, instead of the first one")
         for name, help, action in (
             ("pause", "stop taking jobs from queues", change.pause),
             ("resume", "take jobs from queues again", change.resume),
@@ -85,6 +92,12 @@ class Command(BaseCommand):
         entries.add_argument("names", nargs="*", metavar="NAME", help="the entries' names")
         entries.add_argument("--header", action="store_true", help="name the columns in piped output, too")
         limited.add_arguments(add("limits", "list limits and their use, or pause, resume and set them", limited.limits))
+        of_batches = add("batches", "list batches, or retry the dead jobs of some, cancel or seal them", batches)
+        of_batches.add_argument(
+            "change", nargs="?", default="list", choices=["list", *OF_BATCHES], help="default: list"
+        )
+        of_batches.add_argument("ids", nargs="*", metavar="ID", help="the batches' ids")
+        of_batches.add_argument("--header", action="store_true", help="name the columns in piped output, too")
         add("relay", "send the durable jobs of the outbox now; workers do it by themselves", change.relay)
         run = add("run", "run a command here, or defer it", running.run)
         run.add_argument("name", metavar="COMMAND", help="such as users.SendWelcomeEmail")

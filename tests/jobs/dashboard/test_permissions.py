@@ -7,8 +7,9 @@ from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
 
-from jobs import bulk, control, queues, scheduler
+from jobs import Batch, bulk, control, queues, scheduler
 from jobs.bulk import CHANGES
+from jobs.dashboard import batches
 from jobs.dashboard.actions import NEEDS
 from jobs.dashboard.permissions import PERMISSIONS
 from jobs.dashboard.urls import patterns
@@ -23,6 +24,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def a_change():
     return bulk.start("delete", "queued", {}, Count(0)).id
+
+
+def a_batch():
+    with Batch("a batch", on_success=WriteNote.prepare("x"), tags=["of the test"]) as batch:
+        WriteNote.defer("x")
+        with Batch("a child"):
+            pass
+    return batch.id
 
 
 def a_worker():
@@ -52,6 +61,8 @@ PAGES = {
     "recurring": lambda: [],
     "limits": lambda: [],
     "commands": lambda: [],
+    "batches": lambda: [],
+    "batch": lambda: [a_batch()],
     "change": lambda: [a_change()],
     "profiles": lambda: [],
     "search": lambda: [],
@@ -70,6 +81,8 @@ DATA = {
     "api_commands": lambda: [],
     "api_errors": lambda: [],
     "api_search": lambda: [],
+    "api_batches": lambda: [],
+    "api_batch": lambda: [a_batch()],
     "api_changes": lambda: [],
     "api_change": lambda: [a_change()],
     "metrics": lambda: [],
@@ -78,6 +91,7 @@ ACTIONS = {
     **{f"job_{name}": (needed, lambda: [WriteNote.defer("x").id]) for name, needed in NEEDS.items()},
     "job_edited": ("retry", lambda: [WriteNote.defer("x").id]),
     **{f"many_{name}": (needed, lambda: ["dead"]) for name, needed in NEEDS.items() if name in CHANGES},
+    **{f"batch_{name}": (needed, lambda: [a_batch()]) for name, needed in batches.CHANGES.items()},
     "queue_pause": ("pause", lambda: ["low"]),
     "queue_resume": ("pause", lambda: ["low"]),
     "queue_clear": ("delete", lambda: ["low"]),

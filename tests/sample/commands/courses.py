@@ -10,11 +10,11 @@ from tests.sample.models import Batch, Submission
 
 class CloseCourse(Mandate):
     timeout = 600  # seconds from one checkpoint to the next
-    batch: Batch
+    course: Batch
 
     def call(self) -> None:
         graded = self.step(self.freeze)
-        submissions = Submission.objects.filter(batch=self.batch)
+        submissions = Submission.objects.filter(batch=self.course)
         self.each(submissions, self.grade, chunk=100, total=graded)
         for submission in self.each(submissions, name="mail"):
             self.tell(submission)
@@ -23,7 +23,7 @@ class CloseCourse(Mandate):
     told: ClassVar[list[int]] = []  # what a test looks at
 
     def freeze(self) -> int:
-        return Submission.objects.filter(batch=self.batch).count()
+        return Submission.objects.filter(batch=self.course).count()
 
     def grade(self, submission: Submission) -> None:
         Submission.objects.filter(pk=submission.pk).update(processed=F("processed") + 1)
@@ -32,5 +32,5 @@ class CloseCourse(Mandate):
         self.told.append(submission.pk)
 
     def publish(self) -> None:
-        self.batch.done = Submission.objects.filter(batch=self.batch, processed=1).count()
-        self.batch.save()
+        self.course.done = Submission.objects.filter(batch=self.course, processed=1).count()
+        self.course.save()

@@ -323,11 +323,13 @@ end
 -- A place may have room although its lane is not empty: all in it may be gone.
 function admit.look_again(place) mark(place) end
 
--- Wake those for whom this script has made room. To be called when the lists of queues are as they are to be.
+-- Wake those for whom this script has made room. To be called when the lists of queues are as they are to be. Returns
+-- whether it has looked for any.
 function admit.wake_marked()
   local places = order
   order, marked = {}, {}
   for _, place in ipairs(places) do pcall(admit.wake, place) end
+  return #places > 0
 end
 
 -- Wake the lanes that are due, some a call.

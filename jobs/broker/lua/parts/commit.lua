@@ -113,7 +113,6 @@ local function rewrite(id, queue, key, kind, time, more)
   end
   if more.e and kind ~= 'F' then fields[#fields + 1], fields[#fields + 2] = 'history', record.noted(key, more.e) end
   redis.call('HSET', key, unpack(fields))
-  if kind == 'S' or kind == 'T' then redis.call('HSETNX', key, 'more', 1) end -- it has progress now
   if kind == 'F' then
     redis.call('EXPIRE', key, time)
   elseif kind == 'D' then
@@ -156,8 +155,8 @@ local function write_outcome(at, position, more)
     return false
   end
   local ends, has_plain = ENDS[kind], false
-  if ends and (is_awaited or more.s or more.k) then
-    has_plain = leave.job(id, queue, ends, more.s or '', commit.releasing, more.k)
+  if ends and (is_awaited or more.s or more.k or more.g) then
+    has_plain = leave.job(id, queue, ends, more.s or '', commit.releasing, more.k, more.g)
   end
   if kind ~= 'F' or time ~= '0' then
     status = rewrite(id, queue, key, kind, time, more)

@@ -1,4 +1,4 @@
--- Parts: server, move, ended, record, waiters
+-- Parts: server, move, ended, record, waiters, batch
 -- The end of a job. No other code tells those that wait for it. Of the script: `prefix`.
 local leave = { is_awaited = 0, job = 0, as_recorded = 0, broken = 0, trim = 0 }
 
@@ -29,9 +29,9 @@ end
 -- Until that is done the set of them stands in `jobs:releasing`, which recovery drains. `followers` wait for any end, `dependents` for a good one; and RQ's own code has dependents.
 --
 -- `entry`: the recurring entry whose run it is, or ''; `kept`: whether the outbox has the job until now; without an
--- entry the job's record says both. `releasing`: a list to which the new members of `jobs:releasing` are added. Returns
--- whether RQ's code has dependents to release.
-function leave.job(id, queue, outcome, entry, releasing, kept)
+-- entry the job's record says both, and `batches`, the ids of the batches whose member it is. `releasing`: a list to which
+-- the new members of `jobs:releasing` are added. Returns whether RQ's code has dependents to release.
+function leave.job(id, queue, outcome, entry, releasing, kept, batches)
   local key, dependents, followers = prefix .. 'job:' .. id, 'jobs:dependents:' .. id, 'jobs:followers:' .. id
   local plain, has_plain, members, waiting = key .. ':dependents', false, {}, 'jobs:waiters:' .. id
   if redis.call('EXISTS', dependents, followers, plain, waiting) > 0 then
@@ -49,11 +49,12 @@ function leave.job(id, queue, outcome, entry, releasing, kept)
     end
   end
   if not entry then
-    local job = redis.call('HMGET', key, 'schedule', 'durable')
-    entry, kept = job[1], job[2] == 'kept'
+    local job = redis.call('HMGET', key, 'schedule', 'durable', 'batch')
+    entry, kept, batches = job[1], job[2] == 'kept', job[3]
   end
   if entry and entry ~= '' then tell(entry, id, outcome) end
   if kept then write('SADD', 'jobs:outbox:ended', id) end
+  if batches then batch.leave(batches, id, outcome, releasing) end
   return has_plain
 end
 

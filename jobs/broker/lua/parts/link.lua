@@ -2,9 +2,19 @@
 -- The links of a waiting job to its prerequisites. Of the script: `prefix`.
 local link = { is_done = 0, wait_for = 0, later = 0 }
 
+-- Whether an event of a batch has been fired: `batch:<id>:<event>` stands for it among the prerequisites of its callback. One
+-- that is gone fires no more, and holds nobody back.
+local function is_fired(batch, event, unwritten)
+  local header = redis.pcall('HMGET', 'jobs:batch:' .. batch, event, 'created')
+  if header.err or not header[2] then return not unwritten end
+  return header[1]
+end
+
 -- Whether nobody needs to wait for a prerequisite; `any`: a bad end will do. One without a record has finished and is
 -- forgotten, unless it is `unwritten`, or a trace says that it did not.
 function link.is_done(prerequisite, any, unwritten)
+  local batch, event = string.match(prerequisite, '^batch:(.*):(%a+)$')
+  if batch then return is_fired(batch, event, unwritten) end
   local status = redis.pcall('HGET', prefix .. 'job:' .. prerequisite, 'status')
   if type(status) == 'table' then return any end -- its key is no hash: it can never run
   if status then return status == 'finished' or any and ENDED[status] end

@@ -1,0 +1,1 @@
+"""Batches: jobs that belong together, with callbacks that run when the last of them has ended."""
