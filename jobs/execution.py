@@ -19,7 +19,7 @@ from rq.job import get_current_job
 
 from jobs import conf
 from jobs.attempts import amending, failures, forks, profiles, upstream
-from jobs.attempts.claim import Claim
+from jobs.attempts.claim import NOTHING_MORE, Claim
 from jobs.attempts.current import Attempt, begin, end
 from jobs.attempts.interrupt import Interruptible, JobInterrupt, TimedOut
 from jobs.attempts.loop_task import LoopTask
@@ -82,12 +82,8 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
         call = payload.read(claim.data)
         current.command = call.name
         few = claim.more
-        if few.has_prerequisites and prerequisites.lacking(get_connection(claim.queue_name), claim.job_id):
-            return Ended(failures.not_yet(current), current.command)
-        if few.on_failure == b"cancel" and (ended := upstream.bad_end(current)):
-            return Ended(ended, current.command)
-        if few.expires_at and claim.is_expired:
-            return Ended(failures.expired(current), current.command)
+        if few is not NOTHING_MORE and (instead := upstream.instead(current)):
+            return Ended(instead, current.command)
         with (
             restored(few.context) if few.context else _AS_IT_IS,
             within(few.batches, claim.id) if few.batches else _AS_IT_IS,
@@ -135,13 +131,15 @@ async def attempt_on_loop(claim: Claim, task: LoopTask) -> Ended:
         call = payload.read(claim.data)
         current.command = call.name
         few = claim.more
-        if few.has_prerequisites and await sync_to_async(prerequisites.lacking)(
-            get_connection(claim.queue_name), claim.job_id
+        asks = few.has_prerequisites or few.on_failure  # the server
+        if instead := await sync_to_async(upstream.instead)(current) if asks else upstream.instead(current):
+            return Ended(instead, current.command)
+        with (
+            restored(few.context) if few.context else _AS_IT_IS,
+            within(few.batches, claim.id) if few.batches else _AS_IT_IS,
         ):
-            return Ended(failures.not_yet(current), current.command)
-        if few.expires_at and claim.is_expired:
-            return Ended(failures.expired(current), current.command)
-        with restored(few.context) if few.context else _AS_IT_IS:
+            if few.batches and call.is_tagged:
+                call = await sync_to_async(_with_results)(claim, call)
             kind: Any = registry.get(call.name)
             is_quick = not call.is_tagged and not hasattr(kind, "__post_init__")
             built = _build(*call) if is_quick else await sync_to_async(_build)(*call)

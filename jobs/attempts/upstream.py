@@ -1,15 +1,26 @@
-"""Steps of a flow that do not run because a step before them has ended badly."""
+"""Jobs that do not begin, or not yet: by what is before them, and by their time."""
 
 from typing import Any
 
+from jobs.attempts import failures
 from jobs.attempts.current import Attempt
-from jobs.attempts.outcomes import Discarded
+from jobs.attempts.outcomes import Discarded, Outcome
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.record import prerequisites
 from jobs.safe_logging import safe_logger
 
 logger = safe_logger("jobs")
+
+
+def instead(attempt: Attempt) -> Outcome | None:
+    """Return the outcome of a job that is not to begin, or not yet; None for all others."""
+    claim, few = attempt.claim, attempt.claim.more
+    if few.has_prerequisites and prerequisites.lacking(get_connection(claim.queue_name), claim.job_id):
+        return failures.not_yet(attempt)
+    if few.on_failure == b"cancel" and (ended := bad_end(attempt)):
+        return ended
+    return failures.expired(attempt) if few.expires_at and claim.is_expired else None
 
 
 def bad_end(attempt: Attempt) -> Discarded | None:
