@@ -9,6 +9,7 @@ import time
 from redis import Redis
 
 ANSWERS = "bench:answers"  # the list where `answer` and `mixed` put how late they started
+BEGUN, BODIES, TURNS = "bench:begun", "bench:bodies", "bench:turns"  # what `begin`, `occupy` and `take_turn` say
 TOLD_AT_ONCE = 20  # jobs of `mixed`, so that telling costs a job little
 _late: list[float] = []
 _telling = threading.Lock()
@@ -67,6 +68,24 @@ def started(sent: float) -> None:
         told = [_late.pop() for _ in range(TOLD_AT_ONCE)] if len(_late) >= TOLD_AT_ONCE else []
     if told:
         connection().rpush(ANSWERS, *told)
+
+
+def begin() -> None:
+    """Say when this job started."""
+    connection().rpush(BEGUN, time.time())
+
+
+def occupy(key: int, number: int) -> None:
+    """Say when this body is entered and left; it takes some milliseconds."""
+    about = f"{key} {number} {os.getpid()}"
+    connection().rpush(BODIES, f"{time.time()} in {about}")
+    time.sleep(0.005)
+    connection().rpush(BODIES, f"{time.time()} out {about}")
+
+
+def take_turn(tenant: int) -> None:
+    """Say whose job this was."""
+    connection().rpush(TURNS, tenant)
 
 
 def mixture(count: int) -> list[int]:

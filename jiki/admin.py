@@ -9,8 +9,8 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from jiki import lost
-from jiki.commands.process_batch import ProcessBatch
 from jiki.commands.process_submission import ProcessSubmission
+from jiki.commands.recheck_batch import RecheckBatch
 from jiki.commands.start_batch import StartBatch
 from jiki.models import Batch, CheckResult, Exercise, Submission, SubmissionFile
 from jiki.tasks import renew_listing
@@ -131,5 +131,5 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.action(description="Continue stopped batches", permissions=["go_on"])
     def go_on(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
         for batch in batches.exclude(state=Batch.State.FINISHED):
-            batch.goes_on(ProcessBatch.defer(batch.pk, batch.reached).id)  # unique: an enqueued job is not duplicated
+            batch.goes_on(RecheckBatch.defer(batch.pk).id)  # unique: an enqueued job is not duplicated
         self.message_user(request, "The batches continue.")

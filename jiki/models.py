@@ -176,10 +176,10 @@ class Batch(models.Model):
         """Return whether the next slice begins after this key."""
         return self.reached == key and self.state != self.State.FINISHED
 
-    def slice(self, after: int, limit: int) -> list[Submission]:
-        """Return the submissions after the key `after`, at most `limit`."""
-        submissions = Submission.objects.filter(exercise_id=self.exercise_id, pk__gt=after, pk__lte=self.last)
-        return list(submissions.order_by("pk").prefetch_related("files")[:limit])
+    def after(self, key: int) -> models.QuerySet[Submission]:
+        """Return the submissions after that key."""
+        submissions = Submission.objects.filter(exercise_id=self.exercise_id, pk__gt=key, pk__lte=self.last)
+        return submissions.prefetch_related("files")
 
     def goes_on(self, job_id: str) -> None:
         """Store the id of the job that continues the batch, unless it has advanced. Call it after the enqueue."""

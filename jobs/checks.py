@@ -20,6 +20,7 @@ from jobs.broker import defaults, names
 from jobs.broker.connections import address, get_connection
 from jobs.client.options import database_of
 from jobs.errors import ScheduleError
+from jobs.limits.checks import check_limits
 from jobs.outbox.checks import check_outbox
 from jobs.record import registry, webhooks
 from jobs.recurring.entry import COLLECTOR
@@ -280,6 +281,7 @@ ALL = (
     check_redis,
     check_settings,
     check_extras,
+    check_limits,
     check_outbox,
     check_atomic,
 )

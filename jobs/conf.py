@@ -51,6 +51,10 @@ DEFAULTS: dict[str, Any] = {
     "OUTBOX_KEEP": None,
     # Whether every command is durable.
     "DURABLE": False,
+    # The dotted path of an async context manager without arguments, in which each worker process's event loop runs.
+    "LOOP_LIFESPAN": None,
+    # By what queues are shared, for commands without a `share`: a field, or a function of the command (dotted path).
+    "SHARE": None,
     # Whether the session state of a persistent database connection (CONN_MAX_AGE) is reset after each attempt.
     "RESET_CONNECTIONS": True,
 }

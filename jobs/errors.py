@@ -73,6 +73,10 @@ class DurabilityError(JobsError, RuntimeError):
     """Raised at `defer` of a durable job that would not be durable: a transaction of another database is open, too."""
 
 
+class LimitError(JobsError, ValueError):
+    """Raised for a limit that no command declares, and for a change that it does not take. The message names it."""
+
+
 class BatchError(JobsError, ValueError):
     """Raised for a batch that is invalid: too deep, on two servers, with a callback that is not prepared."""
 
@@ -148,6 +152,17 @@ class StepError(JobsError, RuntimeError):
 
 class CheckpointError(JobsError, RuntimeError):
     """Raised by `step` and `each` inside an open transaction, and so in an atomic command."""
+
+
+class ConnectionAcrossCallsError(JobsError, RuntimeError):
+    """
+    Raised on a worker's event loop by a call of `sync_to_async` that leaves a transaction open, or uses the database
+    connection of an earlier call. Put what needs one connection into one sync function.
+    """
+
+
+class LoopBlockedError(JobsError, RuntimeError):
+    """The failure of an async command that has kept a worker's event loop, and all its other jobs, for too long."""
 
 
 class ChangeRefusedError(JobsError):

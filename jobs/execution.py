@@ -13,28 +13,29 @@ from functools import partial, wraps
 from typing import Any, cast
 
 import orjson
+from asgiref.sync import sync_to_async
 from django.db import DatabaseError
 from rq.job import get_current_job
 
 from jobs import conf
-from jobs.attempts import failures, forks, profiles, slowing, upstream
+from jobs.attempts import amending, failures, forks, profiles, upstream
 from jobs.attempts.claim import Claim
 from jobs.attempts.current import Attempt, begin, end
 from jobs.attempts.interrupt import Interruptible, JobInterrupt, TimedOut
-from jobs.attempts.outcomes import Committed, Ended, Finished
+from jobs.attempts.loop_task import LoopTask
+from jobs.attempts.outcomes import Committed, Ended, Finished, GivenBack
 from jobs.batches.record import within
 from jobs.broker.connections import get_connection
-from jobs.broker.times import as_text
 from jobs.client.context import restored
 from jobs.errors import (
     ForbiddenFunctionError,
+    LoopBlockedError,
     MissingRecordError,
     NewerPayloadError,
     PayloadError,
     PrereqJobNotFinishedError,
 )
 from jobs.job import MandateJob
-from jobs.limits import values
 from jobs.mandate import Mandate, finished, invoke
 from jobs.outbox import receipts
 from jobs.record import arguments, display, payload, prerequisites, references, registry
@@ -80,30 +81,32 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
     try:
         call = payload.read(claim.data)
         current.command = call.name
-        more = claim.more
-        if more.has_prerequisites and prerequisites.lacking(get_connection(claim.queue_name), claim.job_id):
+        few = claim.more
+        if few.has_prerequisites and prerequisites.lacking(get_connection(claim.queue_name), claim.job_id):
             return Ended(failures.not_yet(current), current.command)
-        if more.on_failure == b"cancel" and (ended := upstream.bad_end(current)):
+        if few.on_failure == b"cancel" and (ended := upstream.bad_end(current)):
             return Ended(ended, current.command)
-        if more.expires_at and claim.is_expired:
+        if few.expires_at and claim.is_expired:
             return Ended(failures.expired(current), current.command)
         with (
-            restored(more.context) if more.context else _AS_IT_IS,
-            within(more.batches, claim.id) if more.batches else _AS_IT_IS,
+            restored(few.context) if few.context else _AS_IT_IS,
+            within(few.batches, claim.id) if few.batches else _AS_IT_IS,
         ):
-            if more.batches and call.is_tagged:
+            if few.batches and call.is_tagged:
                 call = _with_results(claim, call)
             built = _build(*call)
-            if built.limits and values.lacks(type(built), as_text(more.limits)):
-                return Ended(slowing.amended(current, _limits(built, call)), current.command)
+            if built.is_async and thread.loop is not None and not (claim.is_async or claim.is_plain):
+                return Ended(amending.kind(claim, is_async=True), current.command)
+            if built.limits and amending.lacks_limits(claim, built):
+                return Ended(amending.limits(current, built, call), current.command)
             command = built
             vars(command)["_claim"] = claim
             is_logged = logger.isEnabledFor(logging.INFO)
             if is_logged:
                 _log_begin(current, call)
             run: profiles.Run = thread.run_async if command.is_async else thread.run
-            if more.profile or command.profile_rate or profiles.next_ones:
-                run = profiles.profiled(run, current, command, asked=bool(more.profile))
+            if few.profile or command.profile_rate or profiles.next_ones:
+                run = profiles.profiled(run, current, command, asked=bool(few.profile))
             body: Callable[[], Any] = command.call
             if command.atomic:
                 body = receipts.once(command, claim.id, _in_this_process(body), _result if claim.ttl else _no_result)
@@ -122,6 +125,52 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
     log = "\n".join(current.lines) if current.lines and command.keep_log else ""
     kind = Committed if command.atomic else Finished
     return Ended(kind(_result(result) if claim.ttl else None, claim.ttl, log), current.command)
+
+
+async def attempt_on_loop(claim: Claim, task: LoopTask) -> Ended:
+    """Run a claimed async command as this task of the event loop; what may block runs in lent threads."""
+    current = begin(claim)
+    command = None
+    try:
+        call = payload.read(claim.data)
+        current.command = call.name
+        few = claim.more
+        if few.has_prerequisites and await sync_to_async(prerequisites.lacking)(
+            get_connection(claim.queue_name), claim.job_id
+        ):
+            return Ended(failures.not_yet(current), current.command)
+        if few.expires_at and claim.is_expired:
+            return Ended(failures.expired(current), current.command)
+        with restored(few.context) if few.context else _AS_IT_IS:
+            kind: Any = registry.get(call.name)
+            is_quick = not call.is_tagged and not hasattr(kind, "__post_init__")
+            built = _build(*call) if is_quick else await sync_to_async(_build)(*call)
+            if not built.is_async:
+                return Ended(amending.kind(claim, is_async=False), current.command)
+            if built.limits and amending.lacks_limits(claim, built):
+                return Ended(await sync_to_async(amending.limits)(current, built, call), current.command)
+            command = built
+            vars(command)["_claim"] = claim
+            is_logged = logger.isEnabledFor(logging.INFO)
+            if is_logged:
+                _log_begin(current, call)
+            run: profiles.AsyncRun = task.run
+            if few.profile or command.profile_rate or profiles.next_ones:
+                run = profiles.profiled_on_loop(run, current, command, asked=bool(few.profile))
+            result = finished(command, await run(claim, command.call))
+            if is_logged:
+                spent = (time.monotonic() - claim.started) * 1_000
+                logger.info("performed %s in %.0f ms", current, spent, extra=current.fields())
+    except BaseException as raised:
+        error = _with_text(raised, claim) if isinstance(raised, TimedOut) else raised
+    else:
+        log = "\n".join(current.lines) if current.lines and command.keep_log else ""
+        return Ended(Finished(_result(result) if claim.ttl else None, claim.ttl, log), current.command)
+    if task.is_dropped:
+        return Ended(GivenBack(), current.command)
+    # Beside the handler: asgiref would raise the error once more in the lent thread, to show it there.
+    outcome = await sync_to_async(failures.outcome)(error, current, command)
+    return Ended(outcome, _counted(current))
 
 
 _EXPECTED = (receipts.AlreadyCommittedError, DatabaseError, MissingRecordError, JobInterrupt)  # beside a receipt
@@ -152,16 +201,23 @@ def _receipt(
     return receipt
 
 
-def _limits(command: Mandate, call: payload.Call) -> tuple[Any, ...]:
-    args, kwargs = call.args, call.kwargs
-    if call.is_tagged:
-        args, named = arguments.decode([args, {"": kwargs}])
-        kwargs = named[""]
-    return values.of_job(command, args, kwargs)
-
-
 def given_up(claim: Claim, kind: type[JobInterrupt]) -> Ended:
     """Return how a job ends whose thread did not return from an interrupt of that kind, and the command's name."""
+    error = failures.timed_out(claim.limit) if kind is TimedOut else kind()
+    error.add_note("The thread did not return, either; the worker's log shows where it was.")
+    return _without_its_end(claim, error)
+
+
+def blocked(claim: Claim, seconds: float) -> Ended:
+    """Return how a job ends that has blocked its event loop for so many seconds, and the command's name."""
+    error = LoopBlockedError(
+        f"It has blocked the event loop, and all jobs there, for over {seconds:g} s. Call what blocks by sync_to_async."
+    )
+    error.add_note("The worker's log shows where it was.")
+    return _without_its_end(claim, error)
+
+
+def _without_its_end(claim: Claim, error: BaseException) -> Ended:
     current = begin(claim)
     try:
         current.command = payload.read(claim.data).name
@@ -169,8 +225,6 @@ def given_up(claim: Claim, kind: type[JobInterrupt]) -> Ended:
         pass  # a plain RQ job
     finally:
         end(current)
-    error = failures.timed_out(claim.limit) if kind is TimedOut else kind()
-    error.add_note("The thread did not return, either; the worker's log shows where it was.")
     return Ended(failures.outcome(error, current, None), _counted(current))
 
 

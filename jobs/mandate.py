@@ -34,7 +34,7 @@ from jobs.errors import CommandDefinitionError, NotInWorkerError, SerializationE
 from jobs.job import MandateJob
 from jobs.limits import policy
 from jobs.limits.collapse import Collapse
-from jobs.limits.policy import Concurrency, Pause, Rate
+from jobs.limits.policy import Concurrency, Pause, Rate, Share
 from jobs.outbox import hooks
 from jobs.record import display, registry
 from jobs.record.prerequisites import NONE, Given, resolve
@@ -103,6 +103,7 @@ class Mandate:
     collapse: ClassVar[Collapse | None] = options.DEFAULTS["collapse"]
     guard_against_deserialization_errors: ClassVar[bool] = options.DEFAULTS["guard_against_deserialization_errors"]
     limits: ClassVar[Sequence[Concurrency | Rate]] = options.DEFAULTS["limits"]
+    share: ClassVar[Share] = options.DEFAULTS["share"]
     limit_on: ClassVar[Mapping[type[BaseException], Pause]] = options.DEFAULTS["limit_on"]
     durable: ClassVar[bool] = options.DEFAULTS["durable"]
     result_ttl: ClassVar[int] = options.DEFAULTS["result_ttl"]
@@ -126,6 +127,7 @@ class Mandate:
         options.check_methods(cls)
         policy.check(cls)
         policy.check_errors(cls)
+        policy.check_share(cls)
         if "is_async" not in vars(cls):
             cls.is_async = unrun.kind_of(inspect.getattr_static(cls, "call")) == unrun.COROUTINE
         if cls.has_call():  # otherwise it is a base class for commands

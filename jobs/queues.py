@@ -5,7 +5,7 @@ recurring entries are copies of the entry's record, made by `occur.lua` and `rec
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 from redis import Redis
@@ -25,7 +25,7 @@ from jobs.job import MandateJob
 from jobs.limits import values
 from jobs.outbox import hooks, rows
 from jobs.outbox.hooks import on_commit as on_commit
-from jobs.record import payload
+from jobs.record import more, payload
 from jobs.record.new_jobs import Lock, NewJob, words
 from jobs.record.prerequisites import LINKED_AT_ONCE, announce, link_all
 from jobs.runtime import Transactions
@@ -34,6 +34,7 @@ from jobs.safe_logging import safe_logger
 logger = safe_logger("jobs")
 
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to block Redis
+SLICE_TURNS = 200  # of jobs that take turns, each of which costs as much as five others
 SLICE_BYTES = 262_144  # of payloads a round trip, unless one job alone has more: a slow link must not time out
 SLICE_LINKS = LINKED_AT_ONCE  # prerequisites a round trip; a job with more is linked to them once it is written
 LINES = 10  # jobs of a slice that are logged one by one; more share a line
@@ -90,7 +91,6 @@ def lengths() -> dict[str, int]:
     return {name: counts[name] for name in conf.queues()}
 
 
-_MORE = {"limits": values.MORE}  # the field `more` of a job that has this field
 _Pair = tuple[NewJob, MandateJob]
 
 
@@ -147,19 +147,19 @@ def copy(job: MandateJob) -> MandateJob:
     Prerequisites, batches and the deadline are not copied; the lock of a unique command is. Returns the copy's handle.
     Raises ChangeRefusedError for a plain RQ job or a job without a record; UnknownQueueError.
     """
-    names = ("data", "timeout", "result_ttl", "context", "durable", "limits", "unique", "unique_ms")
-    values: Any = job.connection.hmget(job.key, *names)
-    data, *kept, lock, milliseconds = values
+    names = ("data", "timeout", "result_ttl", "context", "durable", "limits", "unique", "unique_ms", more.FIELD)
+    stored: Any = job.connection.hmget(job.key, *names)
+    data, *kept, lock, milliseconds, letters = stored
     if not payload.is_command(data or b""):
         raise ChangeRefusedError(f"Job {job.id} cannot be copied: it has no record, or it is a plain RQ job.")
-    fields: tuple[Word, ...] = ()
-    for name, value in zip(names[1:], kept, strict=False):
-        if value:
-            fields += (name, value) if name in ("timeout", "result_ttl") else (name, value, "more", _MORE.get(name, 1))
+    pairs = [(name, value) for name, value in zip(names[1:], kept, strict=False) if value]
+    if letters:  # its steps, and how far they have come, are not the copy's
+        pairs.append((more.FIELD, more.without(as_text(letters), more.STEPS) or more.FEW))
+    fields: tuple[Word, ...] = tuple(chain.from_iterable(pairs))
     unique = Lock(as_text(lock), int(milliseconds) / 1_000) if lock else None
     new = NewJob(new_id(), check(job.origin), payload.inflated(data), fields=fields, lock=unique)
-    (made,) = push([new._replace(durable=rows.is_on() and "durable" in fields)])
-    return made
+    durable, turn = rows.is_on() and "durable" in fields, values.share_of(fields)
+    return push([new._replace(durable=durable, share=turn)])[0]
 
 
 def write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
@@ -190,7 +190,7 @@ def _slices(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
         size += len(job.payload)
         links += len(job.prerequisites.jobs)
         if of_slice and (
-            len(of_slice) == SLICE
+            len(of_slice) == (SLICE_TURNS if job.share else SLICE)
             or size > SLICE_BYTES
             or links > SLICE_LINKS
             or job.queue != of_slice[0][0].queue

@@ -24,7 +24,7 @@ class ProcessBatch(Mandate):
         self.report(batch.done, batch.total, "checked")
         reports = None
         if batch.is_at(self.after):  # otherwise an earlier attempt has checked this slice, and died afterwards
-            slice = batch.slice(self.after, self.limit)
+            slice = batch.after(self.after).order_by("pk")[: self.limit]
             reports = [(each, sandbox.check(each.sources(), batch.exercise.checks)) for each in slice]
         with transaction.atomic():
             batch = Batch.objects.select_for_update().get(pk=self.batch_id)

@@ -2,14 +2,14 @@
 
 from django.db.models import Count, Max
 
-from jiki.commands.process_batch import ProcessBatch
+from jiki.commands.recheck_batch import RecheckBatch
 from jiki.models import Batch, Exercise
 from jobs import Mandate
 from users.models import User
 
 
 class StartBatch(Mandate):
-    """Create the batch of the current submissions, and defer its first slice. Returns the batch."""
+    """Create the batch of the current submissions, and defer the job that checks them. Returns the batch."""
 
     atomic = True
 
@@ -21,5 +21,5 @@ class StartBatch(Mandate):
         batch = Batch.objects.create(
             exercise=self.exercise, started_by=self.user, total=submissions["total"], last=submissions["last"] or 0
         )
-        batch.goes_on(ProcessBatch.defer(batch.pk).id)
+        batch.goes_on(RecheckBatch.defer(batch.pk).id)
         return batch

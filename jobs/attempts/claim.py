@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from jobs import runtime
 from jobs.broker.times import DAY, as_text
 from jobs.client.options import DEFAULTS
+from jobs.record import more
 from jobs.record.payload import inflated
 from jobs.retries import Progress
 from jobs.steps.checkpoints import Checkpoints
@@ -110,6 +111,11 @@ class Claim:
     def progress(self) -> Progress:
         """What the job has been through before. ValueError when somebody has tampered with it."""
         return Progress.load(self.more.progress)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether its record says that the command's `call` is a coroutine function."""
+        return more.ASYNC in self.letters
 
     @property
     def is_expired(self) -> bool:

@@ -151,7 +151,7 @@ def _left_off(error: Yielded, attempt: Attempt, command: Mandate) -> Outcome:
     if not error.is_refused and (refused := resumption.refused(attempt.claim, command)):
         return _dead(error, attempt, command, f"{refused}: {error}")
     logger.info("left off %s: %s", attempt, error, extra=attempt.fields())
-    return LeftOff(error.reason, error.at_tail)
+    return LeftOff(f"{error}{resumption.place(attempt.claim)}", error.at_tail)
 
 
 def _unknown(error: PayloadError, attempt: Attempt, progress: Progress) -> Outcome:

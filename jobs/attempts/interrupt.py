@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Coroutine
 from math import inf
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from asgiref.sync import async_to_sync
 
@@ -66,11 +66,23 @@ class Interrupt:
         return now - self.place_since >= BLOCKED
 
 
+class OnLoop(Protocol):
+    """A coroutine that runs on the worker's event loop."""
+
+    def interrupt(self, kind: type[JobInterrupt]) -> None:
+        """Interrupt it: cancel its task, or interrupt the thread that it waits for."""
+
+    def result(self) -> Any:
+        """Wait for its end, and return or raise what it does."""
+
+
 class Interruptible:
     """One worker thread, as the main thread uses it to interrupt the job that it runs."""
 
     def __init__(self) -> None:
         self.interrupt_now: Interrupt | None = None
+        # Begins to run a claim's coroutine function on the worker's event loop; None: the worker has no loop.
+        self.loop: Callable[[Any, Callable[[], Coroutine[Any, Any, Any]]], OnLoop] | None = None
         self._lock = threading.Lock()
         self._home = self._thread = 0  # the worker thread; the thread that runs the call, perhaps that of an event loop
         self._state = 0  # of the latter, for `raising`
@@ -79,16 +91,17 @@ class Interruptible:
         self._cancel: Callable[[], object] | None = None  # cancels the task of a coroutine
 
     @starts_job
-    def run(self, claim: object, call: Callable[[], Any]) -> Any:
+    def run(self, claim: object, call: Callable[[], Any], own: Callable[..., Any] | None = None) -> Any:
         """
-        Run `call`; from its start to its end `interrupt(claim, ...)` interrupts it.
+        Run `call`; from its start to its end `interrupt(claim, ...)` interrupts it. `own`: the job's function, where
+        `call` is a library's that calls it.
 
         Returns and raises what `call` does. If an interrupt was sent and led to another error, raises the interrupt,
         with that error as its cause.
         """
         try:
             try:
-                self.arm(claim, call)
+                self.arm(claim, own or call)
                 result = call()
             finally:
                 self.disarm()
@@ -104,7 +117,9 @@ class Interruptible:
         return self._run_loop(claim, call, lambda main: async_to_sync(main)())
 
     def run_in_loop(self, claim: object, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """`run` for a coroutine function, in an event loop in this thread, as RQ runs it."""
+        """`run` for a coroutine function: on the worker's event loop, or in one in this thread, as RQ runs it."""
+        if self.loop is not None:
+            return self._wait_for(claim, call, self.loop(claim, call))
         return self._run_loop(claim, call, lambda main: asyncio.run(main()))
 
     def _run_loop(
@@ -131,6 +146,23 @@ class Interruptible:
 
         try:
             result = run(interruptible)
+        except BaseException as error:
+            self._settle(error)
+            raise
+        self._settle(None)
+        return result
+
+    def _wait_for(self, claim: object, call: Callable[[], Coroutine[Any, Any, Any]], running: OnLoop) -> Any:
+        def cancel() -> None:
+            assert self.interrupt_now is not None  # noqa: S101
+            running.interrupt(self.interrupt_now.kind)
+
+        try:
+            try:
+                self.arm(claim, call, cancel)
+                result = running.result()
+            finally:
+                self.disarm()
         except BaseException as error:
             self._settle(error)
             raise
@@ -212,12 +244,12 @@ class Interruptible:
             raising.trim(raised)
         if isinstance(error, JobInterrupt):
             return
-        if interrupt.decides if error is None else isinstance(error, _CONSEQUENCES):
+        if interrupt.decides if error is None else isinstance(error, CONSEQUENCES):
             raise interrupt.kind from error
 
 
 # Errors that an interrupt may cause on its way out. A requeue that the command asks for is not among them.
-_CONSEQUENCES = (Exception, asyncio.CancelledError, BaseExceptionGroup, GeneratorExit, KeyboardInterrupt, SystemExit)
+CONSEQUENCES = (Exception, asyncio.CancelledError, BaseExceptionGroup, GeneratorExit, KeyboardInterrupt, SystemExit)
 
 
 def _find(error: BaseException | None) -> JobInterrupt | None:

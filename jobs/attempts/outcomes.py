@@ -103,7 +103,7 @@ class GivenBack:
 
 @dataclass(frozen=True, slots=True)
 class Amended:
-    """Claimed, but its record lacks what its command declares in this release: written, and handed back, not begun."""
+    """Claimed, but its record differs from what its command is in this release: written, and handed back, not begun."""
 
     fields: tuple[Any, ...]  # names and values, alternating
 

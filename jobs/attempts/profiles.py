@@ -7,12 +7,13 @@ A job that is not profiled runs no code of this module. Neither an error here no
 import contextlib
 import random
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import sync_to_async
 from redis import Redis
 
 from jobs import runtime
@@ -36,6 +37,8 @@ LARGEST_INFLATED = 32 * 1_024 * 1_024  # bytes of what was compressed, a flame g
 NEXT_ONES = 20  # attempts that a worker profiles when a person requests profiles
 
 Run = Callable[[Any, Callable[[], Any]], Any]
+
+AsyncRun = Callable[[Any, Callable[[], Coroutine[Any, Any, Any]]], Coroutine[Any, Any, Any]]
 
 next_ones = 0  # attempts in this process that are still to be profiled, of any command
 _taking = Lock()
@@ -100,6 +103,30 @@ def profiled(run: Run, attempt: Attempt, command: Mandate, *, asked: bool) -> Ru
             raise
         finally:
             _keep(profiler, attempt, ended)
+
+    return running
+
+
+def profiled_on_loop(run: AsyncRun, attempt: Attempt, command: Mandate, *, asked: bool) -> AsyncRun:
+    """The same for an attempt on a worker's event loop: its samples are those of its own task."""
+    if not (asked or random.random() < command.profile_rate or _is_next()):
+        return run
+    try:
+        from jobs.attempts.profiler import Profiler
+    except MissingExtraError as error:
+        logger.warning("%s is not profiled. %s", attempt, error, extra=attempt.fields())
+        return run
+
+    async def running(claim: Any, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        profiler = Profiler(str(attempt))
+        ended = "finished"
+        try:
+            return await run(claim, lambda: profiler.awaiting(call()))
+        except BaseException as error:
+            ended = type(error).__qualname__
+            raise
+        finally:
+            await sync_to_async(_keep)(profiler, attempt, ended)
 
     return running
 

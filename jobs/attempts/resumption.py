@@ -33,3 +33,9 @@ def refused_after_error(claim: Claim, command: Any) -> str:
 def afresh(progress: Progress, claim: Claim) -> Progress:
     """Return the progress with which a failure is judged."""
     return replace(progress, failures={}) if has_advanced(claim) else progress
+
+
+def place(claim: Claim) -> str:
+    """Return where the attempt has left off, for people."""
+    current = claim.checkpoints.state.current if claim.checkpoints is not None else None
+    return f", at the step {current.name!r}" if current is not None else ""

@@ -1,10 +1,9 @@
 """Attempts that end because of a limit: not failures."""
 
 from dataclasses import replace
-from typing import Any
 
 from jobs.attempts.current import Attempt
-from jobs.attempts.outcomes import Amended, Postponed, SlowedDown
+from jobs.attempts.outcomes import Postponed, SlowedDown
 from jobs.errors import OverLimitError
 from jobs.limits import policy
 from jobs.mandate import Mandate, SlowDownRequested
@@ -12,12 +11,6 @@ from jobs.retries import Progress
 from jobs.safe_logging import safe_logger
 
 logger = safe_logger("jobs")
-
-
-def amended(attempt: Attempt, fields: tuple[Any, ...]) -> Amended:
-    """Return the outcome of a job that was deferred without the limits that its command declares."""
-    logger.info("handed back: %s was deferred before its limits were declared", attempt, extra=attempt.fields())
-    return Amended(fields)
 
 
 def outcome(

@@ -240,9 +240,7 @@ class Batch:
     def cancel(self) -> int:
         """
         Cancel its members and those of its children, running ones too; nothing more can be added. Callbacks are not
-        cancelled: `on_complete` is enqueued. Returns how many jobs were cancelled.
-
-        Raises BatchNotFoundError, RedisUnavailableError.
+        cancelled: `on_complete` is enqueued. Returns how many jobs were cancelled. Raises BatchNotFoundError.
         """
         record.cancel(self._server(), self.id)
         number = sum(child.cancel() for child in self.children())
@@ -254,8 +252,8 @@ class Batch:
 
     def retry_dead(self) -> int:
         """Retry its dead members and those of its children. Returns how many were retried."""
-        number = sum(child.retry_dead() for child in self.children())
-        for some in members.slices(list(members.job_ids(self._server(), self.id, MemberState.DEAD))):
+        number, dead = sum(child.retry_dead() for child in self.children()), MemberState.DEAD
+        for some in members.slices(list(members.job_ids(self._server(), self.id, dead))):
             number += control.change_all("retry", list(members.handles(self._server(), some))).count(None)
         return number
 

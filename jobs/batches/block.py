@@ -17,6 +17,7 @@ from jobs.broker.connections import address, get_connection, same_server
 from jobs.errors import BatchError
 from jobs.job import MandateJob
 from jobs.outbox import hooks, rows
+from jobs.record import more
 from jobs.record.new_jobs import NewJob
 from jobs.runtime import Transactions
 
@@ -260,5 +261,5 @@ def _durable(job: NewJob, members: Collection[str]) -> NewJob:
     job = job._replace(prerequisites=first._replace(durable=(*first.durable, *waits))) if waits else job
     if job.durable:
         return job
-    fields = ("more", 1, *job.fields, "durable", "kept") if rows.are_kept() else (*job.fields, "durable", 1)
+    fields = more.added((*job.fields, "durable", "kept"), more.FEW) if rows.are_kept() else (*job.fields, "durable", 1)
     return job._replace(durable=True, fields=fields)

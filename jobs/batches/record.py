@@ -18,6 +18,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, Word, reaching, run_script
 from jobs.broker.times import as_text, number_of
 from jobs.errors import BatchEndedError, BatchNotFoundError
+from jobs.record import more
 from jobs.record.new_jobs import NewJob
 from jobs.record.prerequisites import Prerequisites
 
@@ -103,7 +104,7 @@ def callback_of(batch_id: str, event: str, prepared: Prepared, parent: str) -> N
     first, job = f"{CHILD}{batch_id}:{event}", prepared.job
     return job._replace(
         id=callback_id(batch_id, event),
-        fields=("more", 1, *job.fields, "callback", batch_id),
+        fields=more.added((*job.fields, "callback", batch_id), more.FEW),
         prerequisites=Prerequisites((first,), durable=(first,) if job.durable else ()),
         lock=None,
         collapse=None,

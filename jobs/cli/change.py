@@ -9,7 +9,8 @@ from jobs import control, queues
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Deed, Output, counted
 from jobs.cli.selection import FILTERS, chosen, why_none
-from jobs.inspection import activity
+from jobs.errors import ChangeRefusedError, StepError
+from jobs.inspection import activity, find
 from jobs.outbox import rows
 from jobs.outbox.relay import send_all
 
@@ -73,6 +74,29 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user has no name
         return "somebody"
+
+
+def begin_anew(output: Output, options: dict[str, Any]) -> int:
+    """Have jobs do their steps anew, from one on or all of them."""
+    step, changed, refused = options["step"], [], []
+    for job_id in options["ids"]:
+        try:
+            if (job := find(job_id)) is None:
+                raise ChangeRefusedError(f"There is no record of job {job_id}.")
+            control.begin_anew(job, step)
+            changed.append((job_id, job))
+        except (ChangeRefusedError, StepError) as error:
+            refused.append({"id": job_id, "reason": str(error)})
+    text = f"{counted(len(changed), 'job')} {'begins' if len(changed) == 1 else 'begin'} anew."
+    if changed:
+        _keep("begin_anew", text, options, len(changed), changed)
+    if output.as_json:
+        output.json({"changed": len(changed), "refused": refused})
+    else:
+        for each in refused:
+            output.complain(each["reason"])
+        output.say(text)
+    return REFUSED if refused else DONE
 
 
 def relay(output: Output, options: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ from jobs.broker.times import as_text, number_of
 from jobs.cli import DONE, REFUSED
 from jobs.cli.output import Output
 from jobs.cli.selection import filtered, why_none
-from jobs.inspection import find, timeline
+from jobs.inspection import find, job_steps, timeline
 from jobs.inspection.results import returned
 from jobs.job import JobState, MandateJob
 from jobs.record import display, prerequisites
@@ -67,6 +67,7 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "prerequisites": job.prerequisites,
         "blocked_by": prerequisites.blocking(job.connection, job.id),
         "dependents": sorted(job.dependents),
+        "steps": job_steps.as_dict(job),
         "history": [asdict(event) for event in job.history],
         "report": str(job.report or ""),
         "returned": returned(job) if job.state is JobState.FINISHED else None,
@@ -88,6 +89,14 @@ def _print(output: Output, job: dict[str, Any]) -> None:
             for event in value:
                 what = " ".join(filter(None, (event["name"], event["worker"], event["reason"])))
                 output.say(f"{'history':14} {event['at']:%Y-%m-%d %H:%M:%S} {what}")
+        elif name == "steps":
+            for step in (value or {}).get("steps", ()):
+                of = f" of {step['total']:,}" if step["total"] else ""
+                items = f", {step['done']:,}{of} items" if step["done"] else ""
+                took = "not ended" if step["ended"] is None else f"{step['seconds']:.1f} s"
+                output.say(f"{'step':14} {step['name']}: {took}{items}")
+            if value and value["resumed"]:
+                output.say(f"{'resumed':14} {value['resumed']}")
         elif name in ("log", "traceback"):
             if value:
                 output.say(f"{name}:\n{value.rstrip()}")

@@ -88,6 +88,9 @@ def figures() -> dict[str, Any]:
             "processes": len(alive),
             "threads": sum(worker.threads for worker in alive),
             "busy": sum(worker.busy for worker in alive),
+            "tasks": sum(worker.tasks for worker in alive),
+            "tasks_running": sum(worker.tasks_running for worker in alive),
+            "loop_lag_seconds": max((worker.loop_lag for worker in alive), default=0.0),
         },
         "scheduler_lag_seconds": scheduler.lag(),
     }
@@ -137,8 +140,13 @@ def _lines(current: dict[str, Any]) -> list[str]:
         f"{n['value']:,}{'+' if n['more'] else ''} {state}" for state, n in current["counts"].items() if n["value"]
     ]
     pool = current["workers"]
+    loops = ""
+    if pool["tasks"]:
+        loops = (
+            f"; {pool['tasks_running']} of {pool['tasks']} tasks on event loops, {pool['loop_lag_seconds']:.2f} s late"
+        )
     return [
         f"jobs: {', '.join(counts) or 'none'}",
-        f"workers: {pool['processes']}; {pool['busy']} of {pool['threads']} threads busy",
+        f"workers: {pool['processes']}; {pool['busy']} of {pool['threads']} threads busy{loops}",
         f"recurring entries: {current['scheduler_lag_seconds']:.0f} s late at most",
     ]

@@ -8,14 +8,14 @@ from typing import Any
 
 import orjson
 
-from jobs import queues
+from jobs import conf, queues
 from jobs.broker import keys
 from jobs.broker.connections import Word
 from jobs.client import field_types, options
 from jobs.errors import CommandDefinitionError, SerializationError
 from jobs.limits import values
 from jobs.outbox import rows
-from jobs.record import arguments, payload, registry
+from jobs.record import arguments, more, payload, registry
 from jobs.record.new_jobs import Collapsing, Lock, NewJob
 from jobs.record.prerequisites import NONE, Prerequisites
 from jobs.record.registry import CommandClass
@@ -62,8 +62,11 @@ def builder(
         raise CommandDefinitionError(f"{name} cannot be deferred: it has no `call`.")
     further = _further_fields(command, context, profile)
     if durable:
-        further += ("durable", KEPT, "more", 1) if rows.are_kept() else ("durable", 1)
+        further = more.added((*further, "durable", KEPT), more.FEW) if rows.are_kept() else (*further, "durable", 1)
+    for_loop = more.added(further, more.ASYNC)
     is_unique, collapses = command.unique_for is not None, command.collapse is not None
+    is_shared = command.share is not None or conf.get("SHARE") is not None
+    is_limited = is_shared or bool(command.limits)
     expires_in = None if command.expires_in is None else seconds_of(command.expires_in)
 
     def build(job_id: str, args: Sequence[Any], fields: Mapping[str, Any], due: float | None) -> NewJob:
@@ -74,9 +77,14 @@ def builder(
         data = payload.build(name, _encoded(command, name, args), _encoded_named(name, fields))
         field_types.check(command, bound, args, fields)
         lock = _lock(command, name, bound, args, fields) if is_unique else None
-        own = further + values.fields(command, name, bound, args, fields) if command.limits else further
+        own, share = for_loop if bound.is_async else further, ()
+        if is_limited:
+            limits = values.fields(command, name, bound, args, fields) if command.limits else ()
+            share = values.share(command, name, bound, args, fields) if is_shared else ()
+            own = more.added(own + together, more.LIMITS) if (together := values.together(limits, share)) else own
         into = _collapsing(command, name, bound, args, fields) if collapses else None
-        return NewJob(job_id, queue, data, due, own, prerequisites, lock, False, is_wait, expires_in, durable, into)
+        new = NewJob(job_id, queue, data, due, own, prerequisites, lock, False, is_wait, expires_in, durable, into)
+        return new._replace(share=share[1]) if share else new
 
     return build
 
@@ -93,7 +101,7 @@ def _further_fields(command: type[CommandClass], context: bytes, profile: bool) 
     if profile:
         fields += ("profile", 1)
     if context or profile or command.expires_in is not None:
-        fields += ("more", 1)  # without it, the claim does not read the fields that few jobs have
+        fields = more.added(fields, more.FEW)
     return fields
 
 

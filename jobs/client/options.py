@@ -36,6 +36,8 @@ DEFAULTS: dict[str, Any] = {
     "limits": (),
     # When further jobs of one key collapse into the job that has not begun: `Collapse(wait=5, key="user")`.
     "collapse": None,
+    # By what its jobs take turns in their queue: a field, or a static method that returns a key, or `(key, weight)`.
+    "share": None,
     # Errors after which the command's limits pause: `{TooManyRequests: lambda error: error.retry_after}`, or seconds.
     "limit_on": {},
     # Whether a job is discarded when a record that its arguments refer to is gone; otherwise it fails.

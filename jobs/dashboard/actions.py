@@ -28,7 +28,7 @@ from jobs.job import MandateJob
 MOST_AT_ONCE = 500  # jobs that a request changes itself; a job changes more than that
 
 # The permission that each change of a job requires.
-NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy", "profile"), "retry")
+NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy", "profile", "anew"), "retry")
 NEEDS |= {"cancel": "cancel", "delete": "delete"}
 
 # --- one job ---------------------------------------------------------------------------------
@@ -84,6 +84,12 @@ def profile_job(request: HttpRequest, job_id: str) -> Done:
     """Profile the next attempt at a job."""
     control.profile(_changeable(request, job_id))
     return Done(_("The next attempt at job %(id)s will be profiled.") % {"id": job_id})
+
+
+def begin_anew(request: HttpRequest, job_id: str) -> Done:
+    """Have a job do its steps anew, from the one that the form names or all of them."""
+    control.begin_anew(_changeable(request, job_id), request.POST.get("step", ""))
+    return Done(_("Job %(id)s begins anew.") % {"id": job_id})
 
 
 def copy_job(request: HttpRequest, job_id: str) -> Done:

@@ -26,7 +26,7 @@ from jobs.dashboard.permissions import may
 from jobs.dashboard.recurring import ENTRIES, RUNS
 from jobs.dashboard.searching import LOOKED_AT
 from jobs.errors import JobsError
-from jobs.inspection import attempt_counts, digests, error_counts, everywhere, find, timeline, workers
+from jobs.inspection import attempt_counts, digests, error_counts, everywhere, find, job_steps, timeline, workers
 from jobs.inspection.results import returned
 from jobs.inspection.rows import Row
 from jobs.inspection.search import Search
@@ -166,6 +166,7 @@ def job(request: HttpRequest, job_id: str) -> dict[str, Any]:
         "returned": returned(job) if state is JobState.FINISHED else None,
         "attempts": job.progress.attempts,
         "requeues": job.progress.requeues,
+        "steps": job_steps.as_dict(job),
         "prerequisites": job.prerequisites,
         "dependents": dependents,
         "dependents_in_all": waiting,

@@ -28,7 +28,7 @@ from jobs.dashboard.navigation import address, came_from
 from jobs.dashboard.permissions import may
 from jobs.dashboard.wrappers import Screen
 from jobs.errors import JobsError
-from jobs.inspection import find, timeline
+from jobs.inspection import find, job_steps, timeline
 from jobs.inspection.results import returned
 from jobs.inspection.timeline import Step
 from jobs.job import JobState, MandateJob
@@ -106,6 +106,8 @@ def job(request: HttpRequest, job_id: str) -> Screen:
             "waiting": waiting,
             "graph": graph,
             "drawing": dependencies.drawing(request, graph) if graph else "",
+            "steps": job_steps.read(fields.pop("steps", "")),
+            "can_begin_anew": state not in (None, JobState.RUNNING, JobState.FINISHED, JobState.UNSENT),
             "log": log,
             "actions": [(name, texts.button(name, state)) for name in ACTIONS.get(state, ())] if state else (),
             "queues": [name for name in conf.queues() if name != job.origin],
@@ -208,6 +210,7 @@ def _fields(job: MandateJob) -> dict[str, Any]:
         "edited_from",
         "log",
         "prereqs",
+        "steps",
         "report",
     )
     values: Any = job.connection.hmget(job.key, *names)

@@ -14,7 +14,10 @@ from jobs.inspection import find
 
 SAFE = "!$&'()*+,;=/~:@"  # as `reverse` leaves them
 # Pages that link to a job.
-LISTS = ("jobs_list", "jobs_queue", "jobs_recurring", "jobs_workers", "jobs_search", "jobs_command", "jobs_activity")
+LISTS = (
+    *("jobs_list", "jobs_queue", "jobs_recurring", "jobs_limits", "jobs_workers"),
+    *("jobs_search", "jobs_command", "jobs_activity"),
+)
 
 
 def address(request: HttpRequest, name: str, *args: str) -> str:

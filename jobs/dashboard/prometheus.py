@@ -9,6 +9,7 @@ from jobs.broker.connections import get_connection
 from jobs.errors import MissingExtraError
 from jobs.inspection import attempt_counts, samples, unsent, workers
 from jobs.inspection.sources import Source, sizes
+from jobs.limits.usage import usage
 
 try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -34,6 +35,7 @@ class Collector:
         yield from _of_workers()
         yield from _of_attempts()
         yield from _of_outbox()
+        yield from _of_limits()
         yield from _of_batches()
         lag = GaugeMetricFamily("jobs_scheduler_lag_seconds", "How late the most overdue recurring entry is.")
         lag.add_metric([], scheduler.lag())
@@ -71,6 +73,18 @@ def _of_outbox() -> Iterator[Metric]:
         yield family
 
 
+def _of_limits() -> Iterator[Metric]:
+    in_use = GaugeMetricFamily("jobs_limit_in_use", "Slots of the limit that are owned.", labels=["limit"])
+    waiting = GaugeMetricFamily("jobs_limit_waiting", "Jobs that wait for the limit.", labels=["limit"])
+    waited = GaugeMetricFamily("jobs_limit_waited_seconds", "How long any has waited for it.", labels=["limit"])
+    limits = usage()
+    for each in limits:
+        in_use.add_metric([each.id], each.in_use)
+        waiting.add_metric([each.id], each.waiting)
+        waited.add_metric([each.id], each.longest_wait)
+    yield from (in_use, waiting, waited) if limits else ()
+
+
 def _of_batches() -> Iterator[Metric]:
     """Counts among the newest; a server that never had a batch has no such metric."""
     if not (listed := rows.listed(0, BATCHES)):
@@ -91,6 +105,18 @@ def _of_workers() -> Iterator[Metric]:
         family = GaugeMetricFamily(name, text)
         family.add_metric([], value)
         yield family
+    loops = [worker for worker in alive if worker.tasks]
+    if loops:
+        lag = GaugeMetricFamily(
+            "jobs_loop_lag_seconds", "How late the worker's event loop was, at most, in ten seconds.", labels=["worker"]
+        )
+        for worker in loops:
+            lag.add_metric([worker.name], worker.loop_lag)
+        places = GaugeMetricFamily("jobs_tasks", "Async commands that event loops run at once, at most.")
+        places.add_metric([], sum(worker.tasks for worker in loops))
+        running = GaugeMetricFamily("jobs_tasks_running", "Async commands that ran on them at the last beat.")
+        running.add_metric([], sum(worker.tasks_running for worker in loops))
+        yield from (lag, places, running)
 
 
 def _of_attempts() -> Iterator[Metric]:

@@ -41,6 +41,16 @@ def ask_job(name: str) -> Callable[..., Question | None] | None:
     return ask if name in CONFIRMED else None
 
 
+def ask_anew(request: HttpRequest, job_id: str) -> Question:
+    """Return the question before a job does its steps anew."""
+    job, step = find(job_id), request.POST.get("step", "")
+    text = _("Have job %(id)s do all of its steps anew?") % {"id": job_id}
+    if step:
+        text = _("Have job %(id)s go on from the step %(step)s?") % {"id": job_id, "step": step}
+    note = _("What these steps have done is done a second time. Their results and cursors are forgotten.")
+    return Question(text=text, verb=str(texts.NAMES["anew"]), note=note, samples=[_sample(job)] if job else [])
+
+
 def ask_many(name: str) -> Callable[..., Question | None]:
     """
     Return the function that asks before a change of many jobs.

@@ -123,7 +123,7 @@ def of_workers(listed: Iterable[Worker], *, selectable: bool) -> Iterator[SafeSt
             box=format_html(_BOX, worker.name, worker.name) if selectable else "",
             process=f"{worker.hostname} {worker.pid}",
             state=texts.state(worker.state),
-            threads=f"{worker.busy} / {worker.threads}",
+            threads=f"{worker.busy} / {worker.threads}{_tasks(worker)}",
             queues=_queues(worker),
             running=_running(worker, texts),
             counts=f"{worker.finished:,}, {worker.failed:,}",
@@ -132,6 +132,10 @@ def of_workers(listed: Iterable[Worker], *, selectable: bool) -> Iterator[SafeSt
             version=worker.version,
             seen=texts.away(worker.seen),
         )
+
+
+def _tasks(worker: Worker) -> str:
+    return f" + {worker.tasks_running:,} / {worker.tasks:,}" if worker.tasks else ""
 
 
 def _queues(worker: Worker) -> SafeString | str:
@@ -148,6 +152,7 @@ def _running(worker: Worker, texts: _Texts) -> SafeString | str:
         return ""
     shown = [(quote(job.job_id, safe=""), job.job_id[:12], texts.away(job.started_at)) for job in worker.running]
     jobs = format_html_join("", _JOB, shown)
-    if worker.busy <= len(worker.running):
+    number = worker.busy + worker.tasks_running
+    if number <= len(worker.running):
         return jobs
-    return format_html("{}<small>{}</small>", jobs, texts.of(worker.busy))
+    return format_html("{}<small>{}</small>", jobs, texts.of(number))

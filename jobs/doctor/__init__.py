@@ -5,7 +5,7 @@ finding says what is wrong, why it matters, and what mends it.
 
 from collections.abc import Callable, Iterator
 
-from jobs.doctor import batches, commands, databases, jobs, outbox, project, queues, schedule, servers, workers
+from jobs.doctor import batches, commands, databases, jobs, limits, outbox, project, queues, schedule, servers, workers
 from jobs.doctor.finding import Finding, Severity
 
 __all__ = ["Finding", "Severity", "examine"]
@@ -17,7 +17,7 @@ def examine() -> list[Finding]:
     unreachable = list(_examined(servers.reach))
     collected += unreachable
     if not unreachable:
-        for module in (servers, workers, queues, commands, jobs, batches, outbox, schedule):
+        for module in (servers, workers, queues, commands, jobs, limits, batches, outbox, schedule):
             collected += _examined(module.findings)
     return sorted(collected, key=lambda finding: -finding.severity)
 

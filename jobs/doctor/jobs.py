@@ -10,7 +10,7 @@ from jobs.broker import keys
 from jobs.broker.connections import servers
 from jobs.broker.times import DAY, UNSEEN, as_text
 from jobs.doctor.finding import Finding, Severity, first_of, manage, some
-from jobs.inspection import JobQuery, workers
+from jobs.inspection import JobQuery, job_steps, workers
 from jobs.job import JobState
 from jobs.record import prerequisites
 
@@ -19,6 +19,7 @@ MANY_DEAD = 100  # dead jobs from which the finding is a warning
 NEARLY = 0.9  # of JOBS["DEAD_LIMIT"]
 LONG = DAY  # seconds after which a running job is a finding
 GONE = 2 * UNSEEN  # seconds without a heartbeat after which a worker's jobs should have been requeued
+GRACE = 25  # seconds that running jobs have, when their worker is stopped
 STUBBORN = 14  # attempts; on the default curve they take a day
 
 
@@ -27,6 +28,7 @@ def findings() -> Iterator[Finding]:
     yield from _dead()
     yield from _blocked()
     yield from _running()
+    yield from _slow_steps()
     yield from _retrying()
 
 
@@ -96,6 +98,30 @@ def _running() -> Iterator[Finding]:
             "Nobody runs them. A living worker gives such jobs back within seconds.",
             "Start a worker on that server; look for errors in the logs of those that run.",
         )
+
+
+def _slow_steps() -> Iterator[Finding]:
+    """Report commands whose steps run so long without a checkpoint that a worker cannot stop in time."""
+    slow: dict[tuple[str, str], float] = {}
+    for row in JobQuery(state=JobState.RUNNING).all(LOOKED_AT):
+        text: Any = row.client.hget(keys.job(row.id), "steps")
+        steps = job_steps.read(text or b"")
+        if steps is None:
+            continue
+        found = {step.name: float(step.slow) for step in steps.rows if step.slow}
+        if steps.rows and steps.rows[-1].ended is None:
+            found.setdefault(steps.rows[-1].name, time.time() - steps.written_at.timestamp())
+        for name, seconds in found.items():
+            slow[row.command, name] = max(seconds, slow.get((row.command, name), 0.0))
+    for (command, name), seconds in slow.items():
+        if seconds > GRACE:
+            yield Finding(
+                Severity.WARNING,
+                f"The step {name!r} of {command} runs {seconds:.0f} s without a checkpoint.",
+                f"A worker that stops waits {GRACE} s, and then interrupts the job: that counts as an interruption, "
+                "and what it did since its last checkpoint is done again.",
+                "Make its chunk smaller, or let its function take `step` and call step.set(cursor) more often.",
+            )
 
 
 def _retrying() -> Iterator[Finding]:

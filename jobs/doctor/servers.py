@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs import conf
@@ -54,6 +54,7 @@ def findings() -> Iterator[Finding]:
         yield from _memory(client, where, info)
         yield from _disk(client, where, info)
         yield from _clock(client, where)
+        yield from _messages(client, where)
         yield from _aside(client, where)
         yield from islice(_of_wrong_type(client, where), SHOWN)
 
@@ -76,6 +77,19 @@ def _of_wrong_type(client: Redis, where: str) -> Iterator[Finding]:
                         "What belongs there is missing. Whoever wrote it may do so again.",
                         f"Find out who writes there. Then: {shell('redis-cli', 'DEL', text)}",
                     )
+
+
+def _messages(client: Redis, where: str) -> Iterator[Finding]:
+    channel = keys.woken("doctor")  # to which nobody listens
+    try:
+        client.publish(channel, "")
+    except NoPermissionError as error:
+        yield Finding(
+            Severity.WARNING,
+            f"{where} sends no messages of this user on {channel!r}: {error}",
+            "job.wait and job.await_result are refused, or notice an end up to 20 seconds late.",
+            "Give the user the channels: ACL SETUSER <name> '&jobs:woken:*', and +@pubsub.",
+        )
 
 
 def _aside(client: Redis, where: str) -> Iterator[Finding]:

@@ -8,6 +8,8 @@ from jobs.broker.times import UNSEEN
 from jobs.doctor.finding import Finding, Severity, first_of, manage, some
 from jobs.inspection import version, workers
 
+LATE = 1.0  # seconds that an event loop was blocked
+
 
 def findings() -> Iterator[Finding]:
     """Report workers that are missing, silent, RQ's own, or of another release."""
@@ -31,6 +33,7 @@ def findings() -> Iterator[Finding]:
             manage("rqworker", *conf.queues()),
         )
     yield from _queues(ours)
+    yield from _late_loops([each for each in ours if each.loop_lag >= LATE])
     yield from _foreign([each for each in alive if not each.is_ours])
     yield from _versions(
         ("worker runs", "workers run"),
@@ -66,6 +69,17 @@ def _queues(ours: list[workers.Worker]) -> Iterator[Finding]:
                 f"The queues are: {', '.join(conf.queues())}. "
                 f"Start {'it' if len(same) == 1 else 'them'} anew with these, or add the queue.",
             )
+
+
+def _late_loops(late: list[workers.Worker]) -> Iterator[Finding]:
+    if late:
+        longest = max(each.loop_lag for each in late)
+        yield Finding(
+            Severity.WARNING,
+            f"The event loop of {_named(late)[0].lower()}{_named(late)[1:]} was blocked for {longest:.1f} s.",
+            "All async commands of a process share its loop: none of them went on meanwhile.",
+            f"The log names the command and the line: {_hosts(late)}. Call what blocks by sync_to_async.",
+        )
 
 
 def _foreign(others: list[workers.Worker]) -> Iterator[Finding]:

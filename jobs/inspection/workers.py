@@ -29,6 +29,7 @@ _FIELDS: tuple[str, ...] = (
     "successful_job_count",
 )
 _FIELDS += ("failed_job_count", "total_working_time", "memory_mb", "load", "version", "python_version", "code_version")
+_FIELDS += ("tasks", "tasks_running", "loop_lag")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,9 @@ class Worker:
     code_version: str  # of the project, by jobs.inspection.version; "" from a worker of an older release
     is_ours: bool  # False for RQ's own worker
     running: tuple[RunningJob, ...]
+    tasks: int = 0  # that its event loop runs at once, at most; 0: it has none
+    tasks_running: int = 0
+    loop_lag: float = 0.0  # seconds that the loop has kept ready tasks waiting, at most, in the last ten
 
     def silence(self) -> float:
         """Return the seconds since its last beat; 0 if it has none in its record."""
@@ -142,6 +146,9 @@ def _worker(name: str, record: list[bytes | None], running: tuple[RunningJob, ..
         code_version=fields["code_version"],
         is_ours=fields["threads"] != "",
         running=running,
+        tasks=int(number_of(fields["tasks"] or 0)),
+        tasks_running=int(number_of(fields["tasks_running"] or 0)),
+        loop_lag=number_of(fields["loop_lag"] or 0),
     )
 
 

@@ -17,6 +17,7 @@ from jobs.retries import seconds_of
 
 Key = str | Sequence[str] | Callable[..., Any] | None
 OnFull = Literal["wait", "discard"]
+Share = str | Callable[..., Any] | None
 Pause = float | timedelta | Callable[[Any], float | timedelta | None]  # of an error
 
 MOST = 1_000_000  # slots, starts, cost: a larger number is a mistake
@@ -185,6 +186,23 @@ def check_errors(command: Any) -> None:
             f"{command.__qualname__}: limit_on = {declared!r} is impossible. It must be a dict of exception classes "
             "and seconds, or functions of the error that return them; and the command needs `limits`."
         )
+
+
+def check_share(command: Any) -> None:
+    """
+    Refuse what a command declares as `share`, unless it is one of its fields or a static method.
+
+    Raises:
+        CommandDefinitionError: names the command, the value and the remedy.
+    """
+    share = inspect.getattr_static(command, "share")
+    fields = [each.name for each in dataclasses.fields(command) if each.init]
+    if share is None or isinstance(share, staticmethod) or (isinstance(share, str) and share in fields):
+        return
+    raise CommandDefinitionError(
+        f"{command.__qualname__}: share = {share!r} is impossible. It must be the name of a field, a static method of "
+        f"the fields, or None. The fields are: {', '.join(fields) or 'none'}."
+    )
 
 
 def pause_after(command: Any, error: BaseException) -> float | None:

@@ -10,7 +10,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Word
 from jobs.broker.times import iso
 from jobs.errors import PrerequisiteError
-from jobs.record import payload
+from jobs.record import more, payload
 from jobs.record.prerequisites import BATCH_EVENT, NONE, Prerequisites
 
 
@@ -52,6 +52,7 @@ class NewJob(NamedTuple):
     durable: bool = False  # whether the outbox has it until Redis does
     collapse: Collapsing | None = None  # decides when it is due
     batch: str = ""  # the batch whose member it becomes; a callback of a child, once it is released
+    share: str = ""  # the line of its share: it takes turns with others
 
 
 _stored = payload.stored
@@ -73,6 +74,7 @@ def words(queue: str, jobs: Iterable[NewJob], now: float, many: Mapping[str, int
             or job.durable
             or job.collapse
             or job.batch
+            or job.share
         ):
             links, fields = _links(job, many)
         due = "" if job.due is None else _due(job, now)
@@ -100,14 +102,16 @@ def _links(job: NewJob, many: Mapping[str, int]) -> tuple[bytes, tuple[Word, ...
             links |= {"waits": [*sure, *job.prerequisites.durable_ids()], "many": many[job.id]}
         if durable := job.prerequisites.durable_ids():
             links["durable_waits"] = durable
-        fields = ("more", 1, *fields, "prereqs", orjson.dumps(ids))  # a later `more` says more
+        fields = more.added((*fields, "prereqs", orjson.dumps(ids)), more.FEW)
     if job.durable:
         links["durable"] = True
     if job.batch:
         links["batch"] = job.batch
         if ids and ids[0].startswith(BATCH_EVENT):
             links["released"] = True
-        fields = ("more", 1, *fields, "batch", job.batch)
+        fields = more.added((*fields, "batch", job.batch), more.FEW)
+    if job.share:
+        links["share"] = job.share
     if job.at_front:
         links["front"] = True
         fields += ("front", 1)  # for the promotion, if it is not ready yet

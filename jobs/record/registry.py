@@ -24,8 +24,10 @@ class CommandClass(Protocol):
     unique_for: ClassVar[float | timedelta | None]
     limits: ClassVar[Sequence[Any]]
     collapse: ClassVar[Any]  # of jobs.limits, or None
+    share: ClassVar[str | Callable[..., Any] | None]
     result_ttl: ClassVar[int]
     unique_key: ClassVar[Callable[..., Any] | None]
+    is_async: ClassVar[bool]
 
     @classmethod
     def has_call(cls) -> bool:

@@ -13,6 +13,7 @@ from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.times import as_text, iso, moment
 from jobs.errors import ScheduleError
+from jobs.record import more
 from jobs.recurring.serialization import entry_of
 
 RUNS_KEPT = 100  # of each entry's history
@@ -86,7 +87,8 @@ def push_run(client: Redis, entry_id: str) -> str:
         kept: dict[Any, Any] = {name: value for name, value in fields.items() if name not in _OWN}
         if expires_in := fields.get("expires_in"):
             kept["expires_at"] = repr(client.time()[0] + float(expires_in))
-        kept |= {"status": "queued", "created_at": iso(now), "enqueued_at": iso(now), "schedule": entry_id, "more": 1}
+        kept |= {"status": "queued", "created_at": iso(now), "enqueued_at": iso(now), "schedule": entry_id}
+        kept[more.FIELD] = more.with_letter(as_text(fields.get(more.FIELD, b"")), more.FEW)
         queue = as_text(fields["origin"])
         pipeline.multi()
         pipeline.hset(keys.job(run_id), mapping=kept)

@@ -18,8 +18,8 @@ from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, get_connection, run_script
 from jobs.broker.times import as_text
-from jobs.errors import CheckpointError
-from jobs.record import arguments
+from jobs.errors import CheckpointError, StepError
+from jobs.record import arguments, more
 from jobs.safe_logging import safe_logger
 from jobs.steps.record import RESULT, Current, State, Yielded
 
@@ -118,12 +118,14 @@ class Checkpoints:
         self._unwritten[number] = result
 
     def result(self, number: int) -> Any:
-        """Return the result of a step that has ended, by its number. Raises redis-py's errors."""
+        """Return the result of a step that has ended, by its number. StepError if it is gone; redis-py's errors."""
         text = self._unwritten.get(number)
         if text is None:
             client: Any = get_connection(self._claim.queue_name)
             text = client.hget(keys.job(as_text(self._claim.id)), RESULT + str(number))
-        return None if text is None else arguments.decode(orjson.loads(text))
+        if text is None:
+            raise StepError(f"The result of the step {self.state.ended[number].name!r} is gone. Begin the job anew.")
+        return arguments.decode(orjson.loads(text))
 
     def check(self) -> None:
         """Raise CheckpointError if a transaction is open; Yielded again, if `call` has swallowed it."""
@@ -138,11 +140,11 @@ class Checkpoints:
 
     def fields(self) -> tuple[Word, ...]:
         """Return the fields of the record that go with the attempt's outcome."""
-        letters = self._claim.letters or "1"
+        letters = more.with_letter(self._claim.letters or more.FEW, more.STEPS)
         results: tuple[Word, ...] = ()
         for number, result in self._unwritten.items():
             results += (RESULT + str(number), result)
-        return ("steps", self.state.dump(), "more", letters if "s" in letters else letters + "s", *results)
+        return ("steps", self.state.dump(), more.FIELD, letters, *results)
 
     def _look(self, now: float) -> None:
         if struck is not None and self._yielded is None:

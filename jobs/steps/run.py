@@ -84,6 +84,7 @@ class Steps:
                 current.cursor = walk.encoded(after, current.name)
                 current.done += 1
                 keeper.has_advanced = True
+                self._report(current)
                 keeper.reach()
             is_through = True
         finally:
@@ -126,10 +127,15 @@ class Steps:
             if number:
                 current.cursor, current.done = walk.encoded(chunks.after, name), chunks.done
                 keeper.has_advanced = True
+                self._report(current)
                 keeper.reach()
             if number < size:
                 break
         self._end(None)
+
+    def _report(self, current: Current) -> None:
+        if current.total is not None:
+            self._command.report(current.done, current.total, current.name)
 
     # --- one after the other ---------------------------------------------------------------------
 
@@ -137,7 +143,7 @@ class Steps:
         """Come to a step. Returns whether it has ended before; if not, it is the current step from here on."""
         self._keeper.check()
         self._close_left(name)
-        self._check(name)
+        self._check(name, total)
         state, at = self._state, len(self._met)
         if at < len(state.ended):
             if state.ended[at].name != name:
@@ -178,8 +184,10 @@ class Steps:
             )
         self._end(None, write=False)
 
-    def _check(self, name: Any) -> None:
-        if not isinstance(name, str) or not name or name == "<lambda>" or len(name) > LONGEST_NAME:
+    def _check(self, name: Any, total: Any) -> None:
+        if total is not None and not (type(total) is int and total >= 0):
+            raise StepError(f"total={total!r} is impossible. Give the number of items, or None if it is not known.")
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME or name[0] == "<":
             raise StepError(
                 f"{name!r} is no name of a step. Give name=..., a text of {LONGEST_NAME} characters at most that stays "
                 "the same in later releases."

@@ -36,7 +36,9 @@ class JobsTestMixin:
     jobs: Kit
 
     perform_enqueued_jobs = _OfKit(Kit.perform_enqueued_jobs)
+    aperform_enqueued_jobs = _OfKit(Kit.aperform_enqueued_jobs)
     travel = _OfKit(Kit.travel)
+    atravel = _OfKit(Kit.atravel)
     redis_away = _OfKit(Kit.redis_away)
     relay = _OfKit(Kit.relay)
     interrupt = _OfKit(Kit.interrupt)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+from asgiref.sync import sync_to_async
+
 from jobs import conf, queues
 from jobs.attempts.outcomes import Dead, Retried
 from jobs.broker import keys
@@ -84,9 +86,29 @@ class Performer:
         until = None if at is None else aware(at).timestamp()
         if is_entered(caller()):
             return self._at_once(wanted, until=until, raises=raise_errors)
+        return self._perform_now(wanted, until, raise_errors)
+
+    async def aperform_enqueued_jobs(
+        self,
+        *,
+        only: Chosen = None,
+        exclude: Chosen = None,
+        queue: str | None = None,
+        at: datetime | None = None,
+        raise_errors: bool = False,
+    ) -> int:
+        """`perform_enqueued_jobs` as a call, for async tests. In a `with`, they use that itself."""
+        until = None if at is None else aware(at).timestamp()
+        return await sync_to_async(self._perform_now)(Wanted(only, exclude, queue), until, raise_errors)
+
+    async def atravel(self, to: datetime | timedelta | float) -> int:
+        """`travel` for async tests."""
+        return await sync_to_async(self.travel)(to)
+
+    def _perform_now(self, wanted: Wanted, until: float | None, raises: bool) -> int:
         self._move_to(until)
         with patches.showing(self):
-            return self._perform_all(wanted, raises=raise_errors)
+            return self._perform_all(wanted, raises=raises)
 
     def travel(self, to: datetime | timedelta | float) -> int:
         """

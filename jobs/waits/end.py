@@ -49,6 +49,10 @@ class End(NamedTuple):
         """The job of which this one was a duplicate, or "". It was durable, and the relay has found out."""
         return "" if self.has_record else as_text(self.reason)
 
+    def settles(self, *, is_known: bool) -> bool:
+        """Whether there is nothing to wait for. `is_known`: whether the job has been written, as far as is known."""
+        return bool(self.is_over) or (is_known and not self.has_record)
+
     def value(self, job: Any) -> Any:
         """
         Return what `call` has returned; records in it are fetched.

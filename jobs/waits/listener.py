@@ -57,7 +57,7 @@ class Waiter:
         """Take an answer of `wait.lua`. Returns whether the wait is over."""
         self.has_begun = True
         self.is_known = self.is_known or end.has_record
-        if not end.is_over and (end.has_record or not (self.is_known or self.job.is_written)):
+        if not end.settles(is_known=self.is_known or self.job.is_written):
             return False
         self.finish(None if self.reports else end)
         return True

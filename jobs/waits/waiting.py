@@ -39,19 +39,18 @@ def wait(job: Any, timeout: Timeout) -> Any:
     if _is_in_memory(job):
         return _perform(job)
     until = time.monotonic() + limit
+    if (end := _read(job)) is not None:  # a job that has ended needs no thread and no connection
+        return end.value(job)
     while True:
         waiter = Waiter(job)
         server = listener.begin(waiter)
         try:
-            end = waiter.future.result(None if limit == inf else max(0.0, until - time.monotonic()))
+            answer = waiter.future.result(None if limit == inf else max(0.0, until - time.monotonic()))
         except TimeoutError:
             raise _too_late(job, limit) from None
         finally:
             server.drop(waiter)
-        assert end is not None  # noqa: S101
-        if end.other:
-            job.become(end.other)
-        if job.id == waiter.job_id:  # else it has been found to be a duplicate
+        if (end := _end(job, waiter, answer)) is not None:
             return end.value(job)
 
 
@@ -62,21 +61,35 @@ async def await_result(job: Any, timeout: Timeout) -> Any:
     if _is_in_memory(job):
         return await sync_to_async(_perform)(job)
     until = time.monotonic() + limit
+    if not limit and (end := await sync_to_async(_read, thread_sensitive=False)(job)) is not None:
+        return await sync_to_async(end.value)(job)
     while True:
         waiter = Waiter(job)
         server = listener.begin(waiter)
         try:
             left = None if limit == inf else max(0.0, until - time.monotonic())
-            end = await asyncio.wait_for(asyncio.wrap_future(waiter.future), left)
+            answer = await asyncio.wait_for(asyncio.wrap_future(waiter.future), left)
         except TimeoutError:
             raise _too_late(job, limit) from None
         finally:
             server.drop(waiter)
-        assert end is not None  # noqa: S101
-        if end.other:
-            job.become(end.other)
-        if job.id == waiter.job_id:
+        if (end := _end(job, waiter, answer)) is not None:
             return await sync_to_async(end.value)(job) if end.result else end.value(job)
+
+
+def _read(job: Any) -> End | None:
+    """Read the end of a job; None if it has not ended."""
+    with reaching(job.connection):
+        end = End(*run_script(job.connection, READ, places(job.id), words(job.id)))
+    return end if end.settles(is_known=job.is_written) and not end.other else None
+
+
+def _end(job: Any, waiter: Waiter, answer: End | None) -> End | None:
+    """Return the answer to a wait; None if another job is to be waited for, of which this one is a duplicate."""
+    assert answer is not None  # noqa: S101
+    if answer.other:
+        job.become(answer.other)
+    return answer if job.id == waiter.job_id else None
 
 
 async def change(job: Any, seconds: float) -> None:

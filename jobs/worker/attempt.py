@@ -5,9 +5,10 @@ from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible
 from jobs.attempts.outcomes import Ended, MakeAttempt
 from jobs.client import tracing
+from jobs.worker.loop import MakeTask
 from jobs.worker.rq_interrupts import Allow
 from jobs.worker.rq_jobs import PlainRunner
-from jobs.worker.tracing import traced
+from jobs.worker.tracing import traced, traced_on_loop
 
 
 def maker(worker: str, allow: Allow) -> MakeAttempt:
@@ -24,3 +25,8 @@ def maker(worker: str, allow: Allow) -> MakeAttempt:
         return PlainRunner.run(worker, claim, thread, allow)
 
     return traced(make) if tracing.is_on else make
+
+
+def task_maker() -> MakeTask:
+    """Return the function with which the event loop of this worker runs its claims."""
+    return traced_on_loop(execution.attempt_on_loop) if tracing.is_on else execution.attempt_on_loop

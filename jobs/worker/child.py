@@ -17,11 +17,13 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 
 from redis.exceptions import RedisError
 
 from jobs.attempts import forks, profiles
 from jobs.attempts.claim import Claim
+from jobs.attempts.loop_task import LoopTask
 from jobs.broker.connections import get_connection
 from jobs.client import tracing
 from jobs.logs import AttemptLog
@@ -33,11 +35,13 @@ from jobs.worker.connection import CONNECTION_ERRORS
 from jobs.worker.fetch import Fetch
 from jobs.worker.heartbeat import resident_megabytes
 from jobs.worker.interruptions import Interruptions
+from jobs.worker.loop import Loop
+from jobs.worker.loop_side import LoopSide
 from jobs.worker.orders import Orders
 from jobs.worker.release import release
 from jobs.worker.scoreboard import ANOTHER, NO_MORE, Board
 from jobs.worker.settings import WorkerSettings
-from jobs.worker.threads import JobThread
+from jobs.worker.threads import JobThread, allow
 from jobs.worker.tracing import flush as flush_spans
 
 logger = safe_logger("jobs.worker")
@@ -64,8 +68,9 @@ class Child:
     ) -> None:
         self._settings, self._board, self._name = settings, board, name
         self._orders = Orders(control)
-        self._positions = {queue: at for at, queue in enumerate(settings.queues)}
-        self._fetch = Fetch(
+        self._loop = LoopSide(board, self._orders.wake) if settings.async_concurrency else None
+        make_fetch = Fetch if self._loop is None else self._loop.fetch
+        self._fetch = make_fetch(
             name,
             settings.queues,
             threads=settings.concurrency,
@@ -79,12 +84,13 @@ class Child:
             JobThread(number, self._fetch, board, maker(name, self._allow), self._orders.wake)
             for number in range(settings.concurrency)
         ]
+        if self._loop is not None:
+            self._loop.serve(self._threads)
         self._leave_by: float | None = None  # monotonic seconds; None unless it stops
-        self._retires = False
-        self._follows = NO_MORE
+        self._retires, self._follows = False, NO_MORE
         self._busy_at = time.monotonic()
         self._looked_at_memory = 0.0
-        self._interruptions = Interruptions(self._fetch, board, self._threads)
+        self._interruptions = Interruptions(self._fetch, board, self._running)
         self._is_born_quiet = is_quiet
 
     def run(self) -> int:
@@ -97,16 +103,25 @@ class Child:
         breath.start(self._board)
         outbox.start(next(iter(self._settings.queues)))
         waits.watch(self._settings.queues)
+        if self._loop is not None:
+            self._loop.begin(self._board.mind)
         if self._is_born_quiet:  # before a thread could claim
             self._quiet()
         for thread in self._threads:
             thread.start()
-        while any(thread.is_alive() for thread in self._threads if thread not in self._interruptions.lost):
+        while self._is_at_work():
             self._wait(self._tick())
             self._mind()
             if self._leave_by is not None and time.monotonic() > self._leave_by:
                 break
         return self._end()
+
+    def _running(self) -> Sequence[JobThread | LoopTask]:
+        return self._threads if self._loop is None else [*self._threads, *self._loop.tasks()]
+
+    def _is_at_work(self) -> bool:
+        is_alive = any(thread.is_alive() for thread in self._threads if thread not in self._interruptions.lost)
+        return is_alive or (self._loop is not None and self._loop.is_at_work())
 
     def _wait(self, seconds: float) -> None:
         """Wait for a signal, the parent or a thread, at most this long, and obey."""
@@ -151,19 +166,23 @@ class Child:
         if not self._fetch.stopping and not all(thread.is_alive() for thread in self._threads):
             self._retire("a thread of this process has died", logging.ERROR)
         self._recycle_if_due(now)
+        if self._loop is not None and self._leave_by is None and (reason := self._loop.check()):
+            self._retire(reason, logging.ERROR)
+            self._leave_by = now + GRACE  # its tasks cannot end: they go back to their queues with the process
+            self._board.leave()
 
     def _allow(self, claim: Claim, seconds: float | None) -> None:
         if seconds is None:
             self._interruptions.serve(claim)
-        for thread in self._threads:
-            if thread.claim is claim:
-                thread.allow(seconds)
+        for each in self._running():
+            if each.claim is claim:
+                allow(self._board, each.number, claim, seconds)
 
     def _asked(self, claim: Claim) -> str:
         """Why an attempt is to end at its next checkpoint; "" if it may go on."""
         if self._leave_by is not None:
             return f"the worker {self._name} stops"
-        at = self._positions[claim.queue_name]
+        at = list(self._settings.queues).index(claim.queue_name)
         return f"the queue {claim.queue_name} is paused" if self._board.is_paused(at) else ""
 
     def _recycle_if_due(self, now: float) -> None:
@@ -182,12 +201,11 @@ class Child:
             if (used := resident_megabytes(os.getpid())) > most:
                 self._retire(f"{used:.0f} MB in use, over the {most} of --max-memory")
 
-    # --- orders ----------------------------------------------------------------------------------
-
-    def _let_go_in_fork(self) -> None:
-        """Release, in a process that a job has forked, what makes this one a worker."""
+    def _let_go_in_fork(self) -> None:  # what makes this process a worker
         self._board.detach()
         self._orders.let_go()
+
+    # --- orders ----------------------------------------------------------------------------------
 
     def _obey(self) -> None:
         orders = self._orders.heard()
@@ -244,7 +262,11 @@ class Child:
 
     def _end(self) -> int:
         self._fetch.give_back()
+        if self._loop is not None:
+            self._loop.end()
         self._commit_the_rest()
+        if self._loop is not None and self._loop.failure is not None:
+            raise self._loop.failure  # an end that is no proper one: the parent gives back what still runs
         if self._fetch.held:
             try:
                 self._fetch.put_back_running()
@@ -268,8 +290,11 @@ class Child:
             self._wait(0.2)
 
     def _show_counts(self) -> None:
+        counted: list[JobThread | Loop] = [*self._threads]
+        if self._loop is not None:
+            counted.append(self._loop.thread)
         self._board.count(
-            sum(thread.finished for thread in self._threads),
-            sum(thread.failed for thread in self._threads),
-            sum(thread.working for thread in self._threads),
+            sum(each.finished for each in counted),
+            sum(each.failed for each in counted),
+            sum(each.working for each in counted),
         )

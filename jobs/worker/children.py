@@ -77,7 +77,7 @@ class Children:
     def _start(self, number: int, blocks: bool) -> bool:
         name, process = heartbeat.new_name(self._settings.name, number, self._settings.processes), None
         try:
-            process = Process(name, number, Board(self._settings.concurrency))
+            process = Process(name, number, Board(self._settings.concurrency, self._settings.async_concurrency))
             if not self._register(process):
                 return False
             self._fork(process, blocks)
@@ -88,7 +88,9 @@ class Children:
                 self._settle(process)  # it was registered
             return False
         self._alive.append(process)
-        logger.info("worker %s started, pid %d, %d threads", process.name, process.pid, self._settings.concurrency)
+        tasks = f", an event loop of {process.board.tasks} tasks" if process.board.tasks else ""
+        started = "worker %s started, pid %d, %d threads%s"
+        logger.info(started, process.name, process.pid, self._settings.concurrency, tasks)
         return True
 
     def _fork(self, process: Process, blocks: bool) -> None:

@@ -26,6 +26,7 @@ from jobs.attempts.outcomes import (
 )
 from jobs.broker.connections import Word
 from jobs.broker.times import DAY, iso, sendable
+from jobs.record import more
 from jobs.record.history import KEPT_FOR, line
 
 DEAD_TTL = 180 * DAY  # seconds that a dead job is kept
@@ -157,13 +158,13 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         counted, began = "retried", now - seconds
         result_type, result = _RETRIED, _b64(outcome.traceback)
         fields = ("state", "retrying", "reason", outcome.reason, "progress", outcome.progress.dump())
-        fields += ("log", _bounded(outcome.log), "fingerprint", outcome.fingerprint)
+        fields += ("more", _few(claim), "log", _bounded(outcome.log), "fingerprint", outcome.fingerprint)
         note = line("failed", now, worker=claim.worker, reason=outcome.reason)
         note += "\n" + line("retried", now, reason=f"due {iso(now + outcome.delay)}")
     elif isinstance(outcome, Requeued):
         kind, when = _at(now, outcome.delay)
         counted = "requeued"
-        fields = ("state", "", "reason", "", "progress", outcome.progress.dump())
+        fields = ("state", "", "reason", "", "progress", outcome.progress.dump(), "more", _few(claim))
         note = line("requeued", now, worker=claim.worker, reason=f"due {iso(now + outcome.delay)}")
     elif isinstance(outcome, LeftOff):
         kind = "T" if outcome.at_tail else "H"
@@ -175,7 +176,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         note = line("requeued", now, worker=claim.worker, reason=f"slowed down for {outcome.seconds:g} s")
     elif isinstance(outcome, Postponed):
         kind, when = _at(now, outcome.delay)
-        fields = ("state", "", "reason", outcome.reason, "progress", outcome.progress.dump())
+        fields = ("state", "", "reason", outcome.reason, "progress", outcome.progress.dump(), "more", _few(claim))
     elif isinstance(outcome, Waiting):
         kind = "W"
     elif isinstance(outcome, Dead):
@@ -197,7 +198,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         fields += claim.checkpoints.fields()
     if claim.interruptions and isinstance(outcome, Retried | Requeued | LeftOff):
         fields += ("survived", claim.interruptions)  # this attempt ended by itself: the job is suspected no more
-    if claim.reporter is not None and claim.reporter.unwritten and kind not in ("H", "N") and when != 0:
+    if claim.reporter is not None and claim.reporter.unwritten and _is_over(outcome) and when != 0:
         fields += ("report", claim.reporter.unwritten)
     # Histogram buckets double: bucket n counts attempts that took less than 2**n microseconds.
     label = f"{claim.queue_name}|{command}|{counted}|{int(seconds * 1e6).bit_length()}" if counted else ""
@@ -231,6 +232,16 @@ def _held(claim: Claim, outcome: Outcome) -> bytes:
     if isinstance(outcome, SlowedDown):
         first = f"s{outcome.seconds:.6f} {','.join(map(str, outcome.numbers))}".encode()
     return first + b"\n" + claim.more.limits
+
+
+def _few(claim: Claim) -> str:
+    """The record's `more` once it has fields that few jobs have."""
+    return more.with_letter(claim.letters, more.FEW)
+
+
+def _is_over(outcome: Outcome) -> bool:
+    """Whether an attempt had begun, and its record is still to be written."""
+    return not isinstance(outcome, GivenBack | Amended | Recorded)
 
 
 def _bounded(log: str) -> str:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from threading import get_ident
 
@@ -13,6 +13,7 @@ from jobs.attempts.claim import Claim
 from jobs.attempts.outcomes import GivenBack
 from jobs.broker import keys
 from jobs.safe_logging import safe_logger
+from jobs.worker.commit import Handed
 from jobs.worker.connection import CONNECTION_ERRORS, Wire
 from jobs.worker.doorbell import Doorbell
 from jobs.worker.doormen import Place
@@ -20,6 +21,7 @@ from jobs.worker.pace import Pace
 from jobs.worker.scoreboard import Board
 from jobs.worker.settings import drawn
 from jobs.worker.steps import Steps
+from jobs.worker.wanted import Wanted
 
 logger = safe_logger("jobs.worker")
 
@@ -99,16 +101,16 @@ class Fetch:
                 return None
             self._await_work()
 
-    def _look(self) -> bool:
+    def _look(self, *, for_tasks: bool = False) -> bool:
         """Make a step, unless another thread has just claimed for us. Whether it is worth looking again at once."""
         with self._using_wire:
             self._board.turn()
-            if self._ready:
+            if self._ready and not for_tasks:
                 return True
             due = self._steps.lanes_due
             try:
                 releasing = self._receive()
-                if not self._ready:
+                if for_tasks or not self._ready:
                     releasing += self._step(claims=not self.stopping)
             except CONNECTION_ERRORS as error:
                 self._outage(error)
@@ -126,27 +128,26 @@ class Fetch:
 
     def _await_work(self) -> None:
         with self._at_the_door:
-            if self._ready or self._leader or self.stopping:
-                return
-            try:
-                queues = self._order()
-                limit = min(LONG if len(queues) == len(self._queues) else SOON, self._steps.until_due)
-                self._doorbell.wait(queues, limit, claims=self._steps.may_claim)
-                self._doorbell_pause = 0.0
-            except CONNECTION_ERRORS as error:
-                self._ask_anew(error)
-            self._leave_door_if_busy()  # a step may have filled this worker since it came to the door
+            if not (self._ready or self._leader or self.stopping):
+                self._wait_at_door()
+
+    def _wait_at_door(self) -> None:
+        try:
+            queues = self._order()
+            limit = min(LONG if len(queues) == len(self._queues) else SOON, self._steps.until_due)
+            self._doorbell.wait(queues, limit, claims=self._steps.may_claim)
+            self._doorbell_pause = 0.0
+        except CONNECTION_ERRORS as error:
+            self._ask_anew(error)
+        self._leave_door_if_busy()  # a step may have filled this worker since it came to the door
 
     def _leave_door_if_busy(self) -> None:
         """Once no thread is left to come to the door, let other workers watch the queues."""
-        if self._doorbell.is_expected and (self.stopping or len(self.held) >= self._threads):
+        if self._doorbell.is_expected and (self.stopping or not self._has_idle):
             self._doorbell.leave(self._order())
 
     def _ask_anew(self, error: BaseException) -> None:
-        """
-        The doorbell is out of order: work is asked for, but not all the time. Where the connection was lost, the next
-        step finds out; a server that answers, and refuses (a replica, a full one), says so to the doorbell alone.
-        """
+        """The doorbell is out of order, or refused by a server (a replica, a full one): ask for work now and then."""
         if isinstance(error, ResponseError) and self._doorbell_pause == 0.0:
             logger.warning("cannot wait for work, asking for it now and then: %s", error)
         self._doorbell_pause = min(max(0.05, self._doorbell_pause * 2), LONGEST_WAIT)
@@ -173,10 +174,7 @@ class Fetch:
                     break
 
     def _send_ahead(self) -> None:
-        """
-        Send the next step while there are still claims here to go on with. Nothing is waited for: a thread that uses
-        the wire has it do; after an error, and when in doubt, the next whole step sees to it.
-        """
+        """Send the next step while there are claims here. Waits for nothing; after an error the next step does it."""
         if not self._steps.may_go_ahead or not self._using_wire.acquire(blocking=False):
             return
         try:
@@ -191,10 +189,8 @@ class Fetch:
 
     def _step(self, *, claims: bool) -> list[bytes]:
         """
-        A whole step, sent and answered, after the answer of one in flight. Returns what is to be released: members of
-        `jobs:releasing`, for those that waited for jobs which have ended.
-
-        The caller holds the wire, and hears of redis-py's errors; nothing is lost with them.
+        A whole step, sent and answered, after the answer of one in flight. Returns the members of `jobs:releasing` for
+        jobs that have ended. The caller holds the wire; nothing is lost with redis-py's errors.
         """
         releasing = self._receive()
         self._steps.send(self._order() if claims else [], self._room)
@@ -213,10 +209,13 @@ class Fetch:
             self._stopped.wait(0.25)
         return answer.releasing
 
-    def _room(self, done: int) -> tuple[int, int]:
-        """How many jobs to claim, as threads are idle or a batch of short ones lacks, and how many threads are idle."""
-        idle = self._threads - (len(self.held) - done)
-        return (max(idle, self.pace.batch - len(self._ready)) if self.pace.batch > 1 else idle), idle
+    def _room(self, outcomes: Sequence[Handed]) -> Wanted:
+        return self._wanted(len(self.held) - len(outcomes))
+
+    def _wanted(self, held: int, tasks: int | None = None) -> Wanted:
+        """What to claim beside jobs that threads hold: a job for each idle one, or what a batch of short ones lacks."""
+        idle = self._threads - held
+        return Wanted(max(idle, self.pace.batch - len(self._ready)) if self.pace.batch > 1 else idle, idle, tasks)
 
     def _order(self) -> list[str]:
         if self._quiet:
@@ -239,8 +238,12 @@ class Fetch:
     # --- for the child's main thread -------------------------------------------------------------
 
     @property
+    def _has_idle(self) -> bool:
+        return len(self.held) < self._threads
+
+    @property
     def has_ready(self) -> bool:
-        """Whether claims lie here that no thread has begun, or an answer that may bring some and nobody waits for."""
+        """Whether claims lie here that no thread has begun, or an answer that nobody waits for may bring some."""
         return bool(self._ready) or (self._steps.in_flight and not self._using_wire.locked())
 
     def give_back(self) -> None:
@@ -252,10 +255,7 @@ class Fetch:
         self.flush()
 
     def forget(self, job_id: str, execution: str = "") -> set[Claim]:
-        """
-        Drop a claim that no thread has begun: the job was cancelled, and Redis has forgotten the claim, too. Returns
-        those that a thread has begun. Without an execution: whichever of the job is here.
-        """
+        """Drop a cancelled job's claim that no thread has begun. Returns those that were begun; see `Steps.forget`."""
         begun = self._steps.forget(job_id, execution)
         if self.commits:  # the slots of what was dropped
             self._doorbell.ring()
@@ -283,7 +283,7 @@ class Fetch:
             self._steps.put_back_running(self._board.begun())
 
     def leave_door(self) -> None:
-        """Let an idle worker watch the queues in the place of this one, if there is any; this one runs long jobs."""
+        """Let an idle worker watch the queues in the place of this one, which runs long jobs."""
         if self._doorbell.may_be_relieved:
             self._doorbell.leave(self._order())
 

@@ -63,10 +63,11 @@ class Health:
     def summary(self) -> str:
         """Return one line for the process's status."""
         boards = [each.board for each in self._children]
-        busy = (
-            f"{sum(len(board.running()) for board in boards)} of {sum(board.threads for board in boards)} threads busy"
-        )
-        return "; ".join([*self.hindrances(), busy])
+        busy = sum(len(board.running(tasks=False)) for board in boards)
+        lines = [f"{busy} of {sum(board.threads for board in boards)} threads busy"]
+        if places := sum(board.tasks for board in boards):
+            lines.append(f"{sum(len(board.running(tasks=True)) for board in boards)} of {places} tasks on event loops")
+        return "; ".join([*self.hindrances(), *lines])
 
     def _problem(self, process: Process, now: float) -> str:
         if process.stopped_at is not None:

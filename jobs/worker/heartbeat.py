@@ -29,6 +29,7 @@ def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], 
     """Write to Redis that this worker lives, and which jobs it runs. Raises redis-py's errors."""
     monotonic = time.monotonic()
     running = board.running()
+    busy = len(running) if not board.tasks else len(board.running(tasks=False))
     finished, failed, working = board.counted()
     fields: dict[str, Word] = {
         "birth": iso(born),
@@ -46,9 +47,11 @@ def beat(wire: Wire, worker: str, pid: int, born: float, queues: Iterable[str], 
         "total_working_time": working,
         "threads": board.threads,
         "memory_mb": round(resident_megabytes(pid), 1),
-        "running": len(running),
+        "running": busy,
         "load": round(os.getloadavg()[0], 2),
     }
+    if board.tasks:
+        fields |= {"tasks": board.tasks, "tasks_running": len(running) - busy, "loop_lag": round(board.lag(), 3)}
     words: list[Word] = [len(fields)]
     for pair in fields.items():
         words += pair

@@ -5,11 +5,12 @@ Interrupts a child's threads whose job has timed out or is to stop. A thread tha
 import faulthandler
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from jobs import execution
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import JobInterrupt, Stopped, TimedOut
+from jobs.attempts.loop_task import LoopTask
 from jobs.safe_logging import safe_logger
 from jobs.worker.fetch import Fetch
 from jobs.worker.scoreboard import Board
@@ -25,10 +26,11 @@ FREED = 5  # seconds more, after the subprocesses that it may wait for were kill
 class Interruptions:
     """The interrupts of one child. Its main thread calls `check` every few milliseconds while one `is_pending`."""
 
-    def __init__(self, fetch: Fetch, board: Board, threads: Sequence[JobThread]) -> None:
+    def __init__(self, fetch: Fetch, board: Board, running: Callable[[], Sequence[JobThread | LoopTask]]) -> None:
+        """`running()`: the threads, and the tasks of the event loop."""
         self.is_pending = False  # whether an interrupt waits for a safe point
-        self.lost: set[JobThread] = set()  # threads that did not return
-        self._fetch, self._board, self._threads = fetch, board, threads
+        self.lost: set[JobThread | LoopTask] = set()  # threads and tasks that did not return
+        self._fetch, self._board, self._running = fetch, board, running
         self._to_stop: dict[Claim, float] = {}  # since when, in monotonic seconds
         self._served: set[Claim] = set()  # claims whose call has ended: a stop was meant for that, not for a callback
         self._freed: dict[Claim, float] = {}  # claims whose subprocesses were killed, and until when they have time
@@ -54,7 +56,7 @@ class Interruptions:
         }
         self._freed = {claim: until for claim, until in self._freed.items() if claim.execution in self._fetch.held}
         self.is_pending = False
-        for thread in self._threads:
+        for thread in self._running():
             claim = thread.claim
             if claim is None or thread in self.lost:
                 continue
@@ -69,10 +71,11 @@ class Interruptions:
                 reason = self._give_up(thread, claim, kind)
         return reason
 
-    def _free(self, thread: JobThread, claim: Claim, now: float) -> bool:
+    def _free(self, thread: JobThread | LoopTask, claim: Claim, now: float) -> bool:
         """Kill the subprocesses that a thread has started, once: it may wait for one. Returns whether it had any."""
         thread.interruptible.decide(claim)  # before it can return
-        killed = [] if claim in self._freed else kill_started_by(thread.native_id or 0)
+        ids = [] if claim in self._freed else thread.native_ids
+        killed = [process for each in ids for process in kill_started_by(each)]
         for process in killed:
             logger.warning(
                 "killed process %d, which job %s has started and does not come back from: %s",
@@ -82,12 +85,12 @@ class Interruptions:
             self._freed[claim] = now + FREED
         return bool(killed)
 
-    def _give_up(self, thread: JobThread, claim: Claim, kind: type[JobInterrupt]) -> str:
+    def _give_up(self, thread: JobThread | LoopTask, claim: Claim, kind: type[JobInterrupt]) -> str:
         """Give up a thread in code that no interrupt reaches: commit an outcome of its attempt without it."""
         self.lost.add(thread)
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         outcome, command = execution.given_up(claim, kind)
         self._fetch.commits.add(claim, outcome, command, time.monotonic() - claim.started, has_returned=False)
         self._fetch.flush()
-        self._board.end(self._threads.index(thread))  # the parent must not judge a job that is over
+        self._board.end(thread.number)  # the parent must not judge a job that is over
         return f"job {claim.job_id} did not come back {INTERRUPT_GRACE:g} s after its interrupt"

@@ -19,6 +19,8 @@ from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, new_pool
 from jobs.broker.times import as_text
+from jobs.inspection.version import release
+from jobs.limits import control as limits
 from jobs.safe_logging import safe_logger
 from jobs.scheduler import Scheduler
 from jobs.worker import heartbeat, signals
@@ -98,6 +100,7 @@ class Parent:
         connections.close_all()  # the children open their own
         blocks = self._wait_for_server()
         wake = self._handle_signals()
+        self._duties.one(lambda: limits.publish(get_connection(self._queues[0]), release()))
         if self._settings.burst:  # fill the queues before a child can find them empty
             self._duties.one(self._recover_patiently)
             self._duties.one(lambda: self._maintenance.run(self._every_queue))

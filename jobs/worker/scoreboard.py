@@ -18,8 +18,8 @@ _SLOT = struct.Struct("ddHHH474s")
 _ROOM = 474  # bytes of that text
 _TIMES = struct.Struct("dd")  # how a slot begins
 _HEAD = struct.Struct("qqd")  # finished, failed, working seconds
-_FETCHED, _MINDED, _BREATHS = 0, 1, 2  # positions of the turns, behind the head
-_TURNS = 3 * struct.calcsize("d")
+_FETCHED, _MINDED, _BREATHS, _LAG = 0, 1, 2, 3  # positions of the turns, behind the head
+_TURNS = 4 * struct.calcsize("d")
 _END = struct.Struct("qq")  # the pid of the process that has ended properly, and what follows it
 PAUSABLE = 64  # queues that a worker may serve
 
@@ -29,8 +29,8 @@ NO_MORE, ANOTHER = 0, 1  # what follows a child that has ended properly: nothing
 @dataclass(frozen=True, slots=True)
 class Running:
     """
-    One thread's running job: when it began, and its deadline (monotonic seconds; inf: none). A job id of hundreds of
-    bytes, which plain RQ allows, is cut.
+    The running job of a thread, or of a task: when it began, and its deadline (monotonic seconds; inf: none). A job id
+    of hundreds of bytes, which plain RQ allows, is cut.
     """
 
     started: float
@@ -41,10 +41,14 @@ class Running:
 
 
 class Board:
-    """One child's board. Made by the parent before it forks; each slot has one writer, its thread."""
+    """
+    One child's board. Made by the parent before it forks; each slot has one writer: its thread, or, of those behind
+    the threads', the event loop for one task.
+    """
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, threads: int, tasks: int = 0) -> None:
+        self.threads, self.tasks = threads, tasks
+        self._places = threads + tasks
         self._end = _HEAD.size + _TURNS
         self._retiring = self._end + _END.size
         self._pauses = self._retiring + 8
@@ -52,7 +56,7 @@ class Board:
         self._map()
 
     def _map(self) -> None:
-        self._memory = mmap.mmap(-1, self._slots + self.threads * _SLOT.size)
+        self._memory = mmap.mmap(-1, self._slots + self._places * _SLOT.size)
         self._turns = memoryview(self._memory)[_HEAD.size : self._end].cast("d")
 
     def detach(self) -> None:
@@ -74,16 +78,19 @@ class Board:
     def begun(self) -> int:
         """The parent: the number of the last execution that was begun, -1 for none. Later claims are not begun."""
         last = -1
-        for thread in range(self.threads):
+        for thread in range(self._places):
             _, _, execution, *_ = self._read(thread)
             if (number := execution.rpartition(".")[2]).isdecimal():
                 last = max(last, int(number))
         return last
 
-    def running(self) -> list[Running]:
-        """The parent: the running jobs. A half-written slot names a claim that does not exist."""
+    def running(self, *, tasks: bool | None = None) -> list[Running]:
+        """
+        The parent: the running jobs; only those of tasks, or only those of threads, if `tasks` is given. A half-written
+        slot names a claim that does not exist.
+        """
         jobs = []
-        for thread in range(self.threads):
+        for thread in range(self.threads if tasks else 0, self.threads if tasks is False else self._places):
             started, deadline, execution, queue, job_id = self._read(thread)
             if started and execution:
                 jobs.append(Running(started, deadline, job_id, execution, queue))
@@ -128,6 +135,14 @@ class Board:
     def breaths(self) -> float:
         """The parent: how often the child has breathed since its main thread last minded the others."""
         return self._turns[_BREATHS]
+
+    def show_lag(self, seconds: float) -> None:
+        """The child: how long its event loop has kept ready tasks waiting, at most, in the last seconds."""
+        self._turns[_LAG] = seconds
+
+    def lag(self) -> float:
+        """The parent: the same, read."""
+        return self._turns[_LAG]
 
     def retire(self, follows: int) -> None:
         """The child: it claims nothing more, and ends when its running jobs have ended. `follows`: as in `mark_end`."""

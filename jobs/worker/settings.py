@@ -11,6 +11,7 @@ class WorkerSettings:
 
     queues: dict[str, int | None]  # by priority; with weights, where the fetch is weighted
     concurrency: int = 10  # threads per process
+    async_concurrency: int = 0  # tasks on the event loop of each process; 0: it has none
     processes: int = 1
     name: str = ""  # of the worker; with several processes, the first part of each one's
     burst: bool = False  # end when the queues are empty

@@ -20,7 +20,8 @@ def stall(board: Board, now: float, *, since: float, limit: float) -> str:
     if board.minded() == inf:
         return ""
     running = board.running()
-    fetch = now - max(board.turned(), since) if len(running) < board.threads and not board.is_retiring else 0.0
+    fetches = len(running) < board.threads or board.tasks > 0  # an event loop has a thread that fetches for it
+    fetch = now - max(board.turned(), since) if fetches and not board.is_retiring else 0.0
     main = now - max(board.minded(), since)
     if main > limit and running and not _is_free(board, limit):
         return ""

@@ -26,6 +26,7 @@ from jobs.worker.commit import Commits, Handed, words
 from jobs.worker.connection import CONNECTION_ERRORS, Wire
 from jobs.worker.parcels import Parcels
 from jobs.worker.recovery import NONE, recover
+from jobs.worker.wanted import NOTHING, Wanted
 
 logger = safe_logger("jobs.worker")
 
@@ -44,6 +45,7 @@ class StepAnswer(NamedTuple):
     is_registered: int  # whether this worker counts as alive
     trimmed: int  # dead jobs over DEAD_LIMIT that were removed
     due: bytes  # seconds until the next lane is due; 0 to be asked again at once; empty: not looked at
+    left: int = 0  # whether jobs were left in place, because their kind has no room
 
 
 class _Flight(NamedTuple):
@@ -51,7 +53,7 @@ class _Flight(NamedTuple):
 
     outcomes: list[Handed]
     again: set[bytes]  # executions whose outcome had been sent before
-    wanted: int  # claims
+    wanted: Wanted
     first: int  # the number of the first execution
 
 
@@ -60,18 +62,22 @@ class Steps:
     `send`, then `receive`; the caller holds the wire, and hears of redis-py's errors, with which nothing is lost.
 
     A claim is in `held` from the answer that brought it to the one that committed it, and in `ready` until a thread
-    takes it.
+    takes it. One for the event loop is in `tasks`, too, and goes to `start_tasks` at once.
     """
+
+    start_tasks: Callable[[list[Claim]], object] | None = None  # None: every claim is for a thread
 
     def __init__(self, worker: str, wire: Wire, queues: Sequence[str], *, max_jobs: int | None = None) -> None:
         self.commits = Commits()
         self.held: dict[bytes, Claim] = {}
+        self.tasks: dict[bytes, Claim] = {}
         self.ready: deque[Claim] = deque()
         self.jobs_left = max_jobs
         self.may_claim = True  # whether the last step found us among the living
         self.has_more = False  # whether more is done than went into the last step
         self.lanes_due = inf  # when the next lane of a limit is due, as far as this worker knows (monotonic seconds)
         self.is_full = False  # whether the last step brought as many claims as it wanted: the queues have more
+        self.has_left = False  # whether it left jobs in place, because their kind has no room
         self._worker, self._wire, self._queues = worker, wire, queues
         self._dead_limit = int(conf.get("DEAD_LIMIT"))
         self._parcels = Parcels()
@@ -106,36 +112,32 @@ class Steps:
     # --- there -----------------------------------------------------------------------------------
 
     def send(
-        self, order: Sequence[str], room: Callable[[int], tuple[int, int]], *, only_to_claim: bool = False
+        self, order: Sequence[str], room: Callable[[Sequence[Handed]], Wanted], *, only_to_claim: bool = False
     ) -> None:
         """
-        Send what is done, and ask for as many claims as there is `room` for when that many outcomes are committed, from
-        the queues in this order; `room` tells how many, and for how many of them a thread is idle. Nothing is in
-        flight. With `only_to_claim`, send nothing if there is no room.
+        Send what is done, and ask for as many claims as there is `room` for when these outcomes are committed, from the
+        queues in this order. Nothing is in flight. With `only_to_claim`, send nothing if there is no room.
         """
         self._is_sending = False
         if self._in_doubt or time.monotonic() > self._reconcile_at:
             self._reconcile()
         waiting = self._unsent + self.commits.take()
         outcomes = self._parcels.fill(waiting)
-        wanted, idle = room(len(outcomes)) if order else (0, 0)
-        if self.jobs_left is not None:
-            wanted = min(wanted, self.jobs_left)
-        if wanted <= 0 and only_to_claim:
+        wanted = room(outcomes).bounded(self.jobs_left) if order else NOTHING
+        if wanted.total == 0 and only_to_claim:
             self._unsent = waiting
             return
-        wanted = max(wanted, 0)
         now = runtime.now()
-        about: list[Word] = [self._worker, iso(now), repr(now), wanted, self._executions]
+        about: list[Word] = [self._worker, iso(now), repr(now), wanted.word, self._executions]
         about += (keys.counts(int(now // 60)), COUNTS_KEPT, len(outcomes), UNSEEN, self._dead_limit)
-        about += (max(idle, 0), int(not self.until_due))
+        about += (wanted.idle, int(not self.until_due))
         flight = _Flight(outcomes, self._again, wanted, self._executions)
         self._unsent, self._is_sending, self._in_doubt = waiting, True, True  # until the answer is here
         self._again = self._again | {handed.claim.execution for handed in outcomes}
-        self._executions += wanted
+        self._executions += wanted.total
         self._forgotten.clear()
         self._wire.start(
-            _STEP, [keys.queue(name) for name in order] if wanted else [], keys.RQ, *about, *words(outcomes)
+            _STEP, [keys.queue(name) for name in order] if wanted.total else [], keys.RQ, *about, *words(outcomes)
         )
         self._flight = flight
 
@@ -166,11 +168,11 @@ class Steps:
         self._settle(flight, answer)
         self._executions = flight.first + len(answer.rows)
         with self._claiming:
-            self._take_in([Claim(row) for row in answer.rows])
+            brought = self._take_in([Claim(row) for row in answer.rows])
             self._in_doubt = False
         self.may_claim = bool(answer.is_registered)
         self._note_due(answer.due)
-        self.is_full = 0 < flight.wanted == len(answer.rows)
+        self.is_full, self.has_left = 0 < flight.wanted.threads == brought, bool(answer.left)
         if any(error.startswith(b"READONLY") for _, error in answer.failed):
             self._wire.close()  # Sentinel may know a better server by now
         if answer.trimmed:
@@ -189,6 +191,7 @@ class Steps:
         self._parcels.arrived()
         for handed in outcomes:
             self.held.pop(handed.claim.execution, None)
+            self.tasks.pop(handed.claim.execution, None)
         for position, worker, status in answer.refused:
             if outcomes[position].claim.execution not in flight.again:  # else it may have been written the first time
                 _tell_refused(outcomes[position].claim.job_id, as_text(worker), as_text(status))
@@ -196,24 +199,34 @@ class Steps:
             handed = outcomes[position]
             if handed.claim.execution not in flight.again:  # once is enough
                 logger.error("could not write the outcome of job %s yet: %s", handed.claim.job_id, as_text(error))
-            self.held[handed.claim.execution] = handed.claim
+            self._hold(handed.claim)
         failed = [outcomes[position] for position, _ in answer.failed]
         self._unsent = self._unsent[len(outcomes) :]
         self.has_more = bool(self._unsent)
         self._unsent += failed
         self._again = {handed.claim.execution for handed in failed}
 
-    def _take_in(self, claims: list[Claim]) -> None:
+    def _take_in(self, claims: list[Claim]) -> int:
+        """Distribute the new claims. Returns how many are for threads."""
         if self._forgotten:
             dropped = [claim for claim in claims if any(_is_of(claim, *asked) for asked in self._forgotten)]
             claims = [claim for claim in claims if claim not in dropped]
             for claim in dropped:
                 self._free(claim)
-        for claim in claims:
-            self.held[claim.execution] = claim
-            self.ready.append(claim)
         if self.jobs_left is not None:
             self.jobs_left -= len(claims)
+        for claim in claims:
+            self._hold(claim)
+        if self.start_tasks is not None and (tasks := [claim for claim in claims if claim.is_async]):
+            claims = [claim for claim in claims if not claim.is_async]
+            self.start_tasks(tasks)
+        self.ready.extend(claims)
+        return len(claims)
+
+    def _hold(self, claim: Claim) -> None:
+        self.held[claim.execution] = claim
+        if self.start_tasks is not None and claim.is_async:
+            self.tasks[claim.execution] = claim
 
     # --- when it goes wrong ----------------------------------------------------------------------
 

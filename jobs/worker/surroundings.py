@@ -56,6 +56,19 @@ class Surroundings:
         self._databases.close()
 
 
+def share_caches() -> None:
+    """
+    Create, in the base context of an event loop, the cache objects that its tasks can share. Those whose connections
+    are to be closed after a request are each task's own.
+    """
+    for alias in caches:
+        try:
+            if type(caches[alias]).close is not BaseCache.close:
+                del caches[alias]
+        except Exception:  # noqa: S112 - a job that uses it will fail with it
+            continue
+
+
 def _open_caches() -> list[Callable[[], object]]:
     """
     Create the thread's cache objects, which attempts share: Redis caches keep their connections. Returns the `close`

@@ -33,8 +33,14 @@ class JobThread(threading.Thread):
         self.interruptible = Interruptible()
         self.finished = self.failed = 0
         self.working = 0.0  # seconds
-        self._number, self._fetch, self._board, self._attempt = number, fetch, board, attempt
+        self.number = number  # its place on the board
+        self._fetch, self._board, self._attempt = fetch, board, attempt
         self._ended = ended
+
+    @property
+    def native_ids(self) -> list[int]:
+        """The kernel's number of the thread."""
+        return [self.native_id or 0]
 
     def run(self) -> None:
         try:
@@ -46,16 +52,8 @@ class JobThread(threading.Thread):
         finally:  # the main thread notices a thread that has died otherwise
             self._ended()
 
-    def allow(self, seconds: float | None) -> None:
-        """Let the running claim go on for that many seconds from now; without a limit if None, 0 or less."""
-        claim = self.claim
-        if claim is not None:
-            now = time.monotonic()
-            claim.deadline = now + seconds if seconds is not None and seconds > 0 else inf
-            self._board.start(self._number, claim.started, claim.deadline, claim.id, claim.execution, claim.queue)
-
     def _work(self, surroundings: Surroundings) -> None:
-        fetch, pace, board, number = self._fetch, self._fetch.pace, self._board, self._number
+        fetch, pace, board, number = self._fetch, self._fetch.pace, self._board, self.number
         while (claim := fetch.take()) is not None:
             claim.started = started = time.monotonic()
             claim.deadline = inf if claim.limit is None else started + claim.limit
@@ -78,3 +76,9 @@ class JobThread(threading.Thread):
                 self.finished += 1
             elif isinstance(outcome, FAILURES):
                 self.failed += 1
+
+
+def allow(board: Board, number: int, claim: Claim, seconds: float | None) -> None:
+    """Let the claim that runs at that place go on for so many seconds from now; without a limit if None, 0 or less."""
+    claim.deadline = time.monotonic() + seconds if seconds is not None and seconds > 0 else inf
+    board.start(number, claim.started, claim.deadline, claim.id, claim.execution, claim.queue)

@@ -3,36 +3,59 @@ OpenTelemetry on the side that runs jobs: a `process` span for each attempt. It 
 link and not a parent, because a job may run days later, and several times.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
 
 from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Interruptible
+from jobs.attempts.loop_task import LoopTask
 from jobs.attempts.outcomes import Dead, Ended, MakeAttempt, Retried
 from jobs.client.tracing import about, tracer
+from jobs.worker.loop import MakeTask
 
 
 def traced(attempt: MakeAttempt) -> MakeAttempt:
     """Wrap a function that makes attempts, with a span around each."""
 
     def make(claim: Claim, thread: Interruptible) -> Ended:
-        from opentelemetry.trace import SpanKind
+        with _span(claim) as note:
+            return note(attempt(claim, thread))
 
-        queue = claim.queue_name
-        attributes = {**about("process", queue), "messaging.message.id": claim.job_id}
-        with tracer().start_as_current_span(
-            f"process {queue}", kind=SpanKind.CONSUMER, attributes=attributes, links=_links(claim)
-        ) as span:
-            ended = attempt(claim, thread)
+    return make
+
+
+def traced_on_loop(attempt: MakeTask) -> MakeTask:
+    """The same for a function that makes attempts as tasks of an event loop."""
+
+    async def make(claim: Claim, task: LoopTask) -> Ended:
+        with _span(claim) as note:
+            return note(await attempt(claim, task))
+
+    return make
+
+
+@contextmanager
+def _span(claim: Claim) -> Iterator[Callable[[Ended], Ended]]:
+    """Record a span. Yields a function that notes how the attempt has ended, and returns that."""
+    from opentelemetry.trace import SpanKind
+
+    queue = claim.queue_name
+    attributes = {**about("process", queue), "messaging.message.id": claim.job_id}
+    with tracer().start_as_current_span(
+        f"process {queue}", kind=SpanKind.CONSUMER, attributes=attributes, links=_links(claim)
+    ) as span:
+
+        def note(ended: Ended) -> Ended:
             outcome, command = ended
             span.set_attributes({"jobs.command": command, "jobs.outcome": type(outcome).__name__.lower()})
             if isinstance(outcome, Dead | Retried):
                 _failed(span, outcome)
-        return ended
+            return ended
 
-    return make
+        yield note
 
 
 def flush() -> None:

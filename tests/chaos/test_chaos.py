@@ -19,12 +19,12 @@ from jobs.queues import get_queue
 from tests.chaos.conditions import remove_garbage
 from tests.chaos.faults import LASTING, Faults
 from tests.sample import functions
-from tests.sample.commands.ledger import Record, Rude
+from tests.sample.commands.ledger import Record, RecordAsync, Rude
 from tests.sample.models import Note, Run
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
 QUEUES = ("critical", "default", "low")
-WORKERS, PROCESSES, THREADS = 2, 2, 3
+WORKERS, PROCESSES, THREADS, TASKS = 2, 2, 3, 20
 NAMES = ("eu-1.a@b+c_" + "x" * 89, "eu-1")  # of workers: the longest that may be, and one that begins as the other does
 SIZES = {13: 2_000_000, 3: 900_000}  # of results, some jobs each: over RESULT_LIMIT, and just under it
 RUDE_EVERY = 400  # jobs for each one that does harm
@@ -41,7 +41,7 @@ class Load:
     def __init__(self, chance):
         self.accepted, self.unknown, self.rude = {}, set(), {}
         self._chance, self._ended = chance, threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)  # a test that fails does not hold the process
         self._thread.start()
 
     def _run(self):
@@ -64,7 +64,8 @@ class Load:
                 elif self._chance.random() < 0.1:
                     jobs = [write_by_hand(queue, row) for row in rows]
                 else:
-                    jobs = Record.defer_many(rows, queue=queue, wait=wait)
+                    command = self._chance.choice([Record, Record, RecordAsync])
+                    jobs = command.defer_many(rows, queue=queue, wait=wait)
             except (RedisUnavailableError, RedisError):
                 self.unknown.update(row["number"] for row in rows)
             else:
@@ -92,8 +93,12 @@ def test_nothing_is_lost_whatever_breaks(worker_process, valkey, places, tmp_pat
     chance = random.Random(seed)
 
     def start(env):
-        name = NAMES[len(list(tmp_path.glob("worker-*.log"))) % len(NAMES)]
-        return worker_process(*QUEUES, name=name, processes=PROCESSES, concurrency=THREADS, env=env)
+        number = len(list(tmp_path.glob("worker-*.log"))) % len(NAMES)
+        options = {
+            "name": NAMES[number],
+            "async_concurrency": TASKS if number else 0,
+        }  # every other one
+        return worker_process(*QUEUES, processes=PROCESSES, concurrency=THREADS, env=env, **options)
 
     faults = Faults(chance, valkey, start, WORKERS, SECONDS)
     load = Load(random.Random(seed))
@@ -109,7 +114,7 @@ def test_nothing_is_lost_whatever_breaks(worker_process, valkey, places, tmp_pat
     while True:
         for name in client.zrange("jobs:workers", 0, -1):
             client.zadd("jobs:workers", {name: 1})  # all have been stopped or killed: the thirty seconds pass
-        assert worker_process(*QUEUES, burst=True, concurrency=12).wait(300) == 0
+        assert worker_process(*QUEUES, burst=True, concurrency=12, async_concurrency=TASKS).wait(300) == 0
         if not any(client.zcard(f"rq:scheduled:{queue}") + client.llen(f"rq:queue:{queue}") for queue in QUEUES):
             break  # a job that became due as the last worker ended is in its queue now
 
@@ -171,7 +176,8 @@ def check_the_books(seed, happened, load, client, found, capsys):
             _, command, outcome, _ = label.decode().split("|")
             outcomes[command, outcome] += int(count)
     finished = sum(state == "finished" and not is_plain(load.accepted[n]) for n, state in states.items())
-    assert finished <= outcomes["sample.Record", "finished"] <= finished + len(load.unknown)
+    counted = outcomes["sample.Record", "finished"] + outcomes["sample.RecordAsync", "finished"]
+    assert finished <= counted <= finished + len(load.unknown)
 
 
 def check_the_times(began, load, client):
@@ -194,9 +200,13 @@ def long_id(number):
 
 
 def write_by_hand(queue, row):
-    """A job whose id RQ's code would not accept, as another program may write it."""
+    """
+    A job whose id RQ's code would not accept, as another program may write it. That a command is async is not in its
+    record.
+    """
+    name = "sample.RecordAsync" if row["number"] % 2 else "sample.Record"
     job_id = f"eu/1 %41 \u00fc\u2028\n{row['number']}"
-    data = json.dumps(["jobs.execution.perform", None, ["sample.Record", *row.values()], {}])
+    data = json.dumps(["jobs.execution.perform", None, [name, *row.values()], {}])
     client = get_connection(queue)
     with client.pipeline() as pipeline:
         record = {"status": "queued", "origin": queue, "data": data, "result_ttl": KEPT}

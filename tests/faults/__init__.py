@@ -29,6 +29,7 @@ TIMES = {
     "POISON",
     "SILENCE",
     "STALLED",
+    "STANDS_STILL",
     "THREADS",
     "UNSEEN",
 }

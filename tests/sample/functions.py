@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Iterator
 from os import system  # noqa: F401
@@ -107,3 +108,8 @@ def fork_and_return():
     """The copy returns, too; this process returns its exit code."""
     pid = os.fork()
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else 99
+
+
+async def name_thread() -> str:
+    await asyncio.sleep(0)
+    return threading.current_thread().name

@@ -31,6 +31,11 @@ class OrderTest(JobsTestMixin, TestCase):
 
         self.assertEqual(len(mail.outbox), 1)
 
+    def test_a_job_returns_what_it_has_done(self) -> None:
+        order = Order.objects.create(customer=self.customer, item="lamp")
+
+        self.assertEqual(SendReceipt.defer(order).wait(5), f"receipt of order {order.pk}")
+
     def test_stale_orders_are_cancelled(self) -> None:
         fresh, stale = (Order.objects.create(customer=self.customer, item=item) for item in ("lamp", "chair"))
         Order.objects.filter(pk=stale.pk).update(placed_at=timezone.now() - timedelta(days=8))

@@ -13,7 +13,7 @@
 --
 -- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is notified.
 local prefix, what, keep, iso, is_forced = ARGV[1], ARGV[3], tonumber(ARGV[5]), ARGV[11], ARGV[13] == '1'
--- Parts: server, move, enqueue, ended, record, link, unlink, leave, admit
+-- Parts: server, move, enqueue, ended, record, link, unlink, leave, admit, turns
 
 local OFF = '\0off' -- no job's id: it replaces in a list the ids that are about to be removed
 local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
@@ -156,7 +156,7 @@ end
 local function change(id)
   local key = prefix .. 'job:' .. id
   local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name', 'unique_ms', 'lacked',
-    'started_at', 'limits', 'woken', 'lane', 'collapse', 'progress', 'interruptions', 'batch')
+    'started_at', 'limits', 'woken', 'lane', 'collapse', 'progress', 'interruptions', 'batch', 'turn')
   local status, queue, prerequisites, lock, worker, lacked = job[1], job[2], job[3], job[4], job[5], job[7]
   if not status then return { 'missing', '' } end
   local lane, woken = status == 'deferred' and job[11] or nil, status == 'queued' and job[10] or nil
@@ -190,7 +190,12 @@ local function change(id)
 
   local target = ARGV[9] ~= '' and ARGV[9] or queue
   local now, waits, unlinked, linked_anew = clock(), 'jobs:waits:' .. id, 'jobs:unlinked:' .. id, false
+  local is_limited = false
   local lacks = write('SCARD', waits)
+  if job[16] then -- it is no longer in the ring of its queue
+    redis.call('HDEL', key, 'turn')
+    admit.unmark(queue, id, job[16])
+  end
 
   move.all_or_none(function(undo)
     if what == 'delete' then
@@ -237,11 +242,16 @@ local function change(id)
         move.into(undo, prefix .. 'deferred:' .. target, now, id)
       else
         write('SADD', prefix .. 'queues', prefix .. 'queue:' .. target)
-        enqueue.one(undo, ARGV[8], prefix .. 'queue:' .. target, id)
+        local in_turn = ARGV[8] == 'RPUSH' and not is_forced and job[9]
+        is_limited = turns.arrive(undo, ARGV[8], target, id, in_turn or nil)
       end
-      take_out(undo, id, status, queue, target, claimed)
+      if not is_limited or status ~= 'deferred' or target ~= queue then
+        take_out(undo, id, status, queue, target, claimed)
+      end
       if linked_anew then
         redis.call('HSET', key, 'status', 'deferred', 'origin', target)
+      elseif is_limited then
+        redis.call('HSET', key, 'origin', target, 'enqueued_at', iso)
       else
         redis.call('HSET', key, 'status', 'queued', 'origin', target, 'enqueued_at', iso)
       end
@@ -257,7 +267,7 @@ local function change(id)
     if is_forced then redis.call('HSET', key, 'woken', 'forced') else redis.call('HDEL', key, 'woken') end
   end
   if lane or woken then
-    if what ~= 'delete' then redis.call('HDEL', key, 'lane', 'state') end
+    if what ~= 'delete' and not is_limited then redis.call('HDEL', key, 'lane', 'state') end
     admit.off(queue, id, lane, woken)
   end
   if not linked_anew then
@@ -283,6 +293,7 @@ local function change(id)
       redis.call('HDEL', key, 'collapse') -- it has begun: no push changes its arguments
     end
   end
+  if is_limited then redis.call('HSET', key, 'state', 'limited') end
   if ARGV[6] ~= '' then record.note(key, ARGV[6]) end
   return { 'done', status }
 end

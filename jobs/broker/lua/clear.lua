@@ -9,13 +9,13 @@
 -- be sent twice: what is deleted is deleted.
 local prefix, most, until_, keep, iso = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local queue = string.sub(KEYS[1], #prefix + 7) -- 'rq:' .. 'queue:'
--- Parts: server, record, unlink, leave, admit
+-- Parts: server, record, unlink, leave, admit, turns
 
 local OFF = '\0off' -- as in change.lua
 
 local function forget(id)
   local key = prefix .. 'job:' .. id
-  local read, job = pcall(redis.call, 'HMGET', key, 'status', 'prereqs', 'enqueued_at', 'woken')
+  local read, job = pcall(redis.call, 'HMGET', key, 'status', 'prereqs', 'enqueued_at', 'woken', 'turn')
   if not read then return redis.call('TYPE', key).ok == 'hash' and 'stays' or 'gone' end
   if not job[1] then return 'gone' end -- there is no job: only its id is here
   if job[3] and job[3] > until_ then return 'stays' end
@@ -23,6 +23,7 @@ local function forget(id)
   leave.job(id, queue, 'deleted')
   record.forget(id, 'deleted', keep) -- last: until then it is in its place
   if job[4] then admit.off(queue, id, nil, job[4]) end
+  if job[5] then admit.off(queue, id, nil, job[5]) end
   return 'deleted'
 end
 

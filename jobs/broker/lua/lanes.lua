@@ -7,7 +7,7 @@
 --
 -- It may be sent twice, and by several at once.
 local prefix, iso, ended, most, from = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
--- Parts: server, admit
+-- Parts: server, admit, turns
 
 allow_writes_when_full()
 local freed = 0

@@ -6,11 +6,11 @@
 --
 -- Until all are linked the job waits for itself, so it cannot start early; and it stands in `jobs:linking`, so a parent
 -- goes on if the client that wrote the job is gone. It may be sent twice, and by several at once.
-local prefix, id, key = ARGV[1], ARGV[2], ARGV[1] .. 'job:' .. ARGV[2]
+local prefix, id, key, iso = ARGV[1], ARGV[2], ARGV[1] .. 'job:' .. ARGV[2], ARGV[4]
 -- Parts: server, link, unlink
 
 local waits, started = 'jobs:waits:' .. id, {}
-local read, job = pcall(redis.call, 'HMGET', key, 'status', 'origin', 'due', 'follows')
+local read, job = pcall(redis.call, 'HMGET', key, 'status', 'origin', 'due', 'follows', 'limits')
 if not read and redis.call('TYPE', key).ok == 'hash' then error(job, 0) end
 if not read or job[1] ~= 'deferred' then -- changed by RQ's code or by a release that links in one call; or no job
   if job[1] == 'canceled' then
@@ -36,7 +36,7 @@ local left = redis.call('SCARD', KEYS[1])
 if left == 0 then
   write('SREM', waits, id)
   if redis.call('EXISTS', waits) == 0 then
-    unlink.start(id, job[2], job[3], clock(), ARGV[4]) -- or later, by a parent
+    unlink.start(id, job[2], job[3], clock(), ARGV[4], job[5]) -- or later, by a parent
     started[1] = id
   end
   redis.call('HDEL', key, 'follows')

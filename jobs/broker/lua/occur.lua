@@ -10,7 +10,7 @@
 -- The first scheduler is the one that finds the entry at the time at which it was read. A run is a copy of the entry's record under an
 -- id made of the entry and the time, so it exists once, whatever happens.
 local prefix, entry, iso = ARGV[1], ARGV[2], ARGV[5]
--- Parts: server, move, enqueue
+-- Parts: server, move, enqueue, turns
 
 local template = prefix .. 'job:' .. entry
 local history, outcomes = 'jobs:schedule:runs:' .. entry, 'jobs:schedule:ended:' .. entry
@@ -25,12 +25,16 @@ end
 local OWN = { entry = 1, paused = 1, last_run = 1, runs_written = 1, created_at = 1, enqueued_at = 1, status = 1,
   expires_in = 1 }
 local fields, queue, last, expires_in = { 'created_at', iso, 'enqueued_at', iso, 'status', 'queued', 'schedule', entry,
-  'more', 1 }, nil, nil, nil
+  'more', '1' }, nil, nil, nil
+local letters, limits = #fields, nil
 for i = 1, #record, 2 do
   if record[i] == 'origin' then queue = record[i + 1] end
   if record[i] == 'last_run' then last = record[i + 1] end
+  if record[i] == 'limits' then limits = record[i + 1] end
   if record[i] == 'expires_in' then expires_in = tonumber(record[i + 1]) end
-  if not OWN[record[i]] then
+  if record[i] == 'more' then
+    fields[letters] = '1' .. string.gsub(record[i + 1], '1', '')
+  elseif not OWN[record[i]] then
     fields[#fields + 1] = record[i]
     fields[#fields + 1] = record[i + 1]
   end
@@ -76,7 +80,7 @@ move.all_or_none(function(undo)
       redis.call('HSET', key, unpack(fields))
       if expires_in then redis.call('HSET', key, 'expires_at', string.format('%.6f', at + expires_in)) end
       write('SADD', prefix .. 'queues', list)
-      enqueue.one(undo, 'RPUSH', list, id)
+      turns.arrive(undo, 'RPUSH', queue, id, limits)
       remember(undo, line('run', id, at))
       last, written[#written + 1] = id, id
     end

@@ -9,7 +9,7 @@
 --              a lock and `unique_ms` how long it holds, `front` whether it goes to the head of its queue,
 --              `expires_in` the seconds after which it may not begin, `durable` whether the outbox has it,
 --              `durable_waits` those of `waits` that are durable, too, `collapse` how it collapses (the part `collapse`),
---              `batch` the batch whose member it becomes, `released` whether only once its prerequisites are done
+--              `batch` the batch whose member it becomes, `released` whether only once its prerequisites are done, `share` the line of its share (part `turns`)
 -- Returns position (from 0) and id for each job that was not written because another one holds its lock, or has taken
 -- its arguments.
 --
@@ -18,7 +18,7 @@
 -- unfinished: it cannot outlive it, whatever happens to either.
 local prefix, queue, iso = ARGV[1], ARGV[2], ARGV[3]
 local records = prefix .. 'job:'
--- Parts: server, enqueue, ended, link, collapse, batch
+-- Parts: server, enqueue, ended, link, collapse, batch, turns
 
 local AT_ONCE = 1000 -- jobs in one command: `unpack` fills Lua's stack, which holds a few thousand values
 local ready, duplicates, i, position = {}, {}, 4, 0
@@ -134,6 +134,8 @@ local function write_jobs()
           write('ZADD', registry, score, id)
         elseif links ~= '' and links.front then
           enqueue.many('LPUSH', KEYS[2], { id })
+        elseif links ~= '' and links.share then
+          move.all_or_none(turns.arrive, 'RPUSH', queue, id, links.share)
         else
           ready[#ready + 1] = id
         end
@@ -165,5 +167,6 @@ for first = 1, #ready, AT_ONCE do
     break
   end
 end
+admit.wake_marked()
 if not written then error(refusal, 0) end
 return duplicates

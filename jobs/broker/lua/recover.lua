@@ -22,7 +22,7 @@
 --
 -- Claims of stock RQ workers have no dot in their execution id, and are RQ's own to clean up.
 local prefix, queue, iso, only = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
--- Parts: server, silence, move, enqueue, record, leave, admit
+-- Parts: server, silence, move, enqueue, record, leave, admit, turns
 
 local begun, before = tonumber(ARGV[9]), tonumber(ARGV[10])
 allow_writes_when_full()

@@ -24,9 +24,9 @@ local function release(id)
   end
   write('SREM', 'jobs:waits:' .. id, prerequisite)
   if redis.call('EXISTS', 'jobs:waits:' .. id) == 0 then
-    local job = redis.call('HMGET', prefix .. 'job:' .. id, 'status', 'origin', 'due')
+    local job = redis.call('HMGET', prefix .. 'job:' .. id, 'status', 'origin', 'due', 'limits')
     if job[1] == 'deferred' then -- else a person has been here
-      unlink.start(id, job[2], job[3], now, iso)
+      unlink.start(id, job[2], job[3], now, iso, job[4])
       started[#started + 1] = id
     end
   end

@@ -1,7 +1,8 @@
 -- Commit what a worker has done and claim what it does next, in one atomic step.
 --
 -- KEYS  the queue lists to claim from, in the order to try them
--- ARGV  1 RQ's key prefix ('rq:')   2 worker name   3 now (ISO)   4 now (seconds)   5 jobs wanted
+-- ARGV  1 RQ's key prefix ('rq:')   2 worker name   3 now (ISO)   4 now (seconds)
+--       5 jobs wanted; or two numbers: for threads, and for the event loop
 --       6 number of the first execution to hand out   7 key of this minute's counts   8 seconds to keep those
 --       9 number of outcomes   10 seconds without a beat after which a worker is dead   11 dead jobs that a queue keeps
 --       12 threads that are idle: jobs with limits are claimed for these   13 '1' to wake the lanes that are due
@@ -24,20 +25,21 @@
 --       failed   position and error of outcomes that could not be written; their claims are still held
 --       to be released  members of `jobs:releasing`
 --       claims   of each: id, queue, execution, payload, and '' or a list of what few jobs have: timeout, result_ttl,
---                interruptions, whether RQ's own code made the job, the letters of `more` (s: it has steps; any: the few); progress, expiry, whether
---                prerequisites are lacking, context, recurring entry, whether to profile it, whether the outbox keeps it,
---                limits, how far its steps have come, ids of the batches whose member it is, the batch that it calls back for, what it does if a
---                step before it ends badly
+--                interruptions, whether RQ's own code made the job, the letters of `more`; where there are any: progress,
+--                expiry, whether prerequisites are lacking, context, recurring entry, whether to profile it, whether
+--                the outbox keeps it, limits, how far its steps have come, ids of the batches whose
+--                member it is, the batch that it calls back for, what it does if a step before it ends badly
 --       trimmed  dead jobs that were too many
 --       due      seconds until the next lane is due, 0 to be asked again at once, '' if this step has not looked
+--       left     1 if two numbers are wanted, and jobs of a kind without room were left in place
 --
 -- It may be sent twice: an outcome is written only while its claim (the wip member `id:execution`) is held, and the
 -- claim goes last. Each job is written by itself (pcall): a key of a wrong type or a full server stops nothing else.
 local prefix, worker, iso, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local want, execution, dead_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[11])
-local idle = tonumber(ARGV[12])
+local execution, dead_limit, idle = tonumber(ARGV[6]), tonumber(ARGV[11]), tonumber(ARGV[12])
 local outcomes, further = 14, 14 + 7 * ARGV[9] -- where the words of outcomes begin, and the next of the further ones
 -- Parts: commit, claim
+local want = kinds.wanted(ARGV[5])
 
 for position = 0, ARGV[9] - 1 do commit.one(position) end
 commit.finish(ARGV[7], ARGV[8])
@@ -54,18 +56,19 @@ if want > 0 then
 end
 for _, key in ipairs(KEYS) do
   local queue = string.sub(key, #prefix + 7) -- 'rq:' .. 'queue:'
-  local left = want - claim.number
-  while left > 0 do
+  local left, from = want - claim.number, 0 -- from: jobs before that position stay where they are
+  while left > 0 and from < kinds.LOOK do
     local looks_at = admit.moved > 0 and math.max(left, 50) or left -- many of them may have to wait for their limits
-    local listed, ids = pcall(redis.call, 'LRANGE', key, 0, math.min(looks_at, claim.AT_ONCE) - 1)
+    if kinds.room then looks_at = math.max(left, kinds.LOOK - from) end
+    local listed, ids = pcall(redis.call, 'LRANGE', key, from, from + math.min(looks_at, claim.AT_ONCE) - 1)
     if not listed or #ids == 0 then break end
-    local taken = claim.some(queue, ids, execution + claim.number, left)
-    if taken > 0 then redis.call('LTRIM', key, taken, -1) end
-    admit.wake_marked()
+    local taken, stay = claim.some(queue, ids, execution + claim.number, left)
+    local staying = kinds.take_off(key, from, ids, taken, stay)
+    from = admit.wake_marked() and staying < taken and 0 or from + staying -- those that are woken stand before all others
     left = want - claim.number
     if taken < #ids and left > 0 then claim.is_over = true end -- the server refuses to write, or no thread is idle
     if claim.is_over or admit.moved >= admit.AT_ONCE then want, left = 0, 0 end
   end
 end
 return { commit.refused, commit.failed, commit.releasing, claim.words or {}, registered and 1 or 0, commit.trimmed,
-  admit.moved >= admit.AT_ONCE and '0' or (admit.is_used or ARGV[13] == '1') and admit.next_due() or '' }
+  admit.moved >= admit.AT_ONCE and '0' or (admit.is_used or ARGV[13] == '1') and admit.next_due() or '', kinds.left }

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.cli import AWAY, REFUSED, change, show
+from jobs.cli import limits as limited
 from jobs.cli import run as running
 from jobs.cli import stats as live
 from jobs.cli.batches import CHANGES as OF_BATCHES
@@ -76,6 +77,11 @@ class Command(BaseCommand):
         moved = add("move", "move queued jobs to another queue of their server", change.move)
         self._add_change(moved)
         moved.add_argument("--to", required=True, metavar="QUEUE", help="the target queue")
+        anew = add(
+            "begin-anew", "have jobs do their steps anew, those that are dead or retrying at once", change.begin_anew
+        )
+        anew.add_argument("ids", nargs="+", metavar="ID")
+        anew.add_argument("--step", default="", metavar="STEP", help="go on from this step, instead of the first one")
         for name, help, action in (
             ("pause", "stop taking jobs from queues", change.pause),
             ("resume", "take jobs from queues again", change.resume),
@@ -85,6 +91,7 @@ class Command(BaseCommand):
         entries.add_argument("change", nargs="?", default="list", choices=["list", *OF_ENTRIES], help="default: list")
         entries.add_argument("names", nargs="*", metavar="NAME", help="the entries' names")
         entries.add_argument("--header", action="store_true", help="name the columns in piped output, too")
+        limited.add_arguments(add("limits", "list limits and their use, or pause, resume and set them", limited.limits))
         for name, help, action in (
             ("batches", "list batches, or retry the dead jobs of some, cancel or seal them", batches),
             ("flows", "the same for flows", flows),

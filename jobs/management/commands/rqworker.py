@@ -24,6 +24,8 @@ REFUSED = {
     "queue_class": "queues are RQ's, read by this worker's own scripts",
 }
 
+MOST_TASKS = 100_000  # on one event loop; each has a place of 500 bytes in shared memory
+
 
 class Command(RunsBesideBadEntries):
     help = (
@@ -34,6 +36,13 @@ class Command(RunsBesideBadEntries):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("queues", nargs="*", metavar="queue[,weight]")
         parser.add_argument("--concurrency", type=int, help="threads per process (default 10; on SQLite 2)")
+        parser.add_argument(
+            "--async-concurrency",
+            type=int,
+            default=0,
+            metavar="TASKS",
+            help="async commands at once on an event loop in each process (default 0: no loop; threads run them)",
+        )
         parser.add_argument("--processes", type=int, default=1, help="processes (default 1)")
         parser.add_argument("--burst", action="store_true", help="exit when the queues are empty")
         parser.add_argument("--name", default="", help="the worker's name (default: host and process)")
@@ -59,6 +68,11 @@ class Command(RunsBesideBadEntries):
                 raise CommandError(
                     f"--{option.replace('_', '-')} {options[option]} is impossible: it must be 1 or more."
                 )
+        if not 0 <= options["async_concurrency"] <= MOST_TASKS:
+            raise CommandError(
+                f"--async-concurrency {options['async_concurrency']} is impossible: it must be 0 (no event loop) to "
+                f"{MOST_TASKS}."
+            )
         if options["health_port"] is not None and not 0 < options["health_port"] < 65_536:
             raise CommandError(f"--health-port {options['health_port']} is impossible: ports are 1 to 65535.")
         try:
@@ -76,6 +90,7 @@ class Command(RunsBesideBadEntries):
         settings = WorkerSettings(
             queues=self._queues(options["queues"]),
             concurrency=options["concurrency"] or self._default_concurrency(),
+            async_concurrency=options["async_concurrency"],
             processes=options["processes"],
             name=options["name"],
             burst=options["burst"],

@@ -6,6 +6,7 @@ import pytest
 
 from jiki import sandbox
 from jiki.commands.process_batch import ProcessBatch
+from jiki.commands.recheck_batch import RecheckBatch
 from jiki.commands.start_batch import StartBatch
 from jiki.models import Batch, Submission
 from jobs import inspection, queues
@@ -58,7 +59,7 @@ def assert_done_once(batch):
 def test_starting_one_notes_what_there_is_and_what_comes_later_is_not_in_it(exercise, submissions, submit, jobs):
     batch = StartBatch.run(exercise, submissions[0].user)
     submit()
-    jobs.assert_enqueued_with(ProcessBatch, args=[batch.pk], queue="background")
+    jobs.assert_enqueued_with(RecheckBatch, args=[batch.pk], queue="background")
     jobs.perform_enqueued_jobs()
 
     batch.refresh_from_db()

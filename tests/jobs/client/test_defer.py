@@ -77,7 +77,11 @@ def test_only_options_that_differ_from_the_defaults_are_stored():
     with override_settings(JOBS={"QUEUES": {"low": ""}}):
         record = stored(WriteNoteSlowly.defer("x"))
 
-    assert record.keys() - {"created_at", "enqueued_at", "origin", "status", "data"} == {"timeout", "result_ttl"}
+    assert record.keys() - {"created_at", "enqueued_at", "origin", "status", "data"} == {
+        "timeout",
+        "result_ttl",
+        "more",
+    }
     assert (record["timeout"], record["result_ttl"]) == (b"30", b"0")
 
 

@@ -54,7 +54,7 @@ def test_the_chart_has_its_numbers_in_a_table(span, admin_client, worker):
     assert f"<title>Attempts per {'hour' if 'day' in span else 'minute'}</title>" in page.content.decode()
 
 
-@pytest.mark.parametrize("name", ["overview", "jobs", "job", "workers", "recurring", "commands"])
+@pytest.mark.parametrize("name", ["overview", "jobs", "job", "workers", "recurring", "limits", "commands"])
 def test_without_redis_every_page_says_so(name, admin_client, tmp_path):
     address = {
         "overview": reverse(OVERVIEW),

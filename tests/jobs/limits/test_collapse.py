@@ -8,8 +8,8 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone, translation
 
-from jobs import Collapse, Mandate, control, queues
-from jobs.attempts.outcomes import GivenBack
+from jobs import Batch, Collapse, Mandate, control, queues
+from jobs.attempts.outcomes import Finished, GivenBack
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.client.new_job import new_job
@@ -18,6 +18,8 @@ from jobs.job import JobState
 from jobs.scheduler import Entry, add, run_now
 from jobs.worker.connection import Wire
 from jobs.worker.recovery import recover
+from jobs.worker.release import release
+from tests.jobs.conftest import InlineWorker
 from tests.sample.commands.collapsing import (
     Save,
     SaveAll,
@@ -25,6 +27,8 @@ from tests.sample.commands.collapsing import (
     SaveByInitial,
     SaveFirst,
     SaveInTime,
+    SaveInTurn,
+    SaveLimited,
 )
 from tests.sample.commands.notes import WriteNote
 from tests.sample.models import Note
@@ -150,6 +154,17 @@ def test_the_job_runs_in_the_context_of_the_last_push_with_its_options():
     assert orjson.loads(field(job, "context"))["language"] == "fr"
 
 
+def test_what_else_the_claim_has_to_read_of_the_job_stays(worker):
+    with translation.override("hu"):
+        job = save(text="a")
+    job.connection.hset(job.key, "more", "1w")  # as if something waited for its result
+    with translation.override("fr"):
+        save(text="b")
+    assert field(job, "more") == b"1w"
+    worker.hurry().run()
+    assert job.return_value() == "fr"
+
+
 def test_the_deadline_counts_from_the_new_time():
     job = save(command=SaveInTime)
     before = float(field(job, "expires_at"))
@@ -206,6 +221,13 @@ def interrupted(job, worker):
     assert (job.state, bool(field(job, "interruptions"))) == ("queued", True)
 
 
+def resumed(job, worker):
+    begun(job, worker)
+    recover(Wire("default"), "default", only=worker.name)
+    job.connection.hdel(job.key, "interruptions", "survived")
+    job.connection.hset(job.key, "steps", "[]")  # as if it had gone on from a checkpoint
+
+
 def dead(job, worker):
     for _ in range(4):
         worker.hurry().run()
@@ -236,7 +258,17 @@ def retried_while_it_waits(job, worker):
     assert job.state == "queued"
 
 
-LEFT_ALONE = (begun, retrying, interrupted, dead, revived, retried_by_a_person, requeued_by_rq, retried_while_it_waits)
+LEFT_ALONE = (
+    begun,
+    retrying,
+    interrupted,
+    resumed,
+    dead,
+    revived,
+    retried_by_a_person,
+    requeued_by_rq,
+    retried_while_it_waits,
+)
 
 
 @pytest.mark.parametrize("happens", LEFT_ALONE, ids=lambda each: each.__name__)
@@ -284,6 +316,84 @@ def test_what_a_person_or_a_recurring_entry_enqueues_does_not_collapse(worker):
 
     assert len({job.id, copied.id, run if isinstance(run, str) else run.id}) == 3
     assert (copied.duplicate, text(job)) == (False, "a")
+
+
+# --- beside limits ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(worker):
+    """A job that waits in the lane of its shop, behind one that runs."""
+    SaveLimited.defer(1, "a", "first")
+    holder = InlineWorker("holder")
+    held = holder.claim()
+    job = SaveLimited.defer(2, "a", "old")
+    assert worker.claim() is None
+    assert job.state == JobState.LIMITED
+
+    def let_go():
+        holder.fetch.commits.add(held, Finished(None, 0), "sample.SaveLimited", 0.0)
+        holder.fetch.flush()
+
+    yield job, let_go
+    holder.close()
+
+
+def test_a_job_that_waits_for_a_limit_takes_calls_with_the_same_limits_and_keeps_its_place(worker, limited):
+    job, let_go = limited
+    assert SaveLimited.defer(2, "a", "new").id == job.id
+    assert (job.state, collapsed(job)) == (JobState.LIMITED, ["once"])
+    let_go()
+    assert SaveLimited.defer(2, "a", "newest").id == job.id  # it was woken
+    worker.run()
+    assert texts() == ["newest"]
+
+
+def test_a_call_that_needs_another_place_is_a_job_of_its_own(worker, limited):
+    job, let_go = limited
+    other = SaveLimited.defer(2, "b", "elsewhere")
+    assert (other.duplicate, job.state) == (False, JobState.LIMITED)
+    worker.run()
+    let_go()
+    worker.run()
+    assert texts() == ["elsewhere", "old"]
+    assert job.connection.keys("jobs:lane*") == []
+
+
+def test_a_queued_job_takes_the_limits_of_the_last_call(worker):
+    job = SaveLimited.defer(2, "a", "old")
+    assert SaveLimited.defer(2, "b", "new").id == job.id
+    assert worker.claim()
+    assert [key.decode() for key in job.connection.keys("jobs:slots:*")] == [
+        'jobs:slots:sample.SaveLimited:concurrency:shop="b"'
+    ]
+
+
+def test_a_job_with_calls_of_two_batches_is_a_member_of_both(worker):
+    jobs = []
+    for text_ in ("one", "two"):
+        with Batch(on_success=WriteNote.prepare(f"after {text_}")):
+            jobs.append(save(text=text_))
+    save(text="three")
+    worker.hurry().run()
+    while left := worker.client.smembers("jobs:releasing"):
+        for member in left:
+            release(worker.client, member)
+        worker.run()
+
+    assert jobs[0].id == jobs[1].id
+    assert sorted(texts()) == ["after one", "after two", "three"]
+
+
+def test_a_job_that_waits_for_its_turn_takes_calls_of_its_tenant(worker):
+    SaveInTurn.defer(1, "a", "first")
+    job = SaveInTurn.defer(2, "a", "old")
+    assert job.state == JobState.LIMITED
+    assert SaveInTurn.defer(2, "a", "new").id == job.id
+    assert not SaveInTurn.defer(2, "b", "other").duplicate
+    worker.run()
+    assert texts() == ["first", "other", "new"]
+    assert job.connection.keys("jobs:lane*") == []
 
 
 # --- the key ---------------------------------------------------------------------------------

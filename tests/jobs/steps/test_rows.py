@@ -209,15 +209,15 @@ async def _sleep(item):
 class InThread(threading.Thread):
     """An attempt in a thread of its own."""
 
-    def __init__(self, claim):
+    def __init__(self, claim, interruptible=None):
         super().__init__()
-        self.claim, self.ended = claim, None
+        self.claim, self.ended, self.interruptible = claim, None, interruptible or Interruptible()
         claim.started, claim.deadline = time.monotonic(), time.monotonic() + 100
         self.start()
 
     def run(self):
         try:
-            self.ended = new_context().run(execution.attempt, self.claim, Interruptible())
+            self.ended = new_context().run(execution.attempt, self.claim, self.interruptible)
         finally:
             connections.close_all()
 

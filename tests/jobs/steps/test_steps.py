@@ -9,6 +9,7 @@ from jobs import control, execution
 from jobs.attempts.interrupt import Interruptible
 from jobs.broker.connections import get_connection
 from jobs.errors import CommandDefinitionError
+from jobs.limits.policy import Concurrency
 from jobs.mandate import Mandate
 from jobs.steps import checkpoints
 from jobs.steps.record import State
@@ -181,6 +182,21 @@ def test_after_max_runtime_the_job_goes_to_the_tail(worker, plan, did, monkeypat
     assert (job.state, did) == ("finished", ["one", "two"])
 
 
+def test_a_job_that_leaves_off_frees_the_slot_of_its_limit_and_takes_it_again(worker, plan, did, orders, monkeypatch):
+    monkeypatch.setattr(Plan, "limits", [Concurrency(1)])
+
+    @plan
+    def visit(command):
+        for number in command.each(range(4)):
+            did.append(number)
+            if did == [0, 1]:
+                orders.reason = "the worker stops"
+
+    job, behind = Plan.defer("visit"), Plan.defer("visit")
+    worker.run()
+    assert (job.state, behind.state, did) == ("finished", "finished", [0, 1, 2, 3, 0, 1, 2, 3])
+
+
 class TestFailures:
     def test_after_progress_their_count_begins_anew(self, worker, plan, did):
         @plan
@@ -307,6 +323,21 @@ class TestRefused:
             command.step(lambda: None)
 
         assert "'<lambda>' is no name of a step" in reason(nameless)
+
+    @pytest.mark.parametrize("name", ["", "x" * 101, 7, "\ud800", "a\nb"])
+    def test_a_name_that_is_none(self, reason, name):
+        def nameless(command):
+            command.step(command.one, name=name)
+
+        assert "is no name of a step" in reason(nameless)
+
+    @pytest.mark.parametrize("total", [-1, 1.5, "many", object()])
+    def test_a_total_that_is_none(self, reason, total):
+        def countless(command):
+            for _ in command.each(range(2), total=total):
+                pass
+
+        assert "is impossible. Give the number of items" in reason(countless)
 
     def test_a_coroutine_function(self, reason):
         async def sleep():
@@ -438,6 +469,16 @@ class TestReleases:
 
         job = self.change(worker, plan, before, lambda command: command.step(self.walk, name="each"))
         assert "is at a cursor of the kind 'count', and this release walks 'step'" in job.reason
+
+    def test_a_result_that_is_gone_is_refused(self, worker, plan):
+        def before(command):
+            command.step(command.one)
+            get_connection("default").hset(command.job.key, "step:0", "")
+
+        job = self.change(worker, plan, before, lambda command: command.step(command.one))
+        get_connection("default").hdel(job.key, "step:0")
+        worker.hurry().run()
+        assert "The result of the step 'one' is gone" in job.reason
 
     def test_a_field_that_nobody_has_written_is_refused(self, worker, plan):
         @plan

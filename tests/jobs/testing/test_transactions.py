@@ -131,6 +131,14 @@ class WhatTransactionsDo(JobsTestMixin):
 
         self.assertEqual(await Note.objects.acount(), 2)
 
+    async def test_async_tests_await_the_jobs(self):
+        await WriteNoteSlowly.adefer("x")
+        await WriteNoteSlowly.adefer("y", wait=60)
+
+        self.assertEqual(await self.aperform_enqueued_jobs(raise_errors=True), 1)
+        self.assertEqual(await self.atravel(60), 1)
+        self.assertEqual(await Note.objects.acount(), 2)
+
     @transaction.atomic
     def _defer_decorated_and_async(self):
         WriteNoteSlowly.defer("y")

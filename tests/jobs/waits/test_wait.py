@@ -11,6 +11,7 @@ from asgiref.sync import async_to_sync
 from django.db import transaction
 
 from jobs import MandateJob, control
+from jobs.attempts.outcomes import Finished
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.errors import (
@@ -82,13 +83,16 @@ def test_several_waits_for_one_job_and_for_several(worker, waiting):
     assert [wait.result(5) for wait in waits] == [0, 0, 1, 1, 2, 2]
 
 
-def test_the_jobs_of_one_step_are_told_of_one_by_one(worker, waiting):
+def test_of_the_jobs_that_end_in_one_step_those_that_are_waited_for_wake_their_waits(worker, waiting):
     jobs = [Echo.defer(number) for number in range(5)]
     wait = waiting(jobs[3])
-    worker.client.zadd("jobs:workers", {worker.name: 9e12})
-    for _ in jobs:
-        worker.step()
-    assert wait.result(5) == 3
+    worker.fetch._threads = len(jobs)
+    claims = [worker.claim(), *worker.fetch._ready]
+    for claim in claims:
+        worker.fetch.commits.add(claim, Finished(b'"together"', 500), "sample.Echo", 0.0)
+    worker.fetch._step(claims=False)
+    assert len(claims) == len(jobs)
+    assert wait.result(5) == "together"
 
 
 @pytest.mark.parametrize(
@@ -143,6 +147,20 @@ def test_a_wait_ends_at_its_time(worker):
     assert not listener._listeners[job.connection]._waiters
     worker.run()
     assert job.wait(0.5) == 1
+
+
+def test_without_time_a_wait_reads_once(worker):
+    listener._listeners.clear()
+    job = Echo.defer([1])
+    with pytest.raises(WaitTimeoutError):
+        job.wait(0)
+    with pytest.raises(WaitTimeoutError):
+        async_to_sync(job.await_result)(0)
+    worker.run()
+    listener._listeners.clear()
+    assert job.wait(0) == [1]
+    assert async_to_sync(job.await_result)(0) == [1]
+    assert not listener._listeners  # an end that is there needs no thread
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), float("-inf"), "soon"])
@@ -308,6 +326,16 @@ def test_a_lost_message_is_made_good_by_the_next_look(worker, monkeypatch):
     worker.run()
     thread.join(20)
     assert result == {"value": 1}
+
+
+def test_a_process_that_died_while_it_waited_leaves_nothing_but_a_note_until_the_end(worker):
+    job = Echo.defer(1)
+    client = get_connection("default")
+    client.sadd(keys.waiters(job.id), "a-process-that-died")
+    worker.run()
+    assert job.state == "finished"
+    assert not client.exists(keys.waiters(job.id))
+    assert job.wait(5) == 1
 
 
 def test_a_connection_that_is_cut_is_opened_again(worker, waiting):

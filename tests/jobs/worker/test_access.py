@@ -8,11 +8,12 @@ from pathlib import Path
 import django_rq
 import pytest
 from django.core.management import CommandError, call_command
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from config.queues import rq_queues
 from jobs import control, queues, scheduler
 from jobs.broker.connections import get_connection
+from jobs.doctor import servers
 from jobs.errors import RedisUnavailableError
 from jobs.scheduler import Entry
 from tests.jobs.worker import eventually
@@ -74,6 +75,7 @@ def test_everything_works_with_the_documented_rights(guarded, worker_process, cl
     control.retry(dead)
     eventually(lambda: {job.state for job in [first, *jobs, paused]} == {"finished"} and plain.is_finished)
     eventually(lambda: Note.objects.filter(text="recurring").exists())
+    assert isinstance(WriteNote.defer("waited for").wait(20), int)
     client.force_login(admin_user)
     for page in ("", "jobs/dead/", "workers/", "recurring/", "commands/", "metrics/", "api/overview/"):
         assert client.get(f"/admin/jobs/dashboard/{page}").status_code == 200, page
@@ -107,6 +109,17 @@ def test_everything_works_with_the_documented_rights(guarded, worker_process, cl
 def test_the_documented_user_may_do_nothing_else(guarded, words):
     with pytest.raises(ResponseError, match="(?i)permission"):
         get_connection("default").execute_command(*words)
+
+
+def test_without_the_channel_of_waits_they_are_refused_and_the_doctor_says_what_is_lacking(guarded, worker_process):
+    with guarded.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "jiki", "resetchannels", "&rq:pubsub:*")
+    with pytest.raises(NoPermissionError):
+        WriteNote.defer("x").wait(20)
+    assert worker_process("default", burst=True).wait() == 0
+    assert Note.objects.filter(text="x").exists()
+    found = [finding for finding in servers.findings() if "sends no messages" in finding.what]
+    assert ["&jobs:woken:*" in finding.mend for finding in found] == [True]
 
 
 def test_a_wrong_password_is_a_clear_error_without_it(guarded, settings):

@@ -21,7 +21,7 @@ from jobs.worker import lanes
 from jobs.worker.connection import Wire
 from jobs.worker.promotion import Promotion
 from jobs.worker.recovery import recover
-from tests.sample.commands.limited import NeedsA, NeedsB, NeedsBoth, OneAtATime, OnePerShop, TwoAtOnce
+from tests.sample.commands.limited import NeedsA, NeedsB, NeedsBoth, OneAtATime, OnePerShop, OneTurn, Turn, TwoAtOnce
 from tests.sample.commands.notes import WriteNote
 
 QUEUES = ("critical", "default", "low")
@@ -32,6 +32,7 @@ SLOTS = {
     'sample.OnePerShop:concurrency:shop="b"': 1,
     "a:concurrency:=": 1,
     "b:concurrency:=": 1,
+    "sample.OneTurn:concurrency:=": 1,
 }
 WAYS = [
     lambda queue: OneAtATime.defer(queue=queue),
@@ -42,6 +43,9 @@ WAYS = [
     lambda queue: NeedsB.defer(queue=queue),
     lambda queue: NeedsBoth.defer(queue=queue),
     lambda queue: WriteNote.defer("x", queue=queue),
+    lambda queue: Turn.defer("a", queue=queue),
+    lambda queue: Turn.defer("b", queue=queue),
+    lambda queue: OneTurn.defer("a", queue=queue),
 ]
 EVENTS = ("defer", "defer", "claim", "claim", "claim", "end", "end", "end", "back", "cancel", "delete", "move", "die",
           "fall silent", "recover", "sweep", "pause", "rq deletes", "run now")  # fmt: skip
@@ -50,9 +54,8 @@ EVENTS = ("defer", "defer", "claim", "claim", "claim", "end", "end", "end", "bac
 class Body:
     def __init__(self, claim, worker):
         self.claim, self.worker = claim, worker
-        self.places = [
-            line.split("\t")[1] + "=" + line.split("\t")[2] for line in claim.more.limits.decode().split("\n") if line
-        ]
+        lines = [line.split("\t") for line in claim.more.limits.decode().split("\n")]
+        self.places = [f"{words[1]}={words[2]}" for words in lines if words[0] == "c"]
         self.is_forced = False
 
 
@@ -211,18 +214,28 @@ class Life:
             held = self.client.smembers(keys.slots(place))
             assert {b"%b:%b" % (body.claim.id, body.claim.execution) for body in bodies} == held, (place, self.log)
             for queue in QUEUES:
-                waiting = [
-                    job_id
-                    for job_id in self.client.lrange(keys.lane(place, queue), 0, -1)
-                    if self.client.hmget(keys.job(job_id.decode()), "status", "lane", "origin")
-                    == [b"deferred", place.encode(), queue.encode()]
-                ]
+                waiting = self.live_in(place, queue)
                 if waiting:
                     woken = self.client.hget(keys.lanes(place), queue)
                     assert woken is not None, (place, queue, self.log)
                     if len(held) < n:
                         assert woken in self.client.lrange(keys.queue(queue), 0, -1), (place, queue, woken, self.log)
+        for tenant in ('"a"', '"b"'):  # whoever waits for a turn waits behind one of the same tenant
+            place = f"share={tenant}"
+            for queue in QUEUES:
+                if self.client.exists(keys.lane(place, queue)) and self.live_in(place, queue):
+                    ring = self.client.lrange(keys.queue(queue), 0, -1)
+                    turns = [self.client.hget(keys.job(job_id.decode()), "turn") for job_id in ring]
+                    assert turns.count(place.encode()) == 1, (place, queue, self.log)
         self.check_places()
+
+    def live_in(self, place, queue):
+        """The jobs that wait in a lane; ids of others are passed over."""
+        wanted = [b"deferred", place.encode(), queue.encode()]
+        listed = self.client.lrange(keys.lane(place, queue), 0, -1)
+        return [
+            each for each in listed if self.client.hmget(keys.job(each.decode()), "status", "lane", "origin") == wanted
+        ]
 
     def check_places(self):
         in_lists = {queue: self.client.lrange(keys.queue(queue), 0, -1) for queue in QUEUES}

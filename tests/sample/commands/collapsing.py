@@ -5,7 +5,7 @@ from typing import Any
 
 from django.utils import translation
 
-from jobs import Collapse, Mandate
+from jobs import Collapse, Concurrency, Mandate
 from tests.sample.models import Note
 
 
@@ -63,3 +63,23 @@ class SaveByInitial(Mandate):
 
     def call(self) -> None:
         Note.objects.create(text=self.text)
+
+
+class SaveLimited(Mandate):
+    """One at a time of each shop; the calls of a user collapse."""
+
+    limits = [Concurrency(1, key="shop")]
+    collapse = Collapse(wait=0, key="user")
+    user: int
+    shop: str
+    text: str
+
+    def call(self) -> None:
+        Note.objects.create(text=self.text)
+
+
+class SaveInTurn(SaveLimited):
+    """Shops take turns; the calls of a user collapse."""
+
+    limits = []
+    share = "shop"

@@ -1,5 +1,6 @@
 """The load of the chaos suite: commands that enter each of their runs in the books."""
 
+import asyncio
 import os
 import subprocess
 import time
@@ -25,6 +26,18 @@ class Record(Mandate):
         run = Run.objects.create(number=self.number)
         time.sleep(self.seconds)
         Run.objects.filter(pk=run.pk).update(ended=True)
+        if self.fails:
+            raise RuntimeError("as planned" + FORGED * (self.size // len(FORGED)))
+        return "x" * self.size if self.size else None
+
+
+class RecordAsync(Record):
+    """The same, on an event loop where the worker has one."""
+
+    async def call(self) -> str | None:
+        run = await Run.objects.acreate(number=self.number)
+        await asyncio.sleep(self.seconds)
+        await Run.objects.filter(pk=run.pk).aupdate(ended=True)
         if self.fails:
             raise RuntimeError("as planned" + FORGED * (self.size // len(FORGED)))
         return "x" * self.size if self.size else None

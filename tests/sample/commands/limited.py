@@ -1,4 +1,10 @@
+import os
+import signal
+import time
+from pathlib import Path
+
 from jobs import Concurrency, Mandate, Rate, limit
+from tests.sample.models import Note
 
 
 class OneAtATime(Mandate):
@@ -96,3 +102,78 @@ class AsksInside(Mandate):
     def call(self) -> None:
         with limit("api", Rate(1, per=60), wait=0):
             pass
+
+
+class Turn(Mandate):
+    share = "tenant"
+    tenant: str
+    number: int = 0
+
+    def call(self) -> None:
+        pass
+
+
+class WeightedTurn(Mandate):
+    tenant: str
+    number: int = 0
+
+    @staticmethod
+    def share(tenant: str, number: int = 0) -> tuple[str, int]:
+        return tenant, 3 if tenant == "a" else 1
+
+    def call(self) -> None:
+        pass
+
+
+class OneTurn(Mandate):
+    share = "tenant"
+    limits = [Concurrency(1)]
+    tenant: str
+
+    def call(self) -> None:
+        pass
+
+
+class Plain(Mandate):
+    result_ttl = 0
+
+    def call(self) -> None:
+        pass
+
+
+class Wide(Mandate):
+    result_ttl = 0
+    limits = [Concurrency(1000)]
+
+    def call(self) -> None:
+        pass
+
+
+class Stubborn(Mandate):
+    """Writes when it enters and when it leaves; the first one does not obey an interrupt at once."""
+
+    limits = [Concurrency(1)]
+    name: str
+
+    def call(self) -> None:
+        Note.objects.create(text=f"{self.name} enters")
+        until = time.monotonic() + (1.5 if self.name == "first" else 0)
+        while time.monotonic() < until:
+            try:
+                time.sleep(0.01)
+            except BaseException:
+                Note.objects.create(text="interrupted")
+        Note.objects.create(text=f"{self.name} leaves")
+
+
+class KillsItsWorker(Mandate):
+    limits = [Concurrency(1)]
+    path: str
+    number: int
+
+    def call(self) -> None:
+        Note.objects.create(text=f"{self.number} enters")
+        if self.number == 0 and not Path(self.path).exists():
+            Path(self.path).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        Note.objects.create(text=f"{self.number} leaves")

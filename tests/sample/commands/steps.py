@@ -1,12 +1,13 @@
 """Long jobs: steps, loops, and the ways in which they may not come to their end."""
 
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.db.models import F
 
 from jobs import Mandate
-from tests.sample.models import Submission
+from tests.sample.models import Run, Submission
 
 
 class Plan(Mandate):
@@ -38,6 +39,7 @@ class Grade(Mandate):
     result_ttl = 24 * 3_600
     batch_id: int
     chunk: int = 100
+    pause: float = 0.0  # seconds, at each
 
     at: ClassVar[Callable[[Submission], None] | None] = None  # what a test does at each
 
@@ -48,14 +50,23 @@ class Grade(Mandate):
         Submission.objects.filter(pk=submission.pk).update(processed=F("processed") + 1)
         if self.at is not None:
             type(self).at(submission)  # type: ignore[misc]
+        time.sleep(self.pause)
 
 
 class Walk(Mandate):
-    """The same without transactions; each visit is committed by itself."""
+    """The same without transactions: each visit is committed by itself. Its first step has an end that is seen."""
 
     result_ttl = 24 * 3_600
+    timeout = 60
     batch_id: int
+    pause: float = 0.0  # seconds, at each
 
     def call(self) -> None:
+        self.step(self.begin)
+        Run.objects.create(number=self.batch_id, ended=True)  # after the end of the step
         for submission in self.each(Submission.objects.filter(batch_id=self.batch_id)):
             Submission.objects.filter(pk=submission.pk).update(processed=F("processed") + 1)
+            time.sleep(self.pause)
+
+    def begin(self) -> None:
+        Run.objects.create(number=self.batch_id)

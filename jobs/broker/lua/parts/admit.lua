@@ -13,7 +13,8 @@
 --   jobs:limited               places with lanes, by since when; jobs:limits:due  those that a rate lets go on, by when
 -- A woken job is at the head of its queue as a hint and holds nothing: its record's field `woken` names the places.
 local admit = { read = 0, is_alive = 0, has_room = 0, refused_by = 0, take = 0, give = 0, back = 0, hold_back = 0, unmark = 0, off = 0,
-  wake = 0, wake_marked = 0, wake_due = 0, look_again = 0, next_due = 0, wait_for = 0, slow_down = 0, is_used = false, is_holder = false, moved = 0,
+  wake = 0, wake_marked = 0, wake_due = 0, look_again = 0, next_due = 0, wait_for = 0, slow_down = 0, tidy = 0, head = 0,
+  wake_turns = 0, is_used = false, is_holder = false, moved = 0,
   AT_ONCE = 500 } -- jobs that one step moves to lanes
 
 local STRUCK_OFF = 10 -- members of a full limit whose workers are looked at
@@ -48,12 +49,15 @@ function admit.read(text)
   return limits
 end
 
+local holding = {} -- by place: the values that hold now, read once a script
+
 -- Take the values that hold now in the place of a job's own.
 local function look_up(limit)
   if limit.is_known then return end
   limit.is_known = true
-  local known = redis.pcall('HMGET', 'jobs:limit:' .. limit.id, 'n', 'own_n', 'paused', 'until=' .. limit.value, 'per',
+  local known = holding[limit.place] or redis.pcall('HMGET', 'jobs:limit:' .. limit.id, 'n', 'own_n', 'paused', 'until=' .. limit.value, 'per',
     'burst', 'own_per', 'own_burst')
+  holding[limit.place] = known
   if known.err then return end
   limit.n = tonumber(known[2] or known[1] or '') or limit.n
   limit.until_ = known[3] and math.huge or tonumber(known[4] or '')
@@ -97,11 +101,11 @@ end
 function admit.has_room(limit)
   look_up(limit)
   if limit.until_ and limit.until_ > server_time() then
-    limit.due = limit.until_ < math.huge and limit.until_ or nil
+    limit.due = limit.until_ < 1e14 and limit.until_ or nil
     return false
   elseif limit.until_ then
     redis.call('HDEL', 'jobs:limit:' .. limit.id, 'until=' .. limit.value)
-    limit.until_ = nil
+    limit.until_, holding[limit.place] = nil, nil
   end
   if limit.kind == 'r' then
     local due, at = next_start(limit)
@@ -168,7 +172,7 @@ local function is_woken(place, queue, id)
 end
 
 -- Forget a lane that is empty, and that nobody was woken from.
-local function tidy(place, queue)
+function admit.tidy(place, queue)
   if redis.call('EXISTS', 'jobs:lane:' .. place .. ':' .. queue) == 1 then return end
   redis.call('HDEL', 'jobs:lanes:' .. place, queue)
   if redis.call('EXISTS', 'jobs:lanes:' .. place) == 0 then
@@ -182,10 +186,12 @@ end
 function admit.unmark(queue, id, woken)
   for place in string.gmatch(woken or '', '[^\n]+') do
     local lanes = 'jobs:lanes:' .. place
-    if redis.pcall('HGET', lanes, queue) == id then
-      redis.call('HSET', lanes, queue, '')
+    local known = redis.pcall('HGET', lanes, queue)
+    local left = type(known) == 'string' and string.gsub(' ' .. known .. ' ', ' ' .. string.gsub(id, '%p', '%%%0') .. ' ', ' ', 1)
+    if left and #left < #known + 2 then
+      redis.call('HSET', lanes, queue, string.match(left, '^ ?(.-) ?$'))
       mark(place)
-      tidy(place, queue)
+      if left == ' ' then admit.tidy(place, queue) end
     end
   end
 end
@@ -195,6 +201,7 @@ function admit.slow_down(limits, which, seconds)
   for number in string.gmatch(which, '%d+') do
     local limit = limits[tonumber(number)]
     if limit then
+      holding[limit.place] = nil
       local key, field, at = 'jobs:limit:' .. limit.id, 'until=' .. limit.value, server_time() + seconds
       if (tonumber(write('HGET', key, field) or '') or 0) < at then redis.call('HSET', key, field, string.format('%.6f', at)) end
     end
@@ -249,7 +256,6 @@ function admit.hold_back(queue, id, limit, woken)
     local due = write('ZSCORE', 'jobs:limits:due', place)
     if not due or tonumber(due) > limit.due then redis.call('ZADD', 'jobs:limits:due', string.format('%.6f', limit.due), place) end
   end
-  admit.moved = admit.moved + 1
 end
 
 -- A job leaves the lane that its record names; or its queue, if it was woken there. The next are woken by `wake_marked`.
@@ -257,13 +263,13 @@ function admit.off(queue, id, lane, woken)
   if lane then
     local list = 'jobs:lane:' .. lane .. ':' .. queue
     if write('LLEN', list) <= EXACT then redis.call('LREM', list, 1, id) end
-    if redis.pcall('HGET', 'jobs:lanes:' .. lane, queue) == '' then tidy(lane, queue) end
+    if redis.pcall('HGET', 'jobs:lanes:' .. lane, queue) == '' then admit.tidy(lane, queue) end
   end
   if woken then admit.unmark(queue, id, woken) end
 end
 
 -- The first job that still waits in a lane.
-local function head(place, queue)
+function admit.head(place, queue)
   local lane = 'jobs:lane:' .. place .. ':' .. queue
   for _ = 1, SKIPPED do
     local id = write('LINDEX', lane, 0)
@@ -289,13 +295,14 @@ end
 
 -- Put the head of each queue's lane to the head of its queue, if the limit has room and nobody is woken there.
 function admit.wake(place)
+  if string.sub(place, 1, 6) == 'share=' then return admit.wake_turns(place) end
   local lanes = redis.pcall('HGETALL', 'jobs:lanes:' .. place)
   for at = 1, #lanes, 2 do
     local queue, woken = lanes[at], lanes[at + 1]
     if not is_woken(place, queue, woken) then
-      local id, text = head(place, queue)
+      local id, text = admit.head(place, queue)
       if not id then
-        tidy(place, queue)
+        admit.tidy(place, queue)
       elseif not room_for(place, text) then
         return
       else
@@ -316,11 +323,13 @@ end
 -- A place may have room although its lane is not empty: all in it may be gone.
 function admit.look_again(place) mark(place) end
 
--- Wake those for whom this script has made room. To be called when the lists of queues are as they are to be.
+-- Wake those for whom this script has made room. To be called when the lists of queues are as they are to be. Returns
+-- whether it has looked for any.
 function admit.wake_marked()
   local places = order
   order, marked = {}, {}
   for _, place in ipairs(places) do pcall(admit.wake, place) end
+  return #places > 0
 end
 
 -- Wake the lanes that are due, some a call.

@@ -1,4 +1,4 @@
--- Parts: server, move, enqueue, record, leave, admit
+-- Parts: server, move, enqueue, record, leave, admit, turns
 -- Writes outcomes. Of the script: `prefix`, `worker`, `iso`, `now`, `dead_limit`, `outcomes`, `further`.
 --
 -- The record of each job is written by itself. What is written for each to the same key follows in one command for all
@@ -113,7 +113,6 @@ local function rewrite(id, queue, key, kind, time, more)
   end
   if more.e and kind ~= 'F' then fields[#fields + 1], fields[#fields + 2] = 'history', record.noted(key, more.e) end
   redis.call('HSET', key, unpack(fields))
-  if kind == 'S' or kind == 'T' then redis.call('HSETNX', key, 'more', 1) end -- it has progress now
   if kind == 'F' then
     redis.call('EXPIRE', key, time)
   elseif kind == 'D' then
@@ -183,7 +182,7 @@ local function write_outcome(at, position, more)
     if kind == 'H' then
       batch.heads[#batch.heads + 1] = { id, tonumber(string.match(execution, '%d+$')) or 0 }
     else
-      batch.tails[#batch.tails + 1] = id
+      batch.tails[#batch.tails + 1] = { id, more.l }
     end
   else
     add(batch.places, status, kind == 'F' and now + time or kind == 'W' and now or time, id)
@@ -203,7 +202,7 @@ local function settle(undo, queue, batch)
   local list = prefix .. 'queue:' .. queue -- a list may hold a job twice, so this is undone if the claims do not go
   if #batch.heads > 1 then table.sort(batch.heads, last_first) end -- so that the first claimed ends at the head
   for _, head in ipairs(batch.heads) do enqueue.one(undo, 'LPUSH', list, head[1]) end
-  for _, id in ipairs(batch.tails) do enqueue.one(undo, 'RPUSH', list, id) end
+  for _, tail in ipairs(batch.tails) do turns.arrive(undo, 'RPUSH', queue, tail[1], tail[2]) end
   redis.call('ZREM', prefix .. 'wip:' .. queue, unpack(batch.members))
 end
 

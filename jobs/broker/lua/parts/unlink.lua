@@ -1,4 +1,4 @@
--- Parts: server, move, enqueue
+-- Parts: server, move, enqueue, turns
 -- Frees a waiting job of its links to prerequisites. Of the script: `prefix`.
 local unlink = { all = 0, start = 0 }
 
@@ -20,20 +20,21 @@ function unlink.all(id, prerequisites)
 end
 
 -- Move a job whose prerequisites are done where it belongs: to its queue, or into what is left of its wait. `due`: the
--- field of its record.
-function unlink.start(id, queue, due, now, iso)
+-- field of its record, and so `limits`.
+function unlink.start(id, queue, due, now, iso, limits)
   local key = prefix .. 'job:' .. id
+  local is_limited = false
   due = tonumber(due or '') or 0
   move.all_or_none(function(undo)
     if due > now then
       move.into(undo, prefix .. 'scheduled:' .. queue, string.format('%.6f', due), id)
     else
-      enqueue.one(undo, 'RPUSH', prefix .. 'queue:' .. queue, id)
+      is_limited = turns.arrive(undo, 'RPUSH', queue, id, limits)
     end
-    move.out_of(undo, prefix .. 'deferred:' .. queue, id)
+    if not is_limited then move.out_of(undo, prefix .. 'deferred:' .. queue, id) end
     if due > now then
       redis.call('HSET', key, 'status', 'scheduled')
-    else
+    elseif not is_limited then
       redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso)
     end
   end)

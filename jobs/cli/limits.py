@@ -1,0 +1,83 @@
+"""`jobs limits`: list the limits with their use, pause and resume them, and put other values in their place."""
+
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from django.core.management.base import CommandError, CommandParser
+
+from jobs.cli import DONE
+from jobs.cli.output import Output
+from jobs.dashboard.format import span
+from jobs.limits import control
+from jobs.limits.usage import Usage, usage
+
+COLUMNS = ("limit", "admits", "in use", "waiting", "longest", "state", "commands")
+CHANGES = ("pause", "resume", "set", "reset")
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Add what the sub-command takes."""
+    parser.add_argument("change", nargs="?", default="list", choices=["list", *CHANGES], help="default: list")
+    parser.add_argument("names", nargs="*", metavar="LIMIT", help="ids of limits, as the list shows them")
+    parser.add_argument("--value", help="pause, resume: the jobs with this value of the key alone, as JSON or text")
+    parser.add_argument("--seconds", type=float, help="pause: for so long; without, until resumed")
+    parser.add_argument("--n", type=int, help="set: how many at once, or how many starts")
+    parser.add_argument("--per", type=float, help="set: in so many seconds")
+    parser.add_argument("--burst", type=int, help="set: how many starts at once")
+    parser.add_argument("--header", action="store_true", help="name the columns in piped output, too")
+
+
+def limits(output: Output, options: dict[str, Any]) -> int:
+    """List the limits, or change those that are named."""
+    change, names = options["change"], options["names"]
+    if change == "list":
+        return _list(output, names, header=options["header"])
+    if not names:
+        raise CommandError(f"Which limits? Name them: jobs limits {change} LIMIT ...")
+    value = _value(options["value"])
+    for name in names:
+        if change == "pause":
+            control.pause(name, value=value, seconds=options["seconds"])
+        elif change == "resume":
+            control.resume(name, value=value)
+        elif change == "set":
+            control.override(name, n=options["n"], per=options["per"], burst=options["burst"])
+        else:
+            control.take_back(name)
+        output.say(f"{name}: {change} done")
+    return DONE
+
+
+def _value(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return text
+
+
+def _list(output: Output, names: list[str], *, header: bool) -> int:
+    found = [each for each in usage() if not names or each.id in names]
+    if output.as_json:
+        output.json({"limits": [_fields(each) for each in found]})
+    else:
+        output.table(COLUMNS, (_row(each) for each in found), header=header)
+    return DONE
+
+
+def _fields(each: Usage) -> dict[str, Any]:
+    further = {"in_use": each.in_use, "waiting": each.waiting, "longest_wait": each.longest_wait}
+    return asdict(each) | further | {"next_due": each.next_due or None}
+
+
+def _row(each: Usage) -> tuple[str, ...]:
+    admits = f"{each.n} in {span(each.per)}" if each.per else f"{each.n} at once"
+    states = ["paused"] if each.is_paused else [f"paused for {value}" for value in each.paused_values[:3]]
+    states += ["overridden"] if each.is_overridden else []
+    longest = span(each.longest_wait) if each.waiting else ""
+    return (
+        *(each.id, admits, str(each.in_use), str(each.waiting), longest),
+        *(", ".join(states), ", ".join(each.commands)),
+    )

@@ -1,0 +1,125 @@
+"""
+What a person may change of limits: pause them or one value of their key, and put other values in the place of those
+that the code declares. Everything is written to each server of the project's queues, and holds until it is taken back.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from redis import Redis
+
+from jobs import runtime
+from jobs.broker import keys
+from jobs.broker.connections import reaching, servers
+from jobs.broker.times import MINUTE, as_text, number_of
+from jobs.errors import LimitError
+from jobs.limits import policy, values
+from jobs.limits.policy import Concurrency, Rate
+from jobs.record import registry
+from jobs.retries import seconds_of
+
+FOREVER = "1e15"  # seconds since the epoch
+SEEN_LATELY = 3 * MINUTE  # seconds since when a release was seen that still counts as running
+
+
+def declared() -> dict[str, tuple[Concurrency | Rate, list[str]]]:
+    """Return the limits that commands declare, by their ids, each with the names of its commands."""
+    found: dict[str, tuple[Concurrency | Rate, list[str]]] = {}
+    for name, command in sorted(registry.all_commands().items()):
+        for limit, limit_id in zip(command.limits, policy.ids(command, name), strict=True):
+            found.setdefault(limit_id, (limit, []))[1].append(name)
+    return found
+
+
+def pause(limit_id: str, *, value: Any = None, seconds: float | timedelta | None = None) -> None:
+    """
+    Let no job start that has this limit; with `value`, only those with this value of its key, for `seconds` (or a
+    timedelta) if they are given. Running jobs continue.
+
+    Raises LimitError for an unknown limit, ValueError for impossible `seconds`, SerializationError,
+    RedisUnavailableError.
+    """
+    _known(limit_id)
+    if seconds is not None and not seconds_of(seconds) >= 0:
+        raise ValueError(f"seconds={seconds!r} is impossible. Give seconds, 0 or more, or a timedelta.")
+    until = FOREVER if seconds is None else f"{runtime.now() + seconds_of(seconds):.6f}"
+    _set(limit_id, {_pause_of(value): until})
+
+
+def resume(limit_id: str, *, value: Any = None) -> None:
+    """Undo `pause`, of this limit or this value of its key. LimitError for an unknown limit."""
+    _known(limit_id)
+    _unset(limit_id, _pause_of(value))
+
+
+def override(
+    limit_id: str, *, n: int | None = None, per: float | timedelta | None = None, burst: int | None = None
+) -> None:
+    """
+    Put other values in the place of those that the code declares, until `take_back`. What runs goes on if it is more
+    than `n` now. `per` and `burst` are those of a Rate.
+
+    Raises LimitError for an unknown limit, CommandDefinitionError for an impossible value.
+    """
+    limit = _known(limit_id)
+    if isinstance(limit, Rate):
+        n = n or limit.n
+        Rate(n, limit.per if per is None else per, burst=burst)
+        own = {"own_n": n, "own_per": repr(seconds_of(limit.per if per is None else per)), "own_burst": burst or n}
+    elif n is None or per is not None or burst is not None:
+        raise LimitError(f"{limit_id} is a Concurrency: override its `n` alone.")
+    else:
+        Concurrency(n)
+        own = {"own_n": n}
+    _set(limit_id, own)
+
+
+def take_back(limit_id: str) -> None:
+    """Undo `override`. LimitError for an unknown limit."""
+    _known(limit_id)
+    _unset(limit_id, "own_n", "own_per", "own_burst")
+
+
+def publish(client: Redis, release: str) -> None:
+    """
+    Write the values that this release declares, to hold for the jobs of every release; a later release that still runs
+    keeps its own. Called when a worker starts. Raises redis-py's errors.
+    """
+    limits = declared()
+    if not limits:
+        return
+    fields: Any = client.hgetall(keys.RELEASES)
+    known = {as_text(name): as_text(text).partition(" ") for name, text in fields.items()}
+    own = number_of(known[release][0]) if release in known else runtime.now()
+    for limit_id, (limit, _) in limits.items():
+        before: Any = client.hget(keys.limit(limit_id), "release")
+        since, _, seen = known.get(as_text(before or b""), ("", "", ""))
+        if before and number_of(since) > own and number_of(seen) > runtime.now() - SEEN_LATELY:
+            continue
+        mapping: dict[Any, Any] = {"n": limit.n, "release": release}
+        if isinstance(limit, Rate):
+            mapping |= {"per": repr(limit.seconds), "burst": limit.most}
+        client.hset(keys.limit(limit_id), mapping=mapping)
+
+
+def _known(limit_id: str) -> Concurrency | Rate:
+    limits = declared()
+    if limit_id not in limits:
+        raise LimitError(f"Unknown limit: {limit_id!r}. The limits are: {', '.join(limits) or 'none'}.")
+    return limits[limit_id][0]
+
+
+def _pause_of(value: Any) -> str:
+    return "paused" if value is None else f"until={values.text(value)}"
+
+
+def _set(limit_id: str, fields: dict[Any, Any]) -> None:
+    for client in servers():
+        with reaching(client):
+            client.hset(keys.limit(limit_id), mapping=fields)
+
+
+def _unset(limit_id: str, *fields: str) -> None:
+    for client in servers():
+        with reaching(client):
+            client.hdel(keys.limit(limit_id), *fields)

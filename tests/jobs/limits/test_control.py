@@ -1,0 +1,200 @@
+"""Pauses of limits, other values than the code's, and the values of the newest release."""
+
+import json
+import time
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.urls import reverse
+
+from jobs import Concurrency, Mandate
+from jobs.broker import keys
+from jobs.broker.connections import get_connection
+from jobs.dashboard import prometheus
+from jobs.doctor import limits
+from jobs.errors import LimitError
+from jobs.limits import control
+from jobs.limits.checks import check_limits
+from jobs.limits.usage import usage
+from jobs.worker.connection import Wire
+from jobs.worker.promotion import Promotion
+from tests.jobs.worker.conftest import new_fetch as new_fetch
+from tests.jobs.worker.test_limits import claim_all, finish, ids
+from tests.sample.commands.limited import OneAtATime, OnePerShop, Rated
+
+ONE, SHOP, RATED = "sample.OneAtATime:concurrency:", "sample.OnePerShop:concurrency:shop", "sample.Rated:rate:"
+
+
+@pytest.fixture
+def sweep(valkey):
+    wire = Wire("default")
+    promotion = Promotion(wire)
+    yield lambda: promotion.run(["default"])
+    wire.close()
+
+
+def test_a_limit_is_paused_and_resumed(new_fetch, sweep):
+    jobs = OneAtATime.defer_many([(1,), (2,)])
+    fetch = new_fetch("w1")
+    control.pause(ONE)
+    assert claim_all(fetch) == []
+    sweep()
+    assert claim_all(fetch) == []
+    assert [job.state for job in jobs] == ["limited", "limited"]
+
+    control.resume(ONE)
+    sweep()
+
+    assert ids(claim_all(fetch)) == [jobs[0].id]
+
+
+def test_one_value_of_a_key_is_paused(new_fetch, sweep):
+    a, b = OnePerShop.defer("a"), OnePerShop.defer("b")
+    fetch = new_fetch("w1")
+    control.pause(SHOP, value="a", seconds=30)
+
+    assert ids(claim_all(fetch)) == [b.id]
+    assert 29 < fetch._steps.until_due <= 30
+    (shown,) = [each for each in usage() if each.id == SHOP]
+    assert shown.paused_values == ['"a"']
+
+    control.resume(SHOP, value="a")
+    sweep()
+    assert ids(claim_all(fetch)) == [a.id]
+
+
+def test_other_values_hold_until_they_are_taken_back(new_fetch, sweep):
+    OneAtATime.defer_many([(number,) for number in range(5)])
+    fetch = new_fetch("w1", threads=5)
+    control.override(ONE, n=2)
+    claims = claim_all(fetch)
+    assert len(claims) == 2
+
+    control.take_back(ONE)  # nothing is killed
+    finish(fetch, claims[0])
+    assert claim_all(fetch) == []
+    finish(fetch, claims[1])
+    assert len(claim_all(fetch)) == 1
+
+
+def test_what_is_not_declared_or_not_possible_is_refused():
+    with pytest.raises(LimitError, match="Unknown limit: 'nobody'"):
+        control.pause("nobody")
+    with pytest.raises(LimitError, match="override its `n` alone"):
+        control.override(ONE, per=3)
+    with pytest.raises(ValueError, match="seconds=-1"):
+        control.pause(ONE, seconds=-1)
+
+
+def test_the_values_of_the_newest_release_hold(new_fetch):
+    client, now = get_connection("default"), time.time()
+    control.publish(client, "new")
+    client.hset(keys.limit(ONE), mapping={"n": 3})
+    client.hset(keys.RELEASES, mapping={"new": f"{now - 60} {now}", "old": f"{now - 600} {now}"})
+
+    control.publish(client, "old")  # a worker of the older release starts late
+    assert client.hget(keys.limit(ONE), "n") == b"3"
+    OneAtATime.defer_many([(number,) for number in range(5)])
+    assert len(claim_all(new_fetch("w1", threads=5))) == 3
+
+    client.hset(keys.RELEASES, "new", f"{now - 60} {now - 600}")  # it is gone: rolled back
+    control.publish(client, "old")
+    assert client.hget(keys.limit(ONE), "n") == b"1"
+
+
+def test_the_use_of_limits(new_fetch, capsys):
+    jobs = OneAtATime.defer_many([(number,) for number in range(3)])
+    Rated.defer_many([(number,) for number in range(3)])
+    claim_all(new_fetch("w1", threads=5))
+
+    found = {each.id: each for each in usage()}
+    one, rated = found[ONE], found[RATED]
+    assert (one.n, one.in_use, one.waiting, one.commands) == (1, 1, 2, ["sample.OneAtATime"])
+    assert one.places[0].holders == [jobs[0].id]
+    assert (rated.n, rated.per, rated.burst, rated.waiting) == (2, 60, 2, 1)
+    assert 28 < rated.next_due - time.time() < 31
+    assert f"1 in use by job {jobs[0].id}" in jobs[1].reason
+
+    call_command("jobs", "limits", "--json")
+    shown = {each["id"]: each for each in json.loads(capsys.readouterr().out)["limits"]}
+    assert (shown[ONE]["in_use"], shown[ONE]["waiting"]) == (1, 2)
+    call_command("jobs", "limits", "set", ONE, "--n", "4")
+    call_command("jobs", "limits", "pause", SHOP, "--value", "a")
+    call_command("jobs", "limits", "list", ONE, SHOP)
+    shown = capsys.readouterr().out
+    assert "4 at once" in shown
+    assert 'paused for "a"' in shown
+    call_command("jobs", "limits", "reset", ONE)
+    with pytest.raises(CommandError, match="Unknown limit"):
+        call_command("jobs", "limits", "pause", "nobody")
+
+
+def test_the_doctor_names_what_does_not_move(new_fetch):
+    OneAtATime.defer_many([(number,) for number in range(3)])
+    fetch = new_fetch("w1")
+    claims = claim_all(fetch)
+    client, place = get_connection("default"), f"{ONE}="
+    client.zadd(keys.LIMITED, {place: time.time() - 7_200})
+
+    (finding,) = [each for each in limits.findings() if ONE in each.what]
+    assert finding.what == f"2 jobs wait for the limit {ONE} of all, since 2.0 h."
+    assert claims[0].job_id in finding.why
+
+    client.delete(keys.slots(place), keys.holds("w1"))  # a lost wake-up, which must not be
+    (finding,) = [each for each in limits.findings() if ONE in each.what]
+    assert finding.what == f"The limit {ONE} has room for all, and 2 wait for it."
+
+    control.pause(ONE)
+    (finding,) = [each for each in limits.findings() if ONE in each.what]
+    assert finding.what == f"The limit {ONE} is paused, and 2 jobs wait for it."
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_metrics(new_fetch):
+    OneAtATime.defer_many([(number,) for number in range(3)])
+    claim_all(new_fetch("w1"))
+
+    text = prometheus.text().decode()
+
+    assert f'jobs_limit_in_use{{limit="{ONE}"}} 1.0' in text
+    assert f'jobs_limit_waiting{{limit="{ONE}"}} 2.0' in text
+    assert f'jobs_limit_waited_seconds{{limit="{ONE}"}} ' in text
+
+
+def test_the_checks(settings, own_commands, valkey):
+    assert check_limits(None) == []
+    settings.JOBS = settings.JOBS | {"SHARE": "no.such.function"}
+    (error,) = check_limits(None)
+    assert (error.id, "no.such.function" in error.msg) == ("jobs.E023", True)
+
+    settings.JOBS = settings.JOBS | {"SHARE": "tenant"}
+    other = settings.RQ_QUEUES["low"] | {"URL": "redis://localhost:1/5"}
+    settings.RQ_QUEUES = settings.RQ_QUEUES | {"low": {"URL": other["URL"]}}
+    body = {"limits": [Concurrency(1, group="a")], "queue": "low", "call": lambda self: None}
+    type("Elsewhere", (Mandate,), body | {"__module__": "tests.sample.commands.limited"})
+    (error,) = check_limits(None)
+    assert error.id == "jobs.E022"
+    assert "sample.Elsewhere" in error.msg
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_page_shows_limits_and_changes_them(new_fetch, admin_client):
+    jobs = OneAtATime.defer_many([(number,) for number in range(3)])
+    claim_all(new_fetch("w1"))
+    page = admin_client.get(reverse("admin:jobs_limits")).content.decode()
+    assert ONE in page
+    assert "2 wait" in page
+    assert reverse("admin:jobs_job", args=[jobs[0].id]) in page
+
+    admin_client.post(reverse("admin:jobs_limit_pause", args=[ONE]))
+    admin_client.post(reverse("admin:jobs_limit_override", args=[ONE]), {"n": "7"})
+    (one,) = [each for each in usage() if each.id == ONE]
+    assert (one.n, one.is_overridden, one.is_paused) == (7, True, True)
+
+    admin_client.post(reverse("admin:jobs_limit_resume", args=[ONE]))
+    admin_client.post(reverse("admin:jobs_limit_override", args=[ONE]), {"n": ""})
+    answer = {"n": "many", "next": reverse("admin:jobs_limits")}
+    refused = admin_client.post(reverse("admin:jobs_limit_override", args=[ONE]), answer, follow=True)
+    assert [str(each) for each in refused.context["messages"]][-1:] == ["many is no whole number."]
+    (one,) = [each for each in usage() if each.id == ONE]
+    assert (one.n, one.is_overridden, one.is_paused) == (1, False, False)
