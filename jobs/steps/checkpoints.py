@@ -7,6 +7,7 @@ back with the attempt's outcome.
 """
 
 import time
+from asyncio import _get_running_loop
 from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
@@ -94,7 +95,8 @@ class Checkpoints:
     def write(self) -> None:
         """
         Write now, and wait for a server that is away: at most until the attempt's time limit, and then redis-py's
-        error is raised. Raises what `reach` raises.
+        error is raised. On an event loop, which serves other jobs, too, it is raised at once. Raises what `reach`
+        raises.
         """
         now, pause = time.monotonic(), 0.05
         if now - self._passed_at > SLOW:
@@ -102,7 +104,7 @@ class Checkpoints:
         self._passed_at = now
         while not self._write(now):
             self._look(now)
-            if now > self._claim.deadline:
+            if now > self._claim.deadline or _get_running_loop() is not None:
                 raise self._error or TimeoutError
             time.sleep(pause)
             now, pause = time.monotonic(), min(2 * pause, LONGEST_PAUSE)
