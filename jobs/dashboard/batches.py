@@ -44,7 +44,7 @@ def batch(request: HttpRequest, batch_id: str) -> Screen:
     children = [(child, bar(child)) for child in rows.children(row)]
     graph = flows.graph_of(row)
     return "batch", {
-        "title": _("Batch %(name)s") % {"name": row.name or row.id},
+        "title": (_("Flow %(name)s") if graph else _("Batch %(name)s")) % {"name": row.name or row.id},
         "row": row,
         "bar": bar(row),
         "errors": rows.errors(row) if row.counts["dead"] else [],
