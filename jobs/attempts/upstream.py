@@ -1,9 +1,10 @@
-"""Steps of a flow that do not run because a step before them has ended badly."""
+"""Jobs that do not begin: because of those before them, or because it is too late."""
 
 from typing import Any
 
+from jobs.attempts import failures
 from jobs.attempts.current import Attempt
-from jobs.attempts.outcomes import Discarded
+from jobs.attempts.outcomes import Discarded, Outcome
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.record import prerequisites
@@ -12,7 +13,17 @@ from jobs.safe_logging import safe_logger
 logger = safe_logger("jobs")
 
 
-def bad_end(attempt: Attempt) -> Discarded | None:
+def unready(attempt: Attempt) -> Outcome | None:
+    """Return the outcome of a job that is not to begin, or None. It may ask the server, and call hooks."""
+    claim, few = attempt.claim, attempt.claim.more
+    if few.has_prerequisites and prerequisites.lacking(get_connection(claim.queue_name), claim.job_id):
+        return failures.not_yet(attempt)
+    if few.on_failure == b"cancel" and (ended := _bad_end(attempt)):
+        return ended
+    return failures.expired(attempt) if few.expires_at and claim.is_expired else None
+
+
+def _bad_end(attempt: Attempt) -> Discarded | None:
     """Return the outcome of a step with `on_failure="cancel"` if one of its prerequisites did not finish, or None."""
     client = get_connection(attempt.claim.queue_name)
     field: Any = client.hget(keys.job(attempt.claim.job_id), "prereqs")

@@ -19,7 +19,7 @@ from jobs.client.new_job import new_job
 from jobs.errors import FlowError
 from jobs.job import MandateJob
 from jobs.outbox import hooks
-from jobs.record import prerequisites, references
+from jobs.record import more, prerequisites, references
 from jobs.record.prerequisites import Prerequisites
 from jobs.record.references import Result
 
@@ -162,7 +162,7 @@ class Workflow(Batch):
         first = Prerequisites(tuple(before), on_failure != "block")
         with references.allowed():
             new = new_job(command, args, fields, queue=queue, prerequisites=first, context=capture(), durable=durable)
-        kept = ("more", 1, *new.fields, "result_ttl", YEAR)
+        kept = more.added((*new.fields, "result_ttl", YEAR), more.FEW)
         kept += ("on_failure", on_failure) if on_failure != "block" and before else ()
         (job,) = self._block.take([new._replace(fields=kept, lock=None, collapse=None)])
         step: Step[Any] = Step(job, command.__qualname__, _returns(command), tuple(before))

@@ -55,9 +55,15 @@ def _nothing(claim: Held) -> str:
 def _no_limit(claim: Any, seconds: float | None) -> None: ...
 
 
+def _always() -> bool:
+    return True
+
+
 # Set by a worker's process: why the claim's attempt is to end at its next checkpoint, or ""; and its new time limit.
 asked: Callable[[Any], str] = _nothing
 allow: Callable[[Any, float | None], None] = _no_limit
+# Set by a process with an event loop: whether this thread may wait for a server that is away; the loop's may not.
+may_wait: Callable[[], bool] = _always
 # Set by the testing kit, which asks at each item of a transaction, too: claim, current step, number of items done.
 struck: Callable[[Any, Current | None, int], str] | None = None
 
@@ -93,8 +99,8 @@ class Checkpoints:
 
     def write(self) -> None:
         """
-        Write now, and wait for a server that is away: at most until the attempt's time limit, and then redis-py's
-        error is raised. Raises what `reach` raises.
+        Write now, and wait for a server that is away: at most until the attempt's time limit, and not on a worker's
+        event loop; then redis-py's error is raised. Raises what `reach` raises.
         """
         now, pause = time.monotonic(), 0.05
         if now - self._passed_at > SLOW:
@@ -102,7 +108,7 @@ class Checkpoints:
         self._passed_at = now
         while not self._write(now):
             self._look(now)
-            if now > self._claim.deadline:
+            if now > self._claim.deadline or not may_wait():
                 raise self._error or TimeoutError
             time.sleep(pause)
             now, pause = time.monotonic(), min(2 * pause, LONGEST_PAUSE)

@@ -129,7 +129,7 @@ function batch.stand_for(id, duplicate, holder)
   local job = redis.call('HMGET', key, 'batch', 'status')
   if not string.find(' ' .. (job[1] or '') .. ' ', ' ' .. id .. ' ', 1, true) then
     redis.call('HSET', key, 'batch', job[1] and job[1] .. ' ' .. id or id)
-    redis.call('HSETNX', key, 'more', 1)
+    record.has(key, '1')
     if job[2] == 'started' then write('SADD', 'jobs:followers:' .. holder, 'batch:' .. id) end
   end
   batch.join(id, holder)
