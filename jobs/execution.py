@@ -82,13 +82,15 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
         call = payload.read(claim.data)
         current.command = call.name
         few = claim.more
-        if few is not NOTHING_MORE and (ended := upstream.unready(current)):
-            return Ended(ended, current.command)
+        if few is not NOTHING_MORE and (instead := upstream.instead(current)):
+            return Ended(instead, current.command)
         with (
             restored(few.context) if few.context else _AS_IT_IS,
             within(few.batches, claim.id) if few.batches else _AS_IT_IS,
         ):
-            built, call = _loaded(claim, call)
+            if few.batches and call.is_tagged:
+                call = _with_results(claim, call)
+            built = _build(*call)
             if built.is_async and thread.loop is not None and not (claim.is_async or claim.is_plain):
                 return Ended(amending.kind(claim, is_async=True), current.command)
             if built.limits and amending.lacks_limits(claim, built):
@@ -129,16 +131,18 @@ async def attempt_on_loop(claim: Claim, task: LoopTask) -> Ended:
         call = payload.read(claim.data)
         current.command = call.name
         few = claim.more
-        asks = few.has_prerequisites or few.on_failure or few.expires_at
-        if asks and (ended := await sync_to_async(upstream.unready)(current)):
-            return Ended(ended, current.command)
+        asks = few.has_prerequisites or few.on_failure  # the server
+        if instead := await sync_to_async(upstream.instead)(current) if asks else upstream.instead(current):
+            return Ended(instead, current.command)
         with (
             restored(few.context) if few.context else _AS_IT_IS,
             within(few.batches, claim.id) if few.batches else _AS_IT_IS,
         ):
+            if few.batches and call.is_tagged:
+                call = await sync_to_async(_with_results)(claim, call)
             kind: Any = registry.get(call.name)
             is_quick = not call.is_tagged and not hasattr(kind, "__post_init__")
-            built, call = _loaded(claim, call) if is_quick else await sync_to_async(_loaded)(claim, call)
+            built = _build(*call) if is_quick else await sync_to_async(_build)(*call)
             if not built.is_async:
                 return Ended(amending.kind(claim, is_async=False), current.command)
             if built.limits and amending.lacks_limits(claim, built):
@@ -253,12 +257,9 @@ def _with_text(error: TimedOut, claim: Claim) -> TimedOut:
     return worded
 
 
-def _loaded(claim: Claim, call: payload.Call) -> tuple[Mandate, payload.Call]:
-    """Build the command, with the results of earlier steps of its flow in place of references to them."""
-    if claim.more.batches and call.is_tagged:
-        args, kwargs = references.filled(get_connection(claim.queue_name), [call.args, call.kwargs])
-        call = call._replace(args=args, kwargs=kwargs)
-    return _build(*call), call
+def _with_results(claim: Claim, call: payload.Call) -> payload.Call:
+    args, kwargs = references.filled(get_connection(claim.queue_name), [call.args, call.kwargs])
+    return call._replace(args=args, kwargs=kwargs)
 
 
 def _log_begin(attempt: Attempt, call: payload.Call) -> None:

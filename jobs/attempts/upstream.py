@@ -1,4 +1,4 @@
-"""Jobs that do not begin: because of those before them, or because it is too late."""
+"""Jobs that do not begin, or not yet: by what is before them, and by their time."""
 
 from typing import Any
 
@@ -13,17 +13,17 @@ from jobs.safe_logging import safe_logger
 logger = safe_logger("jobs")
 
 
-def unready(attempt: Attempt) -> Outcome | None:
-    """Return the outcome of a job that is not to begin, or None. It may ask the server, and call hooks."""
+def instead(attempt: Attempt) -> Outcome | None:
+    """Return the outcome of a job that is not to begin, or not yet; None for all others."""
     claim, few = attempt.claim, attempt.claim.more
     if few.has_prerequisites and prerequisites.lacking(get_connection(claim.queue_name), claim.job_id):
         return failures.not_yet(attempt)
-    if few.on_failure == b"cancel" and (ended := _bad_end(attempt)):
+    if few.on_failure == b"cancel" and (ended := bad_end(attempt)):
         return ended
     return failures.expired(attempt) if few.expires_at and claim.is_expired else None
 
 
-def _bad_end(attempt: Attempt) -> Discarded | None:
+def bad_end(attempt: Attempt) -> Discarded | None:
     """Return the outcome of a step with `on_failure="cancel"` if one of its prerequisites did not finish, or None."""
     client = get_connection(attempt.claim.queue_name)
     field: Any = client.hget(keys.job(attempt.claim.job_id), "prereqs")

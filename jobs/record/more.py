@@ -14,8 +14,8 @@ ASYNC = "a"  # `call` is a coroutine function: the job is one for an event loop,
 
 
 def added(fields: tuple[Word, ...], letter: str) -> tuple[Word, ...]:
-    """Return a record's fields, names and values in turn, with a letter more in the last `more`: that one counts."""
-    for at in range(len(fields) - 2, -1, -2):
+    """Return a record's fields, names and values in turn, with a letter more in `more`."""
+    for at in range(len(fields) - 2, -1, -2):  # a later one counts
         if fields[at] == FIELD:
             return (*fields[: at + 1], with_letter(str(fields[at + 1]), letter), *fields[at + 2 :])
     return (*fields, FIELD, letter)

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from jobs import control
+from jobs import Batch, Workflow, control
 from jobs.attempts import profiles
 from jobs.broker.connections import get_connection
 from jobs.inspection import workers
@@ -21,6 +21,8 @@ from tests.sample.commands.on_loop import (
     Await,
     AwaitFile,
     AwaitLate,
+    AwaitMember,
+    AwaitNumber,
     Block,
     CancelThread,
     EndLoop,
@@ -251,6 +253,22 @@ def test_spans_log_lines_and_profiles_are_those_of_the_job(loop_process, tmp_pat
 def test_an_impossible_number_of_tasks_is_refused(number):
     with pytest.raises(CommandError, match=f"--async-concurrency {number} is impossible: it must be 0"):
         call_command("rqworker", "default", "--async-concurrency", number)
+
+
+def test_members_of_batches_and_steps_of_flows(loop_process):
+    with Workflow("f") as flow:
+        first = flow.add(AwaitNumber, 4)
+        second = flow.add(AwaitNumber, first.result)
+        bad = flow.add(FailAsync)
+        never = flow.add(AwaitNumber, 1, after=[bad], on_failure="cancel")
+    with Batch(name="b") as batch:
+        members = [AwaitMember.defer() for _ in range(3)]
+    assert loop_process(burst=True).wait() == 0
+
+    assert (result(first.job), result(second.job)) == (5, 6)
+    assert never.job.state == "discarded"
+    assert {result(job) for job in members} == {"b"}
+    assert batch.has_succeeded
 
 
 # --- a loop that is blocked ---------------------------------------------------------------------

@@ -294,3 +294,19 @@ class TalkAsync(Mandate):
             logger.warning("I am %s", self.name)
             await asyncio.sleep(0.02)
         await sync_to_async(logger.warning)("I am %s in a thread", self.name)
+
+
+class AwaitNumber(Mandate):
+    number: int
+
+    async def call(self) -> int:
+        await asyncio.sleep(0)
+        return self.number + 1
+
+
+class AwaitMember(Mandate):
+    """Says of which batch it is a member."""
+
+    async def call(self) -> str:
+        assert self.batch is not None
+        return await sync_to_async(lambda: self.batch.name)()
