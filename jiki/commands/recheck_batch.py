@@ -22,7 +22,7 @@ class RecheckBatch(Mandate):
 
     def call(self) -> None:
         batch = Batch.objects.select_related("exercise").get(pk=self.batch_id)
-        for submission in self.each(batch.after(batch.reached), total=batch.total):
+        for submission in self.each(batch.after(batch.reached), name="checked", total=batch.total):
             self.check(batch, submission)
         with transaction.atomic():
             Batch.objects.select_for_update().get(pk=self.batch_id).advance([], is_last=True)

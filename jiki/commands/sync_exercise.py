@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from jiki import content
 from jiki.models import Exercise
-from jobs import Mandate, RetryOn
+from jobs import Mandate, Rate, RetryOn
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +15,7 @@ class SyncExercise(Mandate):
     """Ask whether there are new texts, and if so take them all. Returns whether there were."""
 
     timeout = 60
+    limits = [Rate(20, per=1, group="content")]  # what the service bears
     unique_for = timedelta(days=2)
     max_requeues = 100  # a day of an outage
     discard_on = [content.NoSuchExerciseError]

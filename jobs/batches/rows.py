@@ -26,6 +26,7 @@ class BatchRow:
     parent: str
     state: str
     counts: dict[str, int]
+    is_flow: bool
     client: Redis
     created: datetime
     complete: datetime | None
@@ -46,7 +47,7 @@ class BatchRow:
         """Return what JSON shows."""
         times = {name: getattr(self, name) for name in ("created", "complete", "success", "dead")}
         about = {"id": self.id, "name": self.name, "tags": list(self.tags), "parent": self.parent, "state": self.state}
-        return {**about, "total": self.total, "counts": self.counts, **times}
+        return {**about, "is_flow": self.is_flow, "total": self.total, "counts": self.counts, **times}
 
 
 def listed(first: int, number: int) -> list[BatchRow]:
@@ -132,6 +133,7 @@ def _row(client: Redis, batch_id: str, header: Header, counts: dict[str, int], i
         header.parent,
         _state(header, counts, is_held),
         counts,
+        header.is_flow,
         client,
         moment(header.created),
         *(moment(at) if at else None for at in (header.complete, header.success, header.dead)),

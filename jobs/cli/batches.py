@@ -8,12 +8,14 @@ from jobs.batches import rows
 from jobs.batches.batch import Batch
 from jobs.batches.record import not_found
 from jobs.batches.rows import BatchRow
+from jobs.batches.workflow import Workflow
 from jobs.cli import DONE
 from jobs.cli.output import Output, counted
 
 COLUMNS = ("id", "state", "created", "ended", "total", "dead", "name")
 CHANGES = ("retry", "cancel", "seal")
 LISTED = 50  # batches that are listed without ids
+LOOKED_AT = 1_000  # batches among which flows are found
 
 
 def batches(output: Output, options: dict[str, Any]) -> int:
@@ -24,6 +26,18 @@ def batches(output: Output, options: dict[str, Any]) -> int:
     if not named:
         raise CommandError(f"Which batches? Name them: jobs batches {options['change']} ID ...")
     return _change(output, named, options["change"])
+
+
+def flows(output: Output, options: dict[str, Any]) -> int:
+    """The same for flows alone; JSON has the steps of each, with those before them."""
+    named = [_existing(batch_id) for batch_id in options["ids"]]
+    if options["change"] != "list":
+        return batches(output, options)
+    found = named or [row for row in rows.listed(0, LOOKED_AT) if row.is_flow][:LISTED]
+    if not output.as_json:
+        return _list(output, found, header=options["header"])
+    output.json({"flows": [{**row.as_dict(), "steps": Workflow.handle(row.id, row.client).graph()} for row in found]})
+    return DONE
 
 
 def _existing(batch_id: str) -> BatchRow:

@@ -13,7 +13,8 @@ from django.utils.translation import ngettext
 from jobs.batches import rows
 from jobs.batches.batch import Batch
 from jobs.batches.rows import BatchRow
-from jobs.dashboard import texts
+from jobs.batches.workflow import Workflow
+from jobs.dashboard import dependencies, flows, texts
 from jobs.dashboard.wrappers import Done, Question, Screen
 from jobs.record import registry
 
@@ -21,7 +22,12 @@ SIZE = 50  # batches a page
 SAMPLES = 10  # jobs of each state that the page of a batch names
 MOST_AT_ONCE = 500  # members of a batch that a request changes itself; a job changes more than that
 TONES = {"finished": "is-good", "pending": "is-busy", "dead": "is-bad"}  # of the other states: is-warn
-CHANGES = {"retry_dead": "retry", "cancel": "cancel", "seal": "retry"}  # by the permission that each needs
+CHANGES = {
+    "retry_dead": "retry",
+    "cancel": "cancel",
+    "seal": "retry",
+    "retry_from": "retry",
+}  # by the permission that each needs
 
 
 def batches(request: HttpRequest) -> Screen:
@@ -36,12 +42,16 @@ def batch(request: HttpRequest, batch_id: str) -> Screen:
     """The page of one batch: its members by state, errors, children and callbacks. Http404 if it has no record."""
     row = _existing(batch_id)
     children = [(child, bar(child)) for child in rows.children(row)]
+    graph = flows.graph_of(row)
     return "batch", {
         "title": _("Batch %(name)s") % {"name": row.name or row.id},
         "row": row,
         "bar": bar(row),
         "errors": rows.errors(row) if row.counts["dead"] else [],
         "children": children,
+        "graph": graph,
+        "drawing": dependencies.drawing(request, graph, flows.DRAWN) if graph else "",
+        "mermaid": flows.mermaid(graph) if graph else "",
         "callbacks": rows.callbacks(row),
         "some": rows.some_jobs(row, SAMPLES),
     }
@@ -73,13 +83,17 @@ def _existing(batch_id: str) -> BatchRow:
 
 
 def change_batch(name: str) -> Callable[..., Done]:
-    """Return the action that retries the dead members of a batch, cancels it, or seals it."""
+    """Return the action that retries a batch's dead members, cancels or seals it, or runs steps of a flow again."""
 
     def change(request: HttpRequest, batch_id: str) -> Done:
         row = _existing(batch_id)
         if name == "seal":
             Batch.handle(batch_id, row.client).seal()
             return Done(_("Batch %(id)s was sealed: no more jobs follow.") % {"id": batch_id})
+        if name == "retry_from":
+            number = Workflow.handle(batch_id, row.client).retry_from(request.POST.get("step", ""))
+            text = ngettext("%(n)s step runs again.", "%(n)s steps run again.", number)
+            return Done(text % {"n": f"{number:,}"})
         if row.counts["dead" if name == "retry_dead" else "pending"] > MOST_AT_ONCE:
             command: Any = registry.get("jobs.ChangeBatch")
             job = command.defer(batch_id, name)

@@ -34,6 +34,7 @@ class Node:
     name: str
     state: str
     is_culprit: bool = False
+    note: str = ""  # beside the state
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class Graph:
 
     nodes: list[Node] = field(default_factory=list)
     edges: list[tuple[str, str]] = field(default_factory=list)  # prerequisite, dependent
+    critical: frozenset[str] = frozenset()  # jobs of the path that takes longest
 
     @property
     def culprits(self) -> list[Node]:
@@ -111,9 +113,9 @@ def _rows(client: Redis, queue: str, ids: Sequence[str]) -> dict[str, Row | None
 # --- the drawing -----------------------------------------------------------------------------
 
 
-def drawing(request: HttpRequest, graph: Graph) -> SafeString | str:
-    """Draw a graph of up to DRAWN jobs, each a link to its page; "" for a larger one."""
-    if len(graph.nodes) > DRAWN:
+def drawing(request: HttpRequest, graph: Graph, most: int = DRAWN) -> SafeString | str:
+    """Draw a graph of up to `most` jobs, each a link to its page; "" for a larger one."""
+    if len(graph.nodes) > most:
         return ""
     layers = sorted({node.layer for node in graph.nodes})
     columns = [[node for node in graph.nodes if node.layer == layer] for layer in layers]
@@ -124,7 +126,12 @@ def drawing(request: HttpRequest, graph: Graph) -> SafeString | str:
         for row, node in enumerate(column)
     }
     lines = format_html_join(
-        "", '<path class="jobs-edge" d="{}"/>', ((_curve(places[one], places[other]),) for one, other in graph.edges)
+        "",
+        '<path class="jobs-edge{}" d="{}"/>',
+        (
+            (" is-critical" if {one, other} <= graph.critical else "", _curve(places[one], places[other]))
+            for one, other in graph.edges
+        ),
     )
     boxes = format_html_join("", "{}", ((_box(request, node, places[node.id]),) for node in graph.nodes))
     width, height = len(columns) * (WIDE + APART) - APART + 2, rows * (HIGH + ABOVE) - ABOVE + 2
@@ -143,6 +150,7 @@ def _box(request: HttpRequest, node: Node, at: tuple[float, float]) -> SafeStrin
     name = node.name if len(node.name) <= SHOWN else f"…{node.name[-SHOWN + 1 :]}"
     state = word(node.state) if node.state else _("no record")
     told = _("%(state)s: blocks this job") % {"state": state} if node.is_culprit else state
+    told = f"{told}, {node.note}" if node.note else told
     kinds = f"jobs-node jobs-state-{node.state}{' is-here' if not node.layer else ''}"
     shape = format_html(
         '<g class="{}{}" transform="translate({} {})"><title>{}</title><rect width="{}" height="{}" rx="6"/>'

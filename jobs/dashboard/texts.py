@@ -90,7 +90,6 @@ NAMES = {
     "due": later("Due"),
     "schedule": later("Recurring entry"),
     "unique": later("Lock"),
-    "collapse": later("Key of the jobs that collapse"),
     "latest": later("Put off until, at most"),
     "context": later("Context"),
     "batch": later("batch"),

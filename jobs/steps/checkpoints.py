@@ -7,6 +7,7 @@ back with the attempt's outcome.
 """
 
 import time
+from asyncio import _get_running_loop
 from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
@@ -55,15 +56,9 @@ def _nothing(claim: Held) -> str:
 def _no_limit(claim: Any, seconds: float | None) -> None: ...
 
 
-def _always() -> bool:
-    return True
-
-
 # Set by a worker's process: why the claim's attempt is to end at its next checkpoint, or ""; and its new time limit.
 asked: Callable[[Any], str] = _nothing
 allow: Callable[[Any, float | None], None] = _no_limit
-# Set by a process with an event loop: whether this thread may wait for a server that is away; the loop's may not.
-may_wait: Callable[[], bool] = _always
 # Set by the testing kit, which asks at each item of a transaction, too: claim, current step, number of items done.
 struck: Callable[[Any, Current | None, int], str] | None = None
 
@@ -99,8 +94,9 @@ class Checkpoints:
 
     def write(self) -> None:
         """
-        Write now, and wait for a server that is away: at most until the attempt's time limit, and not on a worker's
-        event loop; then redis-py's error is raised. Raises what `reach` raises.
+        Write now, and wait for a server that is away: at most until the attempt's time limit, and then redis-py's
+        error is raised. On an event loop, which serves other jobs, too, it is raised at once. Raises what `reach`
+        raises.
         """
         now, pause = time.monotonic(), 0.05
         if now - self._passed_at > SLOW:
@@ -108,7 +104,7 @@ class Checkpoints:
         self._passed_at = now
         while not self._write(now):
             self._look(now)
-            if now > self._claim.deadline or not may_wait():
+            if now > self._claim.deadline or _get_running_loop() is not None:
                 raise self._error or TimeoutError
             time.sleep(pause)
             now, pause = time.monotonic(), min(2 * pause, LONGEST_PAUSE)

@@ -23,6 +23,7 @@ from jobs.steps.handle import LARGEST, Keeper, Step
 from jobs.steps.record import Current, Ended, Yielded
 
 MOST = 1_000  # steps of a job
+EACH = "each"  # the name of an `each` that was given none
 LONGEST_NAME = 100  # characters
 
 
@@ -135,7 +136,8 @@ class Steps:
 
     def _report(self, current: Current) -> None:
         if current.total is not None:
-            self._command.report(current.done, current.total, current.name)
+            text = "" if current.name == EACH else current.name  # a name that nobody has chosen says nothing
+            self._command.report(current.done, current.total, text)
 
     # --- one after the other ---------------------------------------------------------------------
 

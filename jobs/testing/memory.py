@@ -5,7 +5,7 @@ Readers of jobs (`job.state`, prerequisites, RQ's own `Job.fetch`) read it as th
 is in `scripts`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NoReturn, Self
 
@@ -46,6 +46,12 @@ class Memory:
     def hexists(self, key: Any, field: str) -> bool:
         return bool(self._ask("HEXISTS", key, field))
 
+    def hset(self, key: Any, *, mapping: Mapping[str, Word]) -> int:
+        return self._ask("HSET", key, *(word for pair in mapping.items() for word in pair))  # type: ignore[no-any-return]
+
+    def hdel(self, key: Any, *fields: str) -> int:
+        return self._ask("HDEL", key, *fields)  # type: ignore[no-any-return]
+
     def exists(self, *keys: Any) -> int:
         return self._ask("EXISTS", *keys)  # type: ignore[no-any-return]
 
@@ -75,6 +81,9 @@ class Memory:
 
     def sscan(self, key: Any, cursor: int = 0, count: int | None = None) -> tuple[int, list[bytes]]:
         return 0, self._ask("SMEMBERS", key)
+
+    def srandmember(self, key: Any, count: int) -> list[bytes]:
+        return self._ask("SRANDMEMBER", key, count)  # type: ignore[no-any-return]
 
     def llen(self, key: Any) -> int:
         return self._ask("LLEN", key)  # type: ignore[no-any-return]
@@ -126,7 +135,7 @@ class _Pipeline:
         run = getattr(self._memory, command)
         return lambda *words: self._answers.append(run(*words))
 
-    def execute(self) -> list[Any]:
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
         return self._answers
 
 

@@ -11,7 +11,6 @@ from jobs.attempts.loop_task import LoopTask
 from jobs.attempts.outcomes import Outcome
 from jobs.errors import JobsError
 from jobs.safe_logging import safe_logger
-from jobs.steps import checkpoints
 from jobs.worker.attempt import task_maker
 from jobs.worker.both import FetchForBoth
 from jobs.worker.loop import Loop
@@ -49,7 +48,6 @@ class LoopSide:
 
     def begin(self, mind: Callable[[], object]) -> None:
         """Start the loop, and wait until it is in the project's lifespan, calling `mind()`. Raises what that raises."""
-        checkpoints.may_wait = lambda: threading.get_ident() != self.thread.ident
         self.thread.start()
         while not self.thread.wait_until_begun(0.5):
             mind()

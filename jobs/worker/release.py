@@ -71,7 +71,7 @@ def link(client: Redis, job_id: bytes | str, until: float) -> None:
 
 
 def _release_commands(client: Redis, members: bytes, until: float) -> None:
-    prerequisite = members.split(b":", 2)[2]  # of `jobs:dependents:<id>`; the event of a batch has colons itself
+    *_, prerequisite = members.split(b":", 2)  # of `jobs:dependents:<id>`; the event of a batch has colons itself
     before = None
     while True:
         words: list[Word] = [keys.RQ, prerequisite, SLICE, iso(runtime.now())]

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from jobs import control, queues, scheduler
+from jobs import Batch, Workflow, control, queues, scheduler
 from jobs.broker.connections import get_connection
 from jobs.client.new_job import new_job
 from jobs.errors import ChangeRefusedError
@@ -42,7 +42,7 @@ TRAFFIC = (
 )
 
 # How many jobs of each state there are then.
-STANDS = {"queued": 7, "running": 1, "scheduled": 2, "retrying": 1, "waiting": 2, "blocked": 1}
+STANDS = {"limited": 1, "queued": 7, "running": 1, "scheduled": 2, "retrying": 1, "waiting": 2, "blocked": 1}
 STANDS |= {"finished": 29, "dead": 7, "discarded": 1, "cancelled": 1}
 
 
@@ -65,6 +65,7 @@ class Scene:
             AwardBadge.defer_many([(learner, "first steps"), (learner, "a day in a row")])
         self.discarded = AwardBadge.defer(grace, "early bird")
         self.running = RenderVideo.defer("loops-and-lists")
+        self.limited = RenderVideo.defer("functions")
         self.scheduled = AwardBadge.defer(grace, "a week in a row", wait=3 * 3_600)
         RefreshStatistics.defer(wait=1_500)
         ExportProgress.defer_many([(learner,) for learner in self.learners])
@@ -73,6 +74,7 @@ class Scene:
         self.cancelled = ExportProgress.defer(others[0], "xml")
         control.cancel(self.cancelled)
         activity.record(Change("ada", "cancel", f"Job {self.cancelled.id} was cancelled."), [self.cancelled.id])
+        self.batches()
         self.unsent()
         wait_until(lambda: self.dead.state == "dead")
         self.blocked = AwardBadge.defer(ada, "out of the maze", prereq_jobs=[self.dead])
@@ -80,6 +82,17 @@ class Scene:
         deleted = Change("ada", "delete", "3 jobs were deleted.", state="dead", filters={"text": "cobol"}, count="3")
         activity.record(deleted, [self.dead.id])
         wait_until(self.is_set)
+
+    def batches(self):
+        """A batch, of which some jobs have ended, and a flow, of which a step waits."""
+        ada, grace, *_ = self.learners
+        with Batch("badges of the week", on_complete=RefreshStatistics.prepare(), tags=["badges"]) as self.batch:
+            AwardBadge.defer_many([(learner, "a week without a pause") for learner in self.learners])
+            ExportProgress.defer(grace, "html")
+        with Workflow("a track is published") as self.flow:
+            synced = self.flow.add(SyncTrack, "python")
+            exported = self.flow.add(ExportProgress, ada, after=[synced])
+            self.flow.add(RefreshStatistics, after=[synced, exported])
 
     def unsent(self):
         """A durable job in the outbox alone. Its row is an hour ahead, so the worker's relay leaves it there."""
@@ -160,6 +173,12 @@ class Scene:
             ],
             "queue": [(address("queue", "low"), "low")],
             "profiles": [(address("profiles"), "No attempt was profiled.")],
+            "limits": [(address("limits"), "courses.RenderVideo")],
+            "batches": [
+                (address("batches"), "badges of the week"),
+                (address("batch", self.batch.id), "badges of the week"),
+                (address("batch", self.flow.id), "As Mermaid"),
+            ],
             "workers": [(address("workers"), "learners"), (address("worker", "learners"), "Threads busy")],
             "recurring": [(address("recurring"), "sync the python track")],
             "commands": [
@@ -176,6 +195,7 @@ class Scene:
 
     def end(self):
         """Let the worker go on to other things."""
-        with suppress(ChangeRefusedError):  # a test may have seen to it
-            control.cancel(self.running)
+        for job in (self.limited, self.running):
+            with suppress(ChangeRefusedError):  # a test may have seen to it
+                control.cancel(job)
         wait_until(lambda: counts()[JobState.RUNNING].value == 0)

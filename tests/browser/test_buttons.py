@@ -5,16 +5,19 @@ from datetime import UTC, datetime
 import pytest
 from django.urls import get_resolver, reverse
 
-from jobs import queues, scheduler
+from jobs import Batch, Workflow, queues, scheduler
+from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.inspection import kept_searches, workers
+from jobs.limits import control as limits
+from jobs.limits import usage
 from jobs.scheduler import Entry
 from tests.browser.conftest import THREADS
 from tests.browser.visitor import address
 from tests.processes import wait_until
 from tests.sample.commands.long import Patient
 from tests.sample.commands.notes import Fail, WriteNote
-from tests.sample.commands.trouble import TroubleOnce
+from tests.sample.commands.trouble import TroubleAfterAStep, TroubleOnce
 from tests.sample.models import Note
 
 
@@ -330,12 +333,95 @@ def test_queue_clear(page):
     assert {job.state for job in jobs} == {None}
 
 
+def test_job_anew(page):
+    job = TroubleAfterAStep.defer()
+    is_in(job, "dead")
+    page.go("job", job.id)
+    page.press("Begin anew", asks=f"Have job {job.id} do all of its steps anew?")
+    assert page.told() == f"Job {job.id} begins anew."
+    is_in(job, "finished")
+
+
 def test_job_profile(page):
     job = queued("x")
     page.go("job", job.id)
     page.more()
     page.press("Profile the next attempt")
     assert page.told() == f"The next attempt at job {job.id} will be profiled."
+
+
+# --- limits and batches ----------------------------------------------------------------------
+
+
+LIMIT = "sample.OneAtATime:concurrency:"
+
+
+def limit():
+    return next(each for each in usage.usage() if each.id == LIMIT)
+
+
+def test_limit_pause(page):
+    page.go("limits")
+    page.press(f"Pause {LIMIT}")
+    assert page.told() == f"The limit {LIMIT} is paused."
+    assert limit().is_paused
+
+
+def test_limit_resume(page):
+    limits.pause(LIMIT)
+    page.go("limits")
+    page.press(f"Resume {LIMIT}")
+    assert page.told() == f"The limit {LIMIT} was resumed."
+    assert not limit().is_paused
+
+
+def test_limit_override(page):
+    page.go("limits")
+    line = page.page.locator("tr", has=page.page.get_by_role("button", name=f"Pause {LIMIT}", exact=True))
+    line.get_by_label(f"How many {LIMIT} admits").fill("7")
+    page.press("Set", within=line)
+    assert page.told() == f"The limit {LIMIT} admits 7 now."
+    assert (limit().n, limit().is_overridden) == (7, True)
+
+
+def test_batch_retry_dead(page):
+    with Batch("troubles") as batch:
+        job = TroubleOnce.defer(times=1)
+    is_in(job, "dead")
+    page.go("batch", batch.id)
+    page.press("Retry all dead")
+    assert page.told() == "1 job was retried."
+    is_in(job, "finished")
+
+
+def test_batch_cancel(page):
+    with Batch("notes") as batch:
+        job = queued("x")
+    page.go("batch", batch.id)
+    page.press("Cancel", asks="Cancel batch notes, of whose members 1 have not ended?")
+    assert page.told() == "1 job was cancelled."
+    assert job.state == "cancelled"
+
+
+def test_batch_seal(page):
+    with Batch("notes") as batch:
+        queued("x")
+    get_connection("default").sadd(keys.batch_holds(batch.id), "creator")  # as of one that died in its block
+    page.go("batch", batch.id)
+    page.press("Seal")
+    assert page.told() == f"Batch {batch.id} was sealed: no more jobs follow."
+    assert not get_connection("default").exists(keys.batch_holds(batch.id))
+
+
+def test_batch_retry_from(page):
+    with Workflow("notes") as flow:
+        first = flow.add(WriteNote, "first")
+        flow.add(WriteNote, "second", after=[first])
+    wait_until(lambda: Batch.get(flow.id).has_ended)
+    page.go("batch", flow.id)
+    page.press("Run again from here")
+    assert page.told() == "2 steps run again."
+    wait_until(lambda: Note.objects.count() == 4)
 
 
 # --- all of them -----------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def content(visit):
 KINDS = [
     ("list",),
     ("overview", "second page"),
-    ("groups", "search", "queue", "profiles"),
+    ("groups", "search", "queue", "profiles", "limits", "batches"),
     ("job", "commands"),
     ("command", "errors", "activity", "workers", "recurring"),
 ]
@@ -194,7 +194,14 @@ def test_a_list_is_filtered_and_grouped(visitor, scene, scripted):
 
 
 def test_every_page_is_looked_at(client, admin_user, scene):
-    known = {"job_id": scene.dead.id, "state": "dead", "queue": "low", "name": "learners", "attempt": 1}
+    known = {
+        "job_id": scene.dead.id,
+        "batch_id": scene.batch.id,
+        "state": "dead",
+        "queue": "low",
+        "name": "learners",
+        "attempt": 1,
+    }
     client.force_login(admin_user)
     addresses = get_resolver().namespace_dict["admin"][1].reverse_dict
     pages = set()

@@ -15,7 +15,7 @@ from jobs.cli import limits as limited
 from jobs.cli import run as running
 from jobs.cli import stats as live
 from jobs.cli.batches import CHANGES as OF_BATCHES
-from jobs.cli.batches import batches
+from jobs.cli.batches import batches, flows
 from jobs.cli.exits import end, quietly
 from jobs.cli.output import Output, did_you_mean
 from jobs.cli.recurring import CHANGES as OF_ENTRIES
@@ -92,12 +92,14 @@ class Command(BaseCommand):
         entries.add_argument("names", nargs="*", metavar="NAME", help="the entries' names")
         entries.add_argument("--header", action="store_true", help="name the columns in piped output, too")
         limited.add_arguments(add("limits", "list limits and their use, or pause, resume and set them", limited.limits))
-        of_batches = add("batches", "list batches, or retry the dead jobs of some, cancel or seal them", batches)
-        of_batches.add_argument(
-            "change", nargs="?", default="list", choices=["list", *OF_BATCHES], help="default: list"
-        )
-        of_batches.add_argument("ids", nargs="*", metavar="ID", help="the batches' ids")
-        of_batches.add_argument("--header", action="store_true", help="name the columns in piped output, too")
+        for name, help, action in (
+            ("batches", "list batches, or retry the dead jobs of some, cancel or seal them", batches),
+            ("flows", "the same for flows", flows),
+        ):
+            of_batches = add(name, help, action)
+            of_batches.add_argument("change", nargs="?", default="list", choices=["list", *OF_BATCHES])
+            of_batches.add_argument("ids", nargs="*", metavar="ID", help="the batches' ids")
+            of_batches.add_argument("--header", action="store_true", help="name the columns in piped output, too")
         add("relay", "send the durable jobs of the outbox now; workers do it by themselves", change.relay)
         run = add("run", "run a command here, or defer it", running.run)
         run.add_argument("name", metavar="COMMAND", help="such as users.SendWelcomeEmail")

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from jobs import Mandate, RetryOn
+from jobs import Concurrency, Mandate, RetryOn
 from users.models import User
 
 logger = logging.getLogger("courses")
@@ -51,9 +51,10 @@ class SyncTrack(Mandate):
 
 
 class RenderVideo(Mandate):
-    """Takes its time: until it is cancelled, or ten minutes."""
+    """Takes its time: until it is cancelled, or ten minutes. One of a quality at a time."""
 
     timeout = None
+    limits = [Concurrency(1, key="quality")]
     lesson: str
     quality: str = "1080p"
 

@@ -20,12 +20,12 @@ def batch(exercise, submit):
 
 def test_a_deployment_and_a_killed_worker_store_each_result_once(batch, jobs):
     job = RecheckBatch.defer(batch.pk)
-    jobs.interrupt(RecheckBatch, at="each", after=2)
+    jobs.interrupt(RecheckBatch, at="checked", after=2)
     jobs.perform_enqueued_jobs()
     batch.refresh_from_db()
     assert (job.state, batch.state, batch.done) == (JobState.QUEUED, "running", 2)
 
-    jobs.kill(RecheckBatch, at="each", after=5)  # what was not written is checked again, and not counted again
+    jobs.kill(RecheckBatch, at="checked", after=5)  # what was not written is checked again, and not counted again
     jobs.perform_enqueued_jobs()
     jobs.perform_enqueued_jobs()
     assert_done_once(batch)
@@ -33,7 +33,7 @@ def test_a_deployment_and_a_killed_worker_store_each_result_once(batch, jobs):
 
 def test_rows_that_go_meanwhile_are_left_out(batch, jobs):
     RecheckBatch.defer(batch.pk)
-    jobs.interrupt(RecheckBatch, at="each", after=3)
+    jobs.interrupt(RecheckBatch, at="checked", after=3)
     jobs.perform_enqueued_jobs()
     Submission.objects.order_by("pk")[4].delete()
     jobs.perform_enqueued_jobs()
@@ -43,7 +43,7 @@ def test_rows_that_go_meanwhile_are_left_out(batch, jobs):
 
 def test_broken_checks_stop_it_and_it_goes_on_from_there(batch, exercise, jobs, monkeypatch):
     job = RecheckBatch.defer(batch.pk)
-    jobs.interrupt(RecheckBatch, at="each", after=3)
+    jobs.interrupt(RecheckBatch, at="checked", after=3)
     jobs.perform_enqueued_jobs()
     with monkeypatch.context() as patch:
         patch.setattr(sandbox, "check", broken)

@@ -1,6 +1,7 @@
 """Batches on a server: a batch ends when its last member has ended, in whatever way, and each callback runs once."""
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import transaction
 
 from jobs import Batch, control
@@ -379,3 +380,23 @@ def test_a_member_that_waits_for_a_limit_is_pending(worker):
     run(worker)
 
     assert batch.has_succeeded and notes() == ["success b", "two"] and first.id == claim.job_id
+
+
+def test_it_is_opened_in_async_code(worker):
+    async def view():
+        async with Batch("b", on_success=Say.prepare("success")) as batch:
+            await Part.adefer("one")
+            async with Batch("child"):
+                await Part.adefer("two")
+        async with batch.add():
+            await Part.adefer("three")
+        with pytest.raises(ZeroDivisionError):
+            async with Batch("c"):
+                await Part.adefer("four")
+                1 / 0  # noqa: B018
+        return batch
+
+    batch = async_to_sync(view)()
+    run(worker)
+
+    assert notes() == ["one", "success b", "three", "two"] and batch.total == 3

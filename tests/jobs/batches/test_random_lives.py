@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import pytest
 
-from jobs import Batch, control, execution
+from jobs import Batch, Workflow, control, execution
 from jobs.attempts.interrupt import Interruptible
 from jobs.batches import record
 from jobs.broker import keys
@@ -94,6 +94,20 @@ class World:
             if depth < 4 and self.random.random() < 0.3:
                 self.open(self.random.randint(0, 2), depth + 1)
         self.batches.append((batch, options))
+
+    def flow(self):
+        """A flow of random edges, some of whose steps take results, run in spite of bad ends, or open batches."""
+        self.number += 1
+        with Workflow(f"b{self.number}", on_complete=Say.prepare("complete")) as flow:
+            steps = []
+            for _ in range(self.random.randint(1, 5)):
+                self.number += 1
+                Live.acts[self.number] = self.act
+                before = self.random.sample(steps, min(len(steps), self.random.randint(0, 2)))
+                how = self.random.choice(["block", "run", "run", "cancel"])
+                steps.append(flow.add(Live, self.number, after=before, on_failure=how))
+        self.jobs += [step.job for step in steps]
+        self.batches.append((flow, {"on_complete": None}))
 
     def opened(self):
         self.open(self.random.randint(0, 4))
@@ -177,17 +191,25 @@ class World:
                 done += 1
             for batch, _ in self.batches:
                 record.sweep(self.client, batch.id, 100)
+                if not done:  # a person decides about steps that are blocked
+                    done += sum(self.unblock(job) for job in batch.jobs("pending"))
             done += self.client.scard(keys.RELEASING)
             if not done and not any(self.client.llen(keys.queue(queue)) for queue in QUEUES):
                 return
         raise AssertionError("it does not come to rest")
+
+    def unblock(self, job):
+        if job.state not in ("blocked", "waiting") or record.is_callback(job.id):
+            return 0
+        control.run_now(job)
+        return 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_each_batch_ends_and_each_callback_is_enqueued_once(seed, valkey):
     world = World(seed, valkey.client())
     events = [world.opened, *[world.step] * 4, world.hurry, world.killed, world.killed_after_commit, world.person]
-    events += [world.person_of_batch, world.rq_tool, world.sent_twice]
+    events += [world.flow, world.person_of_batch, world.rq_tool, world.sent_twice]
     for _ in range(EVENTS):
         world.random.choice(events)()
         world.check()

@@ -7,12 +7,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from jobs import Batch, doctor
+from jobs import Batch, Workflow, doctor
 from jobs.batches import record
 from jobs.broker import keys
 from jobs.dashboard import prometheus
 from tests.jobs.batches.test_batch import run
 from tests.sample.commands.batches import Part, Say
+from tests.sample.commands.flows import Add, Fetch, Tell
 from tests.sample.models import Note
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -106,3 +107,21 @@ def test_the_doctor_names_a_batch_that_nobody_seals(worker):
     worker.client.hset(keys.batch("b"), "created", 1)
     (finding,) = [finding for finding in doctor.examine() if "forgotten" in finding.what]
     assert finding.what == "1 batch has been open for an hour or more: forgotten."
+
+
+def test_a_flow_is_drawn_and_run_again_from_a_step(admin_client, worker):
+    with Workflow("onboard") as flow:
+        fetched = flow.add(Fetch, 4)
+        added = flow.add(Add, fetched.result)
+        flow.add(Tell, added.result)
+    run(worker)
+    page = admin_client.get(reverse("admin:jobs_batch", args=[flow.id]))
+    assert page.context["drawing"].count("<rect") == 3 and page.context["drawing"].count("is-critical") == 2
+    assert page.context["mermaid"].splitlines()[1:4:2] == ['  s0["Fetch: finished"]', '  s2["Tell: finished"]']
+    admin_client.post(reverse("admin:jobs_batch_retry_from", args=[flow.id]), {"step": added.id})
+    assert added.job.state == "queued"
+    admin_client.post(reverse("admin:jobs_batch_retry_from", args=[flow.id]), {"step": "nobody"})
+
+    (one,) = json.loads(show("flows", "--json"))["flows"]
+    assert one["steps"][added.id] == [fetched.id]
+    assert show("flows").split("\t")[-1] == "onboard\n"

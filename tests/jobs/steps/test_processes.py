@@ -11,7 +11,7 @@ from jobs.broker.connections import get_connection
 from tests.jobs.steps.test_rows import InThread
 from tests.jobs.steps.test_steps import state_of
 from tests.processes import wait_until
-from tests.sample.commands.steps import Grade, Plan, Walk
+from tests.sample.commands.steps import Grade, Plan, Stroll, Walk
 from tests.sample.models import Batch, Run, Submission
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,6 +48,21 @@ def test_a_stopped_worker_leaves_its_jobs_off_at_once_and_the_next_goes_on(worke
     assert set(Submission.objects.values_list("processed", flat=True)) == {1}
     assert Run.objects.filter(ended=False).count() == 1
     assert grade.state == "finished"
+
+
+@pytest.mark.processes
+def test_a_job_on_an_event_loop_leaves_off_and_goes_on(worker_process):
+    job = Stroll.defer(150)
+    worker = worker_process("default", concurrency=1)
+    wait_until(lambda: state_of(job).current and state_of(job).current.done > 5)
+    assert worker.stop() == 0
+    assert (job.state, job.progress.attempts, job.history[-1].name) == ("queued", 0, "resumed")
+    done = state_of(job).current.done
+
+    worker_process("default", burst=True, concurrency=1).wait(60)
+    assert (job.state, job.return_value()) == ("finished", 150)
+    assert [(step.name, step.done) for step in state_of(job).ended] == [("begin", 0), ("each", 150)]
+    assert 5 < done < 150
 
 
 class TestTimeouts:

@@ -15,7 +15,7 @@ from jobs.steps import checkpoints
 from jobs.steps.record import State
 from jobs.worker.recovery import recover
 from jobs.worker.surroundings import new_context
-from tests.sample.commands.steps import Plan
+from tests.sample.commands.steps import Plan, Stroll
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -585,6 +585,22 @@ class TestServer:
         assert [step.name for step in state_of(job).ended] == ["one"]  # it came with the outcome
         worker.hurry().run()
         assert job.state == "finished" and did.count("one") == 1
+
+
+def test_on_an_event_loop_the_end_of_a_step_does_not_wait_for_the_server(worker, monkeypatch):
+    def away(*arguments, **options):
+        raise ConnectionError("away")
+
+    job = Stroll.defer(1)
+    claim = worker.claim()
+    claim.started, claim.deadline = time.monotonic(), time.monotonic() + 100
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "run_script", away)
+        outcome, command = new_context().run(execution.attempt, claim, Interruptible())
+    worker.fetch.commits.add(claim, outcome, command, 0.1)
+    worker._look(claims=False)
+    assert (job.state, job.reason) == ("retrying", "ConnectionError: away")
+    assert [step.name for step in state_of(job).ended] == ["begin"]  # it came with the outcome
 
 
 def test_without_a_worker_the_functions_are_just_called(did, plan):

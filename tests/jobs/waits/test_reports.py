@@ -58,6 +58,17 @@ def test_a_tight_loop_writes_few_and_the_last_goes_with_the_outcome(worker, writ
     assert job.report[:3] == (1_000, 1_000, "counting")
 
 
+@pytest.mark.parametrize(("name", "text"), [("each", ""), ("grading", "grading")])
+def test_a_loop_with_a_total_reports_by_itself(name, text, worker, monkeypatch):
+    def play(command):
+        for _ in command.each(range(30), total=40, name=name):
+            pass
+
+    job = played(monkeypatch, play)
+    worker.run()
+    assert job.report[:3] == (30, 40, text)
+
+
 def test_a_failed_attempt_leaves_its_last_report(worker):
     job = Measure.defer(50, fail=True)
     worker.step()

@@ -5,7 +5,7 @@ import time
 import pytest
 from django.utils import timezone
 
-from jobs import Rate, control, execution, limit
+from jobs import Rate, control, execution, limit, queues
 from jobs.attempts.interrupt import Interruptible
 from jobs.attempts.outcomes import Amended, Finished, GivenBack, Retried
 from jobs.broker import keys
@@ -14,6 +14,7 @@ from jobs.broker.times import iso
 from jobs.errors import ChangeRefusedError, OverLimitError
 from jobs.retries import Progress
 from jobs.worker.lanes import _LANES
+from jobs.worker.release import release
 from tests.sample.commands.limited import (
     AsksInside,
     ByMethod,
@@ -385,3 +386,38 @@ def test_a_rate_in_the_body_of_a_job_and_in_a_view(new_fetch):
 
     assert (job.state, job.progress.failures) == ("scheduled", {})
     assert 58 < get_connection("default").zscore("rq:scheduled:default", job.id) - time.time() < 61
+
+
+def test_rqs_own_readers_and_its_clean_up_leave_limited_jobs_alone(new_fetch, places):
+    jobs = OneAtATime.defer_many([(number,) for number in range(3)])
+    fetch = new_fetch("w1")
+    claim_all(fetch)
+    queue = queues.get_queue("default")
+
+    assert set(queue.deferred_job_registry.get_job_ids()) == {job.id for job in jobs[1:]}
+    queue.deferred_job_registry.cleanup()
+    assert (queue.count, queue.started_job_registry.count) == (0, 1)
+    assert jobs[1].get_status() == "deferred"
+    assert places()[jobs[1].id] == ["deferred:default"]
+
+    done = []
+    while fetch.held:
+        finish(fetch, *fetch.held.values())
+        done += ids(claim_all(fetch))
+    assert done == [job.id for job in jobs[1:]]
+
+
+def test_a_limited_job_with_prerequisites_and_a_lock(new_fetch):
+    first = WriteNote.defer("x")
+    held, waits = OneAtATime.defer(1), OneAtATime.defer(2, prereq_jobs=[first])
+    fetch = new_fetch("w1")
+    claims = claim_all(fetch)
+    assert ids(claims) == [first.id, held.id]
+
+    finish(fetch, claims[0], outcome=Finished(None, 500))
+    for member in fetch._step(claims=False):
+        release(get_connection("default"), member)
+    assert claim_all(fetch) == []
+    assert waits.state == "limited"
+    finish(fetch, claims[1])
+    assert ids(claim_all(fetch)) == [waits.id]

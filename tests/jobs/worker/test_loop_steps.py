@@ -1,12 +1,8 @@
 """Steps of async commands on an event loop."""
 
-import threading
-
 import pytest
 
 from jobs import Workflow
-from jobs.attempts.claim import Claim
-from jobs.steps import checkpoints
 from tests.jobs.worker import eventually
 from tests.sample.commands.steps_async import AddAwait, CountAwait, LoopUntil, StepsOnLoop
 
@@ -46,16 +42,3 @@ class TestInAWorker:
         assert cancelled.job.state == "discarded"
         assert good.has_succeeded
         assert bad.has_ended
-
-
-def test_a_checkpoint_on_the_loop_does_not_wait_for_a_server_that_is_away(monkeypatch):
-    def away(*args, **options):
-        raise ConnectionError("away")
-
-    monkeypatch.setattr(checkpoints, "run_script", away)
-    monkeypatch.setattr(checkpoints, "may_wait", lambda: threading.current_thread() is not threading.main_thread())
-    claim = Claim([b"1", b"default", b"w.1", b"", b""])
-    claim.deadline = float("inf")
-
-    with pytest.raises(ConnectionError, match="away"):
-        claim.keep_steps().write()

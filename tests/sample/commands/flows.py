@@ -80,3 +80,20 @@ class Inner(Mandate):
         with Workflow("inner") as flow:
             fetched = flow.add(Fetch, 4)
             flow.add(Tell, flow.add(Add, fetched.result).result)
+
+
+class FanIn(Mandate):
+    """A step that opens a flow of its own: `wide` steps, then their sum; of a given depth."""
+
+    queue = "low"
+
+    depth: int
+    wide: int
+
+    def call(self) -> None:
+        with Workflow(f"inner {self.depth}") as flow:
+            if self.depth:
+                first = [flow.add(FanIn, self.depth - 1, self.wide) for _ in range(self.wide)]
+                flow.add(Tell, f"sum {self.depth}", after=first)
+            else:
+                flow.add(Tell, [flow.add(Add, [1, 2]).result for _ in range(self.wide)])

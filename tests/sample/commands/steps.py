@@ -1,5 +1,6 @@
 """Long jobs: steps, loops, and the ways in which they may not come to their end."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -70,3 +71,19 @@ class Walk(Mandate):
 
     def begin(self) -> None:
         Run.objects.create(number=self.batch_id)
+
+
+class Stroll(Mandate):
+    """A long job on an event loop."""
+
+    result_ttl = 24 * 3_600
+    number: int
+
+    def begin(self) -> int:
+        return self.number
+
+    async def call(self) -> int:
+        number = self.step(self.begin)
+        for _ in self.each(range(number), total=number):
+            await asyncio.sleep(0.02)
+        return number

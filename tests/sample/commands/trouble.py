@@ -132,3 +132,17 @@ class Again(Mandate):
                 except Exception:
                     return "swallowed"
         return "through"
+
+
+class TroubleAfterAStep(Mandate):
+    """Is dead after its step, unless that was done twice."""
+
+    retries = 0
+
+    def call(self) -> None:
+        self.step(self.note)
+        if Note.objects.count() < 2:
+            raise HopelessError("the step was done once")
+
+    def note(self) -> None:
+        Note.objects.create(text="a step")
