@@ -15,7 +15,7 @@
 local admit = { read = 0, is_alive = 0, has_room = 0, refused_by = 0, take = 0, give = 0, back = 0, hold_back = 0, unmark = 0, off = 0,
   wake = 0, wake_marked = 0, wake_due = 0, look_again = 0, next_due = 0, wait_for = 0, slow_down = 0, tidy = 0, head = 0,
   wake_turns = 0, is_used = false, is_holder = false, moved = 0,
-  AT_ONCE = 500 } -- jobs that one step moves to lanes
+  AT_ONCE = 100 } -- jobs that one step moves to lanes
 
 local STRUCK_OFF = 10 -- members of a full limit whose workers are looked at
 local SKIPPED = 500 -- ids of a lane that one call passes over
