@@ -263,7 +263,7 @@ class Life:
         left = [
             key
             for key in self.client.scan_iter()
-            if key.startswith((b"jobs:slots", b"jobs:hold", b"jobs:lane", b"jobs:limit"))
+            if key.startswith((b"jobs:slots", b"jobs:hold", b"jobs:lane", b"jobs:limit")) and self.client.ttl(key) < 0
         ]
         assert left == [], (left, self.log)
         assert not [job for job in self.jobs if job.state in ("queued", "limited", "running", "waiting")]

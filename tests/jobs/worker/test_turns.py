@@ -12,6 +12,8 @@ from jobs.broker.connections import get_connection
 from jobs.errors import CommandDefinitionError
 from jobs.mandate import Mandate
 from jobs.retries import Progress
+from jobs.worker.connection import Wire
+from jobs.worker.promotion import Promotion
 from jobs.worker.release import release
 from tests.jobs.worker.test_limits import claim_all, finish, ids, kept
 from tests.sample.commands.limited import OneTurn, Turn, WeightedTurn
@@ -158,3 +160,18 @@ def test_a_copy_takes_its_turn_and_a_setting_shares_all(new_fetch, settings):
 def test_what_is_no_share_is_refused(own_commands):
     with pytest.raises(CommandDefinitionError, match="share = 'nobody' is impossible"):
         type("Wrong", (Mandate,), {"share": "nobody", "call": lambda self: None, "__module__": __name__})
+
+
+def test_a_tenant_whose_turn_rqs_tools_delete_goes_on(new_fetch):
+    jobs = Turn.defer_many([("a", number) for number in range(3)])
+    client = get_connection("default")
+    client.delete(jobs[0].key)  # no script of ours runs: its id is left in the list, and nothing says whose turn it was
+    fetch = new_fetch("w1", threads=1)
+    assert claim_all(fetch) == []
+
+    wire = Wire("default")
+    Promotion(wire).run(["default"])
+    wire.close()
+
+    assert drain(fetch) == [job.id for job in jobs[1:]]
+    assert kept() == []

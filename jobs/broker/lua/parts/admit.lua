@@ -244,6 +244,7 @@ function admit.hold_back(queue, id, limit, woken)
   move.all_or_none(function(undo)
     local lane, is_new = 'jobs:lane:' .. place .. ':' .. queue, write('HSETNX', 'jobs:lanes:' .. place, queue, '') == 1
     enqueue.one(undo, woken and 'LPUSH' or 'RPUSH', lane, id)
+    is_new = is_new or string.sub(place, 1, 6) == 'share=' -- it has a ring before it has a lane
     if is_new and not redis.call('ZSCORE', 'jobs:limited', place) then write('ZADD', 'jobs:limited', now_, place) end
     move.into(undo, prefix .. 'deferred:' .. queue, now_, id)
     redis.call('HSET', key, 'status', 'deferred', 'state', 'limited', 'lane', place)

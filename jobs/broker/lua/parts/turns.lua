@@ -4,7 +4,7 @@
 -- Such a job's field `limits` has a line `s  value  weight`. The queue's own list is the ring: at most `weight` jobs of a
 -- value are in it, the rest in the lane of the place `share=<value>`. When one of them leaves the list, the next of its lane
 -- is appended to it. `jobs:lanes:<place>` has, by queue, the ids of those in the ring; their records name the place in the
--- field `turn`.
+-- field `turn`. Without a lane it expires a day after the last of them came: RQ's tools delete a job and tell nobody.
 local turns = { arrive = 0 }
 
 local function read(text)
@@ -40,10 +40,12 @@ function turns.arrive(undo, push, queue, id, text)
   local ring = in_ring(place, queue)
   if #ring < weight and redis.call('EXISTS', 'jobs:lane:' .. place .. ':' .. queue) == 0 then
     append(undo, place, queue, id, ring)
+    redis.call('EXPIRE', 'jobs:lanes:' .. place, 86400)
     return false
   end
   redis.call('HDEL', prefix .. 'job:' .. id, 'turn')
   admit.hold_back(queue, id, { place = place })
+  redis.call('PERSIST', 'jobs:lanes:' .. place)
   if #ring == 0 then admit.look_again(place) end
   return true
 end
@@ -70,5 +72,8 @@ function admit.wake_turns(place)
     end
     if redis.call('EXISTS', 'jobs:lane:' .. place .. ':' .. queue) == 1 then waits = true end
   end
-  if not waits then redis.call('ZREM', 'jobs:limited', place) end
+  if not waits then
+    redis.call('ZREM', 'jobs:limited', place)
+    redis.call('EXPIRE', 'jobs:lanes:' .. place, 86400)
+  end
 end
