@@ -166,10 +166,13 @@ _PARTS = "-- Parts: "  # begins the line of a script, or of a part, that stands 
 
 
 class Script:
-    """A Lua script of `jobs/broker/lua` by the name of its file, with its parts in it."""
+    """
+    A Lua script of `jobs/broker/lua` by the name of its file, with its parts in it. `without`: parts, with those that
+    they alone need, that this variant never calls: each call makes the functions of all parts, used or not.
+    """
 
-    def __init__(self, name: str) -> None:
-        self.text = _with_parts(_LUA.joinpath(name).read_text(), set())
+    def __init__(self, name: str, *, without: Iterable[str] = ()) -> None:
+        self.text = _with_parts(_LUA.joinpath(name).read_text(), set(without))
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 

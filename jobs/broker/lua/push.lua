@@ -62,6 +62,7 @@ local function never_done(waits)
   end
 end
 
+local takes_turns = false -- whether a job went to its lane, whose next may be woken
 local begun = nil -- the job that is being written
 local joined = {} -- by job: the batch whose member it has become
 
@@ -135,6 +136,7 @@ local function write_jobs()
         elseif links ~= '' and links.front then
           enqueue.many('LPUSH', KEYS[2], { id })
         elseif links ~= '' and links.share then
+          takes_turns = true
           move.all_or_none(turns.arrive, 'RPUSH', queue, id, links.share)
         else
           ready[#ready + 1] = id
@@ -167,6 +169,6 @@ for first = 1, #ready, AT_ONCE do
     break
   end
 end
-admit.wake_marked()
+if takes_turns then admit.wake_marked() end
 if not written then error(refusal, 0) end
 return duplicates
