@@ -203,7 +203,7 @@ def test_an_argument_that_cannot_be_sent_is_named(value, reason):
 
 
 def test_many_jobs_are_written_in_order_in_few_round_trips(valkey):
-    WriteNote.defer("loads the script")
+    WriteNote.defer_many([("loads the script",)] * 1_001)  # two slices, which run ahead
     valkey.clean()
     valkey.client().config_resetstat()
     jobs = WriteNote.defer_many([*((str(n),) for n in range(2_500)), {"text": "named"}])
