@@ -39,7 +39,7 @@ SLICE_BYTES = 262_144  # of payloads a round trip, unless one job alone has more
 SLICE_LINKS = LINKED_AT_ONCE  # prerequisites a round trip; a job with more is linked to them once it is written
 LINES = 10  # jobs of a slice that are logged one by one; more share a line
 
-_PUSH, _PLAIN_PUSH = Script("push.lua"), Script("push.lua", without=("batch", "collapse", "turns"))
+_PUSH = Script("push.lua")
 
 
 def check(queue: str) -> str:
@@ -224,8 +224,7 @@ def _write_slice(client: Redis, pairs: Sequence[_Pair]) -> None:
     now, queue = runtime.now(), pairs[0][0].queue
     many = {job.id: _announced(client, job) for job, _ in pairs if len(job.prerequisites.jobs) > SLICE_LINKS}
     arguments = words(queue, [job for job, _ in pairs], now, many)
-    script = _PUSH if any(job.batch or job.collapse or job.share for job, _ in pairs) else _PLAIN_PUSH
-    refused = _settle(pairs, now, run_script(client, script, _keys(queue), arguments, is_repeatable=True))
+    refused = _settle(pairs, now, run_script(client, _PUSH, _keys(queue), arguments, is_repeatable=True))
     if many:
         link_all(client, (job.id for job, handle in pairs if many.get(job.id) and handle.id == job.id))
     if refused:

@@ -162,32 +162,50 @@ def same_server(one: Redis, other: Redis) -> bool:
 
 
 _LUA = files("jobs").joinpath("broker/lua")
-_PARTS = "-- Parts: "  # begins the line of a script, or of a part, that stands for these files of `lua/parts`
+_PARTS, _RARE = "-- Parts: ", "-- Rare parts: "  # begin the lines that name files of `lua/parts`
 
 
 class Script:
     """
-    A Lua script of `jobs/broker/lua` by the name of its file, with its parts in it. `without`: parts, with those that
-    they alone need, that this variant never calls: each call makes the functions of all parts, used or not.
+    A Lua script of `jobs/broker/lua` by the name of its file, with the parts that it needs.
+
+    A rare part is `rare.<name>` to the others, and a call makes its functions when it asks for it first: to make those
+    of all parts takes longer than most calls.
     """
 
-    def __init__(self, name: str, *, without: Iterable[str] = ()) -> None:
-        self.text = _with_parts(_LUA.joinpath(name).read_text(), set(without))
+    def __init__(self, name: str) -> None:
+        self.text = _with_parts(_LUA.joinpath(name).read_text())
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _with_parts(text: str, known: set[str]) -> str:
-    """Return a text with each part that it names, or that a part names, in the place where it is named first."""
-    lines = []
+def _with_parts(text: str) -> str:
+    head, mark, rest = text.partition(_PARTS)
+    if not mark:
+        return text
+    parts: dict[str, str] = {}
+    rare: dict[str, str] = {}
+    rest = _gather(mark + rest, parts, rare)
+    if rare:
+        makers = [f"if part == '{name}' then\n{text}\nself.{name} = {name}\nend" for name, text in rare.items()]
+        make = ("setmetatable(rare, { __index = function(self, part)", *makers, "return rawget(self, part)", "end })")
+        return "\n".join((head, "local rare = {}", *parts.values(), *make, rest))
+    return "\n".join((head, *parts.values(), rest))
+
+
+def _gather(text: str, parts: dict[str, str], rare: dict[str, str]) -> str:
+    """Gather the parts that a text names, each after those that it needs. Returns the text without these lines."""
+    kept = []
     for line in text.splitlines():
-        if not line.startswith(_PARTS):
-            lines.append(line)
+        found = parts if line.startswith(_PARTS) else rare if line.startswith(_RARE) else None
+        if found is None:
+            kept.append(line)
             continue
-        for name in line.removeprefix(_PARTS).split(", "):
-            if name not in known:
-                known.add(name)
-                lines.append(_with_parts(_LUA.joinpath(f"parts/{name}.lua").read_text(), known))
-    return "\n".join(lines)
+        for name in line.partition(": ")[2].split(", "):
+            if name not in parts and name not in rare:
+                if found is rare:
+                    rare[name] = ""  # two of these may need each other
+                found[name] = _gather(_LUA.joinpath(f"parts/{name}.lua").read_text(), parts, rare)
+    return "\n".join(kept)
 
 
 def run_script(

@@ -56,12 +56,12 @@ class ScriptedMemory(Memory):
     def run(self, script: Script, places: Sequence[Word], arguments: Sequence[Word]) -> Any:
         """Run a script as a server does; the same arguments, the same answer. Then note what was pushed."""
         self._reach()
-        new = self._new(arguments) if script in (queues._PUSH, queues._PLAIN_PUSH) else []
+        new = self._new(arguments) if script is queues._PUSH else []
         answer = self._run_script(script, places, arguments)
         for job_id in new:
             if self.exists(keys.job(job_id)):
                 self._note(job_id, counts=True, due=self._wanted(job_id))
-        if script in (queues._PUSH, queues._PLAIN_PUSH):
+        if script is queues._PUSH:
             for holder in {as_text(holder) for _, holder in answer}:
                 if self.hexists(keys.job(holder), "collapsed"):
                     self._collapsed(holder)

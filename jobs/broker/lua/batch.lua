@@ -12,9 +12,10 @@
 --
 -- It may be sent twice.
 local prefix, id, what = ARGV[1], ARGV[2], ARGV[3]
--- Parts: batch
+-- Parts: server
+-- Rare parts: batch
 
-local key, place, read = 'jobs:batch:' .. id, batch.place, batch.read
+local key, place, read = 'jobs:batch:' .. id, rare.batch.place, rare.batch.read
 
 local function has_ended(of)
   local header = read(of)
@@ -53,7 +54,7 @@ local function open()
   if parent ~= '' then
     if not read(parent).is_written and not may_come_later then return 'missing' end
     if has_ended(parent) then return 'ended' end
-    batch.put(parent, 'batch:' .. id, 'pending')
+    rare.batch.put(parent, 'batch:' .. id, 'pending')
   end
   write('ZADD', 'jobs:batches', clock(), id)
   write('SADD', place('holds', id), ARGV[6])
@@ -75,8 +76,8 @@ local function sweep()
   if redis.call('EXISTS', place('holds', id)) == 0 then -- else its jobs are being written
     for _, state in ipairs({ 'pending', 'dead' }) do
       for _, member in ipairs(write('SRANDMEMBER', place(state, id), ARGV[4])) do
-        local outcome = batch.outcome(member)
-        if outcome and outcome ~= state then batch.leave(id, member, outcome) end
+        local outcome = rare.batch.outcome(member)
+        if outcome and outcome ~= state then rare.batch.leave(id, member, outcome) end
       end
     end
   end
@@ -93,5 +94,5 @@ if what == 'cancel' then
 else
   write('SREM', place('holds', id), ARGV[4])
 end
-batch.settle(id)
+rare.batch.settle(id)
 return 'done'

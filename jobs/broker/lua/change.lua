@@ -13,7 +13,8 @@
 --
 -- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is notified.
 local prefix, what, keep, iso, is_forced = ARGV[1], ARGV[3], tonumber(ARGV[5]), ARGV[11], ARGV[13] == '1'
--- Parts: server, move, enqueue, ended, record, link, unlink, leave, admit, turns
+-- Parts: server, move, enqueue, ended, record, link, unlink, leave
+-- Rare parts: admit, turns
 
 local OFF = '\0off' -- no job's id: it replaces in a list the ids that are about to be removed
 local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
@@ -194,7 +195,7 @@ local function change(id)
   local lacks = write('SCARD', waits)
   if job[16] then -- it is no longer in the ring of its queue
     redis.call('HDEL', key, 'turn')
-    admit.unmark(queue, id, job[16])
+    rare.admit.unmark(queue, id, job[16])
   end
 
   move.all_or_none(function(undo)
@@ -243,7 +244,7 @@ local function change(id)
       else
         write('SADD', prefix .. 'queues', prefix .. 'queue:' .. target)
         local in_turn = ARGV[8] == 'RPUSH' and not is_forced and job[9]
-        is_limited = turns.arrive(undo, ARGV[8], target, id, in_turn or nil)
+        is_limited = rare.turns.arrive(undo, ARGV[8], target, id, in_turn or nil)
       end
       if not is_limited or status ~= 'deferred' or target ~= queue then
         take_out(undo, id, status, queue, target, claimed)
@@ -268,7 +269,7 @@ local function change(id)
   end
   if lane or woken then
     if what ~= 'delete' and not is_limited then redis.call('HDEL', key, 'lane', 'state') end
-    admit.off(queue, id, lane, woken)
+    rare.admit.off(queue, id, lane, woken)
   end
   if not linked_anew then
     redis.call('UNLINK', waits)
@@ -281,7 +282,7 @@ local function change(id)
     end
   end
   if what == 'delete' then return { 'done', status } end
-  if what == 'queue' and ENDED[status] and job[15] then batch.revive(job[15], id) end
+  if what == 'queue' and ENDED[status] and job[15] then rare.batch.revive(job[15], id) end
   if what == 'cancel' then
     redis.call('HDEL', key, 'state')
     redis.call('EXPIRE', key, keep)
@@ -328,6 +329,6 @@ for list, some in pairs(leaving) do
     redis.call('LREM', list, 0, OFF)
   end
 end
-admit.wake_marked()
+if rawget(rare, 'admit') then rare.admit.wake_marked() end
 if failure and #ids == 1 then error(failure, 0) end
 return answers

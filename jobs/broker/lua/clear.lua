@@ -9,7 +9,8 @@
 -- be sent twice: what is deleted is deleted.
 local prefix, most, until_, keep, iso = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local queue = string.sub(KEYS[1], #prefix + 7) -- 'rq:' .. 'queue:'
--- Parts: server, record, unlink, leave, admit, turns
+-- Parts: server, record, unlink, leave
+-- Rare parts: admit
 
 local OFF = '\0off' -- as in change.lua
 
@@ -22,8 +23,8 @@ local function forget(id)
   if redis.call('EXISTS', 'jobs:waits:' .. id) == 1 then unlink.all(id, job[2]) end
   leave.job(id, queue, 'deleted')
   record.forget(id, 'deleted', keep) -- last: until then it is in its place
-  if job[4] then admit.off(queue, id, nil, job[4]) end
-  if job[5] then admit.off(queue, id, nil, job[5]) end
+  if job[4] then rare.admit.off(queue, id, nil, job[4]) end
+  if job[5] then rare.admit.off(queue, id, nil, job[5]) end
   return 'deleted'
 end
 
@@ -44,5 +45,5 @@ elseif gone > 0 then
   end
   redis.call('LREM', KEYS[1], gone, OFF)
 end
-admit.wake_marked()
+if rawget(rare, 'admit') then rare.admit.wake_marked() end
 return { deleted, gone }

@@ -10,7 +10,8 @@
 -- The first scheduler is the one that finds the entry at the time at which it was read. A run is a copy of the entry's record under an
 -- id made of the entry and the time, so it exists once, whatever happens.
 local prefix, entry, iso = ARGV[1], ARGV[2], ARGV[5]
--- Parts: server, move, enqueue, turns
+-- Parts: server, move, enqueue
+-- Rare parts: turns
 
 local template = prefix .. 'job:' .. entry
 local history, outcomes = 'jobs:schedule:runs:' .. entry, 'jobs:schedule:ended:' .. entry
@@ -80,7 +81,7 @@ move.all_or_none(function(undo)
       redis.call('HSET', key, unpack(fields))
       if expires_in then redis.call('HSET', key, 'expires_at', string.format('%.6f', at + expires_in)) end
       write('SADD', prefix .. 'queues', list)
-      turns.arrive(undo, 'RPUSH', queue, id, limits)
+      rare.turns.arrive(undo, 'RPUSH', queue, id, limits)
       remember(undo, line('run', id, at))
       last, written[#written + 1] = id, id
     end

@@ -8,7 +8,8 @@
 -- Each job is moved by itself. One whose key is no hash can never run: it is shown among the dead.
 local prefix, iso = ARGV[1], ARGV[2]
 local queue = string.sub(KEYS[2], #prefix + 7) -- 'rq:' .. 'queue:'
--- Parts: server, move, enqueue, turns
+-- Parts: server, move, enqueue
+-- Rare parts: admit, turns
 
 allow_writes_when_full()
 local due = write('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.6f', clock()), 'LIMIT', 0, ARGV[3])
@@ -24,7 +25,7 @@ local function promote(id)
     elseif known[1] and known[2] then
       enqueue.one(undo, 'LPUSH', KEYS[2], id)
     elseif known[1] then
-      is_limited = turns.arrive(undo, 'RPUSH', queue, id, known[3])
+      is_limited = rare.turns.arrive(undo, 'RPUSH', queue, id, known[3])
     end
     move.out_of(undo, KEYS[1], id)
     if is_limited then
@@ -39,6 +40,6 @@ for _, id in ipairs(due) do
   local done, answer = pcall(promote, id)
   if done then moved = moved + 1 else failure = failure or answer end
 end
-admit.wake_marked()
+if rawget(rare, 'admit') then rare.admit.wake_marked() end
 if failure and moved == 0 then error(failure, 0) end
 return moved

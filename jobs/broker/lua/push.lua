@@ -18,7 +18,8 @@
 -- unfinished: it cannot outlive it, whatever happens to either.
 local prefix, queue, iso = ARGV[1], ARGV[2], ARGV[3]
 local records = prefix .. 'job:'
--- Parts: server, enqueue, ended, link, collapse, batch, turns
+-- Parts: server, move, enqueue, ended, link
+-- Rare parts: admit, batch, collapse, turns
 
 local AT_ONCE = 1000 -- jobs in one command: `unpack` fills Lua's stack, which holds a few thousand values
 local ready, duplicates, i, position = {}, {}, 4, 0
@@ -78,18 +79,18 @@ local function write_jobs()
         taken = links.durable and answered(id)
         if not taken then
           taken = links.unique and holder(links.unique)
-            or links.collapse and collapse.into(links.collapse, id, payload, links.expires_in, i + 5, i + 4 + 2 * extra)
+            or links.collapse and rare.collapse.into(links.collapse, id, payload, links.expires_in, i + 5, i + 4 + 2 * extra)
           if links.durable then redis.call('SET', 'jobs:sent:' .. id, taken or '', 'EX', 86400) end
         end
         if taken == '' then
           if links.many then redis.call('UNLINK', 'jobs:unlinked:' .. id) end
         elseif taken then
-          if links.batch then batch.stand_for(links.batch, id, taken) end
+          if links.batch then rare.batch.stand_for(links.batch, id, taken) end
           duplicates[#duplicates + 1] = { position, taken }
           if links.many then redis.call('UNLINK', 'jobs:unlinked:' .. id) end
         else
           if links.unique then redis.call('SET', links.unique, id, 'PX', links.unique_ms) end
-          if links.collapse then due = collapse.due(links.collapse) end
+          if links.collapse then due = rare.collapse.due(links.collapse) end
           if links.durable_waits then look_at_durable(links) end
           waiting = links.waits and link.wait_for(id, links.waits, links.any, links.sure)
           if links.many then
@@ -126,10 +127,10 @@ local function write_jobs()
           local from = tonumber(due) or clock()
           redis.call('HSET', key, 'expires_at', string.format('%.6f', from + links.expires_in))
         end
-        if links ~= '' and links.collapse then collapse.begin(links.collapse, id) end
+        if links ~= '' and links.collapse then rare.collapse.begin(links.collapse, id) end
         if links ~= '' and links.batch and not (waiting and links.released) then
           joined[id] = links.batch
-          batch.join(links.batch, id)
+          rare.batch.join(links.batch, id)
         end
         if registry then
           write('ZADD', registry, score, id)
@@ -137,7 +138,7 @@ local function write_jobs()
           enqueue.many('LPUSH', KEYS[2], { id })
         elseif links ~= '' and links.share then
           takes_turns = true
-          move.all_or_none(turns.arrive, 'RPUSH', queue, id, links.share)
+          move.all_or_none(rare.turns.arrive, 'RPUSH', queue, id, links.share)
         else
           ready[#ready + 1] = id
         end
@@ -154,7 +155,7 @@ if begun then -- no record without a place
   redis.call('DEL', records .. begun, 'jobs:waits:' .. begun, 'jobs:sent:' .. begun)
   redis.call('UNLINK', 'jobs:unlinked:' .. begun)
   redis.call('SREM', 'jobs:linking', begun)
-  if joined[begun] then batch.withdraw(joined[begun], begun) end
+  if joined[begun] then rare.batch.withdraw(joined[begun], begun) end
 end
 -- Those before it are whole.
 for first = 1, #ready, AT_ONCE do
@@ -163,12 +164,12 @@ for first = 1, #ready, AT_ONCE do
   if not placed then
     for at = first, #ready do
       redis.call('DEL', records .. ready[at], 'jobs:sent:' .. ready[at])
-      if joined[ready[at]] then batch.withdraw(joined[ready[at]], ready[at]) end
+      if joined[ready[at]] then rare.batch.withdraw(joined[ready[at]], ready[at]) end
     end
     written, refusal = false, reason
     break
   end
 end
-if takes_turns then admit.wake_marked() end
+if takes_turns then rare.admit.wake_marked() end
 if not written then error(refusal, 0) end
 return duplicates

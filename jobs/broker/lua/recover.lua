@@ -22,7 +22,8 @@
 --
 -- Claims of stock RQ workers have no dot in their execution id, and are RQ's own to clean up.
 local prefix, queue, iso, only = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
--- Parts: server, silence, move, enqueue, record, leave, admit, turns
+-- Parts: server, silence, move, enqueue, record, leave
+-- Rare parts: admit
 
 local begun, before = tonumber(ARGV[9]), tonumber(ARGV[10])
 allow_writes_when_full()
@@ -71,8 +72,8 @@ local function give_back(undo, key, id, member, worker, execution, number)
   end
   local is_poison = suspicion >= tonumber(ARGV[5])
   local text = redis.call('HGET', key, 'limits')
-  local limits = text and admit.read(text)
-  if limits and not is_poison then redis.call('HSET', key, 'woken', admit.back(queue, id, limits)) end
+  local limits = text and rare.admit.read(text)
+  if limits and not is_poison then redis.call('HSET', key, 'woken', rare.admit.back(queue, id, limits)) end
   if is_poison then
     move.into(undo, KEYS[3], forget_at, id)
     leave.job(id, queue, 'dead')
@@ -80,7 +81,7 @@ local function give_back(undo, key, id, member, worker, execution, number)
     enqueue.one(undo, 'LPUSH', KEYS[2], id)
   end
   move.out_of(undo, KEYS[1], member)
-  if limits and (only == '' or number > begun) then admit.give(limits, member, worker, number > begun) end
+  if limits and (only == '' or number > begun) then rare.admit.give(limits, member, worker, number > begun) end
   if is_poison then
     local read, progress = pcall(cjson.decode, redis.call('HGET', key, 'progress') or '{}')
     local attempts = read and type(progress) == 'table' and tonumber(progress.attempts) or 0
@@ -126,7 +127,7 @@ end
 local members = redis.pcall('ZREVRANGE', KEYS[1], passed, passed + LOOKED_AT - 1) -- another type holds no claims
 for i = 1, #members do -- the last first, so that the first ends at the head
   if removed == GIVEN_BACK then
-    admit.wake_marked()
+    if rawget(rare, 'admit') then rare.admit.wake_marked() end
     return { back, dead, passed + i - 1 - removed }
   end
   local id, execution, worker = string.match(members[i], '^([^:]*):((.*)%.%d+)$') -- no job's id has a colon
@@ -149,5 +150,5 @@ for i = 1, #members do -- the last first, so that the first ends at the head
     end
   end
 end
-admit.wake_marked()
+if rawget(rare, 'admit') then rare.admit.wake_marked() end
 return { back, dead, #members < LOOKED_AT and -1 or passed + #members - removed }

@@ -7,7 +7,8 @@
 -- It may be sent twice, and by several at once: who is through leaves the set last. A prerequisite that somebody has
 -- revived meanwhile has not ended any more: those that are left wait for its next end.
 local prefix, prerequisite, iso, started = ARGV[1], ARGV[2], ARGV[4], {}
--- Parts: server, ended, unlink, batch
+-- Parts: server, ended, unlink
+-- Rare parts: batch
 
 local now = clock()
 local status = redis.pcall('HGET', prefix .. 'job:' .. prerequisite, 'status')
@@ -19,8 +20,8 @@ end
 local function release(id)
   local waiting = string.match(id, '^batch:(.*)$')
   if waiting then -- the prerequisite became its member while it ran
-    local outcome = batch.outcome(prerequisite, true)
-    return outcome and batch.leave(waiting, prerequisite, outcome)
+    local outcome = rare.batch.outcome(prerequisite, true)
+    return outcome and rare.batch.leave(waiting, prerequisite, outcome)
   end
   write('SREM', 'jobs:waits:' .. id, prerequisite)
   if redis.call('EXISTS', 'jobs:waits:' .. id) == 0 then

@@ -39,12 +39,16 @@ local prefix, worker, iso, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local execution, dead_limit, idle = tonumber(ARGV[6]), tonumber(ARGV[11]), tonumber(ARGV[12])
 local outcomes, further = 14, 14 + 7 * ARGV[9] -- where the words of outcomes begin, and the next of the further ones
 -- Parts: commit, claim
-local want = kinds.wanted(ARGV[5])
+local want = tonumber(ARGV[5]) or rare.kinds.wanted(ARGV[5])
+local LOOK = 100 -- so many jobs of a list may stay where they are, then no more of it is looked at
+
+local function wake() return rawget(rare, 'admit') and rare.admit.wake_marked() end
+local function is_enough() return rawget(rare, 'admit') and rare.admit.moved >= rare.admit.AT_ONCE end
 
 for position = 0, ARGV[9] - 1 do commit.one(position) end
 commit.finish(ARGV[7], ARGV[8])
-if ARGV[13] == '1' then admit.wake_due(100) end
-admit.wake_marked()
+if ARGV[13] == '1' then rare.admit.wake_due(100) end
+wake()
 
 -- A worker that others may declare dead (its parent has not beaten for long) must not claim: they would take the new
 -- claims for old ones.
@@ -57,18 +61,23 @@ end
 for _, key in ipairs(KEYS) do
   local queue = string.sub(key, #prefix + 7) -- 'rq:' .. 'queue:'
   local left, from = want - claim.number, 0 -- from: jobs before that position stay where they are
-  while left > 0 and from < kinds.LOOK do
-    local looks_at = admit.moved > 0 and math.max(left, 50) or left -- many of them may have to wait for their limits
-    if kinds.room then looks_at = math.max(left, kinds.LOOK - from) end
+  while left > 0 and from < LOOK do
+    local looks_at = rawget(rare, 'admit') and rare.admit.moved > 0 and math.max(left, 50) or left -- many of them may have to wait for their limits
+    if rawget(rare, 'kinds') then looks_at = math.max(left, LOOK - from) end
     local listed, ids = pcall(redis.call, 'LRANGE', key, from, from + math.min(looks_at, claim.AT_ONCE) - 1)
     if not listed or #ids == 0 then break end
     local taken, stay = claim.some(queue, ids, execution + claim.number, left)
-    local staying = kinds.take_off(key, from, ids, taken, stay)
-    from = admit.wake_marked() and staying < taken and 0 or from + staying -- those that are woken stand before all others
+    local staying = 0
+    if rawget(rare, 'kinds') then
+      staying = rare.kinds.take_off(key, from, ids, taken, stay)
+    elseif taken > 0 then
+      redis.call('LTRIM', key, taken, -1)
+    end
+    from = wake() and staying < taken and 0 or from + staying -- those that are woken stand before all others
     left = want - claim.number
     if taken < #ids and left > 0 then claim.is_over = true end -- the server refuses to write, or no thread is idle
-    if claim.is_over or admit.moved >= admit.AT_ONCE then want, left = 0, 0 end
+    if claim.is_over or is_enough() then want, left = 0, 0 end
   end
 end
 return { commit.refused, commit.failed, commit.releasing, claim.words or {}, registered and 1 or 0, commit.trimmed,
-  admit.moved >= admit.AT_ONCE and '0' or (admit.is_used or ARGV[13] == '1') and admit.next_due() or '', kinds.left }
+  is_enough() and '0' or (rawget(rare, 'admit') or ARGV[13] == '1') and rare.admit.next_due() or '', rawget(rare, 'kinds') and rare.kinds.left or nil }

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from jobs import runtime
 from jobs.broker import connections
 from jobs.broker.connections import Script
-from jobs.queues import _PLAIN_PUSH
+from jobs.queues import _PUSH
 from jobs.testing import Kit
 from jobs.testing.lua import interpreter
 from jobs.testing.server import Server
@@ -293,4 +293,4 @@ def test_the_memory_of_a_test_is_freed_after_it():
     gc.collect()
 
     assert gone() is None
-    assert _PLAIN_PUSH.sha in interpreter()._compiled
+    assert _PUSH.sha in interpreter()._compiled

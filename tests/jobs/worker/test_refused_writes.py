@@ -17,7 +17,7 @@ from jobs import control, queues, scheduler
 from jobs.attempts.outcomes import Dead, Discarded, Finished, GivenBack, Recorded, Requeued, Retried, Waiting
 from jobs.broker.connections import get_connection, run_script
 from jobs.inspection import attempt_counts
-from jobs.queues import _PLAIN_PUSH, _PUSH
+from jobs.queues import _PUSH
 from jobs.record import prerequisites
 from jobs.retries import Progress
 from jobs.scheduler import _OCCUR, Entry, Scheduler
@@ -72,7 +72,7 @@ def pushing(command=WriteNote, rows=(("1",), ("2",)), **options):
         links = {"prereq_jobs": first} if "prereq_failure" in options else {}
         yield lambda: command.defer_many(rows, **options, **links)
 
-    return _PUSH if command.collapse else _PLAIN_PUSH, scenario
+    return _PUSH, scenario
 
 
 def pushing_many(script):
@@ -289,7 +289,7 @@ SCENARIOS = {
     "push unique": pushing(OncePerNumber, ((1,), (2,))),
     "push collapsing": pushing(SaveDurably, ((1, "a"), (1, "b"), (2, "c")), durable=False),
     "push waiting": pushing(prereq_failure="run"),
-    "push many": pushing_many(_PLAIN_PUSH),
+    "push many": pushing_many(_PUSH),
     "link many": pushing_many(prerequisites._LINK),
     "promote": (_PROMOTE, promoting),
     "occur": (_OCCUR, scheduling),

@@ -1,4 +1,5 @@
 -- Parts: server, move, enqueue
+-- Rare parts: turns
 -- Limits: slots, rates, and the lanes of those that wait for one. Of the script: `prefix`, `iso`.
 --
 -- A job's field `limits` has a line for each limit, of words between tabs:
@@ -14,7 +15,7 @@
 -- A woken job is at the head of its queue as a hint and holds nothing: its record's field `woken` names the places.
 local admit = { read = 0, is_alive = 0, has_room = 0, refused_by = 0, take = 0, give = 0, back = 0, hold_back = 0, unmark = 0, off = 0,
   wake = 0, wake_marked = 0, wake_due = 0, look_again = 0, next_due = 0, wait_for = 0, slow_down = 0, tidy = 0, head = 0,
-  wake_turns = 0, is_used = false, is_holder = false, moved = 0,
+  is_holder = false, moved = 0,
   AT_ONCE = 100 } -- jobs that one step moves to lanes
 
 local STRUCK_OFF = 10 -- members of a full limit whose workers are looked at
@@ -45,7 +46,6 @@ function admit.read(text)
       limits[#limits + 1] = limit
     end
   end
-  admit.is_used = true
   return limits
 end
 
@@ -296,7 +296,7 @@ end
 
 -- Put the head of each queue's lane to the head of its queue, if the limit has room and nobody is woken there.
 function admit.wake(place)
-  if string.sub(place, 1, 6) == 'share=' then return admit.wake_turns(place) end
+  if string.sub(place, 1, 6) == 'share=' then return rare.turns.wake(place) end
   local lanes = redis.pcall('HGETALL', 'jobs:lanes:' .. place)
   for at = 1, #lanes, 2 do
     local queue, woken = lanes[at], lanes[at + 1]

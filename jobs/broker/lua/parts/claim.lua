@@ -1,4 +1,5 @@
--- Parts: server, record, leave, commit, admit, kinds, turns
+-- Parts: server, record, leave, commit
+-- Rare parts: admit, kinds, limited
 -- Claims jobs. Of the script: `prefix`, `worker`, `iso`, `now`, `idle`, `dead_limit`.
 local claim = { words = false, number = 0, some = 0, is_over = false, AT_ONCE = 500 } -- AT_ONCE: jobs in one call of `some`, as in `commit`
 
@@ -50,71 +51,22 @@ local function take(queue, id, name, job)
   claim.number = claim.number + 1
 end
 
--- Whether the limits of a job let this execution begin; if so, it has taken them. Notes in `job` what stands in the way.
--- Returns nothing if no thread is idle for it: it stays where it is.
-local function admits(queue, id, job, member, is_idle)
-  local read = redis.call('HMGET', prefix .. 'job:' .. id, 'limits', 'woken', 'lane', 'turn')
-  if not read[1] then return true end
-  job.limited, job.woken, job.lane, job.turn = read[1], read[2], read[3], read[4]
-  job.limits = admit.read(job.limited)
-  job.refusal, job.is_behind = admit.refused_by(queue, job.limits, job.woken)
-  if job.refusal then return false end
-  if not is_idle and #job.limits > 0 then return nil end
-  admit.take(job.limits, member, worker)
-  return true
-end
-
--- It was a job's turn: the next of its kind is to be appended.
-local function end_turn(queue, id, job)
-  if job.turn then
-    redis.call('HDEL', prefix .. 'job:' .. id, 'turn')
-    admit.unmark(queue, id, job.turn)
-  end
-end
-
--- What a job noted while it waited for its limits is void now: it has begun.
-local function begin_limited(queue, id, job)
-  end_turn(queue, id, job)
-  if job.lane or job.woken then
-    redis.call('HDEL', prefix .. 'job:' .. id, 'lane', 'state', 'woken')
-    if job.lane then redis.call('ZREM', prefix .. 'deferred:' .. queue, id) end -- it was in the list twice
-    admit.unmark(queue, id, job.woken)
-  end
-end
-
--- A job whose limit is full, and that is not to wait.
-local function discard(queue, id, job)
-  local key, keep, reason = prefix .. 'job:' .. id, 86400, 'limited: ' .. job.refusal.place .. ' is full'
-  write('ZADD', prefix .. 'canceled:' .. queue, math.floor(now) + keep, id)
-  leave.job(id, queue, 'discarded', nil, commit.releasing)
-  redis.call('HSET', key, 'status', 'canceled', 'state', 'discarded', 'ended_at', iso, 'reason', reason)
-  record.note(key, cjson.encode({ event = 'discarded', at = tonumber(now), worker = worker, reason = reason }))
-  redis.call('HDEL', key, 'woken', 'lane')
-  redis.call('EXPIRE', key, keep)
-  redis.call('EXPIRE', prefix .. 'results:' .. id, keep)
-  if job.woken then admit.unmark(queue, id, job.woken) end
-end
-
-local function refuse(queue, id, job)
-  end_turn(queue, id, job)
-  if job.refusal.on_full == 'discard' then return discard(queue, id, job) end
-  admit.hold_back(queue, id, job.refusal, job.woken)
-  admit.moved = admit.moved + 1
-  if job.is_behind then admit.look_again(job.refusal.place) end
-end
-
 -- Claim the first jobs of a list, with executions from that number on, `left` at the most. Returns how many ids are done
 -- with, which are not all when the server refuses to write, or a job has to wait for an idle thread; and by position those
 -- of them that stay in the list, because there is no room for their kind. Nothing is popped before all of it is written.
 function claim.some(queue, ids, execution, left)
   local wip, before, jobs, words, most, stay = prefix .. 'wip:' .. queue, claim.number, {}, {}, #ids, {}
+  local has_kinds = rawget(rare, 'kinds')
   for at, id in ipairs(ids) do
     if #words == 2 * left then
       most = at - 1
       break
     end
-    local kind = kinds.of(id)
-    stay[at] = not kinds.has_room(kind) or nil
+    local kind = nil
+    if has_kinds then
+      kind = rare.kinds.of(id)
+      stay[at] = not rare.kinds.has_room(kind) or nil
+    end
     local job = not stay[at] and redis.pcall('HMGET', prefix .. 'job:' .. id, 'data', 'timeout', 'result_ttl', 'interruptions',
       'success_callback_name', 'more')
     jobs[at] = job
@@ -122,20 +74,22 @@ function claim.some(queue, ids, execution, left)
     if is_admitted then
       local member = id .. ':' .. worker .. '.' .. execution
       if job[6] and string.find(job[6], 'l', 1, true) then
-        local done, answer = pcall(admits, queue, id, job, member, kinds.is_idle(kind, before + #words / 2))
+        local number = before + #words / 2
+        local is_idle = kind == nil and number < idle or kind ~= nil and rare.kinds.is_idle(kind)
+        local done, answer = pcall(rare.limited.admits, queue, id, job, member, is_idle)
         if not done or answer == nil and kind == nil then
-          if not done and job.limits then admit.give(job.limits, member, worker, false) end
+          if not done and job.limits then rare.admit.give(job.limits, member, worker, false) end
           most, claim.is_over = at - 1, true
           break
         end
-        if answer == nil then stay[at], jobs[at] = kinds.is_full(kind), false end
+        if answer == nil then stay[at], jobs[at] = rare.kinds.is_full(kind), false end
         is_admitted = answer
       end
       if is_admitted then
         words[#words + 1] = string.format('%.6f', FAR + (before + #words / 2) / 100000)
         words[#words + 1] = member
         execution = execution + 1
-        kinds.take(kind)
+        if kind ~= nil then rare.kinds.take(kind) end
       end
     end
   end
@@ -146,12 +100,12 @@ function claim.some(queue, ids, execution, left)
     if stay[at] then
       -- nothing
     elseif job.refusal then
-      done = pcall(refuse, queue, id, job)
+      done = pcall(rare.limited.refuse, queue, id, job)
     elseif job[1] then
       done = pcall(take, queue, id, string.sub(words[member], #id + 2), job)
       if done then
         member = member + 2
-        if job.limits then begin_limited(queue, id, job) end
+        if job.limits then rare.limited.begin(queue, id, job) end
       end
     elseif job.err then -- its key is no hash
       done = pcall(leave.broken, {}, queue, id)
@@ -166,7 +120,7 @@ function claim.some(queue, ids, execution, left)
     if job and job[1] and not job.refusal then
       redis.call('ZREM', wip, words[member])
       write('SREM', 'jobs:plain:' .. queue, words[member])
-      if job.limits then admit.give(job.limits, words[member], worker, true) end
+      if job.limits then rare.admit.give(job.limits, words[member], worker, true) end
       member = member + 2
     end
   end

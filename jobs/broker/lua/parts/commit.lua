@@ -1,4 +1,5 @@
--- Parts: server, move, enqueue, record, leave, admit, turns
+-- Parts: server, move, enqueue, record, leave
+-- Rare parts: admit, turns
 -- Writes outcomes. Of the script: `prefix`, `worker`, `iso`, `now`, `dead_limit`, `outcomes`, `further`.
 --
 -- The record of each job is written by itself. What is written for each to the same key follows in one command for all
@@ -109,7 +110,7 @@ local function rewrite(id, queue, key, kind, time, more)
   end
   for at = more.first or 1, more.last or 0 do fields[#fields + 1] = ARGV[at] end
   if more.l and kind == 'H' then
-    fields[#fields + 1], fields[#fields + 2] = 'woken', admit.back(queue, id, admit.read(more.l))
+    fields[#fields + 1], fields[#fields + 2] = 'woken', rare.admit.back(queue, id, rare.admit.read(more.l))
   end
   if more.e and kind ~= 'F' then fields[#fields + 1], fields[#fields + 2] = 'history', record.noted(key, more.e) end
   redis.call('HSET', key, unpack(fields))
@@ -202,7 +203,9 @@ local function settle(undo, queue, batch)
   local list = prefix .. 'queue:' .. queue -- a list may hold a job twice, so this is undone if the claims do not go
   if #batch.heads > 1 then table.sort(batch.heads, last_first) end -- so that the first claimed ends at the head
   for _, head in ipairs(batch.heads) do enqueue.one(undo, 'LPUSH', list, head[1]) end
-  for _, tail in ipairs(batch.tails) do turns.arrive(undo, 'RPUSH', queue, tail[1], tail[2]) end
+  for _, tail in ipairs(batch.tails) do
+    if tail[2] then rare.turns.arrive(undo, 'RPUSH', queue, tail[1], tail[2]) else enqueue.one(undo, 'RPUSH', list, tail[1]) end
+  end
   redis.call('ZREM', prefix .. 'wip:' .. queue, unpack(batch.members))
 end
 
@@ -227,9 +230,9 @@ function commit.one(position)
     fail(position, answer)
   end
   if more.l then -- the body has returned, whether or not its outcome counts
-    local limits, seconds, which = admit.read(more.l), string.match(more.l, '^s([%d.]+) ([%d,]*)\n')
-    if seconds and done and answer then pcall(admit.slow_down, limits, which, tonumber(seconds)) end
-    pcall(admit.give, limits, ARGV[at] .. ':' .. ARGV[at + 1], worker, done and answer and string.sub(more.l, 1, 1) == 'r')
+    local limits, seconds, which = rare.admit.read(more.l), string.match(more.l, '^s([%d.]+) ([%d,]*)\n')
+    if seconds and done and answer then pcall(rare.admit.slow_down, limits, which, tonumber(seconds)) end
+    pcall(rare.admit.give, limits, ARGV[at] .. ':' .. ARGV[at + 1], worker, done and answer and string.sub(more.l, 1, 1) == 'r')
   end
   if size == AT_ONCE then settle_all() end
 end

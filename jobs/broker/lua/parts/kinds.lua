@@ -1,28 +1,25 @@
 -- The kinds of jobs: async ones (the letter `a` in `more`) for tasks of the event loop, all others for threads. A worker of
 -- threads alone asks for no kind. While there is no room for a kind, its jobs stay where they are in the list.
 -- Of the script: `prefix`, `idle`.
-local kinds = { room = nil, left = nil, LOOK = 100 } -- left: 1 once a job stayed; LOOK: so many of a list stay, then no more
--- of it is looked at
+local kinds = { room = nil, left = nil } -- left: 1 once a job stayed
 
--- How many jobs are wanted; notes the room of each kind, by whether it is async.
+-- How many jobs are wanted; notes the room of each kind, by whether it is async. `word`: for threads, and for tasks.
 function kinds.wanted(word)
   local threads, tasks = string.match(word, '^(%d+) (%d+)$')
-  if not threads then return tonumber(word) end
   kinds.room = { [false] = tonumber(threads), [true] = tonumber(tasks) }
   kinds.threads = kinds.room[false]
   return threads + tasks
 end
 
--- Whether a job is async; nil in a worker of threads alone.
+-- Whether a job is async.
 function kinds.of(id)
-  if not kinds.room then return nil end
   local letters = redis.pcall('HGET', prefix .. 'job:' .. id, 'more')
   return type(letters) == 'string' and string.find(letters, 'a', 1, true) ~= nil
 end
 
 -- Whether a job of that kind may be claimed. If not, it stays.
 function kinds.has_room(kind)
-  if kind == nil or kinds.room[kind] > 0 then return true end
+  if kinds.room[kind] > 0 then return true end
   kinds.left = 1
   return false
 end
@@ -33,15 +30,10 @@ function kinds.is_full(kind)
   return true
 end
 
-function kinds.take(kind)
-  if kind ~= nil then kinds.room[kind] = kinds.room[kind] - 1 end
-end
+function kinds.take(kind) kinds.room[kind] = kinds.room[kind] - 1 end
 
--- Whether a job that is claimed after so many begins at once. A task does.
-function kinds.is_idle(kind, number)
-  if kind == nil then return number < idle end
-  return kind or kinds.threads - kinds.room[false] < idle
-end
+-- Whether a job that is claimed next begins at once. A task does.
+function kinds.is_idle(kind) return kind or kinds.threads - kinds.room[false] < idle end
 
 -- Take those of these ids off their list that do not stay. The first of them stands at `from`. Returns how many stay.
 function kinds.take_off(key, from, ids, taken, stay)

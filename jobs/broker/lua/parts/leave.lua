@@ -1,4 +1,5 @@
--- Parts: server, move, ended, record, waiters, batch
+-- Parts: server, move, ended, record, waiters
+-- Rare parts: batch
 -- The end of a job. No other code tells those that wait for it. Of the script: `prefix`.
 local leave = { is_awaited = 0, job = 0, as_recorded = 0, broken = 0, trim = 0 }
 
@@ -54,7 +55,7 @@ function leave.job(id, queue, outcome, entry, releasing, kept, batches)
   end
   if entry and entry ~= '' then tell(entry, id, outcome) end
   if kept then write('SADD', 'jobs:outbox:ended', id) end
-  if batches then batch.leave(batches, id, outcome, releasing) end
+  if batches then rare.batch.leave(batches, id, outcome, releasing) end
   return has_plain
 end
 

@@ -1,11 +1,12 @@
--- Parts: server, move, enqueue, admit
+-- Parts: server, move, enqueue
+-- Rare parts: admit
 -- Turns: jobs of a queue that share it by a key. Of the script: `prefix`.
 --
 -- Such a job's field `limits` has a line `s  value  weight`. The queue's own list is the ring: at most `weight` jobs of a
 -- value are in it, the rest in the lane of the place `share=<value>`. When one of them leaves the list, the next of its lane
 -- is appended to it. `jobs:lanes:<place>` has, by queue, the ids of those in the ring; their records name the place in the
 -- field `turn`. Without a lane it expires a day after the last of them came: RQ's tools delete a job and tell nobody.
-local turns = { arrive = 0 }
+local turns = { arrive = 0, wake = 0 }
 
 local function read(text)
   local value, weight = string.match('\n' .. (text or '') .. '\n', '\ns\t([^\t\n]*)\t(%d+)\n')
@@ -44,19 +45,19 @@ function turns.arrive(undo, push, queue, id, text)
     return false
   end
   redis.call('HDEL', prefix .. 'job:' .. id, 'turn')
-  admit.hold_back(queue, id, { place = place })
+  rare.admit.hold_back(queue, id, { place = place })
   redis.call('PERSIST', 'jobs:lanes:' .. place)
-  if #ring == 0 then admit.look_again(place) end
+  if #ring == 0 then rare.admit.look_again(place) end
   return true
 end
 
 -- Append the next of a place to the lists of its queues.
-function admit.wake_turns(place)
+function turns.wake(place)
   local lanes, waits = redis.pcall('HKEYS', 'jobs:lanes:' .. place), false
   for _, queue in ipairs(lanes) do
     local ring = in_ring(place, queue)
     while true do
-      local id, text = admit.head(place, queue)
+      local id, text = rare.admit.head(place, queue)
       local _, weight = read(text)
       if not id or #ring >= (weight or 1) then break end
       move.all_or_none(function(undo)
@@ -68,7 +69,7 @@ function admit.wake_turns(place)
     end
     if #ring == 0 then
       redis.call('HSET', 'jobs:lanes:' .. place, queue, '')
-      admit.tidy(place, queue)
+      rare.admit.tidy(place, queue)
     end
     if redis.call('EXISTS', 'jobs:lane:' .. place .. ':' .. queue) == 1 then waits = true end
   end

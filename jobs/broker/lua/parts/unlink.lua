@@ -1,4 +1,5 @@
--- Parts: server, move, enqueue, turns
+-- Parts: server, move, enqueue
+-- Rare parts: turns
 -- Frees a waiting job of its links to prerequisites. Of the script: `prefix`.
 local unlink = { all = 0, start = 0 }
 
@@ -29,7 +30,7 @@ function unlink.start(id, queue, due, now, iso, limits)
     if due > now then
       move.into(undo, prefix .. 'scheduled:' .. queue, string.format('%.6f', due), id)
     else
-      is_limited = turns.arrive(undo, 'RPUSH', queue, id, limits)
+      is_limited = rare.turns.arrive(undo, 'RPUSH', queue, id, limits)
     end
     if not is_limited then move.out_of(undo, prefix .. 'deferred:' .. queue, id) end
     if due > now then
