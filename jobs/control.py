@@ -14,6 +14,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, Word, address, get_connection, reaching, run_script, same_server
 from jobs.broker.times import as_text, iso
 from jobs.errors import ChangeRefusedError
+from jobs.outbox import rows
 from jobs.record.history import KEPT_FOR, line
 from jobs.record.prerequisites import link
 from jobs.retries import CENTURY
@@ -49,6 +50,7 @@ _DELETE = _Change("delete", (*_ENDED, *_AHEAD, JobStatus.STARTED, JobStatus.FINI
 _AGAIN = _Change("queue", (*_ENDED, JobStatus.FINISHED), "run again", event="revived")
 _MOVE = _Change("queue", (JobStatus.QUEUED,), "moved")
 _REWOUND = _Change("rewind", (*_ENDED, *_AHEAD), "begun anew")
+_TRACES = {"cancel": "cancelled", "delete": "deleted"}  # of changes that an unsent job takes
 _NAMED = {"retry": _RETRY, "run_now": _RUN_NOW, "cancel": _CANCEL, "delete": _DELETE, "move": _MOVE}
 
 
@@ -82,7 +84,7 @@ def run_now(job: Job, *, force: bool = False) -> None:
 
 def cancel(job: Job, reason: str = "cancelled") -> None:
     """
-    Cancel a job: it does not run, and is not retried. Its record is kept for a day.
+    Cancel a job: it does not run, and is not retried. Its record is kept for a day; an unsent job has none.
 
     A running job is interrupted in its thread; a late result is refused. Raises ChangeRefusedError if it has ended.
     """
@@ -204,6 +206,8 @@ def _changed(jobs: Sequence[Job], change: _Change) -> list[ChangeRefusedError | 
                 if outcome == "linking":
                     with reaching(client):
                         link(client, job_id)
+                if outcome == "missing" and change.what in _TRACES and rows.is_on():
+                    outcome = _withdraw(client, job_id, _TRACES[change.what])
                 if outcome in ("later", "linking"):
                     later[job_id] = detail
                 else:
@@ -218,6 +222,24 @@ def _elsewhere(job_id: str, change: _Change, client: Redis, there: Redis) -> Cha
         f"({address(there)}) than the job ({address(client)}). Enqueue it there anew, "
         "and cancel or delete this one."
     )
+
+
+def _withdraw(client: Redis, job_id: str, trace: str) -> str:
+    """
+    Take a durable job that Redis does not have out of the outbox; it waits for the transaction that is open. A process
+    may be sending the job: it finds the trace and writes none, or it was here first. Returns the outcome of the change.
+    """
+    row = rows.find(job_id)
+    if row is None or row.sent_at is not None:
+        return "missing"
+    with reaching(client):
+        client.set(keys.gone(job_id), trace, ex=KEPT_FOR)
+        if client.exists(keys.job(job_id)):
+            return "later"
+        if client.exists(keys.sent(job_id)):
+            return "missing"  # it has run, and is forgotten
+    rows.remove([job_id])
+    return "done"
 
 
 def _refusal(job_id: str, change: _Change, outcome: str, detail: str) -> ChangeRefusedError | None:

@@ -41,7 +41,7 @@ ACTIONS = {
     JobState.DEAD: ("retry", "delete"),
     JobState.DISCARDED: ("retry", "delete"),
     JobState.CANCELLED: ("retry", "delete"),
-    JobState.UNSENT: (),
+    JobState.UNSENT: ("cancel", "delete"),
 }
 
 
