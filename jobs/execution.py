@@ -36,6 +36,7 @@ from jobs.errors import (
     PrereqJobNotFinishedError,
 )
 from jobs.job import MandateJob
+from jobs.limits import paused
 from jobs.mandate import Mandate, finished, invoke
 from jobs.outbox import receipts
 from jobs.record import arguments, display, payload, prerequisites, references, registry
@@ -93,7 +94,7 @@ def attempt(claim: Claim, thread: Interruptible) -> Ended:
             built = _build(*call)
             if built.is_async and thread.loop is not None and not (claim.is_async or claim.is_plain):
                 return Ended(amending.kind(claim, is_async=True), current.command)
-            if built.limits and amending.lacks_limits(claim, built):
+            if (built.limits or paused.commands) and amending.lacks_limits(claim, built):
                 return Ended(amending.limits(current, built, call), current.command)
             command = built
             vars(command)["_claim"] = claim
@@ -145,7 +146,7 @@ async def attempt_on_loop(claim: Claim, task: LoopTask) -> Ended:
             built = _build(*call) if is_quick else await sync_to_async(_build)(*call)
             if not built.is_async:
                 return Ended(amending.kind(claim, is_async=False), current.command)
-            if built.limits and amending.lacks_limits(claim, built):
+            if (built.limits or paused.commands) and amending.lacks_limits(claim, built):
                 return Ended(await sync_to_async(amending.limits)(current, built, call), current.command)
             command = built
             vars(command)["_claim"] = claim

@@ -24,7 +24,7 @@ def kind(claim: Claim, *, is_async: bool) -> Amended:
 
 
 def lacks_limits(claim: Claim, command: Any) -> bool:
-    """Whether a job was deferred without the limits that its command declares."""
+    """Whether a job lacks limits that its command declares, or its command's pause."""
     return values.lacks(type(command), as_text(claim.more.limits))
 
 
@@ -35,5 +35,9 @@ def limits(attempt: Attempt, command: Any, call: payload.Call) -> Amended:
         args, named = arguments.decode([args, {"": kwargs}])
         kwargs = named[""]
     fields = values.of_job(command, args, kwargs, as_text(attempt.claim.more.limits))
-    logger.info("handed back: %s was deferred before its limits were declared", attempt, extra=attempt.fields())
+    logger.info(
+        "handed back: %s was deferred before its limits were declared, or its command is paused",
+        attempt,
+        extra=attempt.fields(),
+    )
     return Amended(more.added((*fields, more.FIELD, attempt.claim.letters), more.LIMITS))

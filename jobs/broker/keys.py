@@ -70,6 +70,7 @@ ALIVE = "jobs:workers"  # worker processes by their last beat
 HEARD = "jobs:heard"  # the time of the last beat or recovery of any worker
 SILENCE = "jobs:silence"  # exists after a long time without beats; while it exists, no worker is declared dead
 PAUSED = "jobs:paused"  # a set of queues
+PAUSED_COMMANDS = "jobs:paused:commands"  # commands, and until when they are paused
 LINKING = "jobs:linking"  # waiting jobs that are not linked to all of their prerequisites yet
 RELEASING = "jobs:releasing"  # jobs that have ended, whose dependents are not released yet
 PROBE = "jobs:probe"  # written, for a second, to find out whether the server takes writes
@@ -348,7 +349,10 @@ TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above
     **dict.fromkeys((batch_members, batch_holds, batch_duplicates), "set"),
     **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES, ERRORS), "zset"),
     **dict.fromkeys((OUTBOX_PLAIN, BATCHES, registry, ready, processes_of, doormen), "zset"),
-    **dict.fromkeys((ASIDE, FOLLOWED, COUNTS_TOTAL, RELEASES, job, worker, batch, runs_ended, change, profile), "hash"),
+    **dict.fromkeys(
+        (ASIDE, FOLLOWED, COUNTS_TOTAL, RELEASES, PAUSED_COMMANDS, job, worker, batch, runs_ended, change, profile),
+        "hash",
+    ),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples, error, errors_of), "hash"),
     **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, sent), "string"),
     **dict.fromkeys((unique, collapse), "string"),

@@ -8,6 +8,7 @@ from jobs.cli import DONE
 from jobs.cli.output import Output
 from jobs.dashboard.format import span
 from jobs.limits import control, values
+from jobs.limits.policy import MOST
 from jobs.limits.usage import Usage, usage
 
 COLUMNS = ("limit", "admits", "in use", "waiting", "longest", "state", "commands")
@@ -17,7 +18,9 @@ CHANGES = ("pause", "resume", "set", "reset")
 def add_arguments(parser: CommandParser) -> None:
     """Add what the sub-command takes."""
     parser.add_argument("change", nargs="?", default="list", choices=["list", *CHANGES], help="default: list")
-    parser.add_argument("names", nargs="*", metavar="LIMIT", help="ids of limits, as the list shows them")
+    parser.add_argument(
+        "names", nargs="*", metavar="LIMIT", help="ids of limits, as the list shows them; pause, resume: or commands"
+    )
     parser.add_argument("--value", help="pause, resume: the jobs with this value of the key alone, as JSON or text")
     parser.add_argument("--seconds", type=float, help="pause: for so long; without, until resumed")
     parser.add_argument("--n", type=int, help="set: how many at once, or how many starts")
@@ -57,7 +60,7 @@ def _list(output: Output, names: list[str], *, header: bool) -> int:
 
 
 def _row(each: Usage) -> tuple[str, ...]:
-    admits = f"{each.n} in {span(each.per)}" if each.per else f"{each.n} at once"
+    admits = f"{each.n} in {span(each.per)}" if each.per else f"{each.n} at once" if each.n < MOST else "all"
     states = ["paused"] if each.is_paused else [f"paused for {value}" for value in each.paused_values[:3]]
     states += ["overridden"] if each.is_overridden else []
     longest = span(each.longest_wait) if each.waiting else ""

@@ -27,6 +27,7 @@ from jobs.inspection.digests import Digest, Usual
 from jobs.inspection.rows import Row
 from jobs.inspection.search import Search, Term
 from jobs.job import JobState
+from jobs.limits.control import paused_commands
 from jobs.record import registry
 
 SPANS = {"hour": HOUR, "day": DAY, "3days": 3 * DAY, "2weeks": 14 * DAY}
@@ -60,6 +61,8 @@ def command(request: HttpRequest, name: str) -> Screen:
     quantiles = _quantiles(hour, samples.waits([each for each in queues if each in conf.queues()], 60))
     return "command", {
         "title": name,
+        "is_known": is_known,
+        "is_paused": name in paused_commands(),
         "name": name,
         "span": span,
         "spans": list(SPANS),

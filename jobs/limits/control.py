@@ -17,7 +17,7 @@ from jobs.broker import keys
 from jobs.broker.connections import reaching, servers
 from jobs.broker.times import MINUTE, as_text, number_of
 from jobs.errors import LimitError
-from jobs.limits import policy, values
+from jobs.limits import paused, policy, values
 from jobs.limits.policy import Concurrency, Rate
 from jobs.record import registry
 from jobs.retries import seconds_of
@@ -44,19 +44,31 @@ def pause(
     timedelta) if they are given. Running jobs continue. `text`: the value as the list of limits shows it, instead of
     `value`.
 
+    `limit_id` may be the name of a command: then no job of the command starts, whether or not it has limits. Workers
+    see that within a second.
+
     Raises LimitError for an unknown limit, and for a value of a limit that has no key; ValueError for impossible
     `seconds`, SerializationError, RedisUnavailableError.
     """
-    field = _pause_of(limit_id, value, text)
+    limit_id, field = _pause_of(limit_id, value, text)
     if seconds is not None and not seconds_of(seconds) >= 0:
         raise ValueError(f"seconds={seconds!r} is impossible. Give seconds, 0 or more, or a timedelta.")
     until = FOREVER if seconds is None else f"{runtime.now() + seconds_of(seconds):.6f}"
     _set(limit_id, {field: until})
+    if limit_id.endswith(paused.KIND):
+        for client in servers():
+            with reaching(client):
+                client.hset(keys.PAUSED_COMMANDS, mapping={limit_id.removesuffix(paused.KIND): until})
 
 
 def resume(limit_id: str, *, value: Any = None, text: str | None = None) -> None:
-    """Undo `pause`, of this limit or this value of its key, with its arguments. Raises LimitError as `pause`."""
-    _unset(limit_id, _pause_of(limit_id, value, text))
+    """Undo `pause` with the same arguments, of a limit, a value of its key, or a command. Raises as `pause`."""
+    limit_id, field = _pause_of(limit_id, value, text)
+    if limit_id.endswith(paused.KIND):
+        for client in servers():
+            with reaching(client):
+                client.hdel(keys.PAUSED_COMMANDS, limit_id.removesuffix(paused.KIND))
+    _unset(limit_id, field)
 
 
 def override(
@@ -88,6 +100,16 @@ def take_back(limit_id: str) -> None:
     _unset(limit_id, "own_n", "own_per", "own_burst")
 
 
+def paused_commands() -> frozenset[str]:
+    """Return the names of the commands that are paused now. Raises RedisUnavailableError."""
+    found: frozenset[str] = frozenset()
+    for client in servers():
+        with reaching(client), suppress(ResponseError):  # a key of another type pauses nothing
+            until: Any = client.hgetall(keys.PAUSED_COMMANDS)
+            found |= paused.current(until)
+    return found
+
+
 def publish(client: Redis, release: str) -> None:
     """
     Write the values that this release declares, to hold for the jobs of every release; a later release that still runs
@@ -117,14 +139,15 @@ def _known(limit_id: str) -> Concurrency | Rate:
     return limits[limit_id][0]
 
 
-def _pause_of(limit_id: str, value: Any, text: str | None) -> str:
-    """Return the field of the limit's hash that says until when it, or that value, is paused."""
-    limit = _known(limit_id)
+def _pause_of(limit_id: str, value: Any, text: str | None) -> tuple[str, str]:
+    """Return the id of a limit, or of a command's pause, and the field of its hash that pauses it."""
+    name = limit_id.removesuffix(paused.KIND)
+    limit = None if name in registry.all_commands() else _known(limit_id)
     if value is None and text is None:
-        return "paused"
-    if limit.key is None:
+        return (paused.id_of(name) if limit is None else limit_id), "paused"
+    if limit is None or limit.key is None:
         raise LimitError(f"{limit_id} has no key, so no value of it can be paused or resumed. Leave the value out.")
-    return f"until={values.text(value) if text is None else text}"
+    return limit_id, f"until={values.text(value) if text is None else text}"
 
 
 def _set(limit_id: str, fields: dict[Any, Any]) -> None:

@@ -6,6 +6,7 @@ from redis import Redis
 
 from jobs.broker import keys
 from jobs.broker.times import as_text, iso, number_of
+from jobs.limits import paused
 
 NAMED = 3  # jobs that own a slot, and are named
 
@@ -20,6 +21,9 @@ def reason(client: Redis, place: str) -> str:
         number, members, at = answers = pipeline.execute(raise_on_error=False)
     if any(isinstance(answer, Exception) for answer in answers):
         return place
+    limit_id = place.partition("=")[0]
+    if limit_id.endswith(paused.KIND):
+        return f"{limit_id.removesuffix(paused.KIND)} is paused"
     if number:
         return f"{place}: {number} in use by {_jobs(members)}{', ...' if number > NAMED else ''}"
     return f"{place}: the next may start at {iso(number_of(at))}" if at else place

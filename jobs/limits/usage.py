@@ -10,8 +10,9 @@ from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.connections import reaching, servers
 from jobs.broker.times import as_text, number_of
-from jobs.limits.control import declared
-from jobs.limits.policy import Rate
+from jobs.limits import paused
+from jobs.limits.control import declared, paused_commands
+from jobs.limits.policy import MOST, Rate
 
 LOOKED_AT = 1_000  # places with lanes that are read, those that have waited longest; and workers
 SHOWN = 25  # of them, those that are shown of a limit
@@ -38,11 +39,16 @@ class Usage:
     n: int
     per: float = 0.0
     burst: int = 0
-    has_key: bool = False
+    has_key: bool = False  # False for a command that is paused, too: its id ends with `:pause:`
     is_overridden: bool = False
     is_paused: bool = False
     paused_values: list[str] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it is the pause of a command."""
+        return self.id.endswith(paused.KIND)
 
     @property
     def in_use(self) -> int:
@@ -89,13 +95,19 @@ def usage() -> list[Usage]:
         )
         for limit_id, (limit, commands) in declared().items()
     }
+    found |= {each: _of_pause(each) for each in map(paused.id_of, sorted(paused_commands()))}
     for client in servers() if found else ():
         with reaching(client):
-            _add_values(client, found)
             _add_places(client, found)
+            _add_values(client, found)
     for each in found.values():
         each.places.sort(key=lambda place: (-place.waiting, place.value))
     return list(found.values())
+
+
+def _of_pause(limit_id: str) -> Usage:
+    """Return the limit of a command that is, or was, paused."""
+    return Usage(limit_id, [limit_id.removesuffix(paused.KIND)], MOST)
 
 
 def _add_values(client: Redis, found: dict[str, Usage]) -> None:
@@ -108,7 +120,8 @@ def _add_values(client: Redis, found: dict[str, Usage]) -> None:
         each.n = int(number_of(known.get("own_n") or known.get("n"))) or each.n
         each.per = number_of(known.get("own_per") or known.get("per")) or each.per
         each.burst = int(number_of(known.get("own_burst") or known.get("burst"))) or each.burst
-        each.is_overridden, each.is_paused = "own_n" in known, "paused" in known
+        each.is_overridden = each.is_overridden or "own_n" in known
+        each.is_paused = each.is_paused or number_of(known.get("paused")) > runtime.now()
         until = {name.partition("=")[2]: text for name, text in known.items() if name.startswith("until=")}
         each.paused_values = [value for value, text in until.items() if number_of(text) > runtime.now()]
 
@@ -119,7 +132,9 @@ def _add_places(client: Redis, found: dict[str, Usage]) -> None:
     def place_of(text: str) -> Place | None:
         limit_id, _, value = text.partition("=")
         if limit_id not in found:
-            return None
+            if not limit_id.endswith(paused.KIND):
+                return None
+            found[limit_id] = _of_pause(limit_id)
         if (limit_id, value) not in places:
             places[limit_id, value] = Place(value)
             found[limit_id].places.append(places[limit_id, value])

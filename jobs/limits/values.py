@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 from jobs import conf
 from jobs.broker.times import as_text
 from jobs.errors import PayloadError, SerializationError
-from jobs.limits import policy
+from jobs.limits import paused, policy
 from jobs.limits.policy import Concurrency, Rate
 from jobs.record import arguments, registry
 
@@ -89,9 +89,14 @@ def together(limits: tuple[Any, ...], share: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 def lacks(command: Any, stored: str) -> bool:
-    """Whether the field `limits` of a job, or "", has not all that its command's class declares in this release."""
-    known = {each.split("\t", 2)[1] for each in stored.split("\n") if each.count("\t") > 1}
-    return not known.issuperset(policy.ids(command, registry.name_of(command)))
+    """
+    Whether the field `limits` of a job, or "", has not all that its command's class declares in this release, or not
+    the pause of its command.
+    """
+    name, known = registry.name_of(command), _ids(stored)
+    return not known.issuperset(policy.ids(command, name)) or (
+        name in paused.commands and paused.id_of(name) not in known
+    )
 
 
 def of_job(bound: Any, args: Sequence[Any], named: Mapping[str, Any], stored: str) -> tuple[Any, ...]:
@@ -106,8 +111,12 @@ def of_job(bound: Any, args: Sequence[Any], named: Mapping[str, Any], stored: st
         raise PayloadError(
             f"The limits of {name} cannot be computed for this job: {type(error).__name__}: {error}"
         ) from error
-    turn = share_of(("limits", stored))
-    return ("limits", f"{text}\n{turn}" if turn else text)
+    pause = paused.line_of(name) if name in paused.commands or paused.id_of(name) in _ids(stored) else ""
+    return ("limits", "\n".join(each for each in (pause, text, share_of(("limits", stored))) if each))
+
+
+def _ids(stored: str) -> set[str]:
+    return {each.split("\t", 2)[1] for each in stored.split("\n") if each.count("\t") > 1}
 
 
 def _number(seconds: float) -> str:

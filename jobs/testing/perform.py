@@ -15,7 +15,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from jobs import conf, queues
-from jobs.attempts.outcomes import Dead, Retried
+from jobs.attempts.outcomes import Amended, Dead, Retried
 from jobs.broker import keys
 from jobs.job import MandateJob
 from jobs.record.states import ENDED
@@ -255,6 +255,10 @@ class Performer:
                 return 0
             self.performed_jobs.append(recorded)
             outcome, command, seconds = attempt.make(claim)
+            if isinstance(outcome, Amended):  # no attempt: its record lacked a limit, and its place may be another
+                self.performed_jobs.pop()
+                self.memory.commit(claim, outcome, command, seconds)
+                return self._perform(recorded, raises=raises)
             if self.strikes.is_killed:
                 self.strikes.is_killed = False
                 self.memory.lose(claim)

@@ -16,6 +16,7 @@ from jobs.broker import keys
 from jobs.broker.connections import Script, Word
 from jobs.broker.times import UNSEEN, as_text, iso
 from jobs.inspection.attempt_counts import COUNTS_KEPT
+from jobs.limits import paused
 from jobs.record import prerequisites
 from jobs.testing.lua import interpreter
 from jobs.testing.memory import Memory, bytes_of
@@ -106,6 +107,7 @@ class ScriptedMemory(Memory):
             self._ask("LREM", queue, 1, job_id)
             self._ask("LPUSH", queue, job_id)
         self._ask("ZADD", keys.ALIVE, repr(runtime.now()), WORKER)
+        paused.commands = paused.current(self.hgetall(keys.PAUSED_COMMANDS))
         row: Any = self._step([queue], wanted=1).rows
         return Claim(rows(row)[0]) if row else None
 

@@ -26,6 +26,7 @@ from jobs.attempts.claim import Claim
 from jobs.attempts.loop_task import LoopTask
 from jobs.broker.connections import get_connection
 from jobs.client import tracing
+from jobs.limits import paused
 from jobs.logs import AttemptLog
 from jobs.safe_logging import safe_logger
 from jobs.steps import checkpoints
@@ -88,8 +89,7 @@ class Child:
             self._loop.serve(self._threads)
         self._leave_by: float | None = None  # monotonic seconds; None unless it stops
         self._retires, self._follows = False, NO_MORE
-        self._busy_at = time.monotonic()
-        self._looked_at_memory = 0.0
+        self._busy_at, self._looked_at_memory = time.monotonic(), 0.0
         self._interruptions = Interruptions(self._fetch, board, self._running)
         self._is_born_quiet = is_quiet
 
@@ -216,6 +216,8 @@ class Child:
         for word, *about in orders:
             if word == "stop":
                 self._interruptions.stop(self._fetch.forget(*about))
+            elif word in ("pause", "resume"):
+                paused.commands = paused.commands - {*about} if word == "resume" else paused.commands | {*about}
             elif word == "profile":
                 logger.warning("profiling the next %d attempts of this process", profiles.NEXT_ONES)
                 profiles.want_next_ones()
@@ -290,9 +292,7 @@ class Child:
             self._wait(0.2)
 
     def _show_counts(self) -> None:
-        counted: list[JobThread | Loop] = [*self._threads]
-        if self._loop is not None:
-            counted.append(self._loop.thread)
+        counted: list[JobThread | Loop] = [*self._threads, *([] if self._loop is None else [self._loop.thread])]
         self._board.count(
             sum(each.finished for each in counted),
             sum(each.failed for each in counted),

@@ -23,7 +23,7 @@ from jobs.inspection.version import release
 from jobs.limits import control as limits
 from jobs.safe_logging import safe_logger
 from jobs.scheduler import Scheduler
-from jobs.worker import heartbeat, signals
+from jobs.worker import heartbeat, pauses, signals
 from jobs.worker.batches import BatchSweep
 from jobs.worker.child import GRACE
 from jobs.worker.children import Children
@@ -101,6 +101,7 @@ class Parent:
         blocks = self._wait_for_server()
         wake = self._handle_signals()
         self._duties.one(lambda: limits.publish(get_connection(self._queues[0]), release()))
+        self._duties.one(lambda: pauses.follow(self._wire, ()))
         if self._settings.burst:  # fill the queues before a child can find them empty
             self._duties.one(self._recover_patiently)
             self._duties.one(lambda: self._maintenance.run(self._every_queue))
@@ -203,6 +204,7 @@ class Parent:
         for process in processes:
             for at, queue in enumerate(self._queues):
                 process.board.pause(at, suspended or queue in paused)
+        pauses.follow(self._wire, processes)
 
     def _beat(self) -> None:
         runtime.measure(self._wire.call("TIME"))

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from math import inf
 
 from jobs import runtime
+from jobs.limits import paused
 from jobs.safe_logging import safe_logger
 from jobs.worker.scoreboard import Board, Running
 
@@ -29,6 +30,7 @@ class Process:
         self.leaving_since: float | None = None  # since when it has been ending within limits of its own
         self.has_successor = False
         self.ended_properly = False
+        self.paused = set(paused.commands)  # the paused commands that the child knows of
         self._suspects: list[str] | None = None  # executions, once the parent has killed it
         self._output = b""
 

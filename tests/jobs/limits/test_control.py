@@ -7,22 +7,27 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from jobs import Concurrency, Mandate
+from jobs import Concurrency, Mandate, execution
+from jobs.attempts.interrupt import Interruptible
+from jobs.attempts.outcomes import Amended
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.dashboard import prometheus
 from jobs.doctor import limits
 from jobs.errors import LimitError
 from jobs.inspection import activity
-from jobs.limits import control, values
+from jobs.limits import control, paused, values
 from jobs.limits.checks import check_limits
 from jobs.limits.usage import usage
+from jobs.record import registry
+from jobs.worker import pauses
 from jobs.worker.connection import Wire
 from jobs.worker.promotion import Promotion
 from tests.jobs.dashboard.pages import send, text, url
 from tests.jobs.worker.conftest import new_fetch as new_fetch
 from tests.jobs.worker.test_limits import claim_all, finish, ids
 from tests.sample.commands.limited import OneAtATime, OnePerShop, Rated
+from tests.sample.commands.notes import WriteNote
 
 ONE, SHOP, RATED = "sample.OneAtATime:concurrency:", "sample.OnePerShop:concurrency:shop", "sample.Rated:rate:"
 
@@ -86,6 +91,101 @@ def test_many_lanes_go_on_at_once(change, new_fetch, sweep):
 
     assert len(get_connection("default").lrange(keys.queue("default"), 0, -1)) == 130
     assert get_connection("default").exists(keys.LIMITS_DUE) == 0
+
+
+@pytest.fixture
+def follow(valkey):
+    """Read what is paused, as a worker's parent does."""
+    wire = Wire("default")
+    yield lambda: pauses.follow(wire, ())
+    wire.close()
+    paused.commands = frozenset()
+
+
+def hand_back(fetch):
+    """Claim jobs, and attempt them. Returns how many were not handed back."""
+    others = 0
+    for claim in claim_all(fetch):
+        claim.started = 0.0
+        ended = execution.attempt(claim, Interruptible())
+        others += not isinstance(ended.outcome, Amended)
+        fetch.commits.add(claim, *ended, 0.001)
+    return others
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("command", [WriteNote, OneAtATime])
+def test_a_command_is_paused_and_keeps_its_order(command, new_fetch, sweep, follow):
+    name = registry.name_of(command)
+    jobs = command.defer_many([(str(number),) if command is WriteNote else (number,) for number in range(6)])
+    fetch = new_fetch("w1", threads=2)
+    control.pause(name)
+    follow()
+    while not all(job.state == "limited" for job in jobs):
+        assert hand_back(fetch) == 0
+    assert jobs[0].reason == f"{name} is paused"
+    assert jobs[0].progress.attempts == 0
+    (shown,) = [each for each in usage() if each.is_command]
+    assert (shown.id, shown.commands, shown.is_paused, shown.waiting) == (f"{name}:pause:", [name], True, 6)
+
+    control.resume(name)
+    follow()
+    assert paused.commands == frozenset()
+    sweep()
+    done = []
+    while claims := claim_all(fetch):
+        assert command is WriteNote or len(claims) == 1
+        done += ids(claims)
+        for claim in claims:
+            claim.started = 0.0
+            assert not isinstance(execution.attempt(claim, Interruptible()).outcome, Amended)
+        finish(fetch, *claims)
+    assert done == [job.id for job in jobs]
+    assert get_connection("default").keys("jobs:l[ai]*") == []
+    assert [each for each in usage() if each.is_command] == []
+
+
+def test_a_pause_ends_by_itself(new_fetch, sweep, follow):
+    job, limited = WriteNote.defer("x"), OneAtATime.defer(1)
+    fetch = new_fetch("w1")
+    for name in ("sample.WriteNote", ONE):
+        control.pause(name, seconds=30)
+    follow()
+    assert hand_back(fetch) == 0
+    assert claim_all(fetch) == []
+    assert (job.state, limited.state) == ("limited", "limited")
+
+    client, over = get_connection("default"), time.time() - 1
+    for key in (keys.limit("sample.WriteNote:pause:"), keys.limit(ONE)):
+        client.hset(key, "paused", over)
+    client.hset(keys.PAUSED_COMMANDS, "sample.WriteNote", over)
+    client.zadd(keys.LIMITS_DUE, {"sample.WriteNote:pause:=": 0, f"{ONE}=": 0})
+    follow()
+    sweep()
+    assert sorted(ids(claim_all(fetch))) == sorted([job.id, limited.id])
+    assert client.exists(keys.limit("sample.WriteNote:pause:")) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_command_is_paused_on_its_page_and_on_a_terminal(new_fetch, admin_client, capsys, follow):
+    assert url("limit_pause", "sample.WriteNote") in text(admin_client, url("command", "sample.WriteNote"))
+    shown = send(admin_client, url("limit_pause", "sample.WriteNote"), next=url("limits"))
+    assert "sample.WriteNote is paused" in shown
+    assert url("limit_resume", "sample.WriteNote:pause:") in shown
+    assert url("limit_override", "sample.WriteNote:pause:") not in shown
+    assert url("limit_resume", "sample.WriteNote") in text(admin_client, url("command", "sample.WriteNote"))
+    with pytest.raises(LimitError, match="has no key"):
+        control.pause("sample.WriteNote", value="x")
+    with pytest.raises(LimitError, match="Unknown limit"):
+        control.override("sample.WriteNote", n=2)
+
+    call_command("jobs", "limits", "resume", "sample.WriteNote")
+    call_command("jobs", "limits", "pause", "sample.Once")
+    call_command("jobs", "limits")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if ":pause:" in line]
+    assert line.split("\t")[:2] == ["sample.Once:pause:", "all"]
+    follow()
+    assert paused.commands == {"sample.Once"}
 
 
 def test_other_values_hold_until_they_are_taken_back(new_fetch, sweep):

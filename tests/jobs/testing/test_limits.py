@@ -6,6 +6,7 @@ from jobs import Rate, limit
 from jobs.errors import OverLimitError
 from jobs.limits import control
 from tests.sample.commands.limited import OneAtATime, Rated, SlowsDown, Turn, TwoOrNone
+from tests.sample.commands.notes import WriteNote
 
 pytestmark = pytest.mark.django_db
 
@@ -78,6 +79,17 @@ def test_a_pause(jobs):
 
     control.resume("sample.OneAtATime:concurrency:")
     assert jobs.perform_enqueued_jobs() == 1
+
+
+def test_a_paused_command(jobs):
+    job = WriteNote.defer("x")
+    control.pause("sample.WriteNote")
+    assert jobs.perform_enqueued_jobs() == 0
+    assert (job.state, job.reason) == ("limited", "sample.WriteNote is paused")
+
+    control.resume("sample.WriteNote")
+    assert jobs.perform_enqueued_jobs() == 1
+    assert job.state == "finished"
 
 
 def test_a_rate_in_a_view(jobs):

@@ -4,9 +4,11 @@ import pytest
 
 from jobs import control
 from jobs.broker.connections import get_connection
+from jobs.limits import control as limits
 from tests.jobs.worker import eventually
 from tests.jobs.worker.test_limits import kept
-from tests.sample.commands.limited import KillsItsWorker, Rated, Stubborn
+from tests.sample.commands.limited import KillsItsWorker, OneAtATime, Rated, Stubborn
+from tests.sample.commands.notes import WriteNote
 from tests.sample.models import Note
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
@@ -43,6 +45,20 @@ def test_a_killed_process_loses_its_slots_and_nothing_else(worker_process, tmp_p
     order = [text for text in told() if text != "0 enters"]
     assert order == ["0 leaves", *(f"{number} {does}" for number in range(1, 5) for does in ("enters", "leaves"))]
     assert told().count("0 enters") == 2
+    eventually(lambda: not [key for key in kept() if not key.startswith("jobs:limit:")])
+
+
+def test_a_paused_command_waits_and_others_run(worker_process):
+    limits.pause("sample.WriteNote")
+    worker_process("default", concurrency=2, processes=2)
+    jobs = WriteNote.defer_many([(str(number),) for number in range(20)])
+    other = OneAtATime.defer(1)
+    eventually(lambda: other.state is None and all(job.state == "limited" for job in jobs))
+    assert told() == []
+
+    limits.resume("sample.WriteNote")
+
+    eventually(lambda: all(job.state is None or job.state == "finished" for job in jobs))
     eventually(lambda: not [key for key in kept() if not key.startswith("jobs:limit:")])
 
 

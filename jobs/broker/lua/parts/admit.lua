@@ -60,7 +60,8 @@ local function look_up(limit)
   holding[limit.place] = known
   if known.err then return end
   limit.n = tonumber(known[2] or known[1] or '') or limit.n
-  limit.until_ = known[3] and math.huge or tonumber(known[4] or '')
+  local until_ = math.max(tonumber(known[3] or '') or 0, tonumber(known[4] or '') or 0)
+  limit.until_ = until_ > 0 and until_ or nil
   if limit.kind == 'r' then
     limit.per = tonumber(known[7] or known[5] or '') or limit.per
     limit.burst = math.max(tonumber(known[8] or known[6] or '') or limit.burst, limit.cost)
@@ -106,7 +107,7 @@ function admit.has_room(limit)
     limit.due = limit.until_ < 1e14 and limit.until_ or nil
     return false
   elseif limit.until_ then
-    redis.call('HDEL', 'jobs:limit:' .. limit.id, 'until=' .. limit.value)
+    redis.call('HDEL', 'jobs:limit:' .. limit.id, 'until=' .. limit.value, 'paused')
     limit.until_, holding[limit.place] = nil, nil
   end
   if limit.kind == 'r' then
@@ -135,6 +136,13 @@ function admit.wait_for(limit, most)
   return seconds
 end
 
+-- Whether a job comes before those that wait for a place: it was woken there, or by another limit. A command's pause is
+-- none: who comes from there, or is to wait there, comes after.
+local function comes_first(woken, place)
+  if not woken or string.find('\n' .. woken .. '\n', '\n' .. place .. '\n', 1, true) then return woken end
+  return not (string.find(woken, ':pause:=$') or string.find(place, ':pause:=$'))
+end
+
 -- The first limit that refuses a job, if any does. One that was woken does not wait behind others.
 function admit.refused_by(queue, limits, woken)
   if woken == 'forced' then return nil end
@@ -142,7 +150,7 @@ function admit.refused_by(queue, limits, woken)
     local room, at = admit.has_room(limit)
     if not room then return limit end
     limit.at = at
-    if not woken and redis.pcall('HEXISTS', 'jobs:lanes:' .. limit.place, queue) == 1 then return limit, true end
+    if not comes_first(woken, limit.place) and redis.pcall('HEXISTS', 'jobs:lanes:' .. limit.place, queue) == 1 then return limit, true end
   end
   return nil
 end
@@ -247,7 +255,7 @@ function admit.hold_back(queue, id, limit, woken)
   local key, place, now_ = prefix .. 'job:' .. id, limit.place, string.format('%.6f', server_time())
   move.all_or_none(function(undo)
     local lane, is_new = 'jobs:lane:' .. place .. ':' .. queue, write('HSETNX', 'jobs:lanes:' .. place, queue, '') == 1
-    enqueue.one(undo, woken and 'LPUSH' or 'RPUSH', lane, id)
+    enqueue.one(undo, comes_first(woken, place) and 'LPUSH' or 'RPUSH', lane, id)
     is_new = is_new or string.sub(place, 1, 6) == 'share=' -- it has a ring before it has a lane
     if is_new and not redis.call('ZSCORE', 'jobs:limited', place) then write('ZADD', 'jobs:limited', now_, place) end
     move.into(undo, prefix .. 'deferred:' .. queue, now_, id)
