@@ -12,7 +12,7 @@ from jobs.batches.block import Block, Members
 from jobs.batches.openings import Addition, NewBatch
 from jobs.batches.record import EVENTS, Header, MemberState, NewHeader, Prepared
 from jobs.broker import keys
-from jobs.broker.connections import servers
+from jobs.broker.connections import reaching, servers
 from jobs.broker.ids import new_id
 from jobs.broker.times import as_text
 from jobs.errors import BatchEndedError, BatchError
@@ -231,9 +231,9 @@ class Batch:
 
     def children(self) -> list["Batch"]:
         """Return the batches in it."""
-        scans = (members.scan(self._server(), self.id, state) for state in MemberState)
-        marks = (each for scan in scans for each in scan if each.startswith(record.CHILD))
-        return [Batch.handle(each.removeprefix(record.CHILD), self._server()) for each in marks]
+        with reaching(self._server()):
+            ids: Any = self._server().smembers(keys.batch_children(self.id))
+        return [Batch.handle(as_text(each), self._server()) for each in ids]
 
     # --- changing --------------------------------------------------------------------------------
 
