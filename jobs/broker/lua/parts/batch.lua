@@ -1,4 +1,4 @@
--- Parts: server, record
+-- Parts: server, record, waiters
 -- The members of batches: sets of ids by state, each member in one of them. Of the script: `prefix`.
 --
 -- `jobs:batch:<id>` says when the batch was written, its parent, and which events have been fired. A batch is complete
@@ -96,6 +96,10 @@ function batch.settle(id, releasing)
     drop(id, 'dead')
   end
   batch.keep(id, bad == 'dead' and KEPT_DEAD or KEPT)
+  if redis.call('EXISTS', 'jobs:waiters:batch:' .. id) == 1 then
+    waiters.wake('end', 'batch:' .. id)
+    redis.call('DEL', 'jobs:waiters:batch:' .. id)
+  end
   if header.parent and state_of(header.parent, 'batch:' .. id) then
     batch.put(header.parent, 'batch:' .. id, bad or 'finished')
     batch.settle(header.parent, releasing)
