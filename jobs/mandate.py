@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import (
@@ -42,6 +42,7 @@ from jobs.retries import RetryOn
 from jobs.runtime import passage
 from jobs.steps.handle import Unkept
 from jobs.steps.run import Steps
+from jobs.steps.walk import EitherIterable, EitherIterator, is_asynchronous
 from jobs.waits.reports import Number, Reporter, checked
 
 P = ParamSpec("P")
@@ -180,6 +181,16 @@ class Mandate:
     @overload
     def each(
         self,
+        items: EitherIterable[T],
+        *,
+        name: str = ...,
+        by: str = ...,
+        total: int | None = ...,
+        atomic: Literal[False] = ...,
+    ) -> EitherIterator[T]: ...
+    @overload
+    def each(
+        self,
         items: Iterable[T],
         *,
         name: str = ...,
@@ -187,6 +198,16 @@ class Mandate:
         total: int | None = ...,
         atomic: Literal[False] = ...,
     ) -> Iterator[T]: ...
+    @overload
+    def each(
+        self,
+        items: AsyncIterable[T],
+        *,
+        name: str = ...,
+        by: str = ...,
+        total: int | None = ...,
+        atomic: Literal[False] = ...,
+    ) -> AsyncIterator[T]: ...
     @overload
     def each(
         self,
@@ -215,14 +236,22 @@ class Mandate:
         Loop over a queryset or another iterable, as one step: `for item in self.each(items)`. An attempt that is not
         the first goes on after the last item that was recorded as done. A queryset is walked in the order of `by`, a
         field that is never null; an iterable must yield the same items again. `total`, their number, is for the bar.
+        In an `async def`, `async for item in self.each(items)` loops over a queryset or another async iterable.
 
         With a `body`, `self.each(items, body)` calls `body(item)` for each, `chunk` items in a transaction that commits
         the place in the loop, too: each item's effects on that database happen exactly once. `atomic` is the database's
         alias; True, the one that the queryset writes to; False, no transaction.
 
-        Raises what `step` raises, and StepError for a queryset that cannot be walked by key.
+        Raises what `step` raises, and StepError for a queryset that cannot be walked by key, and for a body in an
+        `async def`.
         """
         steps = self._in_steps()
+        if is_asynchronous(items) and (atomic or body is not None):
+            raise StepError(
+                f"The step {name!r} has a body or is atomic, on an event loop. `each` runs bodies in transactions, "
+                "and a transaction belongs to one thread. Write `async for item in self.each(items)`, and put what "
+                "must be atomic into one sync function: `await sync_to_async(self.grade)(item)`."
+            )
         if body is None and atomic:
             raise StepError("`each` with atomic=True needs a body: self.each(items, body). A loop cannot roll back.")
         if body is not None and (kind := unrun.kind_of(body)):

@@ -79,6 +79,11 @@ class Checkpoints:
         self._yielded: Yielded | None = None
         self._error: BaseException | None = None  # of the last write, if it did not reach the server
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for a loop to write."""
+        return time.monotonic() - self._wrote_at >= EVERY
+
     def reach(self, *, writes: bool = False) -> None:
         """
         A checkpoint of a loop; with `writes`, the begin of a step. Raises Yielded if the attempt is to end, and

@@ -20,6 +20,8 @@ class Keeper(Protocol):
     max_runtime: float | None  # seconds
     job_id: bytes | None
 
+    @property
+    def is_due(self) -> bool: ...
     def reach(self, *, writes: bool = False) -> None: ...
     def write(self) -> None: ...
     def check(self) -> None: ...
@@ -32,6 +34,7 @@ class Unkept:
     """In the place of checkpoints where no worker runs the command: nothing is recorded, and nothing is asked."""
 
     job_id: bytes | None = None
+    is_due = False
 
     def __init__(self) -> None:
         self.state = State()

@@ -18,6 +18,7 @@ from jobs.errors import SerializationError, StepError
 from jobs.record import arguments
 from jobs.runtime import passage
 from jobs.steps import walk
+from jobs.steps.async_loop import AsyncLoop
 from jobs.steps.chunks import Chunks, MovedError
 from jobs.steps.handle import LARGEST, Keeper, Step
 from jobs.steps.record import Current, Ended, Yielded
@@ -67,8 +68,12 @@ class Steps:
         self._end(None if result is None else _encoded(result, name))
         return result
 
-    def loop(self, items: Any, name: str, by: str, total: int | None) -> Iterator[Any]:
-        """`each` without a body."""
+    def loop(self, items: Any, name: str, by: str, total: int | None) -> Any:
+        """`each` without a body: an iterator, or an async one."""
+        if walk.is_asynchronous(items):
+            over_async = walk.over_async(items, by)
+            has_ended = self._open(name, over_async.kind, total=total)
+            return AsyncLoop(self, self._keeper, over_async, None if has_ended else self._state.current)
         over = walk.over(items, by)
         if self._enter(name, over.kind, total=total):
             return iter(())
@@ -82,15 +87,29 @@ class Steps:
         try:
             for item, after in over.after(cursor):
                 yield item
-                current.cursor = walk.encoded(after, current.name)
-                current.done += 1
-                keeper.has_advanced = True
-                self._report(current)
+                self.advance(current, after)
                 keeper.reach()
             is_through = True
         finally:
             self._was_left = not is_through
         self._end(None)
+
+    def advance(self, current: Current, after: Any) -> None:
+        """Note that the item of a loop is done, and the cursor after it."""
+        current.cursor = walk.encoded(after, current.name)
+        current.done += 1
+        self._keeper.has_advanced = True
+        self._report(current)
+
+    def leave(self, current: Current) -> None:
+        """Note that `break` or an error has left a loop, which has not ended."""
+        if current is self._state.current:
+            self._was_left = True
+
+    def end(self, current: Current) -> None:
+        """End a loop, without writing that."""
+        if current is self._state.current:
+            self._end(None, write=False)
 
     @passage
     def chunks(
@@ -142,6 +161,13 @@ class Steps:
     # --- one after the other ---------------------------------------------------------------------
 
     def _enter(self, name: str, kind: str, *, total: int | None = None, isolated: bool = False) -> bool:
+        """Come to a step, as `_open`, and write that it begins."""
+        has_ended = self._open(name, kind, total=total, isolated=isolated)
+        if not has_ended:
+            self._keeper.reach(writes=True)
+        return has_ended
+
+    def _open(self, name: str, kind: str, *, total: int | None = None, isolated: bool = False) -> bool:
         """Come to a step. Returns whether it has ended before; if not, it is the current step from here on."""
         self._keeper.check()
         self._close_left(name)
@@ -167,7 +193,6 @@ class Steps:
         if current is None:
             state.current = current = Current(name, kind, runtime.now())
         current.kind, current.total = kind, total
-        self._keeper.reach(writes=True)
         self._is_open, self._was_left = True, False
         return False
 

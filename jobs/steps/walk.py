@@ -1,9 +1,11 @@
 """What a loop goes over, and from where: items of an iterable by their number, rows of a queryset by their keys."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from asyncio import _get_running_loop
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from asgiref.sync import sync_to_async
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Q, QuerySet
 from django.db.models.query import ModelIterable
@@ -12,6 +14,23 @@ from jobs.errors import SerializationError, StepError
 from jobs.record import arguments
 
 ROWS = 100  # rows that one query of a loop fetches
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class EitherIterable(Protocol[T_co]):
+    """Items for `for` and for `async for`, as a queryset has them."""
+
+    def __iter__(self) -> Iterator[T_co]: ...
+    def __aiter__(self) -> AsyncIterator[T_co]: ...
+
+
+class EitherIterator(Iterator[T_co], Protocol[T_co]):
+    """What `each` returns for them: an async iterator where an event loop runs, an iterator elsewhere."""
+
+    def __aiter__(self) -> AsyncIterator[T_co]: ...
+    def __anext__(self) -> Awaitable[T_co]: ...
 
 
 class Walk(Protocol):
@@ -26,6 +45,15 @@ class Walk(Protocol):
         """Return the first of the items after a cursor, so many at most."""
 
 
+class AsyncWalk(Protocol):
+    """The items of an `async for`."""
+
+    kind: str
+
+    def after(self, cursor: Any) -> AsyncIterator[tuple[Any, Any]]:
+        """Yield the items after a cursor (None: all), each with the cursor that stands for it."""
+
+
 def over(items: Any, by: str) -> Walk:
     """
     Return the walk over a queryset, or over any other iterable. StepError for a queryset that cannot be walked by key,
@@ -36,6 +64,16 @@ def over(items: Any, by: str) -> Walk:
     if not isinstance(items, Iterable):
         raise StepError(f"`each` goes over a queryset or an iterable, not over {items!r}.")
     return Items(items)
+
+
+def is_asynchronous(items: Any) -> bool:
+    """Whether a loop over these items is an `async for`: a queryset's is, where an event loop runs."""
+    return isinstance(items, AsyncIterable) and (not isinstance(items, Iterable) or _get_running_loop() is not None)
+
+
+def over_async(items: AsyncIterable[Any], by: str) -> AsyncWalk:
+    """Return the walk of an `async for` over a queryset, or over any other async iterable. Raises what `over` does."""
+    return AsyncRows(items, by) if isinstance(items, QuerySet) else AsyncItems(items)
 
 
 class Items:
@@ -63,6 +101,22 @@ class Items:
             found = list(islice(self._iterator, done - self._taken, done - self._taken + number))
             self._taken = done + len(found)
         return [(item, at) for at, item in enumerate(found, done + 1)]
+
+
+class AsyncItems:
+    """Async items by their number, as `Items`."""
+
+    kind = Items.kind
+
+    def __init__(self, items: AsyncIterable[Any]) -> None:
+        self._items = items
+
+    async def after(self, cursor: int | None) -> AsyncIterator[tuple[Any, Any]]:
+        number = 0
+        async for item in self._items:
+            number += 1
+            if number > (cursor or 0):
+                yield item, number
 
 
 class Rows:
@@ -106,6 +160,16 @@ class Rows:
     def _key(self, row: Any) -> Any:
         key = [getattr(row, name) for name in self._attributes]
         return key[0] if len(key) == 1 else key
+
+
+class AsyncRows(Rows):
+    """Rows whose queries run in another thread."""
+
+    async def after(self, cursor: Any) -> AsyncIterator[tuple[Any, Any]]:  # type: ignore[override]
+        while some := await sync_to_async(self.some)(cursor, ROWS):
+            for each in some:
+                yield each
+            cursor = some[-1][1]
 
 
 def _names(rows: QuerySet[Any], by: str) -> list[str]:

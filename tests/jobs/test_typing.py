@@ -9,8 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 SAMPLE = """
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from django.db.models import QuerySet
 from jobs import Mandate, MandateJob
+from tests.sample.models import Note
 
 
 class Greet(Mandate):
@@ -31,6 +34,28 @@ class Fetch(Mandate):
 
 class Again(Greet):
     times: int = 1
+
+
+class Visit(Mandate):
+    async def call(self) -> None:
+        for number in self.each([1, 2]):
+            text: str = number  # refused: assignment
+        async for line in self.each(self.lines()):
+            number = line  # refused: assignment
+        async for note in self.each(self.notes(), by="pk"):
+            number = note  # refused: assignment
+        for note in self.each(self.notes()):
+            number = note  # refused: assignment
+        self.each(self.notes(), self.visit)
+        self.each(self.lines(), self.visit)  # refused: call-overload
+
+    def notes(self) -> QuerySet[Note]:
+        raise NotImplementedError
+
+    async def lines(self) -> AsyncIterator[str]:
+        yield ""
+
+    def visit(self, note: Note) -> None: ...
 
 
 text: str = Greet.run(7)

@@ -5,17 +5,19 @@ import pytest
 from jobs import Workflow
 from tests.jobs.worker import eventually
 from tests.sample.commands.steps_async import AddAwait, CountAwait, LoopUntil, StepsOnLoop
+from tests.sample.models import Note
 
 
 @pytest.mark.processes
 @pytest.mark.django_db(transaction=True)
 class TestInAWorker:
-    def test_steps_run_on_the_loop_and_in_lent_threads_and_extend_the_time_limit(self, worker_process):
+    def test_steps_and_loops_run_on_the_loop_and_in_lent_threads_and_extend_the_time_limit(self, worker_process):
+        Note.objects.create(text="a"), Note.objects.create(text="b")
         job = StepsOnLoop.defer()
         assert worker_process("default", async_concurrency=2, burst=True).wait() == 0
 
         assert job.state == "finished"
-        assert job.return_value(refresh=True) == [1, 2]
+        assert job.return_value(refresh=True) == [1, 2, "a", "b"]
 
     def test_a_stop_ends_a_task_at_a_checkpoint(self, worker_process, tmp_path):
         path = tmp_path / "done"
