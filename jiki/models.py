@@ -10,6 +10,7 @@ from django.db import models, transaction
 from django.urls import reverse
 from django.utils import timezone
 
+from jiki import courses as courses  # Django finds its models here
 from jiki.sandbox import Report
 
 CHECKS_LENGTH = 50_000  # characters
@@ -99,7 +100,6 @@ class Submission(models.Model):
 
     @property
     def is_open(self) -> bool:
-        """Whether its checks have not ended yet."""
         return self.state in OPEN
 
 
