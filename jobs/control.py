@@ -172,14 +172,16 @@ def clear(queue: str, until: datetime) -> Iterator[int]:
         yield deleted
 
 
-def change_all(name: str, jobs: Sequence[Job], queue: str = "") -> list[ChangeRefusedError | None]:
+def change_all(
+    name: str, jobs: Sequence[Job], queue: str = "", *, force: bool = False
+) -> list[ChangeRefusedError | None]:
     """
     `retry`, `run_now`, `cancel`, `delete` or `move` (to `queue`) many jobs, SLICE of them in a step. Each job is
-    changed independently, but each queue is scanned once per slice.
+    changed independently, but each queue is scanned once per slice. `force`: as that of `run_now`.
 
     Returns for each job None if it was changed, or the refusal. Raises KeyError for any other name.
     """
-    return _changed(jobs, replace(_NAMED[name], queue=queue))
+    return _changed(jobs, replace(_NAMED[name], queue=queue, is_forced=force))
 
 
 def _change(job: Job, change: _Change) -> None:
@@ -253,7 +255,7 @@ def _refusal(job_id: str, change: _Change, outcome: str, detail: str) -> ChangeR
         case "held":
             why = f"its command is unique, and job {detail} is in its place."
         case "limited":
-            why = f"it waits for the limit {detail}. Use run_now(job, force=True) to go past it."
+            why = f"it waits for the limit {detail}. To go past it: run_now(job, force=True), jobs run-now --force."
         case _:
             why = f"the server said {detail!r}."
     return ChangeRefusedError(f"Job {job_id} cannot be {change.verb}: {why}")

@@ -23,7 +23,8 @@ def change(name: str) -> Deed:
     """Return the sub-command that makes the named change to the selected jobs."""
 
     def do(output: Output, options: dict[str, Any]) -> int:
-        return _change_all(output, options, name, _DONE[name])
+        past = ", past their limits" if options.get("force") else ""
+        return _change_all(output, options, name, _DONE[name] + past)
 
     return do
 
@@ -35,14 +36,14 @@ def move(output: Output, options: dict[str, Any]) -> int:
 
 
 def _change_all(output: Output, options: dict[str, Any], name: str, done: str, queue: str = "") -> int:
-    jobs, verb = chosen(options), name.replace("_", " ").capitalize()
+    jobs, verb, force = chosen(options), name.replace("_", " ").capitalize(), bool(options.get("force"))
     if not jobs and (nothing := why_none(options)):
         output.complain(nothing)
     if jobs and not options["ids"]:
         output.confirm(f"{verb} {counted(len(jobs), 'job')}?", yes=options["yes"])
     changed, refused = 0, []
     for batch in output.progress([jobs[at : at + SLICE] for at in range(0, len(jobs), SLICE)], verb):
-        answers = iter(control.change_all(name, [job for _, job in batch if job], queue))
+        answers = iter(control.change_all(name, [job for _, job in batch if job], queue, force=force))
         for job_id, job in batch:
             if why := next(answers) if job else f"There is no record of job {job_id}.":
                 refused.append({"id": job_id, "reason": str(why)})

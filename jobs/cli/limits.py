@@ -1,15 +1,13 @@
 """`jobs limits`: list the limits with their use, pause and resume them, and put other values in their place."""
 
-from dataclasses import asdict
 from typing import Any
 
-import orjson
 from django.core.management.base import CommandError, CommandParser
 
 from jobs.cli import DONE
 from jobs.cli.output import Output
 from jobs.dashboard.format import span
-from jobs.limits import control
+from jobs.limits import control, values
 from jobs.limits.usage import Usage, usage
 
 COLUMNS = ("limit", "admits", "in use", "waiting", "longest", "state", "commands")
@@ -35,12 +33,12 @@ def limits(output: Output, options: dict[str, Any]) -> int:
         return _list(output, names, header=options["header"])
     if not names:
         raise CommandError(f"Which limits? Name them: jobs limits {change} LIMIT ...")
-    value = _value(options["value"])
+    value = None if options["value"] is None else values.typed(options["value"])
     for name in names:
         if change == "pause":
-            control.pause(name, value=value, seconds=options["seconds"])
+            control.pause(name, text=value, seconds=options["seconds"])
         elif change == "resume":
-            control.resume(name, value=value)
+            control.resume(name, text=value)
         elif change == "set":
             control.override(name, n=options["n"], per=options["per"], burst=options["burst"])
         else:
@@ -49,27 +47,13 @@ def limits(output: Output, options: dict[str, Any]) -> int:
     return DONE
 
 
-def _value(text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        return text
-
-
 def _list(output: Output, names: list[str], *, header: bool) -> int:
     found = [each for each in usage() if not names or each.id in names]
     if output.as_json:
-        output.json({"limits": [_fields(each) for each in found]})
+        output.json({"limits": [each.as_dict() for each in found]})
     else:
         output.table(COLUMNS, (_row(each) for each in found), header=header)
     return DONE
-
-
-def _fields(each: Usage) -> dict[str, Any]:
-    further = {"in_use": each.in_use, "waiting": each.waiting, "longest_wait": each.longest_wait}
-    return asdict(each) | further | {"next_due": each.next_due or None}
 
 
 def _row(each: Usage) -> tuple[str, ...]:

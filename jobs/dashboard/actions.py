@@ -28,7 +28,7 @@ from jobs.job import MandateJob
 MOST_AT_ONCE = 500  # jobs that a request changes itself; a job changes more than that
 
 # The permission that each change of a job requires.
-NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy", "profile", "anew"), "retry")
+NEEDS = dict.fromkeys(("retry", "run_now", "move", "reschedule", "copy", "profile", "anew", "force"), "retry")
 NEEDS |= {"cancel": "cancel", "delete": "delete"}
 
 # --- one job ---------------------------------------------------------------------------------
@@ -45,6 +45,13 @@ def change_job(name: str) -> Callable[..., Done]:
         return Done(text, change=activity.Change("", does, text))
 
     return change
+
+
+def force_job(request: HttpRequest, job_id: str) -> Done:
+    """Run a limited job now, past its limits."""
+    control.run_now(_changeable(request, job_id), force=True)
+    text = _("Job %(id)s was set to run now, past its limits.") % {"id": job_id}
+    return Done(text, change=activity.Change("", "run_now", text))
 
 
 def retry_job(request: HttpRequest, job_id: str) -> Done:

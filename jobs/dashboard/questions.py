@@ -51,6 +51,15 @@ def ask_anew(request: HttpRequest, job_id: str) -> Question:
     return Question(text=text, verb=str(texts.NAMES["anew"]), note=note, samples=[_sample(job)] if job else [])
 
 
+def ask_force(request: HttpRequest, job_id: str) -> Question:
+    """Return the question before a limited job goes past its limits."""
+    job = find(job_id)
+    text = _("Run job %(id)s now, past its limits?") % {"id": job_id}
+    note = _("It runs beside the jobs that own the slots of its limits, and counts like one of them.")
+    sample = [_sample(job)] if job else []
+    return Question(text=text, verb=str(texts.NAMES["force"]), is_danger=True, note=note, samples=sample)
+
+
 def ask_many(name: str) -> Callable[..., Question | None]:
     """
     Return the function that asks before a change of many jobs.

@@ -74,6 +74,7 @@ NAMES = {
     "retry": later("Retry"),
     "run_now": later("Run now"),
     "run_anyway": later("Run anyway"),
+    "force": later("Run now, past its limits"),
     "cancel": later("Cancel"),
     "interrupt": later("Interrupt"),
     "delete": later("Delete"),

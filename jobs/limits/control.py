@@ -31,25 +31,27 @@ def declared() -> dict[str, tuple[Concurrency | Rate, list[str]]]:
     return found
 
 
-def pause(limit_id: str, *, value: Any = None, seconds: float | timedelta | None = None) -> None:
+def pause(
+    limit_id: str, *, value: Any = None, text: str | None = None, seconds: float | timedelta | None = None
+) -> None:
     """
     Let no job start that has this limit; with `value`, only those with this value of its key, for `seconds` (or a
-    timedelta) if they are given. Running jobs continue.
+    timedelta) if they are given. Running jobs continue. `text`: the value as the list of limits shows it, instead of
+    `value`.
 
-    Raises LimitError for an unknown limit, ValueError for impossible `seconds`, SerializationError,
-    RedisUnavailableError.
+    Raises LimitError for an unknown limit, and for a value of a limit that has no key; ValueError for impossible
+    `seconds`, SerializationError, RedisUnavailableError.
     """
-    _known(limit_id)
+    field = _pause_of(limit_id, value, text)
     if seconds is not None and not seconds_of(seconds) >= 0:
         raise ValueError(f"seconds={seconds!r} is impossible. Give seconds, 0 or more, or a timedelta.")
     until = FOREVER if seconds is None else f"{runtime.now() + seconds_of(seconds):.6f}"
-    _set(limit_id, {_pause_of(value): until})
+    _set(limit_id, {field: until})
 
 
-def resume(limit_id: str, *, value: Any = None) -> None:
-    """Undo `pause`, of this limit or this value of its key. LimitError for an unknown limit."""
-    _known(limit_id)
-    _unset(limit_id, _pause_of(value))
+def resume(limit_id: str, *, value: Any = None, text: str | None = None) -> None:
+    """Undo `pause`, of this limit or this value of its key, with its arguments. Raises LimitError as `pause`."""
+    _unset(limit_id, _pause_of(limit_id, value, text))
 
 
 def override(
@@ -109,8 +111,14 @@ def _known(limit_id: str) -> Concurrency | Rate:
     return limits[limit_id][0]
 
 
-def _pause_of(value: Any) -> str:
-    return "paused" if value is None else f"until={values.text(value)}"
+def _pause_of(limit_id: str, value: Any, text: str | None) -> str:
+    """Return the field of the limit's hash that says until when it, or that value, is paused."""
+    limit = _known(limit_id)
+    if value is None and text is None:
+        return "paused"
+    if limit.key is None:
+        raise LimitError(f"{limit_id} has no key, so no value of it can be paused or resumed. Leave the value out.")
+    return f"until={values.text(value) if text is None else text}"
 
 
 def _set(limit_id: str, fields: dict[Any, Any]) -> None:

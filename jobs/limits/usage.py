@@ -1,7 +1,7 @@
 """What limits are in use: by whom, who waits, since when, and when the next may start."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from redis import Redis
@@ -38,6 +38,7 @@ class Usage:
     n: int
     per: float = 0.0
     burst: int = 0
+    has_key: bool = False
     is_overridden: bool = False
     is_paused: bool = False
     paused_values: list[str] = field(default_factory=list)
@@ -67,6 +68,11 @@ class Usage:
         """When the next may start that waits for a rate, in seconds since the epoch; 0 if that is not known."""
         return min((place.due for place in self.places if place.due), default=0.0)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON. `next_due` is None if it is not known."""
+        sums = {"in_use": self.in_use, "waiting": self.waiting, "longest_wait": self.longest_wait}
+        return asdict(self) | sums | {"next_due": self.next_due or None}
+
 
 def usage() -> list[Usage]:
     """
@@ -74,7 +80,13 @@ def usage() -> list[Usage]:
     waited longest. Raises RedisUnavailableError.
     """
     found = {
-        limit_id: Usage(limit_id, commands, limit.n, *((limit.seconds, limit.most) if isinstance(limit, Rate) else ()))
+        limit_id: Usage(
+            limit_id,
+            commands,
+            limit.n,
+            *((limit.seconds, limit.most) if isinstance(limit, Rate) else (0.0, 0)),
+            has_key=limit.key is not None,
+        )
         for limit_id, (limit, commands) in declared().items()
     }
     for client in servers() if found else ():

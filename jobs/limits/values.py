@@ -5,6 +5,7 @@ job that was deferred without it gets it from the first worker that takes it.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from jobs.record import arguments, registry
 
 HEAVIEST = 100  # the largest weight of a share
 LONGEST = 100  # bytes of a value; a digest stands for a longer one
+
+_DIGEST = re.compile("sha1:[0-9a-f]{40}")
 
 
 def fields(command: Any, name: str, bound: Any, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -130,7 +133,20 @@ def _value(name: str, limit: Any, bound: Any, args: Sequence[Any], named: Mappin
 
 def text(value: object) -> str:
     """Return the text of a key's value, its JSON or a digest. Raises SerializationError if it has no JSON."""
-    encoded = orjson.dumps(arguments.encode(value), option=orjson.OPT_SORT_KEYS)
+    return _shortened(orjson.dumps(arguments.encode(value), option=orjson.OPT_SORT_KEYS))
+
+
+def typed(given: str) -> str:
+    """Return the text of a value that a person typed: as the list of limits shows it, as JSON, or as plain text."""
+    if _DIGEST.fullmatch(given):
+        return given
+    try:
+        return _shortened(orjson.dumps(orjson.loads(given), option=orjson.OPT_SORT_KEYS))
+    except ValueError:
+        return _shortened(orjson.dumps(given))
+
+
+def _shortened(encoded: bytes) -> str:
     if len(encoded) > LONGEST:
         return f"sha1:{hashlib.sha1(encoded, usedforsecurity=False).hexdigest()}"
     return encoded.decode()

@@ -5,7 +5,7 @@ import os
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from jobs.queues import get_queue
 from tests.chaos.conditions import remove_garbage
 from tests.chaos.faults import LASTING, Faults
 from tests.sample import functions
-from tests.sample.commands.ledger import Record, RecordAsync, Rude
+from tests.sample.commands.ledger import Record, RecordAsync, RecordLimited, Rude
 from tests.sample.models import Note, Run
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
@@ -64,7 +64,7 @@ class Load:
                 elif self._chance.random() < 0.1:
                     jobs = [write_by_hand(queue, row) for row in rows]
                 else:
-                    command = self._chance.choice([Record, Record, RecordAsync])
+                    command = self._chance.choice([Record, Record, RecordAsync, RecordLimited])
                     jobs = command.defer_many(rows, queue=queue, wait=wait)
             except (RedisUnavailableError, RedisError):
                 self.unknown.update(row["number"] for row in rows)
@@ -115,7 +115,8 @@ def test_nothing_is_lost_whatever_breaks(worker_process, valkey, places, tmp_pat
         for name in client.zrange("jobs:workers", 0, -1):
             client.zadd("jobs:workers", {name: 1})  # all have been stopped or killed: the thirty seconds pass
         assert worker_process(*QUEUES, burst=True, concurrency=12, async_concurrency=TASKS).wait(300) == 0
-        if not any(client.zcard(f"rq:scheduled:{queue}") + client.llen(f"rq:queue:{queue}") for queue in QUEUES):
+        left = [client.zcard(f"rq:scheduled:{queue}") + client.llen(f"rq:queue:{queue}") for queue in QUEUES]
+        if not any(left) and not client.zcard("jobs:limited"):
             break  # a job that became due as the last worker ended is in its queue now
 
     assert remove_garbage(client) == [], "no worker has taken these"
@@ -176,8 +177,26 @@ def check_the_books(seed, happened, load, client, found, capsys):
             _, command, outcome, _ = label.decode().split("|")
             outcomes[command, outcome] += int(count)
     finished = sum(state == "finished" and not is_plain(load.accepted[n]) for n, state in states.items())
-    counted = outcomes["sample.Record", "finished"] + outcomes["sample.RecordAsync", "finished"]
+    counted = sum(outcomes[f"sample.{each.__name__}", "finished"] for each in (Record, RecordAsync, RecordLimited))
     assert finished <= counted <= finished + len(load.unknown)
+    check_the_limits(load, client, interrupted | load.unknown)
+
+
+def check_the_limits(load, client, spared):
+    """
+    By what the bodies wrote, never more than so many of a line were in at once. A body whose worker stood still or died
+    wrote when nothing held its place any more: `spared`.
+    """
+    inside, most = defaultdict(set), Counter()
+    for text in Note.objects.filter(text__startswith="limited").order_by("pk").values_list("text", flat=True):
+        _, number, does = text.split()
+        line = int(number) % RecordLimited.LINES
+        if int(number) not in spared:
+            (inside[line].add if does == "enters" else inside[line].discard)(number)
+            most[line] = max(most[line], len(inside[line]))
+    assert most and max(most.values()) <= RecordLimited.AT_ONCE, most
+    names = ("jobs:lane:*", "jobs:lanes:*", "jobs:slots:*", "jobs:limited", "jobs:limits:due")
+    assert [key for name in names for key in client.scan_iter(name)] == [], "kept for nobody"
 
 
 def check_the_times(began, load, client):

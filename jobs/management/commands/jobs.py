@@ -73,7 +73,10 @@ class Command(BaseCommand):
         shown = add("show", "all details of jobs", show.show)
         shown.add_argument("ids", nargs="+", metavar="ID")
         for name, help in CHANGES.items():
-            self._add_change(add(name, help, change.change(name.replace("-", "_"))))
+            changed = add(name, help, change.change(name.replace("-", "_")))
+            self._add_change(changed)
+            if name == "run-now":
+                changed.add_argument("--force", action="store_true", help="go past the limits that jobs wait for, too")
         moved = add("move", "move queued jobs to another queue of their server", change.move)
         self._add_change(moved)
         moved.add_argument("--to", required=True, metavar="QUEUE", help="the target queue")

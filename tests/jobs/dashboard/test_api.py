@@ -17,7 +17,7 @@ from tests.sample.commands.waiting import Measure
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-API = ["api_overview", "api_workers", "api_recurring", "api_commands", "api_changes", "metrics"]
+API = ["api_overview", "api_workers", "api_recurring", "api_commands", "api_limits", "api_changes", "metrics"]
 
 
 def url(name, *args):

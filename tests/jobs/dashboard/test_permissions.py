@@ -81,6 +81,7 @@ DATA = {
     "api_commands": lambda: [],
     "api_errors": lambda: [],
     "api_search": lambda: [],
+    "api_limits": lambda: [],
     "api_batches": lambda: [],
     "api_batch": lambda: [a_batch()],
     "api_changes": lambda: [],

@@ -13,11 +13,13 @@ from jobs.broker.connections import get_connection
 from jobs.dashboard import prometheus
 from jobs.doctor import limits
 from jobs.errors import LimitError
-from jobs.limits import control
+from jobs.inspection import activity
+from jobs.limits import control, values
 from jobs.limits.checks import check_limits
 from jobs.limits.usage import usage
 from jobs.worker.connection import Wire
 from jobs.worker.promotion import Promotion
+from tests.jobs.dashboard.pages import send, text, url
 from tests.jobs.worker.conftest import new_fetch as new_fetch
 from tests.jobs.worker.test_limits import claim_all, finish, ids
 from tests.sample.commands.limited import OneAtATime, OnePerShop, Rated
@@ -198,3 +200,66 @@ def test_the_page_shows_limits_and_changes_them(new_fetch, admin_client):
     assert [str(each) for each in refused.context["messages"]][-1:] == ["many is no whole number."]
     (one,) = [each for each in usage() if each.id == ONE]
     assert (one.n, one.is_overridden, one.is_paused) == (1, False, False)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_page_pauses_and_resumes_a_value(new_fetch, admin_client):
+    a, long = OnePerShop.defer("a"), OnePerShop.defer("b" * 200)
+    digest = values.text("b" * 200)
+    for typed in ("a", digest):
+        send(admin_client, url("limit_pause", SHOP), value=typed)
+    assert claim_all(new_fetch("w1")) == []
+    assert [job.state for job in (a, long)] == ["limited", "limited"]
+    page = text(admin_client, url("limits"))
+    for value in ("&quot;a&quot;", digest):
+        assert f'<input type="hidden" name="value" value="{value}">' in page
+
+    shown = send(admin_client, url("limit_resume", SHOP), value=digest)
+    assert f"The limit {SHOP} was resumed for {digest}." in shown
+    (shop,) = [each for each in usage() if each.id == SHOP]
+    assert (shop.is_paused, shop.paused_values) == (False, ['"a"'])
+
+    assert "Give the value of the key" in send(admin_client, url("limit_pause", SHOP), value=" ", next=url("limits"))
+    assert "has no key" in send(admin_client, url("limit_pause", ONE), value="a", next=url("limits"))
+    assert 'name="value" size="8"' not in page.partition(ONE)[2].partition("</tr>")[0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_api_has_the_limits(new_fetch, admin_client):
+    jobs = OneAtATime.defer_many([(1,), (2,)])
+    claim_all(new_fetch("w1"))
+    control.pause(SHOP, value="a")
+
+    shown = {each["id"]: each for each in admin_client.get(url("api_limits")).json()["limits"]}
+
+    assert (shown[ONE]["n"], shown[ONE]["in_use"], shown[ONE]["waiting"], shown[ONE]["next_due"]) == (1, 1, 1, None)
+    assert shown[ONE]["places"][0]["holders"] == [jobs[0].id]
+    assert shown[SHOP]["paused_values"] == ['"a"']
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_limited_job_runs_past_its_limits_from_its_page_and_a_terminal(new_fetch, admin_client, capsys):
+    first, second, third = OneAtATime.defer_many([(1,), (2,), (3,)])
+    fetch = new_fetch("w1", threads=3)
+    assert ids(claim_all(fetch)) == [first.id]
+    with pytest.raises(CommandError, match="exit code 1"):
+        call_command("jobs", "run-now", third.id)
+    assert "jobs run-now --force" in capsys.readouterr().err
+
+    assert url("job_force", second.id) in text(admin_client, url("job", second.id))
+    asked = admin_client.post(url("job_force", second.id))
+    assert "Run job" in asked.content.decode()
+    assert second.state == "limited"
+    assert "past its limits" in send(admin_client, url("job_force", second.id))
+    call_command("jobs", "run-now", "--force", third.id)
+    assert "set to run now, past their limits" in capsys.readouterr().out
+
+    assert sorted(ids(claim_all(fetch))) == sorted([second.id, third.id])
+    assert [activity.of_job(job.id)[0].what for job in (second, third)] == ["run_now", "run_now"]
+
+
+def test_a_typed_value_is_that_of_the_list_or_json_or_text():
+    digest = values.text("b" * 200)
+    assert [values.typed(given) for given in ("7", "shop 7", '"7"', digest, "b" * 200, "null")] == [
+        *("7", '"shop 7"', '"7"', digest, digest, "null")
+    ]

@@ -1,5 +1,6 @@
 """Limits in the scripts: slots, lanes and rates, each step by itself on a server."""
 
+import asyncio
 import time
 
 import pytest
@@ -11,11 +12,12 @@ from jobs.attempts.outcomes import Amended, Finished, GivenBack, Retried
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, run_script
 from jobs.broker.times import iso
-from jobs.errors import ChangeRefusedError, OverLimitError
+from jobs.errors import ChangeRefusedError, LimitError, OverLimitError
 from jobs.retries import Progress
 from jobs.worker.lanes import _LANES
 from jobs.worker.release import release
 from tests.sample.commands.limited import (
+    AsksAwait,
     AsksInside,
     ByMethod,
     NeedsA,
@@ -386,6 +388,44 @@ def test_a_rate_in_the_body_of_a_job_and_in_a_view(new_fetch):
 
     assert (job.state, job.progress.failures) == ("scheduled", {})
     assert 58 < get_connection("default").zscore("rq:scheduled:default", job.id) - time.time() < 61
+
+
+@pytest.mark.parametrize("kind", [AsksInside, AsksAwait])
+def test_a_rate_on_an_event_loop_is_awaited(kind, new_fetch):
+    async def ask(wait):
+        async with limit("api", Rate(1, per=60), wait=wait):
+            return asyncio.get_running_loop().time()
+
+    async def block():
+        with limit("api", Rate(1, per=60)):
+            pass
+
+    asyncio.run(ask(0))
+    with pytest.raises(OverLimitError):
+        asyncio.run(ask(0))
+    with pytest.raises(LimitError, match=r"Use `async with limit\(\.\.\.\)`"):
+        asyncio.run(block())
+    job = kind.defer()
+    fetch = new_fetch("w1")
+    attempt(fetch, *claim_all(fetch))
+    fetch._step(claims=False)
+    assert (job.state, job.progress.failures) == ("scheduled", {})
+
+
+def test_a_block_waits_for_its_start_without_blocking_the_loop(valkey, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("the loop is blocked"))
+
+    async def both():
+        order = []
+
+        async def waits():
+            async with limit("api", Rate(100, per=1, burst=1)):
+                order.append("block")
+
+        await asyncio.gather(waits(), waits())
+        return order
+
+    assert asyncio.run(both()) == ["block", "block"]
 
 
 def test_rqs_own_readers_and_its_clean_up_leave_limited_jobs_alone(new_fetch, places):

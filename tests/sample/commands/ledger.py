@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from django.db import transaction
 
-from jobs import Mandate
+from jobs import Concurrency, Mandate
 from tests.sample.models import Note, Run
 
 FORGED = "\n2026-01-01 00:00:00 ERROR \x1b[31mlies\ud800 \u2028"  # lines, control characters, and what is no text
@@ -41,6 +41,26 @@ class RecordAsync(Record):
         if self.fails:
             raise RuntimeError("as planned" + FORGED * (self.size // len(FORGED)))
         return "x" * self.size if self.size else None
+
+
+class RecordLimited(Record):
+    """The same, two at once of each of LINES lines, with a note when a body enters and when it leaves."""
+
+    LINES = 5
+    AT_ONCE = 2
+
+    @staticmethod
+    def line(number: int, **fields: object) -> int:
+        return number % RecordLimited.LINES
+
+    limits = [Concurrency(AT_ONCE, key=line)]
+
+    def call(self) -> str | None:
+        Note.objects.create(text=f"limited {self.number} enters")
+        try:
+            return super().call()
+        finally:
+            Note.objects.create(text=f"limited {self.number} leaves")
 
 
 class Rude(Mandate):

@@ -104,6 +104,12 @@ class AsksInside(Mandate):
             pass
 
 
+class AsksAwait(Mandate):
+    async def call(self) -> None:
+        async with limit("api", Rate(1, per=60), wait=0):
+            pass
+
+
 class Turn(Mandate):
     share = "tenant"
     tenant: str
