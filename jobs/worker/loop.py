@@ -17,9 +17,8 @@ from math import inf
 from typing import Any
 
 from asgiref.sync import AsyncToSync
-from django.utils.module_loading import import_string
 
-from jobs import conf
+from jobs import lifespan
 from jobs.attempts import failures
 from jobs.attempts.claim import Claim
 from jobs.attempts.current import Attempt
@@ -136,8 +135,7 @@ class Loop(threading.Thread):
             self._ended()
 
     async def _live(self) -> None:
-        path = conf.get("LOOP_LIFESPAN")
-        async with import_string(path)() if path else contextlib.nullcontext():
+        async with lifespan.find()():
             self._is_begun.set()
             await self._leaves.wait()
 

@@ -85,7 +85,7 @@ class LoopSide:
         if self.thread.running:
             self.thread.drop()
             until = time.monotonic() + CANCELLED
-            while self.thread.running and time.monotonic() < until:
+            while self.thread.running and self.thread.is_alive() and time.monotonic() < until:
                 time.sleep(0.02)
         self.thread.leave(LIFESPAN)
 

@@ -28,6 +28,7 @@ from tests.sample.commands.on_loop import (
     EndLoop,
     FailAsync,
     LeaveTask,
+    NameLoop,
     QueryLate,
     RequeueAsync,
     RunLoop,
@@ -67,6 +68,26 @@ def test_async_commands_run_on_the_loop_and_others_in_threads(loop_process):
     assert worker.wait() == 0, worker.output
     assert {result(job) for job in jobs} == {"jobs-loop"}
     assert other.state == "finished"
+
+
+@pytest.mark.parametrize("package", ["asyncio", "uvloop"])
+def test_it_is_uvloops_where_that_is_installed(package, loop_process, tmp_path):
+    if package == "uvloop":
+        pytest.importorskip("uvloop")
+    kind = NameLoop.defer()
+    good = [EndLoop.defer("stop"), WriteAsync.defer("x"), RequeueAsync.defer()]
+    bad = [EndLoop.defer("task"), QueryLate.defer(), Swallow.defer(), RunLoop.defer(), AcrossCalls.defer("transaction")]
+    cancelled = AwaitFile.defer(str(tmp_path / "begun"), str(tmp_path / "never"))
+    settings = "tests.without_uvloop" if package == "asyncio" else "tests.settings"
+    worker = loop_process(burst=True, env={"DJANGO_SETTINGS_MODULE": settings})
+    eventually((tmp_path / "begun").exists)
+    control.cancel(cancelled)
+
+    assert worker.wait() == 0, worker.output
+    assert result(kind) == package
+    assert {job.state for job in good} == {"finished"}
+    assert {job.state for job in bad} == {"dead"}
+    assert cancelled.state == "cancelled"
 
 
 def test_more_tasks_run_at_once_than_there_are_threads(loop_process, tmp_path):

@@ -66,8 +66,10 @@ def inline():
         each.loop.leave(5)
 
 
-def test_concurrent_commands_share_few_connections_and_no_transaction(inline):
+@pytest.mark.parametrize("package", ["asyncio", "uvloop"])
+def test_concurrent_commands_share_few_connections_and_no_transaction(package, inline, monkeypatch):
     """A hundred at once, with random awaits, errors, cancellations and transactions that are left open."""
+    monkeypatch.setattr("jobs.worker.loop.new_event_loop", pytest.importorskip(package).new_event_loop)
     databases.prepare()
     LendOut.in_use.clear(), LendOut.faults.clear()
     LendOut.most = 0

@@ -29,6 +29,13 @@ class Await(Mandate):
         return threading.current_thread().name
 
 
+class NameLoop(Mandate):
+    """Returns the package of the event loop."""
+
+    async def call(self) -> str:
+        return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+
 class AwaitFile(Mandate):
     """Marks its begin, and awaits a file."""
 
@@ -182,7 +189,7 @@ class RunLoop(Mandate):
 
 
 class EndLoop(Mandate):
-    """Tries to end the loop: by its methods, and by a task that raises SystemExit."""
+    """Tries to end the loop: by its methods, by a task that raises SystemExit, and by cancelling all tasks."""
 
     retries = 0
     how: str
@@ -193,7 +200,8 @@ class EndLoop(Mandate):
         elif self.how == "exit":
             raise SystemExit(3)
         elif self.how == "break":
-            asyncio.get_running_loop()._selector.close()  # type: ignore[attr-defined]
+            for task in asyncio.all_tasks():  # the engine's, too
+                task.cancel()
         else:
             await asyncio.create_task(self.exit())
         await asyncio.sleep(0)
