@@ -88,6 +88,8 @@ class LoopSide:
             while self.thread.running and self.thread.is_alive() and time.monotonic() < until:
                 time.sleep(0.02)
         self.thread.leave(LIFESPAN)
+        if self.failure is not None:
+            self._board.blame_tasks()
 
     def _attend(self) -> None:
         try:

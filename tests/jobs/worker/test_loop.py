@@ -26,6 +26,7 @@ from tests.sample.commands.on_loop import (
     Block,
     CancelThread,
     EndLoop,
+    EndProcess,
     FailAsync,
     LeaveTask,
     NameLoop,
@@ -334,3 +335,30 @@ def test_a_loop_that_dies_costs_its_process_and_is_not_tried_for_ever(loop_proce
     assert job.reason == "poison"
     assert other.state == "finished"
     assert "the event loop has ended" in worker.output
+
+
+# --- a process that dies ------------------------------------------------------------------------
+
+
+def test_of_the_jobs_of_a_process_that_dies_those_at_work_are_suspect(loop_process, tmp_path):
+    release = tmp_path / "release"
+    others = [AwaitFile.defer(str(tmp_path / "begun"), str(release)) for _ in range(10)]
+    worker = loop_process(env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "POISON": "1", "RESTART_DELAY": "0"})
+    for how in ("step", "task", "thread"):
+        eventually(lambda: {other.state for other in others} == {"running"})
+        job = EndProcess.defer(how)
+        eventually(lambda job=job: job.state == "dead")
+        assert job.reason == "poison"
+
+    release.touch()
+    eventually(lambda: all(job.state == "finished" for job in others))
+    assert worker.stop() == 0
+
+
+def test_if_no_job_was_at_work_all_are_suspect(loop_process, tmp_path):
+    other = AwaitFile.defer(str(tmp_path / "begun"), str(tmp_path / "never"))
+    loop_process(env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "POISON": "1", "RESTART_DELAY": "0"})
+    eventually((tmp_path / "begun").exists)
+    job = EndProcess.defer("callback")
+
+    eventually(lambda: [job.reason, other.reason] == ["poison", "poison"])

@@ -150,6 +150,7 @@ def test_a_lifespan_that_raises_is_an_error_of_the_start():
             loop.wait_until_begun(10)
 
 
+@pytest.mark.slow
 def test_ten_thousand_jobs_await_at_once(inline):
     runner = inline(tasks=10_000)
     ids = runner.run("sample.Await", 0.5, count=10_000)

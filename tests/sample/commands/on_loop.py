@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from contextvars import ContextVar
@@ -209,6 +210,27 @@ class EndLoop(Mandate):
 
     async def exit(self) -> None:
         raise SystemExit(4)
+
+
+class EndProcess(Mandate):
+    """Ends its process at once: in its task, in a task that it has created, in a lent thread, or in a callback."""
+
+    how: str
+
+    async def call(self) -> None:
+        if self.how == "task":
+            await asyncio.create_task(self.end())
+        elif self.how == "thread":
+            await sync_to_async(os._exit)(9)
+        elif self.how == "callback":
+            asyncio.get_running_loop().call_soon(os._exit, 9)
+            await asyncio.sleep(60)
+        else:
+            await self.end()
+
+    async def end(self) -> None:
+        await asyncio.sleep(0)
+        os._exit(9)
 
 
 class AcrossCalls(Mandate):
