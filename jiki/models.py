@@ -278,6 +278,21 @@ class DataExport(models.Model):
         return self.ready_at + self.KEPT if self.ready_at else None
 
 
+class DataExportPart(models.Model):
+    """The files of one submission in an export that is being prepared. They are deleted once the ZIP is written."""
+
+    export = models.ForeignKey(DataExport, on_delete=models.CASCADE, related_name="parts")
+    submission_id = models.BigIntegerField()
+    files = models.JSONField(help_text="Pairs of path and text.")
+
+    class Meta:
+        ordering = ("submission_id",)
+        constraints = [models.UniqueConstraint(fields=("export", "submission_id"), name="jiki_part_once")]
+
+    def __str__(self) -> str:
+        return f"submission {self.submission_id} in the {self.export}"
+
+
 class DataExportFile(models.Model):
     """The ZIP of an export, in a row of its own, so that it is loaded only for the download."""
 

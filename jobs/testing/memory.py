@@ -5,7 +5,7 @@ Readers of jobs (`job.state`, prerequisites, RQ's own `Job.fetch`) read it as th
 is in `scripts`.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from types import SimpleNamespace
 from typing import Any, NoReturn, Self
 
@@ -90,6 +90,14 @@ class Memory:
 
     def lrange(self, key: Any, first: int, last: int) -> list[bytes]:
         return self._ask("LRANGE", key, first, last)  # type: ignore[no-any-return]
+
+    def zadd(self, key: Any, mapping: Mapping[Any, float]) -> int:
+        return self._ask("ZADD", key, *(word for member, score in mapping.items() for word in (score, member)))  # type: ignore[no-any-return]
+
+    def zscan_iter(self, key: Any, match: str = "", count: int | None = None) -> Iterator[tuple[bytes, float]]:
+        """Iterate over all members, whether or not they match."""
+        words = self._ask("ZRANGE", key, 0, -1, "WITHSCORES")
+        return iter([(member, float(score)) for member, score in zip(words[::2], words[1::2], strict=True)])
 
     def zcard(self, key: Any) -> int:
         return self._ask("ZCARD", key)  # type: ignore[no-any-return]
