@@ -3,10 +3,14 @@ What a person may change of limits: pause them or one value of their key, and pu
 that the code declares. Everything is written to each server of the project's queues, and holds until it is taken back.
 """
 
+import re
+from contextlib import suppress
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from jobs import runtime
 from jobs.broker import keys
@@ -19,6 +23,7 @@ from jobs.record import registry
 from jobs.retries import seconds_of
 
 FOREVER = "1e15"  # seconds since the epoch
+SOME = 1_000  # lanes per call: less than a millisecond of the server's time
 SEEN_LATELY = 3 * MINUTE  # seconds since when a release was seen that still counts as running
 
 
@@ -74,6 +79,7 @@ def override(
         Concurrency(n)
         own = {"own_n": n}
     _set(limit_id, own)
+    _wake(limit_id)
 
 
 def take_back(limit_id: str) -> None:
@@ -131,3 +137,15 @@ def _unset(limit_id: str, *fields: str) -> None:
     for client in servers():
         with reaching(client):
             client.hdel(keys.limit(limit_id), *fields)
+    _wake(limit_id)
+
+
+def _wake(limit_id: str) -> None:
+    """Mark all lanes of a limit as due: workers wake those that have room now, a hundred in a step."""
+    pattern = re.sub(r"([\\*?\[\]])", r"\\\1", limit_id)
+    for client in servers():
+        with reaching(client), suppress(ResponseError):  # a key of another type has no lanes
+            found = (as_text(place) for place, _ in client.zscan_iter(keys.LIMITED, match=f"{pattern}=*", count=SOME))
+            own = (place for place in found if place.startswith(f"{limit_id}="))
+            while places := list(islice(own, SOME)):
+                client.zadd(keys.LIMITS_DUE, dict.fromkeys(places, 0))

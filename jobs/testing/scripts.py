@@ -134,7 +134,7 @@ class ScriptedMemory(Memory):
                 pass
         looked_at, at = LANES, 0
         while looked_at == LANES:
-            looked_at, _ = self._run_script(_LANES, [], [keys.RQ, iso(runtime.now()), "", LANES, at])
+            looked_at, *_ = self._run_script(_LANES, [], [keys.RQ, iso(runtime.now()), "", LANES, at])
             at += looked_at
 
     def _step(self, lists: Sequence[str], *outcomes: Handed, wanted: int = 0) -> StepAnswer:

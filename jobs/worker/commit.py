@@ -3,7 +3,7 @@
 import zlib
 from base64 import b64encode
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from jobs import conf, runtime
@@ -58,7 +58,7 @@ class EncodedOutcome(NamedTuple):
     entry: bytes  # the recurring entry whose run the job is
     fields: tuple[Word, ...]  # names and values for the job's record
     is_kept: bytes = b""  # whether the outbox has the job until it ends
-    limits: bytes = b""  # what the attempt held, after `f`, or `r` if it was not begun
+    limits: bytes = b""  # what the attempt held, after `f`, or `r` or `q` if it was not begun
     batches: bytes = b""  # ids of the batches whose member the job is
 
     def words(self) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
@@ -100,12 +100,16 @@ class Handed(NamedTuple):
         return len(self.encoded.result) + sum(len(word) for word in self.encoded.fields if isinstance(word, str))
 
 
-def words(outcomes: Sequence[Handed]) -> list[Word]:
-    """Return the arguments of the step script for these outcomes."""
+def words(outcomes: Sequence[Handed], again: Container[bytes] = ()) -> list[Word]:
+    """
+    Return the arguments of the step script for these outcomes. `again`: the executions whose outcomes were sent before.
+    """
     each: list[Word] = []
     further: list[Word] = []
-    for handed in outcomes:
-        some, more = handed.encoded.words()
+    for claim, encoded in outcomes:
+        if again and claim.execution in again and encoded.limits.startswith(b"r"):
+            encoded = encoded._replace(limits=b"q" + encoded.limits[1:])
+        some, more = encoded.words()
         each += some
         further += more
     return each + further

@@ -45,7 +45,7 @@ class Promotion:
                 promoted += moved
                 if time.monotonic() > until:  # each queue gets one slice at the least
                     break
-        self._lane = lanes.look(self._wire, self._lane)
+        self._lane = lanes.look(self._wire, self._lane, until)
         return promoted
 
     def end(self) -> None:

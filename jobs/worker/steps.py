@@ -137,7 +137,11 @@ class Steps:
         self._executions += wanted.total
         self._forgotten.clear()
         self._wire.start(
-            _STEP, [keys.queue(name) for name in order] if wanted.total else [], keys.RQ, *about, *words(outcomes)
+            _STEP,
+            [keys.queue(name) for name in order] if wanted.total else [],
+            keys.RQ,
+            *about,
+            *words(outcomes, flight.again),
         )
         self._flight = flight
 
@@ -280,7 +284,7 @@ class Steps:
             return begun
 
     def _free(self, claim: Claim) -> None:
-        """Free the slots of a claim that is dropped, by an outcome that is refused."""
+        """Return the slots and tokens of a claim that is dropped, by an outcome that is refused."""
         if claim.more.limits:
             self.commits.add(claim, GivenBack(), "", 0.0)
 

@@ -3,7 +3,7 @@
 --
 -- ARGV  1 RQ's key prefix   2 now (ISO)   3 a worker whose process has ended, or ''   4 the most to look at of each kind
 --       5 the place in `jobs:limited` from which lanes are looked at
--- Returns how many lanes were looked at, in `jobs:limited`, and how many slots were freed.
+-- Returns how many lanes were looked at, in `jobs:limited`; how many slots were freed; and 1 if more lanes are due.
 --
 -- It may be sent twice, and by several at once.
 local prefix, iso, ended, most, from = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -39,4 +39,4 @@ rare.admit.wake_due(most)
 local places = write('ZRANGE', 'jobs:limited', from, from + most - 1)
 for _, place in ipairs(places) do rare.admit.look_again(place) end
 rare.admit.wake_marked()
-return { #places, freed }
+return { #places, freed, tonumber(rare.admit.next_due()) == 0 and 1 or 0 }

@@ -16,7 +16,8 @@
 --         r type of the result that is kept   v the result   b when the attempt began (seconds), for a failed one
 --         g ids of the batches whose member the job is, with spaces
 --         e event for the job's history, for F only of a job that was cancelled meanwhile   s the recurring entry whose run this is
---         l a line: `f`; of an attempt that was not begun `r`; `s`, seconds and the numbers of limits that pause so long;
+--         l a line: `f`; of an attempt that was not begun `r`, whose tokens are returned even if the outcome is refused, or
+--           `q` if the outcome was sent before: only if it is accepted, so that none is returned twice; `s`, seconds and the numbers of limits that pause so long;
 --           then the limits that the attempt held (part `admit`)
 --         f number of fields of the job's record, their names and values
 -- Returns { outcomes refused, outcomes that failed, what is to be released, claims, registered, trimmed, due }:
@@ -62,7 +63,7 @@ for _, key in ipairs(KEYS) do
   local queue = string.sub(key, #prefix + 7) -- 'rq:' .. 'queue:'
   local left, from = want - claim.number, 0 -- from: jobs before that position stay where they are
   while left > 0 and from < LOOK do
-    local looks_at = rawget(rare, 'admit') and rare.admit.moved > 0 and math.max(left, 50) or left -- many of them may have to wait for their limits
+    local looks_at = rawget(rare, 'admit') and rare.admit.moved > 0 and math.max(left, rare.admit.AT_ONCE) or left -- many of them may have to wait for their limits
     if rawget(rare, 'kinds') then looks_at = math.max(left, LOOK - from) end
     local listed, ids = pcall(redis.call, 'LRANGE', key, from, from + math.min(looks_at, claim.AT_ONCE) - 1)
     if not listed or #ids == 0 then break end

@@ -65,6 +65,29 @@ def test_one_value_of_a_key_is_paused(new_fetch, sweep):
     assert ids(claim_all(fetch)) == [a.id]
 
 
+@pytest.mark.parametrize("change", ["resume", "override"])
+def test_many_lanes_go_on_at_once(change, new_fetch, sweep):
+    if change == "resume":
+        control.pause(SHOP)
+    else:
+        OnePerShop.defer_many([(f"shop-{number}",) for number in range(130)])
+        claim_all(new_fetch("w0", threads=130))
+        control.override(SHOP, n=1)
+    jobs = OnePerShop.defer_many([(f"shop-{number}",) for number in range(130)])
+    fetch = new_fetch("w1", threads=130)
+    while not all(job.state == "limited" for job in jobs):
+        assert claim_all(fetch) == []
+
+    if change == "resume":
+        control.resume(SHOP)
+    else:
+        control.override(SHOP, n=2)
+    sweep()
+
+    assert len(get_connection("default").lrange(keys.queue("default"), 0, -1)) == 130
+    assert get_connection("default").exists(keys.LIMITS_DUE) == 0
+
+
 def test_other_values_hold_until_they_are_taken_back(new_fetch, sweep):
     OneAtATime.defer_many([(number,) for number in range(5)])
     fetch = new_fetch("w1", threads=5)

@@ -24,6 +24,8 @@ from jobs.worker.recovery import recover
 from tests.sample.commands.limited import NeedsA, NeedsB, NeedsBoth, OneAtATime, OnePerShop, OneTurn, Turn, TwoAtOnce
 from tests.sample.commands.notes import WriteNote
 
+pytestmark = pytest.mark.django_db(transaction=True)  # a job without a record is looked for in the outbox
+
 QUEUES = ("critical", "default", "low")
 SLOTS = {
     "sample.OneAtATime:concurrency:=": 1,

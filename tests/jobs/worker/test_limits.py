@@ -289,6 +289,23 @@ def test_a_start_that_was_none_is_returned(new_fetch):
     assert jobs[2].state == "limited"
 
 
+@pytest.mark.parametrize("answer_is_lost", [False, True])
+def test_a_cancelled_claim_that_was_not_begun_returns_its_start_once(answer_is_lost, new_fetch):
+    jobs = Rated.defer_many([(number,) for number in range(5)])
+    fetch = new_fetch("w1", threads=5)
+    fetch._step(claims=True)
+    control.cancel(jobs[1])
+    fetch.forget(jobs[1].id)
+    if answer_is_lost:
+        fetch._steps.send([], fetch._room)
+        fetch._steps.hang_up()
+
+    fetch._ready.clear()
+    assert ids(claim_all(fetch)) == [jobs[2].id]
+    assert claim_all(fetch) == []
+    assert [job.state for job in jobs[3:]] == ["limited", "limited"]
+
+
 def test_jobs_deferred_before_a_limit_was_declared_get_it(new_fetch, worker):
     jobs = OneAtATime.defer_many([(number,) for number in range(3)])
     client = get_connection("default")
@@ -329,19 +346,21 @@ def test_jobs_with_limits_are_claimed_for_idle_threads_only(new_fetch):
 
 
 def test_one_step_moves_so_many_to_lanes_and_is_asked_again(new_fetch):
-    OneAtATime.defer_many([(number,) for number in range(240)])
+    OneAtATime.defer_many([(number,) for number in range(120)])
     other = WriteNote.defer("x", queue="low")
     fetch = new_fetch("w1", threads=3)
     client = get_connection("default")
 
     assert len(claim_all(fetch)) == 1
-    assert 100 <= client.llen(keys.lane(ONE, "default")) < 150
+    assert client.llen(keys.lane(ONE, "default")) == 50
     assert fetch._steps.until_due == 0
     assert other.state == "queued"
 
+    fetch.pace.batch = 100  # that many are wanted: no more than 50 of them are moved
     assert claim_all(fetch) == []
+    assert client.llen(keys.lane(ONE, "default")) == 100
     assert ids(claim_all(fetch)) == [other.id]
-    assert client.llen(keys.lane(ONE, "default")) == 239
+    assert client.llen(keys.lane(ONE, "default")) == 119
 
 
 def attempt(fetch, claim):

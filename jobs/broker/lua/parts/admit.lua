@@ -16,7 +16,7 @@
 local admit = { read = 0, is_alive = 0, has_room = 0, refused_by = 0, take = 0, give = 0, back = 0, hold_back = 0, unmark = 0, off = 0,
   wake = 0, wake_marked = 0, wake_due = 0, look_again = 0, next_due = 0, wait_for = 0, slow_down = 0, tidy = 0, head = 0,
   is_holder = false, moved = 0,
-  AT_ONCE = 100 } -- jobs that one step moves to lanes
+  AT_ONCE = 50 } -- jobs that one step moves to lanes, at the most: some milliseconds
 
 local STRUCK_OFF = 10 -- members of a full limit whose workers are looked at
 local SKIPPED = 500 -- ids of a lane that one call passes over
@@ -73,6 +73,8 @@ function admit.is_alive(worker)
   return server_time() - seen < DEAD_AFTER
 end
 
+local struck = {} -- places whose dead members were looked for: once a script
+
 -- Some slots of a full limit whose workers are dead are void.
 local function strike_off(limit)
   local is_silent = redis.call('EXISTS', 'jobs:silence') == 1
@@ -115,6 +117,8 @@ function admit.has_room(limit)
   end
   local slots = 'jobs:slots:' .. limit.place
   if write('SCARD', slots) < limit.n then return true end
+  if struck[limit.place] then return false end
+  struck[limit.place] = true
   strike_off(limit)
   return redis.call('SCARD', slots) < limit.n
 end

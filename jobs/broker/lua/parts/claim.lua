@@ -55,7 +55,7 @@ end
 -- with, which are not all when the server refuses to write, or a job has to wait for an idle thread; and by position those
 -- of them that stay in the list, because there is no room for their kind. Nothing is popped before all of it is written.
 function claim.some(queue, ids, execution, left)
-  local wip, before, jobs, words, most, stay = prefix .. 'wip:' .. queue, claim.number, {}, {}, #ids, {}
+  local wip, before, jobs, words, most, stay, refused = prefix .. 'wip:' .. queue, claim.number, {}, {}, #ids, {}, 0
   local has_kinds = rawget(rare, 'kinds')
   for at, id in ipairs(ids) do
     if #words == 2 * left then
@@ -84,6 +84,13 @@ function claim.some(queue, ids, execution, left)
         end
         if answer == nil then stay[at], jobs[at] = rare.kinds.is_full(kind), false end
         is_admitted = answer
+        if job.refusal then
+          refused = refused + 1
+          if rare.admit.moved + refused == rare.admit.AT_ONCE then
+            most = at
+            break
+          end
+        end
       end
       if is_admitted then
         words[#words + 1] = string.format('%.6f', FAR + (before + #words / 2) / 100000)

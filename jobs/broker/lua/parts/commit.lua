@@ -231,8 +231,9 @@ function commit.one(position)
   end
   if more.l then -- the body has returned, whether or not its outcome counts
     local limits, seconds, which = rare.admit.read(more.l), string.match(more.l, '^s([%d.]+) ([%d,]*)\n')
+    local is_unbegun = done and (string.find(more.l, '^r') or answer and string.find(more.l, '^q')) -- see the header
     if seconds and done and answer then pcall(rare.admit.slow_down, limits, which, tonumber(seconds)) end
-    pcall(rare.admit.give, limits, ARGV[at] .. ':' .. ARGV[at + 1], worker, done and answer and string.sub(more.l, 1, 1) == 'r')
+    pcall(rare.admit.give, limits, ARGV[at] .. ':' .. ARGV[at + 1], worker, is_unbegun)
   end
   if size == AT_ONCE then settle_all() end
 end
