@@ -4,11 +4,12 @@ import json
 import zipfile
 from collections.abc import Iterable
 from pathlib import PurePosixPath
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from jiki.models import ExerciseStatistics, Submission
+from jiki.models import DataExport, DataExportPart, ExerciseStatistics, Submission
 from users.models import User
 
 Files = list[tuple[str, str]]  # path and text
@@ -27,6 +28,20 @@ Times are in UTC. Your password is not in here: we keep only a hash of it, which
 
 class ArchiveTooLargeError(Exception):
     """Raised when the ZIP has more than MOST bytes."""
+
+
+def collect(export: DataExport, submission: Submission) -> None:
+    """Store what the ZIP is to have of a submission, once."""
+    files = {"files": files_of(submission)}
+    DataExportPart.objects.update_or_create(export=export, submission_id=submission.pk, defaults=files)
+
+
+def of(export: DataExport) -> bytes:
+    """Return the ZIP of an export, with the submissions that were collected. Raises ArchiveTooLargeError."""
+    with TemporaryFile() as file:
+        write(export.user, export.parts.values_list("files", flat=True).iterator(chunk_size=1), file)
+        file.seek(0)
+        return file.read()
 
 
 def write(user: User, submissions: Iterable[Files], file: IO[bytes]) -> None:

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("jiki", "0004_export_job"),
+        ("jiki", "0005_courses"),
     ]
 
     operations = [
