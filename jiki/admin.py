@@ -9,9 +9,11 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from jiki import lost
+from jiki.commands.import_course import ImportCourse
 from jiki.commands.process_submission import ProcessSubmission
 from jiki.commands.recheck_batch import RecheckBatch
 from jiki.commands.start_batch import StartBatch
+from jiki.courses import Course, Lesson
 from jiki.models import Batch, CheckResult, Exercise, Submission, SubmissionFile
 from jiki.tasks import renew_listing
 from jobs.errors import JobsError
@@ -61,6 +63,32 @@ class ExerciseAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             progress = reverse("admin:jiki_batch_changelist")
             text = 'Submissions of “{}” to check again: {}. <a href="{}">Progress</a>'
             self.message_user(request, format_html(text, exercise, batch.total, progress))
+
+
+class Lessons(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+    model = Lesson
+    fields = ("position", "title", "slug")
+    extra = 0
+
+
+@admin.register(Course)
+class CourseAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("slug", "title", "published_at")
+    fields = ("slug", "title")
+    inlines = (Lessons,)
+    actions = ("import_courses",)
+
+    @admin.action(description="Import from the content service", permissions=["change"])
+    def import_courses(self, request: HttpRequest, courses: QuerySet[Course]) -> None:
+        for course in courses:
+            try:
+                flow = ImportCourse.run(course, cast(User, request.user))
+            except JobsError as error:
+                self.message_user(request, f"{course}: {error}", messages.ERROR)
+                continue
+            text = '“{}” is being imported{}. <a href="{}">Progress</a>'
+            page, already = reverse("admin:jobs_batch", args=[flow.id]), " already" if flow.duplicate else ""
+            self.message_user(request, format_html(text, course, already, page))
 
 
 class Files(ReadOnly, admin.StackedInline):  # type: ignore[type-arg]

@@ -2,15 +2,17 @@
 
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import PurePosixPath
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from jiki.models import ExerciseStatistics, Submission
+from jiki.models import DataExport, DataExportPart, ExerciseStatistics, Submission
 from users.models import User
 
+Files = list[tuple[str, str]]  # path and text
 MOST = 25_000_000  # bytes of one ZIP; it is stored in the database, and held once in a worker's memory
 
 README = """\
@@ -28,26 +30,39 @@ class ArchiveTooLargeError(Exception):
     """Raised when the ZIP has more than MOST bytes."""
 
 
-def write(user: User, file: IO[bytes], report: Callable[[int, int], None] = lambda done, total: None) -> None:
-    """
-    Write the ZIP of all data about a user into a seekable file. `report` is called after each submission.
+def collect(export: DataExport, submission: Submission) -> None:
+    """Store what the ZIP is to have of a submission, once."""
+    files = {"files": files_of(submission)}
+    DataExportPart.objects.update_or_create(export=export, submission_id=submission.pk, defaults=files)
 
-    Holds one file at a time in memory. Raises ArchiveTooLargeError.
+
+def of(export: DataExport) -> bytes:
+    """Return the ZIP of an export, with the submissions that were collected. Raises ArchiveTooLargeError."""
+    with TemporaryFile() as file:
+        write(export.user, export.parts.values_list("files", flat=True).iterator(chunk_size=1), file)
+        file.seek(0)
+        return file.read()
+
+
+def write(user: User, submissions: Iterable[Files], file: IO[bytes]) -> None:
+    """
+    Write the ZIP of all data about a user into a seekable file; `submissions` are what `files_of` returns for each.
+
+    Raises ArchiveTooLargeError.
     """
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("README.txt", README)
         archive.writestr("account.json", _json(_account(user)))
         archive.writestr("statistics.json", _json(_statistics(user)))
-        submissions = user.submissions.select_related("exercise").order_by("pk")
-        total = submissions.count()
-        for number, submission in enumerate(submissions.iterator(chunk_size=100), start=1):
-            _write_submission(archive, submission)
-            report(number, max(number, total))
+        for files in submissions:
+            for path, text in files:
+                archive.writestr(path, text)
             if file.tell() > MOST:
                 raise ArchiveTooLargeError(f"The export of users.User:{user.pk} has more than {MOST:,} bytes.")
 
 
-def _write_submission(archive: zipfile.ZipFile, submission: Submission) -> None:
+def files_of(submission: Submission) -> Files:
+    """Return the files about a submission, as pairs of path and text."""
     folder = f"submissions/{submission.pk}-{submission.exercise.slug}"
     about = {
         "exercise": submission.exercise.slug,
@@ -58,9 +73,10 @@ def _write_submission(archive: zipfile.ZipFile, submission: Submission) -> None:
         "checked_at": submission.checked_at,
         "results": list(submission.results.values("name", "passed", "message")),
     }
-    archive.writestr(f"{folder}/submission.json", _json(about))
-    for path, content in submission.files.values_list("path", "content").iterator(chunk_size=1):
-        archive.writestr(f"{folder}/code/{_inside(path)}", content)
+    code = submission.files.values_list("path", "content")
+    return [(f"{folder}/submission.json", _json(about))] + [
+        (f"{folder}/code/{_inside(path)}", content) for path, content in code
+    ]
 
 
 def _inside(path: str) -> str:

@@ -3,17 +3,21 @@ The content service, from which the texts of exercises come, and its errors.
 
 `GET <EXERCISES_API_URL>/<slug>` answers with a JSON object: `title`, `text`, and optionally `starter`. The checks of
 an exercise are code that we run, so they never come from the service.
+
+`GET <EXERCISES_API_URL>/courses/<slug>` answers with `title` and `lessons`, a list of slugs; below it, each lesson with
+`title` and `text`.
 """
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.validators import validate_slug
 from django.db import transaction
 from django.utils import timezone
 
@@ -76,28 +80,41 @@ def fetch(exercise: Exercise) -> Texts | None:
     Raises only the errors above, whatever the service does.
     """
     source = ExerciseSource.objects.filter(exercise=exercise).first() or ExerciseSource()
-    if not settings.EXERCISES_API_URL:
-        raise RefusedError("There is no content service: EXERCISES_API_URL is not set.")
-    url = f"{settings.EXERCISES_API_URL.rstrip('/')}/{exercise.slug}"
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    if settings.EXERCISES_API_TOKEN:
-        headers["Authorization"] = f"Bearer {settings.EXERCISES_API_TOKEN}"
+    headers = {}
     if source.etag:
         headers["If-None-Match"] = source.etag
     if source.last_modified:
         headers["If-Modified-Since"] = source.last_modified
-    until = time.monotonic() + LONGEST
-    import httpx  # here: 7 MB in every worker and web process, for one job a day
+    answer = _get(exercise.slug, headers)
+    if answer is None:
+        return None
+    body, validators = answer
+    return Texts(_texts(body), *validators)
 
+
+def fetch_course(slug: str) -> str:
+    """Fetch a course: its title, and the slugs of its lessons, as JSON. Raises only the errors above."""
+    return _read(f"courses/{slug}")
+
+
+def fetch_lesson(course: str, slug: str) -> dict[str, str]:
+    """Fetch the title and the text of a course's lesson. Raises only the errors above."""
+    fields = _object(_read(f"courses/{course}/{slug}"))
+    return {name: _text(fields, name) for name in ("title", "text")}
+
+
+def parse_course(text: str) -> tuple[str, list[str]]:
+    """Return the title of a course, and the slugs of its lessons in order. Raises UnusableAnswerError."""
+    fields = _object(text)
+    slugs = fields.get("lessons")
+    if not isinstance(slugs, list) or not slugs or not all(isinstance(each, str) for each in slugs):
+        raise UnusableAnswerError("The course has no list of slugs as 'lessons'.")
     try:
-        with httpx.stream("GET", url, headers=headers, timeout=PATIENCE, follow_redirects=False) as response:
-            if response.status_code == 304 and (source.etag or source.last_modified):
-                return None
-            _demand_success(response)
-            values = _texts(_body(response, until))
-    except httpx.TransportError as error:
-        raise TemporaryError(f"{type(error).__name__}: {error}") from error
-    return Texts(values, *(_header(response, name) for name in ("ETag", "Last-Modified")))
+        for slug in slugs:
+            validate_slug(slug)
+    except ValidationError:
+        raise UnusableAnswerError(f"The course has {slug!r} as a lesson, which is no slug.") from None
+    return _text(fields, "title"), list(dict.fromkeys(slugs))
 
 
 def take(exercise: Exercise, texts: Texts) -> None:
@@ -109,6 +126,37 @@ def take(exercise: Exercise, texts: Texts) -> None:
         exercise.save(update_fields=[*texts.values, "updated_at"])
         ExerciseSource.objects.update_or_create(exercise=exercise, defaults=validators)
         renew_listing()
+
+
+def _get(path: str, validators: Mapping[str, str]) -> tuple[bytes, tuple[str, str]] | None:
+    """Return the body of an answer and its validators; None if nothing has changed since `validators`."""
+    if not settings.EXERCISES_API_URL:
+        raise RefusedError("There is no content service: EXERCISES_API_URL is not set.")
+    url = f"{settings.EXERCISES_API_URL.rstrip('/')}/{path}"
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity", **validators}
+    if settings.EXERCISES_API_TOKEN:
+        headers["Authorization"] = f"Bearer {settings.EXERCISES_API_TOKEN}"
+    until = time.monotonic() + LONGEST
+    import httpx  # here: 7 MB in every worker and web process, for one job a day
+
+    try:
+        with httpx.stream("GET", url, headers=headers, timeout=PATIENCE, follow_redirects=False) as response:
+            if response.status_code == 304 and validators:
+                return None
+            _demand_success(response)
+            body = _body(response, until)
+    except httpx.TransportError as error:
+        raise TemporaryError(f"{type(error).__name__}: {error}") from error
+    return body, (_header(response, "ETag"), _header(response, "Last-Modified"))
+
+
+def _read(path: str) -> str:
+    answer = _get(path, {})
+    assert answer is not None  # noqa: S101  # nothing is unchanged without validators
+    try:
+        return answer[0].decode()
+    except UnicodeDecodeError:
+        raise UnusableAnswerError("The answer is not UTF-8.") from None
 
 
 def _demand_success(response: "httpx.Response") -> None:
@@ -147,21 +195,31 @@ def _body(response: "httpx.Response", until: float) -> bytes:
 
 
 def _texts(body: bytes) -> dict[str, str]:
+    fields = _object(body)
+    names = ("title", "text", "starter") if "starter" in fields else ("title", "text")
+    values = {name: _text(fields, name) for name in names}
+    try:
+        Exercise(**values).clean_fields(exclude={"slug", "checks", "position"})
+    except ValidationError as error:
+        raise UnusableAnswerError(f"The answer cannot be an exercise: {error.message_dict}.") from None
+    return values
+
+
+def _object(body: bytes | str) -> dict[str, Any]:
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise UnusableAnswerError(f"The answer is not JSON: {error}.") from None
     if not isinstance(fields, dict):
         raise UnusableAnswerError("The answer is not a JSON object.")
-    values = {name: fields[name] for name in ("title", "text", "starter") if name in fields}
-    for name in ("title", "text", *values):
-        if not isinstance(values.get(name), str) or "\0" in values[name]:
-            raise UnusableAnswerError(f"The answer has no text as {name!r}.")
-    try:
-        Exercise(**values).clean_fields(exclude={"slug", "checks", "position"})
-    except ValidationError as error:
-        raise UnusableAnswerError(f"The answer cannot be an exercise: {error.message_dict}.") from None
-    return values
+    return fields
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or "\0" in value:
+        raise UnusableAnswerError(f"The answer has no text as {name!r}.")
+    return value
 
 
 def _address(response: "httpx.Response") -> str:

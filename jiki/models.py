@@ -1,7 +1,6 @@
-"""Exercises, submissions and their results, batches, statistics, and exports."""
+"""Exercises, submissions and their results, batches and statistics; exports are in `export_models`."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -10,6 +9,10 @@ from django.db import models, transaction
 from django.urls import reverse
 from django.utils import timezone
 
+from jiki import courses as courses  # Django finds its models here
+from jiki.export_models import DataExport as DataExport  # Django reads the models here
+from jiki.export_models import DataExportFile as DataExportFile
+from jiki.export_models import DataExportPart as DataExportPart
 from jiki.sandbox import Report
 
 CHECKS_LENGTH = 50_000  # characters
@@ -99,7 +102,6 @@ class Submission(models.Model):
 
     @property
     def is_open(self) -> bool:
-        """Whether its checks have not ended yet."""
         return self.state in OPEN
 
 
@@ -230,62 +232,6 @@ class ExerciseSource(models.Model):
 
     def __str__(self) -> str:
         return f"source of {self.exercise}"
-
-
-class DataExport(models.Model):
-    """A learner's request for a copy of her data, and its state."""
-
-    KEPT = timedelta(days=7)  # how long an export can be downloaded
-    AGAIN_AFTER = timedelta(hours=1)  # how long after one request the next is accepted
-
-    class State(models.TextChoices):
-        QUEUED = "queued", "queued"
-        PREPARING = "preparing", "being prepared"
-        READY = "ready", "ready"
-        FAILED = "failed", "failed"
-
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="exports")
-    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
-    job_id = models.CharField(
-        max_length=64,
-        blank=True,
-        default="",
-        db_default="",  # so that the previous release can add rows during the rollout
-        help_text="Of the job that prepares it.",
-    )
-    asked_at = models.DateTimeField(default=timezone.now)
-    ready_at = models.DateTimeField(null=True, blank=True, db_index=True)
-
-    class Meta:
-        ordering = ("-asked_at", "-pk")
-
-    def __str__(self) -> str:
-        return f"export of {self.user}"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it is queued or being prepared."""
-        return self.state in (self.State.QUEUED, self.State.PREPARING)
-
-    @property
-    def again_at(self) -> datetime:
-        """The time from which she may request the next one."""
-        return self.asked_at + self.AGAIN_AFTER
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """The time until which it can be downloaded; None until it is ready."""
-        return self.ready_at + self.KEPT if self.ready_at else None
-
-
-class DataExportFile(models.Model):
-    """The ZIP of an export, in a row of its own, so that it is loaded only for the download."""
-
-    export = models.OneToOneField(DataExport, on_delete=models.CASCADE, primary_key=True, related_name="file")
-    content = models.BinaryField()
-
-    def __str__(self) -> str:
-        return f"file of {self.export}"
 
 
 class ProgressOptOut(models.Model):

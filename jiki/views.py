@@ -17,6 +17,7 @@ from django.views.generic import TemplateView
 
 from jiki import listing, lost, uploads
 from jiki.commands.submit_code import SubmitCode
+from jiki.courses import Course
 from jiki.forms import MAIN, SubmissionForm
 from jiki.models import Exercise, Submission
 from users import throttle
@@ -40,6 +41,13 @@ def exercises(request: HttpRequest) -> HttpResponse:
     passed = {slug for slug, state in results if state == Submission.State.PASSED}
     shown = {"exercises": listing.exercises(), "passed": passed, "tried": {slug for slug, _ in results}}
     return render(request, "jiki/exercises.html", shown)
+
+
+@require_GET
+def course(request: HttpRequest, slug: str) -> HttpResponse:
+    """A published course, with its lessons."""
+    shown = get_object_or_404(Course.objects.prefetch_related("lessons"), slug=slug, published_at__isnull=False)
+    return render(request, "jiki/course.html", {"course": shown})
 
 
 @uploads.reads_its_own_body

@@ -15,7 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
 
-from jobs import conf
+from jobs import conf, lifespan
 from jobs.broker import defaults, names
 from jobs.broker.connections import address, get_connection
 from jobs.client.options import database_of
@@ -75,6 +75,15 @@ def check_webhook_hosts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
         webhooks.hosts()
     except ImproperlyConfigured as error:
         return [Error(str(error), hint="Correct it in JOBS['WEBHOOK_HOSTS'].", id="jobs.E013")]
+    return []
+
+
+def check_lifespan(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """jobs.E024: JOBS["LOOP_LIFESPAN"] cannot be imported, or makes no async context manager."""
+    try:
+        lifespan.find()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="Correct the path, or set it to None.", id="jobs.E024")]
     return []
 
 
@@ -275,6 +284,7 @@ ALL = (
     check_schedule,
     check_queues,
     check_webhook_hosts,
+    check_lifespan,
     check_names,
     check_namesakes,
     check_installed_order,

@@ -41,13 +41,14 @@ class _Change:
     queue: str = ""
     due: float | None = None
     is_forced: bool = False  # goes past the limits of the job
+    flow: str = ""  # the flow that says that its step runs again
 
 
 _RETRY = _Change("queue", (*_ENDED, JobStatus.SCHEDULED), "retried", event="revived")
 _RUN_NOW = _Change("queue", (JobStatus.SCHEDULED, JobStatus.DEFERRED), "run now", event="revived")
 _CANCEL = _Change("cancel", (*_AHEAD, JobStatus.STARTED), "cancelled", event="cancelled", reason="cancelled")
 _DELETE = _Change("delete", (*_ENDED, *_AHEAD, JobStatus.STARTED, JobStatus.FINISHED), "deleted", reason="deleted")
-_AGAIN = _Change("queue", (*_ENDED, JobStatus.FINISHED), "run again", event="revived")
+_AGAIN = _Change("again", (*_ENDED, JobStatus.FINISHED), "run again", event="revived")
 _MOVE = _Change("queue", (JobStatus.QUEUED,), "moved")
 _REWOUND = _Change("rewind", (*_ENDED, *_AHEAD), "begun anew")
 _TRACES = {"cancel": "cancelled", "delete": "deleted"}  # of changes that an unsent job takes
@@ -64,12 +65,12 @@ def retry(job: Job, *, at_front: bool = False, queue: str = "") -> None:
     _change(job, replace(_RETRY, at_front=at_front, queue=queue))
 
 
-def run_again(job: Job) -> bool:
+def run_again(job: Job, flow: str) -> bool:
     """
-    Run an ended step of a flow again, a finished one too; what its record says that it `lacked` it waits for. Returns
-    False in any other state.
+    Run an ended step again, a finished one too, if the flow of that id says so: the step waits for what it lacks by the
+    flow. Once: returns False afterwards, and in any other state.
     """
-    return _changed([job], _AGAIN) == [None]
+    return _changed([job], replace(_AGAIN, flow=flow)) == [None]
 
 
 def run_now(job: Job, *, force: bool = False) -> None:
@@ -270,7 +271,7 @@ def _made(client: Redis, ids: Sequence[str], change: _Change, searched: str) -> 
     statuses = f",{','.join(status.value for status in change.possible)},"
     note = line(change.event, runtime.now(), reason=change.reason) if change.event else ""
     words: list[Word] = [
-        *(keys.RQ, first, change.what, statuses, KEPT_FOR, note, change.reason),
+        *(keys.RQ, first, change.what, statuses, KEPT_FOR, note, change.flow or change.reason),
         *("LPUSH" if change.at_front else "RPUSH", change.queue, "" if change.due is None else repr(change.due)),
         *(iso(runtime.now()), searched, int(change.is_forced)),
     ]

@@ -114,13 +114,14 @@ class NotInWorkerError(JobsError, RuntimeError):
 
 class WaitRefusedError(JobsError, RuntimeError):
     """
-    Raised at once by `job.wait` and `job.await_result` if there is nothing to wait for: the transaction that enqueues
-    the job has not committed, or was rolled back, or its command has `result_ttl = 0`.
+    Raised at once by the waits for a job or a batch if there is nothing to wait for: the transaction that enqueues the
+    job or writes the batch has not committed, or was rolled back; the job's command has `result_ttl = 0`; the batch's
+    block is open, or the job that waits is a member.
     """
 
 
 class WaitTimeoutError(JobsError, TimeoutError):
-    """Raised by `job.wait` and `job.await_result` if the job has not ended in time. The job goes on."""
+    """Raised by the waits for a job or a batch if it has not ended in time. It goes on."""
 
 
 class JobFailedError(JobsError):

@@ -1,18 +1,17 @@
 """Prepare the copy of a learner's data."""
 
-from tempfile import TemporaryFile
+from functools import partial
 
 from django.db import transaction
-from django.utils import timezone
 
 from jiki import archive
 from jiki.commands.send_export_email import SendExportEmail
-from jiki.models import DataExport, DataExportFile
+from jiki.models import DataExport
 from jobs import Mandate, RetryOn
 
 
 class PrepareExport(Mandate):
-    """Write the ZIP, and store it and defer the mail with its link in one transaction."""
+    """Collect what the ZIP has of each submission, and go on there after a deployment; then write the ZIP."""
 
     queue = "low"
     timeout = 900
@@ -23,13 +22,15 @@ class PrepareExport(Mandate):
         if self.export.state == DataExport.State.READY:
             return  # an earlier run has prepared it, and died afterwards
         self._update(state=DataExport.State.PREPARING)
-        with TemporaryFile() as file:
-            archive.write(self.export.user, file, self.report)
-            file.seek(0)
-            content = file.read()
+        submissions = self.export.user.submissions.select_related("exercise")
+        self.each(submissions, partial(archive.collect, self.export), total=submissions.count(), chunk=20)
+        self.step(self.write)
+
+    def write(self) -> None:
+        """Write the ZIP, and store it and defer the mail with its link in one transaction."""
+        content = archive.of(self.export)
         with transaction.atomic():
-            DataExportFile.objects.update_or_create(export=self.export, defaults={"content": content})
-            self._update(state=DataExport.State.READY, ready_at=timezone.now())
+            self.export.store(content)
             SendExportEmail.defer(self.export)
 
     def on_dead(self, error: BaseException) -> None:

@@ -7,16 +7,17 @@ from asgiref.sync import sync_to_async
 from redis import Redis
 
 from jobs import control
-from jobs.batches import members, record
+from jobs.batches import members, record, waiting
 from jobs.batches.block import Block, Members
 from jobs.batches.openings import Addition, NewBatch
 from jobs.batches.record import EVENTS, Header, MemberState, NewHeader, Prepared
 from jobs.broker import keys
-from jobs.broker.connections import servers
+from jobs.broker.connections import reaching, servers
 from jobs.broker.ids import new_id
 from jobs.broker.times import as_text
 from jobs.errors import BatchEndedError, BatchError
 from jobs.job import MandateJob
+from jobs.waits.waiting import Timeout
 
 CURRENT: Any = object()  # parent=CURRENT: the batch in whose block, or in whose member, a new one is opened
 
@@ -231,9 +232,24 @@ class Batch:
 
     def children(self) -> list["Batch"]:
         """Return the batches in it."""
-        scans = (members.scan(self._server(), self.id, state) for state in MemberState)
-        marks = (each for scan in scans for each in scan if each.startswith(record.CHILD))
-        return [Batch.handle(each.removeprefix(record.CHILD), self._server()) for each in marks]
+        with reaching(self._server()):
+            ids: Any = self._server().smembers(keys.batch_children(self.id))
+        return [Batch.handle(as_text(each), self._server()) for each in ids]
+
+    def wait(self, timeout: Timeout = None) -> bool:
+        """
+        Wait until the batch has ended, and return whether every member has finished. `timeout`: seconds or a timedelta
+        at most; None: as long as it takes. The script that ends the batch wakes the wait; nothing polls.
+
+        Raises WaitTimeoutError if it has not ended in time; WaitRefusedError where it could never end: in its block, in
+        the transaction that writes it, in a member; BatchNotFoundError; RedisUnavailableError; ValueError for an
+        impossible `timeout`.
+        """
+        return waiting.wait(self.id, self._block, self._known_client(), timeout)
+
+    async def await_end(self, timeout: Timeout = None) -> bool:
+        """`wait` for async code."""
+        return await waiting.await_end(self.id, self._block, self._known_client(), timeout)
 
     # --- changing --------------------------------------------------------------------------------
 
@@ -265,10 +281,13 @@ class Batch:
     # --- the server ------------------------------------------------------------------------------
 
     def _server(self) -> Redis:
-        client = self._client if self._block is None else self._block.client
+        client = self._known_client()
         if client is None:
             raise record.not_found(self.id)
         return client
+
+    def _known_client(self) -> Redis | None:
+        return self._client if self._block is None else self._block.client
 
     def _read(self) -> tuple[Header, dict[str, int], bool]:
         ((header, counts, is_held),) = record.read_with_counts(self._server(), [self.id])

@@ -75,6 +75,8 @@ class Block:
         self._taken: list[_Taken] = []
         self._number, self._is_begun, self._is_open = 0, False, False
         self.stands_for = ""  # the id of the unique flow that exists already: nothing is written
+        self.transactions: Transactions | None = None  # at whose commit it is written
+        self.is_durable = False  # whether the outbox has it until Redis does
         self._around: Any = None
         self._token: Token[Any]
         for job in callbacks:
@@ -90,6 +92,16 @@ class Block:
     def is_open(self) -> bool:
         """Whether it takes jobs: between `enter` and `close`."""
         return self._is_open
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the batch is written: its jobs may still be on the way."""
+        return self._is_begun
+
+    @property
+    def is_to_end(self) -> bool:
+        """Whether it is written at the end of a block that is still open: its own, or one around it."""
+        return self._is_open or (isinstance(self._around, Block) and self._around.is_to_end)
 
     def close(self) -> None:
         """Take no more jobs."""
@@ -156,7 +168,10 @@ class Block:
         blocks = list(self._blocks())
         self._share_client(blocks)
         jobs = [job for block in blocks for job in block._jobs()]
-        if any(job.durable for job in jobs):
+        is_durable, opened = any(job.durable for job in jobs), runtime.open_transactions()
+        for block in blocks:
+            block.is_durable, block.transactions = is_durable, Transactions.of(opened) if opened else None
+        if is_durable:
             self._write_durable(blocks, jobs)
         else:
             hooks.on_commit(lambda: _write_now(blocks))

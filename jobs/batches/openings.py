@@ -7,8 +7,12 @@ from redis import Redis
 from jobs.batches import record
 from jobs.batches.record import NewHeader
 from jobs.client.new_job import new_job
+from jobs.errors import BatchEndedError
 from jobs.record import registry
 from jobs.record.new_jobs import NewJob
+from jobs.safe_logging import safe_logger
+
+logger = safe_logger("jobs")
 
 SEAL = "jobs.SealBatch"  # the command that writes a batch of durable jobs
 
@@ -58,6 +62,16 @@ class Addition(NamedTuple):
     def sealer(self, expected: list[str], queue: str) -> NewJob:
         """Return the job that ends the hold once the expected members are there."""
         return _sealer(queue, self.batch_id, self.holder, expected, None)
+
+
+def write_later(client: Redis, batch_id: str, header: dict[str, Any]) -> None:
+    """Write a batch of durable jobs; without its parent, if that has ended. Raises RedisUnavailableError."""
+    new = NewHeader(**header)
+    try:
+        record.create(client, batch_id, new, later=True)
+    except BatchEndedError as error:  # its jobs run all the same
+        logger.error("batch %s has no parent: %s", batch_id, error)
+        record.create(client, batch_id, new._replace(parent=""))
 
 
 def _sealer(queue: str, batch_id: str, holder: str, expected: list[str], header: dict[str, Any] | None) -> NewJob:

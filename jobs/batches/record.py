@@ -5,7 +5,7 @@ The data of a batch in Redis, the script that writes it, and the block that is o
 moves a member in the same step that writes its end, so no count can go wrong: sizes of sets are the counts.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
@@ -16,14 +16,16 @@ from redis import Redis
 
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word, reaching, run_script
-from jobs.broker.times import as_text, number_of
+from jobs.broker.times import DAY, as_text, number_of
 from jobs.errors import BatchEndedError, BatchNotFoundError
 from jobs.record import more
 from jobs.record.new_jobs import NewJob
 from jobs.record.prerequisites import Prerequisites
 
 CREATOR = "creator"  # holds a new batch open until all of its jobs are written
+AGAIN = "again"  # holds a flow open until the steps that are to run again have been enqueued
 DEEPEST = 10  # batches in one another
+RESULTS_KEPT = 365 * DAY  # seconds that the results of steps are kept; the sweep changes that once the flow has ended
 READ_AT_ONCE = 200  # members that a round trip asks for
 SUCCESS, COMPLETE, DEAD = EVENTS = ("success", "complete", "dead")
 CHILD = "batch:"  # begins the member that stands for a child
@@ -146,14 +148,31 @@ def hold(client: Redis, batch_id: str, holder: str) -> None:
     _ask(client, batch_id, "hold", holder, refused=batch_id)
 
 
-def seal(client: Redis, batch_id: str, holder: str = CREATOR) -> None:
-    """All jobs of that holder are written: hold the batch open no longer. Raises BatchNotFoundError."""
-    _ask(client, batch_id, "seal", holder, refused=batch_id)
+def seal(client: Redis, batch_id: str, holder: str = CREATOR, withdrawn: Iterable[str] = ()) -> None:
+    """
+    All jobs of that holder are written: hold the batch open no longer. `withdrawn`: those that never will be, because a
+    person cancelled or deleted them in the outbox; they count as deleted. Raises BatchNotFoundError.
+    """
+    _ask(client, batch_id, "seal", holder, *withdrawn, refused=batch_id)
+
+
+def run_again(client: Redis, batch_id: str, steps: Mapping[str, bytes]) -> None:
+    """Say which steps of a flow are to run again, and what each lacks then. Raises BatchNotFoundError."""
+    _ask(client, batch_id, "again", *(word for step in steps.items() for word in step), refused=batch_id)
 
 
 def cancel(client: Redis, batch_id: str) -> None:
     """Let nothing more be added, and nobody hold the batch open. Raises BatchNotFoundError."""
     _ask(client, batch_id, "cancel", refused=batch_id)
+
+
+def steps_to_run_again(client: Redis, batch_id: str) -> dict[str, bytes]:
+    """Return the steps of a flow that are to run again, and what each lacks then."""
+    with reaching(client):
+        answer: Any = run_script(client, _BATCH, [], [keys.RQ, batch_id, "steps"], is_repeatable=True)
+    if isinstance(answer, bytes):
+        raise not_found(batch_id)
+    return {as_text(step): lacked for step, lacked in zip(answer[::2], answer[1::2], strict=True)}
 
 
 def sweep(client: Redis, batch_id: str, most: int) -> int:
@@ -219,23 +238,39 @@ def listed(client: Redis, first: int, number: int) -> list[str]:
 def keys_of(batch_id: str) -> list[str]:
     """Return all keys of a batch."""
     members = [keys.batch_members(state, batch_id) for state in MemberState]
-    return [keys.batch(batch_id), keys.batch_holds(batch_id), keys.batch_duplicates(batch_id), *members]
+    others = [each(batch_id) for each in (keys.batch_duplicates, keys.batch_children, keys.batch_again)]
+    return [keys.batch(batch_id), keys.batch_holds(batch_id), *others, *members]
 
 
-def have_arrived(client: Redis, batch_id: str, ids: Sequence[str]) -> bool:
-    """Whether all of these durable jobs, and children as `batch:<id>`, have become members or duplicates of members."""
+def is_held(client: Redis, batch_id: str, holder: str) -> bool:
+    """Whether that holder still keeps the batch open."""
+    with reaching(client):
+        return bool(client.sismember(keys.batch_holds(batch_id), holder))
+
+
+def withdrawn(client: Redis, batch_id: str, ids: Sequence[str]) -> list[str] | None:
+    """
+    Return None as long as some of these durable jobs, and children as `batch:<id>`, are to become members or duplicates
+    of members; then those that never will, because a person cancelled or deleted them in the outbox.
+    """
     sets = [keys.batch_duplicates(batch_id), *(keys.batch_members(state, batch_id) for state in MemberState)]
+    found = []
     for first in range(0, len(ids), READ_AT_ONCE):
         some = ids[first : first + READ_AT_ONCE]
         with reaching(client), client.pipeline(transaction=False) as pipeline:
             for member in some:
                 for key in sets:
                     pipeline.sismember(key, member)
-            answers = pipeline.execute()
-        for at in range(0, len(answers), len(sets)):
-            if not any(answers[at : at + len(sets)]):
-                return False
-    return True
+                pipeline.exists(keys.gone(member))
+            answers = iter(pipeline.execute())
+        for member in some:
+            has_arrived = sum(next(answers) for _ in sets)
+            is_gone = next(answers)
+            if not has_arrived and not is_gone:
+                return None
+            if not has_arrived:
+                found.append(member)
+    return found
 
 
 def _header(record: Mapping[Any, Any]) -> Header | None:

@@ -1,19 +1,15 @@
 """A workflow: a batch whose jobs wait for each other, and take each other's results as arguments."""
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeVar, get_type_hints, overload
 
-import orjson
-
-from jobs import control, queues
-from jobs.batches import members
+from jobs import queues
+from jobs.batches import members, rerun
 from jobs.batches.batch import CURRENT, Batch
-from jobs.batches.record import MemberState, Prepared
+from jobs.batches.record import RESULTS_KEPT, MemberState, Prepared
 from jobs.broker import keys
 from jobs.broker.connections import reaching
-from jobs.broker.times import DAY
 from jobs.client.context import capture
 from jobs.client.new_job import new_job
 from jobs.errors import FlowError
@@ -26,8 +22,6 @@ from jobs.record.references import Result
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 OnFailure = Literal["block", "run", "cancel"]
-
-YEAR = 365 * DAY  # seconds that the results of steps are kept, unless the flow succeeds before
 
 
 class _Calls(Protocol[R]):
@@ -162,7 +156,7 @@ class Workflow(Batch):
         first = Prerequisites(tuple(before), on_failure != "block")
         with references.allowed():
             new = new_job(command, args, fields, queue=queue, prerequisites=first, context=capture(), durable=durable)
-        kept = more.added((*new.fields, "result_ttl", YEAR), more.FEW)
+        kept = more.added((*new.fields, "result_ttl", RESULTS_KEPT), more.FEW)
         kept += ("on_failure", on_failure) if on_failure != "block" and before else ()
         (job,) = self._block.take([new._replace(fields=kept, lock=None, collapse=None)])
         step: Step[Any] = Step(job, command.__qualname__, _returns(command), tuple(before))
@@ -180,24 +174,23 @@ class Workflow(Batch):
 
     def retry_from(self, step: "Step[Any] | MandateJob[Any] | str") -> int:
         """
-        Run a step that has ended again, and every step after it. Returns how many jobs were enqueued or wait again.
+        Run a step that has ended again, and every step after it. Returns how many jobs were enqueued or wait again. If
+        this process dies, a worker does the rest.
 
-        Raises FlowError if it is no step of this flow, RedisUnavailableError.
+        Raises FlowError if it is no step of this flow, BatchNotFoundError, RedisUnavailableError.
         """
         first = step if isinstance(step, str) else str(step.id)
         graph = self.graph()
         if first not in graph:
             raise FlowError(f"{first!r} is no step of flow {self.id}.")
-        client, number = self._server(), 0
-        again = _downstream(graph, first)
-        for job_id in again:
-            waits = [each for each in graph[job_id] if each in again]
-            if waits:  # what a cancelled job lacks, it waits for when it is retried
-                any_end = client.hget(keys.job(job_id), "on_failure") is not None
-                client.hset(keys.job(job_id), "lacked", orjson.dumps({"waits": waits, "any": any_end}))
-            job = MandateJob.handle(job_id, "", b"", client)
-            number += control.run_again(job)
-        return number
+        client = self._server()
+        with reaching(client), client.pipeline(transaction=False) as pipeline:
+            for job_id in graph:
+                pipeline.hexists(keys.job(job_id), "on_failure")
+            answers = pipeline.execute()
+        any_end = {job_id for job_id, is_said in zip(graph, answers, strict=True) if is_said}
+        rerun.begin(client, self.id, graph, first, any_end=any_end)
+        return rerun.carry_on(client, self.id)
 
     def graph(self) -> dict[str, list[str]]:
         """Return the ids of the steps that have a record, each with those before it; in order of their edges."""
@@ -211,7 +204,7 @@ class Workflow(Batch):
                     answers = pipeline.execute()
                 for job_id, field in zip(some, answers, strict=True):
                     found[job_id] = prerequisites.jobs_of(prerequisites.listed(field or b""))
-        return _sorted(found)
+        return rerun.in_order(found)
 
 
 def _returns(command: Any) -> Any:
@@ -219,30 +212,3 @@ def _returns(command: Any) -> Any:
         return get_type_hints(command.call).get("return", references.UNKNOWN)
     except (NameError, TypeError, AttributeError):  # a forward reference under TYPE_CHECKING
         return references.UNKNOWN
-
-
-def _sorted(graph: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Return the same with each step after those that it waits for."""
-    left = {job_id: len([each for each in first if each in graph]) for job_id, first in graph.items()}
-    after: dict[str, list[str]] = {}
-    for job_id, first in graph.items():
-        for each in first:
-            after.setdefault(each, []).append(job_id)
-    ready = deque(sorted(job_id for job_id, number in left.items() if not number))
-    ordered: dict[str, list[str]] = {}
-    while ready:
-        job_id = ready.popleft()
-        ordered[job_id] = graph[job_id]
-        for each in after.get(job_id, ()):
-            left[each] -= 1
-            if not left[each]:
-                ready.append(each)
-    return ordered
-
-
-def _downstream(graph: dict[str, list[str]], first: str) -> list[str]:
-    again = [first]
-    for job_id, before in graph.items():
-        if job_id != first and any(each in again for each in before):
-            again.append(job_id)
-    return again

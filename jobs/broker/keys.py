@@ -232,6 +232,16 @@ def batch_duplicates(batch_id: str) -> str:
     return f"jobs:batch:duplicates:{batch_id}"
 
 
+def batch_children(batch_id: str) -> str:
+    """The ids of the batches in a batch, a set."""
+    return f"jobs:batch:children:{batch_id}"
+
+
+def batch_again(batch_id: str) -> str:
+    """The steps of a flow that are to run again, each with what it lacks then, a hash."""
+    return f"jobs:batch:again:{batch_id}"
+
+
 # --- ours: recurring entries -----------------------------------------------------------------
 
 ENTRIES = "jobs:schedule"  # a set of the ids of all entries
@@ -346,7 +356,7 @@ REGISTRIES = ("wip", "scheduled", "deferred", "finished", "failed", "canceled") 
 TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above, in the server's words
     **dict.fromkeys((QUEUES, WORKERS, PAUSED, LINKING, RELEASING, OUTBOX_ENDED, ENTRIES, retried), "set"),
     **dict.fromkeys((workers_of, plain, waits, unlinked, dependents, followers, waiters), "set"),
-    **dict.fromkeys((batch_members, batch_holds, batch_duplicates), "set"),
+    **dict.fromkeys((batch_members, batch_holds, batch_duplicates, batch_children), "set"),
     **dict.fromkeys((SCHEDULED_BY_RQ_SCHEDULER, ALIVE, CODE_VERSIONS, LISTS, CHANGES, PROFILES, ERRORS), "zset"),
     **dict.fromkeys((OUTBOX_PLAIN, BATCHES, registry, ready, processes_of, doormen), "zset"),
     **dict.fromkeys(
@@ -354,6 +364,7 @@ TYPES: dict[str | Callable[..., str], str] = {  # of each key and function above
         "hash",
     ),
     **dict.fromkeys((counts, counts_of_hour, counts_so_far, total_so_far, digest, samples, error, errors_of), "hash"),
+    batch_again: "hash",
     **dict.fromkeys((SUSPENDED, HEARD, SILENCE, PROBE, COUNTS_SUMMED, stacks, lease, gone, sent), "string"),
     **dict.fromkeys((unique, collapse), "string"),
     **dict.fromkeys((queue, runs, bell, recall, activity_of), "list"),

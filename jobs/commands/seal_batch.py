@@ -2,15 +2,12 @@
 
 from typing import Any
 
-from jobs import conf
-from jobs.batches import record
-from jobs.batches.record import NewHeader
+from jobs import conf, runtime
+from jobs.batches import openings, record
 from jobs.broker.connections import get_connection
-from jobs.errors import BatchEndedError
 from jobs.mandate import Mandate
-from jobs.safe_logging import safe_logger
 
-logger = safe_logger("jobs")
+LONGEST_PAUSE = 60.0  # seconds between two looks at jobs that have not arrived
 
 
 class SealBatch(Mandate):
@@ -28,12 +25,12 @@ class SealBatch(Mandate):
         job = self.job
         client = get_connection(job.origin if job else self.queue)
         if self.header is not None:
-            header = NewHeader(**self.header)
-            try:
-                record.create(client, self.batch_id, header, later=True)
-            except BatchEndedError as error:  # its jobs run all the same
-                logger.error("batch %s has no parent: %s", self.batch_id, error)
-                record.create(client, self.batch_id, header._replace(parent=""))
-        if not record.have_arrived(client, self.batch_id, self.expected):
-            self.requeue_job(1)
-        record.seal(client, self.batch_id, self.holder)
+            openings.write_later(client, self.batch_id, self.header)
+        if not record.is_held(client, self.batch_id, self.holder):
+            return  # a person has sealed or cancelled it, or this is done
+        withdrawn = record.withdrawn(client, self.batch_id, self.expected)
+        if withdrawn is None:
+            created = job.created_at if job else None
+            age = runtime.now() - created.timestamp() if created else 0.0
+            self.requeue_job(min(LONGEST_PAUSE, max(1.0, age / 10)))
+        record.seal(client, self.batch_id, self.holder, withdrawn)

@@ -5,7 +5,7 @@ Readers of jobs (`job.state`, prerequisites, RQ's own `Job.fetch`) read it as th
 is in `scripts`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from types import SimpleNamespace
 from typing import Any, NoReturn, Self
 
@@ -61,10 +61,10 @@ class Memory:
     def get(self, key: Any) -> bytes | None:
         return self._ask("GET", key)  # type: ignore[no-any-return]
 
-    def smembers(self, key: Any) -> set[bytes]:
+    def smembers(self, key: Any) -> Set[bytes]:
         return set(self._ask("SMEMBERS", key))
 
-    def sunion(self, keys: Sequence[Any]) -> set[bytes]:
+    def sunion(self, keys: Sequence[Any]) -> Set[bytes]:
         return set().union(*map(self.smembers, keys))
 
     def sadd(self, key: Any, *members: Word) -> int:
@@ -112,6 +112,9 @@ class Memory:
     def xrevrange(self, key: Any, last: str = "+", first: str = "-", count: int | None = None) -> list[Any]:
         options = () if count is None else ("COUNT", count)
         return [(entry_id, _pairs(words)) for entry_id, words in self._ask("XREVRANGE", key, last, first, *options)]
+
+    def set(self, key: Any, value: Word, *, ex: int) -> bool:
+        return bool(self._ask("SET", key, value, "EX", ex))
 
     def pipeline(self, transaction: bool = True) -> "_Pipeline":
         return _Pipeline(self)

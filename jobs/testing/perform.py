@@ -16,6 +16,8 @@ from asgiref.sync import sync_to_async
 
 from jobs import conf, queues
 from jobs.attempts.outcomes import Amended, Dead, Retried
+from jobs.batches.batch import Batch
+from jobs.batches.record import CHILD
 from jobs.broker import keys
 from jobs.job import MandateJob
 from jobs.record.states import ENDED
@@ -227,6 +229,8 @@ class Performer:
                     break
 
     def _has_ended(self, job_id: str) -> bool:
+        if job_id.startswith(CHILD):
+            return Batch.handle(job_id.removeprefix(CHILD), self.memory).has_ended  # type: ignore[arg-type]
         state = MandateJob(job_id, connection=self.memory).state  # type: ignore[arg-type]
         return state is not None and state in ENDED
 

@@ -105,7 +105,9 @@ def no_result(job: Any) -> WaitRefusedError:
 
 
 def job_text(job: Any) -> str:
-    """Name a job and its command in a message."""
+    """Name a job and its command, or a batch, in a message."""
+    if text := getattr(job, "text", ""):
+        return str(text)
     try:
         name = job.command_name or job.func_name
     except Exception:  # its payload cannot be read

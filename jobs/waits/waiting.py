@@ -29,18 +29,36 @@ before_wait: Callable[[Any], None] = lambda job: None  # noqa: E731
 
 def wait(job: Any, timeout: Timeout) -> Any:
     """See `MandateJob.wait`."""
-    limit = _limit(timeout)
+    refuse_on_loop(job_text(job), "job.wait()", "job.await_result()")
+    return until_end(job, timeout).value(job)
+
+
+async def await_result(job: Any, timeout: Timeout) -> Any:
+    """See `MandateJob.await_result`."""
+    end = await await_end(job, timeout)
+    return await sync_to_async(end.value)(job) if end.result else end.value(job)
+
+
+def refuse_on_loop(what: str, called: str, instead: str) -> None:
+    """Raise WaitRefusedError on an event loop. `called`: what would block it; `instead`: what to await."""
     if _get_running_loop() is not None:
         raise WaitRefusedError(
-            f"{job_text(job)} cannot be waited for here: job.wait() would block the event loop. "
-            "Use `await job.await_result()`."
+            f"{what} cannot be waited for here: {called} would block the event loop. Use `await {instead}`."
         )
+
+
+def until_end(job: Any, timeout: Timeout) -> End:
+    """
+    Return the end of a job, or of what stands for a batch as a job does. Raises ValueError, WaitRefusedError,
+    WaitTimeoutError and RedisUnavailableError.
+    """
+    limit = _limit(timeout)
     _check(job)
     if _is_in_memory(job):
         return _perform(job)
     until = time.monotonic() + limit
     if (end := _read(job)) is not None:  # a job that has ended needs no thread and no connection
-        return end.value(job)
+        return end
     while True:
         waiter = Waiter(job)
         server = listener.begin(waiter)
@@ -51,18 +69,18 @@ def wait(job: Any, timeout: Timeout) -> Any:
         finally:
             server.drop(waiter)
         if (end := _end(job, waiter, answer)) is not None:
-            return end.value(job)
+            return end
 
 
-async def await_result(job: Any, timeout: Timeout) -> Any:
-    """See `MandateJob.await_result`."""
+async def await_end(job: Any, timeout: Timeout) -> End:
+    """`until_end` for async code."""
     limit = _limit(timeout)
     _check(job)
     if _is_in_memory(job):
         return await sync_to_async(_perform)(job)
     until = time.monotonic() + limit
     if not limit and (end := await sync_to_async(_read, thread_sensitive=False)(job)) is not None:
-        return await sync_to_async(end.value)(job)
+        return end
     while True:
         waiter = Waiter(job)
         server = listener.begin(waiter)
@@ -74,7 +92,7 @@ async def await_result(job: Any, timeout: Timeout) -> Any:
         finally:
             server.drop(waiter)
         if (end := _end(job, waiter, answer)) is not None:
-            return await sync_to_async(end.value)(job) if end.result else end.value(job)
+            return end
 
 
 def _read(job: Any) -> End | None:
@@ -122,7 +140,7 @@ def _check(job: Any) -> None:
     if not job.is_written and job.transactions is not None:
         if _is_open(job.transactions):
             raise WaitRefusedError(
-                f"{job_text(job)} cannot be waited for: it is enqueued when the open transaction of the database "
+                f"{job_text(job)} cannot be waited for: it is written when the open transaction of the database "
                 f"{job.transactions.aliases[0]!r} commits, and that waits for this call. Wait after the transaction."
             )
         if job.transactions.are_over and not job.is_durable:
@@ -155,7 +173,7 @@ def _is_in_memory(job: Any) -> bool:
     return runtime.stand_in is not None and not isinstance(job.connection, Redis)
 
 
-def _perform(job: Any) -> Any:
+def _perform(job: Any) -> End:
     """Perform what is due, as often as it takes. Raises WaitTimeoutError if the job has not ended then."""
     with reaching(job.connection):
         job.connection.perform_until_ended(job.id)
@@ -170,4 +188,4 @@ def _perform(job: Any) -> Any:
             f"{job_text(job)} is {state}, and nothing that is due is left to perform. Move the clock on first, with "
             "`jobs.travel(...)`, or perform what it waits for."
         )
-    return end.value(job)
+    return end

@@ -9,10 +9,11 @@ from typing import Any
 from redis import Redis
 
 from jobs import control, runtime
-from jobs.batches import members, record
+from jobs.batches import members, record, rerun
+from jobs.batches.record import RESULTS_KEPT, MemberState
 from jobs.broker import keys
 from jobs.broker.lease import Lease
-from jobs.broker.times import DAY, as_text
+from jobs.broker.times import DAY, as_text, number_of
 from jobs.errors import ChangeRefusedError
 from jobs.job import MandateJob
 from jobs.safe_logging import safe_logger
@@ -22,6 +23,7 @@ logger = safe_logger("jobs.worker")
 
 LEASE = 15_000  # milliseconds in which other workers leave the work to this one
 EVERY = 5.0  # seconds between two turns
+RENEWED = 30 * DAY  # seconds after which the results of a flow that has not ended are kept for RESULTS_KEPT again
 BATCHES, MEMBERS = 20, 50  # batches in a turn, and members at random of each
 
 
@@ -49,27 +51,44 @@ class BatchSweep:
         for member, score in zip(listed[::2], listed[1::2], strict=True):
             batch_id = as_text(member)
             is_written = record.sweep(self._client, batch_id, MEMBERS) >= 0
-            if is_written and self._is_to_be_freed(batch_id):
-                self._free(batch_id)
+            if is_written:
+                self._look_at_flow(batch_id)
             if not is_written and float(score) < runtime.now() - DAY:
                 forgotten += self._forget(batch_id)
         self._place = self._place + BATCHES - forgotten if len(listed) == 2 * BATCHES else 0
 
-    def _is_to_be_freed(self, batch_id: str) -> bool:
-        values: Any = self._client.hmget(keys.batch(batch_id), "flow", "success", "freed")
-        return bool(values[0] and values[1] and not values[2])
+    def _look_at_flow(self, batch_id: str) -> None:
+        """
+        Keep the results of a flow's steps until it has ended, and then as long as its record, a day at least.
 
-    def _free(self, batch_id: str) -> None:
-        """Keep the results of a successful flow for a day more: no step takes them any longer."""
-        forget_at = int(runtime.now()) + DAY
-        for some in members.slices(members.job_ids(self._client, batch_id, "finished")):
+        Enqueue the steps that are to run again, if the process that wanted it is gone.
+        """
+        values: Any = self._client.hmget(keys.batch(batch_id), "flow", "created", "kept", "freed")
+        is_flow, created, kept, freed = values
+        if not is_flow:
+            return
+        rerun.carry_on(self._client, batch_id)
+        now, is_open = (
+            runtime.now(),
+            self._client.exists(keys.batch_holds(batch_id), keys.batch_members(MemberState.PENDING, batch_id)),
+        )
+        if is_open:
+            if now - number_of(created if kept is None else kept) > RENEWED:
+                self._keep_results(batch_id, now + RESULTS_KEPT, "kept")
+        elif not freed:
+            left: Any = self._client.ttl(keys.batch(batch_id))
+            self._keep_results(batch_id, now + max(DAY, left), "freed")
+
+    def _keep_results(self, batch_id: str, until: float, note: str) -> None:
+        """Let the finished steps and their results expire at that time, and note when this was done."""
+        for some in members.slices(members.job_ids(self._client, batch_id, MemberState.FINISHED)):
             with self._client.pipeline(transaction=False) as pipeline:
                 for job in members.handles(self._client, some):
-                    pipeline.expireat(keys.job(job.id), forget_at)
-                    pipeline.expireat(keys.results(job.id), forget_at)
-                    pipeline.zadd(keys.registry("finished", job.origin), {job.id: forget_at}, xx=True)
+                    pipeline.expireat(keys.job(job.id), int(until))
+                    pipeline.expireat(keys.results(job.id), int(until))
+                    pipeline.zadd(keys.registry("finished", job.origin), {job.id: int(until)}, xx=True)
                 pipeline.execute()
-        self._client.hset(keys.batch(batch_id), "freed", 1)
+        self._client.hset(keys.batch(batch_id), note, int(runtime.now()))
 
     def _forget(self, batch_id: str) -> bool:
         """

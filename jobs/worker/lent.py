@@ -7,6 +7,7 @@ between two jobs of a thread. So no call meets the session, the transaction or t
 never more connections than threads.
 """
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,8 @@ from jobs.attempts.claim import Claim, Row
 from jobs.attempts.interrupt import Interruptible
 from jobs.attempts.loop_task import LoopTask, running
 from jobs.errors import ConnectionAcrossCallsError
+from jobs.worker.at_work import LOOP, NOBODY
+from jobs.worker.scoreboard import Board
 from jobs.worker.surroundings import Surroundings
 
 CLOSING = 1.0  # seconds that threads have to return at the end
@@ -32,13 +35,15 @@ _NO_CLAIM = Claim(list(Row(b"(no job: of the loop's lifespan)", b"", b"", b"", b
 class LentThreads(ThreadPoolExecutor):
     """At most so many threads. Hand it to asgiref and asyncio as the executor of an event loop."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, board: Board) -> None:
         super().__init__(most, "jobs-lent", initializer=self._begin)
         self._here = threading.local()
+        self._board, self._numbers = board, itertools.count(LOOP + 1)
         self._number = 0  # of the threads that have begun
 
     def _begin(self) -> None:
-        self._here.thread = _LentThread()
+        number = next(self._numbers)
+        self._here.thread = _LentThread(partial(self._board.work, number))
         self._number += 1
 
     def close(self) -> None:
@@ -64,7 +69,9 @@ class LentThreads(ThreadPoolExecutor):
 
 
 class _LentThread:
-    def __init__(self) -> None:
+    def __init__(self, work: Callable[[int], None]) -> None:
+        """`work(place)` shows on the board for which task it works."""
+        self._work = work
         self.interruptible = Interruptible()
         self.native_id = threading.current_thread().native_id
         self._surroundings = Surroundings()
@@ -79,6 +86,7 @@ class _LentThread:
         is_of_command = task is not None and task.is_armed  # else the engine's own, which nothing interrupts
         if task is not None:
             task.lent.add(self)
+            self._work(task.number)
         try:
             result = self.interruptible.run(claim, call, _own(call)) if is_of_command else call()
             if task is not None:
@@ -93,6 +101,7 @@ class _LentThread:
             self._surroundings.restore(claim or _NO_CLAIM)
             if task is not None:
                 task.lent.discard(self)
+                self._work(NOBODY)
 
 
 _ADVICE = (

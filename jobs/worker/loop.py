@@ -10,16 +10,14 @@ import contextlib
 import contextvars
 import threading
 import time
-import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from math import inf
 from typing import Any
 
 from asgiref.sync import AsyncToSync
-from django.utils.module_loading import import_string
 
-from jobs import conf
+from jobs import lifespan
 from jobs.attempts import failures
 from jobs.attempts.claim import Claim
 from jobs.attempts.current import Attempt
@@ -28,6 +26,7 @@ from jobs.attempts.loop_task import LoopTask, running
 from jobs.attempts.outcomes import Ended, Finished, GivenBack, Outcome
 from jobs.record import display
 from jobs.safe_logging import safe_logger
+from jobs.worker.at_work import AtWork, Noted
 from jobs.worker.lent import LentThreads
 from jobs.worker.scoreboard import Board
 from jobs.worker.surroundings import new_context, share_caches
@@ -55,8 +54,7 @@ class Loop(threading.Thread):
         super().__init__(name="jobs-loop", daemon=True)
         self.loop: asyncio.AbstractEventLoop = new_event_loop()
         self.running: set[LoopTask] = set()  # the tasks that have a claim
-        # Whose code a task runs that is not of a claim itself.
-        self.owners: weakref.WeakKeyDictionary[asyncio.Task[Any], LoopTask] = weakref.WeakKeyDictionary()
+        self.at_work = AtWork(board)
         self.finished = self.failed = 0
         self.working = 0.0  # seconds, of all tasks together
         self.error: BaseException | None = None  # why the lifespan cannot be entered, or the loop has ended
@@ -86,11 +84,8 @@ class Loop(threading.Thread):
 
     def blocker(self) -> Claim | None:
         """Return the claim whose code the loop's thread runs now; None if it is none of a command's."""
-        current = asyncio.current_task(self.loop)
-        if current is None:
-            return None
-        owner = self.owners.get(current) or next((each for each in list(self.running) if each.task is current), None)
-        return owner.claim if owner is not None else None
+        task = self.at_work.task
+        return task.claim if task is not None else None
 
     def drop(self) -> None:
         """Cancel every task, and start none. The jobs of those that end by it go back to their queues."""
@@ -109,7 +104,7 @@ class Loop(threading.Thread):
     # --- in its thread ---------------------------------------------------------------------------
 
     def run(self) -> None:
-        lent = LentThreads(max(1, self._board.threads))
+        lent = LentThreads(max(1, self._board.threads), self._board)
         self.loop.set_default_executor(lent)
         AsyncToSync.loop_thread_executors[self.loop] = lent  # type: ignore[assignment]  # any executor does
         self.loop.set_task_factory(self._new_task)
@@ -136,19 +131,18 @@ class Loop(threading.Thread):
             self._ended()
 
     async def _live(self) -> None:
-        path = conf.get("LOOP_LIFESPAN")
-        async with import_string(path)() if path else contextlib.nullcontext():
+        async with lifespan.find()():
             self._is_begun.set()
             await self._leaves.wait()
 
     def _new_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
         """Note for which command a task is created, by its own code or a library's."""
-        created: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
         context = options.get("context")
         owner = running.get() if context is None else context.get(running)
-        if owner is not None and owner.claim is not None:
-            owner.children.add(created)
-            self.owners[created] = owner
+        if owner is None or owner.claim is None:
+            return asyncio.Task(coroutine, loop=loop, **options)
+        created: asyncio.Task[Any] = asyncio.Task(Noted(coroutine, owner, self.at_work), loop=loop, **options)
+        owner.children.add(created)
         return created
 
     def _start(self, claims: list[Claim]) -> None:
@@ -161,7 +155,8 @@ class Loop(threading.Thread):
             claim.deadline = inf if claim.limit is None else claim.started + claim.limit
             self._board.start(task.number, claim.started, claim.deadline, claim.id, claim.execution, claim.queue)
             self.running.add(task)
-            task.task = asyncio.Task(self._perform(claim, task), loop=self.loop, context=self._context.copy())
+            steps = Noted(self._perform(claim, task), task, self.at_work)
+            task.task = asyncio.Task(steps, loop=self.loop, context=self._context.copy())
 
     async def _perform(self, claim: Claim, task: LoopTask) -> None:
         running.set(task)
@@ -190,8 +185,8 @@ class Waiting:
         context = contextvars.copy_context()
 
         def start() -> None:
-            self._task.task = asyncio.Task(self._perform(call), loop=loop.loop, context=context)
-            loop.owners[self._task.task] = self._task
+            steps = Noted(self._perform(call), self._task, loop.at_work)
+            self._task.task = asyncio.Task(steps, loop=loop.loop, context=context)
 
         loop.loop.call_soon_threadsafe(start)
 

@@ -85,9 +85,11 @@ class LoopSide:
         if self.thread.running:
             self.thread.drop()
             until = time.monotonic() + CANCELLED
-            while self.thread.running and time.monotonic() < until:
+            while self.thread.running and self.thread.is_alive() and time.monotonic() < until:
                 time.sleep(0.02)
         self.thread.leave(LIFESPAN)
+        if self.failure is not None:
+            self._board.blame_tasks()
 
     def _attend(self) -> None:
         try:

@@ -89,12 +89,12 @@ class Process:
 
     def suspects(self) -> list[str]:
         """
-        Return the executions of a child that is gone that count towards poison: all that ran if it died by itself, none
-        if it ended properly, those given to `kill` if the parent killed it.
+        Return the executions of a child that is gone that count towards poison: those at work if it died by itself,
+        none if it ended properly, those given to `kill` if the parent killed it.
         """
         if self._suspects is not None:
             return self._suspects
-        return [] if self.ended_properly else [job.execution for job in self.board.running()]
+        return [] if self.ended_properly else [job.execution for job in self.board.at_work()]
 
     def overdue(self, now: float, limit: float) -> list[Running]:
         """Return the running executions whose deadline was more than `limit` seconds ago."""

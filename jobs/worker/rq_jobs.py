@@ -40,9 +40,10 @@ AWAY = (*UNREACHABLE, MasterDownError, OutOfMemoryError, ReadOnlyError)  # error
 # In one step: a job that was deleted meanwhile must not get a record again.
 _NOTE_REASON = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'reason', ARGV[1]) end"
 
-_STAY_CANCELLED = (
-    "if redis.call('ZSCORE', KEYS[2], ARGV[1]) and redis.call('HGET', KEYS[1], 'status') == 'started' then "
-    "redis.call('HSET', KEYS[1], 'status', 'canceled') end"
+# A worker may have died meanwhile, or stood still, and the job may have gone on, or have been cancelled.
+_BEGIN = (
+    "if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end redis.call('PERSIST', KEYS[1]) "
+    "redis.call('HSET', KEYS[1], unpack(ARGV, 2)) return 1"
 )
 
 STOPPED = "Job stopped by user, work-horse terminated."  # RQ's text of the result
@@ -103,15 +104,17 @@ class PlainRunner(SimpleWorker):
     # --- RQ's writes -----------------------------------------------------------------------------
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
+        """Mark the job as started, as RQ's code does, if its claim is held: the request may come late."""
+        begun = _Fields()
+        job.prepare_for_execution(self.name, cast(Any, begun))
+        claimed = keys.registry("wip", self._claim.queue_name)
+        member = self._claim.id + b":" + self._claim.execution
         try:
-            super().prepare_job_execution(job, remove_from_intermediate_queue)
+            if not self.connection.eval(_BEGIN, 2, job.key, claimed, member, *begun.words):
+                raise NotOurs
         except AWAY:
             self._unreached = True
             raise
-        if not self._holds_claim():  # it was cancelled just before RQ's code marked it as started
-            touched = (job.key, keys.registry("canceled", self._claim.queue_name))
-            self._patiently(lambda: self.connection.eval(_STAY_CANCELLED, len(touched), *touched, job.id))
-            raise NotOurs
 
     def handle_execution_ended(self, job: Job, queue: Any, heartbeat_ttl: int) -> None:
         if self._unreached or not self._holds_claim():
@@ -228,6 +231,15 @@ class PlainRunner(SimpleWorker):
 
     def procline(self, message: str) -> None:
         """Leave the process title alone: the process has many threads."""
+
+
+class _Fields:
+    """Takes the place of the pipeline in which RQ's code sets fields of a record."""
+
+    words: list[Any]
+
+    def hset(self, key: bytes, mapping: dict[str, Any]) -> None:
+        self.words = [word for pair in mapping.items() for word in pair]
 
 
 class _RqLogger(SafeLogger):

@@ -9,6 +9,7 @@ import mmap
 import os
 import struct
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
@@ -21,6 +22,8 @@ _HEAD = struct.Struct("qqd")  # finished, failed, working seconds
 _FETCHED, _MINDED, _BREATHS, _LAG = 0, 1, 2, 3  # positions of the turns, behind the head
 _TURNS = 4 * struct.calcsize("d")
 _END = struct.Struct("qq")  # the pid of the process that has ended properly, and what follows it
+_PLACE = struct.Struct("q")  # 1 and the place of the task whose code a thread runs; 0: of none
+_ALL = -1  # in the place of that: any task may be the cause of the end
 PAUSABLE = 64  # queues that a worker may serve
 
 NO_MORE, ANOTHER = 0, 1  # what follows a child that has ended properly: nothing, or its replacement
@@ -52,12 +55,14 @@ class Board:
         self._end = _HEAD.size + _TURNS
         self._retiring = self._end + _END.size
         self._pauses = self._retiring + 8
-        self._slots = self._pauses + PAUSABLE
+        self._working = self._pauses + PAUSABLE
+        self._slots = self._working + _PLACE.size * (1 + max(1, threads) if tasks else 0)
         self._map()
 
     def _map(self) -> None:
         self._memory = mmap.mmap(-1, self._slots + self._places * _SLOT.size)
         self._turns = memoryview(self._memory)[_HEAD.size : self._end].cast("d")
+        self._works = memoryview(self._memory)[self._working : self._slots].cast("q")
 
     def detach(self) -> None:
         """Make the board private, in a process that a job has forked: no other process sees its writes from here on."""
@@ -89,12 +94,34 @@ class Board:
         The parent: the running jobs; only those of tasks, or only those of threads, if `tasks` is given. A half-written
         slot names a claim that does not exist.
         """
+        return self._at(range(self.threads if tasks else 0, self.threads if tasks is False else self._places))
+
+    def _at(self, places: Iterable[int]) -> list[Running]:
         jobs = []
-        for thread in range(self.threads if tasks else 0, self.threads if tasks is False else self._places):
+        for thread in places:
             started, deadline, execution, queue, job_id = self._read(thread)
             if started and execution:
                 jobs.append(Running(started, deadline, job_id, execution, queue))
         return jobs
+
+    def work(self, thread: int, place: int) -> None:
+        """The child: a thread of the loop (0: its own; others are lent) runs code of the task at that place."""
+        self._works[thread] = place + 1
+
+    def blame_tasks(self) -> None:
+        """The child: it ends because its event loop does not go on, and any task may be the cause."""
+        self._works[0] = _ALL
+
+    def at_work(self) -> list[Running]:
+        """
+        The parent, of a child that has died: the running jobs whose code ran then. They are those of threads, and those
+        of the tasks of which the loop or a lent thread ran a part. All running jobs if there is none of these: then a
+        callback or a thread of a library may be the cause.
+        """
+        places = [place - 1 for place in self._works if place]
+        if _ALL - 1 in places:
+            return self.running(tasks=True)
+        return self._at([*range(self.threads), *places]) or self.running()
 
     def _read(self, thread: int) -> tuple[float, float, str, str, str]:
         slot = _SLOT.unpack_from(self._memory, self._slots + thread * _SLOT.size)

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from jobs.broker.connections import get_connection
 from jobs.errors import RedisUnavailableError
 from jobs.job import MandateJob
 from jobs.queues import get_queue
+from tests.chaos.batches import Batches, check_the_batches
 from tests.chaos.conditions import remove_garbage
 from tests.chaos.faults import LASTING, Faults
 from tests.sample import functions
@@ -39,7 +41,7 @@ class Load:
     """Defers jobs at a steady pace, and knows which were accepted. Where that raised, nobody can know."""
 
     def __init__(self, chance):
-        self.accepted, self.unknown, self.rude = {}, set(), {}
+        self.accepted, self.unknown, self.rude, self.batches = {}, set(), {}, Batches()
         self._chance, self._ended = chance, threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)  # a test that fails does not hold the process
         self._thread.start()
@@ -65,7 +67,11 @@ class Load:
                     jobs = [write_by_hand(queue, row) for row in rows]
                 else:
                     command = self._chance.choice([Record, Record, RecordAsync, RecordLimited])
-                    jobs = command.defer_many(rows, queue=queue, wait=wait)
+                    of_batch = self._chance.random() < 0.15
+                    defer_many = (
+                        partial(self.batches.defer, command, chance=self._chance) if of_batch else command.defer_many
+                    )
+                    jobs = defer_many(rows, queue=queue, wait=wait)
             except (RedisUnavailableError, RedisError):
                 self.unknown.update(row["number"] for row in rows)
             else:
@@ -111,12 +117,13 @@ def test_nothing_is_lost_whatever_breaks(worker_process, valkey, places, tmp_pat
     faults.stop()
 
     client = get_connection("default")
+    load.batches.seal()
     while True:
         for name in client.zrange("jobs:workers", 0, -1):
             client.zadd("jobs:workers", {name: 1})  # all have been stopped or killed: the thirty seconds pass
         assert worker_process(*QUEUES, burst=True, concurrency=12, async_concurrency=TASKS).wait(300) == 0
         left = [client.zcard(f"rq:scheduled:{queue}") + client.llen(f"rq:queue:{queue}") for queue in QUEUES]
-        if not any(left) and not client.zcard("jobs:limited"):
+        if not any(left) and not client.zcard("jobs:limited") and not client.scard("jobs:releasing"):
             break  # a job that became due as the last worker ended is in its queue now
 
     assert remove_garbage(client) == [], "no worker has taken these"
@@ -140,7 +147,7 @@ def check_the_books(seed, happened, load, client, found, capsys):
     rude = {n: (how, job.state, why(job)) for n, (how, job) in load.rude.items() if job is not None}
     line = (
         f"accepted={len(states)} finished={counts['finished']} dead={counts['dead']} interrupted={len(interrupted)} "
-        f"run_twice={len(twice)} rude={len(rude)} lost={len(lost)} seed={seed}"
+        f"run_twice={len(twice)} rude={len(rude)} batches={len(load.batches.known)} lost={len(lost)} seed={seed}"
     )
     with capsys.disabled():
         print(f"\n{happened}\n{line}")
@@ -180,6 +187,7 @@ def check_the_books(seed, happened, load, client, found, capsys):
     counted = sum(outcomes[f"sample.{each.__name__}", "finished"] for each in (Record, RecordAsync, RecordLimited))
     assert finished <= counted <= finished + len(load.unknown)
     check_the_limits(load, client, interrupted | load.unknown)
+    check_the_batches(load.batches, client, lambda job: client.hexists(job.key, "interrupted_by"))
 
 
 def check_the_limits(load, client, spared):
@@ -201,7 +209,8 @@ def check_the_limits(load, client, spared):
 
 def check_the_times(began, load, client):
     """Commands are kept from their end on by the server's clock, however wrong the clock of their worker was."""
-    ours = {job.id.encode() for job in load.accepted.values() if not is_plain(job)}
+    steps = {job.id for batch, jobs, _ in load.batches.known if batch._is_flow for job in jobs}  # are kept for longer
+    ours = {job.id.encode() for job in load.accepted.values() if not is_plain(job) and job.id not in steps}
     now, far = client.time()[0], 60  # seconds; clocks are set by ten times as much
     ended = {
         job_id: at - KEPT

@@ -50,12 +50,11 @@ def test_nothing_is_lost(point, number, worker_process, tmp_path, places):
     eventually(lambda: places() == expected)
 
 
-def test_a_job_that_the_server_refuses_to_begin_fails_as_a_job(worker_process):
-    """It is not the server that is away: trying again and again would help nobody."""
+def test_a_job_begins_whatever_lies_at_rqs_intermediate_queue(worker_process):
+    """RQ's own worker moves jobs through it, ours does not."""
     queue = get_queue("default")
     get_connection("default").set(queue.intermediate_queue_key, "no list")
     job = queue.enqueue(functions.add, 1, 2)
 
     assert worker_process("default", burst=True).wait() == 0
-    assert job.is_failed
-    assert "WRONGTYPE" in job.latest_result().exc_string
+    assert job.is_finished

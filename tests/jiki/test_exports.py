@@ -22,8 +22,8 @@ from jiki.commands.refresh_statistics import RefreshStatistics
 from jiki.commands.request_export import RequestExport
 from jiki.commands.send_export_email import SendExportEmail
 from jiki.links import export_token, read_export_token
-from jiki.models import DataExport, DataExportFile, ExerciseStatistics
-from jobs import inspection
+from jiki.models import DataExport, DataExportFile, DataExportPart, ExerciseStatistics
+from jobs import control, inspection
 from jobs.testing import assert_idempotent
 from tests.processes import wait_until
 from users.models import User
@@ -177,7 +177,7 @@ def test_the_file_its_state_and_its_mail_come_together_or_not_at_all(pupil, jobs
 
 
 def test_one_that_is_too_large_is_dead_at_once_and_the_page_says_so(pupil, loops, hand_in, page, jobs, monkeypatch):
-    monkeypatch.setattr(archive, "MOST", -1)
+    most, _ = archive.MOST, monkeypatch.setattr(archive, "MOST", -1)
     hand_in(pupil, loops)
     export = DataExport.objects.create(user=pupil)
     job = PrepareExport.defer(export)
@@ -185,6 +185,34 @@ def test_one_that_is_too_large_is_dead_at_once_and_the_page_says_so(pupil, loops
 
     assert (job.state, "more than -1 bytes" in job.reason) == ("dead", True)
     assert "It could not be prepared" in page()
+
+    monkeypatch.setattr(archive, "MOST", most)
+    control.retry(job)  # it goes on with what it has collected
+    jobs.perform_enqueued_jobs()
+    with zipfile.ZipFile(io.BytesIO(bytes(export.file.content))) as found:
+        assert len(found.namelist()) == 5
+
+
+def test_one_that_a_deployment_stops_goes_on_where_it_was(pupil, loops, hand_in, jobs, monkeypatch):
+    collected = []
+    files_of = archive.files_of
+    monkeypatch.setattr(archive, "files_of", lambda each: collected.append(each.pk) or files_of(each))
+    submissions = [hand_in(pupil, loops).pk for _ in range(45)]
+    export = DataExport.objects.create(user=pupil)
+    job = PrepareExport.defer(export)
+    jobs.interrupt(PrepareExport, at="each", after=25)
+    jobs.perform_enqueued_jobs()
+    assert (job.state, export.parts.count()) == ("queued", 20)  # the last five are rolled back with their chunk
+    collected.clear()
+    jobs.interrupt(PrepareExport, at="write")
+    jobs.perform_enqueued_jobs()
+    assert (job.state, collected) == ("queued", submissions[20:])
+    jobs.perform_enqueued_jobs()
+
+    assert (job.state, collected) == ("finished", submissions[20:])
+    assert not DataExportPart.objects.exists()
+    with zipfile.ZipFile(io.BytesIO(bytes(export.file.content))) as found:
+        assert len(found.namelist()) == 3 + 2 * 45
 
 
 # --- the page --------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`manage.py check` reports problems before a job meets them, each with a hint."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -99,6 +100,59 @@ def test_a_webhook_host_that_is_none_is_reported(host, settings):
 
     assert ids(message) == ["jobs.E013"]
     assert repr(host) in message.msg
+
+
+@contextlib.contextmanager
+def plain_lifespan():
+    yield
+
+
+@contextlib.asynccontextmanager
+async def good_lifespan():
+    yield
+
+
+@contextlib.asynccontextmanager
+async def lifespan_of(host):
+    yield
+
+
+async def undecorated():
+    yield
+
+
+async def coroutine(): ...
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("nowhere.lifespan", "cannot be imported: ModuleNotFoundError"),
+        (7, "cannot be imported"),
+        (f"{__name__}.nothing", "cannot be imported: ImportError"),
+        (f"{__name__}.__name__", "cannot be called"),
+        (f"{__name__}.Mandate", "the class has no __aenter__"),
+        (f"{__name__}.undecorated", "lacks the decorator contextlib.asynccontextmanager"),
+        (f"{__name__}.coroutine", "it is a coroutine function"),
+        (f"{__name__}.plain_lifespan", "a plain function with `yield`"),
+        (f"{__name__}.lifespan_of", "takes some"),
+    ],
+)
+def test_a_lifespan_that_is_none_is_reported(path, problem, settings):
+    settings.JOBS = settings.JOBS | {"LOOP_LIFESPAN": path}
+
+    (message,) = checks.check_lifespan(None)
+
+    assert ids(message) == ["jobs.E024"]
+    assert f"JOBS['LOOP_LIFESPAN'] = {path!r}" in message.msg
+    assert problem in message.msg
+
+
+@pytest.mark.parametrize("path", [None, f"{__name__}.good_lifespan", "asyncio.Lock", "contextlib.AsyncExitStack"])
+def test_a_lifespan_is_an_async_context_manager(path, settings):
+    settings.JOBS = settings.JOBS | {"LOOP_LIFESPAN": path}
+
+    assert checks.check_lifespan(None) == []
 
 
 def test_two_commands_of_one_name_are_reported(registered):

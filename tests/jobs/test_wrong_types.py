@@ -132,7 +132,7 @@ def before():
     record = {"status": "queued", "origin": "low", "created_at": "2026-01-01T00:00:00.000000Z", "more": 1}
     record |= {"data": '["jobs.execution.perform", null, ["sample.WriteNote", "x"], {}]', "prereqs": '["first"]'}
     record["batch"] = "b"
-    client.hset(keys.batch("b"), mapping={"name": "b", "created": NOW})
+    client.hset(keys.batch("b"), mapping={"name": "b", "created": NOW, "flow": 1})
     client.zadd(keys.BATCHES, {"b": NOW})
     client.sadd(keys.batch_members("pending", "b"), "victim")
     client.hset(keys.job("victim"), mapping=record)

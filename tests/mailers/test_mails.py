@@ -7,7 +7,7 @@ import pytest
 from django.core import mail
 from django.core.mail import EmailMultiAlternatives
 
-from mailers import already_registered, data_export, passed, password_reset, progress, welcome
+from mailers import already_registered, course_imported, data_export, passed, password_reset, progress, welcome
 from users.models import User
 
 LOGIN, RESET = "https://jiki.io/login", "https://jiki.io/password-reset/MQ/a-b/?x=1&y=2"
@@ -41,8 +41,15 @@ MAILS: list[tuple[Send, str, list[str]]] = [
         "You passed Loops & more",
         [LOGIN, STOP],
     ),
+    (
+        lambda user: course_imported.send(
+            user, "loops", "Loops & more", flow_id="f", has_succeeded=True, course_url=LOGIN, admin_url=STOP
+        ),
+        "Loops & more is published",
+        [LOGIN],
+    ),
 ]
-KINDS = ["welcome", "already_registered", "password_reset", "data_export", "progress", "passed"]
+KINDS = ["welcome", "already_registered", "password_reset", "data_export", "progress", "passed", "course_imported"]
 
 
 @pytest.mark.django_db

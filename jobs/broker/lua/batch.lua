@@ -4,11 +4,15 @@
 --         open   write its record. 4 the parent's id or ''   5 'later' if the parent may be written later   6 who holds it
 --                open   7 the step that opens it, or ''   8 the key of its lock, or ''   9... names and values of its record
 --         hold   keep it open: 4 who. Refused once it has ended
---         seal   4 who no longer keeps it open; '' for nobody who does
+--         seal   4 who no longer keeps it open; '' for nobody who does; the mark 'again' stays as long as steps are to run
+--                again   5... members that a person has withdrawn before they were written: they count as deleted
+--         again  steps of a flow are to run again, which keeps it open: 4... each step's id and what it lacks then, as JSON
 --         cancel mark it as cancelled: nothing more is added, and nobody keeps it open
+--         steps  return those that are to run again, as names and values
 --         sweep  end members of which nothing is left, or that ended otherwise than by a script of ours. 4 the most to look
 --                at. Returns how many are pending, -1 if there is no such batch
--- Returns 'done', 'missing', 'ended' or, to open, 'held' and the id of the flow that holds its lock; for `sweep` a number.
+-- Returns 'done', 'missing', 'ended' or, to open, 'held' and the id of the flow that holds its lock; for `sweep` a number, for
+-- `steps` a list.
 --
 -- It may be sent twice.
 local prefix, id, what = ARGV[1], ARGV[2], ARGV[3]
@@ -55,6 +59,7 @@ local function open()
     if not read(parent).is_written and not may_come_later then return 'missing' end
     if has_ended(parent) then return 'ended' end
     rare.batch.put(parent, 'batch:' .. id, 'pending')
+    write('SADD', place('children', parent), id)
   end
   write('ZADD', 'jobs:batches', clock(), id)
   write('SADD', place('holds', id), ARGV[6])
@@ -69,6 +74,18 @@ local function hold()
   if has_ended(id) then return 'ended' end
   write('SADD', place('holds', id), ARGV[4])
   return 'done'
+end
+
+local function run_again()
+  for at = 4, #ARGV, 1000 do write('HSET', place('again', id), unpack(ARGV, at, math.min(at + 999, #ARGV))) end
+  write('SADD', place('holds', id), 'again')
+  rare.batch.keep(id, nil)
+  return 'done'
+end
+
+local function seal(holder)
+  for at = 5, #ARGV do rare.batch.put(id, ARGV[at], 'deleted') end
+  if holder ~= 'again' or redis.call('EXISTS', place('again', id)) == 0 then write('SREM', place('holds', id), holder) end
 end
 
 local function sweep()
@@ -88,11 +105,13 @@ if what == 'open' then return open() end
 if what == 'hold' then return hold() end
 if what == 'sweep' then return sweep() end
 if not read(id).is_written then return 'missing' end
+if what == 'steps' then return write('HGETALL', place('again', id)) end
+if what == 'again' then return run_again() end
 if what == 'cancel' then
   write('HSET', key, 'cancelled', '1')
-  redis.call('DEL', place('holds', id))
+  redis.call('DEL', place('holds', id), place('again', id))
 else
-  write('SREM', place('holds', id), ARGV[4])
+  seal(ARGV[4])
 end
 rare.batch.settle(id)
 return 'done'

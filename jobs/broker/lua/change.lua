@@ -1,8 +1,9 @@
 -- Take a command's job from where it is and put it where a person wants it, in one step; or several jobs, each by itself.
 --
--- ARGV  1 RQ's key prefix   2 job id   3 what: queue, cancel, delete, due or profile
+-- ARGV  1 RQ's key prefix   2 job id   3 what: queue, cancel, delete, due or profile; again, to queue a step of a flow that
+--       is to run again, once
 --       4 the statuses from which that is possible, each between commas   5 seconds that what is left of it is kept
---       6 an event for its history, or ''   7 reason   8 LPUSH or RPUSH, for the head or the tail of its queue
+--       6 an event for its history, or ''   7 reason, or the flow's id   8 LPUSH or RPUSH, for the head or the tail of its queue
 --       9 another queue, or ''   10 for due: when it runs (seconds since the epoch)   11 now (ISO)   12 what `later` said
 --       of these jobs before, or ''   13 '1' to go past limits   14... ids of further jobs
 -- Returns { what happened, further } of each job, one after the other: done; missing; status and the job's status, if it
@@ -13,8 +14,10 @@
 --
 -- A running job loses its claim, which fences its result off and keeps recovery away from it; its worker is notified.
 local prefix, what, keep, iso, is_forced = ARGV[1], ARGV[3], tonumber(ARGV[5]), ARGV[11], ARGV[13] == '1'
+local flow = what == 'again' and ARGV[7] -- whose step runs again
+if flow then what = 'queue' end
 -- Parts: server, move, enqueue, ended, record, link, unlink, leave
--- Rare parts: admit, turns
+-- Rare parts: admit, batch, turns
 
 local OFF = '\0off' -- no job's id: it replaces in a list the ids that are about to be removed
 local REGISTRY = { scheduled = 'scheduled', deferred = 'deferred', failed = 'failed', stopped = 'failed',
@@ -159,6 +162,11 @@ local function change(id)
   local job = redis.call('HMGET', key, 'status', 'origin', 'prereqs', 'unique', 'worker_name', 'unique_ms', 'lacked',
     'started_at', 'limits', 'woken', 'lane', 'collapse', 'progress', 'interruptions', 'batch', 'turn')
   local status, queue, prerequisites, lock, worker, lacked = job[1], job[2], job[3], job[4], job[5], job[7]
+  if flow then
+    local again = rare.batch.take_again(flow, id, not status or not possible(status))
+    if not again then return { 'status', status or '' } end
+    if again ~= '' then lacked = again end
+  end
   if not status then return { 'missing', '' } end
   local lane, woken = status == 'deferred' and job[11] or nil, status == 'queued' and job[10] or nil
   if not possible(lane and what == 'queue' and ARGV[9] ~= '' and 'queued' or status) then return { 'status', status } end
@@ -283,6 +291,7 @@ local function change(id)
   end
   if what == 'delete' then return { 'done', status } end
   if what == 'queue' and ENDED[status] and job[15] then rare.batch.revive(job[15], id) end
+  if flow then rare.batch.take_again(flow, id, true) end
   if what == 'cancel' then
     redis.call('HDEL', key, 'state')
     redis.call('EXPIRE', key, keep)

@@ -1,17 +1,32 @@
--- Read how a job has ended. If it has not, note that a process waits for it: the script that ends the job wakes it.
+-- Read how a job or a batch has ended. If it has not, note that a process waits for it: the script that ends it wakes the process.
 --
 -- KEYS  the processes that wait for the job, a set; the job's record; its results
--- ARGV  1 the job's id   2 the process, or '' to read only   3 seconds for which it is noted
+-- ARGV  1 the job's id, or `batch:<id>`   2 the process, or '' to read only   3 seconds for which it is noted
 -- Returns { over, status, state, reason, result_ttl, type and value of the last result }: `over` is 1 if there is nothing
 --       to wait for. Of a job without a record: its status is '', `state` says how it went (`jobs:gone:<id>`), and
---       `reason` is the id of the job whose duplicate it was (`jobs:sent:<id>`).
+--       `reason` is the id of the job whose duplicate it was (`jobs:sent:<id>`). Of a batch: its status is 'open', 'ended' or,
+--       without a record, ''; `state` is the worst state of its members.
 --
 -- It may be sent twice. A process sends it again from time to time, so that the note stays while it waits, and that it
 -- learns of an end of which nobody has told it.
 local id, process = ARGV[1], ARGV[2]
 -- Parts: server, ended
+-- Rare parts: batch
 
 local function text(value) return type(value) == 'string' and value or '' end
+
+-- If the server refuses the write, the process reads again in a while.
+local function note()
+  if process ~= '' and pcall(write, 'SADD', KEYS[1], process) then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
+end
+
+local batch = string.match(id, '^batch:(.*)$')
+if batch then
+  local is_written = rare.batch.read(batch).is_written
+  local outcome = is_written and rare.batch.outcome(id)
+  if not outcome then note() end
+  return { outcome and 1 or 0, is_written and (outcome and 'ended' or 'open') or '', outcome or '', '', '', '', '' }
+end
 
 local job = redis.pcall('HMGET', KEYS[2], 'status', 'state', 'reason', 'result_ttl')
 if job.err then return { 1, 'failed', '', 'its record is of another type', '', '', '' } end
@@ -28,7 +43,5 @@ elseif status == 'finished' then
     if name == 'return_value' then value = last[1][2][at + 1] end
   end
 end
-if not over and process ~= '' and pcall(write, 'SADD', KEYS[1], process) then -- else it reads again, in a while
-  redis.call('EXPIRE', KEYS[1], ARGV[3])
-end
+if not over then note() end
 return { over and 1 or 0, status, state, reason, ttl, kind, value }

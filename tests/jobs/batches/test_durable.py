@@ -3,8 +3,10 @@
 import pytest
 from django.db import transaction
 
-from jobs import Batch
+from jobs import Batch, control
 from jobs.batches import record
+from jobs.commands.seal_batch import SealBatch
+from jobs.models import Unsent
 from tests.jobs.batches.test_batch import notes, run
 from tests.sample.commands.batches import Part, Say, SurePart
 
@@ -44,10 +46,39 @@ def test_it_is_sealed_when_the_last_of_its_jobs_has_arrived(worker):
     batch = Batch("b", on_success=Say.prepare("success", durable=True))
     with batch:
         SurePart.defer("one")
-    client = worker.client
-    assert not record.have_arrived(client, batch.id, ["another"])
-    members = [job.id for job in batch.jobs()] if record.read(client, batch.id) else []
+    assert record.withdrawn(worker.client, batch.id, ["another"]) is None
+    members = [job.id for job in batch.jobs()] if record.read(worker.client, batch.id) else []
     assert members == []
     run(worker)
 
     assert batch.has_succeeded
+
+
+def test_a_member_that_is_withdrawn_from_the_outbox_counts_as_deleted(jobs):
+    with jobs.redis_away(), transaction.atomic(), Batch("b", on_complete=Say.prepare("complete")) as batch:
+        SurePart.defer("one")
+        lost = SurePart.defer("two")
+    control.cancel(lost)
+    assert jobs.relay() == 3
+    for _ in range(3):
+        jobs.perform_enqueued_jobs()
+
+    assert notes() == ["complete b", "one"] and batch.counts["deleted"] == 1 and not batch.has_succeeded
+
+
+def test_it_is_looked_at_less_often_the_longer_it_waits_and_no_more_once_it_is_sealed(jobs):
+    with jobs.redis_away(), transaction.atomic(), Batch("b", on_success=Say.prepare("success")) as batch:
+        SurePart.defer("one")
+        refused = SurePart.defer("two")
+    Unsent.objects.filter(job_id=refused.id).update(packed=b"unreadable")
+    jobs.relay()
+    jobs.perform_enqueued_jobs()
+    assert not batch.has_ended
+    jobs.travel(3600)
+    performed = [each for each in jobs.performed_jobs if each.command is SealBatch]
+    assert 20 < len(performed) < 120  # it would be 3600
+    batch.seal()
+    jobs.travel(60)
+    jobs.perform_enqueued_jobs()
+
+    assert notes() == ["one", "success b"]

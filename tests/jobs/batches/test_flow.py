@@ -1,8 +1,11 @@
 """Flows on a server: steps wait for each other, and take each other's results."""
 
+import signal
+
 import pytest
 
-from jobs import Workflow
+from jobs import Workflow, control
+from jobs.batches import record, rerun
 from jobs.broker import keys
 from jobs.errors import FlowError, SerializationError
 from jobs.job import JobState
@@ -103,6 +106,58 @@ def test_while_a_unique_flow_has_not_ended_there_is_no_other(worker):
     assert notes() == ["one", "three"] and not later.duplicate
 
 
+def test_a_worker_enqueues_the_steps_that_are_to_run_again_if_the_process_dies(worker, monkeypatch):
+    with Workflow("f", on_complete=Say.prepare("complete")) as flow:
+        fetched = flow.add(Fetch, 4)
+        told = flow.add(Tell, flow.add(Add, fetched.result).result)
+    run(worker)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(rerun.control, "run_again", lambda *_: signal.raise_signal(signal.SIGINT))
+        flow.retry_from(fetched)
+    assert not flow.has_ended and worker.client.hlen(keys.batch_again(flow.id)) == 3
+    assert {worker.client.ttl(key) for key in record.keys_of(flow.id)} <= {-1, -2}
+    run(worker)
+    assert not flow.has_ended and told.job.state == JobState.FINISHED
+
+    sweep = BatchSweep(Wire("default"), worker.client)
+    sweep.turn()
+    sweep._wire.close()
+    assert [step.job.state for step in flow.steps] == ["queued", "waiting", "waiting"]
+    run(worker)
+    assert flow.has_ended and notes() == ["6", "6", "complete f"]
+    assert rerun.carry_on(worker.client, flow.id) == 0 and not worker.client.exists(keys.batch_again(flow.id))
+
+
+def test_a_step_runs_again_once_whoever_enqueues_it(worker, monkeypatch):
+    with Workflow("f") as flow:
+        fetched = flow.add(Fetch, 4)
+        flow.add(Tell, fetched.result)
+    run(worker)
+    real = rerun.control.run_again
+
+    def by_two(job, flow_id):
+        real(job, flow_id)
+        run(worker)  # it has ended again by the time that the other one comes to it
+        return real(job, flow_id)
+
+    monkeypatch.setattr(rerun.control, "run_again", by_two)
+    assert flow.retry_from(fetched) == 0
+    assert notes() == ["[0, 1, 2, 3]"] * 2 and flow.has_ended
+
+
+def test_a_step_that_runs_again_waits_for_a_step_before_it_that_does_not(worker):
+    with Workflow("f") as flow:
+        one, two = flow.add(Fetch, 4), flow.add(Fetch, 2)
+        told = flow.add(Tell, one.result, more=two.result)
+    flow.cancel()
+    assert flow.retry_from(one) == 2
+    run(worker)
+    assert told.job.state == JobState.BLOCKED and notes() == []
+    flow.retry_from(two)
+    run(worker)
+    assert notes() == ["[0, 1, 2, 3] [0, 1]"] and flow.has_ended
+
+
 def test_steps_that_cannot_be_are_refused_at_once(worker):
     with Workflow("f") as flow, Workflow("g") as other:
         fetched = other.add(Fetch, 4)
@@ -164,12 +219,34 @@ def test_results_are_kept_as_long_as_the_flow_and_a_day_more(worker):
     worker.step()
     run_released(worker)
     sweep = BatchSweep(Wire("default"), worker.client)
+    worker.client.expire(keys.results(fetched.id), 100)
+    sweep.turn()
+    assert worker.client.ttl(keys.results(fetched.id)) <= 100  # renewed once in a while
+    worker.client.hset(keys.batch(flow.id), "created", 1)
     sweep.turn()
     assert worker.client.ttl(keys.results(fetched.id)) > 300 * 86_400
     run(worker)
     sweep.turn()
-    sweep._wire.close()
 
     assert 86_000 < worker.client.ttl(keys.results(fetched.id)) <= 86_400
     assert 86_000 < worker.client.ttl(keys.job(told.id)) <= 86_400
-    assert worker.client.hget(keys.batch(flow.id), "freed") == b"1"
+    flow.retry_from(told)
+    sweep.turn()
+    sweep._wire.close()
+    assert worker.client.ttl(keys.results(fetched.id)) > 300 * 86_400  # a step takes it again
+
+
+def test_results_of_a_flow_that_has_failed_are_kept_as_long_as_it_can_be_retried(worker):
+    with Workflow("f") as flow:
+        fetched = flow.add(Fetch, 4)
+        flow.add(Tell, flow.add(Shout, "x", after=[fetched]).result, on_failure="run")
+    worker.step()
+    run_released(worker)
+    control.cancel(flow.steps[1].job)
+    run(worker)
+    worker.client.expire(keys.batch(flow.id), 180 * 86_400)  # as with a dead step
+    sweep = BatchSweep(Wire("default"), worker.client)
+    sweep.turn()
+    sweep._wire.close()
+
+    assert 179 * 86_400 < worker.client.ttl(keys.results(fetched.id)) <= 180 * 86_400

@@ -26,8 +26,10 @@ from tests.sample.commands.on_loop import (
     Block,
     CancelThread,
     EndLoop,
+    EndProcess,
     FailAsync,
     LeaveTask,
+    NameLoop,
     QueryLate,
     RequeueAsync,
     RunLoop,
@@ -67,6 +69,26 @@ def test_async_commands_run_on_the_loop_and_others_in_threads(loop_process):
     assert worker.wait() == 0, worker.output
     assert {result(job) for job in jobs} == {"jobs-loop"}
     assert other.state == "finished"
+
+
+@pytest.mark.parametrize("package", ["asyncio", "uvloop"])
+def test_it_is_uvloops_where_that_is_installed(package, loop_process, tmp_path):
+    if package == "uvloop":
+        pytest.importorskip("uvloop")
+    kind = NameLoop.defer()
+    good = [EndLoop.defer("stop"), WriteAsync.defer("x"), RequeueAsync.defer()]
+    bad = [EndLoop.defer("task"), QueryLate.defer(), Swallow.defer(), RunLoop.defer(), AcrossCalls.defer("transaction")]
+    cancelled = AwaitFile.defer(str(tmp_path / "begun"), str(tmp_path / "never"))
+    settings = "tests.without_uvloop" if package == "asyncio" else "tests.settings"
+    worker = loop_process(burst=True, env={"DJANGO_SETTINGS_MODULE": settings})
+    eventually((tmp_path / "begun").exists)
+    control.cancel(cancelled)
+
+    assert worker.wait() == 0, worker.output
+    assert result(kind) == package
+    assert {job.state for job in good} == {"finished"}
+    assert {job.state for job in bad} == {"dead"}
+    assert cancelled.state == "cancelled"
 
 
 def test_more_tasks_run_at_once_than_there_are_threads(loop_process, tmp_path):
@@ -313,3 +335,30 @@ def test_a_loop_that_dies_costs_its_process_and_is_not_tried_for_ever(loop_proce
     assert job.reason == "poison"
     assert other.state == "finished"
     assert "the event loop has ended" in worker.output
+
+
+# --- a process that dies ------------------------------------------------------------------------
+
+
+def test_of_the_jobs_of_a_process_that_dies_those_at_work_are_suspect(loop_process, tmp_path):
+    release = tmp_path / "release"
+    others = [AwaitFile.defer(str(tmp_path / "begun"), str(release)) for _ in range(10)]
+    worker = loop_process(env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "POISON": "1", "RESTART_DELAY": "0"})
+    for how in ("step", "task", "thread"):
+        eventually(lambda: {other.state for other in others} == {"running"})
+        job = EndProcess.defer(how)
+        eventually(lambda job=job: job.state == "dead")
+        assert job.reason == "poison"
+
+    release.touch()
+    eventually(lambda: all(job.state == "finished" for job in others))
+    assert worker.stop() == 0
+
+
+def test_if_no_job_was_at_work_all_are_suspect(loop_process, tmp_path):
+    other = AwaitFile.defer(str(tmp_path / "begun"), str(tmp_path / "never"))
+    loop_process(env={"DJANGO_SETTINGS_MODULE": "tests.faulty", "POISON": "1", "RESTART_DELAY": "0"})
+    eventually((tmp_path / "begun").exists)
+    job = EndProcess.defer("callback")
+
+    eventually(lambda: [job.reason, other.reason] == ["poison", "poison"])

@@ -66,8 +66,10 @@ def inline():
         each.loop.leave(5)
 
 
-def test_concurrent_commands_share_few_connections_and_no_transaction(inline):
+@pytest.mark.parametrize("package", ["asyncio", "uvloop"])
+def test_concurrent_commands_share_few_connections_and_no_transaction(package, inline, monkeypatch):
     """A hundred at once, with random awaits, errors, cancellations and transactions that are left open."""
+    monkeypatch.setattr("jobs.worker.loop.new_event_loop", pytest.importorskip(package).new_event_loop)
     databases.prepare()
     LendOut.in_use.clear(), LendOut.faults.clear()
     LendOut.most = 0
@@ -148,6 +150,7 @@ def test_a_lifespan_that_raises_is_an_error_of_the_start():
             loop.wait_until_begun(10)
 
 
+@pytest.mark.slow
 def test_ten_thousand_jobs_await_at_once(inline):
     runner = inline(tasks=10_000)
     ids = runner.run("sample.Await", 0.5, count=10_000)

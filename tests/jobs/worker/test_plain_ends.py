@@ -5,12 +5,14 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs import control
-from jobs.attempts.outcomes import GivenBack, Recorded
+from jobs.attempts.interrupt import Interruptible
+from jobs.attempts.outcomes import Dead, GivenBack, Recorded
 from jobs.broker.connections import get_connection
 from jobs.job import MandateJob
 from jobs.worker.connection import Wire
 from jobs.worker.recovery import recover
 from jobs.worker.release import release
+from jobs.worker.rq_jobs import PlainRunner
 from tests.jobs.worker.test_step import claim_all, finish
 from tests.sample import functions
 from tests.sample.commands.notes import WriteNote
@@ -145,3 +147,17 @@ def test_dependents_that_a_full_server_does_not_release_are_released_later(plain
     fetch.flush()
     assert not client.exists(CLAIMS)
     assert waiting.state == "queued"
+
+
+@pytest.mark.parametrize("status", ["finished", "canceled", None])
+def test_an_attempt_that_begins_too_late_marks_nothing_as_started(status, plain, valkey):
+    """Its worker stood still, or died with the request on its way: the job has gone on without this claim."""
+    _, claim, _ = plain
+    client = valkey.client()
+    written_by_rq(client, claim, status)
+    client.expire(f"rq:job:{claim.job_id}", 500)
+    before = client.hgetall(f"rq:job:{claim.job_id}")
+    ended = PlainRunner.run("w1", claim, Interruptible(), lambda claim, seconds: None)
+    assert type(ended.outcome) in ((GivenBack,) if status else (GivenBack, Dead))
+    assert client.hgetall(f"rq:job:{claim.job_id}") == before
+    assert client.ttl(f"rq:job:{claim.job_id}") == (-2 if status is None else 500)

@@ -63,6 +63,17 @@ class RecordLimited(Record):
             Note.objects.create(text=f"limited {self.number} leaves")
 
 
+class CallBack(Mandate):
+    """The callback of a batch: enters the event."""
+
+    result_ttl = 24 * 3_600
+    event: str
+
+    def call(self) -> None:
+        assert self.batch is not None
+        Note.objects.create(text=f"callback {self.event} {self.batch.id}")
+
+
 class Rude(Mandate):
     """Does what harms the process that it runs in, or may harm its neighbours. Only `exit` changes its ways."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from contextvars import ContextVar
@@ -27,6 +28,13 @@ class Await(Mandate):
     async def call(self) -> str:
         await asyncio.sleep(self.seconds)
         return threading.current_thread().name
+
+
+class NameLoop(Mandate):
+    """Returns the package of the event loop."""
+
+    async def call(self) -> str:
+        return type(asyncio.get_running_loop()).__module__.partition(".")[0]
 
 
 class AwaitFile(Mandate):
@@ -182,7 +190,7 @@ class RunLoop(Mandate):
 
 
 class EndLoop(Mandate):
-    """Tries to end the loop: by its methods, and by a task that raises SystemExit."""
+    """Tries to end the loop: by its methods, by a task that raises SystemExit, and by cancelling all tasks."""
 
     retries = 0
     how: str
@@ -193,7 +201,8 @@ class EndLoop(Mandate):
         elif self.how == "exit":
             raise SystemExit(3)
         elif self.how == "break":
-            asyncio.get_running_loop()._selector.close()  # type: ignore[attr-defined]
+            for task in asyncio.all_tasks():  # the engine's, too
+                task.cancel()
         else:
             await asyncio.create_task(self.exit())
         await asyncio.sleep(0)
@@ -201,6 +210,27 @@ class EndLoop(Mandate):
 
     async def exit(self) -> None:
         raise SystemExit(4)
+
+
+class EndProcess(Mandate):
+    """Ends its process at once: in its task, in a task that it has created, in a lent thread, or in a callback."""
+
+    how: str
+
+    async def call(self) -> None:
+        if self.how == "task":
+            await asyncio.create_task(self.end())
+        elif self.how == "thread":
+            await sync_to_async(os._exit)(9)
+        elif self.how == "callback":
+            asyncio.get_running_loop().call_soon(os._exit, 9)
+            await asyncio.sleep(60)
+        else:
+            await self.end()
+
+    async def end(self) -> None:
+        await asyncio.sleep(0)
+        os._exit(9)
 
 
 class AcrossCalls(Mandate):

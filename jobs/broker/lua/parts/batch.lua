@@ -1,4 +1,4 @@
--- Parts: server, record
+-- Parts: server, record, waiters
 -- The members of batches: sets of ids by state, each member in one of them. Of the script: `prefix`.
 --
 -- `jobs:batch:<id>` says when the batch was written, its parent, and which events have been fired. A batch is complete
@@ -6,7 +6,7 @@
 -- moreover, every member has finished. A child is a member of its parent, as `batch:<id>`; so is each callback of the
 -- child once its event has been fired. All of this may be done twice.
 local batch = { read = 0, place = 0, put = 0, join = 0, stand_for = 0, withdraw = 0, leave = 0, settle = 0, revive = 0,
-  outcome = 0 }
+  outcome = 0, keep = 0, take_again = 0 }
 do
 local STATES = { 'pending', 'finished', 'dead', 'discarded', 'cancelled', 'deleted' }
 local UNSUCCESSFUL = { 'dead', 'discarded', 'cancelled', 'deleted' } -- the worst first
@@ -14,7 +14,7 @@ local DEEPEST = 10 -- batches in one another
 local KEPT, KEPT_DEAD = 86400, 181 * 86400 -- seconds: a day, and a day more than dead members
 local listed = {} -- batches that this script need not list again
 
--- The key of the members in a state; also of `holds` and `duplicates`.
+-- The key of the members in a state; also of `holds`, `duplicates`, `children` and `again`.
 function batch.place(state, id) return 'jobs:batch:' .. state .. ':' .. id end
 local place = batch.place
 
@@ -48,8 +48,8 @@ local function worst(id)
 end
 
 -- Keep what belongs to a batch for so many seconds; without a number, until it has ended.
-local function keep(id, seconds)
-  local keys = { 'jobs:batch:' .. id, place('holds', id), place('duplicates', id) }
+function batch.keep(id, seconds)
+  local keys = { 'jobs:batch:' .. id, place('holds', id), place('duplicates', id), place('children', id) }
   for _, state in ipairs(STATES) do keys[#keys + 1] = place(state, id) end
   for _, key in ipairs(keys) do
     if seconds then redis.call('EXPIRE', key, seconds) else redis.call('PERSIST', key) end
@@ -95,7 +95,11 @@ function batch.settle(id, releasing)
     fire(id, header, 'success', releasing)
     drop(id, 'dead')
   end
-  keep(id, bad == 'dead' and KEPT_DEAD or KEPT)
+  batch.keep(id, bad == 'dead' and KEPT_DEAD or KEPT)
+  if redis.call('EXISTS', 'jobs:waiters:batch:' .. id) == 1 then
+    waiters.wake('end', 'batch:' .. id)
+    redis.call('DEL', 'jobs:waiters:batch:' .. id)
+  end
   if header.parent and state_of(header.parent, 'batch:' .. id) then
     batch.put(header.parent, 'batch:' .. id, bad or 'finished')
     batch.settle(header.parent, releasing)
@@ -159,11 +163,20 @@ function batch.revive(ids, member)
       local header = batch.read(of)
       if not header.is_written or not state_of(of, each) then break end
       batch.put(of, each, 'pending')
-      keep(of, nil)
+      batch.keep(of, nil)
+      if redis.call('HDEL', 'jobs:batch:' .. of, 'freed') == 1 then redis.call('HSET', 'jobs:batch:' .. of, 'kept', 0) end
       if not header.parent then break end
       of, each = header.parent, 'batch:' .. of
     end
   end
+end
+
+-- What a step of a flow lacks that is to run again, as JSON or ''; nothing if it is not, or not any more. `is_done`: it has
+-- been enqueued, or cannot be.
+function batch.take_again(id, member, is_done)
+  local lacked = write('HGET', place('again', id), member)
+  if is_done then redis.call('HDEL', place('again', id), member) end
+  return lacked
 end
 
 -- How a member has ended, by what is left of it; nothing if it has not. `is_reported`: its end was recorded by a script of
