@@ -182,6 +182,17 @@ def count(client: Redis) -> None:
         client.flushall()
 
 
+def claim_all(client: Any) -> None:
+    """Make steps that want ten jobs, until the queue is empty."""
+    from jobs.broker.connections import Script, run_script
+
+    step, now = Script("step.lua"), time.time()
+    client.zadd("jobs:workers", {"living": now + 1_000})
+    while client.exists("rq:queue:default"):
+        words = ["rq:", "living", "2026-01-01T00:00:00.000000Z", repr(now), 10, 0]
+        run_script(client, step, ["rq:queue:default"], [*words, "jobs:counts:1", 100, 0, 90, 1_000, 10, 0])
+
+
 def measure(measuring: Measuring) -> None:
     import logging
 
@@ -191,7 +202,7 @@ def measure(measuring: Measuring) -> None:
     from jobs.job import MandateJob
     from jobs.queues import NewJob
     from jobs.record.prerequisites import Prerequisites
-    from jobs.worker import recovery, release
+    from jobs.worker import lanes, recovery, release
     from jobs.worker.connection import Wire
 
     logging.disable(logging.CRITICAL)
@@ -214,6 +225,16 @@ def measure(measuring: Measuring) -> None:
 
     def queued(pipeline: Any, n: int) -> None:
         pipeline.rpush("rq:queue:default", f"j{n}")
+
+    def in_lane(pipeline: Any, n: int) -> None:
+        place = f"bench:concurrency:key={n}"
+        limits = f"c\tbench:concurrency:key\t{n}\t1\twait"
+        pipeline.hset(f"rq:job:j{n}", mapping={"lane": place, "state": "limited", "limits": limits})
+        pipeline.rpush(f"jobs:lane:{place}:default", f"j{n}")
+        pipeline.hset(f"jobs:lanes:{place}", "default", "")
+        pipeline.zadd("rq:deferred:default", {f"j{n}": 1})
+        pipeline.zadd("jobs:limited", {place: 1})
+        pipeline.zadd("jobs:limits:due", {place: 0})
 
     def after(many: int) -> NewJob:
         return NewJob(
@@ -251,6 +272,12 @@ def measure(measuring: Measuring) -> None:
     jobs(50_000, "queued", queued)
     (job,) = queues.push([after(50_000)])
     row("change", "cancel a job after 50,000", lambda: control.cancel(job))
+    one = "c\tbench:concurrency:\t\t1\twait"
+    jobs(100_000, "queued", queued, limits=one, more="l")
+    client.sadd("jobs:slots:bench:concurrency:=", "none:living.1")
+    row("step", "100,000 jobs into the lane of a full limit", lambda: claim_all(client))
+    jobs(10_000, "deferred", in_lane, more="l")
+    row("lanes", "10,000 lanes that go on at once", lambda: lanes.look(wire, 0, time.monotonic() + 60))
     plain = [NewJob(f"n{n}", "default", PAYLOAD.encode()) for n in range(100_000)]
     row("push", "100,000 jobs", lambda: queues.push(plain))
 

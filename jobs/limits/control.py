@@ -164,7 +164,7 @@ def _unset(limit_id: str, *fields: str) -> None:
 
 
 def _wake(limit_id: str) -> None:
-    """Mark all lanes of a limit as due: workers wake those that have room now, a hundred in a step."""
+    """Mark all lanes of a limit as due: workers wake those that have room now, fifty in a step."""
     pattern = re.sub(r"([\\*?\[\]])", r"\\\1", limit_id)
     for client in servers():
         with reaching(client), suppress(ResponseError):  # a key of another type has no lanes

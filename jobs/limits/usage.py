@@ -165,14 +165,19 @@ def _add_places(client: Redis, found: dict[str, Usage]) -> None:
 
 
 def _lengths(client: Redis, waiting: Any, queues: list[dict[Any, Any]]) -> Counter[bytes]:
-    """Return how many jobs wait for each place; what has gone otherwise is counted until it is passed over."""
+    """
+    Return how many jobs wait for each place. A long lane keeps ids of jobs that have gone otherwise until they are
+    passed over: of these, no more are counted than there are jobs that wait in its queue for anything.
+    """
     lanes = [(member, as_text(queue)) for (member, _), names in zip(waiting, queues, strict=True) for queue in names]
     counted: Counter[bytes] = Counter()
     with client.pipeline(transaction=False) as pipeline:
         for member, queue in lanes:
             pipeline.llen(keys.lane(as_text(member), queue))
-        for (member, _), length in zip(lanes, pipeline.execute(raise_on_error=False), strict=True):
-            counted[member] += length if isinstance(length, int) else 0
+            pipeline.zcard(keys.registry("deferred", queue))
+        answers = pipeline.execute(raise_on_error=False)
+        for (member, _), length, most in zip(lanes, answers[::2], answers[1::2], strict=True):
+            counted[member] += min(length, most) if isinstance(length, int) and isinstance(most, int) else 0
     return counted
 
 

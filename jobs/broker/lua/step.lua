@@ -48,7 +48,7 @@ local function is_enough() return rawget(rare, 'admit') and rare.admit.moved >= 
 
 for position = 0, ARGV[9] - 1 do commit.one(position) end
 commit.finish(ARGV[7], ARGV[8])
-if ARGV[13] == '1' then rare.admit.wake_due(100) end
+if ARGV[13] == '1' then rare.admit.wake_due(50) end
 wake()
 
 -- A worker that others may declare dead (its parent has not beaten for long) must not claim: they would take the new

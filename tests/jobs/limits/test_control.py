@@ -12,6 +12,7 @@ from jobs.attempts.interrupt import Interruptible
 from jobs.attempts.outcomes import Amended
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
+from jobs.control import change_all
 from jobs.dashboard import prometheus
 from jobs.doctor import limits
 from jobs.errors import LimitError
@@ -252,6 +253,19 @@ def test_the_use_of_limits(new_fetch, capsys):
     call_command("jobs", "limits", "reset", ONE)
     with pytest.raises(CommandError, match="Unknown limit"):
         call_command("jobs", "limits", "pause", "nobody")
+
+
+def test_jobs_that_have_left_a_long_lane_are_not_counted(new_fetch):
+    _first, *others = OneAtATime.defer_many([(number,) for number in range(4)])
+    claim_all(new_fetch("w1", threads=5))
+    client, lane = get_connection("default"), keys.lane(f"{ONE}=", "default")
+    client.rpush(lane, *(f"gone-{number}" for number in range(1_100)))
+
+    change_all("cancel", others[:2])
+
+    assert client.llen(lane) == 1_103
+    (one,) = [each for each in usage() if each.id == ONE]
+    assert one.waiting == 1
 
 
 def test_the_doctor_names_what_does_not_move(new_fetch):
