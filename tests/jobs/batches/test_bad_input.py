@@ -87,7 +87,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("flush", [0, 10])
 def test_a_creator_that_is_killed_between_slices_leaves_the_batch_open(flush, worker, monkeypatch):
-    monkeypatch.setattr(pushing, "SLICE", 10)
+    monkeypatch.setattr(pushing, "SLICE_FEW", 10)
     monkeypatch.setattr(pushing, "_write_ahead", lambda client, slices: [push(client, each) for each in slices])
     real, slices = pushing._write_slice, []
 
