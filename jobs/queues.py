@@ -34,7 +34,7 @@ from jobs.safe_logging import safe_logger
 logger = safe_logger("jobs")
 
 SLICE = 1_000  # jobs a round trip: large enough that the trip does not count, small enough not to block Redis
-SLICE_TURNS = 200  # of jobs that take turns, each of which costs as much as five others
+SLICE_FEW = 200  # of jobs that take turns or are members of a batch, which cost as much as three to five others
 SLICE_BYTES = 262_144  # of payloads a round trip, unless one job alone has more: a slow link must not time out
 SLICE_LINKS = LINKED_AT_ONCE  # prerequisites a round trip; a job with more is linked to them once it is written
 LINES = 10  # jobs of a slice that are logged one by one; more share a line
@@ -190,7 +190,7 @@ def _slices(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
         size += len(job.payload)
         links += len(job.prerequisites.jobs)
         if of_slice and (
-            len(of_slice) == (SLICE_TURNS if job.share else SLICE)
+            len(of_slice) == (SLICE_FEW if job.share or job.batch else SLICE)
             or size > SLICE_BYTES
             or links > SLICE_LINKS
             or job.queue != of_slice[0][0].queue

@@ -61,6 +61,8 @@ class Life:
     has_finished: bool = False  # ever, as the next two
     has_ended_badly: bool = False
     was_told_to_run: bool = False
+    is_member: bool = False  # of a batch
+    was_retried_by_rq: bool = False  # which tells no batch
 
     def __post_init__(self) -> None:
         self.id = self.job.id
@@ -83,6 +85,14 @@ class Life:
     @property
     def is_blocked(self) -> bool:
         return self.state == "waiting" and any(each.state in BADLY_ENDED | NO_RECORD for each in self.lacks)
+
+    def as_member(self) -> set[str]:
+        """Its states as a member of a batch. What has finished stays finished; a trimmed job was dead."""
+        if self.is_unfinished:
+            return {"pending", "dead"} if self.was_retried_by_rq else {"pending"}
+        if self.state in ("deleted", "forgotten") and self.has_finished:
+            return {"finished"}
+        return {"dead"} if self.state == "trimmed" else {self.state}
 
     def is_done_for(self, other: "Life") -> bool:
         """Whether this prerequisite need not be waited for by one that is written now."""

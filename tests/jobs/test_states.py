@@ -21,6 +21,9 @@ from jobs import control, execution, queues
 from jobs.attempts import failures
 from jobs.attempts.interrupt import Interruptible, Stopped, TimedOut
 from jobs.attempts.outcomes import GivenBack
+from jobs.batches import record
+from jobs.batches.record import MemberState
+from jobs.broker import keys
 from jobs.broker.times import as_text
 from jobs.errors import ChangeRefusedError, PrerequisiteError
 from jobs.worker.commit import DEAD_TTL
@@ -39,6 +42,7 @@ QUEUES = ("critical", "default")
 KEPT_DEAD = 1  # in each queue
 
 COMMANDS = [Act, Act, ActForgotten, ActOnce, ActOnce, ActSoon, ActOnNote, ActOnNoteUnguarded]
+BATCH = "lives"  # of which some are members
 AT_ONCE = 5  # jobs at a time, so that much happens to each
 
 
@@ -72,12 +76,21 @@ class Unread(NamedTuple):
     execution: bytes
 
 
+class Members:
+    """Stands for the block of a batch that is never sealed: the members' ends alone move them."""
+
+    def take(self, jobs):
+        members = [job._replace(batch=BATCH) for job in jobs]
+        return queues.push_with_handles(members, queues.handles_of(members))
+
+
 class Lives(RuleBasedStateMachine):
     def __init__(self, valkey, monkeypatch):
         super().__init__()
         valkey.clean()
         self.client, self.wire = valkey.client(), Wire("default")
         self.client.script_load(_STEP.text)  # else a step that is sent does nothing until its answer is read
+        record.create(self.client, BATCH, record.NewHeader("of the lives", (), 1, ""))
         self.lives: list[Life] = []
         self.counted: Counter[str] = Counter()
         self.locks: dict[type, Life] = {}  # who held a unique command's last
@@ -118,23 +131,29 @@ class Lives(RuleBasedStateMachine):
         by_id=st.booleans(),
         habit=st.sampled_from(list(ENDS)),
         commits=st.booleans(),
+        is_member=st.booleans(),
     )
-    def defer(self, data, command, queue, wait, failure, by_id, habit, commits):
+    def defer(self, data, command, queue, wait, failure, by_id, habit, commits, is_member):
         """The checks of the arguments; then the write, unless a transaction is open."""
         known = [life for life in self.lives if life.is_unfinished or life.state == "unwritten"] + self.lives[-2:]
         first = data.draw(st.lists(st.sampled_from(known), max_size=2, unique=True)) if known else []
         refused = any((life.stands_for or life).state in {"cancelled", *GONE} for life in first)
         options = {"queue": queue, "wait": wait, "prereq_failure": failure}
         options["prereq_jobs"] = [life.job.id if by_id else life.job for life in first]
+        is_member = is_member and command is not ActOnce
+        token = record.opened.set(Members() if is_member else None)
         try:
             job = command.defer(**options, **({"note": nowhere()} if issubclass(command, ActOnNote) else {}))
         except PrerequisiteError:
             assert refused
             return
+        finally:
+            record.opened.reset(token)
         assert not refused
         if by_id:
             first = [life.stands_for or life for life in first]
         life = Life(job, command, queue, first, failure == "run", by_id, wait is not None, habit, self.writes.pop())
+        life.is_member = is_member
         self.lives.append(life)
         if commits:
             self.commit(life)
@@ -411,6 +430,7 @@ class Lives(RuleBasedStateMachine):
             # It leaves the 180 days on it, which the next attempt will not mind.
             self.client.persist(life.job.key)
             self.client.persist(f"rq:results:{life.id}")
+            life.was_retried_by_rq = True
             life.revive()
 
     def run_now(self, life):
@@ -457,6 +477,14 @@ class Lives(RuleBasedStateMachine):
         books = Books(self.client)
         books.check(self.lives, self.locks.values())
         assert books.counts() == self.counted
+        members = {
+            member.decode(): state.value
+            for state in MemberState
+            for member in self.client.smembers(keys.batch_members(state, BATCH))
+        }
+        written = {life.id: life for life in self.lives if life.is_member and life.state != "unwritten"}
+        assert members.keys() == written.keys()
+        assert [(life, members[life.id]) for life in written.values() if members[life.id] not in life.as_member()] == []
 
 
 def nowhere():

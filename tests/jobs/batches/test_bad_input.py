@@ -87,7 +87,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("flush", [0, 10])
 def test_a_creator_that_is_killed_between_slices_leaves_the_batch_open(flush, worker, monkeypatch):
-    monkeypatch.setattr(pushing, "SLICE", 10)
+    monkeypatch.setattr(pushing, "SLICE_FEW", 10)
     monkeypatch.setattr(pushing, "_write_ahead", lambda client, slices: [push(client, each) for each in slices])
     real, slices = pushing._write_slice, []
 
@@ -238,3 +238,16 @@ def test_a_callback_that_is_cancelled_while_it_is_released_is_enqueued_no_more(w
 
     assert notes() == ["one"] and batch.has_succeeded
     assert outer.has_ended and outer.counts["cancelled"] == 1  # the callback was a member of the parent by then
+
+
+def test_success_comes_although_the_dead_member_was_retried_by_rqs_tools(worker):
+    Note.objects.create(text="bad")
+    with Batch("b", on_success=Say.prepare("success")) as batch:
+        job = Part.defer("one", "bad")
+    run(worker)
+    Note.objects.all().delete()
+    pushing.get_queue("low").failed_job_registry.requeue(job.id)
+    assert batch.counts["dead"] == 1  # they tell no batch
+    run(worker)
+
+    assert batch.has_succeeded and notes() == ["one", "success b"]

@@ -1,4 +1,4 @@
--- Parts: server, record, waiters
+-- Parts: server, record
 -- The members of batches: sets of ids by state, each member in one of them. Of the script: `prefix`.
 --
 -- `jobs:batch:<id>` says when the batch was written, its parent, and which events have been fired. A batch is complete
@@ -85,6 +85,15 @@ local function drop(id, event)
   redis.call('DEL', waiting)
 end
 
+-- Wake the processes that wait for a batch. The part `waiters` would be made at each push.
+local function wake(id)
+  local waiting = 'jobs:waiters:batch:' .. id
+  for _, process in ipairs(write('SMEMBERS', waiting)) do
+    redis.pcall('PUBLISH', 'jobs:woken:' .. process, 'end batch:' .. id)
+  end
+  redis.call('DEL', waiting)
+end
+
 -- See whether a batch is complete. If so, fire its events and go on with its parent.
 function batch.settle(id, releasing)
   local header = batch.read(id)
@@ -96,10 +105,7 @@ function batch.settle(id, releasing)
     drop(id, 'dead')
   end
   batch.keep(id, bad == 'dead' and KEPT_DEAD or KEPT)
-  if redis.call('EXISTS', 'jobs:waiters:batch:' .. id) == 1 then
-    waiters.wake('end', 'batch:' .. id)
-    redis.call('DEL', 'jobs:waiters:batch:' .. id)
-  end
+  wake(id)
   if header.parent and state_of(header.parent, 'batch:' .. id) then
     batch.put(header.parent, 'batch:' .. id, bad or 'finished')
     batch.settle(header.parent, releasing)
