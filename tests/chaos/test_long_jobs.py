@@ -117,7 +117,7 @@ def finish(worker_process, env, jobs):
             client.zadd("rq:scheduled:default", {job_id: 1})
         for row in JobQuery(state=JobState.DEAD).all(1_000):
             control.retry(row.job)
-        assert worker_process("default", burst=True, concurrency=2, env=env).wait(600) == 0
+        assert worker_process("default", burst=True, concurrency=2, env=env).wait(600 + ROWS / 50) == 0
     raise AssertionError([(job.state, job.reason) for _, job in jobs])
 
 
