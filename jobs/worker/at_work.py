@@ -24,7 +24,8 @@ class AtWork:
     def note(self, task: LoopTask | None) -> None:
         """Note that the loop's thread begins a step of this task."""
         self.task = task
-        self._board.work(LOOP, NOBODY if task is None else task.number)
+        # No call: it is written at each step of each task. Through the board: a fork has another memory.
+        self._board.works[LOOP] = 0 if task is None else task.number + 1
 
 
 class Noted(Coroutine[Any, Any, Any]):

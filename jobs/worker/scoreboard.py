@@ -22,7 +22,7 @@ _HEAD = struct.Struct("qqd")  # finished, failed, working seconds
 _FETCHED, _MINDED, _BREATHS, _LAG = 0, 1, 2, 3  # positions of the turns, behind the head
 _TURNS = 4 * struct.calcsize("d")
 _END = struct.Struct("qq")  # the pid of the process that has ended properly, and what follows it
-_PLACE = struct.Struct("q")  # 1 and the place of the task whose code a thread runs; 0: of none
+_PLACE = struct.Struct("q")
 _ALL = -1  # in the place of that: any task may be the cause of the end
 PAUSABLE = 64  # queues that a worker may serve
 
@@ -62,7 +62,8 @@ class Board:
     def _map(self) -> None:
         self._memory = mmap.mmap(-1, self._slots + self._places * _SLOT.size)
         self._turns = memoryview(self._memory)[_HEAD.size : self._end].cast("d")
-        self._works = memoryview(self._memory)[self._working : self._slots].cast("q")
+        # By thread of the loop (0: its own; others are lent): 0, or 1 and the place of the task whose code it runs.
+        self.works = memoryview(self._memory)[self._working : self._slots].cast("q")
 
     def detach(self) -> None:
         """Make the board private, in a process that a job has forked: no other process sees its writes from here on."""
@@ -106,11 +107,11 @@ class Board:
 
     def work(self, thread: int, place: int) -> None:
         """The child: a thread of the loop (0: its own; others are lent) runs code of the task at that place."""
-        self._works[thread] = place + 1
+        self.works[thread] = place + 1
 
     def blame_tasks(self) -> None:
         """The child: it ends because its event loop does not go on, and any task may be the cause."""
-        self._works[0] = _ALL
+        self.works[0] = _ALL
 
     def at_work(self) -> list[Running]:
         """
@@ -118,7 +119,7 @@ class Board:
         of the tasks of which the loop or a lent thread ran a part. All running jobs if there is none of these: then a
         callback or a thread of a library may be the cause.
         """
-        places = [place - 1 for place in self._works if place]
+        places = [place - 1 for place in self.works if place]
         if _ALL - 1 in places:
             return self.running(tasks=True)
         return self._at([*range(self.threads), *places]) or self.running()

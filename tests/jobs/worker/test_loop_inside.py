@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import gc
 import itertools
 import random
 import threading
@@ -19,7 +20,7 @@ from jobs.attempts.claim import Claim
 from jobs.attempts.interrupt import Stopped, TimedOut
 from jobs.attempts.outcomes import Dead, Finished
 from jobs.record import payload
-from jobs.worker import databases
+from jobs.worker import databases, loop_side
 from jobs.worker.loop import Loop
 from jobs.worker.scoreboard import Board
 from tests.jobs.worker import eventually
@@ -159,3 +160,14 @@ def test_ten_thousand_jobs_await_at_once(inline):
 
     assert {type(outcome) for outcome in runner.outcomes.values()} == {Finished}
     assert Await.is_async
+
+
+@pytest.mark.parametrize(("before", "after"), [(700, 10_000), (0, 0), (50_000, 50_000)])
+def test_the_garbage_collector_begins_later_unless_the_project_says_otherwise(before, after):
+    found = gc.get_threshold()
+    gc.set_threshold(before, 11, 12)
+    try:
+        loop_side._collect_less_often()
+        assert gc.get_threshold()[:2] == (after, 11)
+    finally:
+        gc.set_threshold(*found)
