@@ -117,7 +117,7 @@ def test_every_address_is_in_the_matrix():
     assert names == PAGES.keys() | DATA.keys() | ACTIONS.keys() | OWN | OF_ITS_OWN | PUBLIC | CHOICES | FORMS
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", sorted(OWN))
 def test_what_is_the_users_own_is_for_who_may_view(name, client):
     client.force_login(staff("retry"))
     assert client.post(url(name), {"name": "x", "q": "y"}).status_code == 404
