@@ -4,7 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 
 from jobs import Batch, Workflow, control
@@ -157,7 +157,7 @@ def test_it_is_awaited_in_async_code(worker):
         wait = asyncio.create_task(batch.await_end(30))
         while not noted(batch):
             await asyncio.sleep(0)
-        await asyncio.get_running_loop().run_in_executor(None, worker.step)
+        await sync_to_async(worker.step)()
         return await wait
 
     assert async_to_sync(view)() is True
