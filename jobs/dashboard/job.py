@@ -74,6 +74,8 @@ def job(request: HttpRequest, job_id: str) -> Screen:
     named = (job_id, command, state)
     graph = dependencies.around(job.connection, job.origin, named, needed[:LINKS], dependents)
     steps, reason = timeline.of(job), None if state in (JobState.WAITING, JobState.BLOCKED) else job.reason
+    if state is JobState.UNSENT:
+        reason = _("Redis does not have this job: it waits for its commit, for Redis or for the relay.")
     failed = [(number, step) for number, step in enumerate(steps, 1) if step.traceback]
     running = _running(job, steps) if state is JobState.RUNNING else None
     return (

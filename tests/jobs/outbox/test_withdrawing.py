@@ -77,7 +77,9 @@ def test_what_waits_for_it_is_blocked(unsent, relay):  # noqa: F811
 
 def test_the_page_of_the_job_and_the_list_offer_it(unsent, rows, admin_client):  # noqa: F811
     jobs = [unsent(KeepRow, "x"), unsent(KeepRow, "y")]
-    assert "cancel" in admin_client.get(f"/admin/jobs/dashboard/job/{jobs[0].id}/").content.decode()
+    page = admin_client.get(url("job", jobs[0].id)).content.decode()
+    assert "it waits for its commit" in page
+    assert url("job_cancel", jobs[0].id) in page
     send(admin_client, url("job_cancel", jobs[0].id))
     assert rows() == [jobs[1].id]
     assert "1 job was deleted." in send(admin_client, url("many_delete", "unsent"), job=[jobs[1].id])
