@@ -35,7 +35,7 @@ from jobs.worker.threads import FAILURES
 try:
     from uvloop import new_event_loop
 except ImportError:  # the extra is not installed
-    from asyncio import new_event_loop
+    from asyncio import new_event_loop  # type: ignore[assignment]  # of a narrower type there
 
 logger = safe_logger("jobs.worker")
 
