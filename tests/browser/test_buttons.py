@@ -15,6 +15,7 @@ from jobs.scheduler import Entry
 from tests.browser.conftest import THREADS
 from tests.browser.visitor import address
 from tests.processes import wait_until
+from tests.sample.commands.ledger import RecordLimited
 from tests.sample.commands.long import Patient
 from tests.sample.commands.notes import Fail, WriteNote
 from tests.sample.commands.trouble import TroubleAfterAStep, TroubleOnce
@@ -365,6 +366,16 @@ def test_limit_pause(page):
     page.press(f"Pause {LIMIT}")
     assert page.told() == f"The limit {LIMIT} is paused."
     assert limit().is_paused
+
+
+def test_job_force(page):
+    limits.pause("sample.RecordLimited:concurrency:line")
+    job = RecordLimited.defer(1)
+    is_in(job, "limited")
+    page.go("job", job.id)
+    page.press("Run now, past its limits", asks=f"Run job {job.id} now, past its limits?")
+    assert page.told() == f"Job {job.id} was set to run now, past its limits."
+    is_in(job, "finished")
 
 
 def test_limit_resume(page):

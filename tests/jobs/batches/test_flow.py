@@ -1,7 +1,5 @@
 """Flows on a server: steps wait for each other, and take each other's results."""
 
-import signal
-
 import pytest
 
 from jobs import Workflow, control
@@ -111,8 +109,12 @@ def test_a_worker_enqueues_the_steps_that_are_to_run_again_if_the_process_dies(w
         fetched = flow.add(Fetch, 4)
         told = flow.add(Tell, flow.add(Add, fetched.result).result)
     run(worker)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(rerun.control, "run_again", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr(rerun.control, "run_again", die)
         flow.retry_from(fetched)
     assert not flow.has_ended and worker.client.hlen(keys.batch_again(flow.id)) == 3
     assert {worker.client.ttl(key) for key in record.keys_of(flow.id)} <= {-1, -2}

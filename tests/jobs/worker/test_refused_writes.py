@@ -30,6 +30,8 @@ from tests.sample.commands.collapsing import SaveDurably
 from tests.sample.commands.limits import OncePerNumber
 from tests.sample.commands.notes import WriteNote
 
+pytestmark = pytest.mark.django_db(transaction=True)  # a job that has no record may be in the outbox
+
 LINKED_AT_ONCE = 3  # instead of 100, so that few calls are to be refused
 MANY = 2 * LINKED_AT_ONCE + 1  # prerequisites that take three calls of link.lua
 PLACES = {"queued": "queue", "started": "wip", "stopped": "failed"}  # by status, where they are not called alike
