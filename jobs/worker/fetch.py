@@ -64,21 +64,21 @@ class Fetch:
         self.pace = Pace(conf.batch())
         self._queues, self._threads, self._board = dict(queues), threads, board
         self._burst, self._release = burst, release
+        self._releasing: set[bytes] = set()  # what threads are releasing: a burst does not end before
         self._weighted = any(weight is not None for weight in queues.values())
         self._wire = Wire(next(iter(queues)))
         self._steps = Steps(worker, self._wire, list(queues), max_jobs=max_jobs)
         self._ready, self.held, self.commits = self._steps.ready, self._steps.held, self._steps.commits
         place = Place(worker, queues, threads)
         self._doorbell = Doorbell({name: keys.queue(name) for name in queues}, blocks=blocks, place=place)
-        self._using_wire = threading.Lock()
-        self._at_the_door = threading.Lock()
-        self._behind_leader = threading.Lock()
+        self._using_wire, self._at_the_door, self._behind_leader = (threading.Lock() for _ in range(3))
         self._leader = 0  # the thread that leads; 0: each takes for itself
         self._latest: Claim | None = None  # the last one that a thread has taken
         self._stopped = threading.Event()
         self._quiet = False
-        self._wait = 0.0  # seconds before the next step, after an error
-        self._doorbell_pause = 0.0  # and before the next wait at the doorbell
+        self._wait = self._doorbell_pause = (
+            0.0  # seconds before the next step, and wait at the doorbell, after an error
+        )
 
     # --- for the threads -------------------------------------------------------------------------
 
@@ -115,7 +115,8 @@ class Fetch:
             except CONNECTION_ERRORS as error:
                 self._outage(error)
                 return not self.stopping
-            if self._burst and self._steps.may_claim and not self.held and not releasing:
+            self._releasing.update(releasing)
+            if self._burst and self._steps.may_claim and not self.held and not self._releasing:
                 self.stop()
             self._choose_leader()
             found = bool(self._ready) or self._steps.has_more or not self._steps.until_due
@@ -124,7 +125,8 @@ class Fetch:
         self._leave_door_if_busy()
         for member in releasing:
             self._release(member)
-        return found
+        self._releasing.difference_update(releasing)
+        return found or (self._burst and bool(releasing))  # the last look of a burst finds nothing to be released
 
     def _await_work(self) -> None:
         with self._at_the_door:
