@@ -76,9 +76,7 @@ class Fetch:
         self._latest: Claim | None = None  # the last one that a thread has taken
         self._stopped = threading.Event()
         self._quiet = False
-        self._wait = self._doorbell_pause = (
-            0.0  # seconds before the next step, and wait at the doorbell, after an error
-        )
+        self._wait = self._doorbell_pause = 0.0  # seconds before the next step, or wait at the doorbell, after an error
 
     # --- for the threads -------------------------------------------------------------------------
 
