@@ -15,7 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.module_loading import import_string
 from redis.exceptions import RedisError
 
-from jobs import conf, lifespan
+from jobs import conf
 from jobs.broker import defaults, names
 from jobs.broker.connections import address, get_connection
 from jobs.client.options import database_of
@@ -81,7 +81,7 @@ def check_webhook_hosts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
 def check_lifespan(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """jobs.E024: JOBS["LOOP_LIFESPAN"] cannot be imported, or makes no async context manager."""
     try:
-        lifespan.find()
+        conf.lifespan()
     except ImproperlyConfigured as error:
         return [Error(str(error), hint="Correct the path, or set it to None.", id="jobs.E024")]
     return []

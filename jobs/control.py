@@ -229,8 +229,9 @@ def _elsewhere(job_id: str, change: _Change, client: Redis, there: Redis) -> Cha
 
 def _withdraw(client: Redis, job_id: str, trace: str) -> str:
     """
-    Take a durable job that Redis does not have out of the outbox; it waits for the transaction that is open. A process
-    may be sending the job: it finds the trace and writes none, or it was here first. Returns the outcome of the change.
+    Take a durable job that Redis does not have out of the outbox. A process may be sending the job: it finds the trace
+    and writes none, or it was here first. As any change of a job, this holds at once: if a transaction that is open is
+    rolled back, the row is back, and is sent to no effect. Returns the outcome of the change.
     """
     row = rows.find(job_id)
     if row is None or row.sent_at is not None:

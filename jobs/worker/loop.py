@@ -17,7 +17,7 @@ from typing import Any
 
 from asgiref.sync import AsyncToSync
 
-from jobs import lifespan
+from jobs import conf
 from jobs.attempts import failures
 from jobs.attempts.claim import Claim
 from jobs.attempts.current import Attempt
@@ -131,7 +131,7 @@ class Loop(threading.Thread):
             self._ended()
 
     async def _live(self) -> None:
-        async with lifespan.find()():
+        async with conf.lifespan()():
             self._is_begun.set()
             await self._leaves.wait()
 

@@ -66,6 +66,16 @@ def test_it_is_withdrawn_with_the_transaction_that_deferred_it(rows):
     assert (rows(), queued()) == ([], [])
 
 
+def test_the_cancel_of_a_transaction_that_is_rolled_back_holds_all_the_same(unsent, rows, relay):  # noqa: F811
+    job = unsent(KeepRow, "x")
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        control.cancel(job)
+        1 / 0  # noqa: B018
+    assert rows() == [job.id]
+    relay()
+    assert (rows(), queued()) == ([], [])
+
+
 def test_what_waits_for_it_is_blocked(unsent, relay):  # noqa: F811
     job = unsent(KeepRow, "x")
     waits = unsent(KeepRow, "y", prereq_jobs=[job])

@@ -79,11 +79,17 @@ class Load:
         self._thread.join()
 
 
-def test_workers_follow_a_failover(cluster, worker_process, capsys):
+@pytest.fixture
+def load(cluster):
+    load = Load()
+    yield load
+    load.end()  # also if the test has failed: the thread would defer into later tests
+
+
+def test_workers_follow_a_failover(cluster, load, worker_process, capsys):
     primary, replica = cluster
     found_through_sentinels = {"DJANGO_SETTINGS_MODULE": "tests.sentinel"}
     workers = [worker_process("default", concurrency=2, env=found_through_sentinels) for _ in range(2)]
-    load = Load()
     replicated = load.grow(by=200)
     with primary.client() as client:
         assert client.wait(1, 5_000) == 1
