@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_slug
+from django.core.validators import MaxLengthValidator, validate_slug
 from django.db import transaction
 from django.utils import timezone
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 PATIENCE = 10.0  # seconds to connect, to send, and between two pieces of an answer
 LONGEST = 30.0  # seconds that a whole answer may take
 MOST = 1_000_000  # bytes of an answer
+LESSONS = 1_000  # of a course
+SLUG_LENGTH = 50  # characters, of a model's SlugField
 WAIT, LONGEST_WAIT = 60.0, 86_400.0  # seconds to wait without a usable Retry-After, and at most
 
 TEMPORARY = {408, 425, 502, 503, 504}
@@ -109,11 +111,16 @@ def parse_course(text: str) -> tuple[str, list[str]]:
     slugs = fields.get("lessons")
     if not isinstance(slugs, list) or not slugs or not all(isinstance(each, str) for each in slugs):
         raise UnusableAnswerError("The course has no list of slugs as 'lessons'.")
+    if len(slugs) > LESSONS:
+        raise UnusableAnswerError(f"The course has {len(slugs):,} lessons, over {LESSONS:,}.")
     try:
         for slug in slugs:
+            MaxLengthValidator(SLUG_LENGTH)(slug)
             validate_slug(slug)
     except ValidationError:
-        raise UnusableAnswerError(f"The course has {slug!r} as a lesson, which is no slug.") from None
+        raise UnusableAnswerError(
+            f"The course has {slug[:100]!r} as a lesson, which is no slug of at most {SLUG_LENGTH} characters."
+        ) from None
     return _text(fields, "title"), list(dict.fromkeys(slugs))
 
 

@@ -236,10 +236,11 @@ class PlainRunner(SimpleWorker):
 class _Fields:
     """Takes the place of the pipeline in which RQ's code sets fields of a record."""
 
-    words: list[Any]
+    def __init__(self) -> None:
+        self.words: list[Any] = []
 
     def hset(self, key: bytes, mapping: dict[str, Any]) -> None:
-        self.words = [word for pair in mapping.items() for word in pair]
+        self.words += (word for pair in mapping.items() for word in pair)
 
 
 class _RqLogger(SafeLogger):

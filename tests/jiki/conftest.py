@@ -3,6 +3,7 @@
 import pytest
 
 from jiki.models import CheckResult, Exercise, Submission, SubmissionFile
+from tests.jiki.service import ContentService
 from users.models import User
 
 CHECKS = '''
@@ -81,3 +82,13 @@ def hand_in():
         return submission
 
     return hand_in
+
+
+@pytest.fixture
+def service(settings, monkeypatch):
+    """The content service, as far as tests need it."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    service = ContentService()
+    settings.EXERCISES_API_URL = service.url
+    yield service
+    service.close()

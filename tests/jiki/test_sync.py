@@ -16,7 +16,6 @@ from jiki.models import Exercise, ExerciseSource
 from jobs import control
 from tests.jiki.service import (
     TEXTS,
-    ContentService,
     answer,
     cut,
     cut_chunks,
@@ -31,15 +30,6 @@ from tests.processes import wait_until
 pytestmark = pytest.mark.django_db
 
 TAKEN = {"title": "Loops", "text": "Write *one*.", "starter": "    pass\n"}
-
-
-@pytest.fixture
-def service(settings, monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    service = ContentService()
-    settings.EXERCISES_API_URL = service.url
-    yield service
-    service.close()
 
 
 @pytest.fixture

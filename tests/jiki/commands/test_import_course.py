@@ -8,21 +8,12 @@ from jiki.commands.import_course import ImportCourse
 from jiki.commands.import_lesson import ImportLesson
 from jiki.courses import Course, Lesson
 from jobs.testing import assert_idempotent
-from tests.jiki.service import ContentService, answer
+from tests.jiki.service import answer
 from users.models import User
 
 pytestmark = pytest.mark.django_db
 
 COURSE = {"title": "Loops & lists", "lessons": ["while", "for"]}
-
-
-@pytest.fixture
-def service(settings, monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    service = ContentService()
-    settings.EXERCISES_API_URL = service.url
-    yield service
-    service.close()
 
 
 @pytest.fixture
@@ -91,7 +82,15 @@ def test_a_lesson_that_cannot_be_had_keeps_the_course_back_until_a_person_tries_
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", {"title": "x"}, {"title": "x", "lessons": ["a b"]}, {"title": 7, "lessons": ["a"]}]
+    "body",
+    [
+        b"[]",
+        {"title": "x"},
+        {"title": "x", "lessons": ["a b"]},
+        {"title": 7, "lessons": ["a"]},
+        {"title": "x", "lessons": ["a" * 51]},
+        {"title": "x", "lessons": [f"lesson-{number}" for number in range(1_001)]},
+    ],
 )
 def test_a_course_that_cannot_be_one_is_dead_with_the_reason(body, service, course, author, jobs):
     service.answers = [answer(body=body)]
