@@ -115,9 +115,9 @@ class Board:
 
     def at_work(self) -> list[Running]:
         """
-        The parent, of a child that has died: the running jobs whose code ran then. They are those of threads, and those
-        of the tasks of which the loop or a lent thread ran a part. All running jobs if there is none of these: then a
-        callback or a thread of a library may be the cause.
+        For the parent of a child that has died: return the running jobs whose code ran then. These are the jobs in
+        threads, and the tasks that the loop's thread or a lent thread was working on. Without any of these, return all
+        running jobs: a callback or a thread of a library may be the cause.
         """
         places = [place - 1 for place in self.works if place]
         if _ALL - 1 in places:
