@@ -162,16 +162,18 @@ class Stubborn(Mandate):
     name: str
 
     def call(self) -> None:
-        Note.objects.create(text=f"{self.name} enters")
-        until = time.monotonic() + (1.5 if self.name == "first" else 0)
-        while True:
-            try:
-                while time.monotonic() < until:  # in the `try`: an interrupt may come at any call
+        until, was_interrupted, has_left = time.monotonic() + (1.5 if self.name == "first" else 0), False, False
+        while not has_left:
+            try:  # an interrupt comes at any call, and again each second
+                Note.objects.get_or_create(text=f"{self.name} enters")
+                while time.monotonic() < until:
                     time.sleep(0.01)
-                break
+                if was_interrupted:
+                    Note.objects.get_or_create(text="interrupted")
+                Note.objects.get_or_create(text=f"{self.name} leaves")
+                has_left = True
             except BaseException:
-                Note.objects.create(text="interrupted")
-        Note.objects.create(text=f"{self.name} leaves")
+                was_interrupted = True
 
 
 class KillsItsWorker(Mandate):
