@@ -21,9 +21,10 @@ from jobs.errors import MissingRecordError, NewerPayloadError, PayloadError, Unk
 from jobs.inspection import error_counts, fingerprints
 from jobs.inspection.version import release
 from jobs.job import MandateJob
-from jobs.mandate import Mandate, RequeueRequested
+from jobs.mandate import Mandate
 from jobs.record import display, registry
 from jobs.retries import Progress
+from jobs.running import RequeueRequested
 from jobs.safe_logging import safe_logger
 from jobs.steps.record import Yielded
 

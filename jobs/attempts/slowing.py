@@ -6,8 +6,9 @@ from jobs.attempts.current import Attempt
 from jobs.attempts.outcomes import Postponed, SlowedDown
 from jobs.errors import OverLimitError
 from jobs.limits import policy
-from jobs.mandate import Mandate, SlowDownRequested
+from jobs.mandate import Mandate
 from jobs.retries import Progress
+from jobs.running import SlowDownRequested
 from jobs.safe_logging import safe_logger
 
 logger = safe_logger("jobs")

@@ -55,6 +55,7 @@ class _Flight(NamedTuple):
     again: set[bytes]  # executions whose outcome had been sent before
     wanted: Wanted
     first: int  # the number of the first execution
+    wakes: bool  # whether it wakes the lanes that are due
 
 
 class Steps:
@@ -127,11 +128,11 @@ class Steps:
         if wanted.total == 0 and only_to_claim:
             self._unsent = waiting
             return
-        now = runtime.now()
+        now, wakes = runtime.now(), not self.until_due
         about: list[Word] = [self._worker, iso(now), repr(now), wanted.word, self._executions]
         about += (keys.counts(int(now // 60)), COUNTS_KEPT, len(outcomes), UNSEEN, self._dead_limit)
-        about += (wanted.idle, int(not self.until_due))
-        flight = _Flight(outcomes, self._again, wanted, self._executions)
+        about += (wanted.idle, int(wakes))
+        flight = _Flight(outcomes, self._again, wanted, self._executions, wakes)
         self._unsent, self._is_sending, self._in_doubt = waiting, True, True  # until the answer is here
         self._again = self._again | {handed.claim.execution for handed in outcomes}
         self._executions += wanted.total
@@ -175,19 +176,16 @@ class Steps:
             brought = self._take_in([Claim(row) for row in answer.rows])
             self._in_doubt = False
         self.may_claim = bool(answer.is_registered)
-        self._note_due(answer.due)
+        if answer.due:
+            self.lanes_due = time.monotonic() + float(answer.due)
+        elif flight.wakes:  # a step that did not look leaves what has come due since it was sent to the next one
+            self.lanes_due = inf
         self.is_full, self.has_left = 0 < flight.wanted.threads == brought, bool(answer.left)
         if any(error.startswith(b"READONLY") for _, error in answer.failed):
             self._wire.close()  # Sentinel may know a better server by now
         if answer.trimmed:
             logger.warning("%d dead jobs were too many (JOBS['DEAD_LIMIT']): the oldest are gone", answer.trimmed)
         return answer
-
-    def _note_due(self, due: bytes) -> None:
-        if due:
-            self.lanes_due = time.monotonic() + float(due)
-        elif not self.until_due:
-            self.lanes_due = inf
 
     def _settle(self, flight: _Flight, answer: StepAnswer) -> None:
         """Forget the outcomes that are written or refused, and keep those that failed for the next step."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from math import inf
 
 import pytest
 from django.utils import timezone
@@ -276,6 +277,18 @@ def test_a_rate_says_when_the_next_is_due(new_fetch, valkey):
     fetch._steps.lanes_due = 0
     assert ids(claim_all(fetch)) == [jobs[2].id]
     assert claim_all(fetch) == []
+
+
+def test_a_lane_that_comes_due_while_a_step_is_under_way_is_left_to_the_next(new_fetch):
+    fetch = new_fetch("w1")
+    fetch._steps.lanes_due = time.monotonic() + 60
+    fetch._steps.send(["default"], fetch._room)
+    fetch._steps.lanes_due = 0  # as if a minute had passed
+    fetch._steps.receive()
+    assert fetch._steps.until_due == 0
+
+    fetch._step(claims=True)
+    assert fetch._steps.until_due == inf  # it has looked: nothing is due
 
 
 def test_a_start_that_was_none_is_returned(new_fetch):

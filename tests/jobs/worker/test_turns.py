@@ -67,14 +67,15 @@ def claim_all_after(fetch):
     return claim_all(fetch)
 
 
-def test_weights(new_fetch):
+@pytest.mark.parametrize("threads", [1, 3, 6, 10])
+def test_weights(threads, new_fetch):
     jobs = WeightedTurn.defer_many([(tenant, number) for tenant in "ab" for number in range(300)])
     tenant = {job.id: job.command_args[0] for job in jobs}
 
-    done = drain(new_fetch("w1", threads=1))
+    done = drain(new_fetch("w1", threads=threads))
 
-    first = Counter(tenant[job_id] for job_id in done[:400])
-    assert abs(first["a"] - 300) <= 15
+    turns = "".join(tenant[job_id] for job_id in done[:400])
+    assert {Counter(turns[at : at + 4])["a"] for at in range(0, 400, 4)} == {3}
     assert sorted(done) == sorted(tenant)
     assert kept() == []
 

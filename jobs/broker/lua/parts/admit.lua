@@ -170,11 +170,13 @@ function admit.take(limits, member, worker)
   end
 end
 
-local marked, order = {}, {} -- places that may have room, whose lanes are woken at the end of a script
+local marked, order = {}, {} -- how often places may have got room, whose lanes are woken at the end of a script
+
+local function is_share(place) return string.sub(place, 1, 6) == 'share=' end
 
 local function mark(place)
-  if not marked[place] then order[#order + 1] = place end
-  marked[place] = true
+  if not marked[place] or is_share(place) then order[#order + 1] = place end -- each turn that ends has its place in the ring
+  marked[place] = (marked[place] or 0) + 1
 end
 
 local function is_woken(place, queue, id)
@@ -256,7 +258,7 @@ function admit.hold_back(queue, id, limit, woken)
   move.all_or_none(function(undo)
     local lane, is_new = 'jobs:lane:' .. place .. ':' .. queue, write('HSETNX', 'jobs:lanes:' .. place, queue, '') == 1
     enqueue.one(undo, comes_first(woken, place) and 'LPUSH' or 'RPUSH', lane, id)
-    is_new = is_new or string.sub(place, 1, 6) == 'share=' -- it has a ring before it has a lane
+    is_new = is_new or is_share(place) -- it has a ring before it has a lane
     if is_new and not redis.call('ZSCORE', 'jobs:limited', place) then write('ZADD', 'jobs:limited', now_, place) end
     move.into(undo, prefix .. 'deferred:' .. queue, now_, id)
     redis.call('HSET', key, 'status', 'deferred', 'state', 'limited', 'lane', place)
@@ -306,9 +308,10 @@ local function room_for(place, text)
   return true -- it does not say: it is asked at the claim
 end
 
--- Put the head of each queue's lane to the head of its queue, if the limit has room and nobody is woken there.
-function admit.wake(place)
-  if string.sub(place, 1, 6) == 'share=' then return rare.turns.wake(place) end
+-- Put the head of each queue's lane to the head of its queue, if the limit has room and nobody is woken there. With `again`
+-- this script calls it for the place once more.
+function admit.wake(place, again)
+  if is_share(place) then return rare.turns.wake(place, again) end
   local lanes = redis.pcall('HGETALL', 'jobs:lanes:' .. place)
   for at = 1, #lanes, 2 do
     local queue, woken = lanes[at], lanes[at + 1]
@@ -339,9 +342,12 @@ function admit.look_again(place) mark(place) end
 -- Wake those for whom this script has made room. To be called when the lists of queues are as they are to be. Returns
 -- whether it has looked for any.
 function admit.wake_marked()
-  local places = order
+  local places, left = order, marked
   order, marked = {}, {}
-  for _, place in ipairs(places) do pcall(admit.wake, place) end
+  for _, place in ipairs(places) do
+    left[place] = left[place] - 1
+    pcall(admit.wake, place, is_share(place) and left[place] > 0)
+  end
   return #places > 0
 end
 

@@ -51,12 +51,18 @@ function turns.arrive(undo, push, queue, id, text)
   return true
 end
 
--- Append the next of a place to the lists of its queues.
-function turns.wake(place)
-  local lanes, waits = redis.pcall('HKEYS', 'jobs:lanes:' .. place), false
+local rings = {} -- of places that are woken once more
+
+-- Append the next of a place to the lists of its queues: one of each, if the place is woken `again`. The last time all for
+-- which there is room: so many turns that end in one script are given on in the order in which they were.
+function turns.wake(place, again)
+  local lanes, waits, before = redis.pcall('HKEYS', 'jobs:lanes:' .. place), false, rings[place] or {}
+  rings[place] = again and {} or nil
   for _, queue in ipairs(lanes) do
-    local ring = in_ring(place, queue)
-    while true do
+    local ring = before[queue] or in_ring(place, queue)
+    local most = again and 1 or math.huge
+    while most > 0 do
+      most = most - 1
       local id, text = rare.admit.head(place, queue)
       local _, weight = read(text)
       if not id or #ring >= (weight or 1) then break end
@@ -67,6 +73,7 @@ function turns.wake(place)
       redis.call('HDEL', prefix .. 'job:' .. id, 'lane', 'state')
       redis.call('LPOP', 'jobs:lane:' .. place .. ':' .. queue)
     end
+    if again then rings[place][queue] = ring end
     if #ring == 0 then
       redis.call('HSET', 'jobs:lanes:' .. place, queue, '')
       rare.admit.tidy(place, queue)
