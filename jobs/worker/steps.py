@@ -77,7 +77,7 @@ class Steps:
         self.may_claim = True  # whether the last step found us among the living
         self.has_more = False  # whether more is done than went into the last step
         self.lanes_due = inf  # when the next lane of a limit is due, as far as this worker knows (monotonic seconds)
-        self.is_full = False  # whether the last step brought as many claims as it wanted: the queues have more
+        self.is_full = False  # whether the last step brought all that it could: the queues have more
         self.has_left = False  # whether it left jobs in place, because their kind has no room
         self._worker, self._wire, self._queues = worker, wire, queues
         self._dead_limit = int(conf.get("DEAD_LIMIT"))
@@ -180,7 +180,7 @@ class Steps:
             self.lanes_due = time.monotonic() + float(answer.due)
         elif flight.wakes:  # a step that did not look leaves what has come due since it was sent to the next one
             self.lanes_due = inf
-        self.is_full, self.has_left = 0 < flight.wanted.threads == brought, bool(answer.left)
+        self.is_full, self.has_left = 0 < flight.wanted.sure <= brought, bool(answer.left)
         if any(error.startswith(b"READONLY") for _, error in answer.failed):
             self._wire.close()  # Sentinel may know a better server by now
         if answer.trimmed:

@@ -17,6 +17,11 @@ class Wanted(NamedTuple):
         return self.threads + (self.tasks or 0)
 
     @property
+    def sure(self) -> int:
+        """How many jobs for threads the step brings if the queues have as many, with limits or without."""
+        return min(self.threads, self.idle) or self.threads
+
+    @property
     def word(self) -> Word:
         return self.threads if self.tasks is None else f"{self.threads} {self.tasks}"
 

@@ -16,6 +16,7 @@ from jobs.attempts.outcomes import Discarded, Finished, GivenBack, Requeued, Ret
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.errors import ChangeRefusedError
+from jobs.limits import control as limits
 from jobs.retries import Progress
 from jobs.worker import lanes
 from jobs.worker.connection import Wire
@@ -49,8 +50,15 @@ WAYS = [
     lambda queue: Turn.defer("b", queue=queue),
     lambda queue: OneTurn.defer("a", queue=queue),
 ]
+PAUSES = [
+    ("sample.OneAtATime:concurrency:", None),
+    ("a:concurrency:", None),
+    ("sample.OnePerShop:concurrency:shop", None),
+    ("sample.OnePerShop:concurrency:shop", "a"),
+]
 EVENTS = ("defer", "defer", "claim", "claim", "claim", "end", "end", "end", "back", "cancel", "delete", "move", "die",
-          "fall silent", "recover", "sweep", "pause", "rq deletes", "run now")  # fmt: skip
+          "fall silent", "recover", "sweep", "pause", "rq deletes", "run now",
+          "pause a limit")  # fmt: skip
 
 
 class Body:
@@ -70,6 +78,7 @@ class Life:
         for _ in range(3):
             self.give_birth()
         self.jobs, self.moved, self.bodies, self.paused = [], set(), [], set()
+        self.paused_limits = set()
         self.started = []
         self.forced = set()
         self.log = []
@@ -106,10 +115,18 @@ class Life:
             if claim.job_id in self.forced:
                 body.is_forced = True
                 self.forced.discard(claim.job_id)
+            assert body.is_forced or not self.is_paused(*body.places), (claim.job_id, self.log)
             self.bodies.append(body)
             self.log.append(("claimed", claim.job_id, name))
             self.started.append((claim.job_id, claim.queue_name, tuple(self.bodies[-1].places)))
         fetch._ready.clear()
+
+    def is_paused(self, *places):
+        return any(
+            place == f'{limit}="{value}"' if value else place.startswith(f"{limit}=")
+            for limit, value in self.paused_limits
+            for place in places
+        )
 
     def leave(self, *outcomes):
         if self.bodies:
@@ -206,6 +223,14 @@ class Life:
         queue = self.dice.choice(QUEUES)
         self.paused ^= {queue}
 
+    def pause_a_limit(self):
+        limit, value = self.dice.choice(PAUSES)
+        self.paused_limits ^= {(limit, value)}
+        change = limits.pause if (limit, value) in self.paused_limits else limits.resume
+        change(limit, value=value)
+        self.sweep()  # wakes whom a resume lets go on
+        self.log.append((change.__name__, limit, value))
+
     # --- what holds after each -------------------------------------------------------------------
 
     def check(self):
@@ -220,7 +245,7 @@ class Life:
                 if waiting:
                     woken = self.client.hget(keys.lanes(place), queue)
                     assert woken is not None, (place, queue, self.log)
-                    if len(held) < n:
+                    if len(held) < n and not self.is_paused(place):
                         assert woken in self.client.lrange(keys.queue(queue), 0, -1), (place, queue, woken, self.log)
         for tenant in ('"a"', '"b"'):  # whoever waits for a turn waits behind one of the same tenant
             place = f"share={tenant}"
@@ -252,6 +277,9 @@ class Life:
 
     def finish(self):
         self.paused = set()
+        while self.paused_limits:
+            limit, value = self.paused_limits.pop()
+            limits.resume(limit, value=value)
         for _ in range(1_000):
             self.recover()
             self.sweep()
@@ -274,7 +302,7 @@ class Life:
         number = {job.id: at for at, job in enumerate(self.jobs)}
         seen, last = set(), {}
         for job_id, queue, places in self.started:
-            if job_id in seen or job_id in self.moved or len(places) != 1 or places[0][:2] in ("a:", "b:"):
+            if job_id in seen or job_id in self.moved or not places:
                 continue
             seen.add(job_id)
             assert last.get((places, queue), -1) < number[job_id], (places, queue, job_id, self.log)

@@ -171,6 +171,32 @@ def test_two_limits_are_taken_together_and_no_wake_up_is_lost(new_fetch):
     assert next_b.state == "limited"
 
 
+@pytest.mark.parametrize("turns", [1, 2])
+def test_jobs_that_a_second_limit_refuses_keep_their_order(turns, new_fetch):
+    NeedsA.defer(), NeedsB.defer()
+    fetch = new_fetch("w1", threads=10)
+    of_a, of_b = claim_all(fetch)
+    jobs = NeedsBoth.defer_many([()] * 4)
+    assert claim_all(fetch) == []  # A refuses them all
+    finish(fetch, of_a)
+    assert claim_all(fetch) == []  # A has woken each, and B has refused it
+    if turns == 2:
+        NeedsA.defer()
+        (of_a,) = claim_all(fetch)
+        finish(fetch, of_b)
+        assert claim_all(fetch) == []  # B has woken each, and A has refused it
+        of_b = of_a
+
+    order = []
+    finish(fetch, of_b)
+    while claims := claim_all(fetch):
+        order += ids(claims)
+        finish(fetch, *claims)
+
+    assert order == [job.id for job in jobs]
+    assert kept() == []
+
+
 @pytest.mark.parametrize("how", ["cancel", "delete", "move", "clear", "rq"])
 def test_a_woken_job_that_goes_otherwise_wakes_the_next(how, new_fetch):
     OneAtATime.defer(1)

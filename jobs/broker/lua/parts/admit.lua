@@ -12,12 +12,14 @@
 --   jobs:lane:<place>:<queue>  jobs that wait, the first at the head; ids of those that have gone otherwise are skipped
 --   jobs:lanes:<place>         the queues that have a lane, and the job that was woken in each, or ''
 --   jobs:limited               places with lanes, by since when; jobs:limits:due  those that a rate lets go on, by when
--- A woken job is at the head of its queue as a hint and holds nothing: its record's field `woken` names the places.
+-- A woken job is at the head of its queue as a hint and holds nothing: its record's field `woken` names the places. If another
+-- limit refuses it, it waits there by its *rank*: the time when a limit has refused it first since it came to its queue.
 local admit = { read = 0, is_alive = 0, has_room = 0, refused_by = 0, take = 0, give = 0, back = 0, hold_back = 0, unmark = 0, off = 0,
   wake = 0, wake_marked = 0, wake_due = 0, look_again = 0, next_due = 0, wait_for = 0, slow_down = 0, tidy = 0, head = 0,
   is_holder = false, moved = 0,
   AT_ONCE = 50 } -- jobs that one step moves to lanes, at the most: some milliseconds
 
+local FIRST = 1e10 -- seconds by which the rank of a job that held its limits is before all others
 local STRUCK_OFF = 10 -- members of a full limit whose workers are looked at
 local SKIPPED = 500 -- ids of a lane that one call passes over
 local EXACT = 1000 -- a lane up to this long is searched for what leaves it
@@ -252,16 +254,38 @@ function admit.back(queue, id, limits)
   return table.concat(places, '\n')
 end
 
--- Put a job that was refused into the lane of a limit: to the head if it was woken. The caller takes it off its queue.
+local function rank_of(id) return tonumber(redis.pcall('HGET', prefix .. 'job:' .. id, 'rank')) or 0 end
+
+-- Put a job into a lane before the first one there whose rank is higher; as part of move.all_or_none.
+local function insert(undo, lane, id, rank)
+  local last = write('LINDEX', lane, -1)
+  if not last or rank_of(last) <= rank then return enqueue.one(undo, 'RPUSH', lane, id) end
+  for at = 0, SKIPPED do
+    local other = redis.call('LINDEX', lane, at)
+    if at == SKIPPED or rank_of(other) > rank then
+      write('LINSERT', lane, 'BEFORE', other, id)
+      undo[#undo + 1] = { 'LREM', lane, 1, id }
+      return
+    end
+  end
+end
+
+-- Put a job that was refused into the lane of a limit: to its end, if it was not woken. The caller takes it off its queue.
 function admit.hold_back(queue, id, limit, woken)
   local key, place, now_ = prefix .. 'job:' .. id, limit.place, string.format('%.6f', server_time())
+  local rank = string.format('%.6f', server_time() + admit.moved / 1e6)
+  if woken then rank = redis.pcall('HGET', key, 'rank') or string.format('%.6f', rank - FIRST) end
   move.all_or_none(function(undo)
     local lane, is_new = 'jobs:lane:' .. place .. ':' .. queue, write('HSETNX', 'jobs:lanes:' .. place, queue, '') == 1
-    enqueue.one(undo, comes_first(woken, place) and 'LPUSH' or 'RPUSH', lane, id)
+    if woken then
+      insert(undo, lane, id, tonumber(rank))
+    else
+      enqueue.one(undo, 'RPUSH', lane, id)
+    end
     is_new = is_new or is_share(place) -- it has a ring before it has a lane
     if is_new and not redis.call('ZSCORE', 'jobs:limited', place) then write('ZADD', 'jobs:limited', now_, place) end
     move.into(undo, prefix .. 'deferred:' .. queue, now_, id)
-    redis.call('HSET', key, 'status', 'deferred', 'state', 'limited', 'lane', place)
+    redis.call('HSET', key, 'status', 'deferred', 'state', 'limited', 'lane', place, 'rank', rank)
   end)
   if woken then
     redis.call('HDEL', key, 'woken')
