@@ -149,8 +149,8 @@ def count(client: Redis) -> None:
         )
         print(f"| {name} | {instructions // calls:,} | {ran / calls:.1f} | {used / calls * 1e6:.0f} |", flush=True)
 
-    def new(number: int) -> list[NewJob]:
-        return [NewJob(queues.new_id(), "default", PAYLOAD.encode()) for _ in range(number)]
+    def new(number: int, *fields: str) -> list[NewJob]:
+        return [NewJob(queues.new_id(), "default", PAYLOAD.encode(), fields=fields) for _ in range(number)]
 
     print("| script | instructions | commands | client, us |")
     print("|---|---:|---:|---:|")
@@ -160,6 +160,7 @@ def count(client: Redis) -> None:
     outcomes = {
         "forgotten": lambda: Finished(None, 0),
         "forgotten, fairly": lambda: Finished(None, 0),
+        "with a limit": lambda: Finished(None, 0),
         "finished": lambda: Finished(b"1", 500),
         "requeued": lambda: Requeued(0, Progress()),
         "retried": lambda: Retried(60, "ValueError", "Traceback", Progress()),
@@ -168,7 +169,8 @@ def count(client: Redis) -> None:
     for name, outcome in outcomes.items():
         at_once = 1 if name.endswith("fairly") else 16
         client.zadd("jobs:workers", {"w": time.time() + 3_600})
-        queues.push(new(at_once * (calls + 10)))
+        limited = ("limits", "c\tbench:concurrency:\t\t1000\twait", "more", "l") if name == "with a limit" else ()
+        queues.push(new(at_once * (calls + 10), *limited))
         fetch = Fetch("w", {"default": None}, threads=at_once, board=Board(at_once), blocks=True, release=bool)
 
         def step(fetch: Fetch = fetch, outcome: Callable[[], Any] = outcome) -> None:

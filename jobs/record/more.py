@@ -8,7 +8,7 @@ from jobs.broker.connections import Word
 
 FIELD = "more"
 FEW = "1"  # the record has some of the fields that few jobs have: the claim reads them
-LIMITS = "l"  # it has limits: the claim asks them first (`parts/admit.lua`), and reads the few
+LIMITS = "l"  # it has limits: the claim asks them first (`parts/admit.lua`)
 STEPS = "s"  # it has steps: the claim reads how far they have come
 ASYNC = "a"  # `call` is a coroutine function: the job is one for an event loop, where a worker has one
 

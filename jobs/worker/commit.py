@@ -176,7 +176,7 @@ def encode_outcome(claim: Claim, outcome: Outcome, command: str, seconds: float)
         note = line("resumed", now, worker=claim.worker, reason=outcome.reason)
     elif isinstance(outcome, SlowedDown):
         kind, counted = "H", "requeued"
-        fields = ("state", "", "reason", "", "progress", outcome.progress.dump())
+        fields = ("state", "", "reason", "", "progress", outcome.progress.dump(), "more", _few(claim))
         note = line("requeued", now, worker=claim.worker, reason=f"slowed down for {outcome.seconds:g} s")
     elif isinstance(outcome, Postponed):
         kind, when = _at(now, outcome.delay)

@@ -86,7 +86,7 @@ class Fetch:
             if self._leader:
                 if self._leader != get_ident():
                     self._follow()
-                elif len(self._ready) <= max(self.pace.batch, self._threads) // 2:
+                elif len(self._ready) <= max(self.pace.batch, self._threads) // 2 and not self._steps.is_bounded:
                     self._send_ahead()
             try:
                 self._latest = claim = self._ready.popleft()

@@ -78,6 +78,9 @@ class Steps:
         self.has_more = False  # whether more is done than went into the last step
         self.lanes_due = inf  # when the next lane of a limit is due, as far as this worker knows (monotonic seconds)
         self.is_full = False  # whether the last step brought all that it could: the queues have more
+        self.is_bounded = (
+            False  # whether it brought one for each idle thread alone: jobs have limits, and one sent ahead brings few
+        )
         self.has_left = False  # whether it left jobs in place, because their kind has no room
         self._worker, self._wire, self._queues = worker, wire, queues
         self._dead_limit = int(conf.get("DEAD_LIMIT"))
@@ -181,6 +184,7 @@ class Steps:
         elif flight.wakes:  # a step that did not look leaves what has come due since it was sent to the next one
             self.lanes_due = inf
         self.is_full, self.has_left = 0 < flight.wanted.sure <= brought, bool(answer.left)
+        self.is_bounded = self.is_full and brought < flight.wanted.threads
         if any(error.startswith(b"READONLY") for _, error in answer.failed):
             self._wire.close()  # Sentinel may know a better server by now
         if answer.trimmed:
@@ -252,10 +256,7 @@ class Steps:
             return False
 
     def put_back_running(self, begun: int) -> None:
-        """
-        Put the jobs whose claims we hold back at the heads of their queues; none of them is suspect. `begun`: the
-        number of the last execution that had begun.
-        """
+        """Put the jobs that we hold back at the heads of their queues, none suspect. `begun`: the last execution begun."""
         for name in self._queues:
             back, _ = recover(self._wire, name, only=self._worker, begun=begun, suspects=())
             for job_id, _ in back:

@@ -31,9 +31,13 @@ local function server_time()
   return time
 end
 
+local texts = {} -- limits by the text that has been read: many jobs of a step have the same
+
 -- The limits of a job. A line that cannot be read limits nothing.
 function admit.read(text)
+  if texts[text] then return texts[text] end
   local limits = {}
+  texts[text] = limits
   for line in string.gmatch(text, '[^\n]+') do
     local limit, kind, id, value = {}, string.match(line, '^([cr])\t([^\t]*)\t([^\t]*)\t')
     if kind == 'c' then
@@ -45,6 +49,7 @@ function admit.read(text)
     limit.n = tonumber(limit.n)
     if limit.n then
       limit.kind, limit.id, limit.value, limit.place = kind, id, value, id .. '=' .. value
+      limit.slots, limit.lanes = 'jobs:slots:' .. limit.place, 'jobs:lanes:' .. limit.place
       limits[#limits + 1] = limit
     end
   end
@@ -55,11 +60,11 @@ local holding = {} -- by place: the values that hold now, read once a script
 
 -- Take the values that hold now in the place of a job's own.
 local function look_up(limit)
-  if limit.is_known then return end
-  limit.is_known = true
-  local known = holding[limit.place] or redis.pcall('HMGET', 'jobs:limit:' .. limit.id, 'n', 'own_n', 'paused', 'until=' .. limit.value, 'per',
+  local known = holding[limit.place]
+  if known and limit.known == known then return end
+  known = known or redis.pcall('HMGET', 'jobs:limit:' .. limit.id, 'n', 'own_n', 'paused', 'until=' .. limit.value, 'per',
     'burst', 'own_per', 'own_burst')
-  holding[limit.place] = known
+  holding[limit.place], limit.known = known, known
   if known.err then return end
   limit.n = tonumber(known[2] or known[1] or '') or limit.n
   local until_ = math.max(tonumber(known[3] or '') or 0, tonumber(known[4] or '') or 0)
@@ -81,10 +86,10 @@ local struck = {} -- places whose dead members were looked for: once a script
 -- Some slots of a full limit whose workers are dead are void.
 local function strike_off(limit)
   local is_silent = redis.call('EXISTS', 'jobs:silence') == 1
-  for _, member in ipairs(redis.pcall('SRANDMEMBER', 'jobs:slots:' .. limit.place, STRUCK_OFF)) do
+  for _, member in ipairs(redis.pcall('SRANDMEMBER', limit.slots, STRUCK_OFF)) do
     local worker = string.match(member, '^[^:]*:(.*)%.%d+$')
     if not worker or not is_silent and not admit.is_alive(worker) then
-      redis.call('SREM', 'jobs:slots:' .. limit.place, member)
+      redis.call('SREM', limit.slots, member)
       if worker then redis.call('SREM', 'jobs:holds:' .. worker, member .. '\t' .. limit.place) end
     end
   end
@@ -105,6 +110,7 @@ end
 -- Whether a limit admits one more.
 function admit.has_room(limit)
   look_up(limit)
+  limit.due = nil
   if limit.until_ and limit.until_ > server_time() then
     limit.due = limit.until_ < 1e14 and limit.until_ or nil
     return false
@@ -118,12 +124,11 @@ function admit.has_room(limit)
     limit.due = due
     return false
   end
-  local slots = 'jobs:slots:' .. limit.place
-  if write('SCARD', slots) < limit.n then return true end
+  if write('SCARD', limit.slots) < limit.n then return true end
   if struck[limit.place] then return false end
   struck[limit.place] = true
   strike_off(limit)
-  return redis.call('SCARD', slots) < limit.n
+  return redis.call('SCARD', limit.slots) < limit.n
 end
 
 -- The seconds until a rate admits one more. Up to `most` the start is taken.
@@ -149,10 +154,8 @@ end
 function admit.refused_by(queue, limits, woken)
   if woken == 'forced' then return nil end
   for _, limit in ipairs(limits) do
-    local room, at = admit.has_room(limit)
-    if not room then return limit end
-    limit.at = at
-    if not comes_first(woken, limit.place) and redis.pcall('HEXISTS', 'jobs:lanes:' .. limit.place, queue) == 1 then return limit, true end
+    if not admit.has_room(limit) then return limit end
+    if not comes_first(woken, limit.place) and redis.pcall('HEXISTS', limit.lanes, queue) == 1 then return limit, true end
   end
   return nil
 end
@@ -161,7 +164,7 @@ end
 function admit.take(limits, member, worker)
   for _, limit in ipairs(limits) do
     if limit.kind == 'c' then
-      write('SADD', 'jobs:slots:' .. limit.place, member)
+      write('SADD', limit.slots, member)
       write('SADD', 'jobs:holds:' .. worker, member .. '\t' .. limit.place)
       if not admit.is_holder then write('SADD', 'jobs:holders', worker) end
       admit.is_holder = true
@@ -230,7 +233,7 @@ function admit.give(limits, member, worker, tokens)
   for _, limit in ipairs(limits) do
     if limit.kind == 'c' then
       redis.call('SREM', 'jobs:holds:' .. worker, member .. '\t' .. limit.place)
-      if write('SREM', 'jobs:slots:' .. limit.place, member) == 1 then mark(limit.place) end
+      if write('SREM', limit.slots, member) == 1 then mark(limit.place) end
     elseif tokens then
       look_up(limit)
       local at = tonumber(redis.pcall('GET', 'jobs:rate:' .. limit.place))
@@ -246,10 +249,9 @@ end
 function admit.back(queue, id, limits)
   local places = {}
   for _, limit in ipairs(limits) do
-    local lanes = 'jobs:lanes:' .. limit.place
-    local woken = redis.pcall('HGET', lanes, queue)
+    local woken = redis.pcall('HGET', limit.lanes, queue)
     places[#places + 1] = limit.place
-    if type(woken) == 'string' and not is_woken(limit.place, queue, woken) then redis.call('HSET', lanes, queue, id) end
+    if type(woken) == 'string' and not is_woken(limit.place, queue, woken) then redis.call('HSET', limit.lanes, queue, id) end
   end
   return table.concat(places, '\n')
 end

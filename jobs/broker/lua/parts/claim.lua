@@ -28,17 +28,19 @@ local function take(queue, id, name, job)
     redis.call('PERSIST', key) -- RQ's `ttl` bounds the wait in the queue only
   end
   redis.call('HSET', key, 'status', 'started', 'started_at', iso, 'worker_name', worker)
-  local more = ''
-  if job[2] or job[3] or job[4] or job[5] or job[6] then
-    more = { job[2] or '', job[3] or '', job[4] or '', job[5] and 1 or 0, job[6] or '' }
+  local more, letters = '', job[6]
+  if job.limited and not string.find(letters, '[^al]') then
+    more = { job[2] or '', job[3] or '', job[4] or '', job[5] and 1 or 0, letters, '', '', 0, '', '', '', '', job.limited }
+  elseif job[2] or job[3] or job[4] or job[5] or letters then
+    more = { job[2] or '', job[3] or '', job[4] or '', job[5] and 1 or 0, letters or '' }
   end
-  if job[6] and string.find(job[6], '[^a]') then -- what few jobs have is read only of those
+  if letters and string.find(letters, '[^al]') then -- what few jobs have is read only of those
     local few = redis.call('HMGET', key, 'progress', 'expires_at', 'prereqs', 'context', 'schedule', 'profile', 'durable',
       'batch', 'callback', 'on_failure')
     local waits = few[3] and redis.call('EXISTS', 'jobs:waits:' .. id) or 0
     more[6], more[7], more[8], more[9] = few[1] or '', few[2] or '', waits, few[4] or ''
     more[10], more[11], more[12], more[13] = few[5] or '', few[6] or '', few[7] == 'kept' and '1' or '', job.limited or ''
-    more[14] = string.find(job[6], 's', 1, true) and redis.call('HGET', key, 'steps') or ''
+    more[14] = string.find(letters, 's', 1, true) and redis.call('HGET', key, 'steps') or ''
     more[15], more[16], more[17] = few[8] or '', few[9] or '', few[10] or ''
   end
   local words = claim.words
