@@ -256,7 +256,7 @@ class Steps:
             return False
 
     def put_back_running(self, begun: int) -> None:
-        """Put the jobs that we hold back at the heads of their queues, none suspect. `begun`: the last execution begun."""
+        """Put the jobs that we hold back at the heads of their queues, none suspect. `begun`: the last execution."""
         for name in self._queues:
             back, _ = recover(self._wire, name, only=self._worker, begun=begun, suspects=())
             for job_id, _ in back:

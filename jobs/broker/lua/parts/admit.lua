@@ -21,6 +21,7 @@ local admit = { read = 0, is_alive = 0, has_room = 0, refused_by = 0, take = 0, 
 
 local FIRST = 1e10 -- seconds by which the rank of a job that held its limits is before all others
 local STRUCK_OFF = 10 -- members of a full limit whose workers are looked at
+local AT_HEAD = 20 -- woken jobs at the head of a queue that are looked at
 local SKIPPED = 500 -- ids of a lane that one call passes over
 local EXACT = 1000 -- a lane up to this long is searched for what leaves it
 local DEAD_AFTER = 30 -- seconds; as jobs.broker.times.UNSEEN
@@ -265,9 +266,7 @@ local function insert(undo, lane, id, rank)
   for at = 0, SKIPPED do
     local other = redis.call('LINDEX', lane, at)
     if at == SKIPPED or rank_of(other) > rank then
-      write('LINSERT', lane, 'BEFORE', other, id)
-      undo[#undo + 1] = { 'LREM', lane, 1, id }
-      return
+      return enqueue.before(undo, lane, other, id)
     end
   end
 end
@@ -323,6 +322,23 @@ function admit.head(place, queue)
   return nil
 end
 
+-- Put a job to the head of its queue. One of several limits comes after those at the head that were woken and are older: a
+-- lane of another limit may have woken them. As part of move.all_or_none.
+local function to_head(undo, queue, id, text)
+  local list, rank, other, known = prefix .. 'queue:' .. queue, nil, nil, nil
+  for at = 0, admit.read(text or '')[2] and AT_HEAD or -1 do
+    rank = rank or rank_of(id)
+    other = write('LINDEX', list, at)
+    known = other and redis.pcall('HMGET', prefix .. 'job:' .. other, 'woken', 'rank')
+    if at == AT_HEAD or not other or not known[1] or (tonumber(known[2]) or 0) > rank then
+      if at == 0 then break end
+      if not other then return enqueue.one(undo, 'RPUSH', list, id) end
+      return enqueue.before(undo, list, other, id)
+    end
+  end
+  enqueue.one(undo, 'LPUSH', list, id)
+end
+
 local function room_for(place, text)
   for _, limit in ipairs(admit.read(text or '')) do
     if limit.place == place then
@@ -350,7 +366,7 @@ function admit.wake(place, again)
       else
         local key = prefix .. 'job:' .. id
         move.all_or_none(function(undo)
-          enqueue.one(undo, 'LPUSH', prefix .. 'queue:' .. queue, id)
+          to_head(undo, queue, id, text)
           move.out_of(undo, prefix .. 'deferred:' .. queue, id)
           redis.call('HSET', 'jobs:lanes:' .. place, queue, id)
           redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso, 'woken', place)
