@@ -168,8 +168,7 @@ class Batch:
         header, _, _ = self._read()
         if header.success or header.is_cancelled or (header.complete and self.has_ended):
             raise BatchEndedError(f"Batch {self.id} has ended. Add the jobs to a new batch.")
-        opening = Addition(self.id, self._job_id or new_id(), header.depth)
-        return Members(Block(opening, client=self._server()))
+        return Members(Block(Addition(self.id, self._job_id or new_id(), header.depth), client=self._server()))
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -260,16 +259,17 @@ class Batch:
         """
         record.cancel(self._server(), self.id)
         number = sum(child.cancel() for child in self.children())
-        pending = list(members.job_ids(self._server(), self.id, MemberState.PENDING))
-        for some in members.slices(each for each in pending if not record.is_callback(each)):
+        pending = members.job_ids(self._server(), self.id, MemberState.PENDING)
+        ids = [each for each in pending if not record.is_callback(each)]
+        for some in members.slices(members.as_they_stand(self._server(), ids)):
             number += control.change_all("cancel", list(members.handles(self._server(), some))).count(None)
         record.sweep(self._server(), self.id, members.SLICE)  # those that had ended otherwise
         return number
 
     def retry_dead(self) -> int:
         """Retry its dead members and those of its children. Returns how many were retried."""
-        number, dead = sum(child.retry_dead() for child in self.children()), MemberState.DEAD
-        for some in members.slices(list(members.job_ids(self._server(), self.id, dead))):
+        number = sum(child.retry_dead() for child in self.children())
+        for some in members.slices(list(members.job_ids(self._server(), self.id, MemberState.DEAD))):
             number += control.change_all("retry", list(members.handles(self._server(), some))).count(None)
         return number
 

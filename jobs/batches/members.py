@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
+from jobs import conf
 from jobs.batches.record import CHILD, MemberState
 from jobs.broker import keys
 from jobs.broker.connections import reaching
@@ -15,6 +16,8 @@ from jobs.job import MandateJob
 from jobs.record import payload
 
 SLICE = 200  # members that a round trip reads, and a step changes
+READ = 5_000  # ids of a queue's list that a round trip reads
+MUCH_LONGER = 20  # times as many ids as are looked for: such a list is not read
 SAMPLE = 1_000  # dead members whose errors are grouped
 
 
@@ -51,6 +54,25 @@ def slices(ids: Iterable[str]) -> Iterator[list[str]]:
     ids = iter(ids)
     while some := list(islice(ids, SLICE)):
         yield some
+
+
+def as_they_stand(client: Redis, ids: Sequence[str]) -> list[str]:
+    """
+    Return these ids of jobs in the order in which they stand in the lists of the queues, then those that are not found
+    there. So a change of many finds its jobs near each other; in any other order it searches a long list for each.
+    """
+    left = dict.fromkeys(ids)
+    found = []
+    for queue in conf.queues() if len(ids) > SLICE else ():
+        with reaching(client):
+            length: Any = client.llen(keys.queue(queue))
+            for first in range(0, length if length < MUCH_LONGER * len(ids) else 0, READ):
+                listed: Any = client.lrange(keys.queue(queue), first, first + READ - 1)
+                for job_id in map(as_text, listed):
+                    if job_id in left:
+                        del left[job_id]
+                        found.append(job_id)
+    return [*found, *left]
 
 
 def handles(client: Redis, ids: Sequence[str]) -> Iterator[MandateJob]:

@@ -6,7 +6,7 @@ from django.db import transaction
 
 from jobs import Batch, control
 from jobs.attempts.outcomes import Finished
-from jobs.batches import record
+from jobs.batches import members, record
 from jobs.broker import keys
 from jobs.errors import BatchEndedError, BatchError, BatchNotFoundError
 from jobs.job import JobState, MandateJob
@@ -268,6 +268,20 @@ def test_it_is_cancelled_with_what_runs_and_what_is_in_it(worker):
     assert notes() == ["complete b"] and claim.job_id
     with pytest.raises(BatchEndedError):
         batch.add()
+
+
+def test_a_change_of_many_takes_them_as_they_stand(worker):
+    with Batch("b") as batch:
+        jobs = Part.defer_many([(str(number),) for number in range(300)])
+        later = Part.defer_many([(str(number),) for number in range(5)], wait=60)
+    ids = [job.id for job in jobs]
+
+    found = members.as_they_stand(worker.client, [*(job.id for job in later), *sorted(ids)])
+
+    assert found == ids + [job.id for job in later]
+    few = sorted(ids)[:10]
+    assert members.as_they_stand(worker.client, few) == few
+    assert batch.cancel() == 305
 
 
 def test_members_of_which_nothing_is_left_are_ended_by_the_sweep(worker):
