@@ -1,5 +1,6 @@
 """What goes wrong around batches: dead callbacks, two servers, creators that die, commands and members that go."""
 
+import contextvars
 from contextlib import suppress
 from io import StringIO
 
@@ -14,7 +15,7 @@ from jobs.batches import block as writing
 from jobs.batches import record, rows
 from jobs.broker import keys
 from jobs.broker.times import DAY
-from jobs.errors import BatchError
+from jobs.errors import BatchError, ChangeRefusedError
 from jobs.job import JobState, MandateJob
 from jobs.worker.release import release
 from tests.jobs.batches.test_batch import notes, run
@@ -78,7 +79,41 @@ def test_a_batch_on_two_servers_is_refused(far, valkey, settings, worker):
     assert not worker.client.keys("jobs:batch*") and not worker.client.llen(keys.queue("low"))
 
 
+def test_a_member_is_not_moved_to_another_server(valkey, settings, worker):
+    with Batch("b") as batch:
+        job = Part.defer("one")
+    settings.RQ_QUEUES = rq_queues(valkey.url, {"critical": "redis://redis.invalid:6379/0"})
+    with pytest.raises(ChangeRefusedError, match="is on another Redis"):
+        control.move(job, "critical")
+
+    run(worker)
+    assert batch.has_succeeded and notes() == ["one"]
+
+
 # --- creators --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last", ["first", "second"])
+def test_two_creators_fill_one_batch(last, worker):
+    first = Batch("b", flush=5, on_complete=Say.prepare("complete"), on_success=Say.prepare("success"))
+    with first as batch:
+        for number in range(7):
+            Part.defer(f"first {number}")
+        elsewhere, second = contextvars.Context(), Batch.get(batch.id).add()
+        elsewhere.run(second.__enter__)
+        for number in range(7):
+            elsewhere.run(Part.defer, f"second {number}")
+        if last == "first":
+            elsewhere.run(second.__exit__, None, None, None)
+            run(worker)
+            assert len(notes()) == 12 and not batch.has_ended
+    if last == "second":
+        assert batch.total == 7
+        elsewhere.run(second.__exit__, None, None, None)
+    run(worker)
+
+    assert batch.has_succeeded and batch.counts["finished"] == batch.total == 14
+    assert len(set(notes())) == len(notes()) == 16 and {"complete b", "success b"} < set(notes())
 
 
 class Killed(BaseException):
