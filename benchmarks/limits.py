@@ -3,9 +3,10 @@ What limits cost, and whether they hold: `python -m benchmarks.limits [part ...]
 
 Each part has an empty server of its own, and real workers. `cost`: a no-op command with one limit beside one without.
 `lanes`: jobs of 10,000 keys, one at a time of each, beside jobs without a limit. `beside`: plain jobs beside a lane of
-1,000,000. `rate`: Rate(100, per=1) for 30 s, counted by the bodies. `turns`: tenants that share a queue. `scripts`: the
-longest call of a script at a lane of 1,000,000. `rivals`: 10,000 jobs of 100 keys, one at a time of each, with a worker
-that is killed in the middle, beside RQ's own limits; the bodies say when they are entered and left.
+1,000,000, without it, and beside as many jobs in the list of another queue. `rate`: Rate(100, per=1) for 30 s, counted
+by the bodies. `turns`: tenants that share a queue. `scripts`: the longest call of a script at a lane of 1,000,000.
+`rivals`: 10,000 jobs of 100 keys, one at a time of each, with a worker that is killed in the middle, beside RQ's own
+limits; the bodies say when they are entered and left.
 
 Rates are compared in interleaved pairs: the median of all ratios with the lowest and the highest; over 1, the first is
 faster, or takes less.
@@ -156,8 +157,11 @@ def beside(bench: Bench) -> None:
         bench.fill_lane()
     with Valkey(folder, os.environ) as server:
         other = Bench(folder, server, bench.sizes)
-        title = f"beside a lane of {bench.sizes.lane:,} : without (target 0.95)"
-        bench.pairs(title, lambda: bench.drain(Noop), lambda: other.drain(Noop))
+        title = f"beside a lane of {bench.sizes.lane:,}"
+        bench.pairs(f"{title} : without (target 0.95)", lambda: bench.drain(Noop), lambda: other.drain(Noop))
+        other.use()
+        Noop.defer_many([()] * bench.sizes.lane, queue="low")
+        bench.pairs(f"{title} : beside as many in a list", lambda: bench.drain(Noop), lambda: other.drain(Noop))
 
 
 def rate(bench: Bench) -> None:
