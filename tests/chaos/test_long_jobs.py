@@ -32,6 +32,7 @@ ROWS = int(os.environ.get("LONG_ROWS", "1500"))
 DEPLOYMENTS = int(os.environ.get("LONG_DEPLOYMENTS", "3"))
 PAUSE = 0.004  # seconds, at each row
 LEVELS = {"postgresql": ["2", "3"], "mysql": ["read committed", "repeatable read"], "sqlite": [""]}[connection.vendor]
+AT_ONCE = 2 if connection.vendor == "sqlite" else 10  # jobs that run to their end after the blows; SQLite has one writer
 SHORT = {} if STOP > 30 else {"UNSEEN": "2.0", "EVERY": "0.3"}
 
 pytestmark = [
@@ -117,7 +118,7 @@ def finish(worker_process, env, jobs):
             client.zadd("rq:scheduled:default", {job_id: 1})
         for row in JobQuery(state=JobState.DEAD).all(1_000):
             control.retry(row.job)
-        assert worker_process("default", burst=True, concurrency=2, env=env).wait(600 + ROWS / 50) == 0
+        assert worker_process("default", burst=True, concurrency=AT_ONCE, env=env).wait(600 + ROWS / 50) == 0
     raise AssertionError([(job.state, job.reason) for _, job in jobs])
 
 
