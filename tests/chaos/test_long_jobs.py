@@ -32,7 +32,7 @@ ROWS = int(os.environ.get("LONG_ROWS", "1500"))
 DEPLOYMENTS = int(os.environ.get("LONG_DEPLOYMENTS", "3"))
 PAUSE = 0.004  # seconds, at each row
 LEVELS = {"postgresql": ["2", "3"], "mysql": ["read committed", "repeatable read"], "sqlite": [""]}[connection.vendor]
-AT_ONCE = 2 if connection.vendor == "sqlite" else 10  # jobs that run to their end after the blows; SQLite has one writer
+AT_ONCE = 2 if connection.vendor == "sqlite" else 10  # jobs that run to their end after the blows
 SHORT = {} if STOP > 30 else {"UNSEEN": "2.0", "EVERY": "0.3"}
 
 pytestmark = [
