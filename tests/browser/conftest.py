@@ -14,6 +14,7 @@ from playwright.sync_api import sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
 from tests.browser.visitor import Visitor
+from tests.jiki.service import ContentService
 from tests.processes import WorkerProcess
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -59,11 +60,19 @@ def site(browser, django_db_setup, django_db_blocker):
 
 
 @pytest.fixture(scope="package")
-def running_worker(browser, django_db_setup, valkey_server, tmp_path_factory):
+def content():
+    """The content service of the worker."""
+    service = ContentService()
+    yield service
+    service.close()
+
+
+@pytest.fixture(scope="package")
+def running_worker(browser, django_db_setup, valkey_server, content, tmp_path_factory):
     """A worker on all queues but `low`. The mails that it sends lie in `mail`."""
     valkey_server.clean()  # the test before may have left it dead
     folder = tmp_path_factory.mktemp("browser")
-    env = {"EMAIL_URL": f"filemail:///{folder}/mail"}
+    env = {"EMAIL_URL": f"filemail:///{folder}/mail", "EXERCISES_API_URL": content.url, "no_proxy": "127.0.0.1"}
     worker = WorkerProcess(*SERVED, name="learners", log=folder / "worker.log", concurrency=THREADS, env=env)
     worker.mail = folder / "mail"
     yield worker
