@@ -155,7 +155,8 @@ class MandateJob(Job, Generic[T]):
             marks.append(("finished", ended))
         events = [history.Event(name=name, at=at) for name, text in marks if (at := time_of(text))]
         events += [*history.collapsed(collapsed or b""), *history.read(special or b"")]
-        return sorted(events, key=lambda event: event.at)
+        # Nothing comes before the first: the clocks of two processes may differ by a millisecond.
+        return sorted(events, key=lambda event: (event.name != "queued", event.at))
 
     @property
     def progress(self) -> Progress:

@@ -40,6 +40,12 @@ def test_a_job_is_in_its_queue_with_a_lean_record():
     assert job.state is JobState.QUEUED
 
 
+def test_nothing_comes_before_queued_in_its_history_although_the_clocks_of_processes_differ():
+    job = WriteNote.defer("hello")
+    get_connection("default").hset(job.key, "started_at", "2026-01-01T00:00:00.000000Z")
+    assert [event.name for event in job.history] == ["queued", "started"]
+
+
 def test_rq_reads_the_job_as_its_own():
     job = WriteNote.defer(text="hello")
     read = Job.fetch(job.id, connection=job.connection, serializer=JSONSerializer)
