@@ -36,8 +36,8 @@ from jobs.outbox import hooks
 from jobs.record import display, registry
 from jobs.record.prerequisites import NONE, Given, resolve
 from jobs.retries import RetryOn
-from jobs.running import Running
 from jobs.runtime import passage
+from jobs.steps.running import Running
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)

@@ -24,9 +24,9 @@ from jobs.job import MandateJob
 from jobs.mandate import Mandate
 from jobs.record import display, registry
 from jobs.retries import Progress
-from jobs.running import RequeueRequested
 from jobs.safe_logging import safe_logger
 from jobs.steps.record import Yielded
+from jobs.steps.running import RequeueRequested
 
 logger = safe_logger("jobs")
 

@@ -8,8 +8,8 @@ from jobs.errors import OverLimitError
 from jobs.limits import policy
 from jobs.mandate import Mandate
 from jobs.retries import Progress
-from jobs.running import SlowDownRequested
 from jobs.safe_logging import safe_logger
+from jobs.steps.running import SlowDownRequested
 
 logger = safe_logger("jobs")
 

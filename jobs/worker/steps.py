@@ -78,9 +78,7 @@ class Steps:
         self.has_more = False  # whether more is done than went into the last step
         self.lanes_due = inf  # when the next lane of a limit is due, as far as this worker knows (monotonic seconds)
         self.is_full = False  # whether the last step brought all that it could: the queues have more
-        self.is_bounded = (
-            False  # whether it brought one for each idle thread alone: jobs have limits, and one sent ahead brings few
-        )
+        self.is_bounded = False  # whether it brought one for each idle thread alone: the next in the queue has limits
         self.has_left = False  # whether it left jobs in place, because their kind has no room
         self._worker, self._wire, self._queues = worker, wire, queues
         self._dead_limit = int(conf.get("DEAD_LIMIT"))

@@ -18,7 +18,7 @@ from django.db import OperationalError, connection, connections, transaction
 from jobs import Mandate
 from jobs.attempts import interrupt, running_query
 from jobs.attempts.interrupt import Interruptible, TimedOut
-from jobs.running import RequeueRequested
+from jobs.steps.running import RequeueRequested
 from tests.jobs.worker import eventually
 from tests.sample.models import Note
 

@@ -259,15 +259,12 @@ end
 
 local function rank_of(id) return tonumber(redis.pcall('HGET', prefix .. 'job:' .. id, 'rank')) or 0 end
 
--- Put a job into a lane before the first one there whose rank is higher; as part of move.all_or_none.
-local function insert(undo, lane, id, rank)
-  local last = write('LINDEX', lane, -1)
-  if not last or rank_of(last) <= rank then return enqueue.one(undo, 'RPUSH', lane, id) end
-  for at = 0, SKIPPED do
-    local other = redis.call('LINDEX', lane, at)
-    if at == SKIPPED or rank_of(other) > rank then
-      return enqueue.before(undo, lane, other, id)
-    end
+-- Put a job into a list before the first of those at its head that `comes_later`; as part of move.all_or_none.
+local function insert(undo, list, id, most, comes_later)
+  for at = 0, most do
+    local other = write('LINDEX', list, at)
+    if not other then return enqueue.one(undo, 'RPUSH', list, id) end
+    if at == most or comes_later(other) then return enqueue.before(undo, list, other, id) end
   end
 end
 
@@ -278,8 +275,9 @@ function admit.hold_back(queue, id, limit, woken)
   if woken then rank = redis.pcall('HGET', key, 'rank') or string.format('%.6f', rank - FIRST) end
   move.all_or_none(function(undo)
     local lane, is_new = 'jobs:lane:' .. place .. ':' .. queue, write('HSETNX', 'jobs:lanes:' .. place, queue, '') == 1
-    if woken then
-      insert(undo, lane, id, tonumber(rank))
+    local last = woken and write('LINDEX', lane, -1)
+    if last and rank_of(last) > tonumber(rank) then
+      insert(undo, lane, id, SKIPPED, function(other) return rank_of(other) > tonumber(rank) end)
     else
       enqueue.one(undo, 'RPUSH', lane, id)
     end
@@ -322,21 +320,16 @@ function admit.head(place, queue)
   return nil
 end
 
--- Put a job to the head of its queue. One of several limits comes after those at the head that were woken and are older: a
--- lane of another limit may have woken them. As part of move.all_or_none.
+-- Put a job to the head of its queue; one of several limits behind those at the head that were woken and are older: the lane
+-- of another limit may have woken them. As part of move.all_or_none.
 local function to_head(undo, queue, id, text)
-  local list, rank, other, known = prefix .. 'queue:' .. queue, nil, nil, nil
-  for at = 0, admit.read(text or '')[2] and AT_HEAD or -1 do
-    rank = rank or rank_of(id)
-    other = write('LINDEX', list, at)
-    known = other and redis.pcall('HMGET', prefix .. 'job:' .. other, 'woken', 'rank')
-    if at == AT_HEAD or not other or not known[1] or (tonumber(known[2]) or 0) > rank then
-      if at == 0 then break end
-      if not other then return enqueue.one(undo, 'RPUSH', list, id) end
-      return enqueue.before(undo, list, other, id)
-    end
-  end
-  enqueue.one(undo, 'LPUSH', list, id)
+  local list = prefix .. 'queue:' .. queue
+  if not admit.read(text or '')[2] then return enqueue.one(undo, 'LPUSH', list, id) end
+  local rank = rank_of(id)
+  insert(undo, list, id, AT_HEAD, function(other)
+    local known = redis.pcall('HMGET', prefix .. 'job:' .. other, 'woken', 'rank')
+    return not known[1] or (tonumber(known[2]) or 0) > rank
+  end)
 end
 
 local function room_for(place, text)
