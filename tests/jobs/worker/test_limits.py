@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from jobs import Rate, control, execution, limit, queues
 from jobs.attempts.interrupt import Interruptible
-from jobs.attempts.outcomes import Amended, Finished, GivenBack, Retried
+from jobs.attempts.outcomes import Amended, Finished, GivenBack, Retried, SlowedDown
 from jobs.broker import keys
 from jobs.broker.connections import get_connection, run_script
 from jobs.broker.times import iso
@@ -303,6 +303,15 @@ def test_a_rate_says_when_the_next_is_due(new_fetch, valkey):
     fetch._steps.lanes_due = 0
     assert ids(claim_all(fetch)) == [jobs[2].id]
     assert claim_all(fetch) == []
+
+
+def test_a_job_that_slowed_down_keeps_what_it_has_been_through(new_fetch):
+    OneAtATime.defer(1)
+    fetch = new_fetch("w1")
+    (claim,) = claim_all(fetch)
+    finish(fetch, claim, outcome=SlowedDown(0.0, (1,), Progress(requeues=3)))
+    (again,) = claim_all(fetch) or claim_all(fetch)
+    assert again.progress.requeues == 3
 
 
 def test_a_lane_that_comes_due_while_a_step_is_under_way_is_left_to_the_next(new_fetch):
