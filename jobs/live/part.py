@@ -42,8 +42,9 @@ UNKNOWN = Shown(JobState.QUEUED, None, False)  # while Redis does not answer
 
 def look(job: MandateJob) -> Shown:
     """Read a job. One whose transaction has not committed yet is not over. Raises redis-py's errors."""
+    is_known = job.is_written  # before the answer: another thread may write the job meanwhile
     state = job.state
-    if state is None and not job.is_written:
+    if state is None and not is_known:
         state = JobState.UNSENT
     return Shown(state, job.report if state in SHOWN else None, state is None or state in ENDED)
 

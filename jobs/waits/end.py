@@ -50,7 +50,7 @@ class End(NamedTuple):
         return "" if self.has_record else as_text(self.reason)
 
     def settles(self, *, is_known: bool) -> bool:
-        """Whether there is nothing to wait for. `is_known`: whether the job has been written, as far as is known."""
+        """Whether there is nothing to wait for. `is_known`: whether the job had been written before it was read."""
         return bool(self.is_over) or (is_known and not self.has_record)
 
     def value(self, job: Any) -> Any:

@@ -51,13 +51,13 @@ class Waiter:
         self.job, self.job_id, self.reports = job, job.id, reports
         self.future: Future[End | None] = Future()
         self.has_begun = False  # whether it has been noted at the job
-        self.is_known = False  # whether the job's record has been seen
+        self.is_known = job.is_written  # whether the job had been written before the look that is under way
 
     def hear(self, end: End) -> bool:
         """Take an answer of `wait.lua`. Returns whether the wait is over."""
         self.has_begun = True
-        self.is_known = self.is_known or end.has_record
-        if not end.settles(is_known=self.is_known or self.job.is_written):
+        if not end.settles(is_known=self.is_known):
+            self.is_known = self.is_known or end.has_record or self.job.is_written
             return False
         self.finish(None if self.reports else end)
         return True

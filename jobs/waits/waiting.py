@@ -97,9 +97,10 @@ async def await_end(job: Any, timeout: Timeout) -> End:
 
 def _read(job: Any) -> End | None:
     """Read the end of a job; None if it has not ended."""
+    is_known = job.is_written  # before the answer: another thread may write the job meanwhile
     with reaching(job.connection):
         end = End(*run_script(job.connection, READ, places(job.id), words(job.id)))
-    return end if end.settles(is_known=job.is_written) and not end.other else None
+    return end if end.settles(is_known=is_known) and not end.other else None
 
 
 def _end(job: Any, waiter: Waiter, answer: End | None) -> End | None:

@@ -172,13 +172,17 @@ class Children:
         if self._stopping:
             return False
         if self._settings.burst and not is_settled:  # the jobs of those claims are work that no queue has yet
-            return not any(each.number == process.number for each in self._alive)
+            return not self._is_replaced(process)
         if process.ended_properly and follows != ANOTHER:
             return False
         if not self._settings.burst:
             return not process.has_successor
         # A successor may have found no work, and a job of the old child may have enqueued another since.
-        return not any(each.number == process.number for each in self._alive) and self._has_work()
+        return not self._is_replaced(process) and self._has_work()
+
+    def _is_replaced(self, process: Process) -> bool:
+        """Whether another child has the number of one that is gone, or is to be started under it."""
+        return process.number in [*(each.number for each in self._alive), *(number for _, number in self._to_start)]
 
     def _count_failed_start(self, process: Process, how: str) -> None:
         """

@@ -22,6 +22,7 @@ from jobs.errors import (
     WaitTimeoutError,
 )
 from jobs.waits import listener
+from jobs.waits import waiting as waits
 from tests.jobs.worker import eventually
 from tests.sample.commands.acts import Act
 from tests.sample.commands.kept import KeepSecondTime
@@ -234,6 +235,39 @@ def test_after_the_transaction_it_waits_and_after_a_rollback_it_is_refused(worke
 def test_another_thread_may_wait_for_a_job_before_it_is_written(worker, waiting):
     with transaction.atomic():
         wait = waiting(job := Echo.defer(1))
+        assert noted(job)
+    worker.run()
+    assert wait.result(5) == 1
+
+
+@pytest.fixture
+def written_just_after(monkeypatch):
+    """`written_just_after(module, call)`: a job that is seen as written once Redis has answered that it has none."""
+
+    def patch(module, call):
+        job, read = Echo.defer(1), getattr(module, call)
+
+        def read_and_see_it_written(*args):
+            answer = read(*args)
+            job.is_written = True  # the transaction of another thread has committed
+            return answer
+
+        monkeypatch.setattr(module, call, read_and_see_it_written)
+        return job
+
+    return patch
+
+
+def test_a_job_that_is_written_just_after_it_was_read_is_no_forgotten_one(worker, written_just_after):
+    with transaction.atomic():
+        job = written_just_after(waits, "run_script")
+        assert waits._read(job) is None
+
+
+def test_a_job_that_is_written_just_after_a_wait_has_begun_is_no_forgotten_one(worker, waiting, written_just_after):
+    with transaction.atomic():
+        job = written_just_after(listener, "run_many")
+        wait = waiting(job)
         assert noted(job)
     worker.run()
     assert wait.result(5) == 1

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -199,6 +200,19 @@ def test_a_child_that_retires_at_its_start_has_its_successor_a_moment_later(mind
     minding.hear()
 
     assert 0.0 < minding.next_start() - time.monotonic() <= children_module.RESTART_DELAY
+
+
+def test_a_child_of_a_burst_that_ends_before_its_successor_has_started_has_only_that_one(minding):
+    minding._settings, minding._has_work = replace(minding._settings, burst=True), lambda: True
+    (old,) = minding
+    old.board.retire(ANOTHER)
+    minding.hear()
+    old.board.mark_end(ANOTHER)
+    old.pid = os.getpid()  # who marked it
+    minding._bury(old, 0)
+    minding.start_due(blocks=True)
+
+    assert minding.started == [0, 0]
 
 
 def test_no_successor_starts_when_none_is_wanted_or_the_worker_stops(minding):
