@@ -13,7 +13,7 @@ from django.db import transaction
 from jobs import MandateJob, control
 from jobs.attempts.outcomes import Finished
 from jobs.broker import keys
-from jobs.broker.connections import get_connection
+from jobs.broker.connections import get_connection, run_script
 from jobs.errors import (
     JobFailedError,
     RedisUnavailableError,
@@ -23,6 +23,8 @@ from jobs.errors import (
 )
 from jobs.waits import listener
 from jobs.waits import waiting as waits
+from jobs.waits.end import READ, End, places, words
+from jobs.waits.listener import Waiter
 from tests.jobs.worker import eventually
 from tests.sample.commands.acts import Act
 from tests.sample.commands.kept import KeepSecondTime
@@ -240,37 +242,26 @@ def test_another_thread_may_wait_for_a_job_before_it_is_written(worker, waiting)
     assert wait.result(5) == 1
 
 
-@pytest.fixture
-def written_just_after(monkeypatch):
-    """`written_just_after(module, call)`: a job that is seen as written once Redis has answered that it has none."""
+def test_a_job_that_is_written_just_after_it_was_read_is_no_forgotten_one(monkeypatch):
+    def read_and_see_it_written(*args):
+        answer = run_script(*args)
+        job.is_written = True  # the transaction of another thread has committed
+        return answer
 
-    def patch(module, call):
-        job, read = Echo.defer(1), getattr(module, call)
-
-        def read_and_see_it_written(*args):
-            answer = read(*args)
-            job.is_written = True  # the transaction of another thread has committed
-            return answer
-
-        monkeypatch.setattr(module, call, read_and_see_it_written)
-        return job
-
-    return patch
-
-
-def test_a_job_that_is_written_just_after_it_was_read_is_no_forgotten_one(worker, written_just_after):
+    monkeypatch.setattr(waits, "run_script", read_and_see_it_written)
     with transaction.atomic():
-        job = written_just_after(waits, "run_script")
+        job = Echo.defer(1)
         assert waits._read(job) is None
 
 
-def test_a_job_that_is_written_just_after_a_wait_has_begun_is_no_forgotten_one(worker, waiting, written_just_after):
+def test_a_job_that_is_written_just_after_a_wait_has_read_it_is_no_forgotten_one():
     with transaction.atomic():
-        job = written_just_after(listener, "run_many")
-        wait = waiting(job)
-        assert noted(job)
-    worker.run()
-    assert wait.result(5) == 1
+        job = Echo.defer(1)
+        waiter = Waiter(job)
+        no_record = End(*run_script(job.connection, READ, places(job.id), words(job.id)))
+        job.is_written = True  # the transaction of another thread has committed
+        assert not waiter.hear(no_record)
+        assert waiter.hear(no_record)  # read again: it is gone
 
 
 def test_a_command_of_which_nothing_is_kept_is_refused(worker):
