@@ -4,7 +4,8 @@ What batches and flows cost: `python -m benchmarks.batches [jobs]`.
 A server and a worker of 10 threads of their own. `defer_many` of no-op jobs beside a batch of the same with a callback;
 a flow of 1,000 steps, ten beside each other, each after all of the ten before; a step after all others, a fan-in; and a
 batch whose jobs are cancelled and listed. Of each: seconds to write it, seconds until the worker has done it, jobs a
-second for both, and the longest call of a script by the server's SLOWLOG, which depends on what else the machine does.
+second for both, and by the server's SLOWLOG the longest call of a script, which depends on what else the machine does,
+and how many calls of all took over 5 ms.
 """
 
 import os
@@ -26,7 +27,8 @@ JOBS = 100_000
 STEPS, BESIDE = 1_000, 10
 PATIENCE = 1_800  # seconds
 SHORT = 500  # microseconds: calls that are shorter are not logged
-COLUMNS = ("write, s", "run, s", "jobs a second", "longest ms", "by")
+LONG = 5  # milliseconds
+COLUMNS = ("write, s", "run, s", "jobs a second", "longest ms", "by", "over 5 ms", "of calls")
 
 
 def main() -> int:
@@ -85,7 +87,7 @@ class Bench:
     def row(self, title: str, jobs: int, write: Callable[[], Any]) -> None:
         """Write jobs, then run them, and print how long both took. A batch must have succeeded."""
         self.client.flushall()
-        self.client.slowlog_reset()
+        self.reset()
         begun = time.perf_counter()
         batch = write()
         written = time.perf_counter() - begun
@@ -99,7 +101,7 @@ class Bench:
 
     def only(self, title: str, jobs: int, call: Callable[[], Any]) -> None:
         """Make a call, and print how long it took."""
-        self.client.slowlog_reset()
+        self.reset()
         begun = time.perf_counter()
         call()
         self.show(title, jobs, time.perf_counter() - begun, 0.0)
@@ -109,8 +111,19 @@ class Bench:
         entries: Any = self.client.slowlog_get(100_000)
         slow = [(each["duration"] / 1_000, script_of(each["command"])) for each in entries]
         longest, name = max((each for each in slow if each[1]), default=(0.0, ""))
+        over, calls = sum(each[0] > LONG for each in slow if each[1]), self.calls()
         figures = f"{written:14.2f} {ran:14.2f} {jobs / (written + ran):14,.0f} {longest:14.1f} {name:>14}"
-        print(f"{title:28}", figures, flush=True)
+        print(f"{title:28}", figures, f"{over:14,} {calls:14,}", flush=True)
+
+    def reset(self) -> None:
+        """Begin to count the calls."""
+        self.client.slowlog_reset()
+        self.client.config_resetstat()
+
+    def calls(self) -> int:
+        """The calls of scripts since the reset."""
+        of: Any = self.client.info("commandstats")
+        return int(of.get("cmdstat_evalsha", {"calls": 0})["calls"])
 
     def left(self) -> int:
         """The jobs that are not done."""

@@ -294,7 +294,7 @@ class Mandate(Running):
         durable: bool | None = None,
     ) -> list[MandateJob[R]]:
         """
-        Enqueue a job for each row, 1,000 a round trip. A row is a tuple of positional fields or a dict of named ones.
+        Enqueue a job for each row, 300 a round trip. A row is a tuple of positional fields or a dict of named ones.
 
         With `spread`, seconds or a timedelta, the jobs become due evenly over that time instead of all at once. The
         other options and the errors are those of `defer`. All rows are checked before any is written. Returns the jobs

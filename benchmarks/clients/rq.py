@@ -13,7 +13,7 @@ if "DJANGO_SETTINGS_MODULE" in os.environ:
     django.setup()
 
 PACKAGE = "rq"
-SLICE = 1_000  # jobs a pipeline, as ours
+SLICE = 1_000  # jobs a pipeline
 
 
 def read_row() -> None:

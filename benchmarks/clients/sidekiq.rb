@@ -13,7 +13,7 @@ rescue LoadError
   nil # the pure Ruby driver is Sidekiq's default
 end
 
-SLICE = 1_000 # jobs a round trip, as ours; also Sidekiq's default
+SLICE = 1_000 # jobs a round trip: Sidekiq's default
 ANSWERS = "bench:answers"
 SECONDS_TO_ANSWER = 60
 PAUSES = (0.02..0.06) # seconds between probes; random, so that no poller beats in time

@@ -17,7 +17,7 @@ from django_vtasks import task  # noqa: E402
 from benchmarks import work  # noqa: E402
 
 PACKAGE = "django-vtasks"
-SLICE = 1_000  # jobs a round trip, as ours
+SLICE = 1_000  # jobs a round trip
 
 
 @task

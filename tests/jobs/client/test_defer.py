@@ -209,7 +209,7 @@ def test_an_argument_that_cannot_be_sent_is_named(value, reason):
 
 
 def test_many_jobs_are_written_in_order_in_few_round_trips(valkey):
-    WriteNote.defer_many([("loads the script",)] * 1_001)  # two slices, which run ahead
+    WriteNote.defer_many([("loads the script",)] * 301)  # two slices, which run ahead
     valkey.clean()
     valkey.client().config_resetstat()
     jobs = WriteNote.defer_many([*((str(n),) for n in range(2_500)), {"text": "named"}])
@@ -219,7 +219,7 @@ def test_many_jobs_are_written_in_order_in_few_round_trips(valkey):
     assert jobs[7].command_args == ["7"]
     assert MandateJob.fetch(jobs[7].id, connection=jobs[7].connection).command_args == ["7"]
     assert MandateJob.fetch(jobs[-1].id, connection=jobs[7].connection).command_kwargs == {"text": "named"}
-    assert stats["cmdstat_evalsha"]["calls"] == 3
+    assert stats["cmdstat_evalsha"]["calls"] == 9
 
 
 def test_one_bad_row_refuses_them_all_and_is_named():
