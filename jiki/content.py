@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxLengthValidator, validate_slug
 from django.db import transaction
 from django.utils import timezone
 
@@ -31,7 +30,6 @@ PATIENCE = 10.0  # seconds to connect, to send, and between two pieces of an ans
 LONGEST = 30.0  # seconds that a whole answer may take
 MOST = 1_000_000  # bytes of an answer
 LESSONS = 1_000  # of a course
-SLUG_LENGTH = 50  # characters, of a model's SlugField
 WAIT, LONGEST_WAIT = 60.0, 86_400.0  # seconds to wait without a usable Retry-After, and at most
 
 TEMPORARY = {408, 425, 502, 503, 504}
@@ -113,13 +111,13 @@ def parse_course(text: str) -> tuple[str, list[str]]:
         raise UnusableAnswerError("The course has no list of slugs as 'lessons'.")
     if len(slugs) > LESSONS:
         raise UnusableAnswerError(f"The course has {len(slugs):,} lessons, over {LESSONS:,}.")
+    field = Exercise._meta.get_field("slug")
     try:
         for slug in slugs:
-            MaxLengthValidator(SLUG_LENGTH)(slug)
-            validate_slug(slug)
+            field.clean(slug, None)
     except ValidationError:
         raise UnusableAnswerError(
-            f"The course has {slug[:100]!r} as a lesson, which is no slug of at most {SLUG_LENGTH} characters."
+            f"The course has {slug[:100]!r} as a lesson, which is no slug of at most {field.max_length} characters."
         ) from None
     return _text(fields, "title"), list(dict.fromkeys(slugs))
 
