@@ -123,7 +123,9 @@ class Listener(threading.Thread):
                     logger.warning("waits for jobs: no answer from Redis, waiting for it: %s", error)
                 self._refuse_new(error)
                 pause = min(max(0.05, pause * 2), LONGEST_PAUSE)
-                select.select([self._inside], [], [], pause)
+                poll = select.poll()  # `select` refuses the files of a process that has over a thousand
+                poll.register(self._inside, select.POLLIN)
+                poll.poll(1_000 * pause)
                 self._drain()
             except BaseException as error:
                 self._end(error)
@@ -159,11 +161,12 @@ class Listener(threading.Thread):
         poll.register(self._connection._sock.fileno(), select.POLLIN)
         next_at, busy_at, due = 0.0, time.monotonic(), deque[str]()
         while not self._is_over:
+            woken = self._woken()  # the answer to the last PING, too: this process may have stood still for long
             now = time.monotonic()
             if now >= next_at:
                 self._ping()
                 due, next_at = deque(self._awaited()), now + LOOK_EVERY
-            self._look(self._woken() | self._take_new())
+            self._look(woken | self._take_new())
             self._look([due.popleft() for _ in range(min(AT_ONCE, len(due)))])
             if self._waiters:
                 busy_at = time.monotonic()
@@ -212,11 +215,12 @@ class Listener(threading.Thread):
         for first in range(0, len(ids), AT_ONCE):
             some = ids[first : first + AT_ONCE]
             calls = [(places(each), words(each, self._process)) for each in some]
+            waiters = [self._of(each) for each in some]  # the answer is not for those that come after it
             with reaching(self._client):
                 answers = run_many(self._client, READ, calls)
-            for job_id, answer in zip(some, answers, strict=True):
+            for of_job, answer in zip(waiters, answers, strict=True):
                 end = End(*answer)
-                for waiter in self._of(job_id):
+                for waiter in of_job:
                     if waiter.hear(end):
                         self.drop(waiter)
 
@@ -256,9 +260,10 @@ def begin(waiter: Waiter) -> Listener:
     with _starting:
         listener = _listeners.get(client)
         if listener is None or not listener.add(waiter):
-            listener = _listeners[client] = Listener(client, waiter.job.origin)
+            listener = Listener(client, waiter.job.origin)
             listener.add(waiter)
-            listener.start()
+            listener.start()  # if there is no thread to be had, the next wait tries again
+            _listeners[client] = listener
     return listener
 
 

@@ -4,7 +4,7 @@ import time
 from asyncio import _get_running_loop
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple
 
 import orjson
@@ -85,10 +85,10 @@ class Reporter:
     written goes with the attempt's outcome, if no later one was.
     """
 
-    __slots__ = ("_claim", "_next_at", "unwritten")
+    __slots__ = ("_claim", "_next_at", "_writing", "unwritten")
 
     def __init__(self, claim: Any) -> None:
-        self._claim = claim
+        self._claim, self._writing = claim, Lock()
         self._next_at = 0.0  # monotonic seconds
         self.unwritten = b""
 
@@ -102,17 +102,22 @@ class Reporter:
         self._next_at = at + EVERY
         loop = _get_running_loop()
         if loop is None:
-            self._write(report)
+            self._write()
         else:  # it must not wait for the server
-            loop.run_in_executor(None, partial(self._write, report))
+            loop.run_in_executor(None, self._write)
 
-    def _write(self, report: bytes) -> None:
+    def _write(self) -> None:
+        """Write the newest report. Threads that write for an event loop come in any order, and one after the other."""
         claim = self._claim
         places = (keys.registry("wip", claim.queue_name), keys.job(claim.job_id))
-        try:
-            run_script(get_connection(claim.queue_name), _WRITE, places, (claim.id, claim.execution, report))
-        except (RedisError, JobsError) as error:
-            logger.warning("the report of job %s is not written: %s", claim.job_id, error)
-            return
-        if self.unwritten is report:
-            self.unwritten = b""
+        with self._writing:
+            report = self.unwritten
+            if not report:
+                return
+            try:
+                run_script(get_connection(claim.queue_name), _WRITE, places, (claim.id, claim.execution, report))
+            except (RedisError, JobsError) as error:
+                logger.warning("the report of job %s is not written: %s", claim.job_id, error)
+                return
+            if self.unwritten is report:
+                self.unwritten = b""

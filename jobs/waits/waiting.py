@@ -9,11 +9,14 @@ from math import inf
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.db import DatabaseError
 from redis import Redis
 
 from jobs import runtime
+from jobs.broker import keys
 from jobs.broker.connections import reaching, run_script
 from jobs.errors import WaitRefusedError, WaitTimeoutError
+from jobs.outbox import rows
 from jobs.record import registry
 from jobs.record.states import ENDED
 from jobs.retries import seconds_of
@@ -144,7 +147,7 @@ def _check(job: Any) -> None:
                 f"{job_text(job)} cannot be waited for: it is written when the open transaction of the database "
                 f"{job.transactions.aliases[0]!r} commits, and that waits for this call. Wait after the transaction."
             )
-        if job.transactions.are_over and not job.is_durable:
+        if job.transactions.are_over and not (job.is_durable and _may_run(job)):
             raise WaitRefusedError(f"{job_text(job)} does not exist: its transaction was rolled back.")
     try:
         command: Any = registry.get(job.command_name)
@@ -153,6 +156,18 @@ def _check(job: Any) -> None:
     if command is not None and command.result_ttl == 0:
         raise no_result(job)
     before_wait(job)
+
+
+def _may_run(job: Any) -> bool:
+    """Whether the outbox has a durable job, or Redis has it or had it. The outbox first: jobs go from there to Redis."""
+    if _get_running_loop() is not None:
+        return True
+    try:
+        is_unsent = rows.find(job.id) is not None
+    except DatabaseError:
+        return True  # not known just now
+    with reaching(job.connection):
+        return is_unsent or job.connection.exists(job.key, keys.sent(job.id), keys.gone(job.id)) > 0
 
 
 def _is_open(transactions: runtime.Transactions) -> bool:

@@ -33,8 +33,9 @@ if job.err then return { 1, 'failed', '', 'its record is of another type', '', '
 local status, state, reason, ttl = text(job[1]), text(job[2]), text(job[3]), text(job[4])
 local over, kind, value = ENDED[status] or ttl == '0', '', ''
 if status == '' then
-  state, reason = text(redis.pcall('GET', 'jobs:gone:' .. id)), text(redis.pcall('GET', 'jobs:sent:' .. id))
-  over = state ~= '' or reason ~= ''
+  local sent = redis.pcall('GET', 'jobs:sent:' .. id)
+  state, reason = text(redis.pcall('GET', 'jobs:gone:' .. id)), text(sent)
+  over = state ~= '' or type(sent) == 'string' -- a durable job that was here
 elseif status == 'finished' then
   local last = redis.pcall('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)
   for at = 1, last[1] and #last[1][2] or 0, 2 do

@@ -1,6 +1,8 @@
 """`self.report` writes how far a job is while it runs, at most twice a second, and only while the job is its own."""
 
+import asyncio
 import logging
+import threading
 
 import pytest
 
@@ -17,15 +19,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def writes(monkeypatch):
-    """The reports that were written, each with what lay in Redis after it."""
+    """The reports that were written."""
     written = []
-    write = reports.Reporter._write
+    run = reports.run_script
 
-    def noting(self, report):
-        write(self, report)
-        written.append(report)
+    def noting(client, script, places, words):
+        run(client, script, places, words)
+        written.append(words[-1])
 
-    monkeypatch.setattr(reports.Reporter, "_write", noting)
+    monkeypatch.setattr(reports, "run_script", noting)
     return written
 
 
@@ -80,6 +82,32 @@ def test_on_an_event_loop_the_report_is_written_by_another_thread(worker, writes
     job = MeasureOnLoop.defer(20)
     worker.run()
     assert job.report[:2] == (20, 20)
+
+
+def test_reports_on_an_event_loop_overtake_none_that_came_after_them(worker, monkeypatch):
+    """The first is held up on its way to the server until the second is written, if that is possible."""
+    run, is_second_written = reports.run_script, threading.Event()
+    first, second = reports.checked(1, 2, ""), reports.checked(2, 2, "")
+
+    def hold_up_the_first(client, script, places, words):
+        if words[-1] == first:
+            is_second_written.wait(0.5)
+        run(client, script, places, words)
+        if words[-1] == second:
+            is_second_written.set()
+
+    async def report_twice():
+        reporter.add(first)
+        reporter.add(second)
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    job = Act.defer()
+    reporter = reports.Reporter(worker.claim())
+    monkeypatch.setattr(reports, "run_script", hold_up_the_first)
+    asyncio.run(report_twice())
+
+    assert job.report[:2] == (2, 2)
+    assert not reporter.unwritten
 
 
 def test_a_job_that_is_no_longer_its_own_gets_no_report(worker, monkeypatch):

@@ -21,12 +21,15 @@ from jobs.errors import (
     WaitRefusedError,
     WaitTimeoutError,
 )
+from jobs.outbox import hooks
+from jobs.outbox.relay import send_all
 from jobs.waits import listener
 from jobs.waits import waiting as waits
 from jobs.waits.end import READ, End, places, words
 from jobs.waits.listener import Waiter
 from tests.jobs.worker import eventually
 from tests.sample.commands.acts import Act
+from tests.sample.commands.durable import KeepRow
 from tests.sample.commands.kept import KeepSecondTime
 from tests.sample.commands.notes import Fail, WriteNote
 from tests.sample.commands.talk import Echo
@@ -232,6 +235,43 @@ def test_after_the_transaction_it_waits_and_after_a_rollback_it_is_refused(worke
         transaction.set_rollback(True)
     with pytest.raises(WaitRefusedError, match="its transaction was rolled back"):
         lost.wait()
+
+
+def test_after_a_rollback_a_durable_job_is_refused_too():
+    with transaction.atomic():
+        lost = KeepRow.defer("x")
+        transaction.set_rollback(True)
+    with pytest.raises(WaitRefusedError, match="its transaction was rolled back"):
+        lost.wait()
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_a_durable_job_that_only_the_outbox_has_is_waited_for(is_back, worker, valkey, waiting):
+    """Its transaction has committed, and Redis did not take it; a relay sends it, which the handle does not hear of."""
+    hooks._failed.clear()
+    valkey.kill()
+    with transaction.atomic():
+        job = KeepRow.defer("x")
+    valkey.start()
+    hooks._failed.clear()
+    if is_back:
+        assert send_all() == 1
+    assert not job.is_written
+    wait = waiting(job)
+    if not is_back:
+        assert send_all() == 1
+    worker.run()
+    assert wait.result(5) is None
+
+
+def test_a_durable_job_that_is_forgotten_is_not_waited_for(worker):
+    with transaction.atomic():
+        job = KeepRow.defer("x")
+    worker.run()
+    get_connection("default").delete(job.key)  # its `result_ttl` is over
+    job.is_written = False  # as if a relay had sent it
+    with pytest.raises(ResultUnavailableError, match="has no record any more"):
+        job.wait()
 
 
 def test_another_thread_may_wait_for_a_job_before_it_is_written(worker, waiting):
