@@ -122,9 +122,13 @@ class MandateJob(Job, Generic[T]):
         if self.is_durable and not self.is_written and rows.find(self.id):
             return JobState.UNSENT
         status, state = self.connection.hmget(self.key, "status", "state")
+        is_plain_handle = "is_written" in vars(self) and not self.is_durable
+        if status is None and rows.is_on() and not is_plain_handle:
+            if rows.find(self.id):
+                return JobState.UNSENT
+            status, state = self.connection.hmget(self.key, "status", "state")  # a relay may have sent it meanwhile
         if status is None:
-            is_plain_handle = "is_written" in vars(self) and not self.is_durable
-            return JobState.UNSENT if not is_plain_handle and rows.find(self.id) else None
+            return None
         try:
             current = state_of(as_text(status), as_text(state or b""))
         except ValueError:

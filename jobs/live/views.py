@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from asgiref.sync import sync_to_async
 from django.contrib.auth.decorators import login_not_required
 from django.core.handlers.asgi import ASGIRequest
+from django.db import DatabaseError, connections
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
 
 from jobs.errors import JobsError
+from jobs.job import JobState, MandateJob
 from jobs.live import links
 from jobs.live.links import Link
 from jobs.live.part import Shown, look, render
@@ -21,13 +23,13 @@ LOOK_EVERY = 2.0  # seconds between two looks at a job that neither reports nor 
 LONGEST = 300.0  # seconds after which a stream ends, and the browser opens the next
 SILENT = 15.0  # seconds without an event after which a comment is sent, so that proxies keep the connection
 
-ERRORS = (RedisError, JobsError)
+ERRORS = (RedisError, JobsError, DatabaseError)
 
 
 @login_not_required
 @require_safe
 def part(request: HttpRequest, token: str) -> HttpResponse:
-    """The part of the page. 503 while Redis does not answer: htmx leaves the page as it is, and asks again."""
+    """The part of the page. 503 while Redis or the outbox does not answer: htmx leaves the page, and asks again."""
     link = links.read(token)
     try:
         shown = look(link.job)
@@ -60,6 +62,7 @@ async def _stream(link: Link) -> AsyncIterator[str]:
     while time.monotonic() < until:
         try:
             shown = await _look(link)
+            job.is_written = shown.state is not JobState.UNSENT  # a wait would take an unsent job for a forgotten one
         except ERRORS:
             shown = None
         if shown is not None and (html := render(shown)) != last:
@@ -75,7 +78,15 @@ async def _stream(link: Link) -> AsyncIterator[str]:
 
 
 async def _look(link: Link) -> Shown:
-    return await sync_to_async(look, thread_sensitive=False)(link.job)
+    return await sync_to_async(_look_alone, thread_sensitive=False)(link.job)
+
+
+def _look_alone(job: MandateJob) -> Shown:
+    """Look, in a thread of a pool, whose connections to a database nobody else checks or closes."""
+    try:
+        return look(job)
+    finally:
+        connections.close_all()
 
 
 def _event(name: str, data: str) -> str:

@@ -159,7 +159,7 @@ def _check(job: Any) -> None:
 
 
 def _may_run(job: Any) -> bool:
-    """Whether the outbox has a durable job, or Redis has it or had it. The outbox first: jobs go from there to Redis."""
+    """Whether the outbox has a durable job, or Redis has or had it. The outbox first: jobs go from there to Redis."""
     if _get_running_loop() is not None:
         return True
     try:

@@ -7,17 +7,21 @@ import re
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import connections, transaction
 from django.template import Context, Template
 from django.test import AsyncRequestFactory, RequestFactory, override_settings
 
 from jobs import control
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
-from jobs.live import links, views
+from jobs.job import JobState
+from jobs.live import links, part, views
 from jobs.live.links import Link
+from jobs.outbox import hooks, rows
+from jobs.outbox.relay import send_all
 from tests.jobs.worker import eventually
 from tests.sample.commands.acts import Act
+from tests.sample.commands.durable import KeepRow
 from tests.sample.commands.kept import KeepSecondTime
 from tests.sample.commands.notes import Fail, WriteNoteSlowly
 from tests.sample.commands.talk import Echo
@@ -246,6 +250,56 @@ def test_a_stream_outlives_an_outage(valkey, worker, monkeypatch):
         assert "Done" in await heard(stream)
 
     asyncio.run(main())
+
+
+@pytest.fixture
+def unsent(valkey):
+    """A durable job that only the outbox has: Redis was away at its commit, and is back. No relay runs."""
+    hooks._failed.clear()
+    valkey.kill()
+    job = KeepRow.defer("x")
+    valkey.start()
+    hooks._failed.clear()
+    return job
+
+
+def test_the_stream_of_an_unsent_job_looks_now_and_then_and_leaves_no_connection_open(unsent, monkeypatch):
+    """Those of the database, which the threads of a pool would keep, and miss after a restart of the database."""
+    looks = []
+
+    def look(job):
+        shown = part.look(job)
+        looks.append(connections["default"])
+        assert looks[-1].connection is not None
+        return shown
+
+    monkeypatch.setattr(views, "look", look)
+    monkeypatch.setattr(views, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(views, "LONGEST", 1.0)
+
+    async def main():
+        stream = await opened(unsent)
+        events = [event.decode() async for event in stream]
+        assert sum("Waiting for its turn" in event for event in events) == 1
+        assert not any("event: end" in event for event in events)
+        return [connection.connection for connection in looks]
+
+    left = asyncio.run(main())
+    assert 1 < len(left) <= 6
+    assert left == [None] * len(left)
+
+
+def test_a_job_that_a_relay_sends_meanwhile_is_not_over(unsent, monkeypatch):
+    find = rows.find
+
+    def relay_first(job_id):
+        monkeypatch.undo()
+        assert send_all() == 1
+        return find(job_id)
+
+    monkeypatch.setattr(rows, "find", relay_first)
+    job = Link(unsent.id, unsent.origin, False).job
+    assert part.look(job) == (JobState.QUEUED, None, False)
 
 
 def test_without_asgi_there_is_no_stream(client):
