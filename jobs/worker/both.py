@@ -32,11 +32,14 @@ class FetchForBoth(Fetch):
         """Commit what tasks have done, and claim for them, until this worker stops and the last task has ended."""
         while True:
             self._stirred.clear()
-            if self._look(for_tasks=True) or self.commits:
+            if self._look(for_tasks=True):
                 continue
-            if self.stopping and not self._steps.tasks:
+            if self.stopping and not self._steps.tasks and not self.commits:
                 return
-            self._rest()
+            if self._wait:  # no answer: once this worker stops, `_look` waits no more
+                self._stirred.wait(self._wait)
+            elif not self.commits:
+                self._rest()
 
     def stir(self) -> None:
         """A task has ended: have its outcome committed. Any thread may call it."""

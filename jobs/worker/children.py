@@ -51,6 +51,7 @@ class Children:
         self._alive: list[Process] = []
         self._to_start = [(0.0, number) for number in range(settings.processes)]  # time and number
         self._stopping = self._is_quiet = False
+        self._owed: set[int] = set()  # numbers under which another was alive when a child left work behind
         self._failures = [0] * settings.processes  # in a row, by number
 
     def __iter__(self) -> Iterator[Process]:
@@ -171,14 +172,18 @@ class Children:
         """Whether another child is to replace one that is gone."""
         if self._stopping:
             return False
-        if self._settings.burst and not is_settled:  # the jobs of those claims are work that no queue has yet
-            return not self._is_replaced(process)
-        if process.ended_properly and follows != ANOTHER:
-            return False
+        is_through = process.ended_properly and follows != ANOTHER
         if not self._settings.burst:
-            return not process.has_successor
-        # A successor may have found no work, and a job of the old child may have enqueued another since.
-        return not self._is_replaced(process) and self._has_work()
+            return not is_through and not process.has_successor
+        # A job of the old child may have enqueued another since its successor found no work, and the jobs of claims
+        # that are not settled are work that no queue has yet. The successor may have looked for the last time already.
+        if is_through and is_settled and process.number not in self._owed:
+            return False
+        if self._is_replaced(process):
+            self._owed.add(process.number)
+            return False
+        self._owed.discard(process.number)
+        return not is_settled or self._has_work()
 
     def _is_replaced(self, process: Process) -> bool:
         """Whether another child has the number of one that is gone, or is to be started under it."""

@@ -1,5 +1,6 @@
 """Claims for threads and for an event loop: by number, in order, and leaving in place what finds no room."""
 
+import threading
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from jobs.worker import both
 from jobs.worker.both import FetchForBoth
 from jobs.worker.fetch import LONG
 from jobs.worker.scoreboard import Board
+from tests.jobs.worker import eventually
 from tests.sample.commands.notes import WriteNote
 from tests.sample.commands.on_loop import Await, OneAwaited
 
@@ -176,3 +178,27 @@ def test_a_worker_of_threads_alone_takes_both_kinds(new_fetch):
     fetch._step(claims=True)
 
     assert [claim.job_id for claim in fetch._ready] == ids(jobs)
+
+
+def test_while_the_server_is_away_a_worker_that_stops_asks_less_and_less(fetch, valkey):
+    """What its tasks have done is still to be committed."""
+    jobs = [Await.defer(1) for _ in range(2)]
+    worker = fetch()
+    worker.claim()
+    valkey.kill()
+    worker.finish(jobs[0].id)
+    worker.flush()  # in doubt from now on
+    worker.finish(jobs[1].id)
+    worker.stop()
+    begun = time.monotonic()
+    attendant = threading.Thread(target=worker.attend, daemon=True)
+    attendant.start()
+    eventually(lambda: worker._wait >= 0.4)
+    took = time.monotonic() - begun
+    valkey.start()
+    get_connection("default").zadd("jobs:workers", {"w1": time.time()})
+    attendant.join(20)
+
+    assert took >= 0.05 + 0.1 + 0.2
+    assert not attendant.is_alive()
+    assert worker._steps.is_all_written

@@ -215,6 +215,35 @@ def test_a_child_of_a_burst_that_ends_before_its_successor_has_started_has_only_
     assert minding.started == [0, 0]
 
 
+@pytest.mark.parametrize("code", [-signal.SIGKILL, 0])
+def test_what_a_child_of_a_burst_leaves_is_not_left_to_a_successor_that_has_looked_for_the_last_time(minding, code):
+    """Its claim is back in its queue, or its last job has enqueued another."""
+    work = ["before"]
+    minding._settings, minding._has_work = replace(minding._settings, burst=True), lambda: bool(work)
+    minding._settle = lambda process: True
+    (old,) = minding
+    old.board.retire(ANOTHER)
+    minding.hear()
+    minding.start_due(blocks=True)
+    _, young = minding
+    if code == 0:
+        old.board.mark_end(ANOTHER)
+        old.pid = os.getpid()  # who marked it
+    minding._bury(old, code)
+    young.board.mark_end(NO_MORE)
+    young.pid = os.getpid()
+    minding._bury(young, 0)
+    minding.start_due(blocks=True)
+    assert minding.started == [0, 0, 0]
+
+    work.clear()
+    (last,) = minding
+    last.board.mark_end(NO_MORE)
+    last.pid = os.getpid()
+    minding._bury(last, 0)
+    assert minding.are_gone
+
+
 def test_no_successor_starts_when_none_is_wanted_or_the_worker_stops(minding):
     (old,) = minding
     old.board.retire(NO_MORE)

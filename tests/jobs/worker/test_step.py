@@ -41,6 +41,22 @@ def test_a_claim_moves_the_job_and_marks_it_started_at_once(new_fetch, places):
     assert job.state == "running"
 
 
+@pytest.mark.parametrize("late", [Retried(0, "late", "Traceback", Progress()), Finished(None, 500)])
+@pytest.mark.parametrize("first", [Retried(0, "given up", "Traceback", Progress()), Dead("given up", "Traceback")])
+def test_of_two_outcomes_of_an_execution_in_one_step_the_first_counts(new_fetch, places, first, late):
+    """A thread that was given up comes back while the outcome that was decided without it waits for the server."""
+    job = WriteNote.defer("x")
+    fetch = new_fetch("w1")
+    (claim,) = claim_all(fetch)
+    finish(fetch, claim, first)
+    finish(fetch, claim, late)
+    fetch.flush()
+
+    place = "queue:default" if isinstance(first, Retried) else "failed:default"
+    assert places() == {job.id: [place]}
+    assert get_connection("default").llen("rq:queue:default") == isinstance(first, Retried)
+
+
 def test_no_more_is_claimed_than_threads_are_idle(new_fetch):
     WriteNote.defer_many([("x",)] * 10)
     fetch = new_fetch("w1", threads=3)

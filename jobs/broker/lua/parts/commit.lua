@@ -11,6 +11,7 @@ local STATUS = { F = 'finished', D = 'failed', C = 'canceled', S = 'scheduled', 
 local ENDS = { F = 'finished', D = 'dead', C = 'discarded' } -- by the kind of an outcome, if the job ends with it
 local AT_ONCE = 500 -- outcomes settled by one command: `unpack` fills Lua's stack, which holds a few thousand values
 local is_awaited = nil -- whether anything waits for any of the jobs that end in this step
+local written = {} -- executions whose outcome this script has written: their claims may still be held
 local batches, size, counts = {}, 0, {} -- by queue: the outcomes that are to be settled; their number; labels
 
 -- Whether other jobs wait for any of those that end. One look for all of them; a single one is looked at as it ends.
@@ -146,7 +147,7 @@ local function write_outcome(at, position, more)
     return false
   end
   local member, key, status = id .. ':' .. execution, prefix .. 'job:' .. id, nil
-  if not redis.call('ZSCORE', prefix .. 'wip:' .. queue, member) then
+  if written[member] or not redis.call('ZSCORE', prefix .. 'wip:' .. queue, member) then
     local read, job = pcall(redis.call, 'HMGET', key, 'worker_name', 'status')
     commit.refused[#commit.refused + 1] = { position, read and job[1] or '', read and job[2] or '' }
     if kind == 'F' and more.e and read and job[2] == 'canceled' then record.note(key, more.e) end
@@ -188,6 +189,7 @@ local function write_outcome(at, position, more)
   else
     add(batch.places, status, kind == 'F' and now + time or kind == 'W' and now or time, id)
   end
+  written[member] = true
   size = size + 1
   return true
 end
