@@ -132,11 +132,12 @@ class Rows:
             what = "a slice" if query.is_sliced else "a union" if query.combinator else "values()"
             raise StepError(f"`each` cannot walk {what} of {rows.model.__name__} by key. Give a queryset of records.")
         names = _names(rows, by)
-        if query.order_by and tuple(query.order_by) not in ((by,), tuple(names)):
-            order = ", ".join(map(str, query.order_by))
+        given = tuple(query.extra_order_by or query.order_by)
+        if not query.standard_ordering or (given and given not in ((by,), tuple(names))):
+            how = "reversed" if not query.standard_ordering else f"ordered by {', '.join(map(str, given))}"
             raise StepError(
-                f"`each` walks {rows.model.__name__} in the order of {by!r}, but the queryset is ordered by {order}. "
-                "Give the field as by=..., or leave order_by out."
+                f"`each` walks {rows.model.__name__} in the order of {by!r}, but the queryset is {how}. Give the field as "
+                "by=..., or leave order_by and reverse out."
             )
         meta = rows.model._meta
         self._rows, self._names = rows.order_by(*names), names

@@ -105,7 +105,7 @@ class Fetch:
             self._board.turn()
             if self._ready and not for_tasks:
                 return True
-            due = self._steps.lanes_due
+            due, is_releasing = self._steps.lanes_due, bool(self._releasing)  # before the answer
             try:
                 releasing = self._receive()
                 if for_tasks or not self._ready:
@@ -114,7 +114,8 @@ class Fetch:
                 self._outage(error)
                 return not self.stopping
             self._releasing.update(releasing)
-            if self._burst and self._steps.may_claim and not self.held and not self._releasing:
+            is_idle = not self.held and not self._releasing and not is_releasing and self._steps.until_due > 0
+            if self._burst and self._steps.may_claim and is_idle:
                 self.stop()
             self._choose_leader()
             found = bool(self._ready) or self._steps.has_more or not self._steps.until_due
@@ -273,8 +274,10 @@ class Fetch:
                 self._send_less()
                 logger.warning("could not commit what is done yet: %s", error)
                 return False
+            self._releasing.update(releasing)
         for member in releasing:
             self._release(member)
+        self._releasing.difference_update(releasing)
         return self._steps.is_all_written
 
     def put_back_running(self) -> None:

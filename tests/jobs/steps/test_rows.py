@@ -102,6 +102,9 @@ class TestByKey:
         ("items", "options", "reason"),
         [
             (lambda: Submission.objects.order_by("processed"), {}, "is ordered by processed"),
+            (lambda: Submission.objects.order_by("pk").reverse(), {}, "is reversed"),
+            (lambda: Submission.objects.reverse(), {}, "is reversed"),
+            (lambda: Submission.objects.extra(order_by=["-id"]), {}, "is ordered by -id"),
             (lambda: Submission.objects.all()[:3], {}, "cannot walk a slice of Submission"),
             (lambda: Submission.objects.values("pk"), {}, "cannot walk values() of Submission"),
             (lambda: Submission.objects.all().union(Submission.objects.all()), {}, "cannot walk a union of Submission"),
