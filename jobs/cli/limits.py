@@ -12,6 +12,7 @@ from jobs.limits.policy import MOST
 from jobs.limits.usage import Usage, usage
 
 COLUMNS = ("limit", "admits", "in use", "waiting", "longest", "state", "commands")
+SHOWN = 3  # values of a key that are paused
 CHANGES = ("pause", "resume", "set", "reset")
 
 
@@ -51,7 +52,10 @@ def limits(output: Output, options: dict[str, Any]) -> int:
 
 
 def _list(output: Output, names: list[str], *, header: bool) -> int:
-    found = [each for each in usage() if not names or each.id in names]
+    found = usage()
+    if unknown := set(names).difference(each.id for each in found):
+        raise CommandError(f"Unknown limit: {min(unknown)!r}. `jobs limits` lists them.")
+    found = [each for each in found if not names or each.id in names]
     if output.as_json:
         output.json({"limits": [each.as_dict() for each in found]})
     else:
@@ -61,7 +65,11 @@ def _list(output: Output, names: list[str], *, header: bool) -> int:
 
 def _row(each: Usage) -> tuple[str, ...]:
     admits = f"{each.n} in {span(each.per)}" if each.per else f"{each.n} at once" if each.n < MOST else "all"
-    states = ["paused"] if each.is_paused else [f"paused for {value}" for value in each.paused_values[:3]]
+    if each.per and each.burst != each.n:
+        admits += f", {each.burst} at once"
+    states = ["paused"] if each.is_paused else [f"paused for {value}" for value in each.paused_values[:SHOWN]]
+    if not each.is_paused and len(each.paused_values) > SHOWN:
+        states.append(f"and {len(each.paused_values) - SHOWN} more")
     states += ["overridden"] if each.is_overridden else []
     longest = span(each.longest_wait) if each.waiting else ""
     return (

@@ -10,17 +10,29 @@ from django.utils.module_loading import import_string
 
 from jobs import conf
 from jobs.broker.connections import address, by_server
+from jobs.limits import policy
 from jobs.limits.control import declared
+from jobs.limits.policy import Rate
 from jobs.record import registry
 
 
 def check_limits(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """
     jobs.E022: the queues of the commands that share a limit lie on several servers. jobs.E023: JOBS["SHARE"] is neither
-    the name of a field nor the path of a function.
+    the name of a field nor the path of a function. jobs.E025: the commands of a group declare different values.
     """
     messages: list[CheckMessage] = []
     for limit_id, (_, commands) in declared().items():
+        values = {name: _values_of(name, limit_id) for name in commands}
+        if len(set(values.values())) > 1:
+            different = ", ".join(f"{name}: {value}" for name, value in values.items())
+            messages.append(
+                Error(
+                    f"The limit {limit_id} has different values in the commands of its group: {different}.",
+                    hint="They share one limit. Declare it once, and give it to each: limits = [SHOPS].",
+                    id="jobs.E025",
+                )
+            )
         names = {registry.all_commands()[name].queue for name in commands}
         if len(found := _servers(names)) > 1:
             messages.append(
@@ -41,6 +53,15 @@ def check_limits(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
             )
         )
     return messages
+
+
+def _values_of(name: str, limit_id: str) -> str:
+    """Return what a command declares for a limit: "1 at once", or "40 in 60 s, 10 at once"."""
+    command: Any = registry.get(name)
+    found = dict(zip(policy.ids(command, name), command.limits, strict=True))[limit_id]
+    if isinstance(found, Rate):
+        return f"{found.n} in {found.seconds:g} s, {found.most} at once"
+    return f"{found.n} at once"
 
 
 def _servers(queues: set[str]) -> list[str]:

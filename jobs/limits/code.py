@@ -25,11 +25,18 @@ def limit(name: str, rate: Rate, *, value: object = "", wait: float = 5.0) -> "L
 
     The block raises OverLimitError if it would be delayed for longer; a job that raises it runs again at that time,
     without using a retry. It raises RedisUnavailableError, and LimitError for `with` on an event loop. Raises
-    CommandDefinitionError for what is no Rate, ValueError for an impossible `wait`.
+    CommandDefinitionError for what is no Rate, and for a rate with a key and no `value`; ValueError for an impossible
+    `name` or `wait`.
     """
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"limit({name!r}, ...) is impossible. Give the rate a name.")
     if not isinstance(rate, Rate):
         raise CommandDefinitionError(
             f"limit({name!r}, {rate!r}) is impossible: it takes a Rate. Slots are for commands."
+        )
+    if rate.key is not None and value == "":
+        raise CommandDefinitionError(
+            f"limit({name!r}, ...): its rate has the key {rate.key!r}, and a block has no fields. Give its value=..."
         )
     if not seconds_of(wait) >= 0:
         raise ValueError(f"wait={wait!r} is impossible. Give seconds, 0 or more.")

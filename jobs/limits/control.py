@@ -76,15 +76,19 @@ def override(
 ) -> None:
     """
     Put other values in the place of those that the code declares, until `take_back`. What runs goes on if it is more
-    than `n` now. `per` and `burst` are those of a Rate.
+    than `n` now. `per` and `burst` are those of a Rate; what is not given is the code's, its burst at most `n`.
 
     Raises LimitError for an unknown limit, CommandDefinitionError for an impossible value.
     """
     limit = _known(limit_id)
+    if n is None and per is None and burst is None:
+        raise LimitError(f"Nothing was given for {limit_id}. Give its `n`, and of a Rate its `per` or `burst`.")
     if isinstance(limit, Rate):
-        n = n or limit.n
-        Rate(n, limit.per if per is None else per, burst=burst)
-        own = {"own_n": n, "own_per": repr(seconds_of(limit.per if per is None else per)), "own_burst": burst or n}
+        number = limit.n if n is None else n
+        if burst is None and limit.burst is not None:
+            burst = min(limit.burst, number)
+        other = Rate(number, limit.per if per is None else per, burst=burst, cost=limit.cost)
+        own = {"own_n": other.n, "own_per": repr(other.seconds), "own_burst": other.most}
     elif n is None or per is not None or burst is not None:
         raise LimitError(f"{limit_id} is a Concurrency: override its `n` alone.")
     else:

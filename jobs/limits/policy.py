@@ -40,7 +40,7 @@ class Limit:
         is_function = callable(self.key) or isinstance(self.key, staticmethod)
         is_names = isinstance(names, list | tuple) and names and all(isinstance(each, str) and each for each in names)
         if not (self.key is None or is_function or is_names):
-            refuse(self, "key", "the name of a field, a list of names, a static method of the fields, or None")
+            refuse(self, "key", "the name of a field, a list of names, a static method, or None")
         if not isinstance(self.group, str) or len(self.group) > NAME_LENGTH or not self.group.isprintable():
             refuse(self, "group", f"a name of at most {NAME_LENGTH} characters")
 
@@ -68,7 +68,7 @@ class Concurrency(Limit):
     """
     At most `n` jobs at once. `on_full`: "wait" lets a job wait until one ends, "discard" drops it.
 
-    `key`: the name of a field, several names, or a static method that takes the command's fields: so many for each
+    `key`: the name of a field, several names, or a static method that gets the arguments of the call: so many for each
     value; None: for all jobs. `group`: a name that commands share to share the limit; the command alone by default.
 
     Raises CommandDefinitionError for an impossible argument.

@@ -136,8 +136,8 @@ class Rows:
         if not query.standard_ordering or (given and given not in ((by,), tuple(names))):
             how = "reversed" if not query.standard_ordering else f"ordered by {', '.join(map(str, given))}"
             raise StepError(
-                f"`each` walks {rows.model.__name__} in the order of {by!r}, but the queryset is {how}. Give the field as "
-                "by=..., or leave order_by and reverse out."
+                f"`each` walks {rows.model.__name__} in the order of {by!r}, but the queryset is {how}. Give the field "
+                "as by=..., or leave order_by and reverse out."
             )
         meta = rows.model._meta
         self._rows, self._names = rows.order_by(*names), names

@@ -7,7 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from jobs import Concurrency, Mandate, execution
+from jobs import Concurrency, Mandate, Rate, execution, limit
 from jobs.attempts.interrupt import Interruptible
 from jobs.attempts.outcomes import Amended
 from jobs.broker import keys
@@ -15,7 +15,7 @@ from jobs.broker.connections import get_connection
 from jobs.control import change_all
 from jobs.dashboard import prometheus
 from jobs.doctor import limits
-from jobs.errors import LimitError
+from jobs.errors import CommandDefinitionError, LimitError
 from jobs.inspection import activity
 from jobs.limits import control, paused, values
 from jobs.limits.checks import check_limits
@@ -206,10 +206,43 @@ def test_other_values_hold_until_they_are_taken_back(new_fetch, sweep):
 def test_what_is_not_declared_or_not_possible_is_refused():
     with pytest.raises(LimitError, match="Unknown limit: 'nobody'"):
         control.pause("nobody")
+    with pytest.raises(CommandError, match="Unknown limit: 'nobody'"):
+        call_command("jobs", "limits", "list", "nobody")
+    with pytest.raises(ValueError, match="Give the rate a name"):
+        limit("", Rate(1, per=1))
+    with pytest.raises(CommandDefinitionError, match="has the key 'shop'"):
+        limit("stripe", Rate(1, per=1, key="shop"))
     with pytest.raises(LimitError, match="override its `n` alone"):
         control.override(ONE, per=3)
     with pytest.raises(ValueError, match="seconds=-1"):
         control.pause(ONE, seconds=-1)
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ({"n": 20}, ["20", "60.0", "5"]),  # the code's burst is not lost: it would let 20 come at once
+        ({"n": 3}, ["3", "60.0", "3"]),
+        ({"per": 5}, ["40", "5.0", "5"]),
+        ({"burst": 8}, ["40", "60.0", "8"]),
+    ],
+)
+def test_what_an_override_does_not_give_is_the_codes(given, values, own_commands):
+    body = {
+        "limits": [Rate(40, per=60, burst=5, cost=2)],
+        "call": lambda self: None,
+        "__module__": "tests.sample.commands",
+    }
+    name = registry.name_of(type("Evenly", (Mandate,), body))
+    control.override(f"{name}:rate:", **given)
+    found = get_connection("default").hmget(keys.limit(f"{name}:rate:"), "own_n", "own_per", "own_burst")
+    assert [each.decode() for each in found] == values
+
+    for impossible in ({"n": 0}, {"n": -1}, {"per": 0}, {"burst": 0}, {"burst": 1}):  # 1: less than the cost
+        with pytest.raises(CommandDefinitionError):
+            control.override(f"{name}:rate:", **impossible)
+    with pytest.raises(LimitError, match="Nothing was given"):
+        control.override(f"{name}:rate:")
 
 
 def test_the_values_of_the_newest_release_hold(new_fetch):
@@ -307,6 +340,14 @@ def test_the_checks(settings, own_commands, valkey):
     assert (error.id, "no.such.function" in error.msg) == ("jobs.E023", True)
 
     settings.JOBS = settings.JOBS | {"SHARE": "tenant"}
+    for name, number in (("One", 1), ("Five", 5)):
+        body = {"limits": [Concurrency(number, group="both")], "call": lambda self: None}
+        type(name, (Mandate,), body | {"__module__": "tests.sample.commands.limited"})
+    (error,) = check_limits(None)
+    assert error.id == "jobs.E025"
+    assert "sample.Five: 5 at once, sample.One: 1 at once" in error.msg
+    del registry._commands["sample.Five"]
+
     other = settings.RQ_QUEUES["low"] | {"URL": "redis://localhost:1/5"}
     settings.RQ_QUEUES = settings.RQ_QUEUES | {"low": {"URL": other["URL"]}}
     body = {"limits": [Concurrency(1, group="a")], "queue": "low", "call": lambda self: None}
