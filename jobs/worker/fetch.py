@@ -17,6 +17,7 @@ from jobs.worker.commit import Handed
 from jobs.worker.connection import CONNECTION_ERRORS, Wire
 from jobs.worker.doorbell import Doorbell
 from jobs.worker.doormen import Place
+from jobs.worker.last_look import LastLook
 from jobs.worker.pace import Pace
 from jobs.worker.scoreboard import Board
 from jobs.worker.settings import drawn
@@ -25,7 +26,7 @@ from jobs.worker.wanted import Wanted
 
 logger = safe_logger("jobs.worker")
 
-LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at the most; soon while a queue is paused: its resume rings nobody
+LONG, SOON = 30.0, 0.5  # seconds at the doorbell, at most; soon where nothing rings: at a resume, or a burst's end
 LONGEST_WAIT = 5.0  # seconds between attempts to reach a server that is away
 OVERDUE = 0.001  # seconds after which a leader's job no longer keeps the next thread waiting
 
@@ -52,22 +53,22 @@ class Fetch:
         threads: int,
         board: Board,
         blocks: bool,
-        release: Callable[[bytes], object],
+        release: Callable[[bytes], bool],
         burst: bool = False,
         max_jobs: int | None = None,
     ) -> None:
         """
         `queues` in the order of their priority; with weights, in an order drawn by weight each time. `release(member)`
-        lets those go on that waited for a job which has ended: a member of `jobs:releasing`.
+        lets those go on that waited for a job which has ended: a member of `jobs:releasing`; see LastLook.
         """
-        self.stopping = False
+        self.stopping = self._quiet = False
         self.pace = Pace(conf.batch())
         self._queues, self._threads, self._board = dict(queues), threads, board
-        self._burst, self._release = burst, release
-        self._releasing: set[bytes] = set()  # what threads are releasing: a burst does not end before
+        self._burst = burst
         self._weighted = any(weight is not None for weight in queues.values())
         self._wire = Wire(next(iter(queues)))
         self._steps = Steps(worker, self._wire, list(queues), max_jobs=max_jobs)
+        self._last_look = LastLook(self._wire, release, burst=burst)
         self._ready, self.held, self.commits = self._steps.ready, self._steps.held, self._steps.commits
         place = Place(worker, queues, threads)
         self._doorbell = Doorbell({name: keys.queue(name) for name in queues}, blocks=blocks, place=place)
@@ -75,7 +76,6 @@ class Fetch:
         self._leader = 0  # the thread that leads; 0: each takes for itself
         self._latest: Claim | None = None  # the last one that a thread has taken
         self._stopped = threading.Event()
-        self._quiet = False
         self._wait = self._doorbell_pause = 0.0  # seconds before the next step, or wait at the doorbell, after an error
 
     # --- for the threads -------------------------------------------------------------------------
@@ -105,27 +105,24 @@ class Fetch:
             self._board.turn()
             if self._ready and not for_tasks:
                 return True
-            due, is_releasing = self._steps.lanes_due, bool(self._releasing)  # before the answer
+            due = self._steps.lanes_due
             try:
                 releasing = self._receive()
                 if for_tasks or not self._ready:
                     releasing += self._step(claims=not self.stopping)
+                if self._burst and self._steps.may_claim and not self.held and not releasing:
+                    releasing, has_jobs = self._last_look.look(self._order())
+                    if not releasing and not has_jobs:
+                        self.stop()
             except CONNECTION_ERRORS as error:
                 self._outage(error)
                 return not self.stopping
-            self._releasing.update(releasing)
-            is_idle = not self.held and not self._releasing and not is_releasing and self._steps.until_due > 0
-            if self._burst and self._steps.may_claim and is_idle:
-                self.stop()
             self._choose_leader()
             found = bool(self._ready) or self._steps.has_more or not self._steps.until_due
         if (found or self._steps.lanes_due < due) and self._at_the_door.locked():
             self._doorbell.ring()
         self._leave_door_if_busy()
-        for member in releasing:
-            self._release(member)
-        self._releasing.difference_update(releasing)
-        return found or (self._burst and bool(releasing))  # the last look of a burst finds nothing to be released
+        return self._last_look.release(releasing) or found
 
     def _await_work(self) -> None:
         with self._at_the_door:
@@ -135,8 +132,8 @@ class Fetch:
     def _wait_at_door(self) -> None:
         try:
             queues = self._order()
-            limit = min(LONG if len(queues) == len(self._queues) else SOON, self._steps.until_due)
-            self._doorbell.wait(queues, limit, claims=self._steps.may_claim)
+            most = SOON if self._burst or len(queues) < len(self._queues) else LONG
+            self._doorbell.wait(queues, min(most, self._steps.until_due), claims=self._steps.may_claim)
             self._doorbell_pause = 0.0
         except CONNECTION_ERRORS as error:
             self._ask_anew(error)
@@ -274,10 +271,7 @@ class Fetch:
                 self._send_less()
                 logger.warning("could not commit what is done yet: %s", error)
                 return False
-            self._releasing.update(releasing)
-        for member in releasing:
-            self._release(member)
-        self._releasing.difference_update(releasing)
+        self._last_look.release(releasing)
         return self._steps.is_all_written
 
     def put_back_running(self) -> None:

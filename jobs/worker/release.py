@@ -36,10 +36,11 @@ def release_the_left(wire: Wire, client: Redis, until: float) -> None:
         link(client, job_id, until)
 
 
-def release(client: Redis, member: bytes | str, until: float = inf) -> None:
+def release(client: Redis, member: bytes | str, until: float = inf) -> bool:
     """
     Release the jobs of a member of `jobs:releasing`. The member stays there until all are released, so that recovery
-    can continue. Raises nothing. Goes on until `until` (monotonic seconds) at most, but for one slice.
+    can continue. Raises nothing. Goes on until `until` (monotonic seconds) at most, but for one slice. Returns False if
+    the server did not answer.
 
     A member is the key of a set of commands' jobs, or `rq:<queue>:<id>` for a job with plain RQ dependents.
     """
@@ -51,8 +52,10 @@ def release(client: Redis, member: bytes | str, until: float = inf) -> None:
             _release_commands(client, member, until)
     except RedisError as error:
         logger.warning("%s is released later: %s", as_text(member), error)
+        return False
     except Exception:
         logger.exception("could not release %s", as_text(member))
+    return True
 
 
 def link(client: Redis, job_id: bytes | str, until: float) -> None:

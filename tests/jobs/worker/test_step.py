@@ -10,7 +10,6 @@ from jobs.attempts.outcomes import Dead, Discarded, Finished, GivenBack, Requeue
 from jobs.broker.connections import get_connection
 from jobs.retries import Progress
 from jobs.worker.pace import LAST
-from jobs.worker.release import release
 from tests.sample.commands.notes import WriteNote
 
 
@@ -381,25 +380,6 @@ def test_more_outcomes_than_one_command_takes_are_written_by_one_step(new_fetch,
     assert [place for (place,) in places().values()] == ["finished:default"] * 600
     (counts,) = valkey.client().keys("jobs:counts:*")
     assert valkey.client().hvals(counts) == [b"1201"]
-
-
-def test_a_burst_does_not_end_while_a_thread_releases_what_waited(new_fetch):
-    """Another thread looks meanwhile, and finds nothing."""
-    first = WriteNote.defer("first")
-    then = WriteNote.defer("then", prereq_jobs=[first])
-
-    def look_and_release(member):
-        fetch._release = lambda _: release(get_connection("default"), _)
-        fetch._look()
-        fetch._release(member)
-
-    fetch = new_fetch("w1", burst=True, release=look_and_release)
-    (claim,) = claim_all(fetch)
-    finish(fetch, claim)
-    last = fetch.take()
-    assert last is not None and last.job_id == then.id
-    finish(fetch, last)
-    assert fetch.take() is None
 
 
 def test_a_burst_ends_at_once_when_nothing_waited_any_more(new_fetch):
