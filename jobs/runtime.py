@@ -6,7 +6,7 @@ call a job's code. Everything else is the same code in a test and in production.
 import threading
 import time
 from asyncio import _get_running_loop
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import CodeType
 from typing import Any, NamedTuple, TypeVar
@@ -153,6 +153,25 @@ def _commit(connection: Any) -> None:
     connection.run_on_commit = [entry for entry in connection.run_on_commit if not isinstance(entry[1], _AtCommit)]
     for _, call, _ in calls:
         call()
+
+
+# --- waits that a job can be interrupted in --------------------------------------------------
+
+SLICE = 0.1  # seconds of a wait in a worker: no interrupt reaches a thread inside a lock or a sleep
+
+# Raises the interrupt that is due in the calling thread. A worker sets it.
+raise_interrupt: Callable[[], None] | None = None
+
+
+def slices(seconds: float) -> Iterator[float]:
+    """Part a wait into slices, and yield the seconds of each. Between them, the interrupt of the waiting job is raised."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if raise_interrupt is None:
+            yield left
+        else:
+            raise_interrupt()
+            yield min(left, SLICE)
 
 
 # --- which functions call a job's code -------------------------------------------------------

@@ -61,6 +61,14 @@ def let_go(thread: int) -> None:
         _watcher.let_go(thread)
 
 
+def raise_in_wait() -> None:
+    """Raise the interrupt that is due in the calling thread, which is in a wait of the engine's, and holds nothing."""
+    wanted = _wanted.get(threading.get_ident())
+    if wanted is not None and wanted.interrupt.is_due:
+        wanted.interrupt.sent_at = time.monotonic()
+        raise wanted.interrupt.kind
+
+
 def trim(error: BaseException) -> None:
     """Cut this module's frames from the end of an interrupt's traceback."""
     trace = error.__traceback__

@@ -6,7 +6,7 @@ from asyncio import _get_running_loop
 
 from asgiref.sync import sync_to_async
 
-from jobs import conf
+from jobs import conf, runtime
 from jobs.broker.connections import Script, get_connection, reaching, run_script
 from jobs.broker.times import as_text
 from jobs.errors import CommandDefinitionError, LimitError, OverLimitError
@@ -56,8 +56,8 @@ class Limited:
                 f"`with limit({self._name!r}, ...)` would block the event loop of this thread while it waits. "
                 "Use `async with limit(...)`."
             )
-        if (seconds := self._start()) > 0:
-            time.sleep(seconds)
+        for part in runtime.slices(self._start()):
+            time.sleep(part)
 
     def __exit__(self, *error: object) -> None:
         pass

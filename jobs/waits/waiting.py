@@ -4,6 +4,8 @@ import asyncio
 import time
 from asyncio import _get_running_loop
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from datetime import timedelta
 from math import inf
 from typing import Any
@@ -66,13 +68,21 @@ def until_end(job: Any, timeout: Timeout) -> End:
         waiter = Waiter(job)
         server = listener.begin(waiter)
         try:
-            answer = waiter.future.result(None if limit == inf else max(0.0, until - time.monotonic()))
+            answer = _result(waiter.future, until - time.monotonic())
         except TimeoutError:
             raise _too_late(job, limit) from None
         finally:
             server.drop(waiter)
         if (end := _end(job, waiter, answer)) is not None:
             return end
+
+
+def _result(future: "Future[End | None]", seconds: float) -> End | None:
+    for part in runtime.slices(seconds):
+        wait_for([future], None if part == inf else part)
+        if future.done():
+            break
+    return future.result(0)
 
 
 async def await_end(job: Any, timeout: Timeout) -> End:

@@ -4,16 +4,19 @@ import django_rq
 import pytest
 from rq import Callback
 
-from jobs import control
+from jobs import control, runtime
 from jobs.backends import RunTask
 from jobs.broker.connections import get_connection
 from jobs.inspection import find
 from jobs.job import MandateJob
+from jobs.waits import waiting
+from jobs.worker import waits
 from tests.jobs.worker import eventually
 from tests.sample import functions, tasks
 from tests.sample.commands.groups import CleanUpBadly
 from tests.sample.commands.long import AwaitLong, Deaf, DeafForEver, Exit, Interrupted, SleepAsync, Spin
 from tests.sample.commands.notes import WriteNote
+from tests.sample.commands.waiting import WaitTooLong
 from tests.sample.models import Note
 
 processes = pytest.mark.processes
@@ -129,3 +132,26 @@ def test_a_callback_of_a_plain_job_has_a_limit_of_its_own(worker_process):
     assert slow.is_finished
     assert endless.is_failed
     assert Note.objects.filter(text="slowly").count() == 2
+
+
+@processes
+def test_a_wait_of_the_engine_ends_at_the_time_out(worker_process):
+    """No interrupt reaches a thread inside a lock or a sleep: it would be given up, and its process replaced."""
+    jobs = [WaitTooLong.defer(how) for how in ("job", "batch", "limit")]
+    worker = worker_process("default", concurrency=3)
+    eventually(lambda: all(job.state == "dead" for job in jobs))
+
+    assert {job.reason for job in jobs} == {"TimedOut: The attempt took longer than its 1 seconds."}
+    assert all("waiting.py" in str(job.latest_result().exc_string) for job in jobs)
+    assert "did not come back" not in worker.output
+    assert worker.stop() == 0
+
+
+def test_a_job_cannot_wait_for_itself(worker):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waiting, "before_wait", waiting.before_wait)
+        patch.setattr(runtime, "raise_interrupt", None)
+        waits.watch(["default"])
+        job = WaitTooLong.defer("itself")
+        worker.run()
+    assert "cannot wait for itself" in job.reason

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jobs import Mandate, MandateJob
+from jobs import Batch, Mandate, MandateJob, Rate, limit
 
 
 class Lose(Mandate):
@@ -31,6 +31,29 @@ class WaitFor(Mandate):
         assert self.job is not None
         other = MandateJob.fetch(self.job_id, connection=self.job.connection)
         return other.wait(self.timeout_of_wait)
+
+
+class WaitTooLong(Mandate):
+    """Waits in vain for far longer than its time-out, in one of the waits of the engine."""
+
+    timeout = 1
+    retries = 0
+    how: str
+
+    def call(self) -> None:
+        if self.how == "job":
+            Measure.using(wait=600).defer(1).wait()
+        elif self.how == "itself":
+            assert self.job is not None
+            self.job.wait()
+        elif self.how == "batch":
+            with Batch("never") as batch:
+                Measure.using(wait=600).defer(1)
+            batch.wait()
+        else:
+            for _ in range(2):
+                with limit("slow", Rate(1, per=600), wait=600):
+                    pass
 
 
 class Measure(Mandate):
