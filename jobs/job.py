@@ -45,6 +45,7 @@ class MandateJob(Job, Generic[T]):
     rq Job, and can be used as one.
     """
 
+    block: Any = None  # of a handle: the batch's block that writes it at its end
     is_written = True  # of a handle: whether its record has been written; False after a rollback, too
     transactions: Transactions | None = None  # of a handle: those that must commit first
     written_at = 0.0  # of a handle: when its record was written, in seconds since the epoch

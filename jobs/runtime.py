@@ -164,7 +164,7 @@ raise_interrupt: Callable[[], None] | None = None
 
 
 def slices(seconds: float) -> Iterator[float]:
-    """Part a wait into slices, and yield the seconds of each. Between them, the interrupt of the waiting job is raised."""
+    """Part a wait into slices, and yield the seconds of each. Between them, the interrupt of the job is raised."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         if raise_interrupt is None:

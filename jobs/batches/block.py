@@ -14,7 +14,7 @@ from redis import Redis
 from jobs import conf, queues, runtime
 from jobs.batches import record
 from jobs.broker.connections import address, get_connection, same_server
-from jobs.errors import BatchError
+from jobs.errors import BatchError, WaitRefusedError
 from jobs.job import MandateJob
 from jobs.outbox import hooks, rows
 from jobs.record import more
@@ -73,10 +73,11 @@ class Block:
         self.opening, self.client = opening, client
         self._id, self._callbacks, self._flush = opening.batch_id, callbacks, flush
         self._taken: list[_Taken] = []
-        self._number, self._is_begun, self._is_open = 0, False, False
+        self._number, self._is_begun, self._is_open, self._has_raised = 0, False, False, False
         self.stands_for = ""  # the id of the unique flow that exists already: nothing is written
         self.transactions: Transactions | None = None  # at whose commit it is written
         self.is_durable = False  # whether the outbox has it until Redis does
+        self.sealer_id = ""  # the job that writes it then
         self._around: Any = None
         self._token: Token[Any]
         for job in callbacks:
@@ -98,10 +99,23 @@ class Block:
         """Whether the batch is written: its jobs may still be on the way."""
         return self._is_begun
 
-    @property
-    def is_to_end(self) -> bool:
-        """Whether it is written at the end of a block that is still open: its own, or one around it."""
-        return self._is_open or (isinstance(self._around, Block) and self._around.is_to_end)
+    def refuse_wait(self, what: str) -> None:
+        """Raise WaitRefusedError if a wait for what this block writes would never end."""
+        if self.stands_for:
+            raise WaitRefusedError(f"{what} does not exist: flow {self.stands_for} stands for the one of its block.")
+        if self._is_begun or self.is_durable or self.transactions:
+            return
+        blocks = list(self._around_it())
+        if any(block._has_raised for block in blocks):
+            raise WaitRefusedError(f"{what} does not exist: its block, or one around it, has raised.")
+        if any(block.is_open for block in blocks):
+            text = f"{what} cannot be waited for: it is written at the end of the block that is still open."
+            raise WaitRefusedError(f"{text} Wait after the block.")
+
+    def _around_it(self) -> "Iterator[Block]":
+        yield self
+        if isinstance(self._around, Block):
+            yield from self._around._around_it()
 
     def close(self) -> None:
         """Take no more jobs."""
@@ -110,6 +124,7 @@ class Block:
 
     def finish(self, *, is_failed: bool) -> None:
         """Write the jobs, unless the block has failed; those of a block in another with that one."""
+        self._has_raised = is_failed
         if is_failed:
             return
         if isinstance(self._around, Block):
@@ -133,6 +148,8 @@ class Block:
             transactions = Transactions.of(opened)
             for handle in handles:
                 handle.transactions = transactions
+        for handle in handles:
+            handle.block = self
         self._taken.append(_Taken(hooks.mark(opened), members, handles))
         self._number += len(members)
         if self._flush and self._number >= self._flush:
@@ -182,6 +199,8 @@ class Block:
             if block.opening.holds_first:
                 hooks.on_commit(block._begin)
         sealers = [block.opening.sealer(block._expected(), jobs[0].queue) for block in reversed(blocks)]
+        for block, sealer in zip(reversed(blocks), sealers, strict=True):
+            block.sealer_id = sealer.id
         members = {job.id for job in jobs}
         all_jobs = [_durable(job, members) for job in [*jobs, *sealers]]
         queues.push_with_handles(all_jobs, [*handles, *queues.handles_of(sealers)])
@@ -267,6 +286,7 @@ def _write_now(blocks: Sequence[Block]) -> None:
     queues.write(jobs, [handle for block in blocks for handle in block._handles()])
     for block in reversed(blocks):
         block.opening.end(block._server())
+        block._taken.clear()  # a handle refers to its block
 
 
 def _durable(job: NewJob, members: Collection[str]) -> NewJob:

@@ -29,8 +29,9 @@ class Whole:
         self.is_written = block is None or block.is_written
         self.is_durable = block is not None and block.is_durable
         self.transactions = block and block.transactions
-        if block is not None and not (self.is_written or self.is_durable or self.transactions):
-            raise self._unwritten(block)
+        self.block, self.whereabouts = None, (block.sealer_id if block is not None else "", (keys.batch(batch_id),))
+        if block is not None:
+            block.refuse_wait(self.text)
         self.connection = client or get_connection(next(iter(conf.queues())))
         self.origin = self._queue()
 
@@ -39,14 +40,6 @@ class Whole:
         if not end.has_record:
             raise record.not_found(self.batch_id)
         return end.state == b"finished"
-
-    def _unwritten(self, block: Block) -> WaitRefusedError:
-        if block.is_to_end:
-            return WaitRefusedError(
-                f"{self.text} cannot be waited for: it is written at the end of the block that is still open. "
-                "Wait after the block."
-            )
-        return WaitRefusedError(f"{self.text} does not exist: its block, or one around it, has raised.")
 
     def _queue(self) -> str:
         """Return the queue of a member that has not ended; without one, any of the server."""

@@ -151,6 +151,8 @@ def _limit(timeout: Timeout) -> float:
 
 def _check(job: Any) -> None:
     """Refuse a wait that could never return."""
+    if not job.is_written and job.block is not None:
+        job.block.refuse_wait(job_text(job))
     if not job.is_written and job.transactions is not None:
         if _is_open(job.transactions):
             raise WaitRefusedError(
@@ -172,12 +174,14 @@ def _may_run(job: Any) -> bool:
     """Whether the outbox has a durable job, or Redis has or had it. The outbox first: jobs go from there to Redis."""
     if _get_running_loop() is not None:
         return True
+    places = keys.job(job.id), keys.sent(job.id), keys.gone(job.id)
+    row, places = getattr(job, "whereabouts", (job.id, places))  # a batch has others
     try:
-        is_unsent = rows.find(job.id) is not None
+        is_unsent = rows.find(row) is not None
     except DatabaseError:
         return True  # not known just now
     with reaching(job.connection):
-        return is_unsent or job.connection.exists(job.key, keys.sent(job.id), keys.gone(job.id)) > 0
+        return is_unsent or job.connection.exists(*places) > 0
 
 
 def _is_open(transactions: runtime.Transactions) -> bool:

@@ -63,6 +63,13 @@ local function never_done(waits)
   end
 end
 
+-- Whether the outbox keeps a job until it ends: its field `durable` says so.
+local function is_kept(from, fields)
+  for at = from, from + 2 * fields - 2, 2 do
+    if ARGV[at] == 'durable' then return ARGV[at + 1] == 'kept' end
+  end
+end
+
 local takes_turns = false -- whether a job went to its lane, whose next may be woken
 local begun = nil -- the job that is being written
 local joined = {} -- by job: the batch whose member it has become
@@ -77,7 +84,10 @@ local function write_jobs()
       if links ~= '' then
         links = cjson.decode(links)
         taken = links.durable and answered(id)
-        if not taken then
+        if not taken and links.batch and not links.released and rare.batch.refuses(links.batch, id) then
+          if is_kept(i + 5, extra) then write('SADD', 'jobs:outbox:ended', id) end
+          taken = ''
+        elseif not taken then
           taken = links.unique and holder(links.unique)
             or links.collapse and rare.collapse.into(links.collapse, id, payload, links.expires_in, i + 5, i + 4 + 2 * extra)
           if links.durable then redis.call('SET', 'jobs:sent:' .. id, taken or '', 'EX', 86400) end

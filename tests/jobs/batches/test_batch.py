@@ -4,11 +4,11 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.db import transaction
 
-from jobs import Batch, control
+from jobs import Batch, control, queues
 from jobs.attempts.outcomes import Finished
 from jobs.batches import members, record
 from jobs.broker import keys
-from jobs.errors import BatchEndedError, BatchError, BatchNotFoundError
+from jobs.errors import BatchEndedError, BatchError, BatchNotFoundError, JobFailedError
 from jobs.job import JobState, MandateJob
 from jobs.worker.batches import BatchSweep
 from jobs.worker.connection import Wire
@@ -268,6 +268,29 @@ def test_it_is_cancelled_with_what_runs_and_what_is_in_it(worker):
     assert notes() == ["complete b"] and claim.job_id
     with pytest.raises(BatchEndedError):
         batch.add()
+
+
+@pytest.mark.parametrize("flush", [0, 2])
+def test_jobs_that_are_on_their_way_when_it_is_cancelled_never_run(worker, monkeypatch, flush):
+    """It is listed, so that it can be cancelled, from its first slice on; its callback is no part of the cancel."""
+    write, cancelled = queues.write, []
+
+    def cancel_first(jobs, handles):
+        if not cancelled:
+            cancelled.append(Batch.get(batch.id).cancel())
+        write(jobs, handles)
+
+    monkeypatch.setattr(queues, "write", cancel_first)
+    with Batch("b", on_complete=Say.prepare("complete"), flush=flush) as batch:
+        lost = [Part.defer(str(number)) for number in range(5)]
+    run(worker)
+    run(worker)
+
+    assert cancelled == [0]
+    assert notes() == ["complete b"]
+    assert batch.counts | {"cancelled": 5} == batch.counts and batch.has_ended
+    with pytest.raises(JobFailedError, match="is cancelled"):
+        lost[-1].wait(5)
 
 
 def test_a_change_of_many_takes_them_as_they_stand(worker):

@@ -5,8 +5,12 @@ from django.db import transaction
 
 from jobs import Batch, control
 from jobs.batches import record
+from jobs.broker import keys
 from jobs.commands.seal_batch import SealBatch
+from jobs.errors import JobFailedError
 from jobs.models import Unsent
+from jobs.outbox import hooks
+from jobs.outbox.relay import send_all
 from tests.jobs.batches.test_batch import notes, run
 from tests.sample.commands.batches import Part, Say, SurePart
 
@@ -82,3 +86,26 @@ def test_it_is_looked_at_less_often_the_longer_it_waits_and_no_more_once_it_is_s
     jobs.perform_enqueued_jobs()
 
     assert notes() == ["one", "success b"]
+
+
+@pytest.mark.parametrize("keep", [None, "ended"])
+def test_a_member_that_the_outbox_has_when_it_is_cancelled_never_runs(worker, settings, keep, monkeypatch):
+    settings.JOBS = settings.JOBS | {"OUTBOX_KEEP": keep}
+    with Batch("b") as batch:
+        Part.defer("one")
+    with monkeypatch.context() as patch, transaction.atomic(), batch.add():
+        patch.setattr(hooks, "send", lambda *_: None)
+        late = SurePart.defer("two")
+    assert late.state == "unsent"
+    batch.cancel()
+    send_all()
+    run(worker)
+
+    assert notes() == []
+    assert batch.counts["cancelled"] == 2
+    with pytest.raises(JobFailedError, match="is cancelled"):
+        late.wait(5)
+    if keep:
+        assert worker.client.sismember(keys.OUTBOX_ENDED, late.id)
+    else:
+        assert not Unsent.objects.filter(job_id=late.id).exists()

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from jobs import Batch, Workflow, control
 from jobs.batches import record
+from jobs.batches.block import Block
 from jobs.broker import keys
 from jobs.broker.connections import get_connection
 from jobs.errors import BatchNotFoundError, WaitRefusedError, WaitTimeoutError
@@ -182,3 +183,53 @@ def test_the_kit_performs_what_is_due(jobs):
         later.wait(5)
     jobs.travel(60)
     assert later.wait() is True
+
+
+def test_its_jobs_are_refused_as_it_is(worker):
+    with Workflow("flow") as flow:
+        step = flow.add(Fetch, 1)
+        with pytest.raises(WaitRefusedError, match="Job .* the end of the block that is still open"):
+            step.job.wait()
+    with pytest.raises(RuntimeError), Batch("outer"):
+        with Batch("inner"):
+            job = Part.defer("one")
+        raise RuntimeError
+    with pytest.raises(WaitRefusedError, match="its block, or one around it, has raised"):
+        job.wait()
+    with Workflow("unique", unique="it") as first:
+        first.add(Fetch, 1)
+    with Workflow("unique", unique="it") as second:
+        never = second.add(Fetch, 1).job
+    with pytest.raises(WaitRefusedError, match=f"flow {first.id} stands for"):
+        never.wait()
+
+
+def test_after_a_rollback_a_durable_one_is_refused_too(settings, worker, waiting):
+    settings.JOBS = {**settings.JOBS, "OUTBOX": "default"}
+    with transaction.atomic():
+        with Batch("lost") as lost:
+            job = SurePart.defer("one")
+        transaction.set_rollback(True)
+    for each in (lost, job):
+        with pytest.raises(WaitRefusedError, match="was rolled back"):
+            each.wait()
+
+    with transaction.atomic(), Batch("b") as batch:
+        SurePart.defer("one")
+    wait = waiting(batch)
+    run(worker)
+    assert wait.result(5) is True
+
+
+def test_a_wait_while_another_thread_writes_it_goes_on(worker, monkeypatch):
+    begin, found = Block._begin, []
+
+    def wait_first(block):
+        with ThreadPoolExecutor() as threads:  # between the end of the block and its first word to the server
+            found.append(threads.submit(batch.wait, 0).exception())
+        begin(block)
+
+    monkeypatch.setattr(Block, "_begin", wait_first)
+    with Batch("b") as batch:
+        Part.defer("one")
+    assert [type(each) for each in found] == [WaitTimeoutError]

@@ -3,6 +3,7 @@
 import os
 import resource
 import threading
+from collections import defaultdict
 
 import pytest
 from django.db import transaction
@@ -125,20 +126,22 @@ def test_waits_go_on_after_one_for_which_no_thread_could_be_started(worker, begi
 
 def test_a_process_that_stood_still_hears_the_answer_to_its_last_question_before_it_asks_again(begin, monkeypatch):
     monkeypatch.setattr(listener, "LOOK_EVERY", 0.0)  # so long did it stand still
-    ping, look, asked = listener.Listener._ping, listener.Listener._look, []
+    ping, look, asked = listener.Listener._ping, listener.Listener._look, defaultdict(list)
 
     def note(self):
         ping(self)
-        asked.append(self._connection)
+        asked[self].append(self._connection)
 
     def stand_still(self, ids):
         look(self, ids)
-        if len(asked) == 1:
+        if len(asked[self]) == 1:
             eventually(lambda: self._connection.can_read(timeout=0))
 
     monkeypatch.setattr(listener.Listener, "_ping", note)
     monkeypatch.setattr(listener.Listener, "_look", stand_still)
-    begin(Echo.defer(1))
-    eventually(lambda: len(asked) > 1)
+    job = Echo.defer(1)
+    begin(job)
+    connections = asked[listener._listeners[job.connection]]
+    eventually(lambda: len(connections) > 1)
 
-    assert asked[0] is asked[1]  # no new connection, for which new waits would be refused
+    assert connections[0] is connections[1]  # no new connection, for which new waits would be refused

@@ -5,7 +5,7 @@
 -- when nothing holds it open (`holds`: blocks that are still adding jobs) and no member is pending; it is successful if,
 -- moreover, every member has finished. A child is a member of its parent, as `batch:<id>`; so is each callback of the
 -- child once its event has been fired. All of this may be done twice.
-local batch = { read = 0, place = 0, put = 0, join = 0, stand_for = 0, withdraw = 0, leave = 0, settle = 0, revive = 0,
+local batch = { read = 0, place = 0, put = 0, refuses = 0, join = 0, stand_for = 0, withdraw = 0, leave = 0, settle = 0, revive = 0,
   outcome = 0, keep = 0, take_again = 0 }
 do
 local STATES = { 'pending', 'finished', 'dead', 'discarded', 'cancelled', 'deleted' }
@@ -13,6 +13,7 @@ local UNSUCCESSFUL = { 'dead', 'discarded', 'cancelled', 'deleted' } -- the wors
 local DEEPEST = 10 -- batches in one another
 local KEPT, KEPT_DEAD = 86400, 181 * 86400 -- seconds: a day, and a day more than dead members
 local listed = {} -- batches that this script need not list again
+local is_cancelled = {} -- by batch that a job is to join
 
 -- The key of the members in a state; also of `holds`, `duplicates`, `children` and `again`.
 function batch.place(state, id) return 'jobs:batch:' .. state .. ':' .. id end
@@ -38,6 +39,15 @@ function batch.put(id, member, state)
   for _, other in ipairs(STATES) do
     if other ~= state then write('SREM', place(other, id), member) end
   end
+end
+
+-- Whether a batch takes no more members, as a person has cancelled it while they were on their way: this one is cancelled, too.
+function batch.refuses(id, member)
+  if is_cancelled[id] == nil then is_cancelled[id] = redis.pcall('HGET', 'jobs:batch:' .. id, 'cancelled') == '1' end
+  if not is_cancelled[id] then return false end
+  write('SET', 'jobs:gone:' .. member, 'cancelled', 'EX', KEPT)
+  batch.put(id, member, 'cancelled')
+  return true
 end
 
 -- The worst state of the members that have not finished; nothing if all have.
