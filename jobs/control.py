@@ -237,11 +237,12 @@ def _withdraw(client: Redis, job_id: str, trace: str) -> str:
     if row is None or row.sent_at is not None:
         return "missing"
     with reaching(client):
-        client.set(keys.gone(job_id), trace, ex=KEPT_FOR)
-        if client.exists(keys.job(job_id)):
-            return "later"
-        if client.exists(keys.sent(job_id)):
-            return "missing"  # it has run, and is forgotten
+        is_ours = client.set(keys.gone(job_id), trace, ex=KEPT_FOR, nx=True)
+        was_here = client.exists(keys.job(job_id)) or client.exists(keys.sent(job_id))
+        if was_here and is_ours:
+            client.delete(keys.gone(job_id))  # who waits for the job would take it for cancelled
+        if was_here:
+            return "later" if client.exists(keys.job(job_id)) else "missing"  # it has run, and is forgotten
     rows.remove([job_id])
     return "done"
 

@@ -56,6 +56,7 @@ def test_one_that_has_run_and_is_forgotten_is_not_cancelled(unsent, rows, monkey
     with pytest.raises(ChangeRefusedError, match="It finished"):
         control.cancel(job)
     assert rows() == [job.id]
+    assert KeepRow.defer("after it", prereq_jobs=[job]).state == JobState.QUEUED  # no trace says that it was cancelled
 
 
 def test_it_is_withdrawn_with_the_transaction_that_deferred_it(rows):
