@@ -8,7 +8,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial, wraps
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from jobs import conf
 from jobs.attempts import amending, failures, forks, profiles, upstream
 from jobs.attempts.claim import NOTHING_MORE, Claim
 from jobs.attempts.current import Attempt, begin, end
-from jobs.attempts.interrupt import Interruptible, JobInterrupt, TimedOut
+from jobs.attempts.interrupt import Interruptible, JobInterrupt, Stopped, TimedOut
 from jobs.attempts.loop_task import LoopTask
 from jobs.attempts.outcomes import Committed, Ended, Finished, GivenBack
 from jobs.batches.record import within
@@ -207,6 +207,11 @@ def given_up(claim: Claim, kind: type[JobInterrupt]) -> Ended:
     return _without_its_end(claim, error)
 
 
+def stopped(claim: Claim) -> Ended:
+    """Return how a job ends that is stopped before its attempt has begun, and the command's name."""
+    return _without_its_end(claim, Stopped())
+
+
 def blocked(claim: Claim, seconds: float) -> Ended:
     """Return how a job ends that has blocked its event loop for so many seconds, and the command's name."""
     error = LoopBlockedError(
@@ -218,12 +223,9 @@ def blocked(claim: Claim, seconds: float) -> Ended:
 
 def _without_its_end(claim: Claim, error: BaseException) -> Ended:
     current = begin(claim)
-    try:
+    with suppress(PayloadError, ForbiddenFunctionError):  # a plain RQ job
         current.command = payload.read(claim.data).name
-    except (PayloadError, ForbiddenFunctionError):
-        pass  # a plain RQ job
-    finally:
-        end(current)
+    end(current)
     return Ended(failures.outcome(error, current, None), _counted(current))
 
 

@@ -20,6 +20,7 @@ from jobs.attempts.outcomes import GivenBack
 from jobs.broker import keys
 from jobs.broker.connections import Script, Word
 from jobs.broker.times import UNSEEN, as_text, iso
+from jobs.execution import stopped
 from jobs.inspection.attempt_counts import COUNTS_KEPT
 from jobs.safe_logging import safe_logger
 from jobs.worker.commit import Commits, Handed, words
@@ -212,11 +213,10 @@ class Steps:
 
     def _take_in(self, claims: list[Claim]) -> int:
         """Distribute the new claims. Returns how many are for threads."""
-        if self._forgotten:
-            dropped = [claim for claim in claims if any(_is_of(claim, *asked) for asked in self._forgotten)]
-            claims = [claim for claim in claims if claim not in dropped]
-            for claim in dropped:
-                self._free(claim)
+        for job_id, execution in self._forgotten:
+            for claim in [each for each in claims if _is_of(each, job_id, execution)]:
+                claims.remove(claim)
+                self._drop(claim, execution)
         if self.jobs_left is not None:
             self.jobs_left -= len(claims)
         for claim in claims:
@@ -274,15 +274,18 @@ class Steps:
             for claim in [claim for claim in list(self.held.values()) if _is_of(claim, job_id, execution)]:
                 try:
                     self.ready.remove(claim)
-                    self.held.pop(claim.execution, None)
-                    self._free(claim)
+                    self._drop(claim, execution)
                 except ValueError:  # a thread has it
                     begun.add(claim)
             return begun
 
-    def _free(self, claim: Claim) -> None:
-        """Return the slots and tokens of a claim that is dropped, by an outcome that is refused."""
-        if claim.more.limits:
+    def _drop(self, claim: Claim, execution: str) -> None:
+        """End a claim that is lost, if it is named: its slots are returned; else RQ stops the job, which is dead."""
+        self.held.pop(claim.execution, None)
+        if not execution:
+            self._hold(claim)
+            self.commits.add(claim, *stopped(claim), 0.0)
+        elif claim.more.limits:
             self.commits.add(claim, GivenBack(), "", 0.0)
 
 

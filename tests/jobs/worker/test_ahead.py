@@ -244,6 +244,19 @@ def test_a_claim_that_is_cancelled_in_the_unread_answer_is_not_run(names_executi
     assert fetch.held == {}
 
 
+@pytest.mark.parametrize("at", [3, 4])  # ready here; in the unread answer
+def test_rqs_stop_job_ends_a_job_that_no_thread_has_begun(at, in_flight):
+    fetch, ids = in_flight(burst=True)
+    job = MandateJob.fetch(ids[at], connection=get_connection("default"))
+    assert fetch.forget(job.id) == set()
+    done(fetch, fetch.running)
+    done(fetch, fetch.next)
+
+    assert run_all(fetch) == [job_id for job_id in ids[3:] if job_id != job.id]
+    assert (job.state, job.reason) == ("dead", "stopped on request")
+    assert fetch.held == {}
+
+
 def test_a_claim_in_the_unread_answer_is_forgotten_only_if_it_is_that_execution(in_flight):
     fetch, ids = in_flight(burst=True)
     assert fetch.forget(ids[4], "w1.3") == set()

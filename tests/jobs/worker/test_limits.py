@@ -343,7 +343,7 @@ def test_a_cancelled_claim_that_was_not_begun_returns_its_start_once(answer_is_l
     fetch = new_fetch("w1", threads=5)
     fetch._step(claims=True)
     control.cancel(jobs[1])
-    fetch.forget(jobs[1].id)
+    fetch.forget(jobs[1].id, "w1.1")
     if answer_is_lost:
         fetch._steps.send([], fetch._room)
         fetch._steps.hang_up()
