@@ -7,7 +7,7 @@ from asgiref.sync import sync_to_async
 from redis import Redis
 
 from jobs import control
-from jobs.batches import members, record, waiting
+from jobs.batches import members, openings, record, waiting
 from jobs.batches.block import Block, Members
 from jobs.batches.openings import Addition, NewBatch
 from jobs.batches.record import EVENTS, Header, MemberState, NewHeader, Prepared
@@ -69,11 +69,9 @@ class Batch:
                 raise BatchError(
                     f"on_{event}={given!r} is impossible. Give a job that is not deferred yet: Command.prepare(...)."
                 )
-        if not isinstance(name, str):
-            raise BatchError(f"The name {name!r} of a batch is impossible. Give a text.")
         if type(flush) is not int or flush < 0:
             raise BatchError(f"flush={flush!r} is impossible. Give a number of jobs, such as 1000.")
-        self._name, self._tags, self._parent, self._flush = name, tuple(map(str, tags)), parent, flush
+        (self._name, self._tags), self._parent, self._flush = openings.checked(name, tags), parent, flush
         self._client: Redis | None = None
         self._block: Block | None = None
         self._job_id = ""
@@ -281,9 +279,8 @@ class Batch:
     # --- the server ------------------------------------------------------------------------------
 
     def _server(self) -> Redis:
-        client = self._known_client()
-        if client is None:
-            raise record.not_found(self.id)
+        if (client := self._known_client()) is None:
+            raise self._not_found()
         return client
 
     def _known_client(self) -> Redis | None:
@@ -292,8 +289,11 @@ class Batch:
     def _read(self) -> tuple[Header, dict[str, int], bool]:
         ((header, counts, is_held),) = record.read_with_counts(self._server(), [self.id])
         if header is None:
-            raise record.not_found(self.id)
+            raise self._not_found()
         return header, counts, is_held
+
+    def _not_found(self) -> Exception:
+        return record.not_found(self.id, is_awaited=self._block is not None and not self._block.is_written)
 
 
 def _around(batch: Batch) -> _Around:

@@ -1,5 +1,6 @@
 """What is written before and after the jobs of a block: a new batch, or a hold on one that exists."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from redis import Redis
@@ -7,7 +8,7 @@ from redis import Redis
 from jobs.batches import record
 from jobs.batches.record import NewHeader
 from jobs.client.new_job import new_job
-from jobs.errors import BatchEndedError
+from jobs.errors import BatchEndedError, BatchError
 from jobs.record import registry
 from jobs.record.new_jobs import NewJob
 from jobs.safe_logging import safe_logger
@@ -15,6 +16,16 @@ from jobs.safe_logging import safe_logger
 logger = safe_logger("jobs")
 
 SEAL = "jobs.SealBatch"  # the command that writes a batch of durable jobs
+
+
+def checked(name: Any, tags: Any) -> tuple[str, tuple[str, ...]]:
+    """Return the name and the tags of a new batch. Raises BatchError for what is no text, or no list of texts."""
+    if not isinstance(name, str):
+        raise BatchError(f"The name {name!r} of a batch is impossible. Give a text.")
+    listed = () if isinstance(tags, str) or not isinstance(tags, Iterable) else tuple(tags)
+    if (tags and not listed) or not all(isinstance(each, str) for each in listed):
+        raise BatchError(f"tags={tags!r} is impossible. Give a list of texts.")
+    return name, listed
 
 
 class NewBatch(NamedTuple):

@@ -196,8 +196,13 @@ def _ask(client: Redis, batch_id: str, what: str, *words: Word, refused: str) ->
     return answer
 
 
-def not_found(batch_id: str) -> BatchNotFoundError:
-    """Return the error for a batch without a record."""
+def not_found(batch_id: str, *, is_awaited: bool = False) -> BatchNotFoundError:
+    """Return the error for a batch without a record. `is_awaited`: it is written at the end of its block or later."""
+    if is_awaited:
+        return BatchNotFoundError(
+            f"Batch {batch_id} is not written: that happens at the end of its block, or at the commit of the "
+            "transaction around it."
+        )
     return BatchNotFoundError(
         f"No batch {batch_id!r}: it was never written, or it ended more than a day ago and is forgotten."
     )

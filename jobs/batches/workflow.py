@@ -90,6 +90,8 @@ class Workflow(Batch):
         """
         options: dict[str, Any] = {"on_success": on_success, "on_complete": on_complete, "on_dead": on_dead}
         super().__init__(name, tags=tags, parent=parent, **options)
+        if not (unique is None or (isinstance(unique, str) and unique)):
+            raise FlowError(f"unique={unique!r} is impossible. Give a text, or None.")
         if unique is not None:
             self._lock = keys.unique("flow", hashlib.sha1(unique.encode(), usedforsecurity=False).hexdigest())
         self._steps: dict[str, Step[Any]] = {}
@@ -148,6 +150,11 @@ class Workflow(Batch):
             raise FlowError(f"Flow {self.id} is not open. Add its steps in the block of its `with`.")
         if on_failure not in ("block", "run", "cancel"):
             raise ValueError(f'on_failure={on_failure!r} is impossible. Give "block", "run" or "cancel".')
+        is_command = isinstance(command, type) and hasattr(command, "call")
+        if not is_command:
+            raise FlowError(f"{command!r} is no command. Give its class, and then its arguments: flow.add(Fetch, 7).")
+        if not isinstance(after, Iterable):
+            raise FlowError(f"after={after!r} is impossible. Give a list of steps.")
         before = self._before(after, references.within([args, fields]))
         queue = queues.check(queue) if queue else queues.of_class(command.queue)
         durable = bool(command.durable) and hooks.is_durable(command, None)
@@ -179,7 +186,7 @@ class Workflow(Batch):
 
         Raises FlowError if it is no step of this flow, BatchNotFoundError, RedisUnavailableError.
         """
-        first = step if isinstance(step, str) else str(step.id)
+        first = str(getattr(step, "id", step))
         graph = self.graph()
         if first not in graph:
             raise FlowError(f"{first!r} is no step of flow {self.id}.")

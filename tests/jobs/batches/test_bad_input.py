@@ -6,6 +6,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 
 from config.queues import rq_queues
 from jobs import Batch, Workflow, control
@@ -15,7 +16,7 @@ from jobs.batches import block as writing
 from jobs.batches import record, rows
 from jobs.broker import keys
 from jobs.broker.times import DAY
-from jobs.errors import BatchError, ChangeRefusedError
+from jobs.errors import BatchError, BatchNotFoundError, ChangeRefusedError
 from jobs.job import JobState, MandateJob
 from jobs.worker.release import release
 from tests.jobs.batches.test_batch import notes, run
@@ -286,3 +287,44 @@ def test_success_comes_although_the_dead_member_was_retried_by_rqs_tools(worker)
     run(worker)
 
     assert batch.has_succeeded and notes() == ["one", "success b"]
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Batch(tags="abc"), "tags='abc' is impossible"),
+        (lambda: Batch(tags=[1]), r"tags=\[1\] is impossible"),
+        (lambda: Batch(tags=7), "tags=7 is impossible"),
+        (lambda: Workflow(unique=7), "unique=7 is impossible"),
+        (lambda: Workflow(unique=""), "unique='' is impossible"),
+        (lambda: add("sample.Fetch", 1), "'sample.Fetch' is no command"),
+        (lambda: add(Fetch(1)), "is no command. Give its class"),
+        (lambda: add(Fetch, 1, after=None), "after=None is impossible"),
+        (lambda: Workflow.get(batch_id()).retry_from(None), "'None' is no step"),
+    ],
+)
+def test_what_is_none_is_refused_with_its_value(make, text, worker):
+    with pytest.raises(BatchError, match=text):
+        make()
+
+
+def add(*args, **options):
+    with Workflow("flow") as flow:
+        flow.add(*args, **options)
+
+
+def batch_id():
+    with Workflow("flow") as flow:
+        flow.add(Fetch, 1)
+    return flow.id
+
+
+def test_before_it_is_written_it_says_so(worker):
+    with transaction.atomic():
+        with Batch("b") as batch:
+            Part.defer("one")
+            with pytest.raises(BatchNotFoundError, match="is not written"):
+                batch.total  # noqa: B018
+        with pytest.raises(BatchNotFoundError, match="at the commit of the transaction around it"):
+            batch.counts  # noqa: B018
+    assert batch.total == 1
