@@ -151,18 +151,17 @@ class Databases:
         wrapper.close()
 
     def _close_elsewhere(self, claim: Claim) -> None:
-        still = []
-        for wrapper, thread in self._elsewhere:
+        for each in list(self._elsewhere):  # a thread that goes on may open another meanwhile
+            wrapper, thread = each
             if thread.is_alive():
-                still.append((wrapper, thread))
                 continue
+            self._elsewhere.remove(each)
             try:
                 wrapper.inc_thread_sharing()
                 _settle(wrapper, claim)
                 wrapper.close()
             except Exception:
                 logger.exception("could not close the database connection %r", wrapper.alias)
-        self._elsewhere[:] = still
 
 
 class _Kept:
