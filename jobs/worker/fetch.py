@@ -68,7 +68,7 @@ class Fetch:
         self._weighted = any(weight is not None for weight in queues.values())
         self._wire = Wire(next(iter(queues)))
         self._steps = Steps(worker, self._wire, list(queues), max_jobs=max_jobs)
-        self._last_look = LastLook(self._wire, release, burst=burst)
+        self._last_look = LastLook(self._wire, release)
         self._ready, self.held, self.commits = self._steps.ready, self._steps.held, self._steps.commits
         place = Place(worker, queues, threads)
         self._doorbell = Doorbell({name: keys.queue(name) for name in queues}, blocks=blocks, place=place)
@@ -111,9 +111,8 @@ class Fetch:
                 if for_tasks or not self._ready:
                     releasing += self._step(claims=not self.stopping)
                 if self._burst and self._steps.may_claim and not self.held and not releasing:
-                    releasing, has_jobs = self._last_look.look(self._order())
-                    if not releasing and not has_jobs:
-                        self.stop()
+                    releasing = self._last_look.look(self._order(), self.stop)
+                self._last_look.begin(releasing)
             except CONNECTION_ERRORS as error:
                 self._outage(error)
                 return not self.stopping
@@ -122,7 +121,8 @@ class Fetch:
         if (found or self._steps.lanes_due < due) and self._at_the_door.locked():
             self._doorbell.ring()
         self._leave_door_if_busy()
-        return self._last_look.release(releasing) or found
+        self._last_look.release(releasing)
+        return found or (self._burst and bool(releasing))  # who waited may be in a queue now
 
     def _await_work(self) -> None:
         with self._at_the_door:
@@ -151,6 +151,7 @@ class Fetch:
         self._doorbell_pause = min(max(0.05, self._doorbell_pause * 2), LONGEST_WAIT)
         with self._using_wire:
             self._steps.hang_up()  # Sentinel may know a better server by now
+            self._last_look.is_in_doubt = True
         self._stopped.wait(self._doorbell_pause)
 
     # --- leader and followers --------------------------------------------------------------------
@@ -230,6 +231,7 @@ class Fetch:
         self._stopped.wait(self._wait)
 
     def _send_less(self) -> None:
+        self._last_look.is_in_doubt = True
         if job_id := self._steps.lost():
             logger.error("the server does not take the outcome of job %s: its result or log is left out", job_id)
 
@@ -267,6 +269,7 @@ class Fetch:
         with self._using_wire:
             try:
                 releasing = call()
+                self._last_look.begin(releasing)
             except CONNECTION_ERRORS as error:
                 self._send_less()
                 logger.warning("could not commit what is done yet: %s", error)

@@ -68,16 +68,16 @@ def test_it_goes_on_once_a_server_that_was_full_has_room(new_fetch):
     assert goes_on(fetch, job)
 
 
-def test_it_goes_on_with_what_another_thread_released_just_after_a_step(burst):
+def test_it_goes_on_with_what_another_thread_releases_just_after_a_step(burst):
     """Thread B's step finds nothing; then thread A has released; then B decides whether this is the end."""
     fetch = burst()
     step = fetch._step
     members = step(claims=True)  # thread A's: it has committed the first job
+    fetch._last_look.begin(members)
 
     def step_and_lose_the_processor(**options):
         answer = step(**options)
-        for member in members:
-            release_now(member)
+        fetch._last_look.release(members)
         return answer
 
     fetch._step = step_and_lose_the_processor
@@ -94,13 +94,12 @@ def test_it_goes_on_with_what_a_thread_is_releasing_while_others_look(burst, com
 
     def look_first(member):
         released.append(member)
-        if len(released) < 3:  # two other threads, one after the other, before either has released anything
-            fetch._look()
+        fetch._look()  # another thread, which finds nothing
         return release_now(member)
 
     fetch = burst(release=look_first)
     getattr(fetch, commit)()
-    assert len(released) == 3
+    assert len(released) == 1
     assert not fetch.stopping
     assert goes_on(fetch, burst.then)
 
@@ -132,5 +131,13 @@ def test_what_cannot_be_released_and_a_list_that_is_none_do_not_hold_it_up(new_f
     client.sadd("jobs:dependents:gone", "odd")
     client.set("rq:job:odd", "no record")
     client.set(keys.queue("low"), "no list")
-    assert new_fetch("w1", burst=True, release=release_now).take() is None
+    fetch = new_fetch("w1", burst=True, release=release_now)
+    fetch._last_look.is_in_doubt = True
+    assert fetch.take() is None
     assert client.sismember(keys.RELEASING, "jobs:dependents:gone")
+
+
+def test_the_releases_of_other_workers_do_not_hold_it_up(new_fetch):
+    get_connection("default").sadd(keys.RELEASING, "jobs:dependents:others")
+    fetch = new_fetch("w1", burst=True, release=lambda member: pytest.fail("it is not ours"))
+    assert fetch.take() is None
