@@ -55,6 +55,9 @@ class Memory:
     def exists(self, *keys: Any) -> int:
         return self._ask("EXISTS", *keys)  # type: ignore[no-any-return]
 
+    def delete(self, *keys: Any) -> int:
+        return self._ask("DEL", *keys)  # type: ignore[no-any-return]
+
     def expire(self, key: Any, seconds: int) -> bool:
         return bool(self._ask("EXPIRE", key, seconds))
 
@@ -113,8 +116,8 @@ class Memory:
         options = () if count is None else ("COUNT", count)
         return [(entry_id, _pairs(words)) for entry_id, words in self._ask("XREVRANGE", key, last, first, *options)]
 
-    def set(self, key: Any, value: Word, *, ex: int) -> bool:
-        return bool(self._ask("SET", key, value, "EX", ex))
+    def set(self, key: Any, value: Word, *, ex: int, nx: bool = False) -> bool:
+        return self._ask("SET", key, value, "EX", ex, *(("NX",) if nx else ())) is not None
 
     def pipeline(self, transaction: bool = True) -> "_Pipeline":
         return _Pipeline(self)

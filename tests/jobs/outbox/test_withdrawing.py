@@ -12,7 +12,7 @@ from jobs.outbox import rows as outbox
 from jobs.outbox.relay import send_all
 from tests.jobs.dashboard.pages import send, url
 from tests.jobs.outbox.test_relay import queued, unsent  # noqa: F401  (a fixture)
-from tests.sample.commands.durable import KeepRow
+from tests.sample.commands.durable import KeepRow, KeepTrace
 from tests.sample.models import Note
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -95,3 +95,13 @@ def test_the_page_of_the_job_and_the_list_offer_it(unsent, rows, admin_client): 
     assert rows() == [jobs[1].id]
     assert "1 job was deleted." in send(admin_client, url("many_delete", "unsent"), job=[jobs[1].id])
     assert rows() == []
+
+
+def test_in_the_kit_a_refused_cancel_leaves_no_trace_either(jobs, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "sent", lambda ids: None)  # the process dies before it deletes the row
+        job = KeepTrace.defer("x")
+    assert jobs.perform_enqueued_jobs() == 1
+    with pytest.raises(ChangeRefusedError, match="It finished"):
+        control.cancel(job)
+    assert KeepRow.defer("after it", prereq_jobs=[job]).state == JobState.QUEUED

@@ -154,8 +154,8 @@ def test_jobs_travel_over_tls(encrypted, worker_process, settings, monkeypatch):
     worker = worker_process("default")
     eventually(lambda: job.state == "finished")
 
+    assert front.broken == 0  # a process that stops may leave a handshake unfinished
     assert worker.stop() == 0
-    assert front.broken == 0
 
 
 @pytest.mark.parametrize("scheme", ["rediss", "redis"])
