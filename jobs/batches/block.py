@@ -74,6 +74,7 @@ class Block:
         self._id, self._callbacks, self._flush = opening.batch_id, callbacks, flush
         self._taken: list[_Taken] = []
         self._number, self._is_begun, self._is_open, self._has_raised = 0, False, False, False
+        self._is_on_its_way = False  # whether it is being written, or to be written at a commit
         self.stands_for = ""  # the id of the unique flow that exists already: nothing is written
         self.transactions: Transactions | None = None  # at whose commit it is written
         self.is_durable = False  # whether the outbox has it until Redis does
@@ -103,12 +104,11 @@ class Block:
         """Raise WaitRefusedError if a wait for what this block writes would never end."""
         if self.stands_for:
             raise WaitRefusedError(f"{what} does not exist: flow {self.stands_for} stands for the one of its block.")
-        if self._is_begun or self.is_durable or self.transactions:
-            return
-        blocks = list(self._around_it())
-        if any(block._has_raised for block in blocks):
+        blocks = [] if self._is_on_its_way else list(self._around_it())
+        is_open = any(block.is_open for block in blocks)
+        if any(block._has_raised or (block._is_on_its_way and not is_open) for block in blocks):
             raise WaitRefusedError(f"{what} does not exist: its block, or one around it, has raised.")
-        if any(block.is_open for block in blocks):
+        if is_open:
             text = f"{what} cannot be waited for: it is written at the end of the block that is still open."
             raise WaitRefusedError(f"{text} Wait after the block.")
 
@@ -183,7 +183,7 @@ class Block:
         before. If one is durable, all become durable.
         """
         blocks = list(self._blocks())
-        self._share_client(blocks)
+        self._prepare(blocks)
         jobs = [job for block in blocks for job in block._jobs()]
         is_durable, opened = any(job.durable for job in jobs), runtime.open_transactions()
         for block in blocks:
@@ -208,7 +208,7 @@ class Block:
     def _write_some(self) -> None:
         """Write what has been taken so far; the block goes on."""
         blocks = list(self._blocks())
-        self._share_client(blocks)
+        self._prepare(blocks)
         for block in blocks:
             block._begin()
         jobs = [job for block in blocks for job in block._jobs()]
@@ -225,11 +225,11 @@ class Block:
             if taken.inner is not None and taken.is_alive:
                 yield from taken.inner._blocks()
 
-    def _share_client(self, blocks: "Sequence[Block]") -> None:
+    def _prepare(self, blocks: "Sequence[Block]") -> None:
         clients = [block.client for block in blocks if block.client is not None]
         client = clients[0] if clients else get_connection(next(iter(conf.queues())))
-        for block in blocks:
-            block.client = block.client or client
+        for block in reversed(blocks):  # the inner ones first, as one that its outer one leaves behind is never written
+            block.client, block._is_on_its_way = block.client or client, True
 
     def _begin(self) -> None:
         if isinstance(self._around, Block):  # with `flush` this one is written before that one

@@ -30,7 +30,7 @@ class Whole:
         self.is_durable = block is not None and block.is_durable
         self.transactions = block and block.transactions
         self.block, self.whereabouts = None, (block.sealer_id if block is not None else "", (keys.batch(batch_id),))
-        if block is not None:
+        if block is not None and not block.stands_for:  # else it is the other flow
             block.refuse_wait(self.text)
         self.connection = client or get_connection(next(iter(conf.queues())))
         self.origin = self._queue()

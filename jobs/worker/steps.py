@@ -263,10 +263,7 @@ class Steps:
     # --- a claim that is no longer ours ----------------------------------------------------------
 
     def forget(self, job_id: str, execution: str) -> set[Claim]:
-        """
-        Drop a claim that no thread has begun, also one that the answer in flight is to bring; whichever of the job it
-        is if no execution is given. Returns those that a thread has begun. Waits for no answer.
-        """
+        """End a job's claims, or this one, that no thread has begun. Returns those that were. Waits for no answer."""
         with self._claiming:
             if self._in_doubt:
                 self._forgotten.add((job_id, execution))
@@ -274,9 +271,10 @@ class Steps:
             for claim in [claim for claim in list(self.held.values()) if _is_of(claim, job_id, execution)]:
                 try:
                     self.ready.remove(claim)
-                    self._drop(claim, execution)
                 except ValueError:  # a thread has it
                     begun.add(claim)
+                else:
+                    self._drop(claim, execution)
             return begun
 
     def _drop(self, claim: Claim, execution: str) -> None:

@@ -233,3 +233,26 @@ def test_a_wait_while_another_thread_writes_it_goes_on(worker, monkeypatch):
     with Batch("b") as batch:
         Part.defer("one")
     assert [type(each) for each in found] == [WaitTimeoutError]
+
+
+def test_a_flow_for_which_another_stands_waits_for_that(worker, waiting):
+    for number in range(2):
+        with Workflow("unique", unique="it") as flow:
+            flow.add(Fetch, number)
+    assert flow.duplicate
+    wait = waiting(flow)
+    run(worker)
+    assert wait.result(5) is True
+
+
+def test_one_that_was_rolled_back_alone_in_another_is_refused(worker):
+    with transaction.atomic(), Batch("outer") as outer:
+        Part.defer("one")
+        with pytest.raises(RuntimeError), transaction.atomic():
+            with Batch("inner") as inner:
+                Part.defer("two")
+            raise RuntimeError
+    with pytest.raises(WaitRefusedError, match="does not exist"):
+        inner.wait(0)
+    run(worker)
+    assert outer.wait() is True
