@@ -30,7 +30,6 @@ from jobs.worker.commit import DEAD_TTL
 from jobs.worker.connection import Wire
 from jobs.worker.recovery import ALL, NONE, recover
 from jobs.worker.release import release
-from jobs.worker.steps import _STEP
 from tests.jobs.conftest import InlineWorker
 from tests.jobs.job_model import AHEAD, BADLY_ENDED, GONE, UNFINISHED, Life
 from tests.jobs.stored_jobs import Books
@@ -89,7 +88,6 @@ class Lives(RuleBasedStateMachine):
         super().__init__()
         valkey.clean()
         self.client, self.wire = valkey.client(), Wire("default")
-        self.client.script_load(_STEP.text)  # else a step that is sent does nothing until its answer is read
         record.create(self.client, BATCH, record.NewHeader("of the lives", (), 1, ""))
         self.lives: list[Life] = []
         self.counted: Counter[str] = Counter()

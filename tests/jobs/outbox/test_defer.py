@@ -37,9 +37,8 @@ def queued(queue="default"):
 
 @pytest.fixture
 def calls(valkey):
-    """The calls of scripts since the test began. A server that has not the script would count one more."""
+    """The calls of scripts since the test began."""
     with valkey.client() as client:
-        client.script_load(queues._PUSH.text)
         client.config_resetstat()
 
         def number():
