@@ -1,9 +1,10 @@
-"""Why a job is limited: who holds the place that it waits for, or when the next may start."""
+"""Why a job is limited: a pause, who holds the place that it waits for, or when the next may start."""
 
 from typing import Any
 
 from redis import Redis
 
+from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.times import as_text, iso, number_of
 from jobs.limits import paused
@@ -14,16 +15,20 @@ NAMED = 3  # jobs that own a slot, and are named
 def reason(client: Redis, place: str) -> str:
     """Return why the jobs in the lanes of a place wait, in one line. Raises redis-py's errors."""
     slots, due = keys.slots(place), keys.LIMITS_DUE
+    limit_id, _, value = place.partition("=")
+    if limit_id.endswith(paused.KIND):
+        return f"{limit_id.removesuffix(paused.KIND)} is paused"
     with client.pipeline(transaction=False) as pipeline:
         pipeline.scard(slots)
         pipeline.srandmember(slots, NAMED)
         pipeline.zscore(due, place)
-        number, members, at = answers = pipeline.execute(raise_on_error=False)
+        pipeline.hmget(keys.limit(limit_id), "paused", f"until={value}")
+        number, members, at, until = answers = pipeline.execute(raise_on_error=False)
     if any(isinstance(answer, Exception) for answer in answers):
         return place
-    limit_id = place.partition("=")[0]
-    if limit_id.endswith(paused.KIND):
-        return f"{limit_id.removesuffix(paused.KIND)} is paused"
+    of_limit, of_value = (number_of(text) > runtime.now() for text in until)
+    if of_limit or of_value:
+        return f"{limit_id if of_limit else place} is paused"
     if number:
         return f"{place}: {number} in use by {_jobs(members)}{', ...' if number > NAMED else ''}"
     return f"{place}: the next may start at {iso(number_of(at))}" if at else place

@@ -49,6 +49,7 @@ def test_a_limit_is_paused_and_resumed(new_fetch, sweep):
     sweep()
     assert claim_all(fetch) == []
     assert [job.state for job in jobs] == ["limited", "limited"]
+    assert jobs[1].reason == f"{ONE} is paused"
 
     control.resume(ONE)
     sweep()
@@ -62,6 +63,7 @@ def test_one_value_of_a_key_is_paused(new_fetch, sweep):
     control.pause(SHOP, value="a", seconds=30)
 
     assert ids(claim_all(fetch)) == [b.id]
+    assert a.reason == f'{SHOP}="a" is paused'
     assert 29 < fetch._steps.until_due <= 30
     (shown,) = [each for each in usage() if each.id == SHOP]
     assert shown.paused_values == ['"a"']
