@@ -23,7 +23,9 @@ pytest_plugins = ["jobs.testing"]
 def pytest_configure() -> None:
     """
     In a script's background Ctrl-C is ignored, under nohup SIGHUP, and the processes that we start would inherit that.
+    And on a busy machine a server may stand still for a second.
     """
+    CLIENT_OPTIONS.update(socket_timeout=10, socket_connect_timeout=10)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

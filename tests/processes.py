@@ -15,11 +15,11 @@ from jobs.broker.embedded import dismiss, stop_with_us
 from tests import environment, template
 
 ROOT = Path(__file__).resolve().parent.parent
-START_TIMEOUT = 30  # seconds until a worker must have registered itself
+START_TIMEOUT = 90  # seconds until a worker must have registered itself
 STOP_TIMEOUT = 30  # seconds between SIGTERM and SIGKILL
 
 
-def wait_until(look: Callable[[], object], timeout: float = START_TIMEOUT) -> None:
+def wait_until(look: Callable[[], object], timeout: float = 30) -> None:
     """Look every 10 ms until it is so; AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not look():
@@ -109,7 +109,7 @@ def _start_fresh(arguments: list[str], env: dict[str, str], output: IO[bytes]) -
 
 
 def _registered() -> set[str]:
-    with Redis.from_url(os.environ["REDIS_URL"], decode_responses=True) as client:
+    with Redis.from_url(os.environ["REDIS_URL"], decode_responses=True, socket_timeout=None) as client:
         return {key.removeprefix("rq:worker:") for key in client.smembers("rq:workers")}
 
 

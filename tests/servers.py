@@ -53,7 +53,7 @@ class Valkey(EmbeddedValkey):
 
     def client(self) -> "Redis":
         """A connection of its own, for a test that looks at what lies in the server."""
-        return Redis.from_url(self.url)
+        return Redis.from_url(self.url, socket_timeout=None)
 
     def restart(self) -> None:
         """Stop it properly and start it again on the same data."""

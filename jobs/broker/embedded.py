@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.errors import MissingExtraError
 
@@ -160,11 +161,11 @@ class EmbeddedValkey:
         return False
 
     def answers(self) -> bool:
-        """Return whether the server takes commands; False while it loads its append-only file."""
-        with Redis.from_url(self.url, retry=None) as client:
+        """Return whether the server takes commands; False while it loads its append-only file, or stands still."""
+        with Redis.from_url(self.url, retry=None, socket_timeout=1) as client:
             try:
                 return bool(client.ping())
-            except RedisConnectionError:
+            except (RedisConnectionError, RedisTimeoutError):
                 return False
 
     def _shortened(self) -> bool:

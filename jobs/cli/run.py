@@ -97,12 +97,12 @@ def _end_of(output: Output, job: MandateJob, timeout: float) -> JobState | None:
     began, is_reported = time.monotonic(), False
     while (state := job.state) is not None and state not in ENDED:
         waited = time.monotonic() - began
-        if waited >= timeout:
-            break
         if waited >= SILENT and not is_reported and state is JobState.QUEUED:
             is_reported = True
             if obstacle := _obstacle(job.origin):
                 output.complain(obstacle)
+        if waited >= timeout:
+            break
         block = max(1, int(min(CHECK_EVERY, (timeout - waited) * 1_000)))  # 0 would block for ever
         job.connection.xread({results: "$"}, block=block)
     return state

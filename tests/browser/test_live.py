@@ -30,7 +30,7 @@ class Clock:
         page.add_init_script(COUNTING)
         now = datetime.now(UTC)
         page.clock.install(time=now)
-        page.clock.pause_at(now + timedelta(seconds=1))
+        page.clock.pause_at(now + timedelta(minutes=1))  # it goes on until then
 
     def tick(self):
         """Let the time pass in which the page refreshes, if it does. Returns whether it did; it has been answered."""

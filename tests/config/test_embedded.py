@@ -52,6 +52,16 @@ def test_it_listens_in_a_short_folder_where_the_path_would_be_too_long_for_a_soc
     assert path != embedded.socket_path(tmp_path / ("long" * 31))
 
 
+def test_one_that_stands_still_does_not_answer_yet(server: EmbeddedValkey) -> None:
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        assert not server.answers()
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert server.answers()
+
+
 @pytest.mark.parametrize("name", ["plain", "with space", "50% + #1?", "ünï", "long" * 30])
 def test_its_address_works_whatever_the_directory_is_called(tmp_path: Path, name: str) -> None:
     with EmbeddedValkey(tmp_path / name) as server, connect(server) as client:

@@ -52,7 +52,7 @@ class Server:
             return False
 
     def client(self, **options: object) -> Redis:
-        return Redis.from_url(self.url, retry=None, **options)
+        return Redis.from_url(self.url, **{"retry": None, "socket_timeout": None} | options)
 
     def kill(self) -> None:
         """Kill it, as a crash does."""

@@ -75,13 +75,13 @@ def test_atexit_callbacks_run_however_a_process_ends(by, worker_process, tmp_pat
 
 def test_a_process_bounds_the_time_of_exit_hooks(worker_process, tmp_path):
     job = AtExit.defer(str(tmp_path / "ran"), stuck=True)
-    worker = worker_process("default", concurrency=1, env=FAULTY | {"THREADS": "0.2", "HOOKS": "0.5"})
+    worker = worker_process("default", concurrency=1, env=FAULTY | {"THREADS": "0.2", "HOOKS": "3"})
     eventually(lambda: job.state == "finished")
 
     assert worker.stop() == 0
     assert (tmp_path / "ran").exists()  # the last registered is called first
     assert "has not ended after 0.2 s; the process does not wait" in worker.output
-    assert "the atexit callbacks have not ended after 0.5 s" in worker.output
+    assert "the atexit callbacks have not ended after 3 s" in worker.output
     assert "was killed" not in worker.output
 
 

@@ -421,7 +421,7 @@ class TestWorker:
         stopped.unlink()
         eventually(lambda: ask(port) == (200, []))
 
-        assert "has not looked for jobs for 6 s; killing it" in worker.output
+        assert re.search(r"has not looked for jobs for \d+ s; killing it", worker.output)
         assert children(worker.pid) != [child]
         after = WriteNote.defer("after")
         eventually(lambda: after.state == "finished")
@@ -439,7 +439,7 @@ class TestWorker:
         release.touch()
         eventually(lambda: job.state == "finished")
 
-        assert "has not minded its threads for 4 s; killing it" in worker.output
+        assert re.search(r"has not minded its threads for \d+ s; killing it", worker.output)
         assert children(worker.pid) != [child]
         assert job.connection.hmget(job.key, "interruptions", "survived") == [b"1", b"1"]
 

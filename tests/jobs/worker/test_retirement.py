@@ -92,7 +92,7 @@ class TestWorker:
         assert get_connection("default").smembers("rq:workers") == set()
 
     def test_a_retiring_process_has_beats_and_the_usual_time_to_stop(self, worker_process, patient):
-        env = FAULTY | {"EVERY": "0.2", "UNSEEN": "3"}
+        env = FAULTY | {"EVERY": "0.2", "UNSEEN": "8"}
         worker = worker_process("default", concurrency=2, max_jobs=2, env=env)
         eventually(patient.begun.exists)
         job = WriteNote.defer("x")

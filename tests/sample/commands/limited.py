@@ -162,10 +162,12 @@ class Stubborn(Mandate):
     name: str
 
     def call(self) -> None:
-        until, was_interrupted, has_left = time.monotonic() + (1.5 if self.name == "first" else 0), False, False
+        until, was_interrupted, has_left = time.monotonic() + (20 if self.name == "first" else 0), False, False
         while not has_left:
             try:  # an interrupt comes at any call, and again each second
                 Note.objects.get_or_create(text=f"{self.name} enters")
+                if was_interrupted:
+                    until = min(until, time.monotonic() + 0.5)
                 while time.monotonic() < until:
                     time.sleep(0.01)
                 if was_interrupted:
