@@ -10,7 +10,8 @@ import pytest
 from django.core.cache import cache
 from django.test import TransactionTestCase
 
-from jobs.broker.connections import CLIENT_OPTIONS, _by_server
+from jobs.broker import connections
+from jobs.broker.connections import CLIENT_OPTIONS
 from jobs.record import registry
 from tests import environment
 from tests.processes import WorkerProcess
@@ -95,8 +96,17 @@ def clean_slate(valkey_server: Valkey) -> Iterator[None]:
     valkey_server.clean()
     cache.clear()
     yield
-    for client in _by_server.values():
+    for client in connections._by_server.values():
         assert client.connection_pool.connection_kwargs["socket_timeout"] == CLIENT_OPTIONS["socket_timeout"]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clients of this test are new ones, which wait for an answer for a second, as those of a project."""
+    for name in CLIENT_OPTIONS:
+        monkeypatch.setitem(CLIENT_OPTIONS, name, 1)
+    monkeypatch.setattr(connections, "_by_queue", {})
+    monkeypatch.setattr(connections, "_by_server", {})
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from jobs import runtime
 from jobs.broker.connections import Script, Word, is_not_primary, packed, run_script
+from jobs.broker.pool import AllInUseError
 
 Call = tuple[Sequence[Word], Sequence[Word]]  # the keys and arguments of a script
 
@@ -36,6 +37,8 @@ def run_ahead(client: Redis, script: Script, calls: Iterable[Call], answers: Mut
         unanswered.append(call)
         try:
             _send_ahead(client.connection_pool, script, calls, unanswered, answers)
+        except AllInUseError:
+            raise
         except (RedisConnectionError, NoScriptError, ReadOnlyError):
             while unanswered:
                 answers.append(run_script(client, script, *unanswered[0], is_repeatable=True))

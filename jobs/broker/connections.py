@@ -22,7 +22,7 @@ from redis.sentinel import SentinelConnectionPool
 
 from jobs import conf, runtime
 from jobs.broker import defaults, embedded
-from jobs.broker.pool import ALL_IN_USE, WAIT_FOR_CONNECTION, bounded
+from jobs.broker.pool import WAIT_FOR_CONNECTION, AllInUseError, bounded
 from jobs.broker.reading import ReadingClient
 from jobs.errors import RedisUnavailableError
 
@@ -225,6 +225,8 @@ def run_script(
     pool = client.connection_pool
     try:
         return _run_once(pool, script, keys, arguments)
+    except AllInUseError:
+        raise
     except (RedisConnectionError, ResponseError) as error:
         if not is_not_primary(error) and not (is_repeatable and isinstance(error, RedisConnectionError)):
             raise
@@ -280,7 +282,7 @@ def reaching(client: Redis) -> Iterator[None]:
     try:
         yield
     except (RedisConnectionError, RedisTimeoutError) as error:
-        if str(error) == ALL_IN_USE:
+        if isinstance(error, AllInUseError):
             raise RedisUnavailableError(
                 f"All {client.connection_pool.max_connections} connections of this process to {address(client)} "
                 f"were in use for {WAIT_FOR_CONNECTION} s. Run fewer threads, or raise JOBS['CONNECTIONS']."

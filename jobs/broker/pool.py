@@ -12,7 +12,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.sentinel import SentinelConnectionPool
 
 WAIT_FOR_CONNECTION = 1  # seconds, if all connections are in use
-ALL_IN_USE = "No connection available."  # the error's text, as that of redis-py's BlockingConnectionPool
+
+
+class AllInUseError(RedisConnectionError):
+    """Raised if no connection is returned in time. None was lost, so nothing is to be sent once more."""
 
 
 class Pool(ConnectionPool):
@@ -32,7 +35,7 @@ class Pool(ConnectionPool):
         """
         Lend a connection that is open, and on which no answer is waiting.
 
-        Raises redis-py's ConnectionError with the text ALL_IN_USE, and its errors of connecting.
+        Raises AllInUseError, and redis-py's errors of connecting.
         """
         self._checkpid()
         connection = None
@@ -58,7 +61,7 @@ class Pool(ConnectionPool):
         if not self._returned.wait_for(
             lambda: len(self._in_use_connections) < self.max_connections, timeout=WAIT_FOR_CONNECTION
         ):
-            raise RedisConnectionError(ALL_IN_USE)
+            raise AllInUseError("No connection available.")
 
     def release(self, connection: Any) -> None:
         """Take a connection back. One that was lent before a fork, or is back already, is ignored."""

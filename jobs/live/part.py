@@ -6,6 +6,8 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from jobs import runtime
+from jobs.broker.times import time_of
 from jobs.job import JobState, MandateJob
 from jobs.record.states import ENDED
 from jobs.waits.reports import Report
@@ -24,6 +26,8 @@ WORDS = {
     JobState.CANCELLED: _("Stopped"),
 }
 FORGOTTEN = _("Ended")  # it has no record any more
+
+JUST = 1.0  # seconds, after which a page asks for the next part: one that is loaded anew then is not loaded once more
 
 SHOWN = {JobState.RUNNING, JobState.RETRYING}  # states in which the last report says something
 
@@ -49,10 +53,20 @@ def look(job: MandateJob) -> Shown:
     return Shown(state, job.report if state in SHOWN else None, state is None or state in ENDED)
 
 
+def has_just_ended(job: MandateJob) -> bool:
+    """
+    Return whether a job has ended so lately that the page around the part may show what was before. Raises redis-py's
+    errors.
+    """
+    ended: Any = job.connection.hget(job.key, "ended_at")
+    at = time_of(ended)
+    return at is not None and 0 <= runtime.now() - at.timestamp() < JUST
+
+
 def render(shown: Shown, url: str = "") -> SafeString:
-    """Return the part. `url`: of the next one, for htmx; empty where the server sends it."""
+    """Return the part. `url`: of the next one, for htmx; empty if there is none, or the server sends it."""
     state = shown.state
     context: dict[str, Any] = {"state": state.value if state else "", "report": shown.report}
-    context |= {"word": WORDS[state] if state else FORGOTTEN, "url": "" if shown.is_over else url}
+    context |= {"word": WORDS[state] if state else FORGOTTEN, "url": url}
     context["is_busy"] = state is JobState.RUNNING
     return render_to_string("jobs/live/part.html", context)

@@ -35,7 +35,7 @@ def part(request: HttpRequest, token: str) -> HttpResponse:
         shown = look(link.job)
     except ERRORS:
         return HttpResponse(_("Not known just now."), status=503, headers={"Cache-Control": "no-store"})
-    response = HttpResponse(render(shown, request.path))
+    response = HttpResponse(render(shown, "" if shown.is_over else request.path))
     response["Cache-Control"] = "no-store"
     if shown.is_over and link.refreshes:
         response["HX-Refresh"] = "true"

@@ -28,7 +28,7 @@ def job_progress(context: Context, job: MandateJob | str | None, refresh: bool =
     page has to load. The part is behind a signed link, which shows this job and nothing else.
 
     `job`: what `defer` returned, or its id; None and "" show nothing. `refresh`: load the page anew when the job has
-    ended.
+    ended, also if it ends while the page is made.
 
     Raises ImproperlyConfigured if the project does not include `jobs.live.urls`.
     """
@@ -43,9 +43,10 @@ def job_progress(context: Context, job: MandateJob | str | None, refresh: bool =
     link = Link(found.id, found.origin, bool(refresh))
     try:
         shown = part.look(found)
+        is_settled = shown.is_over and not (refresh and part.has_just_ended(found))
     except ERRORS:  # the next part may know more
-        shown = part.UNKNOWN
-    if shown.is_over:
+        shown, is_settled = part.UNKNOWN, False
+    if is_settled:
         return _place(part.render(shown))
     if isinstance(context.get("request"), ASGIRequest):
         events = format_html(' data-jobs-events="{}"', link.url("jobs_progress_events"))

@@ -1,9 +1,12 @@
 """Exercises, submissions and batches in the admin."""
 
+from types import SimpleNamespace
+
 import pytest
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 
+from jiki import lost
 from jiki.commands.process_submission import ProcessSubmission
 from jiki.commands.recheck_batch import RecheckBatch
 from jiki.commands.start_batch import StartBatch
@@ -128,7 +131,7 @@ def test_a_batch_is_shown_when_redis_is_away(staff, exercise, monkeypatch, caplo
         raise ConnectionError
 
     batch = Batch.objects.create(exercise=exercise, job_id="x")
-    monkeypatch.setattr(inspection, "find", away)
+    monkeypatch.setattr(lost, "inspection", SimpleNamespace(find=away))
 
     assert "running" in staff.get(reverse("admin:jiki_batch_change", args=[batch.pk])).content.decode()
     assert "was not read" in caplog.text

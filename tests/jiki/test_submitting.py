@@ -3,6 +3,7 @@
 import re
 import tracemalloc
 from datetime import timedelta
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from jiki import lost
 from jiki.commands.process_submission import ProcessSubmission
 from jiki.models import NOT_CHECKED, Submission, SubmissionFile
 from jobs import control, inspection
@@ -166,7 +168,7 @@ def test_when_redis_is_away_the_page_stands(signed_in, submit, monkeypatch, capl
     def away(job_id):
         raise ConnectionError
 
-    monkeypatch.setattr(inspection, "find", away)
+    monkeypatch.setattr(lost, "inspection", SimpleNamespace(find=away))
     submission = submit(created_at=timezone.now() - timedelta(minutes=1))
 
     assert "It is queued" in signed_in.get(submission.get_absolute_url()).content.decode()

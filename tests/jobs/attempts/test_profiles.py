@@ -206,13 +206,13 @@ def test_without_pyinstrument_a_job_runs_and_the_log_says_what_is_missing(worker
 
 def test_a_long_attempt_keeps_fewer_samples_of_all_its_time(worker, monkeypatch):
     monkeypatch.setattr(drawing, "SAMPLES", 20)
-    job = Compute.defer(0.2, profile=True)
+    job = Compute.defer(0.5, profile=True)
 
     worker.run()
 
     assert 2 < one(job).samples <= 20
     root = one(job).summary.splitlines()[0]
-    assert 0.8 * one(job).seconds < float(root.split()[0]) <= one(job).seconds
+    assert 0.5 * one(job).seconds < float(root.split()[0]) <= round(one(job).seconds, 3)
 
 
 def test_a_flame_graph_that_is_too_large_is_cut_with_a_note(worker, monkeypatch):

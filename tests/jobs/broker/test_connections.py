@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 
 from jobs import conf, queues
-from jobs.broker import connections
+from jobs.broker import connections, pool
 from jobs.broker.connections import get_connection
 from jobs.errors import RedisUnavailableError
 from jobs.worker.connection import Wire
@@ -111,7 +111,8 @@ def test_a_connection_that_is_lost_twice_is_an_error(valkey, monkeypatch):
         WriteNote.defer("x")
 
 
-def test_more_threads_than_connections_wait_for_one(valkey, settings, fresh_clients):
+def test_more_threads_than_connections_wait_for_one(valkey, settings, fresh_clients, monkeypatch):
+    monkeypatch.setattr(pool, "WAIT_FOR_CONNECTION", 60)  # the machine may be busy
     settings.JOBS = settings.JOBS | {"CONNECTIONS": 2}
     gate, errors = threading.Barrier(40), []
 
@@ -138,8 +139,13 @@ def test_a_thread_that_waits_in_vain_is_told_of_the_setting(valkey, settings, fr
     client = get_connection("default")
     held = client.connection_pool.get_connection()
 
+    waits, wait = [], client.connection_pool._wait
+    client.connection_pool._wait = lambda: (waits.append("a wait"), wait())
     with pytest.raises(RedisUnavailableError, match=r"All 1 connections .* raise JOBS\['CONNECTIONS'\]"):
         WriteNote.defer("x")
+    with pytest.raises(RedisUnavailableError, match="All 1 connections"):
+        WriteNote.defer_many([("x",)] * 1_000)
+    assert len(waits) == 2  # each caller waited once
     client.connection_pool.release(held)
     assert WriteNote.defer("x").state == "queued"
 

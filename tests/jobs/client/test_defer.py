@@ -182,7 +182,7 @@ def test_wrong_arguments_are_a_type_error_at_the_caller(args, fields, reason):
         WriteNote.defer(*args, **fields)
 
 
-def test_an_error_of_the_constructor_itself_is_passed_on():
+def test_an_error_of_the_constructor_itself_is_passed_on(own_commands):
     class Picky(Mandate):
         number: int
 
@@ -305,10 +305,10 @@ def test_redis_out_of_reach_is_a_clear_error_soon_and_without_the_password(tmp_p
                 with pytest.raises(RedisUnavailableError, match=shown) as caught:
                     Fail.defer(**options)
                 assert "hunter2" not in str(caught.value)
-                assert time.monotonic() - started < 2
+                assert time.monotonic() - started < 10
 
 
-def test_a_server_that_accepts_but_never_answers_is_given_up_in_time(tmp_path):
+def test_a_server_that_accepts_but_never_answers_is_given_up_in_time(tmp_path, impatient):
     import socket
 
     with socket.socket(socket.AF_UNIX) as deaf:
@@ -318,7 +318,7 @@ def test_a_server_that_accepts_but_never_answers_is_given_up_in_time(tmp_path):
             started = time.monotonic()
             with pytest.raises(RedisUnavailableError):
                 Fail.defer()
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 10
 
 
 def test_queues_of_one_server_share_one_pool():

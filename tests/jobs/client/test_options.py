@@ -166,7 +166,7 @@ def test_a_script_that_is_sent_twice_recognizes_its_own_lock(monkeypatch):
     assert not Once.defer(7).duplicate
 
 
-def test_a_key_that_cannot_be_sent_is_refused_naming_it():
+def test_a_key_that_cannot_be_sent_is_refused_naming_it(own_commands):
     class Odd(Once):
         unique_key = staticmethod(lambda number, fails=False: object())
 

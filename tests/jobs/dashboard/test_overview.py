@@ -297,7 +297,7 @@ def test_a_full_server_refuses_a_change_in_a_message(admin_client, valkey):
     assert queues.paused() == set()
 
 
-def test_a_server_that_stands_still_is_told(admin_client, valkey):
+def test_a_server_that_stands_still_is_told(admin_client, valkey, impatient):
     queues.pause("low")  # a connection is open
     valkey.process.send_signal(signal.SIGSTOP)
     try:

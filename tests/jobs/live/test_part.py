@@ -3,6 +3,8 @@
 import asyncio
 import html
 import re
+import time
+from datetime import datetime, timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -176,6 +178,28 @@ def test_under_asgi_the_server_sends_the_parts(worker):
     assert "onload" not in shown and "style=" not in shown
 
 
+@pytest.mark.parametrize("is_asgi", [False, True])
+def test_a_page_during_which_the_job_ends_is_loaded_anew_once(is_asgi, worker, client, monkeypatch):
+    """Its view has read the row before the end of the job; the tag looks after it."""
+    monkeypatch.setattr(part, "JUST", 60.0)
+    request = AsyncRequestFactory().get("/") if is_asgi else RequestFactory().get("/")
+    job = Echo.defer(1)
+    worker.run()
+    shown = tag(job, request, "refresh=True")
+    assert "Done" in shown
+    if is_asgi:
+        assert "data-jobs-events" in shown
+    else:
+        answer = client.get(next_url(shown))
+        assert answer.headers["HX-Refresh"] == "true" and not next_url(answer.content.decode())
+    assert not next_url(tag(job)) and "data-jobs-events" not in tag(job, request)
+
+    ended = datetime.fromisoformat(job.connection.hget(job.key, "ended_at").decode())
+    job.connection.hset(job.key, "ended_at", (ended - timedelta(seconds=60)).isoformat())
+    again = tag(job, request, "refresh=True")
+    assert not next_url(again) and "data-jobs-events" not in again
+
+
 async def opened(job, *, refreshes=False):
     token = Link(job.id, job.origin, refreshes).token
     answer = await views.events(AsyncRequestFactory().get("/"), token)
@@ -223,16 +247,26 @@ def test_a_stream_has_each_change_and_the_end_without_polling(worker, monkeypatc
 def test_a_stream_looks_now_and_then_and_keeps_the_connection(monkeypatch):
     monkeypatch.setattr(views, "LOOK_EVERY", 0.01)
     monkeypatch.setattr(views, "SILENT", 0.02)
-    monkeypatch.setattr(views, "LONGEST", 0.5)
 
     async def main():
         job = await Echo.adefer(1)
-        stream = await opened(job)
-        events = [event.decode() async for event in stream]
+        stream, events = await opened(job), []
+        while ":\n\n" not in events:
+            events.append(await heard(stream))
+        await stream.aclose()
         assert events[0] == "retry: 1000\n\n"
         assert sum("Waiting" in event for event in events) == 1
-        assert ":\n\n" in events
         assert not any("event: end" in event for event in events)
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_has_been_open_for_long_ends_and_is_opened_anew(monkeypatch):
+    monkeypatch.setattr(views, "LONGEST", 0.0)
+
+    async def main():
+        stream = await opened(await Echo.adefer(1))
+        assert [event.decode() async for event in stream] == ["retry: 1000\n\n"]
 
     asyncio.run(main())
 
@@ -275,17 +309,20 @@ def test_the_stream_of_an_unsent_job_looks_now_and_then_and_leaves_no_connection
 
     monkeypatch.setattr(views, "look", look)
     monkeypatch.setattr(views, "LOOK_EVERY", 0.2)
-    monkeypatch.setattr(views, "LONGEST", 1.0)
+    monkeypatch.setattr(views, "SILENT", 0.02)
 
     async def main():
-        stream = await opened(unsent)
-        events = [event.decode() async for event in stream]
+        stream, events = await opened(unsent), []
+        began = time.monotonic()
+        while len(looks) < 4:
+            events.append(await heard(stream))
+        assert len(looks) <= (time.monotonic() - began) / 0.2 + 2
+        await stream.aclose()
         assert sum("Waiting for its turn" in event for event in events) == 1
         assert not any("event: end" in event for event in events)
         return [connection.connection for connection in looks]
 
     left = asyncio.run(main())
-    assert 1 < len(left) <= 6
     assert left == [None] * len(left)
 
 

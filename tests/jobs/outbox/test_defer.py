@@ -1,6 +1,8 @@
 """`defer` of durable jobs: in the database first, and in Redis after the commit, whatever happens in between."""
 
 import logging
+import signal
+from contextlib import contextmanager
 
 import django_rq
 import pytest
@@ -139,10 +141,24 @@ def tries(monkeypatch):
     return tried
 
 
-def test_fifty_in_a_transaction_with_a_server_that_hangs_take_one_time_out(valkey, rows, tries, monkeypatch):
-    monkeypatch.setattr(hooks, "AWAY", 60.0)
-    with valkey.client() as client:
-        client.client_pause(3_000)
+@pytest.fixture
+def hanging(valkey, impatient, monkeypatch):
+    """A block in which the server accepts what it is sent, and answers nothing."""
+    monkeypatch.setattr(hooks, "AWAY", 600.0)
+
+    @contextmanager
+    def pause():
+        valkey.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            valkey.process.send_signal(signal.SIGCONT)
+
+    return pause()
+
+
+def test_fifty_in_a_transaction_with_a_server_that_hangs_take_one_time_out(hanging, rows, tries):
+    with hanging:
         with transaction.atomic():
             for number in range(50):
                 KeepRow.defer(str(number))
@@ -224,10 +240,8 @@ def test_outside_a_transaction_it_is_inserted_if_the_push_fails(valkey, rows, re
     assert queued() == [job.id, *(each.id for each in many)]
 
 
-def test_after_a_failure_the_next_ones_do_not_wait_for_a_time_out(valkey, rows, tries, monkeypatch):
-    monkeypatch.setattr(hooks, "AWAY", 60.0)
-    with valkey.client() as client:
-        client.client_pause(2_000)
+def test_after_a_failure_the_next_ones_do_not_wait_for_a_time_out(hanging, rows, tries):
+    with hanging:
         for number in range(20):
             KeepRow.defer(str(number))
     assert (len(tries), len(rows())) == (1, 20)

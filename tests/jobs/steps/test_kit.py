@@ -2,6 +2,7 @@
 
 import pytest
 
+from jobs.steps import checkpoints
 from jobs.testing import Kit
 from tests.sample.commands.courses import CloseCourse
 from tests.sample.commands.notes import WriteNote
@@ -46,7 +47,9 @@ def test_an_interrupt_uses_no_retry_and_loses_nothing(jobs, plan, did):
     assert (did, job.state) == ([0, 1, 2, 3, 4], "finished")
 
 
-def test_a_kill_loses_what_was_not_written_and_counts_as_an_interruption(jobs, plan, did):
+def test_a_kill_loses_what_was_not_written_and_counts_as_an_interruption(jobs, plan, did, monkeypatch):
+    monkeypatch.setattr(checkpoints, "EVERY", 60.0)
+
     @plan
     def visit(command):
         command.step(command.one)

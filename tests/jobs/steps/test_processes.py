@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def batch():
     batch = Batch.objects.create()
-    Submission.objects.bulk_create(Submission(batch=batch) for _ in range(200))
+    Submission.objects.bulk_create(Submission(batch=batch) for _ in range(500))
     return batch
 
 
@@ -39,7 +39,7 @@ def test_a_stopped_worker_leaves_its_jobs_off_at_once_and_the_next_goes_on(worke
     assert state_of(walk).current.done == visited()
 
     worker = worker_process("default", concurrency=1)
-    wait_until(lambda: visited() > state_of(walk).current.done + 5)
+    wait_until(lambda: (now := state_of(walk).current) and visited() > now.done + 5)
     queues.pause("default")
     wait_until(lambda: walk.state == "queued")
     assert walk.history[-1].reason == "the queue default is paused, at the step 'each'"
@@ -52,7 +52,7 @@ def test_a_stopped_worker_leaves_its_jobs_off_at_once_and_the_next_goes_on(worke
 
 @pytest.mark.processes
 def test_a_job_on_an_event_loop_leaves_off_and_goes_on(worker_process):
-    job = Stroll.defer(150)
+    job = Stroll.defer(400)
     worker = worker_process("default", concurrency=1)
     wait_until(lambda: state_of(job).current and state_of(job).current.done > 5)
     assert worker.stop() == 0
@@ -60,9 +60,9 @@ def test_a_job_on_an_event_loop_leaves_off_and_goes_on(worker_process):
     done = state_of(job).current.done
 
     worker_process("default", burst=True, concurrency=1).wait(60)
-    assert (job.state, job.return_value()) == ("finished", 150)
-    assert [(step.name, step.done) for step in state_of(job).ended] == [("begin", 0), ("each", 150)]
-    assert 5 < done < 150
+    assert (job.state, job.return_value()) == ("finished", 400)
+    assert [(step.name, step.done) for step in state_of(job).ended] == [("begin", 0), ("each", 400)]
+    assert 5 < done < 400
 
 
 class TestTimeouts:

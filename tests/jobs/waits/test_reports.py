@@ -53,7 +53,8 @@ def test_a_report_is_there_while_the_job_runs(worker, monkeypatch):
     assert (second.done, second.total, second.text, second.percent) == (3, None, "", None)
 
 
-def test_a_tight_loop_writes_few_and_the_last_goes_with_the_outcome(worker, writes):
+def test_a_tight_loop_writes_few_and_the_last_goes_with_the_outcome(worker, writes, monkeypatch):
+    monkeypatch.setattr(reports, "EVERY", 60.0)
     job = Measure.defer(1_000)
     worker.run()
     assert len(writes) == reports.AT_ONCE

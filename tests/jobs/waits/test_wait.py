@@ -143,15 +143,17 @@ def test_a_retry_is_no_end(how, worker, waiting):
     assert isinstance(wait.result(5), str)
 
 
-def test_a_wait_ends_at_its_time(worker):
+def test_a_wait_ends_at_its_time(worker, waiting):
     job = Echo.defer(1)
     with pytest.raises(WaitTimeoutError, match=f"Job {job.id} of sample.Echo has not ended within 0.05 s"):
         job.wait(timedelta(milliseconds=50))
     with pytest.raises(TimeoutError):
         async_to_sync(job.await_result)(0.05)
-    assert 0 < get_connection("default").ttl(keys.waiters(job.id)) <= 60  # no key without expiry
     assert not listener._listeners[job.connection]._waiters
+    wait = waiting(job)
+    assert 0 < get_connection("default").ttl(keys.waiters(job.id)) <= 60  # no key without expiry
     worker.run()
+    assert wait.result(20) == 1
     assert job.wait(0.5) == 1
 
 
