@@ -8,6 +8,7 @@ from jobs import runtime
 from jobs.broker import keys
 from jobs.broker.times import as_text, iso, number_of
 from jobs.limits import paused
+from jobs.retries import CENTURY
 
 NAMED = 3  # jobs that own a slot, and are named
 
@@ -26,9 +27,11 @@ def reason(client: Redis, place: str) -> str:
         number, members, at, until = answers = pipeline.execute(raise_on_error=False)
     if any(isinstance(answer, Exception) for answer in answers):
         return place
-    of_limit, of_value = (number_of(text) > runtime.now() for text in until)
-    if of_limit or of_value:
-        return f"{limit_id if of_limit else place} is paused"
+    for which, end in zip((limit_id, place), map(number_of, until), strict=True):
+        if end > runtime.now() + CENTURY:
+            return f"{which} is paused"
+        if end > runtime.now():
+            return f"{which}: the next may start at {iso(end)}"
     if number:
         return f"{place}: {number} in use by {_jobs(members)}{', ...' if number > NAMED else ''}"
     return f"{place}: the next may start at {iso(number_of(at))}" if at else place

@@ -147,7 +147,7 @@ def test_a_worker_that_is_killed_while_it_checks_leaves_no_process_and_the_check
     worker = worker_process("critical")
     learner = User.objects.create_user("ada@example.org")
     with site(learner) as browser:
-        address = submit(browser, exercise, f"import time\ntime.sleep(1)\n{RIGHT}")
+        address = submit(browser, exercise, f"import time\ntime.sleep(4)\n{RIGHT}")
         child = wait_for(lambda: [p for p in psutil.Process(worker.pid).children() if len(p.children()) >= 2])[0]
         programs = child.children()
         assert "It is being checked." in browser.get(address).text

@@ -128,7 +128,7 @@ def test_an_interrupt_harms_nobody_but_its_job(worker_process, address, own_limi
             assert probe.state == "finished", (n, probe.reason, worker.output[-5_000:])
             ended["probe", "slow" if probe.return_value() > 1 else "in time"] += 1
             assert Note.objects.filter(text=f"probe {n}").exists(), "the row of a finished job is not there"
-        stuck = time.monotonic() - begun > 60 + INTERRUPTS * 0.4
+        stuck = time.monotonic() - begun > 240 + INTERRUPTS * 0.4
         assert not stuck, (Counter(kind for _, kind in jobs.values()), len(probes), worker.output[-5_000:])
         time.sleep(0.05)
 

@@ -24,8 +24,8 @@ def entry(name, **options):
     return Entry(name, WriteNote, args=(name,), **{"every": 3_600, **options})
 
 
-OLD = [entry("kept"), entry("changed", every=60), entry("removed")]
-NEW = [entry("kept"), entry("changed", every=90), entry("added")]
+OLD = [entry("kept"), entry("changed", every=7_200), entry("removed")]
+NEW = [entry("kept"), entry("changed", every=5_400), entry("added")]
 NEWER = [entry("kept"), entry("newer")]
 
 
@@ -221,7 +221,7 @@ def release(worker_process):
     """Start a worker of a release, with its own recurring entries."""
 
     def start(name):
-        entries = "kept:3600 changed:60 removed" if name == "old" else "kept:3600 changed:90 added:3600:Sand"
+        entries = "kept:3600 changed:7200 removed" if name == "old" else "kept:3600 changed:5400 added:3600:Sand"
         env = {"DJANGO_SETTINGS_MODULE": "tests.releases", "RELEASE": name, "ENTRIES": entries}
         worker = worker_process("default", concurrency=1, env=env)
         eventually(lambda: set(stored()) == {"kept", "changed", "removed" if name == "old" else "added"})

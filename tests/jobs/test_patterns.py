@@ -81,9 +81,9 @@ def in_seconds(seconds):
 @pytest.mark.parametrize(
     ("answer", "shortest", "longest"),
     [
-        ((429, {"Retry-After": "30"}), 29, 30),
-        ((429, {"Retry-After": lambda: in_seconds(90)}), 85, 90),
-        ((429, {}), 59, 60),
+        ((429, {"Retry-After": "30"}), 20, 30),
+        ((429, {"Retry-After": lambda: in_seconds(90)}), 75, 90),
+        ((429, {}), 50, 60),
         ((503, {}), 4, 15),
         ("reset", 4, 15),
     ],

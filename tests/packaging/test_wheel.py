@@ -208,5 +208,5 @@ def test_the_types_of_the_wheel_are_those_that_mypy_and_pyright_see(wheel, tmp_p
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     started = [subprocess.Popen(checker, cwd=shop.folder, env=shop.env, **output) for checker in checkers]
     for checker in started:
-        said, _ = checker.communicate(timeout=240)
+        said, _ = checker.communicate(timeout=420)
         assert checker.returncode == 0, said

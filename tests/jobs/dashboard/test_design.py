@@ -132,7 +132,7 @@ def test_idle_queues_fold_beyond_some(admin_client, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_figures_say_what_is_usual_and_how_it_went(admin_client):
+def test_the_figures_say_what_is_usual_and_how_it_went(admin_client, one_minute):
     client, now = get_connection("default"), int(time.time())
     page = admin_client.get(reverse(OVERVIEW))
     assert {figure.usual for figure in page.context["figures"]} == {""}
@@ -159,7 +159,7 @@ def test_the_figures_say_what_is_usual_and_how_it_went(admin_client):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("span", "index"), [("hour", 49), ("day", 23), ("3days", 71)])
-def test_a_deploy_is_marked_where_it_was(span, index, admin_client):
+def test_a_deploy_is_marked_where_it_was(span, index, admin_client, one_minute):
     client, now = get_connection("default"), int(time.time())
     now -= now % 3_600 - 1_800 if span != "hour" else 0
     client.hset("jobs:releases", mapping={"a" * 40: f"{now - 600} {now}", "<v1>": f"{now - 400_000} {now}"})

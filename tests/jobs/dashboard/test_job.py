@@ -218,7 +218,7 @@ def test_controls_of_direction_are_shown_as_marks(admin_client, worker):
 
 @pages
 @pytest.mark.parametrize("state", ["dead", "blocked", "running"])
-def test_a_job_takes_at_most_15_round_trips(state, admin_client, worker, monkeypatch):
+def test_a_job_takes_at_most_15_round_trips(state, admin_client, worker, monkeypatch, one_minute):
     job = Fail.defer()
     others = WriteNote.defer_many([(str(number),) for number in range(20)], prereq_jobs=[job])
     if state == "running":

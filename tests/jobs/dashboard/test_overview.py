@@ -241,7 +241,7 @@ def test_what_a_worker_runs_is_linked(admin_client):
     assert all(url("job", job.id) in shown for job in jobs)
 
 
-def test_commands_the_slowest_and_the_most_failing_first(admin_client):
+def test_commands_the_slowest_and_the_most_failing_first(admin_client, one_minute):
     count(1, "low|a.Quick|finished|3", 50)
     count(2, "low|a.Slow|finished|25", 2)
     count(3, "default|a.Bad|dead|10", 7)

@@ -252,7 +252,7 @@ OVERVIEWS = ("span=3days", "span=3days&by=by_queue", "by=by_command", "span=day&
 
 
 @pytest.mark.parametrize("page", [*PAGES, *JobState, *(f"dashboard_changelist?{query}" for query in OVERVIEWS)])
-def test_no_page_makes_more_than_15_round_trips(page, admin_client, monkeypatch):
+def test_no_page_makes_more_than_15_round_trips(page, admin_client, monkeypatch, one_minute):
     much()
     name, _, query = str(page).partition("?")
     address = url(name, *PAGES[name]()) if name in PAGES else url("list", name)
@@ -265,7 +265,7 @@ def test_no_page_makes_more_than_15_round_trips(page, admin_client, monkeypatch)
 
 @pytest.mark.parametrize("query", ["text=nowhere", "error=KeyError", "id=nobody", "command=sample.WriteNote"])
 @pytest.mark.parametrize("state", ["queued", "scheduled", "waiting"])
-def test_no_search_makes_more_than_15_round_trips(state, query, admin_client, monkeypatch):
+def test_no_search_makes_more_than_15_round_trips(state, query, admin_client, monkeypatch, one_minute):
     much()
     WriteNote.defer_many([("x",)] * 3_000)
     text(admin_client, f"{url('list', state)}?{query}")
@@ -275,7 +275,7 @@ def test_no_search_makes_more_than_15_round_trips(state, query, admin_client, mo
 
 
 @pytest.mark.parametrize("group", ["error", "command"])
-def test_no_grouping_makes_more_than_15_round_trips(group, admin_client, monkeypatch):
+def test_no_grouping_makes_more_than_15_round_trips(group, admin_client, monkeypatch, one_minute):
     for job in WriteNote.defer_many([("x",)] * 2_100):  # more than are looked at
         control.cancel(job)
     address = f"{url('list', 'discarded')}?group={group}"

@@ -55,7 +55,7 @@ def test_the_button_pauses_the_queue_and_is_for_who_may(admin_client, client, wo
     assert "Pause mailers" not in page
 
 
-def test_what_was_retried_and_passed_is_no_problem_any_more(admin_client, worker):
+def test_what_was_retried_and_passed_is_no_problem_any_more(admin_client, worker, one_minute):
     failing(worker)
     client = get_connection("default")
     (key,) = client.keys("jobs:counts:[0-9]*")

@@ -37,7 +37,7 @@ def test_attempts_are_counted_at_once(worker):
     assert sum(tally.attempts for _, tally in attempt_counts.by_time(HOUR, MINUTE)) == 4
 
 
-def test_by_the_minute(valkey):
+def test_by_the_minute(valkey, one_minute):
     count(0, "low|a.B|finished|10", 5)
     count(7, "low|a.B|retried|10", 2)
     count(70, "low|a.B|finished|10", 100)
@@ -95,7 +95,7 @@ def test_the_total_only_grows_and_has_every_attempt_once(valkey, monkeypatch):
     assert {label: dict(buckets) for label, buckets in attempt_counts.totals().items()} == expected
 
 
-def test_a_minute_with_thousands_of_labels_is_added_up_in_slices(valkey, monkeypatch):
+def test_a_minute_with_thousands_of_labels_is_added_up_in_slices(valkey, monkeypatch, one_minute):
     """It may end after any slice, and another may go on; readers see a sum once it is whole."""
     client, run, calls = get_connection("default"), attempt_counts.run_script, []
     for minutes_ago in (121, 122):

@@ -2,12 +2,15 @@
 
 import time
 
+import pytest
+
 from jobs.broker.connections import get_connection
 from jobs.broker.times import DAY, HOUR, MINUTE
 from jobs.inspection import attempt_counts, digests
 from jobs.inspection.digests import Digest
 
 HOURS_AGO = 3
+pytestmark = pytest.mark.usefixtures("one_minute")  # nor does an hour end
 
 
 def hour(ago=HOURS_AGO):

