@@ -30,7 +30,13 @@ class Valkey(EmbeddedValkey):
         self._cleaner = self.client()
 
     def start(self) -> None:
-        """What it has written before each answer survives `kill`; that the disk has it, which takes long, is no use."""
+        """
+        What it has written before each answer survives `kill`; that the disk has it, which takes long, is no use. A
+        child that rewrites the file holds the folder's lock for a moment longer than a server that was killed.
+        """
+        until = time.monotonic() + 10
+        while self.is_running() and time.monotonic() < until:
+            time.sleep(0.01)
         super().start()
         self._cleaner.config_set("appendfsync", "no")
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from jobs import control, execution, queues
+from jobs import control, execution, queues, retries
 from jobs.attempts import failures
 from jobs.attempts.interrupt import Interruptible, Stopped, TimedOut
 from jobs.attempts.outcomes import GivenBack
@@ -59,7 +59,7 @@ ENDS = {
     "flake": failing(FlakyError, "as planned"),
     "discard": failing(HopelessError, "as planned"),
     "stop": failing(Stopped),
-    "requeue": lambda command: command.requeue_job(30),
+    "requeue": lambda command: command.requeue_job(3_000),
     "requeue at once": lambda command: command.requeue_job(0),
 }
 
@@ -497,7 +497,9 @@ def nowhere():
 def test_random_lives(valkey, monkeypatch, caplog):
     caplog.set_level("CRITICAL", logger="jobs")  # thousands of lines, which would hide how it came to a failure
     monkeypatch.setattr(failures, "RECHECK_FOR", 1e6)
-    monkeypatch.setattr(failures, "RECHECK_EVERY", 60.0)  # as all other waits here, too long to end by themselves
+    # No wait ends by itself:
+    monkeypatch.setattr(failures, "RECHECK_EVERY", 60.0)
+    monkeypatch.setattr(retries, "default_delay", lambda failures, chance: 3_000.0)
     run_state_machine_as_test(
         lambda: Lives(valkey, monkeypatch),
         settings=settings(

@@ -74,7 +74,7 @@ def test_a_stalled_fetch_loop_is_detected_while_other_threads_work(board):
     later = time.monotonic() + STALLED + 1
     board._turns[1] = later
 
-    assert stall(board, later, since=0.0, limit=STALLED) == "has not looked for jobs for 21 s"
+    assert stall(board, later, since=0.0, limit=STALLED).startswith("has not looked for jobs for 2")
 
 
 def test_no_fetch_is_expected_while_every_thread_works(board):
@@ -98,7 +98,7 @@ def test_a_stalled_main_thread_is_detected(board):
     later = time.monotonic() + STALLED + 1
     board._turns[0] = later
 
-    assert stall(board, later, since=0.0, limit=STALLED) == "has not minded its threads for 21 s"
+    assert stall(board, later, since=0.0, limit=STALLED).startswith("has not minded its threads for 2")
 
 
 def breathe(board, times):
@@ -113,7 +113,7 @@ def test_a_stalled_main_thread_is_detected_beside_running_jobs_if_the_lock_is_fr
     breathe(board, 1)  # the job has let the lock go a moment ago: the main thread's turn comes
     assert stall(board, later, since=0.0, limit=HOPELESS) == ""
     breathe(board, 50)
-    assert stall(board, later, since=0.0, limit=HOPELESS) == "has not minded its threads for 61 s"
+    assert stall(board, later, since=0.0, limit=HOPELESS).startswith("has not minded its threads for 6")
     assert is_hopeless(board)
     board.mind()
     assert not is_hopeless(board)
@@ -182,7 +182,8 @@ def test_loops_have_their_full_time_again_after_an_outage_or_a_suspension(proces
         clock(8)
         health.answered()
 
-    assert health.problems() == ["w1 has not looked for jobs for 24 s"]
+    (problem,) = health.problems()
+    assert re.fullmatch(r"w1 has not looked for jobs for 2\d s", problem)
 
 
 def test_a_child_stopped_by_a_signal_is_always_a_problem(process, clock):
@@ -192,7 +193,8 @@ def test_a_child_stopped_by_a_signal_is_always_a_problem(process, clock):
     assert health.problems() == []
     clock(2)
 
-    assert health.problems() == ["w1 has been stopped by a signal for 21 s"]
+    (problem,) = health.problems()
+    assert re.fullmatch(r"w1 has been stopped by a signal for 2\d s", problem)
 
 
 def test_a_retiring_child_does_not_count_as_taking_jobs(process, clock):
@@ -215,7 +217,9 @@ def test_a_worker_that_stops_cannot_beat_or_lacks_a_child_is_not_ready(process, 
     assert health.hindrances() == ["it is stopping"]
     health.stopping = False
     health.answered()
-    assert health.hindrances() == ["no beat could be written for 21 s", "1 of 2 processes take jobs"]
+    beat, *others = health.hindrances()
+    assert re.fullmatch(r"no beat could be written for 2\d s", beat)
+    assert others == ["1 of 2 processes take jobs"]
 
 
 def test_the_main_thread_shows_each_turn_until_its_process_leaves(valkey, monkeypatch):
