@@ -27,7 +27,7 @@ WORDS = {
 }
 FORGOTTEN = _("Ended")  # it has no record any more
 
-JUST = 1.0  # seconds, after which a page asks for the next part: one that is loaded anew then is not loaded once more
+JUST = 1.0  # seconds after which a page asks for the next part, or `progress.js` loads it anew
 
 SHOWN = {JobState.RUNNING, JobState.RETRYING}  # states in which the last report says something
 
@@ -53,14 +53,18 @@ def look(job: MandateJob) -> Shown:
     return Shown(state, job.report if state in SHOWN else None, state is None or state in ENDED)
 
 
-def has_just_ended(job: MandateJob) -> bool:
+def is_settled(shown: Shown, job: MandateJob, *, refreshes: bool) -> bool:
     """
-    Return whether a job has ended so lately that the page around the part may show what was before. Raises redis-py's
-    errors.
+    Return whether no further look is needed. With `refreshes`, one is, after a job that has just ended: its page may
+    have been made of what was before. It is loaded anew a second after the end, and then it is not any more.
+
+    Raises redis-py's errors.
     """
+    if not shown.is_over or not refreshes:
+        return shown.is_over
     ended: Any = job.connection.hget(job.key, "ended_at")
     at = time_of(ended)
-    return at is not None and 0 <= runtime.now() - at.timestamp() < JUST
+    return at is None or not 0 <= runtime.now() - at.timestamp() < JUST
 
 
 def render(shown: Shown, url: str = "") -> SafeString:

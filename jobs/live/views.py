@@ -16,7 +16,7 @@ from jobs.errors import JobsError
 from jobs.job import JobState, MandateJob
 from jobs.live import links
 from jobs.live.links import Link
-from jobs.live.part import Shown, look, render
+from jobs.live.part import Shown, is_settled, look, render
 from jobs.waits import waiting
 
 LOOK_EVERY = 2.0  # seconds between two looks at a job that neither reports nor ends
@@ -33,11 +33,12 @@ def part(request: HttpRequest, token: str) -> HttpResponse:
     link = links.read(token)
     try:
         shown = look(link.job)
+        is_over = is_settled(shown, link.job, refreshes=link.refreshes)
     except ERRORS:
         return HttpResponse(_("Not known just now."), status=503, headers={"Cache-Control": "no-store"})
-    response = HttpResponse(render(shown, "" if shown.is_over else request.path))
+    response = HttpResponse(render(shown, "" if is_over else request.path))
     response["Cache-Control"] = "no-store"
-    if shown.is_over and link.refreshes:
+    if is_over and link.refreshes:
         response["HX-Refresh"] = "true"
     return response
 

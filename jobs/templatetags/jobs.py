@@ -43,7 +43,7 @@ def job_progress(context: Context, job: MandateJob | str | None, refresh: bool =
     link = Link(found.id, found.origin, bool(refresh))
     try:
         shown = part.look(found)
-        is_settled = shown.is_over and not (refresh and part.has_just_ended(found))
+        is_settled = part.is_settled(shown, found, refreshes=link.refreshes)
     except ERRORS:  # the next part may know more
         shown, is_settled = part.UNKNOWN, False
     if is_settled:

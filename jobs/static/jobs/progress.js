@@ -5,7 +5,7 @@ for (const place of document.querySelectorAll("[data-jobs-events]")) {
   source.addEventListener("part", (event) => { place.innerHTML = event.data; });
   source.addEventListener("end", (event) => {
     source.close();
-    // Not within a second: the page would take the end for one that it may have missed, and load once more.
-    if (event.data === "refresh") setTimeout(() => location.reload(), Math.max(0, 1000 - performance.now()));
+    // After a second: earlier, the page could not tell this end from one that it was made too early for.
+    if (event.data === "refresh") setTimeout(() => location.reload(), 1000);
   });
 }
