@@ -79,6 +79,7 @@ class Listener(threading.Thread):
         self._pool = new_pool(queue, socket_timeout=PATIENCE, socket_connect_timeout=1)
         self._connection: Any = None
         self._is_asked = False  # whether an answer to PING is to come
+        self._is_sound = False  # whether a look was answered since the last error
         self._waiters: dict[str, set[Waiter]] = {}  # by the job's id
         self._new: deque[str] = deque()
         self._lock = threading.Lock()
@@ -119,6 +120,9 @@ class Listener(threading.Thread):
                 pause = 0.0
                 self._listen()
             except ERRORS as error:
+                if self._is_sound:  # a connection is lost, perhaps not the server
+                    self._is_sound = False
+                    continue
                 if not pause:
                     logger.warning("waits for jobs: no answer from Redis, waiting for it: %s", error)
                 self._refuse_new(error)
@@ -218,6 +222,7 @@ class Listener(threading.Thread):
             waiters = [self._of(each) for each in some]  # the answer is not for those that come after it
             with reaching(self._client):
                 answers = run_many(self._client, READ, calls)
+            self._is_sound = True
             for of_job, answer in zip(waiters, answers, strict=True):
                 end = End(*answer)
                 for waiter in of_job:

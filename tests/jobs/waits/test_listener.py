@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import pytest
 from django.db import transaction
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs import control
 from jobs.broker import keys
@@ -108,6 +109,24 @@ def test_a_process_with_many_files_goes_on_waiting_after_a_lost_connection(worke
         for file in files:
             os.close(file)
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
+def test_a_wait_that_begins_as_the_connection_is_lost_is_not_refused(worker, begin, monkeypatch):
+    first = begin(Echo.defer(1))
+    eventually(lambda: first.has_begun)
+    woken, cuts = listener.Listener._woken, [RedisConnectionError("Connection reset by peer")]
+
+    def lose_once(self):
+        if cuts:
+            raise cuts.pop()
+        return woken(self)
+
+    monkeypatch.setattr(listener.Listener, "_woken", lose_once)
+    second = begin(Echo.defer(2))
+    eventually(lambda: not cuts)
+    worker.run()
+
+    assert first.future.result(20).is_over and second.future.result(20).is_over
 
 
 def test_waits_go_on_after_one_for_which_no_thread_could_be_started(worker, begin, monkeypatch):
