@@ -48,6 +48,7 @@ class MandateJob(Job, Generic[T]):
     block: Any = None  # of a handle: the batch's block that writes it at its end
     is_written = True  # of a handle: whether its record has been written; False after a rollback, too
     transactions: Transactions | None = None  # of a handle: those that must commit first
+    is_awaited = False  # of a handle: whether a job was written that waits for it, before it was known as written
     written_at = 0.0  # of a handle: when its record was written, in seconds since the epoch
     is_durable = False  # of a handle: whether the outbox has it until Redis does
     duplicate = False  # of a handle: whether it refers to an earlier job: its command is unique, or it has collapsed

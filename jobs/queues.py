@@ -25,7 +25,7 @@ from jobs.job import MandateJob
 from jobs.limits import values
 from jobs.outbox import hooks, rows
 from jobs.outbox.hooks import on_commit as on_commit
-from jobs.record import more, payload
+from jobs.record import more, overtaken, payload
 from jobs.record.new_jobs import Lock, NewJob, words
 from jobs.record.prerequisites import LINKED_AT_ONCE, announce, link_all
 from jobs.runtime import Transactions
@@ -94,14 +94,6 @@ def lengths() -> dict[str, int]:
 _Pair = tuple[NewJob, MandateJob]
 
 
-def _queue_of(pair: _Pair) -> str:
-    return pair[0].queue
-
-
-def _client_of(pair: _Pair) -> Redis:
-    return pair[1].connection
-
-
 def push(jobs: Sequence[NewJob]) -> list[MandateJob]:
     """
     Write jobs once every open transaction, on any database, has committed; immediately if none is open. All are durable
@@ -166,8 +158,8 @@ def write(jobs: Sequence[NewJob], handles: Sequence[MandateJob]) -> None:
     """Write jobs now, and note in their handles that they are written. Raises redis-py's errors, JobsError."""
     pairs = list(zip(jobs, handles, strict=True))
     if len(pairs) > 1 and not any(job.prerequisites.jobs for job in jobs):
-        pairs.sort(key=_queue_of)  # the jobs of a queue keep their order, and share a call
-    for client, of_server in groupby(pairs, key=_client_of):
+        pairs.sort(key=lambda pair: pair[0].queue)  # the jobs of a queue keep their order, and share a call
+    for client, of_server in groupby(pairs, key=lambda pair: pair[1].connection):
         with reaching(client):
             slices = list(_slices(of_server))
             for alone, of_kind in groupby(slices, key=_is_alone) if len(slices) > 1 else ((True, slices),):
@@ -222,9 +214,13 @@ def _is_alone(pairs: Sequence[_Pair]) -> bool:
 
 def _write_slice(client: Redis, pairs: Sequence[_Pair]) -> None:
     now, queue = runtime.now(), pairs[0][0].queue
+    waiting = [job.prerequisites for job, _ in pairs if job.prerequisites.jobs]
+    awaited = overtaken.mark(waiting, [handle for _, handle in pairs]) if waiting else []
     many = {job.id: _announced(client, job) for job, _ in pairs if len(job.prerequisites.jobs) > SLICE_LINKS}
     arguments = words(queue, [job for job, _ in pairs], now, many)
     refused = _settle(pairs, now, run_script(client, _PUSH, _keys(queue), arguments, is_repeatable=True))
+    if awaited:
+        overtaken.release(awaited)
     if many:
         link_all(client, (job.id for job, handle in pairs if many.get(job.id) and handle.id == job.id))
     if refused:
@@ -263,6 +259,8 @@ def _settle(pairs: Sequence[_Pair], now: float, answer: Sequence[tuple[int, byte
     for position, (job, handle) in enumerate(pairs):
         if position not in duplicates:
             handle.is_written, handle.written_at = True, now
+            if handle.is_awaited:
+                overtaken.release([handle])
         elif (holder := as_text(duplicates[position])) in job.prerequisites.ids() and not job.durable:
             refused.append(holder)
         else:

@@ -66,7 +66,11 @@ class Prerequisites(NamedTuple):
         Return the ids of those that are certainly not in Redis and have not ended: they wait for a transaction. One
         that was rolled back has ended badly.
         """
-        return [given.id for given in self._unwritten() if not getattr(given, "is_durable", False)]
+        return [given.id for given in self.unwritten_handles()]
+
+    def unwritten_handles(self) -> list[Any]:
+        """Return the handles of those of `unwritten`."""
+        return [given for given in self._unwritten() if not getattr(given, "is_durable", False)]
 
     def durable_ids(self) -> list[str]:
         """
