@@ -163,7 +163,7 @@ def test_a_connection_that_was_cut_fails_no_job(worker_process):
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
         )
-        assert cursor.fetchall() == [(True,)]  # one was kept
+        assert set(cursor.fetchall()) == {(True,)}  # one was kept; a thread of another test may have left one
     second = leaks.ShowSession.defer()
     eventually(lambda: second.state in {"finished", "retrying", "dead"})
 
