@@ -333,7 +333,7 @@ def test_a_loop_that_dies_costs_its_process_and_is_not_tried_for_ever(loop_proce
     eventually(lambda: job.state == "dead")
 
     assert job.reason == "poison"
-    assert other.state == "finished"
+    eventually(lambda: other.state == "finished")
     assert "the event loop has ended" in worker.output
 
 

@@ -105,7 +105,7 @@ def test_workers_follow_a_failover(cluster, load, worker_process, capsys):
     after = {number for number in load.accepted if number > failed_first}
 
     with replica.client() as client:
-        eventually(lambda: client.exists("rq:queue:default", "rq:wip:default") == 0)
+        eventually(lambda: client.exists("rq:queue:default", "rq:wip:default") == 0, timeout=90)
     runs = Counter(int(text) for text in Note.objects.values_list("text", flat=True))
     accepted = set(load.accepted)
     finished = {number for number, job in load.accepted.items() if job.state == "finished"}
