@@ -10,16 +10,26 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 from redis import Redis
 
 import jobs
-from jobs.broker.connections import Script
 from jobs.broker.embedded import EmbeddedValkey, dismiss, stop_with_us
 
-SCRIPTS = [Script(path.name) for path in Path(jobs.__file__).parent.glob("broker/lua/*.lua")]
+if TYPE_CHECKING:
+    from jobs.broker.connections import Script
+
+
+@cache
+def scripts() -> "list[Script]":
+    """Return all scripts of ours. They are imported here: `python -m benchmarks` has no settings yet."""
+    from jobs.broker.connections import Script
+
+    return [Script(path.name) for path in Path(jobs.__file__).parent.glob("broker/lua/*.lua")]
 
 
 class Valkey(EmbeddedValkey):
@@ -53,8 +63,8 @@ class Valkey(EmbeddedValkey):
             self.stop()
             self.start()
         self._cleaner.flushdb()
-        known = self._cleaner.script_exists(*(script.sha for script in SCRIPTS))
-        for script in itertools.compress(SCRIPTS, map(operator.not_, known)):
+        known = self._cleaner.script_exists(*(script.sha for script in scripts()))
+        for script in itertools.compress(scripts(), map(operator.not_, known)):
             self._cleaner.script_load(script.text)
 
     def client(self) -> "Redis":

@@ -1,5 +1,8 @@
 """How the benchmarks compare: who is measured beside whom, and what a ratio is taken of."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -8,6 +11,7 @@ from benchmarks import systems, work
 from benchmarks.bench import JOBS_PER_SECOND, Sample
 from benchmarks.loads import LOADS
 from benchmarks.pairs import turns
+from benchmarks.processes import ROOT
 from benchmarks.results import Results
 from benchmarks.systems import BASES, DRAIN, SYSTEMS, System
 
@@ -81,6 +85,14 @@ def test_what_one_of_a_pair_could_not_measure_is_not_compared() -> None:
 def test_every_load_and_system_can_be_chosen_by_its_name() -> None:
     assert {load for system in (*SYSTEMS, *BASES) for load in system.loads} == LOADS.keys()
     assert len({system.name for system in (*SYSTEMS, *BASES)}) == len(SYSTEMS) + len(BASES)
+
+
+@pytest.mark.parametrize("module", ["benchmarks", "benchmarks.pages"])
+def test_they_start_on_a_terminal_that_has_no_settings(module: str) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    said = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, env=env, capture_output=True, text=True)
+
+    assert (said.returncode, said.stderr) == (0, "")
 
 
 def test_the_mixture_is_always_the_same() -> None:
