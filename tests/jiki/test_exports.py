@@ -253,6 +253,7 @@ def test_the_page_follows_the_job_while_there_is_something_to_come(client, pupil
     assert "HX-Refresh" not in client.get(follow)
 
     finish(jobs)
+    jobs.travel(1)  # the page is loaded anew a second after the end
     assert client.get(follow)["HX-Refresh"] == "true"
     assert "hx-get" not in page()
 
