@@ -20,6 +20,8 @@ from tests.tables import Tables
 
 pytest_plugins = ["jobs.testing"]
 
+OWN_PATIENCE = dict(CLIENT_OPTIONS)  # of projects; the tests' is longer
+
 
 def pytest_configure() -> None:
     """
@@ -102,9 +104,9 @@ def clean_slate(valkey_server: Valkey) -> Iterator[None]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clients of this test are new ones, which wait for an answer for a second, as those of a project."""
-    for name in CLIENT_OPTIONS:
-        monkeypatch.setitem(CLIENT_OPTIONS, name, 1)
+    """The clients of this test are new ones, which wait for an answer as long as those of a project."""
+    for name, seconds in OWN_PATIENCE.items():
+        monkeypatch.setitem(CLIENT_OPTIONS, name, seconds)
     monkeypatch.setattr(connections, "_by_queue", {})
     monkeypatch.setattr(connections, "_by_server", {})
 

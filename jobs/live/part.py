@@ -55,8 +55,8 @@ def look(job: MandateJob) -> Shown:
 
 def is_settled(shown: Shown, job: MandateJob, *, refreshes: bool) -> bool:
     """
-    Return whether no further look is needed. With `refreshes`, one is, after a job that has just ended: its page may
-    have been made of what was before. It is loaded anew a second after the end, and then it is not any more.
+    Return whether no further look is needed. With `refreshes`, one is needed if the job has ended less than JUST ago:
+    the view of the page may have read its rows before the end. The page is loaded anew after JUST, and so only once.
 
     Raises redis-py's errors.
     """
@@ -68,7 +68,7 @@ def is_settled(shown: Shown, job: MandateJob, *, refreshes: bool) -> bool:
 
 
 def render(shown: Shown, url: str = "") -> SafeString:
-    """Return the part. `url`: of the next one, for htmx; empty if there is none, or the server sends it."""
+    """Return the part. `url`: where htmx gets the next part; empty if no part follows, or the server sends it."""
     state = shown.state
     context: dict[str, Any] = {"state": state.value if state else "", "report": shown.report}
     context |= {"word": WORDS[state] if state else FORGOTTEN, "url": url}

@@ -1,9 +1,10 @@
 """
-Jobs that were written too late for the end of a prerequisite.
+Jobs whose prerequisite ended before they were written.
 
-While a thread writes a job that waits for another one, which it takes for unwritten, a second thread may write that
-one, and a worker run and forget it. Whoever comes last sees it: the first thread marks the handle, writes, and looks
-whether the prerequisite is written; the second notes that it is written, and looks for the mark.
+A thread writes a job, and takes its prerequisite for unwritten. At that moment a second thread may write the
+prerequisite, and a worker may run and forget it: nothing would release the job. So the first thread marks the handle of
+the prerequisite, writes the job, and looks whether the prerequisite is written. The second thread notes that the
+prerequisite is written, and looks for the mark. The thread that looks last has the job released.
 """
 
 from collections.abc import Collection, Iterable

@@ -64,3 +64,24 @@ def test_sent_events_replace_the_part_and_load_the_page_anew_at_the_end(page):
     is_over = True  # the stream is opened again by itself
     expect(page.get_by_text("all done")).to_be_visible()
     assert len(sent) > 1
+
+
+def test_a_page_that_is_made_within_a_second_of_the_end_is_loaded_anew_once(page):
+    """As `is_settled` says: a page that is loaded anew too early would be taken for one that the end overtook."""
+    place = '<div data-jobs-events="/events/">waiting</div><script src="/static/jobs/progress.js"></script>'
+    loads, ended = [], []
+
+    def serve(route):
+        loads.append(route)
+        is_settled = bool(ended) and time.monotonic() - ended[0] >= 0.99
+        route.fulfill(content_type="text/html", body="all done" if is_settled else place)
+
+    def send(route):
+        ended.append(time.monotonic())
+        route.fulfill(content_type="text/event-stream", body="event: end\ndata: refresh\n\n")
+
+    page.route("**/followed/", serve)
+    page.route("**/events/", send)
+    page.goto("/followed/")
+    expect(page.get_by_text("all done")).to_be_visible()
+    assert len(loads) == 2

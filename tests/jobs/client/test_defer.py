@@ -16,7 +16,7 @@ from rq.serializers import JSONSerializer
 
 from config.queues import rq_queues
 from jobs import Mandate, MandateJob, checks, queues, scheduler
-from jobs.broker.connections import get_connection
+from jobs.broker.connections import CLIENT_OPTIONS, get_connection
 from jobs.errors import RedisUnavailableError, SerializationError, UnknownQueueError
 from jobs.job import JobState
 from jobs.queues import get_queue
@@ -315,6 +315,7 @@ def test_a_server_that_accepts_but_never_answers_is_given_up_in_time(tmp_path, i
         deaf.bind(str(tmp_path / "deaf"))
         deaf.listen()
         with override_settings(RQ_QUEUES=rq_queues(f"unix://{tmp_path}/deaf")):
+            assert CLIENT_OPTIONS == {"socket_timeout": 1, "socket_connect_timeout": 1}
             started = time.monotonic()
             with pytest.raises(RedisUnavailableError):
                 Fail.defer()
