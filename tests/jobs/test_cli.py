@@ -22,6 +22,7 @@ from config.queues import rq_queues
 from jobs import queues
 from jobs.broker.connections import get_connection
 from jobs.broker.times import iso
+from jobs.cli import run as cli_run
 from jobs.cli import stats
 from jobs.cli.output import sparkline
 from jobs.inspection import find
@@ -619,16 +620,19 @@ def test_an_output_in_ascii_bears_any_text(words):
         assert "\\u2603" in said
 
 
+@pytest.mark.parametrize("timeout", ["2.5", "0.05"])
 @pytest.mark.parametrize("is_paused", [False, True])
-def test_a_job_that_cannot_begin_is_followed_until_the_timeout(is_paused, worker_record):
+def test_a_job_that_cannot_begin_is_followed_until_the_timeout(is_paused, timeout, worker_record, monkeypatch):
     """Neither a worker of another queue serves it, nor one that has been silent for over half a minute."""
     worker_record("other", queues="low", seen=0)
     worker_record("dead", queues="default", seen=60)
     if is_paused:
         queues.pause("default")
+    if timeout == "0.05":
+        monkeypatch.setattr(cli_run, "SILENT", 0.05)  # no look falls between it and the time-out
     complained = StringIO()
-    with pytest.raises(CommandError, match=r"^Job \S+ is queued after 2.5 s\.$") as refused:
-        call_command("jobs", *FOLLOWED, "--timeout", "2.5", stdout=StringIO(), stderr=complained)
+    with pytest.raises(CommandError, match=rf"^Job \S+ is queued after {timeout} s\.$") as refused:
+        call_command("jobs", *FOLLOWED, "--timeout", timeout, stdout=StringIO(), stderr=complained)
 
     assert refused.value.returncode == 1
     assert complained.getvalue() == (
